@@ -1,0 +1,1 @@
+"""The deployment wing: use a finished model."""

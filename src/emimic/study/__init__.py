@@ -1,0 +1,1 @@
+"""The research wing: learn from a corpus."""
