@@ -1,0 +1,126 @@
+"""What training minimises: squared error (the paper's choice), 1 - CCC, 1 - Pearson, and mixes of them.
+
+The paper's section 6.2 gave up correlation as a loss because a constant prediction has no variance, so the
+loss is undefined. Here a variance below `FLOOR` counts as `FLOOR`: the loss and its gradient stay finite, and
+above it the formula is untouched.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from emimic.scores import ScoreError
+from emimic.task import SettingsError
+
+FLOOR: Final = 1e-6
+"""The smallest variance a correlation divides by: a standard deviation of .001 on the labels' [0, 1] scale.
+
+The slope of a correlation is about 1 / (clips x standard deviation), so this also bounds the gradient.
+"""
+
+
+def mse(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error over clips and targets.
+
+    Args:
+        predictions: (clip, target), any float type.
+        labels: (clip, target), intensities in [0, 1].
+
+    Returns:
+        A scalar >= 0, in float32 at least.
+
+    Raises:
+        ScoreError: if the two shapes are not the same (clip, target), or there is no clip.
+    """
+    x, y = _pair(predictions, labels)
+    return (x - y).square().mean()
+
+
+def ccc_loss(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
+
+    Takes and raises what `mse` does. 1 where both sides are constant and equal: nothing is learnt there.
+    """
+    x, y = _pair(predictions, labels)
+    x_var, y_var, cov = _variances(x, y)
+    total = x_var + y_var + (x.mean(dim=0) - y.mean(dim=0)).square()
+    return (1 - 2 * cov / total.clamp(min=FLOOR)).mean()
+
+
+def pearson_loss(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Mean over targets of 1 - rho (paper section 6.2, eq. 3, over eq. 1 and 2), in [0, 2].
+
+    Takes and raises what `mse` does. 1 for a target that is constant on either side.
+    """
+    x, y = _pair(predictions, labels)
+    x_var, y_var, cov = _variances(x, y)
+    spread = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
+    return (1 - cov / spread).mean()
+
+
+LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "mse": mse,
+    "ccc": ccc_loss,
+    "pearson": pearson_loss,
+}
+"""The names a `Mix` knows."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A weighted sum of losses, such as `Mix({"mse": 1.0, "pearson": 0.5})`.
+
+    Call it with predictions (clip, target) and labels (clip, target); it returns a scalar tensor.
+
+    Raises:
+        SettingsError: on an unknown name, a weight that is negative or not finite, or no positive weight.
+    """
+
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.weights if name not in LOSSES]
+        if unknown:
+            raise SettingsError(
+                f"unknown loss {', '.join(map(repr, unknown))}; known are {', '.join(LOSSES)}"
+            )
+        for name, weight in self.weights.items():
+            if not math.isfinite(weight) or weight < 0:
+                raise SettingsError(f"the weight of the loss {name!r} is {weight}; expected a number >= 0")
+        if not any(self.weights.values()):
+            raise SettingsError(f"found the loss weights {dict(self.weights)}; give at least one above 0")
+        object.__setattr__(self, "weights", dict(self.weights))
+
+    @property
+    def decomposes(self) -> bool:
+        """Whether a batch's loss is its parts' mean, weighted by their clips: true for MSE alone."""
+        return all(name == "mse" for name, weight in self.weights.items() if weight)
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """The mix for predictions and labels (clip, target): a scalar. Raises what `mse` does."""
+        terms = [
+            weight * LOSSES[name](predictions, labels) for name, weight in self.weights.items() if weight
+        ]
+        return torch.stack(terms).sum()
+
+
+def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides in float32 at least: the squares of a bf16 difference have two digits."""
+    # A (clip, target) prediction against (clip,) labels would broadcast and train on nonsense.
+    if predictions.shape != labels.shape or predictions.ndim != 2 or not len(predictions):
+        raise ScoreError(
+            f"predictions have shape {tuple(predictions.shape)} and labels {tuple(labels.shape)}; "
+            "expected the same (clip, target) with at least one clip"
+        )
+    dtype = torch.promote_types(torch.promote_types(predictions.dtype, labels.dtype), torch.float32)
+    return predictions.to(dtype), labels.to(dtype)
+
+
+def _variances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Variances of both sides and their covariance over clips, each (target,)."""
+    u, v = x - x.mean(dim=0), y - y.mean(dim=0)
+    return u.square().mean(dim=0), v.square().mean(dim=0), (u * v).mean(dim=0)
