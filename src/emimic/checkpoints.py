@@ -1,0 +1,145 @@
+"""Published encoder checkpoints: reading them (safetensors only) and fitting their names to today's modules."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig
+from transformers.utils import cached_file
+
+from emimic import encoders
+from emimic.task import ModelError
+
+# Where each family keeps its encoder inside a task model; a bare encoder has no prefix.
+_PREFIXES: Final = {
+    "wav2vec2": ("wav2vec2.",),
+    "wavlm": ("wavlm.",),
+    "hubert": ("hubert.",),
+    "data2vec-audio": ("data2vec_audio.",),
+    "whisper": ("model.encoder.", "encoder."),
+}
+# Weights of pre-training and of other tasks that may lie beside the encoder and aren't wanted here.
+_OTHER_TASKS: Final = (
+    "quantizer.", "project_q.", "project_hid.", "lm_head.", "proj_out.", "decoder.", "model.decoder.",
+    "projector.", "classifier.weight", "classifier.bias", "final_proj.", "label_embs_concat",
+)  # fmt: skip
+# The two spellings of weight norm: torch's older and newer names.
+_WEIGHT_NORM: Final = (
+    (".weight_g", ".parametrizations.weight.original0"),
+    (".weight_v", ".parametrizations.weight.original1"),
+)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A checkpoint read from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalisation."""
+
+    config: Any
+    encoder: dict[str, Tensor]
+    vad: dict[str, Tensor] | None
+    do_normalize: bool
+
+
+def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
+    """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError."""
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"the encoder {source} can't be read: {reason}") from error
+    encoders.check_family(config.model_type)
+    tensors = _read_tensors(source, local_files_only)
+    config = type(config).from_dict({**config.to_dict(), "dtype": None})
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise ModelError(f"layers is {layers}, the encoder {source} has 1 to {config.num_hidden_layers}")
+        config.num_hidden_layers = layers
+    encoder, vad = _sort(tensors, config, source)
+    preprocessor = _find(source, "preprocessor_config.json", local_files_only)
+    settings = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor else {}
+    # Absent, the extractors' own defaults hold: wav2vec 2.0's normalises, Whisper's doesn't.
+    do_normalize = bool(settings.get("do_normalize", config.model_type != "whisper"))
+    return Encoder(config, encoder, vad, do_normalize)
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Load tensors into a module under either spelling of weight norm; ModelError on any missing or left-over name."""
+    wanted = set(module.state_dict())
+    renamed = {}
+    for name, tensor in tensors.items():
+        for old, new in _WEIGHT_NORM:
+            for ours, theirs in ((old, new), (new, old)):
+                if name not in wanted and name.endswith(ours):
+                    name = name.removesuffix(ours) + theirs  # noqa: PLW2901
+        renamed[name] = tensor
+    missing, left_over = sorted(wanted - set(renamed)), sorted(set(renamed) - wanted)
+    if missing or left_over:
+        raise ModelError(
+            f"the encoder {source} doesn't fit its config.json: missing {missing or 'nothing'}, left over {left_over or 'nothing'}"
+        )
+    try:
+        module.load_state_dict(renamed, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"the encoder {source} doesn't fit its config.json: {error}") from error
+
+
+def _find(source: str | os.PathLike[str], name: str, local_files_only: bool) -> Path | None:
+    try:
+        found = cached_file(
+            str(source), name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
+        )
+    except OSError as error:
+        raise ModelError(f"the encoder {source} can't be read: {str(error).strip().splitlines()[0]}") from error
+    return Path(found) if found else None
+
+
+def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dict[str, Tensor]:
+    single = _find(source, "model.safetensors", local_files_only)
+    if single:
+        files = [single]
+    else:
+        index = _find(source, "model.safetensors.index.json", local_files_only)
+        if not index:
+            raise ModelError(
+                f"the encoder {source} has no model.safetensors: pickled weights aren't read; load it once with "
+                "transformers and save_pretrained() it"
+            )
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [found for name in names if (found := _find(source, name, local_files_only))]
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors.update(load_file(file))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} isn't a whole safetensors file ({error}); download it again") from error
+    return tensors
+
+
+def _sort(
+    tensors: dict[str, Tensor], config: Any, source: str | os.PathLike[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Part a checkpoint's tensors into the encoder's and the VAD head's; other tasks' heads are left aside."""
+    prefix = next((p for p in _PREFIXES[config.model_type] if any(name.startswith(p) for name in tensors)), "")
+    encoder: dict[str, Tensor] = {}
+    vad: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(("classifier.dense.", "classifier.out_proj.")):
+            vad[name.removeprefix("classifier.")] = tensor
+        elif name.startswith(_OTHER_TASKS) and not (prefix and name.startswith(prefix)):
+            continue
+        elif name.startswith(prefix):
+            short = name.removeprefix(prefix)
+            layer = short.split(".layers.")[-1] if ".layers." in f".{short}" else ""
+            number = layer.removeprefix("layers.").split(".")[0]
+            if number.isdigit() and int(number) >= config.num_hidden_layers:
+                continue  # cut off by `layers`
+            encoder[short] = tensor
+        else:
+            raise ModelError(f"the encoder {source} holds a weight of no known use: {name}")
+    outputs = vad.get("out_proj.weight")
+    return encoder, vad if outputs is not None and len(outputs) == 3 else None

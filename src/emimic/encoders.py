@@ -1,0 +1,232 @@
+"""Speech encoders: building them, their frame arithmetic, and running them so that padding changes nothing.
+
+Families: wav2vec 2.0, WavLM, HuBERT and data2vec-audio (raw waveform in) and Whisper's encoder (waveform in too:
+its log-mel features are computed here).
+"""
+
+import functools
+import math
+from typing import Any, Final
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+from emimic.task import SAMPLE_RATE, ModelError
+
+FAMILIES: Final = {
+    "wav2vec2": "Wav2Vec2Model",
+    "wavlm": "WavLMModel",
+    "hubert": "HubertModel",
+    "data2vec-audio": "Data2VecAudioModel",
+    "whisper": "WhisperEncoder",
+}
+
+# Whisper's log-mel: windows of 25 ms every 10 ms; its two convolutions then halve the rate (Radford et al. 2022, 2.2).
+MEL_WINDOW: Final = 400
+MEL_HOP: Final = 160
+
+# The encoder of the paper: audeering's wav2vec2-large-robust-12-ft-emotion-msp-dim (facts of its config.json).
+PAPER_ENCODER: Final[dict[str, Any]] = {
+    "model_type": "wav2vec2",
+    "hidden_size": 1024,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "feat_proj_dropout": 0.1,
+    "final_dropout": 0.1,
+    "hidden_dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.1,
+    "layerdrop": 0.1,
+    "mask_time_prob": 0.05,
+    "mask_time_length": 10,
+}
+
+
+def check_family(model_type: str) -> None:
+    """Raise ModelError unless `model_type` is a speech encoder that emimic can run."""
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"the encoder is of the family {model_type!r}; emimic runs {', '.join(FAMILIES)}: choose one of those"
+        )
+
+
+def build(config: Any) -> nn.Module:
+    """A randomly initialised encoder for a transformers configuration of one of FAMILIES."""
+    check_family(config.model_type)
+    if config.model_type == "whisper":
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        return WhisperEncoder(config)
+    module: nn.Module = getattr(transformers, FAMILIES[config.model_type])(config)
+    return module
+
+
+def is_exact_under_padding(config: Any) -> bool:
+    """Whether a masked, padded batch equals the clip alone.
+
+    Not so with a group norm over time (wav2vec2-base), nor with data2vec's stacked positional convolutions, whose
+    inner layers see what the padding became: such encoders are only given clips of equal length together.
+    """
+    if config.model_type == "data2vec-audio":
+        return False
+    return config.model_type == "whisper" or config.feat_extract_norm != "group"
+
+
+def num_frames(config: Any, samples: int) -> int:
+    """Frames the encoder makes of `samples` samples at 16 kHz (paper section 4: 192,000 -> 599)."""
+    if config.model_type == "whisper":
+        return -(-(samples // MEL_HOP) // 2)
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return max(samples, 0)
+
+
+def hop(config: Any) -> int:
+    """Samples from one frame to the next."""
+    return 2 * MEL_HOP if config.model_type == "whisper" else math.prod(config.conv_stride)
+
+
+def receptive_field(config: Any) -> int:
+    """Samples that one frame sees before attention."""
+    if config.model_type == "whisper":
+        return MEL_WINDOW + 4 * MEL_HOP
+    field = 1
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        field = (field - 1) * stride + kernel
+    return int(field)
+
+
+def min_samples(config: Any) -> int:
+    """The shortest clip that gives a frame; shorter ones are right-padded to it."""
+    return MEL_WINDOW if config.model_type == "whisper" else receptive_field(config)
+
+
+def max_samples(config: Any) -> int | None:
+    """The longest clip the encoder can take (Whisper has 1,500 positions: 30 s); None without a limit."""
+    return config.max_source_positions * 2 * MEL_HOP if config.model_type == "whisper" else None
+
+
+def frame_times(config: Any, frames: int) -> np.ndarray:
+    """Centre of each frame in seconds, (frame,) float64."""
+    first = 0.0 if config.model_type == "whisper" else receptive_field(config) / 2
+    return (first + hop(config) * np.arange(frames)) / SAMPLE_RATE
+
+
+def frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
+    """Sample mask (batch, sample) -> frame mask (batch, frame), true where the frame is real."""
+    counts = [num_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
+    return torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
+
+
+def run(encoder: nn.Module, samples: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """samples, mask (batch, sample) -> hidden states (batch, frame, feature), frame mask (batch, frame).
+
+    Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
+    """
+    config = encoder.config
+    padded = not bool(mask.all())
+    shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
+    if shortest < min_samples(config):
+        raise ModelError(
+            f"a clip has {shortest} samples, the encoder needs at least {min_samples(config)}: pad it on the right"
+        )
+    limit = max_samples(config)
+    if limit is not None and longest > limit:
+        raise ModelError(f"a clip has {longest} samples, this encoder takes at most {limit}: cut it")
+    if padded and not is_exact_under_padding(config):
+        raise ModelError(
+            f"this {config.model_type} encoder would be changed by padding: batch clips of equal length only"
+        )
+    frames = frame_mask(config, mask, num_frames(config, longest))
+    if config.model_type == "whisper":
+        return _run_whisper(encoder, samples, mask, frames), frames
+    masked = _time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
+    output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
+    return output.last_hidden_state, frames
+
+
+def _time_mask(config: Any, frames: Tensor) -> Tensor:
+    """SpecAugment's time spans, drawn over the real frames only; clips no longer than one span stay whole.
+
+    transformers draws the spans itself but refuses clips shorter than a span, hence this function.
+    """
+    lengths = frames.sum(dim=1).tolist()
+    span = config.mask_time_length
+    masked = torch.zeros_like(frames)
+    for row, length in enumerate(lengths):
+        if length <= span:
+            continue
+        # Rounded at random, so that the expected share of span starts is right for short clips too.
+        count = int(config.mask_time_prob * length / span + float(torch.rand(())))
+        count = min(max(count, config.mask_time_min_masks), length // span)
+        starts = torch.randperm(length - span + 1)[:count]
+        for start in starts.tolist():
+            masked[row, start : start + span] = True
+    return masked
+
+
+@functools.lru_cache(maxsize=4)
+def _mel_filters(bins: int) -> np.ndarray:
+    from transformers.audio_utils import mel_filter_bank
+
+    filters: np.ndarray = mel_filter_bank(
+        num_frequency_bins=MEL_WINDOW // 2 + 1,
+        num_mel_filters=bins,
+        min_frequency=0.0,
+        max_frequency=8000.0,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return filters
+
+
+def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Whisper's log-mel features: samples, mask (batch, sample) -> (batch, mel bin, mel frame), mask (batch, mel frame).
+
+    Each clip's features equal the first frames of Whisper's own on the clip padded to 30 s.
+    """
+    samples = samples * mask
+    samples = torch.cat([samples[:, 1 : MEL_WINDOW // 2 + 1].flip(1), samples], dim=1)
+    samples = nn.functional.pad(samples, (0, MEL_WINDOW // 2))
+    window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
+    spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
+    power = spectrum.abs().square()[..., : mask.shape[1] // MEL_HOP]
+    filters = torch.as_tensor(_mel_filters(bins), dtype=power.dtype, device=power.device)
+    features = (filters.T @ power).clamp(min=1e-10).log10()
+    lengths = mask.sum(dim=1) // MEL_HOP
+    real = torch.arange(features.shape[2], device=mask.device)[None, :] < lengths[:, None]
+    peak = features.masked_fill(~real[:, None, :], -math.inf).amax(dim=(1, 2), keepdim=True)
+    features = (torch.maximum(features, peak - 8.0) + 4.0) / 4.0
+    return features * real[:, None, :], real
+
+
+def _run_whisper(encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
+    """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
+    config = encoder.config
+    with torch.autocast(samples.device.type, enabled=False):  # the spectrum needs more than bf16's 8 bits
+        features, real = log_mel(samples, mask, config.num_mel_bins)
+    features = features.to(encoder.conv1.weight.dtype)
+    if encoder.training and config.apply_spec_augment and config.mask_time_prob > 0:
+        features = features * ~_time_mask(config, real)[:, None, :]
+    # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
+    hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
+    hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+    hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
+    bias = None
+    if not bool(frames.all()):
+        bias = torch.zeros(frames.shape, dtype=hidden.dtype, device=hidden.device)
+        bias = bias.masked_fill(~frames, torch.finfo(hidden.dtype).min)[:, None, None, :]
+        bias = bias.expand(-1, 1, frames.shape[1], -1)
+    for layer in encoder.layers:
+        if encoder.training and float(torch.rand(())) < encoder.layerdrop:
+            continue
+        hidden = layer(hidden, bias)
+    return encoder.layer_norm(hidden)  # type: ignore[no-any-return]

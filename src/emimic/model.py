@@ -1,0 +1,376 @@
+"""The paper's model: a speech encoder, the VAD head per frame, global mean vector and LSTM, regression head.
+
+Figure 4 and section 4 of the paper; every component of Table 2 is a switch of EmiConfig.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import strict
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from emimic import buckets, encoders
+from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, EmimicError, ModelError
+
+WEIGHTS: Final = "model.safetensors"
+
+
+@strict
+class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
+    """What an EmiModel is made of; the defaults are the paper's full model (Table 2, last row).
+
+    encoder_config: a transformers configuration (or its dict) of one of `encoders.FAMILIES`.
+    targets: names of the outputs, in order. global_vector, lstm, regression_head, vad_head: the switches of Table 2;
+    without the regression head one linear layer maps to the targets. lstm_dropout acts between the LSTM's layers,
+    vad_dropout inside the VAD head. freeze_encoder: the encoder (with the VAD head, when that came pre-trained with
+    it) isn't trained and runs without dropout. freeze_convolutions: the encoder's convolution stack isn't trained.
+    max_seconds and do_normalize: how a clip is prepared (cut, then zero mean and unit variance).
+    target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
+    """
+
+    model_type = "emimic"
+    sub_configs = {"encoder_config": AutoConfig}  # noqa: RUF012 - the name and kind are transformers'
+
+    encoder_config: dict[str, Any] | PreTrainedConfig | None = None
+    targets: list[str] | tuple[str, ...] = EMOTIONS
+    global_vector: bool = True
+    lstm: bool = True
+    regression_head: bool = True
+    vad_head: bool = True
+    lstm_layers: int = 2
+    lstm_dropout: float = 0.1
+    vad_dropout: float = 0.1
+    vad_pretrained: bool = False
+    freeze_encoder: bool = False
+    freeze_convolutions: bool = False
+    max_seconds: float = MAX_SECONDS
+    do_normalize: bool = True
+    target_mean: list[float] | None = None
+    target_std: list[float] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        found = encoders.PAPER_ENCODER if self.encoder_config is None else self.encoder_config
+        if isinstance(found, dict):
+            settings = dict(found)
+            encoders.check_family(str(settings.get("model_type")))
+            found = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        encoders.check_family(found.model_type)
+        self.encoder_config = found
+        self.targets = list(self.targets)
+        if not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ModelError(f"targets must be one or more different names; found {self.targets}")
+        if not (self.global_vector or self.lstm):
+            raise ModelError("global_vector and lstm are both off: switch one on, or no frame reaches the output")
+        limit = encoders.max_samples(found)
+        if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
+            raise ModelError(
+                f"max_seconds is {self.max_seconds:g}, this encoder takes at most {limit / SAMPLE_RATE:g} s: lower it"
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def frame_features(self) -> int:
+        """Features of a frame as the poolings see it: 1024, and 3 more with the VAD head (paper section 4)."""
+        return int(self.encoder_config.hidden_size) + (len(VAD) if self.vad_head else 0)  # type: ignore[union-attr]
+
+
+@dataclass
+class EmiOutput(ModelOutput):  # type: ignore[misc]
+    """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
+    without the VAD head; frame_mask (batch, frame), true where a frame is real; running (batch, frame, target): the
+    answer had the frames ended there, only when asked for."""
+
+    intensities: Tensor | None = None
+    vad: Tensor | None = None
+    frame_mask: Tensor | None = None
+    running: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One clip's answer: intensities (target,); vad (frame, 3) or None; running (frame, target) when asked for;
+    times (frame,), the centre of each frame in seconds."""
+
+    intensities: NDArray[np.float32]
+    vad: NDArray[np.float32] | None
+    running: NDArray[np.float32] | None
+    times: NDArray[np.float64]
+
+
+class TanhHead(nn.Module):
+    """Dense layer, tanh, projection (the layout of the audeering checkpoint's `classifier`, paper section 4)."""
+
+    def __init__(self, features: int, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(features, features)
+        self.out_proj = nn.Linear(features, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., feature) -> (..., output)."""
+        hidden = torch.tanh(self.dense(self.dropout(features)))
+        return self.out_proj(self.dropout(hidden))  # type: ignore[no-any-return]
+
+
+class EmiModel(PreTrainedModel):  # type: ignore[misc]
+    """Waveforms in, intensities out; see EmiConfig for the switches and `from_encoder` to start from a checkpoint."""
+
+    config_class = EmiConfig
+    base_model_prefix = "emimic"
+    main_input_name = "input_values"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: EmiConfig) -> None:
+        super().__init__(config)
+        features, outputs = config.frame_features, len(config.targets)
+        self.encoder = encoders.build(config.encoder_config)
+        if config.vad_head:
+            self.vad = TanhHead(config.encoder_config.hidden_size, len(VAD), config.vad_dropout)
+        if config.lstm:
+            # torch warns of dropout where no second layer could use it.
+            dropout = config.lstm_dropout if config.lstm_layers > 1 else 0.0
+            self.lstm = nn.LSTM(features, features, config.lstm_layers, batch_first=True, dropout=dropout)
+        pooled = features * (config.global_vector + config.lstm)
+        self.head = TanhHead(pooled, outputs) if config.regression_head else nn.Linear(pooled, outputs)
+        self.post_init()
+        self._freeze()
+
+    def _freeze(self) -> None:
+        if self.config.freeze_encoder:
+            self.encoder.requires_grad_(False)
+            if self.config.vad_head and self.config.vad_pretrained:
+                self.vad.requires_grad_(False)
+        elif self.config.freeze_convolutions:
+            if self.config.encoder_config.model_type == "whisper":
+                self.encoder.conv1.requires_grad_(False)
+                self.encoder.conv2.requires_grad_(False)
+            else:
+                self.encoder.freeze_feature_encoder()
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.encoder.eval()
+            if self.config.vad_head and self.config.vad_pretrained:
+                self.vad.eval()
+        return self
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # The paper's heads are plain torch modules, so they start as torch starts them; the encoder starts itself.
+        if isinstance(module, nn.Linear | nn.LSTM):
+            module.reset_parameters()
+
+    # Frame arithmetic
+
+    def num_frames(self, samples: int) -> int:
+        """Frames of a clip of `samples` samples (192,000 -> 599 with the paper's encoder)."""
+        return encoders.num_frames(self.config.encoder_config, samples)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples one frame sees before attention (400 with the paper's encoder)."""
+        return encoders.receptive_field(self.config.encoder_config)
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip the encoder can take, in samples."""
+        return encoders.min_samples(self.config.encoder_config)
+
+    @property
+    def exact_under_padding(self) -> bool:
+        """False when only clips of equal length may share a batch (`buckets.plan(equal=True)`)."""
+        return encoders.is_exact_under_padding(self.config.encoder_config)
+
+    def frame_times(self, frames: int) -> NDArray[np.float64]:
+        """Centre of each frame in seconds, (frame,)."""
+        return encoders.frame_times(self.config.encoder_config, frames)
+
+    # The way of a batch
+
+    def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Prepared samples (batch, sample) at 16 kHz -> hidden states (batch, frame, feature), frame mask (batch, frame)."""
+        mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
+            return encoders.run(self.encoder, input_values, mask.bool())
+
+    def regress(self, hidden: Tensor, frame_mask: Tensor, *, running: bool = False) -> EmiOutput:
+        """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4)."""
+        vad = self.vad(hidden) if self.config.vad_head else None
+        frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
+        frames = frames * frame_mask[..., None]
+        last = frame_mask.sum(dim=1) - 1
+        rows = torch.arange(len(frames), device=frames.device)
+        means = lstm = None
+        if self.config.global_vector:
+            steps = torch.arange(1, frames.shape[1] + 1, device=frames.device, dtype=frames.dtype)[:, None]
+            means = frames.cumsum(dim=1) / steps if running else None
+        if self.config.lstm:
+            # Left to right and padded on the right: what stands at the last real frame hasn't seen the padding.
+            lstm = self.lstm(frames)[0]
+        parts = []
+        if self.config.global_vector:
+            parts.append(frames.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True))
+        if lstm is not None:
+            parts.append(lstm[rows, last])
+        curve = None
+        if running:
+            curve = self._answer([part for part in (means, lstm) if part is not None])
+        return EmiOutput(intensities=self._answer(parts), vad=vad, frame_mask=frame_mask, running=curve)
+
+    def _answer(self, parts: list[Tensor]) -> Tensor:
+        """Pooled features (..., feature) each -> targets (..., target) in the labels' scale."""
+        answer: Tensor = self.head(torch.cat(parts, dim=-1))
+        if self.config.target_std is None:
+            return answer
+        return answer * answer.new_tensor(self.config.target_std) + answer.new_tensor(self.config.target_mean)
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None, *, running: bool = False) -> EmiOutput:
+        """input_values (batch, sample): prepared clips at 16 kHz; attention_mask (batch, sample), nonzero where real."""
+        return self.regress(*self.encode(input_values, attention_mask), running=running)
+
+    @torch.inference_mode()
+    def pooled_vad(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """VAD with the mean over time taken *before* the head, as the original checkpoint answers: (batch, 3)."""
+        if not self.config.vad_head:
+            raise ModelError("this model has no VAD head: build it with vad_head=True")
+        hidden, frames = self.encode(input_values, attention_mask)
+        means = (hidden * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
+        return self.vad(means)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        clips: Sequence[NDArray[Any]],
+        *,
+        batch_seconds: float = 60.0,
+        running: bool = False,
+        encoded: bool = False,
+    ) -> list[Prediction]:
+        """Prepared clips, (sample,) float32 each -> one Prediction a clip, in the same order.
+
+        batch_seconds: the most audio of a batch after padding. encoded: the clips are hidden states
+        (frame, feature) that `encode` gave before. Dropout is off whatever the model's mode.
+        """
+        training = self.training
+        self.eval()
+        answers: dict[int, Prediction] = {}
+        try:
+            for rows in self.plan([len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded):
+                values, mask = self.collate([clips[i] for i in rows])
+                output = (self.regress if encoded else self)(values, mask, running=running)
+                answers.update(zip(rows, self._split(output), strict=True))
+        finally:
+            self.train(training)
+        return [answers[i] for i in range(len(clips))]
+
+    def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = False) -> list[list[int]]:
+        """Which clips (of `lengths` samples, or frames when encoded) share a batch without changing an answer."""
+        hop = encoders.hop(self.config.encoder_config) if encoded else 1
+        budget = max(1, int(batch_seconds * SAMPLE_RATE / hop))
+        return buckets.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
+
+    def collate(self, clips: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:
+        """Clips -> padded values (batch, sample or frame, ...) and mask (batch, sample or frame) where the model is."""
+        values, mask = buckets.pad(clips)
+        return torch.from_numpy(values).to(self.device, self.dtype), torch.from_numpy(mask).to(self.device)
+
+    def _split(self, output: EmiOutput) -> list[Prediction]:
+        """A batch's output -> one Prediction a row, without the padded frames."""
+
+        def array(tensor: Tensor) -> NDArray[np.float32]:
+            return tensor.float().cpu().numpy()
+
+        counts = output.frame_mask.sum(dim=1).tolist()  # type: ignore[union-attr]
+        return [
+            Prediction(
+                intensities=array(output.intensities[row]),  # type: ignore[index]
+                vad=None if output.vad is None else array(output.vad[row, :count]),
+                running=None if output.running is None else array(output.running[row, :count]),
+                times=self.frame_times(count),
+            )
+            for row, count in enumerate(counts)
+        ]
+
+    # Loading
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
+        """A finished model from a folder or the hub: safetensors only, every weight accounted for.
+
+        Raises ModelError when `source` isn't an emimic model, is damaged, or lacks or exceeds the model's weights.
+        """
+        _check_folder(source)
+        try:
+            model, info = super().from_pretrained(
+                source, *args, **{**kwargs, "use_safetensors": True, "output_loading_info": True}
+            )
+        except EmimicError:
+            raise
+        except Exception as error:  # noqa: BLE001 - safetensors, JSON and hub errors share no other base
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
+        wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if kind != "error_msgs" and names}
+        if wrong:
+            raise ModelError(f"{source} doesn't fit its own config.json: {wrong}; train or download it again")
+        model._freeze()
+        return model  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_encoder(
+        cls, source: str | os.PathLike[str], *, layers: int | None = None, local_files_only: bool = False, **config: Any
+    ) -> Self:
+        """The paper's head, fresh, on a pre-trained encoder from a folder or the hub (safetensors only).
+
+        A checkpoint in the audeering layout brings its VAD head along. layers: keep the encoder's first layers only
+        (its final layer norm stays). config: further EmiConfig fields. Raises ModelError when files are missing or
+        a weight is missing or left over.
+        """
+        from emimic import checkpoints
+
+        loaded = checkpoints.read_encoder(source, layers=layers, local_files_only=local_files_only)
+        config = {"do_normalize": loaded.do_normalize, **config}
+        has_vad = loaded.vad is not None and config.get("vad_head", True)
+        if has_vad:
+            config.setdefault("vad_dropout", getattr(loaded.config, "final_dropout", 0.1))
+        model = cls(EmiConfig(encoder_config=loaded.config, vad_pretrained=has_vad, **config))
+        checkpoints.fill(model.encoder, loaded.encoder, source)
+        if has_vad and loaded.vad is not None:
+            checkpoints.fill(model.vad, loaded.vad, source)
+        return model
+
+
+def _check_folder(source: str | os.PathLike[str]) -> None:
+    """Name what is wrong with a local model folder before transformers does in its own words."""
+    folder = Path(source)
+    if not folder.exists():
+        return  # a name on the hub, or transformers says that there is nothing
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is a file; expected a model folder with config.json and {WEIGHTS}")
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}; expected a model folder written by emimic train")
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged") from error
+    if found != EmiConfig.model_type:
+        raise ModelError(
+            f"{folder} holds a model of type {found!r}, expected {EmiConfig.model_type!r}: "
+            "a bare encoder starts a training run (encoder=...), it isn't a finished model"
+        )
+
+
+AutoConfig.register(EmiConfig.model_type, EmiConfig)
+AutoModel.register(EmiConfig, EmiModel)

@@ -1,0 +1,90 @@
+"""Clips in training order: which make a step, decoding ahead, and answers for a whole split.
+
+The id travels with the clip from the table to the answer; nothing is looked up by row number.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from emimic import audio
+from emimic.model import EmiConfig, EmiModel
+from emimic.study.corpus import Item
+
+CHUNK = 128
+"""Clips decoded together for answers: enough to fill length buckets, little enough for any memory."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a split's clips come from: waveforms, or hidden states kept on disk (`encoded`)."""
+
+    items: Sequence[Item]
+    read: Callable[[Item], NDArray[Any]]
+    encoded: bool = False
+
+
+def waveforms(items: Sequence[Item], config: EmiConfig, min_samples: int) -> Source:
+    """The clips themselves, prepared as the model wants them: (sample,) float32 each."""
+
+    def read(item: Item) -> NDArray[np.float32]:
+        samples = audio.load(item.path, max_seconds=config.max_seconds)
+        return audio.prepare(
+            samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
+        ).samples
+
+    return Source(items, read)
+
+
+def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """An epoch's optimiser steps: every clip once, in an order that (seed, epoch) alone decide."""
+    order = np.random.default_rng((seed, epoch)).permutation(clips).tolist()
+    return [order[start : start + batch_size] for start in range(0, clips, batch_size)]
+
+
+def decoded(source: Source, groups: Sequence[Sequence[int]], *, workers: int) -> Iterator[list[NDArray[Any]]]:
+    """The clips of each group of rows in turn, the next two groups being decoded meanwhile."""
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[list[Future[NDArray[Any]]]] = deque()
+        waiting = iter(groups)
+        try:
+            while True:
+                while len(ahead) < 3 and (group := next(waiting, None)) is not None:
+                    ahead.append([pool.submit(source.read, source.items[row]) for row in group])
+                if not ahead:
+                    return
+                yield [future.result() for future in ahead.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def answer(
+    model: EmiModel, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
+) -> NDArray[np.float32]:
+    """Intensities for every clip of a source, (clip, target), in its order."""
+    groups = [range(at, min(at + CHUNK, len(source.items))) for at in range(0, len(source.items), CHUNK)]
+    rows = []
+    batches = decoded(source, groups, workers=workers)
+    for clips in track(batches, "hearing", total=len(groups), disable=not progress, transient=True):
+        answers = model.predict(clips, batch_seconds=batch_seconds, encoded=source.encoded)
+        rows.extend(one.intensities for one in answers)
+    return np.array(rows, dtype=np.float32).reshape(len(source.items), len(model.config.targets))
+
+
+def predict(
+    model: EmiModel,
+    items: Sequence[Item],
+    *,
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = False,
+) -> NDArray[np.float32]:
+    """Intensities for every item from its file, (clip, target), in the order of the items."""
+    source = waveforms(items, model.config, model.min_samples)
+    return answer(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)

@@ -1,0 +1,82 @@
+"""Frozen encoder features: computed once, kept on disk, read back while only the heads are trained.
+
+A clip's file is named by the hash of its audio file, its folder by everything else that decides the features
+(encoder, weights, preparation, type), so that a stale feature can't be read.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from emimic.files import atomic, sha256
+from emimic.model import EmiModel
+from emimic.study import batches
+from emimic.study.corpus import Item
+
+
+def key(model: EmiModel, dtype: str) -> str:
+    """16 hex digits that name the encoder's configuration and weights, the preparation of clips, and the type."""
+    digest = hashlib.sha256()
+    config = model.config
+    settings = {**config.encoder_config.to_dict(), "_name_or_path": ""}
+    settings.pop("transformers_version", None)
+    preparation = [config.max_seconds, config.do_normalize, dtype]
+    digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def compute(
+    model: EmiModel,
+    items: Sequence[Item],
+    folder: Path,
+    *,
+    dtype: str = "float16",
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = False,
+) -> batches.Source:
+    """Hidden states of every item's clip, (frame, feature), written under `folder` where they aren't there yet.
+
+    Interrupted, it goes on where it stopped. Returns the source that reads them.
+    """
+    place = folder / key(model, dtype)
+    place.mkdir(parents=True, exist_ok=True)
+    files = {item.id: place / f"{sha256(item.path)}.npy" for item in items}
+    missing = [item for item in items if not files[item.id].exists()]
+    source = batches.waveforms(missing, model.config, model.min_samples)
+    groups = [range(at, min(at + batches.CHUNK, len(missing))) for at in range(0, len(missing), batches.CHUNK)]
+    decoded = batches.decoded(source, groups, workers=workers)
+    for group, clips in zip(
+        groups, track(decoded, "features", total=len(groups), disable=not progress), strict=True
+    ):
+        for rows in model.plan([len(clip) for clip in clips], batch_seconds=batch_seconds):
+            for row, hidden in zip(rows, _encode(model, [clips[i] for i in rows]), strict=True):
+                with atomic(files[missing[group[row]].id]) as temporary, temporary.open("wb") as file:
+                    np.save(file, hidden.astype(dtype), allow_pickle=False)
+
+    def read(item: Item) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(files[item.id], allow_pickle=False)
+        return array
+
+    return batches.Source(items, read, encoded=True)
+
+
+@torch.inference_mode()
+def _encode(model: EmiModel, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    training = model.training
+    model.eval()
+    hidden, mask = model.encode(*model.collate(clips))
+    model.train(training)
+    return [
+        row[:count].float().cpu().numpy() for row, count in zip(hidden, mask.sum(dim=1).tolist(), strict=True)
+    ]
