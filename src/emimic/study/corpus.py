@@ -1,0 +1,304 @@
+"""A corpus in the layout of the ABAW challenge (paper section 3): split tables beside `audio/` or `raw/`.
+
+A clip that can't be used is named and left out; nothing is ever replaced by zeros and no label is invented.
+"""
+
+import dataclasses
+import math
+import os
+import warnings as pywarnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic import audio
+from emimic.study.tables import (
+    LABELLED,
+    Table,
+    choose_targets,
+    clip_key,
+    read_labels,
+    read_table,
+    refuse_leaks,
+    some,
+    split_files,
+)
+from emimic.task import SAMPLE_RATE, AudioError, CorpusError, EmimicWarning
+
+MEDIA_FOLDERS: Final = ("audio", "raw")
+"""Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
+
+Kind = Literal["missing", "unreadable", "duplicate", "label"]
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A clip that can be used."""
+
+    id: str
+    """As written in the table."""
+    path: Path
+    labels: NDArray[np.float32] | None = field(compare=False)
+    """(target,), in [0, 1] for the six emotions; None in an unlabelled test split."""
+    speaker: str | None
+    seconds: float
+    """Length of the whole recording; NaN when the corpus was not scanned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A listed clip that can't be used, and why."""
+
+    id: str
+    reason: str
+    kind: Kind = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One table: every id in file order as written, the clips that can be used, the others with a reason."""
+
+    name: str
+    listed: tuple[str, ...]
+    items: tuple[Item, ...]
+    left_out: tuple[Left, ...]
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """(clip, target) float32 in the order of `items`; CorpusError when a clip has no labels."""
+        rows = [item.labels for item in self.items if item.labels is not None]
+        if not rows or len(rows) < len(self.items):
+            bare = ", ".join(item.id for item in self.items if item.labels is None) or "it has no usable clip"
+            raise CorpusError(f"split {self.name!r} is not fully labelled ({bare:.200}): it can't be scored")
+        return np.stack(rows)
+
+    @property
+    def hours(self) -> float:
+        """Length of all usable clips in hours; NaN when the corpus was not scanned."""
+        return math.fsum(item.seconds for item in self.items) / 3600
+
+    @property
+    def speakers(self) -> tuple[str, ...] | None:
+        """The speakers of the usable clips, sorted; None when the table names none."""
+        return tuple(sorted({item.speaker for item in self.items if item.speaker})) or None
+
+    def outside(self) -> tuple[str, ...]:
+        """Ids of usable clips with a label outside [0, 1]."""
+        labelled = ((item.id, item.labels) for item in self.items if item.labels is not None)
+        return tuple(name for name, values in labelled if values.min() < 0 or values.max() > 1)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A loaded corpus; `warnings` are sentences about what was found odd but kept."""
+
+    folder: Path
+    targets: tuple[str, ...]
+    splits: dict[str, Split]
+    warnings: tuple[str, ...] = ()
+
+    def report(self) -> dict[str, Any]:
+        """The integrity report, ready for JSON: counts of clips per split, every exclusion, every warning."""
+        return {
+            "folder": str(self.folder),
+            "targets": list(self.targets),
+            "splits": {name: _report(split) for name, split in self.splits.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def summary(self, limit: int = 20) -> str:
+        """The report as plain text; of exclusions and of warnings, the first `limit` are named."""
+        lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets)}"]
+        for name, split in self.splits.items():
+            n = len(split.speakers or ())
+            facts = [f"{len(split.items)} of {len(split.listed)} clips usable", f"{n} speakers" if n else ""]
+            facts += [f"{split.hours:.2f} hours" if split.items and not math.isnan(split.hours) else ""]
+            lines.append(f"  {name}: " + ", ".join(filter(None, facts)))
+        left = [f"{name} {clip.id}: {clip.reason}" for name, s in self.splits.items() for clip in s.left_out]
+        for title, entries in (("Left out", left), ("Warnings", self.warnings)):
+            if entries:
+                lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries[:limit])]
+                lines += [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
+        return "\n".join(lines)
+
+
+def _report(split: Split) -> dict[str, Any]:
+    kinds = Counter(clip.kind for clip in split.left_out)
+    return {
+        "rows": len(split.listed),
+        "found": len(split.listed) - kinds["missing"] - kinds["duplicate"],
+        "usable": len(split.items),
+        "missing": kinds["missing"],
+        "unreadable": kinds["unreadable"],
+        "duplicates": kinds["duplicate"],
+        "labels_outside_0_1": len(split.outside()),
+        "labels_not_finite": kinds["label"],
+        "speakers": None if split.speakers is None else len(split.speakers),
+        "hours": None if math.isnan(split.hours) else split.hours,
+        "left_out": [dataclasses.asdict(clip) for clip in split.left_out],
+    }
+
+
+def load_corpus(
+    folder: str | Path,
+    *,
+    targets: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    label_scale: float | None = None,
+    scan: bool = True,
+    workers: int | None = None,
+    progress: bool = False,
+    allow_speaker_overlap: bool = False,
+) -> Corpus:
+    """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
+
+    A table has the column `Filename` (a number with or without leading zeros, or a file name with or without
+    its suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there,
+    else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
+
+    splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
+    label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
+    scan: decode every clip once, so that unreadable ones are named and lengths are true.
+    workers: threads for the scan, default one a core. progress: show a bar on stderr.
+    allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
+
+    Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
+    always an error: it would be learnt and then judged. Raises CorpusError.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CorpusError(
+            f"{folder} is not a folder; expected one with train_split.csv, valid_split.csv, audio/"
+        )
+    if label_scale is not None and not 0 < label_scale < math.inf:
+        raise CorpusError(f"label_scale is {label_scale}, expected the top of the scale, such as 100")
+    notes: list[str] = []
+    tables = [read_table(name, path) for name, path in split_files(folder, splits, notes).items()]
+    names = choose_targets(tables, targets, notes)
+    refuse_leaks(tables, allow_speaker_overlap, notes)
+    media = _index_media(folder)
+    matched = [_match(table, media, names, read_labels(table, names, label_scale), notes) for table in tables]
+    if scan:
+        items = [item for split in matched for item in split.items]
+        lengths = dict(
+            zip((item.path for item in items), _scan(items, workers, progress, notes), strict=True)
+        )
+        matched = [_measure(split, lengths) for split in matched]
+    for split in matched:
+        # The challenge gives out test tables before test clips, so only a split that was asked for must work.
+        if not split.items and (splits is not None or split.name != "test"):
+            why = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
+            raise CorpusError(
+                f"{folder}: no clip of split {split.name!r} can be used ({why}); is audio/ complete?"
+            )
+        if outside := split.outside():
+            notes.append(
+                f"{split.name}: {len(outside)} clips kept with a label outside [0, 1]: {some(outside)}"
+            )
+    return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
+
+
+def in_parallel(
+    work: Callable[[_Job], _Result], jobs: Sequence[_Job], *, workers: int | None, progress: bool, text: str
+) -> Iterator[_Result]:
+    """Yield `work(job)` in the order of `jobs`, from threads, as decoders release the GIL.
+
+    A failure or Ctrl-C drops the jobs not begun; those under way are waited for.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
+        results = (future.result() for future in futures)
+        try:
+            yield from track(
+                results, text, total=len(jobs), console=Console(stderr=True), disable=not progress
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _index_media(folder: Path) -> dict[str, list[Path]]:
+    """Clip key -> its files, all from one folder; each is listed once, not once for each of 17,000 clips."""
+    index: dict[str, list[Path]] = {}
+    for name in MEDIA_FOLDERS:
+        found: dict[str, list[Path]] = {}
+        if (folder / name).is_dir():
+            with os.scandir(folder / name) as entries:
+                for entry in entries:
+                    media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
+                    if media and not entry.name.startswith(".") and entry.is_file():
+                        found.setdefault(clip_key(entry.name), []).append(folder / name / entry.name)
+        for key, paths in found.items():
+            index.setdefault(key, sorted(paths))
+    return index
+
+
+def _match(
+    table: Table,
+    media: dict[str, list[Path]],
+    targets: tuple[str, ...],
+    labels: NDArray[np.float64] | None,
+    notes: list[str],
+) -> Split:
+    items: list[Item] = []
+    left: list[Left] = []
+    first: dict[str, int] = {}
+    for i, row in enumerate(table.rows):
+        name, values = row["Filename"], None if labels is None else labels[i]
+        paths = media.get(clip_key(name), [])
+        holes = (
+            [] if values is None else [t for t, v in zip(targets, values, strict=True) if not np.isfinite(v)]
+        )
+        if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
+            left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
+        elif not paths:
+            left.append(
+                Left(name, "no such file under " + " or ".join(f"{f}/" for f in MEDIA_FOLDERS), "missing")
+            )
+        elif holes and table.name in LABELLED:
+            what = ", ".join(f"{t} is {row[t] or 'empty'}" for t in holes)
+            left.append(Left(name, f"{what}, expected a finite number", "label"))
+        else:
+            if len(paths) > 1:
+                notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
+            usable = None if values is None or holes else values.astype(np.float32)
+            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan))
+    return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
+
+
+def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: list[str]) -> list[float | str]:
+    """The length of each clip in seconds, or why it can't be read."""
+
+    def length(item: Item) -> float | str:
+        try:
+            return len(audio.load(item.path)) / SAMPLE_RATE
+        except (AudioError, OSError) as error:
+            return str(error)
+
+    # Warning filters belong to the process, not to a thread: catch around the pool, not inside it.
+    with pywarnings.catch_warnings(record=True) as caught:
+        pywarnings.simplefilter("always", EmimicWarning)
+        lengths = list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
+    notes += [str(entry.message) for entry in caught]
+    return lengths
+
+
+def _measure(split: Split, lengths: dict[Path, float | str]) -> Split:
+    items: list[Item] = []
+    left = list(split.left_out)
+    for item in split.items:
+        if isinstance(length := lengths[item.path], str):
+            left.append(Left(item.id, length, "unreadable"))
+        else:
+            items.append(dataclasses.replace(item, seconds=length))
+    return dataclasses.replace(split, items=tuple(items), left_out=tuple(left))

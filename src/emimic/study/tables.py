@@ -1,0 +1,206 @@
+"""Split tables of a corpus: which there are, what they list, which columns are targets, the labels."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path, PureWindowsPath
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic import audio
+from emimic.task import EMOTIONS, CorpusError
+
+LABELLED: Final = ("train", "valid")
+"""Splits that must have labels; any other may lack them, as the challenge's test table does."""
+
+
+def clip_key(name: str) -> str:
+    """What two spellings of one clip share: no media suffix, and no leading zeros when it is a number."""
+    stem, dot, suffix = name.strip().rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in audio.MEDIA_SUFFIXES else name.strip()
+    return (stem.lstrip("0") or "0") if stem.isascii() and stem.isdigit() else stem
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One split table: its rows as column -> stripped text, none of them blank."""
+
+    name: str
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]  # of each row in the file, for messages
+
+    def ids(self) -> list[str]:
+        return [row["Filename"] for row in self.rows]
+
+
+def some(names: Sequence[str], limit: int = 10) -> str:
+    """The first names as text, with the number of the others."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def split_files(folder: Path, wanted: Sequence[str] | None, notes: list[str]) -> dict[str, Path]:
+    """Split name -> table, for the splits wanted: by default train, valid and, when there, test."""
+    there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("*_split.csv"))}
+    if (other := there.pop("val", None)) is not None and there.setdefault("valid", other) != other:
+        notes.append(f"{other.name} was not read, because valid_split.csv is there too")
+    if wanted is None:
+        names = ["train", "valid", *(["test"] if "test" in there else [])]
+    else:
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        names = list(dict.fromkeys("valid" if name == "val" else name for name in wanted))
+    if missing := [f"{name}_split.csv" for name in names if name not in there]:
+        found = some([path.name for path in there.values()]) or "no *_split.csv at all"
+        raise CorpusError(
+            f"{folder} has no {', '.join(missing)}; found {found}. Add the table or name other splits"
+        )
+    return {name: there[name] for name in names}
+
+
+def read_table(name: str, path: Path) -> Table:
+    """Read a comma-separated table in UTF-8, with or without BOM; CorpusError names file and line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.reader(handle)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(
+            f"{path} can't be read ({error}); expected a comma-separated table in UTF-8"
+        ) from error
+    lines = [(number, row) for number, row in lines if any(row)]
+    header = lines[0][1] if lines else []
+    named = [column for column in header if column]  # spreadsheets add empty columns
+    if "Filename" not in named or len(set(named)) < len(named):
+        raise CorpusError(
+            f"{path}: the header is {','.join(header)!r:.200}; expected distinct names separated by commas, "
+            f"Filename among them, such as Filename,{','.join(EMOTIONS)}"
+        )
+    if len(lines) == 1:
+        raise CorpusError(f"{path} has a header but no rows; expected one row a clip")
+    for number, row in lines:
+        if len(row) != len(header):
+            raise CorpusError(
+                f"{path}, line {number}: {len(row)} cells, expected {len(header)} as in the header"
+            )
+    rows = tuple(dict(zip(header, row, strict=True)) for _, row in lines[1:])
+    for (number, _), row in zip(lines[1:], rows, strict=True):
+        # Ids also name files that are written, so a table from elsewhere must not lead out of a folder.
+        clip = row["Filename"]
+        if PureWindowsPath(clip).name != clip or clip in ("", "..") or not clip.isprintable():
+            raise CorpusError(
+                f"{path}, line {number}: Filename is {clip!r}, expected the bare name of a file "
+                "under audio/ or raw/, without folders"
+            )
+    return Table(name, path, tuple(header), rows, tuple(number for number, _ in lines[1:]))
+
+
+def choose_targets(
+    tables: Sequence[Table], wanted: Sequence[str] | None, notes: list[str]
+) -> tuple[str, ...]:
+    """The wanted columns; else the paper's six when all are there; else every numeric column in file order."""
+    if wanted is not None:
+        names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        if not names or len(set(names)) < len(names) or {"Filename", "Speaker"} & set(names):
+            raise CorpusError(
+                f"targets are {names}, expected distinct label columns (not Filename or Speaker)"
+            )
+        return names
+    for table in tables:
+        if set(EMOTIONS) <= set(table.header):
+            return EMOTIONS
+        if names := tuple(column for column in table.header if _is_numeric(table, column)):
+            if few := [name for name in EMOTIONS if name in names]:
+                notes.append(
+                    f"{table.path.name} has only {', '.join(few)} of the six emotions; targets: {names}"
+                )
+            return names
+    if any(table.name in LABELLED for table in tables):
+        raise CorpusError(
+            f"{tables[0].path}: no label column among {', '.join(tables[0].header)}; expected "
+            f"{', '.join(EMOTIONS)} or other numeric columns"
+        )
+    return EMOTIONS
+
+
+def _is_numeric(table: Table, column: str) -> bool:
+    """Whether most filled cells are numbers: then one that is not is a slip to report, not a text column."""
+    if column in ("", "Filename", "Speaker"):
+        return False
+    filled = [row[column] for row in table.rows if row[column]]
+    return 2 * sum(_number(cell) is not None for cell in filled) > len(filled)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell) if cell else math.nan
+    except ValueError:
+        return None
+
+
+def read_labels(table: Table, targets: tuple[str, ...], scale: float | None) -> NDArray[np.float64] | None:
+    """(row, target), empty cells as NaN; None for a table that may be unlabelled and is."""
+    missing = [name for name in targets if name not in table.header]
+    if len(missing) == len(targets) and table.name not in LABELLED:
+        return None
+    if missing:
+        raise CorpusError(
+            f"{table.path} has no column {', '.join(missing)}; found {', '.join(table.header)}. Rename the "
+            "columns or name the targets"
+        )
+    values = np.empty((len(table.rows), len(targets)))
+    for i, row in enumerate(table.rows):
+        for j, name in enumerate(targets):
+            value = _number(row[name])
+            if value is None:
+                raise CorpusError(
+                    f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
+                    "expected a number with a decimal point"
+                )
+            values[i, j] = value
+    if targets == EMOTIONS:
+        _check_scale(table, values, scale)
+    return values / (scale or 1.0)
+
+
+def _check_scale(table: Table, values: NDArray[np.float64], scale: float | None) -> None:
+    """The six intensities lie in [0, 1] (section 3.1); other scales exist and look plausible, so ask."""
+    nonzero = values[np.isfinite(values) & (values != 0)]
+    if not nonzero.size:
+        return
+    top = nonzero.max()
+    if scale is not None and scale > 1 >= top:
+        raise CorpusError(
+            f"{table.path}: labels reach {top:g} only, yet label_scale is {scale:g}; leave it away"
+        )
+    scaled = nonzero / (scale or 1.0)
+    if scaled.max() > 1.5 and np.mean(scaled > 1) > 0.5:
+        given = "" if scale is None else f" even after division by label_scale {scale:g}"
+        raise CorpusError(
+            f"{table.path}: labels reach {top:g} and most are above 1{given}; expected 0 to 1. Are they on a "
+            "scale of 0 to 100? Then pass label_scale=100 (--label-scale 100), or the top of the scale"
+        )
+
+
+def refuse_leaks(tables: Sequence[Table], allow_speakers: bool, notes: list[str]) -> None:
+    """Raise CorpusError when a clip, or a speaker unless allowed, is in two splits."""
+    for one, two in combinations(tables, 2):
+        keys = {clip_key(name) for name in one.ids()}
+        if both := [name for name in two.ids() if clip_key(name) in keys]:
+            raise CorpusError(
+                f"{one.path.name} and {two.path.name} both list {some(both)}; expected each clip in one "
+                "split. Remove it from one of them"
+            )
+        known = {row.get("Speaker") for row in one.rows}
+        shared = sorted({speaker for row in two.rows if (speaker := row.get("Speaker")) and speaker in known})
+        if shared and not allow_speakers:
+            raise CorpusError(
+                f"{one.path.name} and {two.path.name} share the speakers {some(shared)}; expected different "
+                "people, else scores say little about new voices. Move them, or pass allow_speaker_overlap"
+            )
+        if shared:
+            notes.append(f"{one.path.name} and {two.path.name} share {len(shared)} speakers: {some(shared)}")
