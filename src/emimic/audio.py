@@ -1,0 +1,354 @@
+"""Any media file or bytes -> (sample,) float32 mono at 16 kHz -> a clip as the encoder wants it.
+
+soundfile reads what it can (wav, mp3, flac, ogg, opus, ...), PyAV the rest (m4a, mp4, webm, mov, mpg, ...).
+The content decides, never the suffix. Both get a Python file object and no name, so neither can follow a URL.
+"""
+
+import io
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+import numpy as np
+import soundfile
+import soxr
+
+from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
+from emimic.waveform import Clip, Wave, average, check_format, count, cut, normalise, prepare, resample
+
+if TYPE_CHECKING:
+    from av import AudioFrame, AudioStream
+
+__all__ = [
+    "CEILING_SECONDS",
+    "MEDIA_SUFFIXES",
+    "Clip",
+    "Wave",
+    "cut",
+    "load",
+    "normalise",
+    "prepare",
+    "resample",
+]
+
+MEDIA_SUFFIXES: Final = frozenset(
+    {
+        ".wav",
+        ".mp3",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+    }
+    | {
+        ".m4a",
+        ".aac",
+        ".amr",
+        ".wma",
+        ".mka",
+        ".ac3",
+        ".mp4",
+        ".m4v",
+        ".webm",
+        ".mov",
+        ".mkv",
+        ".mpg",
+        ".mpeg",
+    }
+    | {".avi", ".wmv", ".3gp", ".ts", ".mts", ".flv", ".ogv"}
+)
+"""Suffixes (lower case, with the dot) of the files a folder scan tries."""
+
+CEILING_SECONDS: Final = 4 * 3600.0
+"""No file gives more than this; four hours are 0.92 GB of samples."""
+
+_CHUNK = 1 << 18  # values decoded at a time: a 12 s clip in one go, and never what a header claims
+_LOUDEST = 2.0**31  # float files holding 32-bit integers exist; beyond is rubbish and would overflow later
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # two letters at least: C: is a drive
+# What PyAV may open. Playlists (hls, dash, concat, sdp) are not among them: they name other files and hosts.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo,avi,asf,flv,aac,mp3,ogg,flac,wav,w64,aiff,au,caf,"
+    "amr,ac3,eac3,ape,wv,tta,voc,gsm,dv,mxf,rm"
+)
+_GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
+_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+
+
+def load(
+    source: str | os.PathLike[str] | bytes, *, max_seconds: float | None = None, name: str | None = None
+) -> Wave:
+    """Decodes any media file, or one in memory, to (sample,) float32 mono at 16 kHz, nominally in [-1, 1].
+
+    Channels are averaged, the first audio track counts, other rates go through soxr's HQ resampler. Decoding
+    stops at `max_seconds`; the result equals the whole file's first `round(max_seconds * 16000)` samples.
+    `name` is what messages call the source.
+
+    Raises:
+        AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
+            without finite samples, or with an absurd rate or channel count.
+
+    Warns:
+        EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
+            set to 0; the file is longer than CEILING_SECONDS and `max_seconds` is None.
+    """
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    limit = count(CEILING_SECONDS if max_seconds is None else min(max_seconds, CEILING_SECONDS))
+    # One sample more than the ceiling tells a file that reaches it from a file that goes beyond.
+    mono = _Mono(limit + 1 if max_seconds is None else limit)
+    with _open(source, label) as file:
+        damaged = _decode(file, mono, label)
+    samples = mono.samples()
+    notes = []
+    if not len(samples):
+        found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
+        raise AudioError(f"{label}: {found}. Record, export or download it again.")
+    if mono.bad == mono.total:
+        raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
+    if mono.bad:
+        notes.append(f"{label}: {mono.bad} of {mono.total} values were NaN or infinite; set to 0.")
+    if damaged and len(samples) < limit:
+        seconds = len(samples) / SAMPLE_RATE
+        notes.append(f"{label}: damaged or cut short; only {seconds:.4g} s were readable and are used.")
+    if len(samples) > limit:
+        notes.append(f"{label}: longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
+    for note in notes:
+        warnings.warn(note, EmimicWarning, stacklevel=2)
+    return samples[:limit]
+
+
+class _Mono:
+    """Takes decoded chunks: cleans, averages and resamples them as a stream, and knows when it has enough."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bad = 0  # values replaced
+        self.total = 0  # values seen
+        self.length = 0
+        self._parts: list[Wave] = []
+        self._rate = SAMPLE_RATE
+        self._stream: soxr.ResampleStream | None = None
+
+    def put(self, chunk: Wave, rate: int) -> bool:
+        """(sample, channel) at `rate` Hz; True when no more is needed."""
+        self.total += chunk.size
+        if chunk.size and not (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false for NaN too
+            # Before resampling: one NaN would spread over everything near it.
+            wrong = ~(np.abs(chunk) <= _LOUDEST)
+            self.bad += int(wrong.sum())
+            chunk = np.where(wrong, np.float32(0), chunk)
+        if rate != self._rate:  # also in mid-file: chained streams may change it
+            self._flush()
+            self._rate = rate
+            if rate != SAMPLE_RATE:
+                self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        mono = average(chunk)
+        self._add(mono if self._stream is None else self._stream.resample_chunk(mono))
+        return self.length >= self.limit
+
+    def samples(self) -> Wave:
+        """(sample,) at 16 kHz, at most `limit`."""
+        self._flush()
+        whole = (
+            self._parts[0]
+            if len(self._parts) == 1
+            else np.concatenate([*self._parts, np.empty(0, np.float32)])
+        )
+        return whole[: self.limit]
+
+    def _add(self, part: Wave) -> None:
+        if len(part):
+            self._parts.append(part)
+            self.length += len(part)
+
+    def _flush(self) -> None:
+        if self._stream is not None:
+            self._add(self._stream.resample_chunk(np.empty(0, np.float32), last=True))
+            self._stream = None
+
+
+class _Nameless:
+    """What decoders need of a file, without its name: they must judge by content and open nothing else."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.readinto = file.readinto  # type: ignore[attr-defined]
+
+
+class _UndecodableError(Exception):
+    """This decoder can make nothing of the content."""
+
+
+class _DamagedError(Exception):
+    """After the last chunk: something was missing or broken on the way."""
+
+
+def _open(source: str | os.PathLike[str] | bytes, label: str) -> BinaryIO:
+    """A readable, seekable binary file with something in it."""
+    if isinstance(source, bytes):
+        size, file = len(source), cast(BinaryIO, io.BytesIO(source))
+    else:
+        path = Path(source)
+        try:
+            status = path.stat()
+            if stat.S_ISDIR(status.st_mode):
+                raise AudioError(f"{label}: is a folder; give a media file.")
+            if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+                raise AudioError(f"{label}: is a pipe or a device; give a media file or its bytes.")
+            size, file = status.st_size, path.open("rb")
+        except FileNotFoundError:
+            if _URL.match(os.fspath(source)):
+                raise AudioError(f"{label}: is a URL; download it first and give the file.") from None
+            raise AudioError(f"{label}: does not exist. Check the path.") from None
+        except (OSError, ValueError) as error:  # no permission; a NUL in the name
+            raise AudioError(f"{label}: can't be opened ({error}). Check path and permissions.") from None
+    if not size:
+        file.close()
+        raise AudioError(f"{label}: is empty (0 bytes). Record or download it again.")
+    return file
+
+
+_Chunks = Generator[tuple[Wave, int], None, None]  # ((sample, channel), rate in Hz), ...
+_Decoder = Callable[[_Nameless, str], _Chunks]
+
+
+def _decode(file: BinaryIO, mono: _Mono, label: str) -> bool:
+    """Feeds `mono` until it is full or the file ends; True when the file is damaged or cut short."""
+    decoders, short = _inspect(file)
+    reasons = []
+    for decoder in decoders:
+        file.seek(0)
+        try:
+            with closing(decoder(_Nameless(file), label)) as chunks:
+                if any(mono.put(chunk, rate) for chunk, rate in chunks):
+                    return False
+        except _DamagedError:
+            short = True
+        except _UndecodableError as error:
+            reasons.append(str(error))
+            short = short or mono.total > 0
+        if mono.total:
+            return short
+    if len(reasons) == len(decoders):
+        raise AudioError(
+            f"{label}: is no audio or video that can be decoded ({'; '.join(reasons)}). Check the file."
+        )
+    return short
+
+
+def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
+    """Which decoders to try, and whether the content is cut short where libsndfile would not tell."""
+    head = file.read(4096)
+    size = file.seek(0, io.SEEK_END)
+    both = (_soundfile_chunks, _pyav_chunks)
+    if head[:4] == b"OggS":
+        file.seek(max(0, size - (1 << 16)))
+        tail = file.read()
+        page = tail[tail.rfind(b"OggS") :]
+        length = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else len(page) + 1
+        return both, length > len(page) or not page[
+            5
+        ] & 4  # the last page must be whole, and marked as the last
+    start = 0
+    if head[:3] == b"ID3" and len(head) >= 10:
+        start = 10 + sum(
+            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
+        )
+        file.seek(start)
+        head = file.read(4096)
+    elif not (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
+        return both, False
+    # MPEG audio, or AAC that looks like it. libsndfile guesses the length of an mp3 whose first frame does
+    # not say it (and stops there), and prints to stderr when one is cut off: it gets those that are whole.
+    tag = re.search(rb"(?:Xing|Info)\0\0\0[\x02\x03\x06\x07\x0a\x0b\x0e\x0f](.{8})", head[:200], re.DOTALL)
+    if not tag:
+        return (_pyav_chunks,), False
+    claimed = int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
+    return both if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
+
+
+def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
+    try:
+        sound = soundfile.SoundFile(file)
+    except soundfile.LibsndfileError as error:
+        raise _UndecodableError(f"soundfile: {error.error_string}") from None
+    with sound:
+        check_format(sound.samplerate, sound.channels, label)
+        claimed, read = sound.frames, 0
+        while True:
+            size = max(1, min(claimed - read, _CHUNK // sound.channels))
+            chunk = np.empty((size, sound.channels), np.float32)
+            try:
+                got = sound.read(out=chunk)
+            except soundfile.LibsndfileError:
+                # Broken flac: what came before the break is in `chunk`, and tell() says how much.
+                yield chunk[: max(0, sound.tell() - read)], sound.samplerate
+                raise _DamagedError from None
+            if not len(got):
+                break
+            read += len(got)
+            yield got, sound.samplerate
+        # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
+        log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+        if read < claimed or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
+            raise _DamagedError
+
+
+def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
+    import av  # costs 0.1 s, and most files don't need it
+
+    broken, seconds = False, 0.0
+    try:
+        with av.open(file, "r", metadata_errors="replace", options=dict(_GUARD)) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{label}: has no audio track; give a recording with sound.")
+            stream = container.streams.audio[0]
+            packets = container.demux(stream)
+            while True:
+                try:
+                    frames = next(packets).decode()
+                except (StopIteration, av.error.EOFError):
+                    break
+                except av.error.InvalidDataError:
+                    broken = True
+                    continue
+                for frame in frames:
+                    check_format(frame.sample_rate, frame.layout.nb_channels, label)
+                    yield _floats(frame), frame.sample_rate
+                    seconds += frame.samples / frame.sample_rate
+            broken = broken or seconds < _claimed(container.format.name, stream) - 0.15
+    except av.error.FFmpegError as error:
+        raise _UndecodableError(f"PyAV: {error.strerror}") from None
+    if broken:
+        raise _DamagedError
+
+
+def _floats(frame: "AudioFrame") -> Wave:
+    """A decoded frame -> (sample, channel) float32 in [-1, 1]."""
+    array = frame.to_ndarray()
+    array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    kind = frame.format.name.rstrip("p")  # s16p is planar s16
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is then replaced
+        values: Wave = array.astype(np.float32, copy=False)
+    if kind in _SCALE:
+        values = (values - (128 if kind == "u8" else 0)) / np.float32(_SCALE[kind])
+    return values
+
+
+def _claimed(container: str, stream: "AudioStream") -> float:
+    """Seconds the header gives for the track; 0 if it gives none (PyAV may guess from the bit rate)."""
+    if "mp4" in container and stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    clock = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # matroska, webm
+    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0

@@ -1,0 +1,68 @@
+"""Files that are whole or not there: atomic writes and hashes."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; when the block ends well, it becomes `path`, else it goes.
+
+    The temporary file exists (empty) and keeps `path`'s suffix, which some writers look at. It is flushed
+    to the disk before the rename, so after a crash `path` holds either the old content or the new one.
+
+    Raises:
+        OSError: the folder does not exist, is not writable, or the disk is full. `path` is then untouched.
+    """
+    target = Path(path)
+    # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
+    temporary.open("xb").close()
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Writes all of `data` (text as UTF-8, newlines as they are) to `path`, or leaves `path` as it was.
+
+    Raises:
+        OSError: see `atomic`.
+    """
+    with atomic(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits; read in blocks of 1 MiB.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last; systems that can't open a folder (Windows) do without."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

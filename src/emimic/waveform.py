@@ -1,0 +1,173 @@
+"""A waveform at 16 kHz -> the clip the encoder sees: cut, normalised, padded (paper section 4)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from emimic.task import MAX_SECONDS, SAMPLE_RATE, AudioError
+
+Wave = NDArray[np.float32]
+
+MIN_SAMPLES: Final = 400
+"""The smallest input of which the encoder's convolutions make a frame (paper section 4)."""
+
+RATES: Final = (1_000, 768_000)
+"""Sample rates (Hz) taken for real; below there is no voice, above there is no recorder."""
+
+MAX_CHANNELS: Final = 64
+"""More channels than this are a broken header, or an array lying on its side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A waveform ready for the encoder.
+
+    Attributes:
+        samples: (sample,) float32 at 16 kHz, at least `min_samples` long.
+        seconds: length of the waveform as it was given, before cutting and padding.
+        was_cut: the end was left out.
+        was_padded: zeros were put at the end.
+    """
+
+    samples: Wave
+    seconds: float
+    was_cut: bool
+    was_padded: bool
+
+
+def cut(samples: Wave, max_seconds: float | None) -> Wave:
+    """(sample,) -> its first `round(max_seconds * 16000)` samples, a view; all of them for None.
+
+    Raises:
+        AudioError: `max_seconds` is not a finite number of at least one sample.
+    """
+    return samples if max_seconds is None else samples[: count(max_seconds)]
+
+
+def normalise(samples: NDArray[np.floating[Any]]) -> Wave:
+    """(sample,) -> float32, zero mean, unit variance: (x - mean) / sqrt(variance + 1e-7), as wav2vec 2.0.
+
+    Computed in float64. Silence and constants give zeros; very quiet clips (variance near 1e-7) stay below
+    unit variance.
+
+    Raises:
+        AudioError: not one-dimensional, empty, not floating point, or not finite.
+    """
+    wave = _waveform(samples)
+    if wave.min() == wave.max():  # the mean of a constant may miss it by a rounding error
+        return np.zeros_like(wave)
+    centred = wave.astype(np.float64)
+    centred -= centred.mean()
+    centred /= math.sqrt(float(np.dot(centred, centred)) / len(centred) + 1e-7)
+    return centred.astype(np.float32)
+
+
+def prepare(
+    samples: NDArray[np.floating[Any]],
+    *,
+    max_seconds: float | None = MAX_SECONDS,
+    normalise: bool = True,
+    min_samples: int = MIN_SAMPLES,
+) -> Clip:
+    """(sample,) at 16 kHz -> what the encoder sees: cut, *then* normalised, then padded (paper section 4).
+
+    The zeros at the end, if any, do not count in mean and variance. `samples` is not changed nor shared.
+
+    Raises:
+        AudioError: not one-dimensional, empty, not floating point, not finite, or a senseless `max_seconds`.
+    """
+    whole = _waveform(samples)
+    wave = cut(whole, max_seconds)
+    was_cut = len(wave) < len(whole)
+    seconds = len(whole) / SAMPLE_RATE
+    wave = _normalise(wave) if normalise else wave.copy()
+    lacking = max(0, min_samples - len(wave))
+    if lacking:
+        wave = np.pad(wave, (0, lacking))
+    return Clip(samples=wave, seconds=seconds, was_cut=was_cut, was_padded=lacking > 0)
+
+
+_normalise = normalise  # `prepare` has an argument of that name
+
+
+def resample(samples: NDArray[np.floating[Any]], rate: float) -> Wave:
+    """(sample,) or (sample, channel) at `rate` Hz -> (sample,) float32 at 16 kHz; channels are averaged.
+
+    Raises:
+        AudioError: wrong shape, empty, not floating point, not finite, or an absurd rate or channel count.
+    """
+    wave = _waveform(samples, channels=True)
+    check_format(rate, wave.shape[1] if wave.ndim == 2 else 1, "the array")
+    out: Wave = average(wave)
+    if rate != SAMPLE_RATE:
+        out = soxr.resample(out, rate, SAMPLE_RATE, quality="HQ")
+    if not len(out):
+        raise AudioError(
+            f"{len(samples)} samples at {rate:g} Hz are less than one at 16 kHz. Give a longer array."
+        )
+    return out
+
+
+def count(seconds: float) -> int:
+    """Seconds -> samples, rounded.
+
+    Raises:
+        AudioError: not a finite number of at least one sample.
+    """
+    if not (math.isfinite(seconds) and round(seconds * SAMPLE_RATE) > 0):
+        raise AudioError(f"max_seconds is {seconds}; give a positive number of seconds, or None for all.")
+    return round(seconds * SAMPLE_RATE)
+
+
+def _waveform(samples: NDArray[Any], *, channels: bool = False) -> Wave:
+    """Checks an array from outside and gives it as float32 (not copied when it is that already)."""
+    array = np.asarray(samples)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(
+            f"the samples are {array.dtype}; give floating point in [-1, 1] (int16: divide by 32768)."
+        )
+    if array.ndim != 1 and not (channels and array.ndim == 2):
+        wanted = "(sample,) or (sample, channel)" if channels else "(sample,)"
+        raise AudioError(f"the samples have shape {array.shape}; give {wanted}.")
+    if not array.size:
+        raise AudioError("the waveform has no samples; leave it out, or record it again.")
+    with np.errstate(over="ignore"):
+        wave = array.astype(np.float32, copy=False)
+    if not np.isfinite(wave).all():
+        raise AudioError(
+            "the waveform holds NaN or infinite samples (or some beyond float32); mend or drop it."
+        )
+    return wave
+
+
+def check_format(rate: float, channels: int, label: str) -> None:
+    """Refuses a sample rate (Hz) or a channel count that no recording has.
+
+    Raises:
+        AudioError: names `label`, the number found and what was expected.
+    """
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(
+            f"{label}: sample rate {rate} Hz; expected {RATES[0]} to {RATES[1]}. The header is broken."
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(
+            f"{label}: {channels} channels, not 1 to {MAX_CHANNELS}. A broken header, or a transposed array?"
+        )
+
+
+def average(chunk: Wave) -> Wave:
+    """(sample,) or (sample, channel) -> (sample,); column by column, many times quicker than mean(axis=1)."""
+    if chunk.ndim == 1:
+        return chunk
+    if chunk.shape[1] == 1:
+        return chunk[:, 0]
+    mono = chunk[:, 0] + chunk[:, 1]
+    for channel in range(2, chunk.shape[1]):
+        mono += chunk[:, channel]
+    mono /= chunk.shape[1]
+    return mono
