@@ -71,6 +71,15 @@ def mean_pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
+def constant(values: ArrayLike) -> NDArray[np.bool_]:
+    """Whether each column of (clip, target) is constant in the sense of `CONSTANT`: (target,)."""
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        return np.ones(array.shape[1:], dtype=np.bool_)
+    spread = np.sqrt(np.square(array - array.mean(axis=0)).mean(axis=0))
+    return np.asarray(spread <= CONSTANT * np.abs(array).max(axis=0))
+
+
 def resamples(
     statistic: Statistic,
     predictions: ArrayLike,
@@ -185,13 +194,11 @@ def _pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, tu
 def _sums(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """What each clip adds to the sums (clip, 7, target), and what the formulas refer to (3, target).
 
-    The sums are of 1, and of x, y, x², y², xy about the means of the whole sample, since differences of large sums
-    would lose the digits of a small variance, and of the squared error. The
-    reference is the difference of those means and the largest magnitude on either side.
+    The sums are of 1, x, y, x², y², xy, about the means of the whole sample since differences of large
+    sums would lose the digits of a small variance, and of the squared error. The reference is the
+    difference of those means and the largest magnitude on either side.
     """
-    x_mean, y_mean = (
-        (x.mean(axis=0), y.mean(axis=0)) if len(x) else (np.zeros(x.shape[1]), np.zeros(y.shape[1]))
-    )
+    x_mean, y_mean = x.sum(axis=0) / max(len(x), 1), y.sum(axis=0) / max(len(y), 1)
     u, v = x - x_mean, y - y_mean
     sums = np.stack([np.ones_like(u), u, v, u * u, v * v, u * v, np.square(x - y)], axis=1)
     reference = np.stack(

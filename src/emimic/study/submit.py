@@ -1,0 +1,101 @@
+"""The challenge's submission file: one row of predicted intensities for every file of a split."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from emimic.files import write_atomic
+from emimic.study.evaluate import open_split, predict_split, table_csv
+from emimic.study.tables import clip_key, some
+from emimic.task import CorpusError, SettingsError
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """What `submit` wrote."""
+
+    path: Path
+    split: str
+    rows: int
+    filled: tuple[str, ...]
+    """Files that could not be used and got the mean of the other rows instead of a prediction."""
+    clipped: int
+    """How many predicted values lay outside [0, 1]."""
+
+    def table(self) -> str:
+        """Plain sentences."""
+        text = f"{self.path}: {self.rows} rows for the split {self.split}; "
+        text += f"{self.clipped} values clipped to [0, 1]"
+        if self.filled:
+            text += f"\n{len(self.filled)} rows are means, not predictions: {', '.join(self.filled)}"
+        return text
+
+
+def submit(
+    run: Path,
+    folder: Path,
+    *,
+    split: str = "test",
+    out: Path,
+    fill: Literal["mean"] | None = None,
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = True,
+) -> SubmitReport:
+    """Predicts a split, with or without labels, and writes the challenge's CSV.
+
+    The file has the header `Filename` and the targets, then one row for every file the split lists, in its
+    order: the name without a media suffix, an integer where it is a number ("00012" becomes 12), and
+    intensities clipped to [0, 1] with six decimals.
+
+    Args:
+        run: a model folder.
+        folder: a corpus in the ABAW layout.
+        split: the split's name.
+        out: the CSV to write; replaced if it exists, and untouched if anything fails.
+        fill: what a file gets that can't be used. None stops instead: a prediction is never invented
+            unasked. "mean" writes the mean of the other rows and reports the file in `SubmitReport.filled`.
+        batch_seconds: seconds of audio in a batch.
+        workers: threads that read audio.
+        progress: whether to show a bar.
+
+    Raises:
+        CorpusError: if a listed file can't be used and `fill` is None, if none can, or if two listed names
+            are the same number.
+        ModelError: if the run can't be loaded, or predicts NaN.
+        SettingsError: if `fill` is neither None nor "mean".
+    """
+    if fill not in (None, "mean"):
+        raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
+    out = Path(out)
+    model, part = open_split(run, folder, split, workers=workers, progress=progress)
+    twice = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
+    if twice:
+        raise CorpusError(
+            f"the split {split!r} lists {some(twice)} more than once; expected every file once. "
+            "Mend its table"
+        )
+    if part.left_out and fill is None:
+        named = some([f"{left.id} ({left.reason})" for left in part.left_out])
+        count = f"{len(part.left_out)} of the {len(part.listed)} files"
+        raise CorpusError(
+            f"{count} of the split {split!r} can't be used: {named}. "
+            "Mend them, or fill them with the mean of the other rows (fill='mean')"
+        )
+    predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
+    mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
+    rows = [(clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, table_csv(model.config.targets, rows))
+    outside = int(np.count_nonzero((predictions < 0) | (predictions > 1)))
+    return SubmitReport(
+        path=out,
+        split=part.name,
+        rows=len(rows),
+        filled=tuple(name for name in part.listed if name not in values),
+        clipped=outside,
+    )
