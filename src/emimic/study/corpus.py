@@ -10,6 +10,7 @@ import warnings as pywarnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -184,7 +185,9 @@ def load_corpus(
     tables = [read_table(name, path) for name, path in split_files(folder, splits, notes).items()]
     names = choose_targets(tables, targets, notes)
     refuse_leaks(tables, allow_speaker_overlap, notes)
-    media = _index_media(folder)
+    media: dict[str, list[Path]] = {}
+    for name in reversed(MEDIA_FOLDERS):
+        media |= list_media(folder / name)
     matched = [_match(table, media, names, read_labels(table, names, label_scale), notes) for table in tables]
     if scan:
         items = [item for split in matched for item in split.items]
@@ -227,20 +230,30 @@ def in_parallel(
             pool.shutdown(cancel_futures=True)
 
 
-def _index_media(folder: Path) -> dict[str, list[Path]]:
-    """Clip key -> its files, all from one folder; each is listed once, not once for each of 17,000 clips."""
-    index: dict[str, list[Path]] = {}
-    for name in MEDIA_FOLDERS:
-        found: dict[str, list[Path]] = {}
-        if (folder / name).is_dir():
-            with os.scandir(folder / name) as entries:
-                for entry in entries:
-                    media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
-                    if media and not entry.name.startswith(".") and entry.is_file():
-                        found.setdefault(clip_key(entry.name), []).append(folder / name / entry.name)
-        for key, paths in found.items():
-            index.setdefault(key, sorted(paths))
-    return index
+@contextmanager
+def collecting_warnings(notes: list[str]) -> Iterator[None]:
+    """Append to `notes` what is warned of inside, in any thread: filters belong to the process."""
+    with pywarnings.catch_warnings(record=True) as caught:
+        pywarnings.simplefilter("always", EmimicWarning)
+        yield
+    notes += [str(entry.message) for entry in caught]
+
+
+def list_media(folder: Path) -> dict[str, list[Path]]:
+    """Clip key -> its files in one folder, sorted, hidden ones left aside; empty without such a folder."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, list[Path]] = {}
+    # One listing, not one look for each of 17,000 clips: folders on a cluster disk answer slowly.
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
+                if media and not entry.name.startswith(".") and entry.is_file():
+                    found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
+    except OSError as error:
+        raise CorpusError(f"{folder} can't be listed ({error}); expected a folder you may read") from error
+    return {key: sorted(paths) for key, paths in found.items()}
 
 
 def _match(
@@ -256,15 +269,11 @@ def _match(
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
         paths = media.get(clip_key(name), [])
-        holes = (
-            [] if values is None else [t for t, v in zip(targets, values, strict=True) if not np.isfinite(v)]
-        )
+        holes = [] if values is None else [targets[j] for j in np.flatnonzero(~np.isfinite(values))]
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
-            left.append(
-                Left(name, "no such file under " + " or ".join(f"{f}/" for f in MEDIA_FOLDERS), "missing")
-            )
+            left.append(Left(name, "no file of that name under audio/ or raw/", "missing"))
         elif holes and table.name in LABELLED:
             what = ", ".join(f"{t} is {row[t] or 'empty'}" for t in holes)
             left.append(Left(name, f"{what}, expected a finite number", "label"))
@@ -281,16 +290,12 @@ def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: lis
 
     def length(item: Item) -> float | str:
         try:
-            return len(audio.load(item.path)) / SAMPLE_RATE
-        except (AudioError, OSError) as error:
+            return len(audio.load(item.path, name=f"{item.path.parent.name}/{item.path.name}")) / SAMPLE_RATE
+        except AudioError as error:
             return str(error)
 
-    # Warning filters belong to the process, not to a thread: catch around the pool, not inside it.
-    with pywarnings.catch_warnings(record=True) as caught:
-        pywarnings.simplefilter("always", EmimicWarning)
-        lengths = list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
-    notes += [str(entry.message) for entry in caught]
-    return lengths
+    with collecting_warnings(notes):
+        return list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
 
 
 def _measure(split: Split, lengths: dict[Path, float | str]) -> Split:

@@ -102,7 +102,7 @@ def read_table(name: str, path: Path) -> Table:
 def choose_targets(
     tables: Sequence[Table], wanted: Sequence[str] | None, notes: list[str]
 ) -> tuple[str, ...]:
-    """The wanted columns; else the paper's six when all are there; else every numeric column in file order."""
+    """The wanted columns; else the paper's six when all are there; else all numeric ones, in file order."""
     if wanted is not None:
         names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
         if not names or len(set(names)) < len(names) or {"Filename", "Speaker"} & set(names):
