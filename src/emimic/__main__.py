@@ -1,0 +1,5 @@
+"""`python -m emimic`: the command line."""
+
+from emimic.cli import main
+
+main()

@@ -1,0 +1,225 @@
+"""The command line: one short function a verb; what a verb needs is imported inside it, so that --help is quick."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from emimic import __version__
+from emimic.task import EmimicError
+
+app = typer.Typer(
+    name="emimic",
+    help="Hears how strongly a voice expresses six emotions: Admiration, Amusement, Determination, Empathic Pain, "
+    "Excitement and Joy. Everything runs on this computer; no voice is sent anywhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
+Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
+LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
+
+
+class Codec(StrEnum):
+    """Formats `prepare` writes."""
+
+    MP3 = "mp3"
+    FLAC = "flac"
+
+
+class TrainOn(StrEnum):
+    """Splits `train` learns from."""
+
+    TRAIN = "train"
+    BOTH = "train+valid"
+
+
+class Format(StrEnum):
+    """What `predict` prints."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Fill(StrEnum):
+    """What stands in a submission for a file that could not be read."""
+
+    MEAN = "mean"
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"emimic {__version__}")
+        raise typer.Exit
+    if debug:
+        os.environ["EMIMIC_DEBUG"] = "1"
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is first imported
+
+
+@app.command()
+def prepare(
+    folder: Folder, codec: Codec = Codec.MP3, workers: Annotated[int | None, typer.Option(min=1)] = None, quiet: Quiet = False
+) -> None:
+    """Make audio/ from raw/ videos (mp3 mono 16 kHz 64 kb/s, or flac). Resumable.
+
+    Example: emimic prepare hume-vidmimic2
+    """
+    from emimic.study.prepare import prepare as run
+
+    report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
+    typer.echo(report.summary())
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings in YAML.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="name=value, over the file's. Repeatable.")] = None,
+    train_on: Annotated[TrainOn | None, typer.Option(help="Learn from train, or from both labelled splits.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs (paper: 30).")] = None,
+    label_scale: LabelScale = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the paper's model, or any switch of it, on a corpus.
+
+    Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
+    """
+    from emimic.study.settings import TrainSettings, parse_overrides
+    from emimic.study.train import train as run
+
+    _quiet_libraries()
+    given: dict[str, Any] = {"train_on": train_on and train_on.value, "epochs": epochs, "label_scale": label_scale}
+    overrides = parse_overrides(sets or []) | {name: value for name, value in given.items() if value is not None}
+    settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
+    result = run(folder, out, settings, resume=resume, show=not quiet)
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(result.table())
+    if result.signal is not None:
+        typer.echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
+        raise typer.Exit(128 + result.signal)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    folder: Folder,
+    split: Annotated[str, typer.Option(help="The split to score.")] = "valid",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; default RUN/evaluation/SPLIT.")] = None,
+    label_scale: LabelScale = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals.", min=10)] = 1000,
+    batch_seconds: BatchSeconds = 60.0,
+    workers: Workers = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Score a run: Pearson, CCC and MSE per emotion and their mean, with intervals and pictures.
+
+    Example: emimic evaluate runs/paper hume-vidmimic2 --split valid
+    """
+    from emimic.study.evaluate import evaluate as score
+
+    _quiet_libraries()
+    report = score(
+        run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
+        workers=workers, progress=not quiet,
+    )  # fmt: skip
+    typer.echo(report.table())
+
+
+@app.command()
+def submit(
+    run: RunFolder,
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write.")],
+    split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
+    fill: Annotated[Fill | None, typer.Option(help="Stand-in for a file that can't be read.")] = None,
+    batch_seconds: BatchSeconds = 60.0,
+    workers: Workers = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Write the challenge's CSV: a row for every listed file, values within [0, 1].
+
+    Example: emimic submit runs/paper hume-vidmimic2 --split test --out predictions.csv
+    """
+    from emimic.study.submit import submit as write
+
+    _quiet_libraries()
+    report = write(
+        run, folder, split=split, out=out, fill=fill and fill.value, batch_seconds=batch_seconds, workers=workers,
+        progress=not quiet,
+    )  # fmt: skip
+    typer.echo(report.table())
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Audio or video files, or folders of them.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="A run folder.")],
+    form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write curves and pictures here.")] = None,
+    batch_seconds: BatchSeconds = 60.0,
+    workers: Workers = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Intensities for recordings; a broken file is named and costs only itself.
+
+    Example: emimic predict interview.mp4 clips/ --model runs/paper --out answers
+    """
+    from emimic.service import formats
+    from emimic.service.predict import Predictor
+
+    _quiet_libraries()
+    predictor = Predictor(model)
+    answers = predictor.files(files, batch_seconds=batch_seconds, workers=workers, progress=not quiet)
+    formats.show(answers, form.value)
+    if out is not None:
+        formats.write(answers, out, progress=not quiet)
+        typer.echo(f"curves and pictures are in {out}", err=True)
+    for failure in answers.failed:
+        typer.echo(f"emimic: {failure.reason}", err=True)
+    typer.echo(f"{len(answers.clips)} heard, {len(answers.failed)} failed", err=True)
+    if answers.failed:
+        raise typer.Exit(1)
+
+
+def _quiet_libraries() -> None:
+    """No progress bars of other libraries between ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def main() -> None:
+    """The command `emimic`: an error a user can mend is one line and exit code 2, not a traceback."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if os.environ.get("EMIMIC_DEBUG"):
+            raise
+        typer.echo(f"emimic: {error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'", err=True)
+        sys.exit(2)
+    except EmimicError as error:
+        if os.environ.get("EMIMIC_DEBUG"):
+            raise
+        typer.echo(f"emimic: {error}", err=True)
+        sys.exit(2)
