@@ -36,39 +36,9 @@ __all__ = [
     "resample",
 ]
 
-MEDIA_SUFFIXES: Final = frozenset(
-    {
-        ".wav",
-        ".mp3",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    }
-    | {
-        ".m4a",
-        ".aac",
-        ".amr",
-        ".wma",
-        ".mka",
-        ".ac3",
-        ".mp4",
-        ".m4v",
-        ".webm",
-        ".mov",
-        ".mkv",
-        ".mpg",
-        ".mpeg",
-    }
-    | {".avi", ".wmv", ".3gp", ".ts", ".mts", ".flv", ".ogv"}
-)
+_AUDIO = "wav mp3 flac ogg oga opus aif aiff aifc au caf w64 rf64 m4a aac amr wma mka ac3"
+_VIDEO = "mp4 m4v webm mov mkv mpg mpeg avi wmv 3gp ts mts flv ogv"
+MEDIA_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in f"{_AUDIO} {_VIDEO}".split())
 """Suffixes (lower case, with the dot) of the files a folder scan tries."""
 
 CEILING_SECONDS: Final = 4 * 3600.0
@@ -101,31 +71,32 @@ def load(
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the file is longer than CEILING_SECONDS and `max_seconds` is None.
+            set to 0; the file is longer than CEILING_SECONDS.
     """
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
-    limit = count(CEILING_SECONDS if max_seconds is None else min(max_seconds, CEILING_SECONDS))
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    ceiling = count(CEILING_SECONDS)
     # One sample more than the ceiling tells a file that reaches it from a file that goes beyond.
-    mono = _Mono(limit + 1 if max_seconds is None else limit)
+    limit = ceiling + 1 if max_seconds is None else min(count(max_seconds), ceiling + 1)
+    mono = _Mono(limit)
     with _open(source, label) as file:
         damaged = _decode(file, mono, label)
     samples = mono.samples()
-    notes = []
     if not len(samples):
         found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
         raise AudioError(f"{label}: {found}. Record, export or download it again.")
     if mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
+    notes = []
     if mono.bad:
-        notes.append(f"{label}: {mono.bad} of {mono.total} values were NaN or infinite; set to 0.")
+        notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
     if damaged and len(samples) < limit:
         seconds = len(samples) / SAMPLE_RATE
-        notes.append(f"{label}: damaged or cut short; only {seconds:.4g} s were readable and are used.")
-    if len(samples) > limit:
-        notes.append(f"{label}: longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
+        notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
+    if len(samples) > ceiling:
+        notes.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
     for note in notes:
-        warnings.warn(note, EmimicWarning, stacklevel=2)
-    return samples[:limit]
+        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=2)
+    return samples[:ceiling]
 
 
 class _Mono:
@@ -199,7 +170,7 @@ def _open(source: str | os.PathLike[str] | bytes, label: str) -> BinaryIO:
     if isinstance(source, bytes):
         size, file = len(source), cast(BinaryIO, io.BytesIO(source))
     else:
-        path = Path(source)
+        path = Path(os.fsdecode(source))
         try:
             status = path.stat()
             if stat.S_ISDIR(status.st_mode):
@@ -208,7 +179,7 @@ def _open(source: str | os.PathLike[str] | bytes, label: str) -> BinaryIO:
                 raise AudioError(f"{label}: is a pipe or a device; give a media file or its bytes.")
             size, file = status.st_size, path.open("rb")
         except FileNotFoundError:
-            if _URL.match(os.fspath(source)):
+            if _URL.match(os.fsdecode(source)):
                 raise AudioError(f"{label}: is a URL; download it first and give the file.") from None
             raise AudioError(f"{label}: does not exist. Check the path.") from None
         except (OSError, ValueError) as error:  # no permission; a NUL in the name
@@ -306,7 +277,10 @@ def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
 
 
 def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
-    import av  # costs 0.1 s, and most files don't need it
+    try:
+        import av  # costs 0.1 s, and most files don't need it
+    except ImportError as error:
+        raise _UndecodableError(f"PyAV can't be imported: {error}") from None
 
     broken, seconds = False, 0.0
     try:

@@ -1,0 +1,147 @@
+"""Small media files made on the spot, for the tests; nothing here comes from a corpus."""
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+
+CONTAINERS = {
+    # suffix: (PyAV format, audio codec, video codec or None)
+    "m4a": ("ipod", "aac", None),
+    "aac": ("adts", "aac", None),
+    "mp4": ("mp4", "aac", "mpeg4"),
+    "mov": ("mov", "pcm_s16le", "mpeg4"),
+    "mkv": ("matroska", "flac", None),
+    "webm": ("webm", "libopus", None),
+    "mpg": ("mpeg", "mp2", "mpeg1video"),
+    "ts": ("mpegts", "aac", None),
+    "avi": ("avi", "pcm_u8", "mpeg4"),
+}
+FILES = {
+    # suffix: (soundfile format, subtype)
+    "wav": ("WAV", "PCM_16"),
+    "wav24": ("WAV", "PCM_24"),
+    "wavf": ("WAV", "FLOAT"),
+    "wavd": ("WAV", "DOUBLE"),
+    "ulaw": ("WAV", "ULAW"),
+    "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"),
+    "w64": ("W64", "PCM_16"),
+    "rf64": ("RF64", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+_NUMPY = {"s16": np.int16, "s32": np.int32, "u8": np.uint8, "flt": np.float32, "dbl": np.float64}
+
+
+def sine(
+    hertz: float = 440.0, seconds: float = 1.0, rate: int = 16_000, level: float = 0.5
+) -> np.ndarray[Any, Any]:
+    """(sample,) float32."""
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(
+    seconds: float = 1.0, rate: int = 16_000, seed: int = 0, level: float = 0.1
+) -> np.ndarray[Any, Any]:
+    """(sample,) float32."""
+    return (level * np.random.default_rng(seed).standard_normal(round(seconds * rate))).astype(np.float32)
+
+
+def encode(samples: np.ndarray[Any, Any], kind: str = "wav", rate: int = 16_000) -> bytes:
+    """(sample,) or (sample, channel) -> the bytes of a file, by soundfile or by PyAV according to `kind`."""
+    if kind in CONTAINERS:
+        return contain(samples, kind, rate)
+    form, subtype = FILES[kind]
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+def contain(
+    samples: np.ndarray[Any, Any] | None,
+    kind: str = "mp4",
+    rate: int = 16_000,
+    codec: str = "",
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """A container file; with no samples, a video without an audio track."""
+    form, default, video = CONTAINERS[kind]
+    file = io.BytesIO()
+    with av.open(file, "w", format=form, options=options or {}) as container:
+        picture = _video(container, video or "mpeg4") if video or samples is None else None
+        sound = None
+        if samples is not None:
+            columns = samples.reshape(len(samples), -1)
+            layout = {1: "mono", 2: "stereo"}[columns.shape[1]]
+            sound = container.add_stream(codec or default, rate=rate, layout=layout)
+        if picture is not None:
+            for index in range(5):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), index * 20, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                container.mux(picture.encode(frame))
+            container.mux(picture.encode())
+        if sound is not None:
+            for audio in _frames(columns, layout, rate, sound.format.name):
+                container.mux(sound.encode(audio))
+            container.mux(sound.encode())
+    return file.getvalue()
+
+
+def _video(container: Any, codec: str) -> Any:
+    stream = container.add_stream(codec, rate=25)
+    stream.width = stream.height = 32
+    stream.pix_fmt = "yuv420p"
+    return stream
+
+
+def _frames(columns: np.ndarray[Any, Any], layout: str, rate: int, form: str) -> list[Any]:
+    """(sample, channel) -> one frame in the encoder's sample format, from which PyAV cuts what it wants."""
+    kind = _NUMPY[form.rstrip("p")]
+    if np.issubdtype(kind, np.integer):
+        full = 2 ** (np.iinfo(kind).bits - 1)
+        values = np.clip(
+            columns.astype(float) * full + (128 if kind is np.uint8 else 0), *_range(kind)
+        ).round()
+    else:
+        values = columns
+    values = values.astype(kind)
+    plane = values.T if form.endswith("p") else values.reshape(1, -1)
+    frames = []
+    for start in range(0, len(columns), 1024):
+        stop = min(start + 1024, len(columns))
+        many = 1 if form.endswith("p") else columns.shape[1]
+        part = np.ascontiguousarray(plane[:, start * many : stop * many])
+        frame = av.AudioFrame.from_ndarray(part, format=form, layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        frames.append(frame)
+    return frames
+
+
+def _range(kind: Any) -> tuple[int, int]:
+    return int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+
+
+def wav(
+    data: bytes,
+    *,
+    rate: int = 16_000,
+    channels: int = 1,
+    claimed: int | None = None,
+    tag: int = 1,
+    bits: int = 16,
+) -> bytes:
+    """A RIFF file by hand, whose header may say what it likes; `tag` 1 is PCM, 3 floating point."""
+    width = channels * bits // 8
+    fields = (b"fmt ", 16, tag, channels, rate, (rate * width) & 0xFFFFFFFF, width & 0xFFFF, bits)
+    head = struct.pack("<4sIHHIIHH", *fields)
+    size = len(data) if claimed is None else claimed
+    body = b"WAVE" + head + struct.pack("<4sI", b"data", size) + data
+    return b"RIFF" + struct.pack("<I", min(size + 36, 0xFFFFFFFF)) + body
