@@ -140,8 +140,8 @@ def score(
         predictions: (clip, target), unbounded, as the model gives them.
         labels: (clip, target), intensities in [0, 1].
         targets: the target's names.
-        speakers: who speaks in each clip. If all are known and there are two, whole speakers are resampled; otherwise clips,
-            which makes intervals too narrow where clips share a speaker.
+        speakers: who speaks in each clip. If all are known and differ, whole speakers are resampled;
+            otherwise clips, which makes intervals too narrow where clips share a speaker.
         split: a name for the report.
         left_out: (clip, reason) for clips that are not among the predictions, for the report.
         n_bootstrap: the number of resamples.

@@ -1,0 +1,180 @@
+"""Losses against formulas written anew, and finite where a correlation is undefined."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from emimic.scores import ScoreError
+from emimic.study import losses
+from emimic.study.losses import Mix
+from emimic.task import SettingsError
+
+
+def sample(clips=16, targets=6, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.rand(clips, targets, generator=generator, dtype=torch.float64)
+    noise = torch.randn(clips, targets, generator=generator, dtype=torch.float64)
+    return (0.1 + 0.5 * labels + 0.1 * noise).to(dtype), labels.to(dtype)
+
+
+def formula(name, x, y):
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if name == "mse":
+        return float(np.square(x - y).sum() / x.size)
+    terms = []
+    for a, b in zip(x.T, y.T, strict=True):
+        if name == "pearson":
+            terms.append(1 - np.corrcoef(a, b)[0, 1])
+        else:
+            cov = np.cov(a, b, bias=True)
+            terms.append(1 - 2 * cov[0, 1] / (cov[0, 0] + cov[1, 1] + (a.mean() - b.mean()) ** 2))
+    return float(np.mean(terms))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_losses_equal_their_formula(name, dtype, tolerance):
+    x, y = sample(dtype=dtype)
+    loss = losses.LOSSES[name](x, y)
+    assert loss.shape == ()
+    assert loss.dtype == dtype
+    assert loss.item() == pytest.approx(formula(name, x, y), abs=tolerance)
+
+
+@pytest.mark.parametrize("name", ["ccc", "pearson"])
+def test_the_floor_does_not_bias_small_spreads(name):
+    x, y = sample()
+    x = 0.3 + 0.02 * (x - x.mean(0))  # a standard deviation of about .003, as early in training
+    assert losses.LOSSES[name](x, y).item() == pytest.approx(formula(name, x, y), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ccc", "pearson"])
+def test_agreement_lowers_the_loss(name):
+    _, y = sample()
+    loss = losses.LOSSES[name]
+    assert loss(y, y).item() == pytest.approx(0, abs=1e-12)
+    assert loss(1 - y, y) > loss(torch.rand_like(y), y) > 0
+    assert losses.pearson_loss(1 - y, y).item() == pytest.approx(2, abs=1e-12)
+
+
+def test_following_the_gradient_raises_the_correlation():
+    _, y = sample(seed=1)
+    x = torch.rand(16, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    before = formula("pearson", x.detach(), y)
+    for _ in range(20):
+        (gradient,) = torch.autograd.grad(losses.pearson_loss(x, y), x)
+        x = (x - 2 * gradient).detach().requires_grad_()
+    assert formula("pearson", x.detach(), y) < before - 0.2
+
+
+def _constant_predictions():
+    return torch.full((8, 6), 0.3), sample(clips=8, dtype=torch.float32)[1]
+
+
+DEGENERATE = {
+    "constant predictions": _constant_predictions,
+    "constant labels": lambda: _constant_predictions()[::-1],
+    "both constant": lambda: (torch.full((8, 6), 0.3), torch.full((8, 6), 0.1)),
+    "equal constants": lambda: (torch.full((8, 6), 0.3), torch.full((8, 6), 0.3)),
+    "one clip": lambda: (torch.full((1, 6), 0.3), torch.full((1, 6), 0.7)),
+    "all zero": lambda: (torch.zeros(8, 6), torch.zeros(8, 6)),
+    "one label not zero": lambda: (torch.full((8, 6), 0.3), torch.eye(8)[:, :6]),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_losses_and_gradients_are_finite_where_correlation_is_undefined(name, case, dtype):
+    x, y = (side.to(dtype) for side in DEGENERATE[case]())
+    x.requires_grad_()
+    loss = losses.LOSSES[name](x, y)
+    loss.backward()
+    assert 0 <= loss.item() <= 2 + 1e-6
+    assert torch.isfinite(x.grad).all()
+    # The slope of a correlation is at most 1 / (clips x standard deviation), the latter not below .001.
+    assert x.grad.abs().max() <= 2e3
+    if name == "pearson":
+        assert loss.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_constant_predictions_have_a_way_out():
+    x, y = _constant_predictions()
+    x = x.requires_grad_()
+    losses.pearson_loss(x, y).backward()
+    step = x.detach() - 1e-3 * x.grad
+    assert formula("pearson", step, y) < 0.01
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_bf16_is_computed_in_float32(name):
+    x, y = sample(clips=64, dtype=torch.bfloat16)
+    loss = losses.LOSSES[name](x, y)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(formula(name, x.double(), y.double()), abs=1e-6)
+    mixed = losses.LOSSES[name](x, y.float())
+    assert mixed.item() == loss.item()
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_gradients_agree_with_differences(name):
+    x, y = sample(clips=5, targets=2)
+    assert torch.autograd.gradcheck(losses.LOSSES[name], (x.requires_grad_(), y))
+
+
+def test_mix_is_the_weighted_sum():
+    x, y = sample()
+    mix = Mix({"mse": 2.0, "ccc": 0.5, "pearson": 0.25})
+    expected = 2 * formula("mse", x, y) + 0.5 * formula("ccc", x, y) + 0.25 * formula("pearson", x, y)
+    assert mix(x, y).item() == pytest.approx(expected, abs=1e-12)
+    assert Mix({"mse": 1, "ccc": 0})(x, y).item() == pytest.approx(formula("mse", x, y), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "decomposes"),
+    [
+        ({"mse": 1.0}, True),
+        ({"mse": 2, "ccc": 0}, True),
+        ({"mse": 1, "ccc": 0.1}, False),
+        ({"pearson": 1}, False),
+    ],
+)
+def test_decomposes_says_whether_parts_average_to_the_whole(weights, decomposes):
+    x, y = sample(clips=12)
+    mix = Mix(weights)
+    assert mix.decomposes is decomposes
+    parts = sum(n / 12 * mix(a, b) for n, a, b in zip((5, 7), x.split([5, 7]), y.split([5, 7]), strict=True))
+    assert math.isclose(parts, mix(x, y), rel_tol=1e-12) is decomposes
+
+
+def test_a_mix_keeps_its_weights():
+    given = {"mse": 1.0}
+    mix = Mix(given)
+    given["mse"] = 5.0
+    assert mix.weights == {"mse": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"mae": 1.0, "mse": 1.0}, "'mae'; known are mse, ccc, pearson"),
+        ({"mse": -1.0}, "'mse' is -1.0"),
+        ({"ccc": math.nan}, "'ccc' is nan"),
+        ({"mse": math.inf}, "'mse' is inf"),
+        ({"mse": 0.0}, "at least one above 0"),
+        ({}, "at least one above 0"),
+    ],
+)
+def test_mixes_that_make_no_sense(weights, message):
+    with pytest.raises(SettingsError, match=message):
+        Mix(weights)
+
+
+@pytest.mark.parametrize("shapes", [((4, 6), (4, 5)), ((4, 1), (4,)), ((4,), (4,)), ((0, 6), (0, 6))])
+def test_shapes_that_would_broadcast_or_have_no_mean_are_refused(shapes):
+    x, y = (torch.zeros(shape) for shape in shapes)
+    for loss in (*losses.LOSSES.values(), Mix({"mse": 1.0})):
+        with pytest.raises(ScoreError, match="predictions have shape"):
+            loss(x, y)

@@ -1,0 +1,247 @@
+"""Scores against scipy and formulas written anew, invariances, the bootstrap against a plain loop."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from emimic import scores
+from emimic.task import EmimicError
+
+
+def lin(x, y):
+    """Lin's coefficient, written with sums over n."""
+    n = len(x)
+    mx, my = sum(x) / n, sum(y) / n
+    cov = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / n
+    return 2 * cov / (sum((a - mx) ** 2 for a in x) / n + sum((b - my) ** 2 for b in y) / n + (mx - my) ** 2)
+
+
+def squared(x, y):
+    return math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) / len(x)
+
+
+REFERENCE = {
+    scores.pearson: lambda x, y: stats.pearsonr(x, y).statistic,
+    scores.ccc: lin,
+    scores.mse: squared,
+}
+
+
+def sample(clips=60, targets=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random((clips, targets)) < 0.5, 0.0, rng.random((clips, targets)))
+    return 0.2 + 0.4 * labels + 0.1 * rng.normal(size=labels.shape), labels
+
+
+pairs = st.integers(3, 40).flatmap(
+    lambda n: st.tuples(*[arrays(np.float64, (n, 2), elements=st.integers(-100, 100).map(float))] * 2)
+)
+
+
+@pytest.mark.parametrize("statistic", REFERENCE)
+def test_scores_equal_their_formula(statistic):
+    x, y = sample()
+    expected = [REFERENCE[statistic](x[:, i].tolist(), y[:, i].tolist()) for i in range(6)]
+    np.testing.assert_allclose(statistic(x, y), expected, rtol=1e-12)
+    one = statistic(x[:, 2], y[:, 2])
+    assert isinstance(one, float)
+    assert one == pytest.approx(expected[2], rel=1e-12)
+
+
+@given(pairs)
+@settings(deadline=None, max_examples=60)
+def test_scores_equal_their_formula_on_any_numbers(pair):
+    x, y = pair
+    for i in range(2):
+        if np.ptp(x[:, i]) and np.ptp(y[:, i]):
+            for statistic, formula in REFERENCE.items():
+                expected = formula(x[:, i].tolist(), y[:, i].tolist())
+                assert statistic(x, y)[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        else:
+            assert np.isnan(scores.pearson(x, y)[i])
+
+
+@given(pairs, st.floats(0.1, 10), st.floats(-5, 5), st.randoms())
+@settings(deadline=None, max_examples=60)
+def test_invariances(pair, scale, offset, random):
+    x, y = pair
+    rho = scores.pearson(x, y)
+    np.testing.assert_allclose(scores.pearson(scale * x + offset, y), rho, atol=1e-9)
+    np.testing.assert_allclose(scores.pearson(-scale * x, y), -rho, atol=1e-9)
+    order = list(range(len(x)))
+    random.shuffle(order)
+    for statistic in REFERENCE:
+        np.testing.assert_allclose(statistic(x[order], y[order]), statistic(x, y), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(statistic(y, x), statistic(x, y), rtol=1e-9, atol=1e-12)
+    moved = scores.mse(x + offset, y + offset)
+    np.testing.assert_allclose(moved, scores.mse(x, y), rtol=1e-9, atol=1e-9)
+
+
+@given(pairs)
+@settings(deadline=None, max_examples=60)
+def test_bounds(pair):
+    x, y = pair
+    rho, agreement = scores.pearson(x, y), scores.ccc(x, y)
+    defined = ~np.isnan(rho)
+    assert (np.abs(rho[defined]) <= 1).all()
+    # Agreement is correlation less the penalty for another mean or scale.
+    assert (np.abs(agreement[defined]) <= np.abs(rho[defined]) + 1e-12).all()
+
+
+def test_perfect_and_shifted_predictions():
+    _, y = sample()
+    np.testing.assert_allclose(scores.pearson(y, y), 1, rtol=1e-12)
+    np.testing.assert_allclose(scores.ccc(y, y), 1, rtol=1e-12)
+    assert (scores.mse(y, y) == 0).all()
+    np.testing.assert_allclose(scores.pearson(y + 0.5, y), 1, rtol=1e-12)
+    assert (scores.ccc(y + 0.5, y) < 0.9).all()
+    np.testing.assert_allclose(scores.mse(y + 0.5, y), 0.25, rtol=1e-12)
+
+
+def test_constants_are_undefined_even_with_float_noise():
+    x, y = sample()
+    x[:, 1] = 0.3
+    x[:, 2] = np.float32(0.3) + np.spacing(np.float32(0.3)) * np.random.default_rng(1).integers(-3, 4, 60)
+    y[:, 3] = 0.0
+    x[:, 4] = 1e-3 * x[:, 0]  # small, not constant
+    rho = scores.pearson(x, y)
+    assert np.isnan(rho).tolist() == [False, True, True, True, False, False]
+    assert scores.constant(x).tolist() == [False, True, True, False, False, False]
+    assert scores.constant(y).tolist() == [False, False, False, True, False, False]
+    agreement = scores.ccc(x, y)
+    np.testing.assert_allclose(agreement[[1, 2, 3]], 0, atol=1e-5)
+    assert np.isfinite(scores.mse(x, y)).all()
+    assert math.isnan(scores.mean_pearson(x, y))
+    assert scores.mean_pearson(x[:, :1], y[:, :1]) == rho[0]
+
+
+def test_ccc_of_equal_constants_is_undefined():
+    assert np.isnan(scores.ccc(np.full(5, 0.4), np.full(5, 0.4)))
+    assert scores.ccc(np.full(5, 0.4), np.full(5, 0.1)) == 0
+
+
+def test_mean_pearson_is_equation_1():
+    x, y = sample()
+    expected = sum(stats.pearsonr(x[:, i], y[:, i]).statistic for i in range(6)) / 6
+    assert scores.mean_pearson(x, y) == pytest.approx(expected, rel=1e-12)
+    assert scores.mean_pearson(x[:, 0], y[:, 0]) == pytest.approx(stats.pearsonr(x[:, 0], y[:, 0]).statistic)
+    assert math.isnan(scores.mean_pearson(np.zeros((4, 0)), np.zeros((4, 0))))
+
+
+def test_few_clips():
+    none, one = np.zeros((0, 6)), np.full((1, 6), 0.5)
+    for statistic in (scores.pearson, scores.ccc):
+        assert np.isnan(statistic(none, none)).tolist() == [True] * 6
+        assert np.isnan(statistic(one, one / 2)).tolist() == [True] * 6
+    assert np.isnan(scores.mse(none, none)).all()
+    np.testing.assert_allclose(scores.mse(one, one / 2), 0.0625)
+    assert scores.constant(none).all()
+    assert scores.pearson([1, 2], [3, 9]) == pytest.approx(1)
+
+
+def test_a_small_variance_on_a_large_mean_keeps_its_digits():
+    x, y = sample()
+    np.testing.assert_allclose(scores.pearson(x + 1e4, y), scores.pearson(x, y), rtol=1e-8)
+    drawn = scores.resamples(scores.pearson, x + 1e4, y, n=20)
+    np.testing.assert_allclose(drawn, scores.resamples(scores.pearson, x, y, n=20), rtol=1e-8)
+
+
+@pytest.mark.parametrize("statistic", REFERENCE)
+def test_refusals(statistic):
+    with pytest.raises(ValueError, match=r"\(4, 6\).*\(4, 5\)"):
+        statistic(np.zeros((4, 6)), np.zeros((4, 5)))
+    with pytest.raises(EmimicError, match=r"\(2, 2, 2\)"):
+        statistic(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
+    with pytest.raises(scores.ScoreError, match="1 of 3 predictions"):
+        statistic([0, np.nan, 1], [0, 0, 1])
+    with pytest.raises(scores.ScoreError, match="2 of 3 labels"):
+        statistic([0, 0, 1], [np.inf, -np.inf, 1])
+
+
+@pytest.mark.parametrize("statistic", REFERENCE)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_bootstrap_equals_a_plain_loop(statistic, grouped):
+    x, y = sample(clips=40, targets=2)
+    names = [f"s{i % 7}" for i in range(40)] if grouped else None
+    members = (
+        [[i for i in range(40) if i % 7 == g] for g in range(7)] if grouped else [[i] for i in range(40)]
+    )
+    rng = np.random.default_rng(5)
+    expected = []
+    for _ in range(50):
+        rows = list(itertools.chain(*(members[g] for g in rng.integers(len(members), size=len(members)))))
+        expected.append([REFERENCE[statistic](x[rows, i].tolist(), y[rows, i].tolist()) for i in range(2)])
+    drawn = scores.resamples(statistic, x, y, groups=names, n=50, seed=5)
+    np.testing.assert_allclose(drawn, expected, rtol=1e-9)
+    low, high = scores.bootstrap(statistic, x, y, groups=names, n=50, seed=5, level=0.8)
+    np.testing.assert_allclose(low, np.percentile(expected, 10, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(high, np.percentile(expected, 90, axis=0), rtol=1e-9)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    truth, hits = 0.6, 0
+    for seed in range(200):
+        x, z = rng.normal(size=(2, 100))
+        y = truth * x + math.sqrt(1 - truth**2) * z
+        low, high = scores.bootstrap(scores.pearson, x, y, n=200, seed=seed)
+        assert isinstance(low, float)
+        hits += bool(low <= truth <= high)
+    # 95 % of 200 is 190, one standard error 3; percentile intervals are a little narrow at n = 100.
+    assert 178 <= hits <= 198
+
+
+def test_clips_that_repeat_a_speaker_need_grouped_resampling():
+    rng = np.random.default_rng(0)
+    x, y = np.repeat(rng.normal(size=(2, 30)), 20, axis=1)
+    speakers = [str(i // 20) for i in range(600)]
+    low, high = scores.bootstrap(scores.pearson, x, y)
+    grouped_low, grouped_high = scores.bootstrap(scores.pearson, x, y, groups=speakers)
+    # Twenty copies of a clip say nothing new: the honest interval is about sqrt(20) times as wide.
+    assert 3 < (grouped_high - grouped_low) / (high - low) < 6
+
+
+def test_undefined_resamples_are_left_out():
+    x, y = sample(clips=6, targets=2)
+    y[:, 0] = [0, 0, 0, 0, 0, 1]  # a resample misses the last clip with probability (5/6)^6 = .33
+    x[:, 1] = 0.5
+    drawn = scores.resamples(scores.pearson, x, y, n=1000)
+    assert 250 < np.isnan(drawn[:, 0]).sum() < 420
+    assert np.isnan(drawn[:, 1]).all()
+    low, high = scores.bootstrap(scores.pearson, x, y, n=1000)
+    kept = drawn[~np.isnan(drawn[:, 0]), 0]
+    assert low[0] == pytest.approx(np.percentile(kept, 2.5))
+    assert high[0] == pytest.approx(np.percentile(kept, 97.5))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_one_unit_has_no_interval():
+    x, y = sample(clips=5)
+    low, high = scores.bootstrap(scores.mse, x, y, groups=["only"] * 5, n=10)
+    assert np.isnan([low, high]).all()
+    assert np.isnan(scores.bootstrap(scores.mse, x[:1], y[:1], n=10)).all()
+
+
+def test_seeds():
+    x, y = sample()
+    a, b, c = (scores.resamples(scores.ccc, x, y, n=5, seed=seed) for seed in (1, 1, 2))
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_bootstrap_refusals():
+    x, y = sample(clips=5)
+    with pytest.raises(scores.ScoreError, match="mean_pearson"):
+        scores.bootstrap(scores.mean_pearson, x, y)
+    with pytest.raises(scores.ScoreError, match="found 0"):
+        scores.bootstrap(scores.mse, x, y, n=0)
+    with pytest.raises(scores.ScoreError, match="3 group names for 5 clips"):
+        scores.bootstrap(scores.mse, x, y, groups=["a", "b", "c"])
+    with pytest.raises(scores.ScoreError, match="level 95"):
+        scores.bootstrap(scores.mse, x, y, level=95)
