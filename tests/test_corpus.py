@@ -1,0 +1,438 @@
+"""Corpora in the ABAW layout: what is found, what is left out and named, what is refused."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emimic import audio
+from emimic.study import corpus as module
+from emimic.study.corpus import Corpus, Item, Split, load_corpus
+from emimic.study.tables import clip_key, some
+from emimic.task import EMOTIONS, AudioError, CorpusError
+
+HEADER = ",".join(["Filename", *EMOTIONS])
+
+
+def row(name: str, *labels: object, speaker: str | None = None) -> str:
+    values = labels or (0, 0.5, 0, 0, 1, 0.25)
+    return ",".join(map(str, [name, *values, *([] if speaker is None else [speaker])]))
+
+
+def wav(path: Path, seconds: float = 0.1) -> None:
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, np.full(round(seconds * 16_000), 0.1, np.float32), 16_000)
+
+
+def make(folder: Path, header: str = HEADER, clips: bool = True, **tables: list[str]) -> Path:
+    """A corpus with the given rows a split (train 1, valid 2 where not given) and a clip for each row."""
+    for name, rows in ({"train": [row("1")], "valid": [row("2")]} | tables).items():
+        (folder / f"{name}_split.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+        for line in rows if clips else ():
+            wav(folder / "audio" / f"{line.split(',')[0]}.wav")
+    return folder
+
+
+def refused(folder: Path, *said: str, **arguments: Any) -> None:
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(folder, **arguments)
+    for text in said:
+        assert text in str(caught.value)
+
+
+# --- what is found
+
+
+def test_labels_follow_the_paper_whatever_the_columns_order(tmp_path: Path) -> None:
+    header = "Joy,Filename,Excitement,Empathic Pain,Note,Determination,Amusement,Admiration,Speaker"
+    rows = {"train": ["0.6,00001,0.5,0.4,hm,0.3,0.2,0.1,ann"], "valid": ["0,7,0,0,hm,0,0,1,bob"]}
+    make(tmp_path, header, clips=False, **rows)
+    wav(tmp_path / "audio" / "1.wav", 0.5)
+    wav(tmp_path / "raw" / "0007.WAV", 1.5)
+    corpus = load_corpus(tmp_path)
+    assert corpus.targets == EMOTIONS
+    train, valid = corpus.splits["train"], corpus.splits["valid"]
+    np.testing.assert_array_equal(train.labels, np.float32([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]))
+    assert train.labels.dtype == np.float32
+    assert (train.items[0].id, train.items[0].path) == ("00001", tmp_path / "audio" / "1.wav")
+    assert valid.items[0].path == tmp_path / "raw" / "0007.WAV"
+    assert (train.items[0].seconds, valid.items[0].seconds) == (0.5, 1.5)
+    assert valid.hours == 1.5 / 3600
+    assert (train.speakers, valid.speakers) == (("ann",), ("bob",))
+    assert corpus.splits.keys() == {"train", "valid"}
+
+
+@given(
+    st.integers(0, 99_999), st.integers(0, 5), st.sampled_from(["", ".mp3", ".MP4", ".wav"]), st.booleans()
+)
+def test_spellings_of_a_number_are_one_clip(n: int, zeros: int, suffix: str, spaces: bool) -> None:
+    name = "0" * zeros + str(n) + suffix
+    assert clip_key(f"  {name} " if spaces else name) == str(n)
+
+
+@given(st.text(st.characters(categories=["L", "N", "Pd", "Pc"], include_characters="."), min_size=1))
+def test_only_media_suffixes_and_zeros_are_dropped(name: str) -> None:
+    key = clip_key(name)
+    assert clip_key(key + ".mp3") in (key, key.lstrip("0") or "0")
+    if not name.isdigit() and Path(name).suffix.lower() not in audio.MEDIA_SUFFIXES:
+        assert key == name
+
+
+@pytest.mark.parametrize("name", ["000001-01-1", "clip.v2", "Ä b", "v2.10", "١"])
+def test_other_names_stay(name: str) -> None:
+    assert clip_key(name) == name == clip_key(f"{name}.mp3")
+
+
+def test_bom_crlf_spaces_blank_lines_and_an_empty_column(tmp_path: Path) -> None:
+    make(tmp_path)
+    header = HEADER.replace(",", " , ") + ",,"
+    text = "\r\n".join([header, "", " 1 " + row("").replace(",", ", ") + ",,", ""])
+    (tmp_path / "train_split.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "valid_split.csv").rename(tmp_path / "val_split.csv")
+    corpus = load_corpus(tmp_path)
+    assert corpus.splits["train"].listed == ("1",)
+    np.testing.assert_array_equal(corpus.splits["train"].labels, [[0, 0.5, 0, 0, 1, 0.25]])
+    assert list(corpus.splits) == ["train", "valid"]
+
+
+def test_both_spellings_of_valid(tmp_path: Path) -> None:
+    corpus = load_corpus(make(tmp_path, val=[row("3")]))
+    assert corpus.splits["valid"].listed == ("2",)
+    assert "val_split.csv was not read" in corpus.warnings[0]
+
+
+def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
+    header = "Filename,Valence,affect,Arousal,Speaker"
+    corpus = load_corpus(
+        make(tmp_path, header, train=["a,-0.5,calm,3,1"], valid=["b,,sad,-1,2", "c,1,sad,1,3"])
+    )
+    assert corpus.targets == ("Valence", "Arousal")
+    np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
+    assert corpus.splits["train"].outside() == ("a",)
+    assert corpus.splits["valid"].left_out[0].reason == "Valence is empty, expected a finite number"
+    only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
+    assert only.targets == ("Arousal",)
+    np.testing.assert_array_equal(only.splits["valid"].labels, [[-0.5], [0.5]])
+
+
+def test_a_part_of_the_six_is_pointed_out(tmp_path: Path) -> None:
+    corpus = load_corpus(make(tmp_path, "Filename,Anger,Joy", train=["1,0,1"], valid=["2,1,0"]))
+    assert corpus.targets == ("Anger", "Joy")
+    assert "only Joy of the six" in corpus.warnings[0]
+
+
+def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "test_split.csv").write_text("Filename\n00003\n4.mp4\n", encoding="utf-8")
+    wav(tmp_path / "audio" / "3.wav")
+    wav(tmp_path / "audio" / "4.wav")
+    split = load_corpus(tmp_path).splits["test"]
+    assert split.listed == tuple(item.id for item in split.items) == ("00003", "4.mp4")
+    assert all(item.labels is None for item in split.items)
+    with pytest.raises(CorpusError, match=r"'test' is not fully labelled \(00003, 4.mp4\)"):
+        _ = split.labels
+    alone = load_corpus(tmp_path, splits="test")
+    assert (list(alone.splits), alone.targets) == (["test"], EMOTIONS)
+
+
+def test_a_test_split_labelled_in_part_keeps_every_clip(tmp_path: Path) -> None:
+    corpus = load_corpus(make(tmp_path, test=[row("3"), row("4", "", "", "", "", "", "")]))
+    assert [item.labels is None for item in corpus.splits["test"].items] == [False, True]
+
+
+def test_a_test_table_without_clips_does_not_stop_a_study(tmp_path: Path) -> None:
+    make(tmp_path, test=[row("3")])
+    (tmp_path / "audio" / "3.wav").unlink()
+    split = load_corpus(tmp_path).splits["test"]
+    assert (split.listed, split.items, split.hours) == (("3",), (), 0)
+    with pytest.raises(CorpusError, match="no usable clip"):
+        _ = split.labels
+    refused(tmp_path, "'test'", "3: no file", splits=["test"])
+
+
+def test_other_splits_by_name(tmp_path: Path) -> None:
+    make(tmp_path, dev=[row("9")])
+    assert list(load_corpus(tmp_path, splits=["dev", "val", "dev"]).splits) == ["dev", "valid"]
+
+
+def test_symlinked_media_folders_are_fine(tmp_path: Path) -> None:
+    folder, store = tmp_path / "corpus", tmp_path / "store"
+    folder.mkdir()
+    make(folder)
+    (folder / "audio").rename(store)
+    (folder / "audio").symlink_to(store)
+    assert not any(split.left_out for split in load_corpus(folder).splits.values())
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    make(tmp_path)
+    wav(tmp_path / "audio" / "00001.wav")  # beside 1.wav
+    wav(tmp_path / "raw" / "2.wav")  # beside audio/2.wav: what preparing leaves, nothing odd
+    wav(tmp_path / "audio" / ".1.tmp.wav")
+    (tmp_path / "audio" / "1.txt").touch()
+    (tmp_path / "audio" / "2.mp3").mkdir()
+    corpus = load_corpus(tmp_path)
+    assert corpus.warnings == ("1 could be 00001.wav, 1.wav; 00001.wav was taken",)
+    assert corpus.splits["valid"].items[0].path == tmp_path / "audio" / "2.wav"
+
+
+# --- what is left out and named
+
+
+def damaged(tmp_path: Path) -> Path:
+    bad = row("6", 0, "nan", 0, "", 0, "inf")
+    make(
+        tmp_path,
+        train=[row(name) for name in ("1", "3", "4", "5")] + [bad, row("003"), row("7", 0, 0, 0, 0, 0, 1.25)],
+    )
+    (tmp_path / "audio" / "4.wav").unlink()
+    (tmp_path / "audio" / "003.wav").unlink()
+    (tmp_path / "audio" / "5.wav").write_text("this is no recording", encoding="utf-8")
+    return tmp_path
+
+
+def test_every_clip_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    corpus = load_corpus(damaged(tmp_path), workers=2)
+    train = corpus.splits["train"]
+    assert train.listed == ("1", "3", "4", "5", "6", "003", "7")
+    assert [item.id for item in train.items] == ["1", "3", "7"]
+    left = {clip.id: (clip.kind, clip.reason) for clip in train.left_out}
+    assert left["4"] == ("missing", "no file of that name under audio/ or raw/")
+    kind, reason = left["5"]
+    assert kind == "unreadable"
+    assert reason.startswith("audio/5.wav: ")
+    assert left["6"] == (
+        "label",
+        "Amusement is nan, Empathic Pain is empty, Joy is inf, expected a finite number",
+    )
+    assert left["003"] == ("duplicate", "listed again in line 7; line 3 counts")
+    assert corpus.warnings == ("train: 1 clips kept with a label outside [0, 1]: 7",)
+
+
+def test_the_report_is_json_and_counts(tmp_path: Path) -> None:
+    report = load_corpus(damaged(tmp_path)).report()
+    train = json.loads(json.dumps(report, allow_nan=False))["splits"]["train"]
+    left = train.pop("left_out")
+    assert left[0] == {"id": "4", "reason": "no file of that name under audio/ or raw/", "kind": "missing"}
+    assert train.pop("hours") == pytest.approx(0.3 / 3600)
+    assert train == {
+        "rows": 7,
+        "found": 5,
+        "usable": 3,
+        "missing": 1,
+        "unreadable": 1,
+        "duplicates": 1,
+        "labels_outside_0_1": 1,
+        "labels_not_finite": 1,
+        "speakers": None,
+    }
+
+
+def test_the_summary_names_up_to_a_limit(tmp_path: Path) -> None:
+    corpus = load_corpus(damaged(tmp_path))
+    text = corpus.summary()
+    assert "train: 3 of 7 clips usable, 0.00 hours" in text
+    assert "Left out (4):\n  train 4: no file" in text
+    assert "Warnings (1):\n  train: 1 clips kept" in text
+    assert "more" not in text
+    assert "  and 2 more" in corpus.summary(limit=2)
+
+
+def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
+    corpus = load_corpus(damaged(tmp_path), scan=False)
+    train = corpus.splits["train"]
+    assert [item.id for item in train.items] == ["1", "3", "5", "7"]
+    assert math.isnan(train.items[0].seconds)
+    assert math.isnan(train.hours)
+    assert corpus.report()["splits"]["train"]["hours"] is None
+    assert "hours" not in corpus.summary()
+
+
+def test_warnings_of_the_decoder_are_reported_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    path = tmp_path / "audio" / "1.wav"
+    path.write_bytes(path.read_bytes()[:-600])
+    corpus = load_corpus(tmp_path)
+    assert len(corpus.warnings) == 1
+    assert corpus.warnings[0].startswith("audio/1.wav: damaged or cut short")
+    assert corpus.splits["train"].items[0].seconds == (1600 - 300) / 16_000
+    load_corpus(tmp_path, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Reading clips" in captured.err
+
+
+def test_leaving_early_drops_the_jobs_not_begun() -> None:
+    begun: list[int] = []
+
+    def work(n: int) -> int:
+        begun.append(n)
+        time.sleep(0.005)
+        return n
+
+    results = module.in_parallel(work, range(500), workers=1, progress=False, text="")
+    assert next(results) == 0
+    results.close()
+    assert len(begun) < 500
+
+
+def test_items_compare_and_hash() -> None:
+    one = Item("1", Path("1.wav"), np.zeros(6, np.float32), None, 1.0)
+    assert one == Item("1", Path("1.wav"), np.zeros(6, np.float32), None, 1.0)
+    assert len({one, one}) == 1
+    assert Split("train", ("1",), (one,), ()).speakers is None
+
+
+def test_some() -> None:
+    assert some(["a", "b"]) == "a, b"
+    assert some(["a", "b", "c"], limit=1) == "a and 2 more"
+
+
+# --- what is refused
+
+
+def test_no_folder_no_tables(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "nowhere", "not a folder")
+    refused(tmp_path, "no train_split.csv, valid_split.csv", "no *_split.csv at all")
+    make(tmp_path)
+    refused(
+        tmp_path,
+        "no holdout_split.csv",
+        "found train_split.csv, valid_split.csv",
+        splits=["train", "holdout"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", "the header is ''"),
+        ("\n\n", "the header is ''"),
+        (HEADER, "no rows"),
+        (HEADER.replace(",", ";") + "\n" + row("1").replace(",", ";"), "separated by commas"),
+        ("Name,Joy\n1,1", "Filename among them"),
+        ("Filename,Joy,Joy\n1,1,1", "distinct"),
+        (HEADER + "\n1,0,0", "line 2: 3 cells, expected 7"),
+        (HEADER + "\n" + row("3") + ",1", "line 2: 8 cells, expected 7"),
+        (HEADER + "\n\n" + row("1", 0, "much", 0, 0, 0, 0), "line 3 (clip 1): Amusement is 'much'"),
+        (HEADER + "\n" + row("1", 0, '"0,5"', 0, 0, 0, 0), "Amusement is '0,5', expected a number"),
+    ],
+)
+def test_tables_that_cannot_be_read(tmp_path: Path, table: str, said: str) -> None:
+    make(tmp_path)
+    (tmp_path / "train_split.csv").write_text(table, encoding="utf-8")
+    refused(tmp_path, "train_split.csv", said)
+
+
+def test_tables_without_labels(tmp_path: Path) -> None:
+    make(tmp_path, "Filename,Note", train=["1,x"], valid=["2,"])
+    refused(tmp_path, "train_split.csv: no label column among Filename, Note", "Empathic Pain")
+    refused(tmp_path, "train_split.csv has no column Joy; found Filename, Note", targets=["Joy"])
+
+
+def test_tables_in_other_encodings(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row('2')}", encoding="utf-16")
+    refused(tmp_path, "valid_split.csv", "UTF-8")
+
+
+def test_a_table_that_is_a_folder(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "valid_split.csv").unlink()
+    (tmp_path / "valid_split.csv").mkdir()
+    refused(tmp_path, "valid_split.csv can't be read")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "sub/1", "..", ".", "", "C:\\1.wav", "C:1", "a\\b", "1\x07"]
+)
+def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    make(tmp_path)
+    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row('2')}\n{row(name)}\n", encoding="utf-8")
+    refused(tmp_path, "valid_split.csv, line 3", repr(name), "bare name")
+
+
+def test_columns_that_differ_between_splits(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "valid_split.csv").write_text("Filename,Joy\n2,1\n", encoding="utf-8")
+    refused(tmp_path, "valid_split.csv has no column Admiration", "found Filename, Joy")
+
+
+@pytest.mark.parametrize("targets", [[], ["Joy", "Joy"], ["Speaker"], ["Filename"]])
+def test_senseless_targets(tmp_path: Path, targets: list[str]) -> None:
+    refused(make(tmp_path), "expected distinct label columns", targets=targets)
+
+
+@pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
+def test_senseless_scales(tmp_path: Path, scale: float) -> None:
+    refused(make(tmp_path), "label_scale", label_scale=scale)
+
+
+def test_a_scale_of_a_hundred_is_asked_about(tmp_path: Path) -> None:
+    make(tmp_path, train=[row("1", 0, 0, 33.3, 0, 100, 1)], valid=[row("2", 50, 0, 0, 0, 0, 0)])
+    refused(tmp_path, "train_split.csv", "reach 100", "label_scale=100", "--label-scale 100")
+    refused(tmp_path, "reach 100", "even after division by label_scale 10", label_scale=10)
+    corpus = load_corpus(tmp_path, label_scale=100)
+    np.testing.assert_allclose(corpus.splits["train"].labels, [[0, 0, 0.333, 0, 1, 0.01]], rtol=1e-6)
+    make(tmp_path, train=[row("1", 0, 0, 0, 0, 0, 99)], valid=[row("2", 0.5, 0, 0, 0, 0, 1)])
+    refused(tmp_path, "valid_split.csv", "labels reach 1 only", label_scale=100)
+
+
+def test_all_zero_labels_have_any_scale(tmp_path: Path) -> None:
+    zeros = [0] * 6
+    corpus = load_corpus(make(tmp_path, train=[row("1", *zeros)], valid=[row("2", *zeros)]), label_scale=100)
+    assert not corpus.splits["train"].labels.any()
+
+
+def test_a_clip_in_two_splits(tmp_path: Path) -> None:
+    make(tmp_path, valid=[row("2"), row("0001.wav")])
+    refused(tmp_path, "train_split.csv and valid_split.csv", "0001.wav", allow_speaker_overlap=True)
+
+
+def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
+    header = HEADER + ",Speaker"
+    rows = {"train": [row("1", speaker="ann"), row("3", speaker="")], "valid": [row("2", speaker="bob")]}
+    make(tmp_path, header, **rows, test=[row("4", speaker="bob"), row("5", speaker="")])
+    refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob")
+    corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
+    assert corpus.warnings == ("valid_split.csv and test_split.csv share 1 speakers: bob",)
+    assert corpus.splits["train"].items[1].speaker is None
+    assert "1 speakers" in corpus.summary()
+    make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
+    refused(tmp_path, "train_split.csv and valid_split.csv share the speakers bob")
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    make(tmp_path, clips=False)
+    refused(tmp_path, "no clip of split 'train' can be used", "1: no file of that name")
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> None:
+        raise PermissionError("denied")
+
+    make(tmp_path)
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(CorpusError, match="can't be listed"):
+        module.list_media(tmp_path / "audio")
+
+
+def test_any_audio_error_leaves_the_clip_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path, **_: Any) -> np.ndarray:
+        if path.stem == "3":
+            raise AudioError("odd")
+        return np.zeros(8, np.float32)
+
+    monkeypatch.setattr(audio, "load", load)
+    corpus: Corpus = load_corpus(make(tmp_path, train=[row("1"), row("3")]))
+    assert [(clip.id, clip.reason) for clip in corpus.splits["train"].left_out] == [("3", "odd")]
