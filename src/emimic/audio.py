@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 import soundfile
@@ -34,6 +34,7 @@ __all__ = [
     "normalise",
     "prepare",
     "resample",
+    "save",
 ]
 
 _AUDIO = "wav mp3 flac ogg oga opus aif aiff aifc au caf w64 rf64 m4a aac amr wma mka ac3"
@@ -97,6 +98,27 @@ def load(
     for note in notes:
         warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=2)
     return samples[:ceiling]
+
+
+def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "flac"]) -> None:
+    """Writes (sample,) float32 at 16 kHz as mono mp3 with 64 kb/s (paper section 3.2) or as 16-bit flac.
+
+    The length is kept to the sample; flac clips at [-1, 1]. The codec decides, not the suffix.
+
+    Raises:
+        AudioError: not (sample,), empty or not finite; no codec of that name; or the file can't be written.
+    """
+    wave = resample(samples, SAMPLE_RATE)  # checks the array
+    options: dict[str, Any] = {"format": "FLAC", "subtype": "PCM_16"}
+    if codec == "mp3":
+        # At 16 kHz libsndfile maps level 0-1 onto 160-0 kb/s: 0.6 is 64.
+        options = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.6}
+    elif codec != "flac":
+        raise AudioError(f"codec is {codec!r}; give mp3 or flac.")
+    try:
+        soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
 
 
 class _Mono:
