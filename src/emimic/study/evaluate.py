@@ -40,14 +40,11 @@ class Score:
     undefined: int
     """How many resamples left it undefined; the interval ignores those."""
 
-    def to_dict(self) -> dict[str, float | int | None]:
+    def to_dict(self) -> dict[str, float | None]:
         """For strict JSON: NaN becomes None."""
-        return {
-            "value": _number(self.value),
-            "low": _number(self.low),
-            "high": _number(self.high),
-            "undefined_resamples": self.undefined,
-        }
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        clean = {name: None if math.isnan(number) else number for name, number in numbers.items()}
+        return {**clean, "undefined_resamples": self.undefined}
 
 
 @dataclass(frozen=True)
@@ -188,6 +185,7 @@ def evaluate(
     *,
     split: str = "valid",
     out: Path | None = None,
+    label_scale: float | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
     batch_seconds: float = 60.0,
@@ -204,6 +202,7 @@ def evaluate(
         split: the name of a split with labels.
         out: where `report.json`, `predictions.csv`, `scatter.png` and `residuals.png` go; by default
             `evaluation/<split>` in the run's folder. Files there are replaced.
+        label_scale: what labels are divided by, as in `load_corpus`.
         n_bootstrap: the number of bootstrap resamples.
         seed: of the bootstrap.
         batch_seconds: seconds of audio in a batch.
@@ -215,7 +214,7 @@ def evaluate(
         ModelError: if the run can't be loaded, or predicts NaN.
     """
     run = Path(run)
-    model, part = open_split(run, folder, split, workers=workers, progress=progress)
+    model, part = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     labels = part.labels  # raises before hours of prediction if there are none
     targets = model.config.targets
     predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
@@ -240,7 +239,7 @@ def evaluate(
 
 
 def open_split(
-    run: Path, folder: Path, split: str, *, workers: int, progress: bool
+    run: Path, folder: Path, split: str, label_scale: float | None, *, workers: int, progress: bool
 ) -> tuple[EmiModel, Split]:
     """The model of a run, and the split of the corpus with the model's targets.
 
@@ -249,8 +248,9 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = EmiModel.from_pretrained(run)
+    targets = model.config.targets
     corpus = load_corpus(
-        folder, targets=model.config.targets, splits=[split], workers=workers, progress=progress
+        folder, targets=targets, splits=[split], label_scale=label_scale, workers=workers, progress=progress
     )
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
@@ -308,7 +308,7 @@ def _undefined(
             if target in metric.defined:
                 continue
             if len(x) < 2:
-                why = f"{len(x)} clip{'s' if len(x) != 1 else ''} are too few"
+                why = "1 clip is too few" if len(x) else "0 clips are too few"
             else:
                 sides = [side for side, flat in (("predictions", flat_x[i]), ("labels", flat_y[i])) if flat]
                 why = f"{' and '.join(sides)} are constant"
@@ -341,7 +341,3 @@ def _cell(score: Score) -> str:
     if math.isnan(score.low):
         return f"{score.value:.3f} [no interval]"
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

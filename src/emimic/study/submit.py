@@ -41,6 +41,7 @@ def submit(
     split: str = "test",
     out: Path,
     fill: Literal["mean"] | None = None,
+    label_scale: float | None = None,
     batch_seconds: float = 60.0,
     workers: int = 2,
     progress: bool = True,
@@ -58,6 +59,7 @@ def submit(
         out: the CSV to write; replaced if it exists, and untouched if anything fails.
         fill: what a file gets that can't be used. None stops instead: a prediction is never invented
             unasked. "mean" writes the mean of the other rows and reports the file in `SubmitReport.filled`.
+        label_scale: what labels, if the split has any, are divided by, as in `load_corpus`.
         batch_seconds: seconds of audio in a batch.
         workers: threads that read audio.
         progress: whether to show a bar.
@@ -71,7 +73,7 @@ def submit(
     if fill not in (None, "mean"):
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
-    model, part = open_split(run, folder, split, workers=workers, progress=progress)
+    model, part = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     twice = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
     if twice:
         raise CorpusError(

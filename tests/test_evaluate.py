@@ -1,0 +1,300 @@
+"""Reports from arrays, and from a run and a split with a stub for the model."""
+
+import csv
+import io
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from emimic import scores
+from emimic.study import evaluate as module
+from emimic.study import pictures
+from emimic.study.corpus import Corpus, Item, Left, Split
+from emimic.study.evaluate import evaluate, score
+from emimic.task import EMOTIONS, CorpusError, ModelError
+
+
+def sample(clips=40, targets=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((clips, targets)).astype(np.float32)
+    predictions = (0.2 + 0.4 * labels + 0.1 * rng.normal(size=labels.shape)).astype(np.float32)
+    return predictions, labels
+
+
+def strict(text):
+    """JSON as every reader takes it: no NaN, no Infinity."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_report_holds_every_score_with_its_interval():
+    x, y = sample()
+    report = score(x, y, EMOTIONS, n_bootstrap=200, seed=4)
+    rho = [stats.pearsonr(x[:, i].astype(float), y[:, i].astype(float)).statistic for i in range(6)]
+    assert [report.metrics["pearson"].targets[name].value for name in EMOTIONS] == pytest.approx(rho)
+    assert report.mean_pearson == pytest.approx(np.mean(rho))
+    error = np.square(x.astype(float) - y).mean(axis=0)
+    assert [report.metrics["mse"].targets[name].value for name in EMOTIONS] == pytest.approx(error)
+    assert report.metrics["mse"].mean.value == pytest.approx(error.mean())
+    drawn = scores.resamples(scores.ccc, x, y, n=200, seed=4)
+    joy = report.metrics["ccc"].targets["Joy"]
+    assert [joy.low, joy.high] == pytest.approx(np.percentile(drawn[:, 5], [2.5, 97.5]))
+    mean = report.metrics["ccc"].mean
+    assert [mean.low, mean.high] == pytest.approx(np.percentile(drawn.mean(axis=1), [2.5, 97.5]))
+    assert report.metrics["ccc"].mean_of_defined == mean
+    assert report.notes == ()
+    assert report.resampled == "clips"
+    assert report.clips == 40
+
+
+@pytest.mark.parametrize(
+    ("speakers", "resampled"),
+    [
+        ([f"s{i % 5}" for i in range(40)], "speakers"),
+        (["s", None] * 20, "clips"),
+        (["s"] * 40, "clips"),
+        (None, "clips"),
+    ],
+)
+def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
+    x, y = sample()
+    report = score(x, y, EMOTIONS, speakers, n_bootstrap=50)
+    assert report.resampled == resampled
+    groups = speakers if resampled == "speakers" else None
+    low, _ = scores.bootstrap(scores.pearson, x, y, groups=groups, n=50)
+    assert report.metrics["pearson"].targets["Joy"].low == pytest.approx(low[5])
+    assert f"intervals over {resampled}, 50 resamples" in report.table()
+
+
+def test_constant_predictions_are_said_plainly():
+    x, y = sample()
+    x[:, 5] = 0.25
+    report = score(x, y, EMOTIONS, n_bootstrap=50)
+    assert "Joy: predictions are constant, so Pearson's correlation is undefined" in report.notes
+    metric = report.metrics["pearson"]
+    assert math.isnan(report.mean_pearson)
+    assert math.isnan(metric.targets["Joy"].low)
+    assert metric.defined == EMOTIONS[:5]
+    five = scores.pearson(x[:, :5], y[:, :5]).mean()
+    assert metric.mean_of_defined.value == pytest.approx(five)
+    (note,) = [note for note in report.notes if note.startswith("mean:")]
+    assert "undefined for 1 of 6" in note
+    assert f"over {', '.join(EMOTIONS[:5])} it is {five:.3f}" in note
+    rows = report.table().splitlines()
+    assert rows[6].split()[:2] == ["Joy", "undefined"]
+    assert rows[7].split()[:2] == ["mean", "undefined"]
+    assert rows[8].startswith(f"mean of the defined  {five:.3f} [")
+    data = strict(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["metrics"]["pearson"]["mean"]["value"] is None
+    assert data["metrics"]["pearson"]["targets"]["Joy"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "undefined_resamples": 50,
+    }
+    assert data["metrics"]["pearson"]["mean_of_defined"]["targets"] == list(EMOTIONS[:5])
+    assert data["metrics"]["mse"]["mean"]["value"] == pytest.approx(np.square(x.astype(float) - y).mean())
+
+
+def test_constant_labels_and_both():
+    x, y = sample(targets=2)
+    y[:] = 0.0
+    x[:, 1] = 0.0
+    report = score(x, y, ["A", "B"], n_bootstrap=10)
+    assert "A: labels are constant, so Pearson's correlation is undefined" in report.notes
+    assert "B: predictions and labels are constant, so Pearson's correlation is undefined" in report.notes
+    assert "B: predictions and labels are constant, so CCC is undefined" in report.notes
+    assert report.metrics["ccc"].targets["A"].value == pytest.approx(0, abs=1e-12)
+    assert any("no target is left to average" in note for note in report.notes)
+    assert math.isnan(report.metrics["pearson"].mean_of_defined.value)
+
+
+def test_resamples_that_are_ignored_are_counted():
+    x, y = sample(clips=6, targets=1)
+    y[:] = np.array([[0], [0], [0], [0], [0], [1]])
+    report = score(x, y, ["A"], n_bootstrap=300)
+    ignored = report.metrics["pearson"].targets["A"].undefined
+    assert 60 < ignored < 140  # (5/6)^6 = .33 of 300
+    assert (
+        f"A: {ignored} of 300 resamples leave Pearson's correlation undefined and are ignored" in report.notes
+    )
+
+
+def test_one_clip_and_none():
+    x, y = sample(clips=1, targets=1)
+    report = score(x, y, ["A"], n_bootstrap=10)
+    assert "A: 1 clip is too few, so Pearson's correlation is undefined" in report.notes
+    assert "A: MSE has no interval, which takes at least two clips" in report.notes
+    assert "[no interval]" in report.table()
+    none = score(x[:0], y[:0], ["A"], n_bootstrap=10)
+    assert "A: 0 clips are too few, so MSE is undefined" in none.notes
+    strict(json.dumps(none.to_dict(), allow_nan=False))
+
+
+def test_left_out_clips_are_named():
+    x, y = sample()
+    report = score(x, y, EMOTIONS, left_out=[("00007", "no such file")], split="valid", n_bootstrap=5)
+    assert report.notes == ("clips left out: 1: 00007 (no such file)",)
+    assert report.to_dict()["left_out"] == [{"clip": "00007", "reason": "no such file"}]
+    assert report.table().startswith("valid: 40 clips")
+
+
+def test_table_columns_align():
+    x, y = sample(targets=2)
+    lines = score(x, y, ["A", "A longer name"], n_bootstrap=20).table().splitlines()
+    assert (
+        len({line.index(text) for line, text in zip(lines[:4], ["Pearson", "0.", "0.", "0."], strict=True)})
+        == 1
+    )
+
+
+def test_shapes_are_checked():
+    x, y = sample()
+    with pytest.raises(scores.ScoreError, match=r"\(40, 6\).*\(clip, 2\)"):
+        score(x, y, ["A", "B"])
+    with pytest.raises(scores.ScoreError, match=r"\(40, 6\).*\(39, 6\)"):
+        score(x, y[:39], EMOTIONS)
+
+
+@pytest.fixture
+def stub(monkeypatch, tmp_path):
+    """A run whose model answers what `predictions` says, and a split made by hand."""
+    x, y = sample(clips=12)
+    items = tuple(Item(f"{i:05}", tmp_path / f"{i:05}.mp3", y[i], f"s{i % 4}", 1.0) for i in range(12))
+    left = (Left("00099", "no such file", "missing"),)
+    split = Split("valid", (*(item.id for item in items), "00099"), items, left)
+    state = SimpleNamespace(
+        predictions=x, labels=y, split=split, asked=None, model=SimpleNamespace(config=SimpleNamespace())
+    )
+    state.model.config.targets = list(EMOTIONS)
+
+    def load(folder, *, targets, splits, label_scale, workers, progress):
+        state.asked = (folder, list(targets), list(splits), label_scale)
+        return Corpus(folder, tuple(targets), {state.split.name: state.split})
+
+    def predict(model, items, *, batch_seconds, workers, progress):
+        assert model is state.model
+        rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
+        return np.array([rows[item.id] for item in items])
+
+    monkeypatch.setattr(module.EmiModel, "from_pretrained", lambda run: state.model)
+    monkeypatch.setattr(module, "load_corpus", load)
+    monkeypatch.setattr(module, "predict", predict)
+    return state
+
+
+def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
+    run = tmp_path / "run"
+    report = evaluate(run, tmp_path / "corpus", label_scale=100, n_bootstrap=30, progress=False)
+    assert stub.asked == (tmp_path / "corpus", list(EMOTIONS), ["valid"], 100)
+    out = run / "evaluation" / "valid"
+    files = {"report.json", "predictions.csv", "scatter.png", "residuals.png"}
+    assert {path.name for path in out.iterdir()} == files
+    data = strict((out / "report.json").read_text())
+    assert data == report.to_dict()
+    assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
+        scores.mean_pearson(stub.predictions, stub.labels)
+    )
+    assert data["interval"]["resampled"] == "speakers"
+    assert data["left_out"] == [{"clip": "00099", "reason": "no such file"}]
+    with (out / "predictions.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["Filename", *EMOTIONS]
+    assert [row[0] for row in rows] == [item.id for item in stub.split.items]
+    np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
+    for name in ("scatter.png", "residuals.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"drawn elsewhere")
+    evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
+    assert (tmp_path / "a" / "b" / "report.json").is_file()
+    assert not (tmp_path / "run").exists()
+    assert strict((tmp_path / "a" / "b" / "report.json").read_text())["split"] == "valid"
+
+
+def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
+    bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
+    stub.split = Split("test", stub.split.listed, bare, ())
+    monkeypatch.setattr(module, "predict", lambda *_, **__: pytest.fail("predicted in vain"))
+    with pytest.raises(CorpusError, match="test"):
+        evaluate(tmp_path / "run", tmp_path, split="test", progress=False)
+
+
+def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
+    stub.predictions[3, 1] = np.nan
+    stub.predictions[7] = np.inf
+    with pytest.raises(ModelError, match=r"2 of 12 clips \(00003, 00007\)"):
+        evaluate(tmp_path / "run", tmp_path, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("draw", [pictures.scatter, pictures.residuals])
+@pytest.mark.parametrize(("clips", "targets"), [(1, 1), (30, 4), (700, 2)])
+def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
+    x, y = sample(clips, targets)
+    names = [f"Target {i}" for i in range(targets)]
+    figure = draw(x, y, names)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [panel.get_title().splitlines()[0] for panel in panels] == names
+    for i, panel in enumerate(panels):
+        left, right = panel.get_xlim()
+        seen = y[:, i] if draw is pictures.scatter else x[:, i]
+        assert left < seen.min() <= seen.max() < right
+    assert (clips > 500) == any(axes.get_ylabel() == "clips in a cell" for axes in figure.axes)
+    assert pictures.png(figure, dpi=40).startswith(b"\x89PNG")
+
+
+def test_pictures_of_constants():
+    x, y = sample(600, 3)
+    x[:, 0], y[:, 1] = 0.2, 0.0
+    figure = pictures.scatter(x, y, ["A", "B", "C"])
+    titles = [axes.get_title() for axes in figure.axes[:3]]
+    assert titles[:2] == ["A\nρ undefined", "B\nρ undefined"]
+    assert titles[2] == f"C\nρ = {scores.pearson(x[:, 2], y[:, 2]):.3f}"
+    # A line through one place on the x axis has no slope.
+    labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
+    assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]
+    means = [axes.get_lines()[-1].get_xdata() for axes in pictures.residuals(x, y, ["A", "B", "C"]).axes[:3]]
+    assert [len(line) for line in means] == [1, 10, 10]
+
+
+def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
+    x, y = sample(600, 1)
+    line = pictures.scatter(x, y, ["A"]).axes[0].get_lines()[-1]
+    fit = stats.linregress(y[:, 0].astype(float), x[:, 0].astype(float))
+    slope = np.ptp(line.get_ydata()) / np.ptp(line.get_xdata())
+    assert slope == pytest.approx(fit.slope)
+    assert line.get_ydata()[0] == pytest.approx(fit.intercept + fit.slope * y.min())
+    means = pictures.residuals(x, y, ["A"]).axes[0].get_lines()[-1].get_ydata()
+    assert np.mean(means) == pytest.approx((x.astype(float) - y).mean())
+    lowest = np.argsort(x[:, 0])[:60]
+    assert means[0] == pytest.approx((x.astype(float) - y)[lowest].mean())
+
+
+def test_every_clip_is_in_a_cell():
+    x, y = sample(700, 2)
+    x[0], y[0] = -3.0, 1.4
+    for draw in (pictures.scatter, pictures.residuals):
+        for axes in draw(x, y, ["A", "B"]).axes[:2]:
+            (mesh,) = axes.collections
+            assert mesh.get_array().sum() == 700
+
+
+def test_pictures_are_grey_and_leave_no_global_state():
+    from matplotlib.image import imread
+
+    x, y = sample(700, 2)
+    pixels = imread(io.BytesIO(pictures.png(pictures.scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
+    assert pixels.std(axis=2).max() < 0.01
+    assert pixels.min() < 0.2
+    assert "matplotlib.pyplot" not in sys.modules
