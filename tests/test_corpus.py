@@ -117,16 +117,18 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     assert corpus.targets == ("Valence", "Arousal")
     np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
     assert corpus.splits["train"].outside() == ("a",)
+    said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
+    assert [warning.startswith(said) for warning in corpus.warnings] == [True]
     assert corpus.splits["valid"].left_out[0].reason == "Valence is empty, expected a finite number"
     only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
-    assert only.targets == ("Arousal",)
+    assert (only.targets, only.warnings) == (("Arousal",), ())
     np.testing.assert_array_equal(only.splits["valid"].labels, [[-0.5], [0.5]])
 
 
 def test_a_part_of_the_six_is_pointed_out(tmp_path: Path) -> None:
     corpus = load_corpus(make(tmp_path, "Filename,Anger,Joy", train=["1,0,1"], valid=["2,1,0"]))
     assert corpus.targets == ("Anger", "Joy")
-    assert "only Joy of the six" in corpus.warnings[0]
+    assert "(Joy of the six emotions, the others are missing)" in corpus.warnings[0]
 
 
 def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_every_clip_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         "Amusement is nan, Empathic Pain is empty, Joy is inf, expected a finite number",
     )
     assert left["003"] == ("duplicate", "listed again in line 7; line 3 counts")
-    assert corpus.warnings == ("train: 1 clips kept with a label outside [0, 1]: 7",)
+    assert corpus.warnings == ("train: kept although a label is outside [0, 1]: 7",)
 
 
 def test_the_report_is_json_and_counts(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_the_summary_names_up_to_a_limit(tmp_path: Path) -> None:
     text = corpus.summary()
     assert "train: 3 of 7 clips usable, 0.00 hours" in text
     assert "Left out (4):\n  train 4: no file" in text
-    assert "Warnings (1):\n  train: 1 clips kept" in text
+    assert "Warnings (1):\n  train: kept although" in text
     assert "more" not in text
     assert "  and 2 more" in corpus.summary(limit=2)
 
@@ -405,9 +407,9 @@ def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
     make(tmp_path, header, **rows, test=[row("4", speaker="bob"), row("5", speaker="")])
     refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob")
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
-    assert corpus.warnings == ("valid_split.csv and test_split.csv share 1 speakers: bob",)
+    assert corpus.warnings == ("valid_split.csv and test_split.csv share speakers: bob",)
     assert corpus.splits["train"].items[1].speaker is None
-    assert "1 speakers" in corpus.summary()
+    assert "1 speaker," in corpus.summary()
     make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
     refused(tmp_path, "train_split.csv and valid_split.csv share the speakers bob")
 

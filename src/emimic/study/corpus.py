@@ -30,7 +30,7 @@ from emimic.study.tables import (
     some,
     split_files,
 )
-from emimic.task import SAMPLE_RATE, AudioError, CorpusError, EmimicWarning
+from emimic.task import EMOTIONS, SAMPLE_RATE, AudioError, CorpusError, EmimicWarning
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
@@ -120,7 +120,10 @@ class Corpus:
         lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets)}"]
         for name, split in self.splits.items():
             n = len(split.speakers or ())
-            facts = [f"{len(split.items)} of {len(split.listed)} clips usable", f"{n} speakers" if n else ""]
+            facts = [
+                f"{len(split.items)} of {len(split.listed)} clips usable",
+                f"{n} speaker{'s' * (n > 1)}" if n else "",
+            ]
             facts += [f"{split.hours:.2f} hours" if split.items and not math.isnan(split.hours) else ""]
             lines.append(f"  {name}: " + ", ".join(filter(None, facts)))
         left = [f"{name} {clip.id}: {clip.reason}" for name, s in self.splits.items() for clip in s.left_out]
@@ -202,10 +205,8 @@ def load_corpus(
             raise CorpusError(
                 f"{folder}: no clip of split {split.name!r} can be used ({why}); is audio/ complete?"
             )
-        if outside := split.outside():
-            notes.append(
-                f"{split.name}: {len(outside)} clips kept with a label outside [0, 1]: {some(outside)}"
-            )
+        if names == EMOTIONS and (outside := split.outside()):
+            notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
 
 

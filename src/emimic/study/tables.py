@@ -114,10 +114,12 @@ def choose_targets(
         if set(EMOTIONS) <= set(table.header):
             return EMOTIONS
         if names := tuple(column for column in table.header if _is_numeric(table, column)):
-            if few := [name for name in EMOTIONS if name in names]:
-                notes.append(
-                    f"{table.path.name} has only {', '.join(few)} of the six emotions; targets: {names}"
-                )
+            few = [name for name in EMOTIONS if name in names]
+            part = f" ({', '.join(few)} of the six emotions, the others are missing)" if few else ""
+            notes.append(
+                f"the targets are all numeric columns of {table.path.name}: {', '.join(names)}{part}; "
+                "name the targets if some of these are no labels"
+            )
             return names
     if any(table.name in LABELLED for table in tables):
         raise CorpusError(
@@ -203,4 +205,4 @@ def refuse_leaks(tables: Sequence[Table], allow_speakers: bool, notes: list[str]
                 "people, else scores say little about new voices. Move them, or pass allow_speaker_overlap"
             )
         if shared:
-            notes.append(f"{one.path.name} and {two.path.name} share {len(shared)} speakers: {some(shared)}")
+            notes.append(f"{one.path.name} and {two.path.name} share speakers: {some(shared)}")
