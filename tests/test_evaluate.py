@@ -74,6 +74,13 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     assert f"intervals over {resampled}, 50 resamples" in report.table()
 
 
+@pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])
+def test_few_speakers_are_said(speakers, said):
+    x, y = sample()
+    report = score(x, y, EMOTIONS, [f"s{i % speakers}" for i in range(40)], n_bootstrap=10)
+    assert ("intervals rest on 19 speakers only and are probably too narrow" in report.notes) is said
+
+
 def test_constant_predictions_are_said_plainly():
     x, y = sample()
     x[:, 5] = 0.25

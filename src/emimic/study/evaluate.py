@@ -28,6 +28,8 @@ METRICS: Final[Mapping[str, scores.Statistic]] = {
 }
 _SPOKEN: Final = {"pearson": "Pearson's correlation", "ccc": "CCC", "mse": "MSE"}
 LEVEL: Final = 0.95
+FEW: Final = 20
+"""With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ def score(
             mean_of_defined=_mean(values[known], drawn[:, known]),
         )
     notes = [*_undefined(x, y, targets, metrics), *_ignored(metrics, n_bootstrap)]
+    if groups and len(set(groups)) < FEW:
+        notes.append(f"intervals rest on {len(set(groups))} speakers only and are probably too narrow")
     if left_out:
         named = some([f"{clip} ({why})" for clip, why in left_out])
         notes.append(f"clips left out: {len(left_out)}: {named}")

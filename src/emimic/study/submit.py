@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from emimic.files import write_atomic
+from emimic.study.corpus import Split
 from emimic.study.evaluate import open_split, predict_split, table_csv
 from emimic.study.tables import clip_key, some
 from emimic.task import CorpusError, SettingsError
@@ -74,19 +75,7 @@ def submit(
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
     model, part = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
-    twice = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
-    if twice:
-        raise CorpusError(
-            f"the split {split!r} lists {some(twice)} more than once; expected every file once. "
-            "Mend its table"
-        )
-    if part.left_out and fill is None:
-        named = some([f"{left.id} ({left.reason})" for left in part.left_out])
-        count = f"{len(part.left_out)} of the {len(part.listed)} files"
-        raise CorpusError(
-            f"{count} of the split {split!r} can't be used: {named}. "
-            "Mend them, or fill them with the mean of the other rows (fill='mean')"
-        )
+    _check(part, filled=fill is not None)
     predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
@@ -101,3 +90,20 @@ def submit(
         filled=tuple(name for name in part.listed if name not in values),
         clipped=outside,
     )
+
+
+def _check(part: Split, *, filled: bool) -> None:
+    """Every listed file once, and usable unless it may be filled: else CorpusError."""
+    twice = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
+    if twice:
+        raise CorpusError(
+            f"the split {part.name!r} lists {some(twice)} more than once; expected every file once. "
+            "Mend its table"
+        )
+    if part.left_out and not filled:
+        named = some([f"{left.id} ({left.reason})" for left in part.left_out])
+        count = f"{len(part.left_out)} of the {len(part.listed)} files"
+        raise CorpusError(
+            f"{count} of the split {part.name!r} can't be used: {named}. "
+            "Mend them, or fill them with the mean of the other rows (fill='mean')"
+        )
