@@ -1,15 +1,14 @@
-"""Corpora in the ABAW layout: what is found, what is left out and named, what is refused."""
+"""Corpora in the ABAW layout: what is found, what is left out and named; tables that are refused: test_tables.py."""
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
+from corpora import HEADER, make, refused, row, wav
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,35 +17,6 @@ from emimic.study import corpus as module
 from emimic.study.corpus import Corpus, Item, Split, load_corpus
 from emimic.study.tables import clip_key, some
 from emimic.task import EMOTIONS, AudioError, CorpusError
-
-HEADER = ",".join(["Filename", *EMOTIONS])
-
-
-def row(name: str, *labels: object, speaker: str | None = None) -> str:
-    values = labels or (0, 0.5, 0, 0, 1, 0.25)
-    return ",".join(map(str, [name, *values, *([] if speaker is None else [speaker])]))
-
-
-def wav(path: Path, seconds: float = 0.1) -> None:
-    path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, np.full(round(seconds * 16_000), 0.1, np.float32), 16_000)
-
-
-def make(folder: Path, header: str = HEADER, clips: bool = True, **tables: list[str]) -> Path:
-    """A corpus with the given rows a split (train 1, valid 2 where not given) and a clip for each row."""
-    for name, rows in ({"train": [row("1")], "valid": [row("2")]} | tables).items():
-        (folder / f"{name}_split.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-        for line in rows if clips else ():
-            wav(folder / "audio" / f"{line.split(',')[0]}.wav")
-    return folder
-
-
-def refused(folder: Path, *said: str, **arguments: Any) -> None:
-    with pytest.raises(CorpusError) as caught:
-        load_corpus(folder, **arguments)
-    for text in said:
-        assert text in str(caught.value)
-
 
 # --- what is found
 
@@ -298,135 +268,6 @@ def test_items_compare_and_hash() -> None:
 def test_some() -> None:
     assert some(["a", "b"]) == "a, b"
     assert some(["a", "b", "c"], limit=1) == "a and 2 more"
-
-
-# --- what is refused
-
-
-def test_no_folder_no_tables(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "nowhere", "not a folder")
-    refused(tmp_path, "no train_split.csv, valid_split.csv", "no *_split.csv at all")
-    make(tmp_path)
-    refused(
-        tmp_path,
-        "no holdout_split.csv",
-        "found train_split.csv, valid_split.csv",
-        splits=["train", "holdout"],
-    )
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ("", "the header is ''"),
-        ("\n\n", "the header is ''"),
-        (HEADER, "no rows"),
-        (HEADER.replace(",", ";") + "\n" + row("1").replace(",", ";"), "separated by commas"),
-        ("Name,Joy\n1,1", "Filename among them"),
-        ("Filename,Joy,Joy\n1,1,1", "distinct"),
-        (HEADER + "\n1,0,0", "line 2: 3 cells, expected 7"),
-        (HEADER + "\n" + row("3") + ",1", "line 2: 8 cells, expected 7"),
-        (HEADER + "\n\n" + row("1", 0, "much", 0, 0, 0, 0), "line 3 (clip 1): Amusement is 'much'"),
-        (HEADER + "\n" + row("1", 0, '"0,5"', 0, 0, 0, 0), "Amusement is '0,5', expected a number"),
-    ],
-)
-def test_tables_that_cannot_be_read(tmp_path: Path, table: str, said: str) -> None:
-    make(tmp_path)
-    (tmp_path / "train_split.csv").write_text(table, encoding="utf-8")
-    refused(tmp_path, "train_split.csv", said)
-
-
-def test_tables_without_labels(tmp_path: Path) -> None:
-    make(tmp_path, "Filename,Note", train=["1,x"], valid=["2,"])
-    refused(tmp_path, "train_split.csv: no label column among Filename, Note", "Empathic Pain")
-    refused(tmp_path, "train_split.csv has no column Joy; found Filename, Note", targets=["Joy"])
-
-
-def test_tables_in_other_encodings(tmp_path: Path) -> None:
-    make(tmp_path)
-    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row('2')}", encoding="utf-16")
-    refused(tmp_path, "valid_split.csv", "UTF-8")
-
-
-def test_a_table_that_is_a_folder(tmp_path: Path) -> None:
-    make(tmp_path)
-    (tmp_path / "valid_split.csv").unlink()
-    (tmp_path / "valid_split.csv").mkdir()
-    refused(tmp_path, "valid_split.csv can't be read")
-
-
-@pytest.mark.parametrize(
-    "name", ["../secret", "/etc/passwd", "sub/1", "..", ".", "", "C:\\1.wav", "C:1", "a\\b", "1\x07"]
-)
-def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
-    make(tmp_path)
-    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row('2')}\n{row(name)}\n", encoding="utf-8")
-    refused(tmp_path, "valid_split.csv, line 3", repr(name), "bare name")
-
-
-def test_columns_that_differ_between_splits(tmp_path: Path) -> None:
-    make(tmp_path)
-    (tmp_path / "valid_split.csv").write_text("Filename,Joy\n2,1\n", encoding="utf-8")
-    refused(tmp_path, "valid_split.csv has no column Admiration", "found Filename, Joy")
-
-
-@pytest.mark.parametrize("targets", [[], ["Joy", "Joy"], ["Speaker"], ["Filename"]])
-def test_senseless_targets(tmp_path: Path, targets: list[str]) -> None:
-    refused(make(tmp_path), "expected distinct label columns", targets=targets)
-
-
-@pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
-def test_senseless_scales(tmp_path: Path, scale: float) -> None:
-    refused(make(tmp_path), "label_scale", label_scale=scale)
-
-
-def test_a_scale_of_a_hundred_is_asked_about(tmp_path: Path) -> None:
-    make(tmp_path, train=[row("1", 0, 0, 33.3, 0, 100, 1)], valid=[row("2", 50, 0, 0, 0, 0, 0)])
-    refused(tmp_path, "train_split.csv", "reach 100", "label_scale=100", "--label-scale 100")
-    refused(tmp_path, "reach 100", "even after division by label_scale 10", label_scale=10)
-    corpus = load_corpus(tmp_path, label_scale=100)
-    np.testing.assert_allclose(corpus.splits["train"].labels, [[0, 0, 0.333, 0, 1, 0.01]], rtol=1e-6)
-    make(tmp_path, train=[row("1", 0, 0, 0, 0, 0, 99)], valid=[row("2", 0.5, 0, 0, 0, 0, 1)])
-    refused(tmp_path, "valid_split.csv", "labels reach 1 only", label_scale=100)
-
-
-def test_all_zero_labels_have_any_scale(tmp_path: Path) -> None:
-    zeros = [0] * 6
-    corpus = load_corpus(make(tmp_path, train=[row("1", *zeros)], valid=[row("2", *zeros)]), label_scale=100)
-    assert not corpus.splits["train"].labels.any()
-
-
-def test_a_clip_in_two_splits(tmp_path: Path) -> None:
-    make(tmp_path, valid=[row("2"), row("0001.wav")])
-    refused(tmp_path, "train_split.csv and valid_split.csv", "0001.wav", allow_speaker_overlap=True)
-
-
-def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
-    header = HEADER + ",Speaker"
-    rows = {"train": [row("1", speaker="ann"), row("3", speaker="")], "valid": [row("2", speaker="bob")]}
-    make(tmp_path, header, **rows, test=[row("4", speaker="bob"), row("5", speaker="")])
-    refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob")
-    corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
-    assert corpus.warnings == ("valid_split.csv and test_split.csv share speakers: bob",)
-    assert corpus.splits["train"].items[1].speaker is None
-    assert "1 speaker," in corpus.summary()
-    make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
-    refused(tmp_path, "train_split.csv and valid_split.csv share the speakers bob")
-
-
-def test_nothing_usable(tmp_path: Path) -> None:
-    make(tmp_path, clips=False)
-    refused(tmp_path, "no clip of split 'train' can be used", "1: no file of that name")
-
-
-def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(path: Path) -> None:
-        raise PermissionError("denied")
-
-    make(tmp_path)
-    monkeypatch.setattr(os, "scandir", deny)
-    with pytest.raises(CorpusError, match="can't be listed"):
-        module.list_media(tmp_path / "audio")
 
 
 def test_any_audio_error_leaves_the_clip_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
