@@ -1,4 +1,4 @@
-"""Corpora in the ABAW layout: what is found, what is left out and named; tables that are refused: test_tables.py."""
+"""Corpora in the ABAW layout: what is found, what is left out and named (refused: test_tables.py)."""
 
 import json
 import math
