@@ -78,7 +78,9 @@ def train(corpus: Path, run: Path, config: str, sets: list[str]) -> None:
     if (run / "train.json").exists():
         command = emimic(*words, "--resume")
     else:
-        command = emimic(*words, "--config", HERE / "configs" / f"{config}.yaml", *(w for s in sets for w in ("--set", s)))
+        command = emimic(
+            *words, "--config", HERE / "configs" / f"{config}.yaml", *(w for s in sets for w in ("--set", s))
+        )
     cost = timed(command)
     record.write_text(json.dumps(cost))
 
@@ -109,13 +111,17 @@ def choose_layer(corpus: Path, out: Path, encoder: str, features: str) -> tuple[
     for layer in range(1, 7):
         run = out / f"layer{layer}"
         train(corpus, run, "layer", [f"encoder={encoder}", f"encoder_layers={layer}", f"features={features}"])
-        found[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in json.loads((run / "history.json").read_text()))
+        found[str(layer)] = max(
+            epoch["pearson"] or -1.0 for epoch in json.loads((run / "history.json").read_text())
+        )
     return int(max(found, key=lambda layer: found[layer])), found
 
 
 def main() -> None:
     """The two verbs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     splitting = verbs.add_parser("split")
     splitting.add_argument("source", type=Path)
@@ -130,12 +136,26 @@ def main() -> None:
         split(given.source, given.corpus)
         return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    results |= {"note": NOTE, "machine": f"{os.cpu_count()} cores, {cpu or platform.machine()}; other work ran beside it"}
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
+    results |= {
+        "note": NOTE,
+        "machine": f"{os.cpu_count()} cores, {cpu or platform.machine()}; other work ran beside it",
+    }
     for name in given.only:
         if name == "layers":
             best, found = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))
-            results["layer_choice"] = {"held_out_pearson_by_layer": found, "chosen": best, "config": "layer.yaml"}
+            results["layer_choice"] = {
+                "held_out_pearson_by_layer": found,
+                "chosen": best,
+                "config": "layer.yaml",
+            }
         else:
             sets = []
             if name != "scratch":
@@ -143,7 +163,9 @@ def main() -> None:
             if name == "frozen":
                 sets.append(f"features={given.out / 'features'}")
             train(given.corpus, given.out / name, name, sets)
-            results[name] = entry(given.corpus, given.out / name, name, [s for s in sets if "features=" not in s])
+            results[name] = entry(
+                given.corpus, given.out / name, name, [s for s in sets if "features=" not in s]
+            )
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -1,13 +1,22 @@
-"""Length buckets: which clips share a batch, and how they are padded (NumPy only; both wings use it).
+"""Length buckets: which clips share a batch, how they are padded and read ahead (NumPy only; both wings use it).
 
 The paper found zero-padding to cost memory and to harm training (section 6.2): sorted by length, clips that share
 a batch are nearly equal, and the mask says which samples are real.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+CHUNK = 128
+"""Clips read together for answers: enough to fill length buckets, little enough for any memory."""
+
+Name = TypeVar("Name")
+Read = TypeVar("Read")
 
 
 def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[list[int]]:
@@ -32,7 +41,7 @@ def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[li
     return batches
 
 
-def pad(clips: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Right-pad clips with zeros: (sample, ...) each -> (batch, sample, ...) and a mask (batch, sample), true where real."""
     if not clips:
         raise ValueError("a batch needs at least one clip")
@@ -43,3 +52,26 @@ def pad(clips: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDAr
         values[row, : len(clip)] = clip
         mask[row, : len(clip)] = True
     return values, mask
+
+
+def chunks(count: int) -> list[range]:
+    """The rows 0 to count - 1, CHUNK at a time."""
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
+def read_ahead(
+    read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
+) -> Iterator[list[Read]]:
+    """`read` of every member of each group in turn, in threads, the next two groups being read meanwhile."""
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[list[Future[Read]]] = deque()
+        waiting = iter(groups)
+        try:
+            while True:
+                while len(ahead) < 3 and (group := next(waiting, None)) is not None:
+                    ahead.append([pool.submit(read, member) for member in group])
+                if not ahead:
+                    return
+                yield [future.result() for future in ahead.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -94,7 +94,9 @@ def _find(source: str | os.PathLike[str], name: str, local_files_only: bool) -> 
             str(source), name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
         )
     except OSError as error:
-        raise ModelError(f"the encoder {source} can't be read: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(
+            f"the encoder {source} can't be read: {str(error).strip().splitlines()[0]}"
+        ) from error
     return Path(found) if found else None
 
 
@@ -124,7 +126,9 @@ def _sort(
     tensors: dict[str, Tensor], config: Any, source: str | os.PathLike[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """Part a checkpoint's tensors into the encoder's and the VAD head's; other tasks' heads are left aside."""
-    prefix = next((p for p in _PREFIXES[config.model_type] if any(name.startswith(p) for name in tensors)), "")
+    prefix = next(
+        (p for p in _PREFIXES[config.model_type] if any(name.startswith(p) for name in tensors)), ""
+    )
     encoder: dict[str, Tensor] = {}
     vad: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -21,7 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Folder = Annotated[Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")]
+Folder = Annotated[
+    Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
 Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -74,7 +76,10 @@ def _options(
 
 @app.command()
 def prepare(
-    folder: Folder, codec: Codec = Codec.MP3, workers: Annotated[int | None, typer.Option(min=1)] = None, quiet: Quiet = False
+    folder: Folder,
+    codec: Codec = Codec.MP3,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Make audio/ from raw/ videos (mp3 mono 16 kHz 64 kb/s, or flac). Resumable.
 
@@ -93,8 +98,12 @@ def train(
     folder: Folder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings in YAML.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", "-s", help="name=value, over the file's. Repeatable.")] = None,
-    train_on: Annotated[TrainOn | None, typer.Option(help="Learn from train, or from both labelled splits.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value, over the file's. Repeatable.")
+    ] = None,
+    train_on: Annotated[
+        TrainOn | None, typer.Option(help="Learn from train, or from both labelled splits.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs (paper: 30).")] = None,
     label_scale: LabelScale = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
@@ -108,8 +117,14 @@ def train(
     from emimic.study.train import train as run
 
     _quiet_libraries()
-    given: dict[str, Any] = {"train_on": train_on and train_on.value, "epochs": epochs, "label_scale": label_scale}
-    overrides = parse_overrides(sets or []) | {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {
+        "train_on": train_on and train_on.value,
+        "epochs": epochs,
+        "label_scale": label_scale,
+    }
+    overrides = parse_overrides(sets or []) | {
+        name: value for name, value in given.items() if value is not None
+    }
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
     result = run(folder, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
@@ -124,7 +139,9 @@ def evaluate(
     run: RunFolder,
     folder: Folder,
     split: Annotated[str, typer.Option(help="The split to score.")] = "valid",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; default RUN/evaluation/SPLIT.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write; default RUN/evaluation/SPLIT.")
+    ] = None,
     label_scale: LabelScale = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals.", min=10)] = 1000,
     batch_seconds: BatchSeconds = 60.0,
@@ -175,7 +192,9 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Audio or video files, or folders of them.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="A run folder.")],
     form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write curves and pictures here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write curves and pictures here.")
+    ] = None,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
     quiet: Quiet = False,
@@ -216,7 +235,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
-        typer.echo(f"emimic: {error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'", err=True)
+        typer.echo(
+            f"emimic: {error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'",
+            err=True,
+        )
         sys.exit(2)
     except EmimicError as error:
         if os.environ.get("EMIMIC_DEBUG"):

@@ -121,7 +121,9 @@ def frame_times(config: Any, frames: int) -> np.ndarray:
 def frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
     """Sample mask (batch, sample) -> frame mask (batch, frame), true where the frame is real."""
     counts = [num_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
-    return torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
+    return (
+        torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
+    )
 
 
 def run(encoder: nn.Module, samples: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

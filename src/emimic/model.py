@@ -69,7 +69,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         if not self.targets or len(set(self.targets)) != len(self.targets):
             raise ModelError(f"targets must be one or more different names; found {self.targets}")
         if not (self.global_vector or self.lstm):
-            raise ModelError("global_vector and lstm are both off: switch one on, or no frame reaches the output")
+            raise ModelError(
+                "global_vector and lstm are both off: switch one on, or no frame reaches the output"
+            )
         limit = encoders.max_samples(found)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(
@@ -97,8 +99,9 @@ class EmiOutput(ModelOutput):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One clip's answer: intensities (target,); vad (frame, 3) or None; running (frame, target) when asked for;
-    times (frame,), the centre of each frame in seconds."""
+    """One clip's answer: intensities (target,); vad (frame, 3), None unless the VAD head has learnt VAD (one that
+    started fresh is only a part of the model); running (frame, target) when asked for; times (frame,), the centre of
+    each frame in seconds."""
 
     intensities: NDArray[np.float32]
     vad: NDArray[np.float32] | None
@@ -236,7 +239,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             return answer
         return answer * answer.new_tensor(self.config.target_std) + answer.new_tensor(self.config.target_mean)
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None, *, running: bool = False) -> EmiOutput:
+    def forward(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, *, running: bool = False
+    ) -> EmiOutput:
         """input_values (batch, sample): prepared clips at 16 kHz; attention_mask (batch, sample), nonzero where real."""
         return self.regress(*self.encode(input_values, attention_mask), running=running)
 
@@ -267,7 +272,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         self.eval()
         answers: dict[int, Prediction] = {}
         try:
-            for rows in self.plan([len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded):
+            for rows in self.plan(
+                [len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded
+            ):
                 values, mask = self.collate([clips[i] for i in rows])
                 output = (self.regress if encoded else self)(values, mask, running=running)
                 answers.update(zip(rows, self._split(output), strict=True))
@@ -296,7 +303,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return [
             Prediction(
                 intensities=array(output.intensities[row]),  # type: ignore[index]
-                vad=None if output.vad is None else array(output.vad[row, :count]),
+                vad=array(output.vad[row, :count]) if self.config.vad_pretrained else None,  # type: ignore[index]
                 running=None if output.running is None else array(output.running[row, :count]),
                 times=self.frame_times(count),
             )
@@ -321,7 +328,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - safetensors, JSON and hub errors share no other base
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
-        wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if kind != "error_msgs" and names}
+        wrong = {
+            kind: sorted(map(str, names)) for kind, names in info.items() if kind != "error_msgs" and names
+        }
         if wrong:
             raise ModelError(f"{source} doesn't fit its own config.json: {wrong}; train or download it again")
         model._freeze()
@@ -329,7 +338,12 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     @classmethod
     def from_encoder(
-        cls, source: str | os.PathLike[str], *, layers: int | None = None, local_files_only: bool = False, **config: Any
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        layers: int | None = None,
+        local_files_only: bool = False,
+        **config: Any,
     ) -> Self:
         """The paper's head, fresh, on a pre-trained encoder from a folder or the hub (safetensors only).
 
@@ -364,7 +378,9 @@ def _check_folder(source: str | os.PathLike[str]) -> None:
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged") from error
+        raise ModelError(
+            f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged"
+        ) from error
     if found != EmiConfig.model_type:
         raise ModelError(
             f"{folder} holds a model of type {found!r}, expected {EmiConfig.model_type!r}: "

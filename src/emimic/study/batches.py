@@ -3,9 +3,7 @@
 The id travels with the clip from the table to the answer; nothing is looked up by row number.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from emimic import audio
+from emimic import audio, buckets
 from emimic.model import EmiConfig, EmiModel
 from emimic.study.corpus import Item
-
-CHUNK = 128
-"""Clips decoded together for answers: enough to fill length buckets, little enough for any memory."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +44,15 @@ def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[in
 
 
 def decoded(source: Source, groups: Sequence[Sequence[int]], *, workers: int) -> Iterator[list[NDArray[Any]]]:
-    """The clips of each group of rows in turn, the next two groups being decoded meanwhile."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[list[Future[NDArray[Any]]]] = deque()
-        waiting = iter(groups)
-        try:
-            while True:
-                while len(ahead) < 3 and (group := next(waiting, None)) is not None:
-                    ahead.append([pool.submit(source.read, source.items[row]) for row in group])
-                if not ahead:
-                    return
-                yield [future.result() for future in ahead.popleft()]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    """The clips of each group of rows in turn, the next ones being decoded meanwhile."""
+    return buckets.read_ahead(lambda row: source.read(source.items[row]), groups, workers=workers)
 
 
 def answer(
     model: EmiModel, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
 ) -> NDArray[np.float32]:
     """Intensities for every clip of a source, (clip, target), in its order."""
-    groups = [range(at, min(at + CHUNK, len(source.items))) for at in range(0, len(source.items), CHUNK)]
+    groups = buckets.chunks(len(source.items))
     rows = []
     batches = decoded(source, groups, workers=workers)
     for clips in track(batches, "hearing", total=len(groups), disable=not progress, transient=True):

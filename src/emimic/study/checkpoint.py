@@ -82,7 +82,9 @@ def read_last(
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
         progress = Progress(**json.loads(metadata["progress"]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{file} can't be resumed from ({error}); start the run anew in another folder") from error
+        raise ModelError(
+            f"{file} can't be resumed from ({error}); start the run anew in another folder"
+        ) from error
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
+from emimic import buckets
 from emimic.files import atomic, sha256
 from emimic.model import EmiModel
 from emimic.study import batches
@@ -54,7 +55,7 @@ def compute(
     files = {item.id: place / f"{sha256(item.path)}.npy" for item in items}
     missing = [item for item in items if not files[item.id].exists()]
     source = batches.waveforms(missing, model.config, model.min_samples)
-    groups = [range(at, min(at + batches.CHUNK, len(missing))) for at in range(0, len(missing), batches.CHUNK)]
+    groups = buckets.chunks(len(missing))
     decoded = batches.decoded(source, groups, workers=workers)
     for group, clips in zip(
         groups, track(decoded, "features", total=len(groups), disable=not progress), strict=True

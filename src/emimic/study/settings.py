@@ -26,56 +26,85 @@ class TrainSettings(BaseModel):
         None, description="instead of `encoder`: a transformers configuration, trained from scratch"
     )
     encoder_layers: int | None = Field(None, ge=1, description="keep only the encoder's first layers")
-    freeze_encoder: bool = Field(False, description="train the heads only, from features computed once (Table 1, frozen)")
+    freeze_encoder: bool = Field(
+        False, description="train the heads only, from features computed once (Table 1, frozen)"
+    )
     freeze_convolutions: bool = Field(False, description="don't train the encoder's convolution stack")
     global_vector: bool = Field(True, description="mean over frames (Table 2)")
-    regression_head: bool = Field(True, description="dense, tanh, projection; off: one linear layer (Table 2)")
+    regression_head: bool = Field(
+        True, description="dense, tanh, projection; off: one linear layer (Table 2)"
+    )
     lstm: bool = Field(True, description="LSTM over frames (Table 2)")
     vad_head: bool = Field(True, description="VAD predictions beside each frame (Table 2)")
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between the LSTM's layers (section 5)")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
     targets: tuple[str, ...] | None = Field(
-        None, description=f"target columns; by default the corpus's own ({', '.join(EMOTIONS)} where all six are there)"
+        None,
+        description=f"target columns; by default the corpus's own ({', '.join(EMOTIONS)} where all six are there)",
     )
-    label_scale: float | None = Field(None, gt=0, description="divide labels by this, e.g. 100 for a 0-100 scale")
+    label_scale: float | None = Field(
+        None, gt=0, description="divide labels by this, e.g. 100 for a 0-100 scale"
+    )
     standardize_targets: bool = Field(False, description="z-score the targets inside the loss [record since]")
 
     # Learning
-    loss: dict[str, float] = Field({"mse": 1.0}, description="weights of mse, ccc, pearson (section 4: mse alone)")
+    loss: dict[str, float] = Field(
+        {"mse": 1.0}, description="weights of mse, ccc, pearson (section 4: mse alone)"
+    )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate (section 4)")
-    encoder_lr: float | None = Field(None, gt=0, description="another rate for the encoder and its pre-trained VAD head")
+    encoder_lr: float | None = Field(
+        None, gt=0, description="another rate for the encoder and its pre-trained VAD head"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay [released code]")
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, then cosine to 0 [released code]")
     epochs: int = Field(30, ge=1, description="epochs (section 4)")
     batch_size: int = Field(32, ge=1, description="clips of one optimiser step (section 4)")
-    clip_value: float | None = Field(100.0, gt=0, description="clip each gradient value to this [released code]")
-    patience: int | None = Field(
-        5, ge=1, description="epochs without a better mean validation Pearson before stopping; null: never [chosen here]"
+    clip_value: float | None = Field(
+        100.0, gt=0, description="clip each gradient value to this [released code]"
     )
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of averaged weights, used for scoring [record since]")
+    patience: int | None = Field(
+        5,
+        ge=1,
+        description="epochs without a better mean validation Pearson before stopping; null: never [chosen here]",
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of averaged weights, used for scoring [record since]"
+    )
     train_on: Literal["train", "train+valid"] = Field(
         "train", description="train+valid runs all epochs: nothing is left to watch (section 5)"
     )
     seed: int = Field(0, ge=0, description="of the weights, the order of clips and dropout")
 
     # The machine
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="bf16-mixed halves a GPU's memory")
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="bf16-mixed halves a GPU's memory"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, about a tenth more time")
-    batch_seconds: float = Field(60.0, gt=0, description="most audio of one forward pass, in seconds after padding")
+    batch_seconds: float = Field(
+        60.0, gt=0, description="most audio of one forward pass, in seconds after padding"
+    )
     accelerator: str = Field("auto", description="auto, cpu, cuda, mps (Lightning Fabric)")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; by default torch's choice")
     workers: int = Field(2, ge=1, description="threads that decode ahead")
-    checkpoint_steps: int = Field(200, ge=1, description="optimiser steps between two writings of last.safetensors")
-    features: str | None = Field(None, description="folder of cached features of a frozen encoder; default: in the run")
+    checkpoint_steps: int = Field(
+        200, ge=1, description="optimiser steps between two writings of last.safetensors"
+    )
+    features: str | None = Field(
+        None, description="folder of cached features of a frozen encoder; default: in the run"
+    )
     feature_dtype: Literal["float16", "float32"] = Field("float16", description="type of cached features")
 
     def model_post_init(self, _: Any) -> None:
         """Checks over several fields."""
         if (self.encoder is None) == (self.encoder_config is None):
-            raise SettingsError("give one of encoder (pre-trained) and encoder_config (from scratch), and null the other")
+            raise SettingsError(
+                "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
+            )
         if self.encoder_layers is not None and self.encoder_config is not None:
-            raise SettingsError("encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config")
+            raise SettingsError(
+                "encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config"
+            )
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
 
@@ -105,7 +134,9 @@ class TrainSettings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            known = f"; known names: {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else ""
+            known = (
+                f"; known names: {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else ""
+            )
             raise SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}") from error
 
 

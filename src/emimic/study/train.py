@@ -48,11 +48,17 @@ class Result:
         lines = [f"epoch     loss  {'mean':>7}  " + "  ".join(f"{name:>{width}}" for name in self.targets)]
         for entry in self.history:
             rho = [entry.get("pearson"), *(entry.get("targets", {}).get(name) for name in self.targets)]
-            cells = ["undef." if r is None else f"{r:.4f}" for r in rho] if "pearson" in entry else ["-"] * len(rho)
+            cells = (
+                ["undef." if r is None else f"{r:.4f}" for r in rho]
+                if "pearson" in entry
+                else ["-"] * len(rho)
+            )
             best = " *" if entry["epoch"] == self.best_epoch else ""
             rest = "  ".join(f"{cell:>{width}}" for cell in cells[1:])
             lines.append(f"{entry['epoch']:5d} {entry['loss']:8.5f}  {cells[0]:>7}  {rest}{best}")
-        return "\n".join([*lines, f"validation Pearson; the model of epoch {self.best_epoch} is in {self.folder}"])
+        return "\n".join(
+            [*lines, f"validation Pearson; the model of epoch {self.best_epoch} is in {self.folder}"]
+        )
 
 
 @dataclass
@@ -86,7 +92,9 @@ def train(
     if resume and (out / checkpoint.SETTINGS).exists():
         stored = checkpoint.read_settings(out)
         if settings is not None and settings != stored:
-            raise SettingsError(f"{out} was started with other settings; resume without them, or start another run")
+            raise SettingsError(
+                f"{out} was started with other settings; resume without them, or start another run"
+            )
         settings = stored
     elif (out / checkpoint.SETTINGS).exists():
         raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
@@ -97,7 +105,9 @@ def train(
             _fit(run)
     run.fabric.barrier()
     state = run.progress
-    return Result(out, tuple(run.model.config.targets), tuple(state.history), state.best_epoch, run.stopped_by)
+    return Result(
+        out, tuple(run.model.config.targets), tuple(state.history), state.best_epoch, run.stopped_by
+    )
 
 
 # Setup
@@ -120,7 +130,9 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
     items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
     held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
     if not items or not (both or held_out):
-        raise CorpusError(f"{folder} has no usable clip to {'train' if not items else 'validate'} on: see its report")
+        raise CorpusError(
+            f"{folder} has no usable clip to {'train' if not items else 'validate'} on: see its report"
+        )
     torch.manual_seed(settings.seed)
     model = _model(settings, corpus, items).to(fabric.device)
     if settings.gradient_checkpointing:
@@ -135,7 +147,11 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
     if fabric.is_global_zero:
         checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
     sources = [_source(model, part, out, settings, fabric, show) for part in (items, held_out)]
-    log = SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps) if fabric.is_global_zero else None
+    log = (
+        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps)
+        if fabric.is_global_zero
+        else None
+    )
     loss = Mix(settings.loss)
     return Run(
         out, settings, fabric, model, optimizer, loss, sources[0], sources[1], progress, average, show, log
@@ -219,7 +235,9 @@ def _source(
 def _facts(folder: Path, corpus: Corpus, fabric: Any, model: EmiModel) -> dict[str, Any]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
-        "versions": {name: version(name) for name in ("emimic", "torch", "transformers", "lightning-fabric", "numpy")},
+        "versions": {
+            name: version(name) for name in ("emimic", "torch", "transformers", "lightning-fabric", "numpy")
+        },
         "device": str(fabric.device),
         "processes": fabric.world_size,
         "parameters": {"all": sum(p.numel() for p in model.parameters()), "trained": trained},
@@ -237,7 +255,9 @@ def _fit(run: Run) -> None:
     with Bar(disable=not run.show) as bar:
         task = bar.add_task("training", total=settings.epochs * per_epoch)
         while state.epoch < settings.epochs and not state.finished:
-            _epoch(run, per_epoch, lambda text: bar.update(task, completed=state.total_steps, description=text))
+            _epoch(
+                run, per_epoch, lambda text: bar.update(task, completed=state.total_steps, description=text)
+            )
             if run.stopped_by is not None:
                 return
             _end_epoch(run)
@@ -249,7 +269,9 @@ def _fit(run: Run) -> None:
 def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
     """The rest of an epoch from `progress.step` on."""
     settings, state, fabric = run.settings, run.progress, run.fabric
-    all_steps = batches.steps(len(run.train.items), settings.batch_size, seed=settings.seed, epoch=state.epoch)
+    all_steps = batches.steps(
+        len(run.train.items), settings.batch_size, seed=settings.seed, epoch=state.epoch
+    )
     waiting = all_steps[state.step :]
     mine = [rows[fabric.global_rank :: fabric.world_size] for rows in waiting]
     run.model.train()
@@ -282,7 +304,9 @@ def _step(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDA
     model, fabric = run.model, run.fabric
     forward = model.regress if run.train.encoded else model
     labels = {row: torch.from_numpy(_labels(run.train.items[row])) for row in rows}
-    plan = model.plan([len(clip) for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=run.train.encoded)
+    plan = model.plan(
+        [len(clip) for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=run.train.encoded
+    )
     run.optimizer.zero_grad(set_to_none=True)
     answers: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
@@ -306,7 +330,9 @@ def _step(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDA
     value = float(total)
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].id for row in rows)
-        raise EmimicError(f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}")
+        raise EmimicError(
+            f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}"
+        )
     _add_gradients(run)
     if run.settings.clip_value is not None:
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
@@ -340,7 +366,8 @@ def _backward_together(
     gradient = everyone.grad
     if answers and gradient is not None:
         torch.autograd.backward(
-            [predictions for _, predictions in answers], [gradient[[place[r] for r in part]] for part, _ in answers]
+            [predictions for _, predictions in answers],
+            [gradient[[place[r] for r in part]] for part, _ in answers],
         )
     return loss.detach()
 
@@ -356,7 +383,9 @@ def _add_gradients(run: Run) -> None:
         return
     trained = [p for p in run.model.parameters() if p.requires_grad]
     flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained])
-    for parameter, part in zip(trained, _sum(run.fabric, flat).split([p.numel() for p in trained]), strict=True):
+    for parameter, part in zip(
+        trained, _sum(run.fabric, flat).split([p.numel() for p in trained]), strict=True
+    ):
         parameter.grad = part.view_as(parameter).clone()
 
 
@@ -380,7 +409,11 @@ def _end_epoch(run: Run) -> None:
     if run.valid is not None:
         entry |= _validate(run, run.valid)
     score = entry.get("pearson")
-    better = run.valid is None or state.best_epoch is None or (score or -math.inf) > (state.best_score or -math.inf)
+    better = (
+        run.valid is None
+        or state.best_epoch is None
+        or (score or -math.inf) > (state.best_score or -math.inf)
+    )
     if better:
         state.best_score, state.best_epoch = score, state.epoch + 1
         if run.fabric.is_global_zero:
@@ -410,7 +443,10 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
             progress=run.show,
         )
     rho = scores.pearson(answers, np.stack([_labels(item) for item in source.items]))
-    named = {name: None if math.isnan(r) else float(r) for name, r in zip(run.model.config.targets, rho, strict=True)}
+    named = {
+        name: None if math.isnan(r) else float(r)
+        for name, r in zip(run.model.config.targets, rho, strict=True)
+    }
     mean = float(np.mean(rho))
     return {"pearson": None if math.isnan(mean) else mean, "targets": named}
 
