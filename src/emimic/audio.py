@@ -171,12 +171,25 @@ class _Mono:
             self._stream = None
 
 
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """soundfile seeks after every read, at which the mp3 decoder loses its memory and prints to stderr."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 class _Nameless:
     """What decoders need of a file, without its name: they must judge by content and open nothing else."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
         self.readinto = file.readinto  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):  # a broken header sends decoders before the start: in C that is a -1
+            return -1
 
 
 class _UndecodableError(Exception):
@@ -273,7 +286,7 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
 
 def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
     try:
-        sound = soundfile.SoundFile(file)
+        sound = _Forward(file)
     except soundfile.LibsndfileError as error:
         raise _UndecodableError(f"soundfile: {error.error_string}") from None
     with sound:
@@ -316,7 +329,7 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     frames = next(packets).decode()
                 except (StopIteration, av.error.EOFError):
                     break
-                except av.error.InvalidDataError:
+                except (av.error.InvalidDataError, IndexError):  # IndexError: PyAV met a new stream midway
                     broken = True
                     continue
                 for frame in frames:
@@ -332,8 +345,15 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
 
 def _floats(frame: "AudioFrame") -> Wave:
     """A decoded frame -> (sample, channel) float32 in [-1, 1]."""
+    import av
+
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar and channels >= 8:
+        # PyAV counts planes up to a null pointer, which FFmpeg puts there for fewer than 8 only: a crash.
+        packed = av.AudioResampler(frame.format.name.rstrip("p"), frame.layout, frame.sample_rate)
+        (frame,) = packed.resample(frame)
     array = frame.to_ndarray()
-    array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
+    array = array.T if frame.format.is_planar else array.reshape(-1, channels)
     kind = frame.format.name.rstrip("p")  # s16p is planar s16
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is then replaced
         values: Wave = array.astype(np.float32, copy=False)
@@ -346,5 +366,7 @@ def _claimed(container: str, stream: "AudioStream") -> float:
     """Seconds the header gives for the track; 0 if it gives none (PyAV may guess from the bit rate)."""
     if "mp4" in container and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    clock = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # matroska, webm
+    clock = re.fullmatch(
+        r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")
+    )  # matroska, webm
     return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
