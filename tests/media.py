@@ -37,6 +37,7 @@ FILES = {
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
+    "mp3vbr": ("MP3", "MPEG_LAYER_III"),
 }
 _NUMPY = {"s16": np.int16, "s32": np.int32, "u8": np.uint8, "flt": np.float32, "dbl": np.float64}
 
@@ -60,8 +61,9 @@ def encode(samples: np.ndarray[Any, Any], kind: str = "wav", rate: int = 16_000)
     if kind in CONTAINERS:
         return contain(samples, kind, rate)
     form, subtype = FILES[kind]
+    extra = {"bitrate_mode": "VARIABLE", "compression_level": 0.3} if kind == "mp3vbr" else {}
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=form, subtype=subtype)
+    soundfile.write(file, samples, rate, format=form, subtype=subtype, **extra)
     return file.getvalue()
 
 
@@ -82,6 +84,8 @@ def contain(
             columns = samples.reshape(len(samples), -1)
             layout = {1: "mono", 2: "stereo"}[columns.shape[1]]
             sound = container.add_stream(codec or default, rate=rate, layout=layout)
+            if (codec or default) == "aac":
+                sound.bit_rate = 256_000  # at its default FFmpeg's encoder distorts a sine
         if picture is not None:
             for index in range(5):
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), index * 20, np.uint8), format="rgb24")
@@ -145,3 +149,27 @@ def wav(
     size = len(data) if claimed is None else claimed
     body = b"WAVE" + head + struct.pack("<4sI", b"data", size) + data
     return b"RIFF" + struct.pack("<I", min(size + 36, 0xFFFFFFFF)) + body
+
+
+def surround(layout: str) -> tuple[bytes, list[float]]:
+    """A 440 Hz sine of another level on each channel of a planar container file; and the levels."""
+    levels = [0.8 / (index + 1) for index in range(av.AudioLayout(layout).nb_channels)]
+    columns = np.stack([sine(440, 1.0, 48_000, level) for level in levels], axis=1)
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("wavpack", rate=48_000, layout=layout)
+        # from_ndarray can't fill eight planes, so FFmpeg itself spreads the packed samples.
+        spread = av.AudioResampler(stream.format.name, layout, 48_000)
+        for packed in _frames(columns, layout, 48_000, "flt"):
+            for frame in spread.resample(packed):
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue(), levels
+
+
+def headless_mp3(content: bytes) -> bytes:
+    """LAME's first frame, which holds the length, taken off an MPEG-2 layer 3 file of 16 or 24 kHz."""
+    head = int.from_bytes(content[:4], "big")
+    kilobits = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160][(head >> 12) & 15]
+    rate = [22_050, 24_000, 16_000][(head >> 10) & 3]
+    return content[72_000 * kilobits // rate + ((head >> 9) & 1) :]

@@ -1,0 +1,511 @@
+"""Any media file gives the known sine, the same samples whatever the limit, or an error that names it."""
+
+import faulthandler
+import io
+import os
+import re
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import media
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emimic import audio
+from emimic.audio import MEDIA_SUFFIXES, load
+from emimic.task import AudioError, EmimicWarning
+
+LOSSLESS = ["wav", "wav24", "wavf", "wavd", "aiff", "au", "caf", "w64", "rf64", "flac", "mov", "mkv"]
+LOSSY = ["ulaw", "ogg", "opus", "mp3", "m4a", "aac", "mp4", "webm", "mpg", "ts", "avi"]
+SECONDS = 0.7
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> Iterator[None]:
+    """No file may hang the decoder: 5 s of work at most, and the process ends after 60 s whatever happens."""
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
+    start = time.process_time()
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    assert time.process_time() - start < 5
+
+
+def read(source: str | os.PathLike[str] | bytes, **options: float | None) -> tuple[np.ndarray, str]:
+    """Samples and the text of the warnings, all of which must be EmimicWarnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        samples = load(source, name="the clip", **options)
+    assert all(warning.category is EmimicWarning for warning in caught)
+    assert all(str(warning.message).startswith("the clip: ") for warning in caught)
+    assert {warning.filename for warning in caught} <= {__file__}
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert np.isfinite(samples).all()
+    return samples, " ".join(str(warning.message) for warning in caught)
+
+
+def distance(samples: np.ndarray, level: float) -> float:
+    """Largest distance of the middle from the best-fitting 440 Hz sine of that level (codecs shift the phase)."""
+    middle = samples[2_000 : len(samples) - 2_000].astype(float)
+    turn = 2 * np.pi * 440 * np.arange(len(middle)) / 16_000
+    a, b = 2 * (middle @ np.sin(turn)) / len(middle), 2 * (middle @ np.cos(turn)) / len(middle)
+    fitted = (a * np.sin(turn) + b * np.cos(turn)) * level / np.hypot(a, b)
+    return float(np.abs(middle - fitted).max())
+
+
+# Every format ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", LOSSLESS + LOSSY)
+def test_every_format_gives_the_known_sine(kind: str, tmp_path: Path) -> None:
+    left = media.sine(440, 1.0, 48_000, 0.4)
+    content = media.encode(np.stack([left, left / 2], axis=1), kind, 48_000)
+    path = tmp_path / "clip.bin"  # the content decides
+    path.write_bytes(content)
+    samples = load(path)
+    assert distance(samples, 0.3) < (1e-3 if kind in LOSSLESS else 0.06)
+    slack = 0 if kind in LOSSLESS else 700  # AAC and MP2 fill their last frame
+    assert 16_000 <= len(samples) <= 16_000 + slack
+    np.testing.assert_array_equal(load(content), samples)
+    np.testing.assert_array_equal(load(str(path)), samples)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("kind", LOSSLESS + LOSSY)
+def test_a_limit_gives_exactly_the_first_samples(kind: str, rate: int) -> None:
+    if (kind, rate) == ("opus", 44_100):
+        rate = 24_000  # libsndfile writes no other
+    codec = {"codec": "aac"} if kind == "mp4" else {}
+    sound = media.noise(SECONDS, rate)
+    if kind == "webm":
+        rate, sound = 48_000, media.noise(SECONDS, 48_000)
+    content = (
+        media.contain(sound, kind, rate, **codec)
+        if kind in media.CONTAINERS
+        else media.encode(sound, kind, rate)
+    )
+    whole = load(content)
+    for seconds in (1 / 16_000, 0.01, 0.1, 0.35, SECONDS - 0.001, SECONDS, 5.0):
+        part = load(content, max_seconds=seconds)
+        np.testing.assert_array_equal(part, whole[: round(seconds * 16_000)])
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from([8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000]),
+    st.integers(1, 40_000),
+    st.integers(0, 99),
+    st.sampled_from([100, 999, 1 << 18]),
+)
+def test_the_stream_equals_resampling_at_once(rate: int, size: int, seed: int, chunk: int) -> None:
+    sound = media.noise(size / rate, rate, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "_CHUNK", chunk)
+        expected = soxr.resample(sound, rate, 16_000, quality="HQ")
+        content = media.encode(sound, "wavf", rate)
+        if len(expected):
+            np.testing.assert_array_equal(load(content), expected)
+        else:
+            with pytest.raises(AudioError, match="no samples"):
+                load(content)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 64])
+def test_channels_are_averaged(channels: int) -> None:
+    sound = np.stack([media.noise(0.1, seed=seed) for seed in range(channels)], axis=1)
+    np.testing.assert_allclose(load(media.encode(sound, "wavf")), sound.astype(float).mean(axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["u8", "s16", "s32", "flt", "dbl"])
+def test_every_sample_format_of_a_container_has_the_same_scale(kind: str) -> None:
+    codec = {"u8": "pcm_u8", "s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}[
+        kind
+    ]
+    sound = np.stack([media.sine(level=1.0), media.sine(level=0.5)], axis=1)
+    samples = load(media.contain(sound, "mkv", codec=codec))
+    np.testing.assert_allclose(samples, sound.mean(axis=1), atol=1 / 64 if kind == "u8" else 1e-4)
+
+
+@pytest.mark.parametrize("layout", ["5.1", "7.1", "hexadecagonal"])
+def test_surround_sound(layout: str) -> None:
+    """Eight planes and more made PyAV read memory that is not there."""
+    content, levels = media.surround(layout)
+    samples = load(content)
+    assert distance(samples, float(np.mean(levels))) < 1e-3
+
+
+def test_the_rate_may_change_midway() -> None:
+    """Two mp3 streams one after the other, as radios do; without a length in front, so PyAV reads them."""
+    one, two = (media.encode(media.sine(440, 1, rate), "mp3", rate) for rate in (16_000, 24_000))
+    samples, _ = read(media.headless_mp3(one) + media.headless_mp3(two))
+    assert abs(len(samples) - 32_000) < 4_000
+    for part in (samples[2_000:14_000], samples[-14_000:-2_000]):
+        crossings = np.count_nonzero(np.diff(np.signbit(part)))
+        assert abs(crossings / 2 / (len(part) / 16_000) - 440) < 4
+
+
+def test_a_plain_mp3_needs_no_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = media.encode(media.noise(1.0), "mp3")
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    monkeypatch.setitem(sys.modules, "av", None)
+    samples = load(content)
+    np.testing.assert_allclose(samples, expected, atol=1e-6)
+    np.testing.assert_array_equal(load(content + b"TAG" + bytes(125)), samples)  # ID3v1
+    with pytest.raises(AudioError, match=r"clip: is no audio.*PyAV can't be imported"):
+        load(media.encode(media.noise(0.1), "m4a"), name="clip")
+
+
+def test_an_mp3_in_pieces_is_the_mp3_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """soundfile's seek after every read disturbs the decoder, which says so on stderr."""
+    content = media.encode(media.noise(4.0), "mp3")
+    whole = load(content)
+    monkeypatch.setattr(audio, "_CHUNK", 1_000)
+    np.testing.assert_array_equal(load(content), whole)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_mp3_without_its_length_is_read_to_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    """Loud first, then silent: libsndfile takes the first frame's bit rate for all and stops halfway."""
+    sound = np.concatenate([media.noise(1, level=0.3), np.zeros(32_000, np.float32)])
+    content = media.headless_mp3(media.encode(sound, "mp3vbr"))
+    samples, warned = read(content)
+    assert abs(len(samples) - 48_000) < 3_000
+    assert not warned
+    assert capfd.readouterr().err == ""
+
+
+def test_an_id3_tag_in_front_is_skipped() -> None:
+    content = media.encode(media.noise(0.5), "mp3")
+    tag = b"ID3\x04\x00\x00" + bytes([0, 0, 2, 10]) + b"\xff\xfb\x90\x00" + bytes(262)  # 2 * 128 + 10 bytes
+    np.testing.assert_array_equal(load(tag + content), load(content))
+
+
+# What is wrong with it -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", ["wav", "aiff", "flac", "ogg", "opus", "mp3", "m4a", "aac", "webm", "mkv", "mpg"]
+)
+@pytest.mark.parametrize("step", range(1, 10))
+def test_cut_off_files_give_what_is_there(kind: str, step: int, capfd: pytest.CaptureFixture[str]) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "100000"} if kind == "m4a" else None
+    sound = media.noise(2.0) if kind != "webm" else media.noise(2.0, 48_000)
+    rate = len(sound) // 2
+    content = (
+        media.contain(sound, kind, rate, options=options) if options else media.encode(sound, kind, rate)
+    )
+    whole = load(content)
+    stop = len(content) * step // 10
+    try:
+        samples, warned = read(content[:stop])
+    except AudioError as error:
+        reason = "is damaged or cut short|is no audio|has no audio track|holds no"
+        assert re.match(f"the clip: ({reason})", str(error))  # noqa: PT017
+        assert step <= 6 or kind == "ogg"  # all of a short Vorbis file is one page
+        return
+    # At least what was there, in proportion, less a codec's look-ahead and the container's page or cluster.
+    slack = {"opus": 1.1, "ogg": 1.1, "flac": 0.3}.get(kind, 0.2)
+    assert 2 * step / 10 - slack < len(samples) / 16_000 < 2 * step / 10 + 0.3
+    np.testing.assert_allclose(samples[:-2_500], whole[: len(samples)][:-2_500], atol=2e-3)
+    if kind not in {"mpg", "aac", "m4a"}:  # these say nowhere how long they are
+        assert f"cut short; only {len(samples) / 16_000:.4g} s" in warned
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
+def test_cut_at_every_kib(kind: str) -> None:
+    content = media.encode(media.sine(seconds=2), kind)
+    whole, lengths = load(content), []
+    for stop in range(1024, len(content), 1024):
+        try:
+            samples, warned = read(content[:stop])
+        except AudioError as error:
+            assert "the clip: is" in str(error)  # noqa: PT017
+            lengths.append(0)
+            continue
+        assert "cut short" in warned
+        if kind == "wav":
+            assert len(samples) == (stop - 44) // 2
+        np.testing.assert_allclose(samples[:-1_500], whole[: len(samples)][:-1_500], atol=1e-5)
+        lengths.append(len(samples))
+    assert lengths == sorted(lengths)
+    assert len(lengths) == (len(content) - 1) // 1024
+    assert lengths[-1] > 32_000 * (1 - 2 * 1024 / len(content)) - 4_096 - 1_152
+
+
+def test_a_limit_before_the_break_is_not_worth_a_warning() -> None:
+    content = media.encode(media.noise(2), "flac")
+    samples, warned = read(content[: len(content) // 2], max_seconds=0.5)
+    np.testing.assert_array_equal(samples, load(content)[:8_000])
+    assert not warned
+
+
+def test_damage_in_the_middle_keeps_what_comes_after() -> None:
+    content = bytearray(media.encode(media.noise(1), "aac"))
+    content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
+    samples, warned = read(bytes(content))
+    assert 0.8 < len(samples) / 16_000 < 1.1
+    assert "damaged or cut short" in warned
+
+
+def test_some_values_that_are_no_numbers_become_zero() -> None:
+    sound = media.noise(1.0)
+    sound[[5, 100, 9_000]] = [np.nan, np.inf, -np.inf]
+    sound[200] = 3e38
+    samples, warned = read(media.encode(sound, "wavf"))
+    assert "4 of 16000 values were NaN, infinite or absurd; they are set to 0" in warned
+    sound[[5, 100, 200, 9_000]] = 0
+    np.testing.assert_array_equal(samples, sound)
+
+
+def test_a_bad_value_does_not_spread_when_resampling() -> None:
+    sound = media.noise(1.0, 48_000)
+    broken = np.stack([sound, sound], axis=1)
+    broken[20_000, 1] = np.nan
+    samples, _ = read(media.encode(broken, "wavf", 48_000))
+    sound[20_000] /= 2  # the other channel still has it
+    np.testing.assert_allclose(samples, soxr.resample(sound, 48_000, 16_000, quality="HQ"), atol=1e-6)
+
+
+@pytest.mark.parametrize("max_seconds", [None, 99.0])
+def test_the_ceiling(max_seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "CEILING_SECONDS", 0.5)
+    sound = media.noise(0.6)
+    samples, warned = read(media.encode(sound, "wavf"), max_seconds=max_seconds)
+    np.testing.assert_array_equal(samples, sound[:8_000])
+    assert "longer than 0.5 s" in warned
+    assert not read(media.encode(sound[:8_000], "wavf"), max_seconds=max_seconds)[1]
+    assert not read(media.encode(sound, "wavf"), max_seconds=0.5)[1]
+
+
+def test_an_hour_of_silence(tmp_path: Path) -> None:
+    path = tmp_path / "hour.flac"
+    minute = np.zeros(60 * 8_000, np.int16)
+    with soundfile.SoundFile(path, "w", 8_000, 1, "PCM_16") as file:
+        for _ in range(60):
+            file.write(minute)
+    start = time.process_time()
+    assert len(load(path, max_seconds=12)) == 192_000
+    assert time.process_time() - start < 0.5
+    samples = load(path)
+    assert len(samples) == 3600 * 16_000
+    assert not samples.any()
+
+
+def lying_mp3() -> bytes:
+    content = bytearray(media.encode(media.noise(0.5), "mp3"))
+    tag = max(content.find(b"Info"), content.find(b"Xing"))
+    content[tag + 8 : tag + 12] = b"\x7f\xff\xff\xff"
+    return bytes(content)
+
+
+def lying_flac() -> bytes:
+    content = bytearray(media.encode(media.noise(0.5), "flac"))
+    content[21] |= 15  # the 36 bits of the sample count
+    content[22:26] = b"\xff\xff\xff\xff"
+    return bytes(content)
+
+
+PCM = (media.sine(seconds=0.5) * 32_767).astype("<i2").tobytes()
+LIARS: dict[str, tuple[Callable[[], bytes], int, bool]] = {
+    # what the header says: content, samples to expect, whether to warn
+    "2 GB - 65 kB": (lambda: media.wav(PCM, claimed=0x7FFE_FFFF), 8_000, True),
+    "2 GB, a stream": (lambda: media.wav(PCM, claimed=0x7FFF_FFFF), 8_000, False),
+    "4 GB, a stream": (lambda: media.wav(PCM, claimed=0xFFFF_FFFF), 8_000, False),
+    "twice as much": (lambda: media.wav(PCM, claimed=2 * len(PCM)), 8_000, True),
+    "half as much": (lambda: media.wav(PCM, claimed=len(PCM) // 2), 4_000, False),
+    "no data, a crashed recorder": (lambda: media.wav(PCM, claimed=0), 8_000, False),
+    "37 hours of mp3": (lying_mp3, 8_000, True),
+    "50 days of flac": (lying_flac, 8_000, True),
+}
+
+
+@pytest.mark.parametrize("case", LIARS)
+def test_lying_headers_are_not_believed(case: str) -> None:
+    make, expected, warns = LIARS[case]
+    content = make()
+    load(media.encode(media.noise(0.1), "m4a"))  # so that PyAV's own memory does not count
+    tracemalloc.start()
+    samples, warned = read(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert abs(len(samples) - expected) <= (1_200 if case.endswith("mp3") else 0)
+    assert ("damaged or cut short" in warned) == warns
+    assert peak < 8e6
+
+
+def random_bytes(seed: int, size: int = 50_000) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+NO_AUDIO = "is no audio or video that can be decoded"
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", r"is empty \(0 bytes\)"),
+    "one byte": (lambda: b"R", NO_AUDIO),
+    "text.mp3": (lambda: b"this is no music, only words\n" * 300, NO_AUDIO),
+    "utf-16.mp3": (lambda: ("words\n" * 300).encode("utf-16"), NO_AUDIO),
+    "zeros.wav": (lambda: bytes(5_000), NO_AUDIO),
+    "ones.mp3": (lambda: b"\xff" * 5_000, NO_AUDIO),
+    **{f"random {seed}": (lambda seed=seed: random_bytes(seed), NO_AUDIO) for seed in range(8)},
+    **{
+        f"magic {magic!r}": (lambda magic=magic: magic + random_bytes(9), NO_AUDIO)
+        for magic in [
+            b"RIFF\xff\xff\xff\xffWAVEfmt ",
+            b"fLaC",
+            b"fLaC\x00\x00\x00\x22",
+            b"OggS",
+            b"OggS\x00\x02",
+            b"ID3\x04\x00\x00\x00\x00\x00\x0a",
+            b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f",
+            b"\xff\xfb\x90\x00",
+            b"\x00\x00\x00\x20ftypM4A ",
+            b"\x00\x00\x00\x18ftypmp42",
+            b"\x1aE\xdf\xa3",
+            b"\x00\x00\x01\xba",
+            b"FORM\x00\x00\x10\x00AIFF",
+            b".snd\x00\x00\x00\x18",
+            b"caff\x00\x01",
+            b"FLV\x01",
+            b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+            b"\x89PNG\r\n\x1a\n",
+            b"%PDF-1.7\n",
+            b"PK\x03\x04",
+            b"\x7fELF",
+        ]
+    },
+    "playlist": (
+        lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.wav\n#EXT-X-ENDLIST\n",
+        NO_AUDIO,
+    ),
+    "concat": (lambda: b"ffconcat version 1.0\nfile other.wav\n", NO_AUDIO),
+    "session": (lambda: b"v=0\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n", NO_AUDIO),
+    "manifest": (
+        lambda: b'<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
+        NO_AUDIO,
+    ),
+    "video without sound": (lambda: media.contain(None, "mp4"), "has no audio track"),
+    "webm without sound": (lambda: media.contain(None, "mkv"), "has no audio track"),
+    "unknown codec": (lambda: media.encode(media.sine(), "mkv").replace(b"A_FLAC", b"A_FLAX"), NO_AUDIO),
+    "no samples.wav": (lambda: media.encode(np.zeros(0), "wav"), "holds no samples"),
+    "aac head, then noise": (
+        lambda: b"\xff\xf1\x50\x80" + random_bytes(9),
+        "before its first sample|" + NO_AUDIO,
+    ),
+    "only a head": (
+        lambda: media.encode(media.noise(), "flac")[:100],
+        "damaged or cut short before its first",
+    ),
+    "one sample": (lambda: media.encode(np.ones(1), "wav", 192_000), "holds no samples"),
+    "all NaN": (lambda: media.encode(np.full(999, np.nan), "wavf"), "all samples are NaN or infinite"),
+    "all infinite": (lambda: media.encode(np.full(999, -np.inf), "wavd", 8_000), "all samples are NaN"),
+    "beyond float32": (lambda: media.encode(np.full(999, 1e300), "wavd"), "all samples are NaN"),
+    "rate 1 Hz": (lambda: media.wav(PCM, rate=1), "sample rate 1 Hz; expected 1000 to 768000"),
+    "rate 999 Hz": (lambda: media.wav(PCM, rate=999), "sample rate 999 Hz"),
+    "rate 2 GHz": (lambda: media.wav(PCM, rate=2_000_000_000), "sample rate|" + NO_AUDIO),
+    "rate 0": (lambda: media.wav(PCM, rate=0), "sample rate|" + NO_AUDIO),
+    "65 channels": (lambda: media.wav(PCM, channels=65), "65 channels; expected 1 to 64|65 channels"),
+    "0 channels": (lambda: media.wav(PCM, channels=0), NO_AUDIO),
+    "65535 channels": (lambda: media.wav(PCM, channels=65_535), NO_AUDIO),
+    "tag of another codec": (lambda: media.wav(PCM, tag=0x7777), NO_AUDIO),
+    "moov at the end, cut": (lambda: media.encode(media.sine(), "m4a")[:-900], NO_AUDIO),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_are_named_and_refused(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.wav").write_bytes(media.wav(PCM))  # what the playlists ask for
+    make, message = HOSTILE[case]
+    content = make()
+    path = tmp_path / "Grüße 1.mp3"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=f"^{re.escape(str(path))}: .*(?:{message})"):
+        load(path)
+    with pytest.raises(AudioError, match=f"^<bytes>: .*(?:{message})"):
+        load(content, max_seconds=12)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("rate", [1_000, 4_000, 8_000, 44_100, 192_000, 768_000])
+def test_odd_rates_are_taken(rate: int) -> None:
+    samples, warned = read(media.wav(np.zeros(rate // 2, "<i2").tobytes(), rate=rate))
+    assert len(samples) == 8_000
+    assert not warned
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:9/a.mp3", "https://a.b/c.wav", "rtsp://x/y", "rtsp:x", "file:///etc/hosts", "pipe:0"],
+)
+def test_urls_are_refused_by_name(url: str) -> None:
+    with pytest.raises(AudioError, match=f"^{re.escape(url)}: is a URL; download it"):
+        load(url)
+
+
+def test_a_colon_in_a_name_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("take:1.wav").write_bytes(media.wav(PCM))
+    assert len(load("take:1.wav")) == 8_000
+    assert len(load(os.fsencode("take:1.wav").decode())) == 8_000
+
+
+def test_paths_that_are_no_file(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.wav: does not exist"):
+        load(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match="is a folder"):
+        load(tmp_path)
+    with pytest.raises(AudioError, match="can't be opened"):
+        load("a\0b.wav")
+    with pytest.raises(AudioError, match="can't be opened"):
+        load("a" * 5_000 + ".wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match="pipe or a device"):
+        load(tmp_path / "pipe.wav")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_senseless_limit_is_refused(seconds: float) -> None:
+    with pytest.raises(AudioError, match="max_seconds is"):
+        load(media.wav(PCM), max_seconds=seconds)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["wavf", "flac", "opus", "m4a", "webm", "ts", "mkv"]),
+    st.integers(0, 2**32),
+    st.integers(1, 60),
+)
+def test_broken_bytes_give_samples_or_an_error_never_a_crash(kind: str, seed: int, many: int) -> None:
+    content = bytearray(
+        ORIGINALS.setdefault(kind, b"") or media.encode(media.noise(0.4, 48_000), kind, 48_000)
+    )
+    ORIGINALS[kind] = ORIGINALS[kind] or bytes(content)
+    random = np.random.default_rng(seed)
+    for place in random.integers(0, len(content), many):
+        content[place] = random.integers(256)
+    try:
+        samples, _ = read(bytes(content), max_seconds=1.0)
+    except AudioError as error:
+        assert str(error).startswith("the clip: ")  # noqa: PT017
+    else:
+        assert 0 < len(samples) <= 16_000
+
+
+ORIGINALS: dict[str, bytes] = {}
+
+
+def test_suffixes_are_lower_case_with_a_dot() -> None:
+    assert {".wav", ".mp3", ".m4a", ".mp4", ".webm", ".mov", ".mpg", ".opus"} <= MEDIA_SUFFIXES
+    assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in MEDIA_SUFFIXES)

@@ -1,0 +1,114 @@
+"""Atomic writes: the old content or the new one, nothing between and nothing left behind."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emimic.files import atomic, sha256, write_atomic
+
+
+def test_bytes_and_text_arrive_unchanged(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a.bin", b"\x00\r\n\xff")
+    write_atomic(tmp_path / "a.txt", "Grüße\r\n\n")
+    assert (tmp_path / "a.bin").read_bytes() == b"\x00\r\n\xff"
+    assert (tmp_path / "a.txt").read_bytes() == "Grüße\r\n\n".encode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.txt"]
+
+
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_atomic(target, "old")
+    write_atomic(str(target), "new")
+    assert target.read_text() == "new"
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("old")
+
+    def half() -> None:
+        with atomic(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_until_the_end_the_old_content_is_seen(tmp_path: Path) -> None:
+    target = tmp_path / "model.npz"
+    target.write_text("old")
+    with atomic(target) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".npz"
+        assert temporary != target
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert not temporary.exists()
+
+
+def test_the_content_is_on_the_disk_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    fsync, replace = os.fsync, Path.replace
+
+    def watch_fsync(handle: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def watch_replace(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(Path, "replace", watch_replace)
+    write_atomic(tmp_path / "a", b"x")
+    assert events == ["file", "rename", "folder"]
+    monkeypatch.delattr(os, "O_DIRECTORY")  # as on Windows
+    write_atomic(tmp_path / "a", b"y")
+    assert events[3:] == ["file", "rename"]
+
+
+def test_the_umask_rules_the_permissions(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", b"x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_atomic(tmp_path / "nowhere" / "a", b"x")
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a") as one, atomic(tmp_path / "a") as two:
+        assert one != two
+        one.write_text("one")
+        two.write_text("two")
+    assert (tmp_path / "a").read_text() == "one"  # the outer block ends last
+
+
+def test_sha256_of_the_standard(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@settings(deadline=None)
+@given(size=st.sampled_from([0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1]))
+def test_sha256_across_blocks(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
+    path = tmp_path_factory.mktemp("hash") / "file"
+    path.write_bytes(b"x" * size)
+    assert sha256(str(path)) == hashlib.sha256(b"x" * size).hexdigest()
