@@ -42,7 +42,7 @@ def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[li
 
 
 def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Right-pad clips with zeros: (sample, ...) each -> (batch, sample, ...) and a mask (batch, sample), true where real."""
+    """Right-pad with zeros: (sample, ...) each -> (batch, sample, ...) and a mask (batch, sample), true where real."""
     if not clips:
         raise ValueError("a batch needs at least one clip")
     longest = max(len(clip) for clip in clips)

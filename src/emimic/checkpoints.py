@@ -37,7 +37,7 @@ _WEIGHT_NORM: Final = (
 
 @dataclass(frozen=True)
 class Encoder:
-    """A checkpoint read from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalisation."""
+    """A checkpoint from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalisation."""
 
     config: Any
     encoder: dict[str, Tensor]
@@ -75,12 +75,13 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLik
         for old, new in _WEIGHT_NORM:
             for ours, theirs in ((old, new), (new, old)):
                 if name not in wanted and name.endswith(ours):
-                    name = name.removesuffix(ours) + theirs  # noqa: PLW2901
+                    name = name.removesuffix(ours) + theirs
         renamed[name] = tensor
     missing, left_over = sorted(wanted - set(renamed)), sorted(set(renamed) - wanted)
     if missing or left_over:
         raise ModelError(
-            f"the encoder {source} doesn't fit its config.json: missing {missing or 'nothing'}, left over {left_over or 'nothing'}"
+            f"the encoder {source} doesn't fit its config.json: "
+            f"missing {missing or 'nothing'}, left over {left_over or 'nothing'}"
         )
     try:
         module.load_state_dict(renamed, strict=True)

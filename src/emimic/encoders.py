@@ -62,7 +62,7 @@ def build(config: Any) -> nn.Module:
     if config.model_type == "whisper":
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        return WhisperEncoder(config)
+        return WhisperEncoder(config)  # type: ignore[no-any-return]
     module: nn.Module = getattr(transformers, FAMILIES[config.model_type])(config)
     return module
 
@@ -75,7 +75,7 @@ def is_exact_under_padding(config: Any) -> bool:
     """
     if config.model_type == "data2vec-audio":
         return False
-    return config.model_type == "whisper" or config.feat_extract_norm != "group"
+    return bool(config.model_type == "whisper" or config.feat_extract_norm != "group")
 
 
 def num_frames(config: Any, samples: int) -> int:
@@ -131,7 +131,7 @@ def run(encoder: nn.Module, samples: Tensor, mask: Tensor) -> tuple[Tensor, Tens
 
     Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
     """
-    config = encoder.config
+    config: Any = encoder.config
     padded = not bool(mask.all())
     shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
     if shortest < min_samples(config):
@@ -190,7 +190,7 @@ def _mel_filters(bins: int) -> np.ndarray:
 
 
 def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Whisper's log-mel features: samples, mask (batch, sample) -> (batch, mel bin, mel frame), mask (batch, mel frame).
+    """Whisper's log-mel features: samples, mask (batch, sample) -> (batch, bin, mel frame), mask (batch, mel frame).
 
     Each clip's features equal the first frames of Whisper's own on the clip padded to 30 s.
     """

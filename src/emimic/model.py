@@ -91,9 +91,10 @@ class EmiOutput(ModelOutput):  # type: ignore[misc]
     without the VAD head; frame_mask (batch, frame), true where a frame is real; running (batch, frame, target): the
     answer had the frames ended there, only when asked for."""
 
-    intensities: Tensor | None = None
+    # transformers wants a default for every field but the first; these two are always there.
+    intensities: Tensor = None  # type: ignore[assignment]
+    frame_mask: Tensor = None  # type: ignore[assignment]
     vad: Tensor | None = None
-    frame_mask: Tensor | None = None
     running: Tensor | None = None
 
 
@@ -138,7 +139,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         features, outputs = config.frame_features, len(config.targets)
         self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
-            self.vad = TanhHead(config.encoder_config.hidden_size, len(VAD), config.vad_dropout)
+            inner: Any = config.encoder_config
+            self.vad = TanhHead(inner.hidden_size, len(VAD), config.vad_dropout)
         if config.lstm:
             # torch warns of dropout where no second layer could use it.
             dropout = config.lstm_dropout if config.lstm_layers > 1 else 0.0
@@ -158,7 +160,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 self.encoder.conv1.requires_grad_(False)
                 self.encoder.conv2.requires_grad_(False)
             else:
-                self.encoder.freeze_feature_encoder()
+                self.encoder.freeze_feature_encoder()  # type: ignore[operator]
 
     def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
@@ -203,7 +205,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     # The way of a batch
 
     def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Prepared samples (batch, sample) at 16 kHz -> hidden states (batch, frame, feature), frame mask (batch, frame)."""
+        """Prepared samples (batch, sample) at 16 kHz -> hidden states (batch, frame, feature), mask (batch, frame)."""
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return encoders.run(self.encoder, input_values, mask.bool())
@@ -242,7 +244,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def forward(
         self, input_values: Tensor, attention_mask: Tensor | None = None, *, running: bool = False
     ) -> EmiOutput:
-        """input_values (batch, sample): prepared clips at 16 kHz; attention_mask (batch, sample), nonzero where real."""
+        """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
         return self.regress(*self.encode(input_values, attention_mask), running=running)
 
     @torch.inference_mode()
@@ -299,10 +301,10 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         def array(tensor: Tensor) -> NDArray[np.float32]:
             return tensor.float().cpu().numpy()
 
-        counts = output.frame_mask.sum(dim=1).tolist()  # type: ignore[union-attr]
+        counts = output.frame_mask.sum(dim=1).tolist()
         return [
             Prediction(
-                intensities=array(output.intensities[row]),  # type: ignore[index]
+                intensities=array(output.intensities[row]),
                 vad=array(output.vad[row, :count]) if self.config.vad_pretrained else None,  # type: ignore[index]
                 running=None if output.running is None else array(output.running[row, :count]),
                 times=self.frame_times(count),
@@ -325,7 +327,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             )
         except EmimicError:
             raise
-        except Exception as error:  # noqa: BLE001 - safetensors, JSON and hub errors share no other base
+        except Exception as error:  # safetensors, JSON and hub errors share no other base
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
         wrong = {

@@ -53,7 +53,7 @@ def answer(
 ) -> NDArray[np.float32]:
     """Intensities for every clip of a source, (clip, target), in its order."""
     groups = buckets.chunks(len(source.items))
-    rows = []
+    rows: list[NDArray[np.float32]] = []
     batches = decoded(source, groups, workers=workers)
     for clips in track(batches, "hearing", total=len(groups), disable=not progress, transient=True):
         answers = model.predict(clips, batch_seconds=batch_seconds, encoded=source.encoded)

@@ -1,5 +1,6 @@
 """The one configuration of a training run: every value documented, saved with the run; defaults are the paper's."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -149,9 +150,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             raise SettingsError(f"--set takes name=value, found {pair!r}")
         value = yaml.safe_load(text)
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)  # YAML 1.1 reads 1e-4, without a point, as text
-            except ValueError:
-                pass
         overrides[name] = value
     return overrides

@@ -87,10 +87,10 @@ def read_table(name: str, path: Path) -> Table:
             raise CorpusError(
                 f"{path}, line {number}: {len(row)} cells, expected {len(header)} as in the header"
             )
-    rows = tuple(dict(zip(header, row, strict=True)) for _, row in lines[1:])
-    for (number, _), row in zip(lines[1:], rows, strict=True):
+    rows = tuple(dict(zip(header, cells, strict=True)) for _, cells in lines[1:])
+    for (number, _), cells in zip(lines[1:], rows, strict=True):
         # Ids also name files that are written, so a table from elsewhere must not lead out of a folder.
-        clip = row["Filename"]
+        clip = cells["Filename"]
         if PureWindowsPath(clip).name != clip or clip in ("", "..") or not clip.isprintable():
             raise CorpusError(
                 f"{path}, line {number}: Filename is {clip!r}, expected the bare name of a file "

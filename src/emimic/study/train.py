@@ -34,7 +34,7 @@ from emimic.task import CorpusError, EmimicError, SettingsError
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. history: one dict an epoch (epoch, lr, loss, and the validation's Pearson, mean and per target)."""
+    """How a run ended. history: one dict an epoch (epoch, steps, loss, validation Pearson: mean and per target)."""
 
     folder: Path
     targets: tuple[str, ...]
@@ -146,16 +146,15 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
         average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     if fabric.is_global_zero:
         checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
-    sources = [_source(model, part, out, settings, fabric, show) for part in (items, held_out)]
+    learned = _source(model, items, out, settings, fabric, show)
+    watched = _source(model, held_out, out, settings, fabric, show) if held_out else None
     log = (
         SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps)
         if fabric.is_global_zero
         else None
     )
     loss = Mix(settings.loss)
-    return Run(
-        out, settings, fabric, model, optimizer, loss, sources[0], sources[1], progress, average, show, log
-    )
+    return Run(out, settings, fabric, model, optimizer, loss, learned, watched, progress, average, show, log)
 
 
 def _fabric(settings: TrainSettings) -> Any:
@@ -210,24 +209,22 @@ def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
 
 def _source(
     model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
-) -> batches.Source | None:
-    if not items:
-        return None
+) -> batches.Source:
     if not settings.freeze_encoder:
         return batches.waveforms(items, model.config, model.min_samples)
     folder = Path(settings.features) if settings.features else out / "features"
-    source = None
-    for turn in range(2):  # the first process computes what the others then read
-        if fabric.is_global_zero == (turn == 0):
-            source = features.compute(
-                model,
-                items,
-                folder,
-                dtype=settings.feature_dtype,
-                batch_seconds=settings.batch_seconds,
-                workers=settings.workers,
-                progress=show,
-            )
+    if not fabric.is_global_zero:
+        fabric.barrier()  # the first process computes what the others then read
+    source = features.compute(
+        model,
+        items,
+        folder,
+        dtype=settings.feature_dtype,
+        batch_seconds=settings.batch_seconds,
+        workers=settings.workers,
+        progress=show,
+    )
+    if fabric.is_global_zero:
         fabric.barrier()
     return source
 
