@@ -16,7 +16,7 @@ class TrainSettings(BaseModel):
     Raises SettingsError from `read` on unknown names and on values out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # The model
     encoder: str | None = Field(
@@ -131,7 +131,7 @@ class TrainSettings(BaseModel):
         if "encoder_config" in values and values["encoder_config"] is not None:
             values.setdefault("encoder", None)
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -148,7 +148,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise SettingsError(f"--set takes name=value, found {pair!r}")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {pair} can't be read as YAML: {error}") from error
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = float(value)  # YAML 1.1 reads 1e-4, without a point, as text
