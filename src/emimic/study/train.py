@@ -114,6 +114,7 @@ def train(
 
 
 def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, show: bool) -> Run:
+    loss = Mix(settings.loss)
     fabric = _fabric(settings)
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
@@ -153,7 +154,6 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
         if fabric.is_global_zero
         else None
     )
-    loss = Mix(settings.loss)
     return Run(out, settings, fabric, model, optimizer, loss, learned, watched, progress, average, show, log)
 
 
