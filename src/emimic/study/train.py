@@ -77,7 +77,8 @@ class Run:
     average: dict[str, Tensor] | None
     show: bool
     log: SummaryWriter | None = None
-    stopped_by: int | None = None
+    signalled: int | None = None  # the signal that this process got
+    stopped_by: int | None = None  # the signal that all processes stop by
 
 
 def train(
@@ -484,8 +485,8 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 def _agreed(run: Run) -> int | None:
     """The signal to stop by, once any process has got one: all must leave at the same step."""
     if run.fabric.world_size == 1:
-        return run.stopped_by
-    word = torch.tensor(float(run.stopped_by or 0), device=run.fabric.device)
+        return run.signalled
+    word = torch.tensor(float(run.signalled or 0), device=run.fabric.device)
     return int(run.fabric.all_reduce(word, reduce_op="max")) or None
 
 
@@ -494,7 +495,7 @@ def _signals(run: Run) -> Iterator[None]:
     """SIGTERM and a first Ctrl-C: finish the step, save, leave. A second Ctrl-C interrupts at once."""
 
     def stop(number: int, _: Any) -> None:
-        run.stopped_by = number
+        run.signalled = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before: dict[int, Any] = {}
