@@ -151,7 +151,7 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
     learned = _source(model, items, out, settings, fabric, show)
     watched = _source(model, held_out, out, settings, fabric, show) if held_out else None
     log = (
-        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps)
+        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
         else None
     )
@@ -250,7 +250,8 @@ def _fit(run: Run) -> None:
     settings, state = run.settings, run.progress
     count = len(run.train.items)
     per_epoch = math.ceil(count / settings.batch_size)
-    with Bar(disable=not run.show) as bar:
+    log = contextlib.nullcontext() if run.log is None else contextlib.closing(run.log)
+    with log, Bar(disable=not run.show) as bar:
         task = bar.add_task("training", total=settings.epochs * per_epoch)
         while state.epoch < settings.epochs and not state.finished:
             _epoch(
@@ -260,8 +261,6 @@ def _fit(run: Run) -> None:
                 return
             _end_epoch(run)
         state.finished = True
-    if run.log is not None:
-        run.log.close()
 
 
 def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
