@@ -409,7 +409,7 @@ def _end_epoch(run: Run) -> None:
     better = (
         run.valid is None
         or state.best_epoch is None
-        or (score or -math.inf) > (state.best_score or -math.inf)
+        or (score is not None and (state.best_score is None or score > state.best_score))
     )
     if better:
         state.best_score, state.best_epoch = score, state.epoch + 1
