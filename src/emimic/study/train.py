@@ -375,15 +375,20 @@ def _sum(fabric: Any, tensor: Tensor) -> Tensor:
 
 
 def _add_gradients(run: Run) -> None:
-    """Sum the gradients over processes; a parameter that one of them didn't use counts as zero there."""
+    """Sum the gradients over processes; a parameter that one of them didn't use counts as zero there.
+
+    One that none of them used stays without a gradient, as in a single process, so that weight decay passes it by.
+    """
     if run.fabric.world_size == 1:
         return
     trained = [p for p in run.model.parameters() if p.requires_grad]
-    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained])
-    for parameter, part in zip(
-        trained, _sum(run.fabric, flat).split([p.numel() for p in trained]), strict=True
-    ):
-        parameter.grad = part.view_as(parameter).clone()
+    flat = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained]
+    users = torch.tensor([float(p.grad is not None) for p in trained], device=run.fabric.device)
+    *parts, users = _sum(run.fabric, torch.cat([*flat, users])).split(
+        [*(p.numel() for p in trained), len(trained)]
+    )
+    for parameter, part, used in zip(trained, parts, users.tolist(), strict=True):
+        parameter.grad = part.view_as(parameter).clone() if used else None
 
 
 def _rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
