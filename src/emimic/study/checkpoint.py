@@ -86,15 +86,20 @@ def read_last(
             f"{file} can't be resumed from ({error}); start the run anew in another folder"
         ) from error
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    model.load_state_dict(parts["model"], strict=True)
     parameters = dict(model.named_parameters())
-    for name, tensor in parts["optimizer"].items():
-        owner, _, kind = name.rpartition(".")
-        # AdamW keeps its step counter on the CPU whatever the device.
-        optimizer.state[parameters[owner]][kind] = tensor.cpu() if kind == "step" else tensor
+    try:
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        model.load_state_dict(parts["model"], strict=True)
+        for name, tensor in parts["optimizer"].items():
+            owner, _, kind = name.rpartition(".")
+            # AdamW keeps its step counter on the CPU whatever the device.
+            optimizer.state[parameters[owner]][kind] = tensor.cpu() if kind == "step" else tensor
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{file} doesn't fit this run's model ({error}); have the encoder or the corpus changed since?"
+        ) from error
     return progress, parts["average"] or None
 
 
