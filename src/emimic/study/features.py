@@ -48,12 +48,13 @@ def compute(
 ) -> batches.Source:
     """Hidden states of every item's clip, (frame, feature), written under `folder` where they aren't there yet.
 
-    Interrupted, it goes on where it stopped. Returns the source that reads them.
+    Interrupted, it goes on where it stopped; a file that isn't whole is computed anew. Returns the source that reads
+    them.
     """
     place = folder / key(model, dtype)
     place.mkdir(parents=True, exist_ok=True)
     files = {item.id: place / f"{sha256(item.path)}.npy" for item in items}
-    missing = [item for item in items if not files[item.id].exists()]
+    missing = [item for item in items if not _is_whole(files[item.id])]
     source = batches.waveforms(missing, model.config, model.min_samples)
     groups = buckets.chunks(len(missing))
     decoded = batches.decoded(source, groups, workers=workers)
@@ -70,6 +71,15 @@ def compute(
         return array
 
     return batches.Source(items, read, encoded=True)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is there and as long as its header says; of the content only the header is read."""
+    try:
+        np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 @torch.inference_mode()
