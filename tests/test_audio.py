@@ -139,7 +139,7 @@ def test_surround_sound(layout: str) -> None:
     """Eight planes and more made PyAV read memory that is not there."""
     content, levels = media.surround(layout)
     samples = load(content)
-    assert distance(samples, float(np.mean(levels))) < 1e-3
+    assert distance(samples, float(np.mean(levels))) < 2e-3
 
 
 def test_the_rate_may_change_midway() -> None:
@@ -479,6 +479,19 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
 def test_a_senseless_limit_is_refused(seconds: float) -> None:
     with pytest.raises(AudioError, match="max_seconds is"):
         load(media.wav(PCM), max_seconds=seconds)
+
+
+def test_a_seek_before_the_start_fails_as_in_c(tmp_path: Path) -> None:
+    """Broken headers ask for it; an exception in a decoder's callback would be printed to stderr."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    with path.open("rb") as real:
+        for file in (io.BytesIO(b"abc"), real):
+            nameless = audio._Nameless(file)
+            assert nameless.seek(2) == 2
+            assert nameless.seek(-5, io.SEEK_CUR) == -1 or isinstance(file, io.BytesIO)  # BytesIO stops at 0
+            assert nameless.seek(-5) == -1
+            assert not hasattr(nameless, "name")
 
 
 @settings(deadline=None, max_examples=60)
