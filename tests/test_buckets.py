@@ -1,0 +1,112 @@
+"""Length buckets: every clip once, no batch over the budget, padding only where it may be."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emimic import buckets
+
+LENGTHS = st.lists(st.integers(1, 50), max_size=30)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 200), st.booleans())
+def test_a_plan_holds_every_clip_once_within_the_budget(lengths, budget, equal):
+    batches = buckets.plan(lengths, budget=budget, equal=equal)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    in_order = [lengths[i] for batch in batches for i in batch]
+    assert in_order == sorted(lengths, reverse=True)
+    for batch in batches:
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) == 1 or longest * len(batch) <= budget
+        assert not equal or {lengths[i] for i in batch} == {longest}
+
+
+def test_a_plan_fills_its_batches():
+    assert buckets.plan([3, 4, 1, 4], budget=12) == [[1, 3, 0], [2]]
+    assert buckets.plan([3, 4, 1, 4], budget=12, equal=True) == [[1, 3], [0], [2]]
+    assert buckets.plan([9], budget=5) == [[0]], "a clip beyond the budget is alone"
+    assert buckets.plan([], budget=5) == []
+
+
+def test_a_budget_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"is 0 samples; it must be at least 1"):
+        buckets.plan([1], budget=0)
+
+
+@pytest.mark.parametrize("tail", [(), (3,)])
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5))
+def test_padding_is_zero_on_the_right_and_the_mask_says_where(lengths, tail):
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal((n, *tail)).astype(np.float32) for n in lengths]
+    values, mask = buckets.pad(clips)
+    assert values.shape == (len(clips), max(lengths), *tail)
+    assert values.dtype == np.float32
+    assert mask.dtype == np.bool_
+    for clip, row, real in zip(clips, values, mask, strict=True):
+        np.testing.assert_array_equal(row[: len(clip)], clip)
+        assert not row[len(clip) :].any()
+        assert real.tolist() == [True] * len(clip) + [False] * (max(lengths) - len(clip))
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="at least one clip"):
+        buckets.pad([])
+
+
+@pytest.mark.parametrize("count", [0, 1, buckets.CHUNK, buckets.CHUNK + 1, 3 * buckets.CHUNK])
+def test_chunks_cover_every_row_once(count):
+    found = buckets.chunks(count)
+    assert [row for chunk in found for row in chunk] == list(range(count))
+    assert all(1 <= len(chunk) <= buckets.CHUNK for chunk in found)
+
+
+@pytest.mark.parametrize("groups", [[], [[1]], [[3, 1], [2], [], [5, 4], [6]]])
+def test_reading_ahead_keeps_the_order(groups):
+    def read(number):
+        time.sleep(0.002 * (7 - number))  # later ones are done first
+        return number * 10
+
+    found = list(buckets.read_ahead(read, groups, workers=4))
+    assert found == [[10 * number for number in group] for group in groups]
+
+
+def test_reading_ahead_reads_two_groups_more_and_no_further():
+    started = []
+    reading = buckets.read_ahead(
+        lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
+    )
+    assert started == [], "nothing is read before the first group is asked for"
+    assert next(reading) == [0]
+    assert next(reading) == [1]
+    deadline = time.monotonic() + 5
+    while len(started) < 4 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert started == [0, 1, 2, 3]
+    reading.close()
+
+
+def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():
+    gate = threading.Event()
+    started = []
+
+    def read(number):
+        started.append(number)
+        if number == 1:
+            raise OSError("unreadable")
+        if number > 1:
+            gate.wait(5)
+        return number
+
+    reading = buckets.read_ahead(read, [[0], [1], [2, 3, 4, 5]], workers=1)
+    assert next(reading) == [0]
+    with pytest.raises(OSError, match="unreadable"):
+        next(reading)
+    gate.set()
+    time.sleep(0.01)
+    assert 5 not in started
