@@ -59,15 +59,20 @@ class Fill(StrEnum):
     MEAN = "mean"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"emimic {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
-    if version:
-        typer.echo(f"emimic {__version__}")
-        raise typer.Exit
     if debug:
         os.environ["EMIMIC_DEBUG"] = "1"
     if offline:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from emimic import __version__, audio
 from emimic.files import write_atomic
+from emimic.progress import shown
 from emimic.service.predict import Answer, Answers
 from emimic.task import VAD
 
@@ -86,7 +86,7 @@ def write(answers: Answers, out: Path, *, progress: bool = False) -> None:
     write_atomic(out / "intensities.csv", to_csv(answers))
     write_atomic(out / "answers.json", to_json(answers))
     taken = {"intensities", "answers"}
-    for answer in track(answers.clips, "pictures", disable=not progress, transient=True):
+    for answer in shown(answers.clips, "pictures", total=len(answers.clips), show=progress):
         name, number = answer.path.stem, 1
         while name in taken:
             number += 1

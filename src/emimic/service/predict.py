@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import track
-
 from emimic import audio, buckets
+from emimic.progress import shown
 from emimic.task import AudioError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Predictor:
         batches = buckets.read_ahead(self._read, groups, workers=workers)
         for group, read in zip(
             groups,
-            track(batches, "hearing", total=len(groups), disable=not progress, transient=True),
+            shown(batches, "hearing", total=len(groups), show=progress),
             strict=True,
         ):
             good = [clip for clip in read if isinstance(clip, audio.Clip)]

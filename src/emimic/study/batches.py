@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from emimic import audio, buckets
 from emimic.model import EmiConfig, EmiModel
+from emimic.progress import shown
 from emimic.study.corpus import Item
 
 
@@ -55,7 +55,7 @@ def answer(
     groups = buckets.chunks(len(source.items))
     rows: list[NDArray[np.float32]] = []
     batches = decoded(source, groups, workers=workers)
-    for clips in track(batches, "hearing", total=len(groups), disable=not progress, transient=True):
+    for clips in shown(batches, "hearing", total=len(groups), show=progress):
         answers = model.predict(clips, batch_seconds=batch_seconds, encoded=source.encoded)
         rows.extend(one.intensities for one in answers)
     return np.array(rows, dtype=np.float32).reshape(len(source.items), len(model.config.targets))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.progress import shown
 from emimic.study.tables import (
     LABELLED,
     Table,
@@ -217,16 +218,11 @@ def in_parallel(
 
     A failure or Ctrl-C drops the jobs not begun; those under way are waited for.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         results = (future.result() for future in futures)
         try:
-            yield from track(
-                results, text, total=len(jobs), console=Console(stderr=True), disable=not progress
-            )
+            yield from shown(results, text, total=len(jobs), show=progress)
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from emimic import buckets
 from emimic.files import atomic, sha256
 from emimic.model import EmiModel
+from emimic.progress import shown
 from emimic.study import batches
 from emimic.study.corpus import Item
 
@@ -59,7 +59,7 @@ def compute(
     groups = buckets.chunks(len(missing))
     decoded = batches.decoded(source, groups, workers=workers)
     for group, clips in zip(
-        groups, track(decoded, "features", total=len(groups), disable=not progress), strict=True
+        groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):
         for rows in model.plan([len(clip) for clip in clips], batch_seconds=batch_seconds):
             for row, hidden in zip(rows, _encode(model, [clips[i] for i in rows]), strict=True):

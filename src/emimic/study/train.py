@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic import scores
 from emimic.model import EmiConfig, EmiModel
+from emimic.progress import bar
 from emimic.study import batches, checkpoint, features
 from emimic.study.corpus import Corpus, Item, load_corpus
 from emimic.study.losses import Mix
@@ -252,11 +252,11 @@ def _fit(run: Run) -> None:
     count = len(run.train.items)
     per_epoch = math.ceil(count / settings.batch_size)
     log = contextlib.nullcontext() if run.log is None else contextlib.closing(run.log)
-    with log, Bar(disable=not run.show) as bar:
-        task = bar.add_task("training", total=settings.epochs * per_epoch)
+    with log, bar(show=run.show) as shown:
+        task = shown.add_task("training", total=settings.epochs * per_epoch)
         while state.epoch < settings.epochs and not state.finished:
             _epoch(
-                run, per_epoch, lambda text: bar.update(task, completed=state.total_steps, description=text)
+                run, per_epoch, lambda text: shown.update(task, completed=state.total_steps, description=text)
             )
             if run.stopped_by is not None:
                 return

@@ -1,0 +1,234 @@
+"""Files and folders in, answers out: broken files are named and cost only themselves; the command line around it."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+import emimic
+import emimic.sample
+from emimic import audio, cli
+from emimic.model import EmiConfig, EmiModel
+from emimic.service import formats
+from emimic.service.predict import Predictor, expand
+
+TINY = {
+    "model_type": "wav2vec2",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8] * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run")
+    EmiModel(EmiConfig(encoder_config=TINY)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Two real clips, a very short one, one beyond the cut, a text that calls itself mp3 and an empty file."""
+    folder = tmp_path / "recordings"
+    (folder / "deep").mkdir(parents=True)
+    clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))
+    shutil.copy(clips[0], folder / "b.mp3")
+    shutil.copy(clips[1], folder / "deep" / "b.mp3")
+    noise = np.random.default_rng(0).standard_normal(16_000 * 13).astype(np.float32) * 0.1
+    soundfile.write(folder / "short.wav", noise[:100], 16_000)
+    soundfile.write(folder / "long.wav", noise, 16_000)
+    (folder / "text.mp3").write_text("not a sound")
+    (folder / "empty.wav").touch()
+    (folder / "notes.txt").write_text("not listed at all")
+    return folder
+
+
+def test_a_folder_gives_every_good_answer_and_names_every_broken_file(run: Path, recordings: Path) -> None:
+    answers = Predictor(run).files([recordings])
+    assert [a.path.relative_to(recordings).as_posix() for a in answers.clips] == [
+        "b.mp3", "deep/b.mp3", "long.wav", "short.wav",
+    ]  # fmt: skip
+    assert {f.path.name for f in answers.failed} == {"text.mp3", "empty.wav"}
+    assert all(f.path.name in f.reason for f in answers.failed)
+    by_name = {a.path.name: a for a in answers.clips}
+    assert by_name["long.wav"].was_cut
+    assert by_name["long.wav"].seconds == pytest.approx(13.0)
+    assert by_name["short.wav"].was_padded
+    assert len(by_name["short.wav"].prediction.times) == 1
+    assert len(by_name["long.wav"].prediction.times) == 599
+
+
+def test_an_answer_is_the_models_own_for_that_file_whatever_stands_beside_it(
+    run: Path, recordings: Path
+) -> None:
+    together = Predictor(run).files([recordings])
+    model = EmiModel.from_pretrained(run).eval()
+    for answer in together.clips:
+        samples = audio.load(answer.path)[: 12 * 16_000].astype(np.float64)
+        normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        normal = np.pad(normal, (0, max(0, 400 - len(normal)))).astype(np.float32)
+        with torch.no_grad():
+            alone = model(torch.from_numpy(normal)[None]).intensities[0].numpy()
+        np.testing.assert_allclose(answer.prediction.intensities, alone, atol=1e-5)
+
+
+def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
+    run: Path, recordings: Path
+) -> None:
+    files = [
+        recordings / "short.wav",
+        recordings / "nowhere.wav",
+        recordings / "b.mp3",
+        "http://example.org/a.wav",
+    ]
+    answers = emimic.load(str(run)).files(files)
+    assert [a.path.name for a in answers.clips] == ["short.wav", "b.mp3"]
+    assert len(answers.failed) == 2
+    assert "nowhere.wav" in answers.failed[0].reason
+
+
+def test_expand_takes_files_as_they_are_and_only_media_from_folders(recordings: Path) -> None:
+    found = [p.name for p in expand([recordings / "notes.txt", recordings / "deep"])]
+    assert found == ["notes.txt", "b.mp3"]
+
+
+def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
+    answers = Predictor(run).files([recordings])
+    rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
+    assert rows[0] == ["Filename", *emimic.EMOTIONS]
+    assert [row[0] for row in rows[1:]] == ["b", "b", "long", "short"]
+    written = np.array([[float(v) for v in row[1:]] for row in rows[1:]])
+    np.testing.assert_allclose(written, [a.prediction.intensities for a in answers.clips], atol=1e-6)
+    whole = json.loads(formats.to_json(answers))
+    assert whole["schema"] == "emimic/answers/1"
+    assert [c["was_cut"] for c in whole["clips"]] == [False, False, True, False]
+    assert len(whole["failed"]) == 2
+    assert "vad_mean" not in whole["clips"][0]  # this VAD head never learnt VAD
+
+
+def test_curves_end_at_the_clips_answer(run: Path, recordings: Path) -> None:
+    answers = Predictor(run).files([recordings / "b.mp3"])
+    rows = list(csv.reader(io.StringIO(formats.curves(answers.clips[0], answers.targets))))
+    assert rows[0] == ["Seconds", *emimic.EMOTIONS]
+    np.testing.assert_allclose(
+        [float(v) for v in rows[-1][1:]], answers.clips[0].prediction.intensities, atol=2e-6
+    )
+    times = np.array([float(row[0]) for row in rows[1:]])
+    assert times[0] == pytest.approx(0.0125)
+    np.testing.assert_allclose(np.diff(times), 0.02, atol=1e-9)
+
+
+def test_vad_is_shown_once_the_head_came_trained(tmp_path: Path, recordings: Path) -> None:
+    EmiModel(EmiConfig(encoder_config=TINY, vad_pretrained=True)).save_pretrained(tmp_path / "run")
+    answers = Predictor(tmp_path / "run").files([recordings / "b.mp3"])
+    assert answers.clips[0].prediction.vad is not None
+    header = formats.curves(answers.clips[0], answers.targets).splitlines()[0]
+    assert header.endswith("Arousal,Dominance,Valence")
+    assert set(json.loads(formats.to_json(answers))["clips"][0]["vad_mean"]) == {
+        "Arousal",
+        "Dominance",
+        "Valence",
+    }
+    formats.write(answers, tmp_path / "out")
+    assert (tmp_path / "out" / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_write_keeps_recordings_of_one_name_apart(run: Path, recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answers = Predictor(run).files([recordings])
+    formats.write(answers, out)
+    names = {path.name for path in out.iterdir()}
+    assert {"intensities.csv", "answers.json", "b.csv", "b.png", "b-2.csv", "b-2.png", "short.png"} <= names
+    second = (out / "b-2.csv").read_text().splitlines()[-1].split(",")[1:]
+    np.testing.assert_allclose([float(v) for v in second], answers.clips[1].prediction.intensities, atol=2e-6)
+
+
+# The command line
+
+
+def invoke(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(cli.app, [str(w) for w in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: Path, tmp_path: Path) -> None:
+    table = invoke("predict", recordings, "--model", run, "--quiet", code=1)
+    assert "4 heard, 2 failed" in table
+    assert "text.mp3" in table
+    printed = CliRunner().invoke(cli.app, ["predict", str(recordings / "b.mp3"), "-m", str(run), "-f", "csv"])
+    assert printed.stdout.startswith("Filename,Admiration")
+    assert len(printed.stdout.splitlines()) == 2  # nothing but the CSV, though the bar was on
+    shown = invoke("predict", recordings / "b.mp3", "-m", run, "-f", "json", "-o", tmp_path / "o", "-q")
+    assert '"schema": "emimic/answers/1"' in shown
+    assert (tmp_path / "o" / "b.png").exists()
+
+
+def test_help_names_every_verb_and_each_verb_has_an_example() -> None:
+    text = invoke("--help")
+    verbs = ("prepare", "train", "evaluate", "predict", "submit")
+    for verb in verbs:
+        assert verb in text
+        assert f"Example: emimic {verb} " in " ".join(invoke(verb, "--help").split())
+    assert emimic.__version__ in invoke("--version")
+
+
+def test_errors_are_one_line_with_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["emimic", "predict", "a.wav", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err
+    assert "config.json" in shown
+    assert "Traceback" not in shown
+    monkeypatch.setenv("EMIMIC_DEBUG", "1")
+    with pytest.raises(emimic.EmimicError):
+        cli.main()
+
+
+def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
+    """train, evaluate, submit, predict: the four commands, on the sample, with a tiny encoder for two epochs."""
+    corpus, out = emimic.sample.folder(), tmp_path / "run"
+    config = tmp_path / "tiny.yaml"
+    config.write_text("encoder_config: " + json.dumps(TINY) + "\nepochs: 2\nlr: 1.0e-3\n")
+    shown = invoke("train", corpus, "--out", out, "--config", config, "--set", "threads=1", "--quiet")
+    assert "validation Pearson; the model of epoch" in shown
+    assert "Pearson" in invoke("evaluate", out, corpus, "--split", "test", "--bootstrap", 50, "--quiet")
+    invoke("submit", out, corpus, "--out", tmp_path / "s.csv", "--quiet")
+    rows = (tmp_path / "s.csv").read_text().splitlines()
+    assert len(rows) == 29
+    assert all(0.0 <= float(v) <= 1.0 for row in rows[1:] for v in row.split(",")[1:])
+    listed = invoke("predict", corpus / "audio", "--model", out, "--format", "csv", "--quiet")
+    assert len(listed.splitlines()) == 140 + 1 + 1  # and the summary
+
+
+def test_import_is_light() -> None:
+    """`import emimic` and `--help` bring no torch."""
+    import subprocess
+    import sys
+
+    heavy = {"torch", "transformers", "pandas", "matplotlib", "av"}
+    code = f"import sys, emimic, emimic.cli; print(sorted({heavy} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+    with pytest.raises(AttributeError, match="nonsense"):
+        emimic.nonsense  # noqa: B018
+    assert emimic.EmiModel is EmiModel
