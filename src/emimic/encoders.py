@@ -192,20 +192,21 @@ def _mel_filters(bins: int) -> np.ndarray:
 def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """Whisper's log-mel features: samples, mask (batch, sample) -> (batch, bin, mel frame), mask (batch, mel frame).
 
-    Each clip's features equal the first frames of Whisper's own on the clip padded to 30 s.
+    Each clip's features equal the first frames of Whisper's own on the clip padded to 30 s: so the loudest value,
+    which sets the floor, is also sought in the two frames after the last that still hear the clip.
     """
     samples = samples * mask
     samples = torch.cat([samples[:, 1 : MEL_WINDOW // 2 + 1].flip(1), samples], dim=1)
-    samples = nn.functional.pad(samples, (0, MEL_WINDOW // 2))
+    samples = nn.functional.pad(samples, (0, MEL_WINDOW // 2 + 2 * MEL_HOP))
     window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
-    power = spectrum.abs().square()[..., : mask.shape[1] // MEL_HOP]
+    power = spectrum.abs().square()
     filters = torch.as_tensor(_mel_filters(bins), dtype=power.dtype, device=power.device)
     features = (filters.T @ power).clamp(min=1e-10).log10()
+    peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
+    features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
     lengths = mask.sum(dim=1) // MEL_HOP
     real = torch.arange(features.shape[2], device=mask.device)[None, :] < lengths[:, None]
-    peak = features.masked_fill(~real[:, None, :], -math.inf).amax(dim=(1, 2), keepdim=True)
-    features = (torch.maximum(features, peak - 8.0) + 4.0) / 4.0
     return features * real[:, None, :], real
 
 
