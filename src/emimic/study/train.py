@@ -100,6 +100,10 @@ def train(
         settings = stored
     elif (out / checkpoint.SETTINGS).exists():
         raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+    elif resume and settings is None:
+        raise SettingsError(
+            f"{out} holds no run to resume: give its settings too, or start it without --resume"
+        )
     settings = settings or TrainSettings.read()
     with _denormals_flushed(), _threads(settings.threads):
         run = _setup(folder, out, settings, resume=resume, show=show)
