@@ -167,13 +167,16 @@ def _fabric(settings: TrainSettings) -> Any:
     """One process, or as many as torchrun started."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        strategy="ddp" if world > 1 else "auto",
-        devices=local,
-        num_nodes=max(1, world // local),
-        precision=settings.precision,
-    )
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            strategy="ddp" if world > 1 else "auto",
+            devices=local,
+            num_nodes=max(1, world // local),
+            precision=settings.precision,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"accelerator {settings.accelerator!r} can't be used here: {error}") from error
     fabric.launch()
     return fabric
 
