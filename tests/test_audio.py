@@ -243,6 +243,23 @@ def test_cut_at_every_kib(kind: str) -> None:
     assert lengths[-1] > 32_000 * (1 - 2 * 1024 / len(content)) - 4_096 - 1_152
 
 
+def test_a_broken_flac_gives_all_before_the_break_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = media.encode(media.noise(2), "flac")
+    whole, part = load(content), content[: len(content) * 3 // 4]
+    for chunk in (1_000, 5_000, 20_000, 1 << 18):
+        monkeypatch.setattr(audio, "_CHUNK", chunk)
+        samples, _ = read(part)
+        assert 0.7 * 32_000 - 4_096 < len(samples) < 24_000
+        np.testing.assert_array_equal(samples, whole[: len(samples)])
+
+
+def test_an_ogg_without_its_last_page_is_cut_short() -> None:
+    content = media.encode(media.noise(3), "opus")
+    samples, warned = read(content[: content.rfind(b"OggS")])
+    assert 1.5 < len(samples) / 16_000 < 3
+    assert "cut short" in warned
+
+
 def test_a_limit_before_the_break_is_not_worth_a_warning() -> None:
     content = media.encode(media.noise(2), "flac")
     samples, warned = read(content[: len(content) // 2], max_seconds=0.5)

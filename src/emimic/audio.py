@@ -90,7 +90,7 @@ def load(
     notes = []
     if mono.bad:
         notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
-    if damaged and len(samples) < limit:
+    if damaged:
         seconds = len(samples) / SAMPLE_RATE
         notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
     if len(samples) > ceiling:
@@ -261,11 +261,10 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
     if head[:4] == b"OggS":
         file.seek(max(0, size - (1 << 16)))
         tail = file.read()
-        page = tail[tail.rfind(b"OggS") :]
-        length = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else len(page) + 1
-        return both, length > len(page) or not page[
-            5
-        ] & 4  # the last page must be whole, and marked as the last
+        page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
+        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+        last = bool(page[5] & 4)  # the last page must be whole, and marked as the last
+        return both, length > len(page) or not last
     start = 0
     if head[:3] == b"ID3" and len(head) >= 10:
         start = 10 + sum(

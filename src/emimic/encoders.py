@@ -214,8 +214,9 @@ def _run_whisper(encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor) ->
     """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
     config = encoder.config
     with torch.autocast(samples.device.type, enabled=False):  # the spectrum needs more than bf16's 8 bits
-        exact = samples if samples.dtype == torch.float64 else samples.float()  # nor is there an FFT of halves
-        features, real = log_mel(exact, mask, config.num_mel_bins)
+        # Nor is there a spectrum of half-precision samples.
+        whole = samples if samples.dtype == torch.float64 else samples.float()
+        features, real = log_mel(whole, mask, config.num_mel_bins)
     features = features.to(encoder.conv1.weight.dtype)
     if encoder.training and config.apply_spec_augment and config.mask_time_prob > 0:
         features = features * ~_time_mask(config, real)[:, None, :]
