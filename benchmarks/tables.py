@@ -1,0 +1,83 @@
+"""The README's tables, written from docs/results: `python -m benchmarks.tables` (`--check`: fail when they differ).
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function below.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+BURSTS = {
+    "scratch": "(a) small WavLM-style encoder from scratch, the paper's whole head",
+    "frozen": "(b) frozen Whisper base, the paper's head, cached features",
+    "finetuned": "(c) the same encoder fine-tuned end to end",
+}
+
+
+def _read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def bursts() -> str:
+    """Mean Pearson of the recorded runs on the unseen speakers of the burst corpus."""
+    results = _read("bursts")
+    lines = ["| run | parameters (trained) | mean Pearson [95 %] | epochs | wall time | peak memory |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, label in BURSTS.items():
+        if name not in results:
+            continue
+        run = results[name]
+        parameters, cost = run["parameters"], run["cost"]
+        lines.append(
+            f"| {label} | {parameters['all'] / 1e6:.1f} M ({parameters['trained'] / 1e6:.1f} M) "
+            f"| {_interval(run['test']['metrics']['pearson']['mean'])} | {run['epochs_run']} "
+            f"| {cost['wall_seconds'] / 60:.0f} min | {cost['peak_memory_mb'] / 1024:.1f} GB |"
+        )
+    return "\n".join([*lines, "", f"{results['note']} Machine: {results['machine']}."])
+
+
+def bursts_by_emotion() -> str:
+    """Pearson per emotion of the same runs."""
+    results = _read("bursts")
+    runs = [name for name in BURSTS if name in results]
+    lines = ["| emotion | " + " | ".join(BURSTS[name][:3] for name in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    for emotion in results[runs[0]]["test"]["metrics"]["pearson"]["targets"]:
+        cells = [_interval(results[name]["test"]["metrics"]["pearson"]["targets"][emotion]) for name in runs]
+        lines.append(f"| {emotion} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"bursts": bursts, "bursts_by_emotion": bursts_by_emotion}
+
+
+def filled(text: str) -> str:
+    """`text` with every table in it made anew."""
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: found[1] + TABLES[found[2]]() + "\n" + found[3],
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    readme = ROOT / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        sys.exit("README.md: a table differs from docs/results; run python -m benchmarks.tables" if before != after else 0)
+    readme.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
