@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,10 @@ _WEIGHT_NORM: Final = (
 )
 
 
+# A transformer layer (data2vec numbers the layers of its positional convolution, too).
+_LAYER: Final = re.compile(r"(?:encoder\.)?layers\.(\d+)\.")
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A checkpoint from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalisation."""
@@ -55,11 +60,11 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
     encoders.check_family(config.model_type)
     tensors = _read_tensors(source, local_files_only)
     config = type(config).from_dict({**config.to_dict(), "dtype": None})
+    encoder, vad = _sort(tensors, config, source, layers)
     if layers is not None:
         if not 1 <= layers <= config.num_hidden_layers:
             raise ModelError(f"layers is {layers}, the encoder {source} has 1 to {config.num_hidden_layers}")
         config.num_hidden_layers = layers
-    encoder, vad = _sort(tensors, config, source)
     preprocessor = _find(source, "preprocessor_config.json", local_files_only)
     settings = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor else {}
     # Absent, the extractors' own defaults hold: wav2vec 2.0's normalises, Whisper's doesn't.
@@ -124,7 +129,7 @@ def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dic
 
 
 def _sort(
-    tensors: dict[str, Tensor], config: Any, source: str | os.PathLike[str]
+    tensors: dict[str, Tensor], config: Any, source: str | os.PathLike[str], layers: int | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """Part a checkpoint's tensors into the encoder's and the VAD head's; other tasks' heads are left aside."""
     prefix = next(
@@ -139,10 +144,9 @@ def _sort(
             continue
         elif name.startswith(prefix):
             short = name.removeprefix(prefix)
-            layer = short.split(".layers.")[-1] if ".layers." in f".{short}" else ""
-            number = layer.removeprefix("layers.").split(".")[0]
-            if number.isdigit() and int(number) >= config.num_hidden_layers:
-                continue  # cut off by `layers`
+            found = _LAYER.match(short)
+            if layers is not None and found and int(found[1]) >= layers:
+                continue
             encoder[short] = tensor
         else:
             raise ModelError(f"the encoder {source} holds a weight of no known use: {name}")
