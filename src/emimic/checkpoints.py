@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from emimic import encoders
-from emimic.task import ModelError
+from emimic.task import VAD, ModelError
 
 # Where each family keeps its encoder inside a task model; a bare encoder has no prefix.
 _PREFIXES: Final = {
@@ -151,4 +151,6 @@ def _sort(
         else:
             raise ModelError(f"the encoder {source} holds a weight of no known use: {name}")
     outputs = vad.get("out_proj.weight")
-    return encoder, vad if outputs is not None and len(outputs) == 3 else None
+    # Without outputs the rest is kept, so that `fill` names them; three are a VAD head, others some classifier.
+    other = outputs is not None and len(outputs) != len(VAD)
+    return encoder, vad if vad and not other else None
