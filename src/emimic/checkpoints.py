@@ -36,6 +36,8 @@ _WEIGHT_NORM: Final = (
 )
 
 
+# What SpecAugment puts in place of masked frames: checkpoints lack it (wav2vec2-base-960h) or carry it needlessly.
+_MASKED: Final = "masked_spec_embed"
 # A transformer layer (data2vec numbers the layers of its positional convolution, too).
 _LAYER: Final = re.compile(r"(?:encoder\.)?layers\.(\d+)\.")
 
@@ -74,7 +76,8 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Load tensors into a module under either spelling of weight norm; ModelError on any missing or left-over name."""
-    wanted = set(module.state_dict())
+    start = module.state_dict()
+    wanted = set(start)
     renamed = {}
     for name, tensor in tensors.items():
         for old, new in _WEIGHT_NORM:
@@ -82,6 +85,10 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLik
                 if name not in wanted and name.endswith(ours):
                     name = name.removesuffix(ours) + theirs
         renamed[name] = tensor
+    if _MASKED in wanted:
+        renamed.setdefault(_MASKED, start[_MASKED])
+    else:
+        renamed.pop(_MASKED, None)
     missing, left_over = sorted(wanted - set(renamed)), sorted(set(renamed) - wanted)
     if missing or left_over:
         raise ModelError(
