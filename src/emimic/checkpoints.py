@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -55,8 +56,11 @@ class Encoder:
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
     """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError."""
     try:
-        config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
-    except (OSError, ValueError, KeyError) as error:
+        # Without the refusal transformers asks at the terminal whether it may run a checkpoint's own code.
+        config = AutoConfig.from_pretrained(
+            source, local_files_only=local_files_only, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"the encoder {source} can't be read: {reason}") from error
     encoders.check_family(config.model_type)
@@ -68,7 +72,7 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
             raise ModelError(f"layers is {layers}, the encoder {source} has 1 to {config.num_hidden_layers}")
         config.num_hidden_layers = layers
     preprocessor = _find(source, "preprocessor_config.json", local_files_only)
-    settings = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor else {}
+    settings = _read_object(preprocessor) if preprocessor else {}
     # Absent, the extractors' own defaults hold: wav2vec 2.0's normalises, Whisper's doesn't.
     do_normalize = bool(settings.get("do_normalize", config.model_type != "whisper"))
     return Encoder(config, encoder, vad, do_normalize)
@@ -113,6 +117,16 @@ def _find(source: str | os.PathLike[str], name: str, local_files_only: bool) -> 
     return Path(found) if found else None
 
 
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} isn't JSON ({error}); download it again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} holds a JSON {type(found).__name__}, expected an object; download it again")
+    return found
+
+
 def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dict[str, Tensor]:
     single = _find(source, "model.safetensors", local_files_only)
     if single:
@@ -124,7 +138,7 @@ def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dic
                 f"the encoder {source} has no model.safetensors: pickled weights aren't read; load it once with "
                 "transformers and save_pretrained() it"
             )
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(_read_object(index).get("weight_map", {}).values()))
         files = [found for name in names if (found := _find(source, name, local_files_only))]
     tensors: dict[str, Tensor] = {}
     for file in files:
