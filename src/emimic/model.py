@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from emimic import buckets, encoders
-from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, EmimicError, ModelError
+from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, ModelError
 
 WEIGHTS: Final = "model.safetensors"
 
@@ -323,10 +323,15 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         _check_folder(source)
         try:
             model, info = super().from_pretrained(
-                source, *args, **{**kwargs, "use_safetensors": True, "output_loading_info": True}
+                source,
+                *args,
+                **{
+                    **kwargs,
+                    "use_safetensors": True,
+                    "output_loading_info": True,
+                    "ignore_mismatched_sizes": True,  # so that they are named below
+                },
             )
-        except EmimicError:
-            raise
         except Exception as error:  # safetensors, JSON and hub errors share no other base
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
