@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from test_audio import HOSTILE
 from typer.testing import CliRunner
 
 import emimic
@@ -159,6 +162,33 @@ def test_write_keeps_recordings_of_one_name_apart(run: Path, recordings: Path, t
     np.testing.assert_allclose([float(v) for v in second], answers.clips[1].prediction.intensities, atol=2e-6)
 
 
+# Of a truncated file the readable part is used, which is said.
+@pytest.mark.filterwarnings("ignore::emimic.task.EmimicWarning")
+def test_a_folder_of_hostile_files_costs_no_good_answer(run: Path, tmp_path: Path) -> None:
+    """58 files that can't be used and a real clip cut at every KiB stand between good clips."""
+    clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:4]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, clip in enumerate(clips):
+        shutil.copy(clip, folder / f"{number}-good.mp3")
+    for number, (make, _) in enumerate(HOSTILE.values()):
+        (folder / f"{number % 5}-hostile-{number}.wav").write_bytes(make())
+    whole = clips[0].read_bytes()
+    for size in range(1024, len(whole), 1024):
+        (folder / f"2-cut-{size}.mp3").write_bytes(whole[:size])
+    assert len(list(folder.iterdir())) > 4 + 60
+    answers = Predictor(run).files([folder])
+    expected = Predictor(run).files(clips)
+    good = [a for a in answers.clips if "good" in a.path.name]
+    assert len(good) == 4
+    for one, alone in zip(good, expected.clips, strict=True):
+        np.testing.assert_allclose(one.prediction.intensities, alone.prediction.intensities, atol=1e-5)
+    assert {f.path.name for f in answers.failed} >= {p.name for p in folder.glob("*hostile*")}
+    assert all(f.path.name in f.reason for f in answers.failed)
+    assert len(answers.clips) + len(answers.failed) == len(list(folder.iterdir()))
+    assert all(np.isfinite(a.prediction.intensities).all() for a in answers.clips)
+
+
 # The command line
 
 
@@ -178,6 +208,19 @@ def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: 
     shown = invoke("predict", recordings / "b.mp3", "-m", run, "-f", "json", "-o", tmp_path / "o", "-q")
     assert '"schema": "emimic/answers/1"' in shown
     assert (tmp_path / "o" / "b.png").exists()
+
+
+def test_warnings_are_one_line_that_names_the_file(run: Path, tmp_path: Path) -> None:
+    whole = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[0].read_bytes()
+    (tmp_path / "short.mp3").write_bytes(whole[: len(whole) // 2])
+    shown = subprocess.run(
+        [sys.executable, "-m", "emimic", "predict", tmp_path / "short.mp3", "--model", run, "--format", "csv"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(shown.stdout.splitlines()) == 2
+    (line,) = [line for line in shown.stderr.splitlines() if "cut short" in line]
+    assert line.startswith("emimic: ")
+    assert "short.mp3" in line
 
 
 def test_help_names_every_verb_and_each_verb_has_an_example() -> None:
@@ -222,9 +265,6 @@ def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     """`import emimic` and `--help` bring no torch."""
-    import subprocess
-    import sys
-
     heavy = {"torch", "transformers", "pandas", "matplotlib", "av"}
     code = f"import sys, emimic, emimic.cli; print(sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from emimic import __version__
-from emimic.task import EmimicError
+from emimic.task import EmimicError, EmimicWarning
 
 app = typer.Typer(
     name="emimic",
@@ -236,8 +237,21 @@ def _quiet_libraries() -> None:
 
 def main() -> None:
     """The command `emimic`: an error a user can mend is one line and exit code 2, not a traceback."""
+    python = warnings.formatwarning
+
+    def one_line(message: Warning | str, category: type[Warning], *rest: Any) -> str:
+        return (
+            f"emimic: {message}\n"
+            if issubclass(category, EmimicWarning)
+            else python(message, category, *rest)
+        )
+
+    warnings.formatwarning = one_line  # type: ignore[assignment]
     try:
         app()
+    except KeyboardInterrupt:
+        typer.echo("emimic: interrupted", err=True)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
