@@ -160,7 +160,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 self.encoder.conv1.requires_grad_(False)
                 self.encoder.conv2.requires_grad_(False)
             else:
-                self.encoder.freeze_feature_encoder()  # type: ignore[operator]
+                # Not `freeze_feature_encoder`, which HuBERT's bare encoder lacks.
+                self.encoder.feature_extractor._freeze_parameters()  # type: ignore[operator, union-attr]
 
     def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
