@@ -1,0 +1,139 @@
+"""Two processes learn what one does.
+
+With dropout and SpecAugment off: their masks come from (seed, step, rank), so they differ by rank on purpose. Run as a
+script under torchrun, this file is one of the processes.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import STILL
+from safetensors.torch import load_file
+
+from emimic.study import train as training
+from emimic.study.settings import TrainSettings
+from emimic.study.train import train
+
+MIX = {"pearson": 1.0, "ccc": 0.5}
+
+
+def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of 11 clips, batches of 4 leave 3 for the last step, batches of 5 leave one: a process then has none."""
+    unused = STILL | {
+        "mask_time_prob": 0.1,
+        "apply_spec_augment": False,
+    }  # has a mask embedding, never uses it
+    return {
+        "mse": tiny(still=True, ema=0.9, standardize_targets=True, encoder_config=unused),
+        "mix": tiny(still=True, loss=MIX),
+        "mse, one clip": tiny(still=True, batch_size=5, batch_seconds=0.2),
+        "mix, one clip": tiny(still=True, batch_size=5, loss=MIX | {"mse": 1.0}, batch_seconds=0.2),
+        "frozen": tiny(still=True, freeze_encoder=True, feature_dtype="float32"),
+        "random": tiny(epochs=2, batch_size=5),
+        "stopped": tiny(still=True),
+    }
+
+
+def script(job: dict[str, Any]) -> None:
+    rank = int(os.environ["RANK"])
+    setup, step = training._setup, training._step
+    runs: list[training.Run] = []
+    stop_at: int | None = None
+
+    def keeping(*arguments: Any, **options: Any) -> training.Run:
+        runs.append(setup(*arguments, **options))
+        return runs[-1]
+
+    def signalling(run: training.Run, *arguments: Any) -> float:
+        if run.progress.total_steps + 1 == stop_at and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(run, *arguments)
+
+    training._setup, training._step = keeping, signalling
+    report: dict[str, Any] = {}
+    for name, values in job["cases"].items():
+        out = Path(job["folder"], "two", name)
+        stop_at = 5 if name == "stopped" else None
+        result = train(Path(job["corpus"]), out, TrainSettings(**values), show=False)
+        at, got = runs[-1].progress.total_steps, result.signal
+        if stop_at:
+            stop_at = None
+            result = train(Path(job["corpus"]), out, resume=True, show=False)
+        digest = hashlib.sha256()
+        for parameter in runs[-1].model.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        world = runs[-1].fabric.world_size
+        report[name] = {
+            "history": result.history,
+            "weights": digest.hexdigest(),
+            "signal": got,
+            "at": at,
+            "world": world,
+        }
+    Path(job["folder"], f"rank{rank}.json").write_text(json.dumps(report))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., dict[str, Any]]) -> None:
+    job = {"corpus": str(tones), "folder": str(tmp_path), "cases": cases(tiny)}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr",
+        "127.0.0.1",
+        "--nproc_per_node",
+        "2",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command, __file__, str(tmp_path / "job.json")],
+        capture_output=True, text=True, timeout=240, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0] == ranks[1]
+    furthest = {}
+    for name, values in job["cases"].items():
+        found = ranks[0][name]
+        assert found["world"] == 2
+        assert json.loads((tmp_path / "two" / name / "train.json").read_text())["processes"] == 2
+        assert (found["signal"], found["at"]) == (
+            (signal.SIGTERM, 5) if name == "stopped" else (None, found["at"])
+        )
+        if name == "random":
+            assert len(found["history"]) == 2
+            continue
+        alone = train(tones, tmp_path / "one" / name, TrainSettings(**values), show=False)
+        assert len(alone.history) == len(found["history"]) == 3
+        gaps = [
+            abs(one[key] - two[key])
+            for one, two in zip(alone.history, found["history"], strict=True)
+            for key in ("loss", "pearson")
+        ]
+        one, two = (load_file(tmp_path / who / name / "last.safetensors") for who in ("one", "two"))
+        assert one.keys() == two.keys()  # the optimiser has moments of the same parameters
+        weights = max(
+            float((one[key] - two[key]).abs().max()) for key in one if key.startswith(("model.", "average."))
+        )
+        furthest[name] = (max(gaps), weights)
+        if name == "mse":  # nor may weight decay touch what no process used
+            key = "model.encoder.masked_spec_embed"
+            assert torch.equal(one[key], two[key])
+    print("largest difference of history and of weights:", furthest)
+    for name, (history, weights) in furthest.items():
+        assert history < 1e-4, name
+        assert weights < 1e-3, name
+
+
+if __name__ == "__main__":
+    script(json.loads(Path(sys.argv[1]).read_text()))
