@@ -136,10 +136,6 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
         print(corpus.summary())  # noqa: T201 - the report a run starts with
     items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
     held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
-    if not items or not (both or held_out):
-        raise CorpusError(
-            f"{folder} has no usable clip to {'train' if not items else 'validate'} on: see its report"
-        )
     torch.manual_seed(settings.seed)
     model = _model(settings, corpus, items).to(fabric.device)
     if settings.gradient_checkpointing:
