@@ -139,7 +139,8 @@ def _setup(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, sh
     torch.manual_seed(settings.seed)
     model = _model(settings, corpus, items).to(fabric.device)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        # transformers renamed it after 5.20 and warns of the old name.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
     out.mkdir(parents=True, exist_ok=True)
     progress, average = checkpoint.Progress(), None
