@@ -272,6 +272,12 @@ def test_spans_lie_in_the_clip_and_short_clips_stay_whole():
                 assert (found >= 10).all(), "spans may touch, none is cut"
 
 
+def test_spans_start_anywhere_they_fit():
+    torch.manual_seed(0)
+    starts = {int(drawn[0].int().argmax()) for drawn in masks([13], draws=200)}
+    assert starts == {0, 1, 2, 3}
+
+
 def test_the_expected_share_of_spans():
     torch.manual_seed(0)
     for length, share in ((599, 0.05), (45, 0.1)):

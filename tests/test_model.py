@@ -174,21 +174,21 @@ def test_clips_of_the_pool_differ(pool):
 def test_random_batches_equal_single_clips(pool):
     model, clips, alone = pool
     rng = np.random.default_rng(1)
-    for _ in range(1000):
+    for number in range(1000):
         rows = drawn(rng, clips)
-        seconds = float(rng.choice([0.0, 0.3, 60.0]))
+        seconds = 0.3 if number % 5 == 0 else 60.0  # in several batches, in as few as may be
         found = model.predict([clips[i] for i in rows], batch_seconds=seconds)
         agree([prediction.intensities for prediction in found], rows, alone)
         for row, prediction in zip(rows, found, strict=True):
             own = alone[row].vad[0].numpy()
             assert prediction.vad.shape == own.shape == (len(prediction.times), 3)
-            np.testing.assert_allclose(prediction.vad, own, rtol=0, atol=1e-5)
+            assert np.abs(prediction.vad - own).max() <= 1e-5
 
 
 def test_random_masked_batches_equal_single_clips(pool):
     model, clips, alone = pool
     rng = np.random.default_rng(2)
-    for number in range(1000 if model.exact_under_padding else 100):
+    for number in range(500 if model.exact_under_padding else 100):
         rows = drawn(rng, clips)
         values, mask = batch(*(clips[i] for i in rows), dtype=torch.float32)
         if not model.exact_under_padding:
@@ -207,7 +207,7 @@ def test_random_masked_batches_equal_single_clips(pool):
             if running:
                 parts.append((output.running, alone[row].running))
             for together, single in parts:
-                np.testing.assert_allclose(together[place, :count], single[0], rtol=0, atol=1e-5)
+                assert (together[place, :count] - single[0]).abs().max() <= 1e-5
 
 
 def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
