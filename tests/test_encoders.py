@@ -236,6 +236,13 @@ def test_data2vec_would_be_changed_by_padding():
     assert (alone - batched).abs().max() > 1e-3
 
 
+def test_huberts_batch_norm_would_be_changed_by_padding():
+    encoder = build("hubert", conv_pos_batch_norm=True)
+    assert encoders.is_exact_under_padding(config("hubert"))
+    with pytest.raises(ModelError, match="would be changed by padding"):
+        run(encoder, tiny.clip(400), tiny.clip(2000))
+
+
 def test_whisper_refuses_more_than_its_positions():
     encoder = build("whisper", max_source_positions=10)
     run(encoder, tiny.clip(3200))

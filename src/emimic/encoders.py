@@ -71,9 +71,10 @@ def is_exact_under_padding(config: Any) -> bool:
     """Whether a masked, padded batch equals the clip alone.
 
     Not so with a group norm over time (wav2vec2-base), nor with data2vec's stacked positional convolutions, whose
-    inner layers see what the padding became: such encoders are only given clips of equal length together.
+    inner layers see what the padding became, nor with HuBERT's batch norm before its own, which shifts the padding's
+    zeros: such encoders are only given clips of equal length together.
     """
-    if config.model_type == "data2vec-audio":
+    if config.model_type == "data2vec-audio" or getattr(config, "conv_pos_batch_norm", False):
         return False
     return bool(config.model_type == "whisper" or config.feat_extract_norm != "group")
 
