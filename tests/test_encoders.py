@@ -210,6 +210,12 @@ def test_building_checks_the_family():
         encoders.build(AutoConfig.for_model("bert"))
 
 
+@pytest.mark.parametrize("family", ["wav2vec2-layer", "wavlm"])
+def test_adapters_are_refused(family):
+    with pytest.raises(ModelError, match="an adapter that merges frames"):
+        encoders.build(config(family, add_adapter=True))
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_clips_without_a_frame_are_refused(family):
     with pytest.raises(ModelError, match=r"a clip has 399 samples, the encoder needs at least 400"):

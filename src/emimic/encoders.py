@@ -59,6 +59,10 @@ def check_family(model_type: str) -> None:
 def build(config: Any) -> nn.Module:
     """A randomly initialised encoder for a transformers configuration of one of FAMILIES."""
     check_family(config.model_type)
+    if getattr(config, "add_adapter", False):
+        raise ModelError(
+            "the encoder ends in an adapter that merges frames; emimic needs every frame: set add_adapter to false"
+        )
     if config.model_type == "whisper":
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
