@@ -18,7 +18,8 @@ import torch
 from conftest import STILL
 from safetensors.torch import load_file
 
-from emimic.study import train as training
+from emimic.study import run as runs
+from emimic.study import step as steps
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
 
@@ -44,33 +45,33 @@ def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def script(job: dict[str, Any]) -> None:
     rank = int(os.environ["RANK"])
-    setup, step = training._setup, training._step
-    runs: list[training.Run] = []
+    setup, step = runs.open_run, steps.take
+    opened: list[runs.Run] = []
     stop_at: int | None = None
 
-    def keeping(*arguments: Any, **options: Any) -> training.Run:
-        runs.append(setup(*arguments, **options))
-        return runs[-1]
+    def keeping(*arguments: Any, **options: Any) -> runs.Run:
+        opened.append(setup(*arguments, **options))
+        return opened[-1]
 
-    def signalling(run: training.Run, *arguments: Any) -> float:
+    def signalling(run: runs.Run, *arguments: Any) -> float:
         if run.progress.total_steps + 1 == stop_at and rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(run, *arguments)
 
-    training._setup, training._step = keeping, signalling
+    runs.open_run, steps.take = keeping, signalling
     report: dict[str, Any] = {}
     for name, values in job["cases"].items():
         out = Path(job["folder"], "two", name)
         stop_at = 5 if name == "stopped" else None
         result = train(Path(job["corpus"]), out, TrainSettings(**values), show=False)
-        at, got = runs[-1].progress.total_steps, result.signal
+        at, got = opened[-1].progress.total_steps, result.signal
         if stop_at:
             stop_at = None
             result = train(Path(job["corpus"]), out, resume=True, show=False)
         digest = hashlib.sha256()
-        for parameter in runs[-1].model.parameters():
+        for parameter in opened[-1].model.parameters():
             digest.update(parameter.detach().numpy().tobytes())
-        world = runs[-1].fabric.world_size
+        world = opened[-1].fabric.world_size
         report[name] = {
             "history": result.history,
             "weights": digest.hexdigest(),

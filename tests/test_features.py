@@ -13,7 +13,7 @@ from conftest import ENCODER
 
 from emimic.model import EmiConfig, EmiModel
 from emimic.study import batches, features
-from emimic.study import train as training
+from emimic.study import run as runs
 from emimic.study.corpus import Item, load_corpus
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
@@ -176,7 +176,7 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     def each_time(model: EmiModel, part: Any, *_: Any) -> batches.Source:
         return batches.waveforms(part, model.config, model.min_samples)
 
-    monkeypatch.setattr(training, "_source", each_time)
+    monkeypatch.setattr(runs, "source_of", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)
     assert not cached(tmp_path / "live")
     for one, other in zip(from_cache.history, live.history, strict=True):

@@ -32,10 +32,12 @@ from safetensors.torch import save_file
 from emimic.cli import app
 from emimic.model import EmiConfig, EmiModel
 from emimic.study import checkpoint
+from emimic.study import run as runs
+from emimic.study import step as steps
 from emimic.study import train as training
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
-from emimic.task import ModelError, SettingsError
+from emimic.task import CorpusError, ModelError, SettingsError
 
 POINTS = {"trained": 15, "frozen": 5}
 """Random moments of SIGKILL, for each kind of run."""
@@ -271,15 +273,15 @@ def stopped(tones: Path, tmp_path_factory: pytest.TempPathFactory, tiny: Callabl
 
 
 def stop_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    original = training._step
+    original = steps.take
 
-    def signalling(run: training.Run, *arguments: Any) -> float:
+    def signalling(run: runs.Run, *arguments: Any) -> float:
         loss = original(run, *arguments)
         if run.progress.total_steps + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 
-    patch.setattr(training, "_step", signalling)
+    patch.setattr(steps, "take", signalling)
 
 
 def copy(run: Path, to: Path) -> Path:
@@ -406,14 +408,14 @@ def test_handlers_come_back_and_a_second_interrupt_is_one(
     tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    original = training._step
+    original = steps.take
 
-    def twice(run: training.Run, *arguments: Any) -> float:
+    def twice(run: runs.Run, *arguments: Any) -> float:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         return original(run, *arguments)
 
-    monkeypatch.setattr(training, "_step", twice)
+    monkeypatch.setattr(steps, "take", twice)
     with pytest.raises(KeyboardInterrupt):
         train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
@@ -447,3 +449,21 @@ def test_processes_agree_on_a_signal_and_lose_none(got: int | None) -> None:
 
 if __name__ == "__main__":
     print(json.dumps(script(json.loads(Path(sys.argv[1]).read_text()))))
+
+
+def test_another_corpus_is_no_resume_and_leftovers_of_a_kill_are_swept(
+    tones: Path, tmp_path: Path, tiny: Callable[..., Any]
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(tones, corpus)
+    values = TrainSettings(**tiny(epochs=1))
+    train(corpus, tmp_path / "run", values, show=False)
+    leftover = tmp_path / "run" / ".last.0123456789ab.safetensors"
+    leftover.write_bytes(b"half a checkpoint")
+    train(corpus, tmp_path / "run", resume=True, show=False)
+    assert not leftover.exists()
+    table = corpus / "train_split.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # the same clips in another order
+    with pytest.raises(CorpusError, match="isn't the corpus"):
+        train(corpus, tmp_path / "run", resume=True, show=False)

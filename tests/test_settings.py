@@ -225,3 +225,12 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 def test_tiny_settings_of_the_tests_are_settings(tiny: Callable[..., dict[str, Any]]) -> None:
     assert TrainSettings(**tiny(still=True)).encoder_config["layerdrop"] == 0.0  # type: ignore[index]
+
+
+def test_a_part_of_a_group_keeps_the_groups_defaults(tmp_path: Path) -> None:
+    assert TrainSettings.read(None, {"loss.pearson": 0.5}).loss == {"mse": 1.0, "pearson": 0.5}
+    assert TrainSettings.read(None, {"loss.mse": 0.5}).loss == {"mse": 0.5}
+    file = tmp_path / "own.yaml"
+    file.write_text("loss: {ccc: 1.0}")
+    assert TrainSettings.read(file, {"loss.pearson": 0.5}).loss == {"ccc": 1.0, "pearson": 0.5}
+    assert TrainSettings.read().loss == {"mse": 1.0}

@@ -20,6 +20,8 @@ from transformers import AutoConfig
 from emimic import encoders
 from emimic.model import EmiModel
 from emimic.study import batches
+from emimic.study import run as runs
+from emimic.study import step as steps
 from emimic.study import train as training
 from emimic.study.corpus import Item, load_corpus
 from emimic.study.settings import TrainSettings
@@ -31,35 +33,35 @@ GROUP = STILL | {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 
 
 @pytest.fixture
-def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., training.Run]]:
+def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., runs.Run]]:
     """A run set up and not yet begun."""
-    runs: list[training.Run] = []
+    opened: list[runs.Run] = []
 
-    def setup(**given: Any) -> training.Run:
+    def setup(**given: Any) -> runs.Run:
         settings = TrainSettings(**tiny(**given))
-        out = tmp_path / f"start{len(runs)}"
-        runs.append(training._setup(tones, out, settings, resume=False, show=False))
-        return runs[-1]
+        out = tmp_path / f"start{len(opened)}"
+        opened.append(runs.open_run(tones, out, settings, resume=False, show=False))
+        return opened[-1]
 
     yield setup
-    for run in runs:
+    for run in opened:
         if run.log is not None:
             run.log.close()
 
 
-def at_each_step(patch: pytest.MonkeyPatch, look: Callable[[training.Run, float], None]) -> None:
+def at_each_step(patch: pytest.MonkeyPatch, look: Callable[[runs.Run, float], None]) -> None:
     """Call `look` after each optimiser step, with the run and the loss."""
-    original = training._step
+    original = steps.take
 
-    def step(run: training.Run, *arguments: Any) -> float:
+    def step(run: runs.Run, *arguments: Any) -> float:
         loss = original(run, *arguments)
         look(run, loss)
         return loss
 
-    patch.setattr(training, "_step", step)
+    patch.setattr(steps, "take", step)
 
 
-def weights(run: training.Run) -> dict[str, torch.Tensor]:
+def weights(run: runs.Run) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in run.model.named_parameters()}
 
 
@@ -87,7 +89,7 @@ def test_the_rate_warms_up_and_falls_as_a_cosine(
     per_epoch: int, epochs: int, warmup: float, tiny: Tiny
 ) -> None:
     settings = TrainSettings(**tiny(epochs=epochs, warmup_epochs=warmup))
-    rates = [training._rate(step, per_epoch, settings) for step in range(epochs * per_epoch + 1)]
+    rates = [steps.rate(step, per_epoch, settings) for step in range(epochs * per_epoch + 1)]
     warm, total = warmup * per_epoch, epochs * per_epoch
     for step, rate in enumerate(rates[:-1]):
         if step < warm:  # equal rises from 0 before the first step to the peak
@@ -113,7 +115,7 @@ def test_a_run_follows_the_rate(
     np.testing.assert_allclose(seen, [[2e-5 * rate, 1e-3 * rate] for rate in wanted], rtol=1e-12)
 
 
-def test_the_encoders_own_rate(start: Callable[..., training.Run]) -> None:
+def test_the_encoders_own_rate(start: Callable[..., runs.Run]) -> None:
     run = start(encoder_lr=1e-5, lr=1e-3, weight_decay=0.02)
     encoder, heads = run.optimizer.param_groups
     assert (encoder["peak"], heads["peak"]) == (1e-5, 1e-3)
@@ -148,7 +150,7 @@ def checkpoint_folder(tmp_path: Path) -> Path:
 
 
 def test_a_vad_head_that_came_along_learns_at_the_encoders_rate(
-    start: Callable[..., training.Run], checkpoint_folder: Path
+    start: Callable[..., runs.Run], checkpoint_folder: Path
 ) -> None:
     given = {"encoder": str(checkpoint_folder), "encoder_config": None, "encoder_layers": 1}
     run = start(**given, encoder_lr=1e-5)
@@ -163,9 +165,9 @@ def test_a_vad_head_that_came_along_learns_at_the_encoders_rate(
 
 
 @pytest.mark.parametrize("clip_value", [None, 1e-3])
-def test_gradients_are_clipped_by_value(clip_value: float | None, start: Callable[..., training.Run]) -> None:
+def test_gradients_are_clipped_by_value(clip_value: float | None, start: Callable[..., runs.Run]) -> None:
     run = start(clip_value=clip_value)
-    training._step(run, *step_of(run, range(4)))
+    steps.take(run, *step_of(run, range(4)))
     largest = max(float(p.grad.abs().max()) for p in run.model.parameters() if p.grad is not None)
     assert largest == pytest.approx(1e-3) if clip_value else largest > 1e-2
 
@@ -173,7 +175,7 @@ def test_gradients_are_clipped_by_value(clip_value: float | None, start: Callabl
 # --- one step
 
 
-def step_of(run: training.Run, rows: Any) -> tuple[list[int], list[int], list[Any]]:
+def step_of(run: runs.Run, rows: Any) -> tuple[list[int], list[int], list[Any]]:
     rows = list(rows)
     return rows, rows, [run.train.read(run.train.items[row]) for row in rows]
 
@@ -198,7 +200,7 @@ def formula(mix: dict[str, float], x: torch.Tensor, y: torch.Tensor) -> torch.Te
     "mix", [{"mse": 1.0}, {"mse": 2.0}, {"pearson": 1.0}, {"ccc": 0.5, "pearson": 1.0, "mse": 0.3}], ids=str
 )
 def test_parts_add_up_to_the_whole_step(
-    mix: dict[str, float], standardize: bool, encoder: dict[str, Any], start: Callable[..., training.Run]
+    mix: dict[str, float], standardize: bool, encoder: dict[str, Any], start: Callable[..., runs.Run]
 ) -> None:
     """The gradient of a step in parts, padded or not, is that of the formula over its clips one by one."""
     rows = [8, 1, 10, 4, 6]
@@ -210,7 +212,7 @@ def test_parts_add_up_to_the_whole_step(
         run.model.train()
         parts = len(run.model.plan([LENGTHS[row] for row in rows], batch_seconds=seconds))
         assert parts == (4 if seconds > 0.5 and encoder is GROUP else {60.0: 1, 0.55: 3, 1e-3: 5}[seconds])
-        loss = training._step(run, *step_of(run, rows))
+        loss = steps.take(run, *step_of(run, rows))
         found.append((loss, [p.grad.clone() for p in run.model.parameters() if p.grad is not None]))
     model = run.model
     model.zero_grad()
@@ -234,13 +236,13 @@ def test_parts_add_up_to_the_whole_step(
 
 
 @pytest.mark.parametrize("mix", [{"pearson": 1.0}, {"ccc": 1.0}])
-def test_a_step_of_one_clip_is_finite(mix: dict[str, float], start: Callable[..., training.Run]) -> None:
+def test_a_step_of_one_clip_is_finite(mix: dict[str, float], start: Callable[..., runs.Run]) -> None:
     run = start(loss=mix)
-    assert math.isfinite(training._step(run, *step_of(run, [2])))
+    assert math.isfinite(steps.take(run, *step_of(run, [2])))
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
 
 
-def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., training.Run]) -> None:
+def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.Run]) -> None:
     """The loss is in standard deviations, the answers are on the labels' scale."""
     run = start(still=True, standardize_targets=True)
     labels = np.stack([item.labels for item in run.train.items]).astype(np.float64)
@@ -253,19 +255,19 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., train
     answers = batches.answer(run.model, run.train)
     np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
-    assert training._step(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
+    assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
 
 
 def test_a_constant_target_is_not_divided_by_zero(tiny: Tiny) -> None:
     items = [Item(str(i), Path("x"), np.float32([0.5, i]), None, 1.0) for i in range(3)]
     settings = TrainSettings(**tiny(standardize_targets=True))
-    model = training._model(settings, SimpleNamespace(targets=("a", "b")), items)  # type: ignore[arg-type]
+    model = runs.build_model(settings, SimpleNamespace(targets=("a", "b")), items)  # type: ignore[arg-type]
     np.testing.assert_allclose(model.config.target_std, [1.0, math.sqrt(2 / 3)])
 
 
 def test_an_item_without_labels_is_named() -> None:
     with pytest.raises(CorpusError, match="clip 17 has no labels"):
-        training._labels(Item("17", Path("x"), None, None, 1.0))
+        runs.labels_of(Item("17", Path("x"), None, None, 1.0))
 
 
 def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
@@ -276,7 +278,7 @@ def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, 
     assert str(caught.value).endswith("Clips: " + ", ".join(f"{row + 1:05d}" for row in order))
 
 
-def test_gradients_are_summed_over_processes(start: Callable[..., training.Run]) -> None:
+def test_gradients_are_summed_over_processes(start: Callable[..., runs.Run]) -> None:
     """What one process didn't use counts as zero there; what none used stays without a gradient."""
     run = start(still=True)
     head = [run.model.head.dense.weight, run.model.head.dense.bias, run.model.head.out_proj.weight]
@@ -293,7 +295,7 @@ def test_gradients_are_summed_over_processes(start: Callable[..., training.Run])
         return tensor + torch.cat([other, users])
 
     run.fabric = SimpleNamespace(world_size=2, device="cpu", all_reduce=all_reduce)
-    training._add_gradients(run)
+    steps.add_gradients(run)
     found = [None if p.grad is None else set(p.grad.flatten().tolist()) for p in head]
     assert found == [{3.0}, {1.0}, {3.0}]
     assert sum(p.grad is not None for p in trained) == 3
@@ -306,7 +308,7 @@ def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict
     """Validation that answers from a script; the weights at each validation."""
     seen: list[dict[str, torch.Tensor]] = []
 
-    def validate(run: training.Run, _: batches.Source) -> dict[str, Any]:
+    def validate(run: runs.Run, _: batches.Source) -> dict[str, Any]:
         seen.append(weights(run))
         return {"pearson": scores[len(seen) - 1], "targets": {}}
 
@@ -349,9 +351,9 @@ def test_train_and_valid_run_to_the_end(
 ) -> None:
     monkeypatch.setattr(training, "_validate", lambda *_: pytest.fail("nothing is left to watch"))
     rows: list[int] = []
-    original = training._step
+    original = steps.take
     monkeypatch.setattr(
-        training, "_step", lambda run, step, *rest: rows.extend(step) or original(run, step, *rest)
+        steps, "take", lambda run, step, *rest: rows.extend(step) or original(run, step, *rest)
     )
     settings = TrainSettings(**tiny(train_on="train+valid", patience=1, epochs=3))
     result = train(tones, tmp_path / "run", settings, show=False)
@@ -417,14 +419,14 @@ def test_averaged_weights(tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: 
     """average <- decay x average + (1 - decay) x weights after every step; it is what is scored and kept."""
     start: list[dict[str, torch.Tensor]] = []
     path: list[dict[str, torch.Tensor]] = []
-    original = training._setup
+    original = runs.open_run
 
-    def setup(*arguments: Any, **options: Any) -> training.Run:
+    def setup(*arguments: Any, **options: Any) -> runs.Run:
         run = original(*arguments, **options)
         start.append(weights(run))
         return run
 
-    monkeypatch.setattr(training, "_setup", setup)
+    monkeypatch.setattr(runs, "open_run", setup)
     at_each_step(monkeypatch, lambda run, _: path.append(weights(run)))
     train(tones, tmp_path / "run", TrainSettings(**tiny(ema=0.7, train_on="train+valid")), show=False)
     wanted = {name: value.double() for name, value in start[0].items()}
@@ -439,7 +441,7 @@ def test_averaged_weights(tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: 
     assert not same(found, path[-1])
 
 
-def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., training.Run]) -> None:
+def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., runs.Run]) -> None:
     run = start(ema=0.5)
     assert run.average is not None
     assert run.valid is not None
@@ -475,7 +477,7 @@ def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., tr
 )
 def test_only_what_is_not_frozen_moves(
     given: dict[str, Any], frozen: tuple[str, ...], tones: Path, tmp_path: Path, tiny: Tiny,
-    start: Callable[..., training.Run],
+    start: Callable[..., runs.Run],
 ) -> None:  # fmt: skip
     values = {**given, "epochs": 2, "encoder_config": STILL}
     before = weights(start(**values))
@@ -606,7 +608,7 @@ def test_tensorboard_has_each_step_once_after_a_crash(
     """Saved at step 4, dead in step 6: steps 1 to 4 stay, 5 counts as the resumed run did it."""
     settings = TrainSettings(**tiny(checkpoint_steps=4))
 
-    def crash(run: training.Run, _: float) -> None:
+    def crash(run: runs.Run, _: float) -> None:
         if run.progress.total_steps == 5:
             raise ZeroDivisionError
 

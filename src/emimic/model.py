@@ -341,6 +341,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         }
         if wrong:
             raise ModelError(f"{source} doesn't fit its own config.json: {wrong}; train or download it again")
+        for parameter in model.parameters():
+            # Mapped weights lie wherever the file has them, and unaligned ones give other last bits.
+            parameter.data = parameter.data.clone()
         model._freeze()
         return model  # type: ignore[no-any-return]
 

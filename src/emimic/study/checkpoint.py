@@ -28,6 +28,7 @@ HISTORY: Final = "history.json"
 class Progress:
     """Where a run stands. Holds no time of day and no machine, so that equal runs give equal files."""
 
+    corpus: str = ""  # fingerprint of the clips and labels the run is on
     epoch: int = 0
     step: int = 0  # optimiser steps done in this epoch
     total_steps: int = 0
@@ -37,6 +38,14 @@ class Progress:
     best_epoch: int | None = None
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill in the middle of a write left behind."""
+    for name in (WEIGHTS, LAST):
+        stem, suffix = Path(name).stem, Path(name).suffix
+        for stale in folder.glob(f".{stem}.*{suffix}"):
+            stale.unlink(missing_ok=True)
 
 
 def write_model(folder: Path, model: EmiModel, weights: dict[str, Tensor] | None = None) -> None:

@@ -39,6 +39,12 @@ class TrainSettings(BaseModel):
     vad_head: bool = Field(True, description="VAD predictions beside each frame (Table 2)")
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between the LSTM's layers (section 5)")
+    vad_dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="dropout in the VAD head; null: as the encoder's checkpoint says, else 0.1",
+    )
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
     targets: tuple[str, ...] | None = Field(
         None,
@@ -122,6 +128,9 @@ class TrainSettings(BaseModel):
                 raise SettingsError(f"{file} must hold `name: value` lines; found a {type(values).__name__}")
         for name, value in (overrides or {}).items():
             *path, last = name.split(".")
+            default = getattr(cls.model_fields.get(path[0]), "default", None) if path else None
+            if isinstance(default, dict):  # loss.pearson=0.1 goes beside the default mse
+                values.setdefault(path[0], dict(default))
             place = values
             for part in path:
                 place = place.setdefault(part, {})

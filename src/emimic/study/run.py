@@ -1,0 +1,191 @@
+"""A training run and how it is set up: Fabric, the corpus, the model, the optimiser, where it stopped before."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from emimic.model import EmiConfig, EmiModel
+from emimic.study import batches, checkpoint, features
+from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.losses import Mix
+from emimic.study.settings import TrainSettings
+from emimic.task import CorpusError, SettingsError
+
+
+@dataclass
+class Run:
+    """What a training run holds while it runs."""
+
+    folder: Path
+    settings: TrainSettings
+    fabric: Any
+    model: EmiModel
+    optimizer: torch.optim.AdamW
+    loss: Mix
+    train: batches.Source
+    valid: batches.Source | None
+    progress: checkpoint.Progress
+    average: dict[str, Tensor] | None
+    show: bool
+    log: SummaryWriter | None = None
+    signalled: int | None = None  # the signal that this process got
+    stopped_by: int | None = None  # the signal that all processes stop by
+
+
+def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, show: bool) -> Run:
+    loss = Mix(settings.loss)
+    fabric = _fabric(settings)
+    show = show and fabric.is_global_zero
+    both = settings.train_on == "train+valid"
+    corpus = load_corpus(
+        folder,
+        targets=settings.targets,
+        splits=["train", "valid"],
+        label_scale=settings.label_scale,
+        workers=settings.workers,
+        progress=show,
+    )
+    if show:
+        print(corpus.summary())  # noqa: T201 - the report a run starts with
+    items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
+    held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
+    torch.manual_seed(settings.seed)
+    model = build_model(settings, corpus, items).to(fabric.device)
+    if settings.gradient_checkpointing:
+        # transformers renamed it after 5.20 and warns of the old name.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    optimizer = _optimizer(model, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    progress, average = checkpoint.Progress(corpus=_fingerprint(items, held_out)), None
+    if resume and (out / checkpoint.LAST).exists():
+        fingerprint = progress.corpus
+        progress, average = checkpoint.read_last(out, model, optimizer)
+        if progress.corpus != fingerprint:
+            raise CorpusError(
+                f"{folder} isn't the corpus that {out} was started with: clips or labels differ. "
+                "Bring it back as it was, or start another run"
+            )
+    elif settings.ema is not None:
+        average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    if fabric.is_global_zero:
+        checkpoint.sweep(out)
+        checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
+    learned = source_of(model, items, out, settings, fabric, show)
+    watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
+    log = (
+        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
+        if fabric.is_global_zero
+        else None
+    )
+    return Run(out, settings, fabric, model, optimizer, loss, learned, watched, progress, average, show, log)
+
+
+def _fabric(settings: TrainSettings) -> Any:
+    """One process, or as many as torchrun started."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            strategy="ddp" if world > 1 else "auto",
+            devices=local,
+            num_nodes=max(1, world // local),
+            precision=settings.precision,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"accelerator {settings.accelerator!r} can't be used here: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) -> EmiModel:
+    names = (
+        "freeze_encoder", "freeze_convolutions", "global_vector", "regression_head", "lstm", "vad_head", "lstm_layers",
+        "lstm_dropout", "max_seconds",
+    )  # fmt: skip
+    config: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    config["targets"] = list(corpus.targets)
+    if settings.vad_dropout is not None:
+        config["vad_dropout"] = settings.vad_dropout
+    if settings.standardize_targets:
+        labels = np.stack([labels_of(item) for item in items]).astype(np.float64)
+        spread = labels.std(axis=0)
+        config["target_mean"] = labels.mean(axis=0).tolist()
+        config["target_std"] = np.where(spread > 0, spread, 1.0).tolist()
+    if settings.encoder is not None:
+        return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
+    return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+
+
+def labels_of(item: Item) -> NDArray[np.float32]:
+    if item.labels is None:
+        raise CorpusError(f"clip {item.id} has no labels; training needs them")
+    return item.labels
+
+
+def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW over what is trained; the encoder and the VAD head that came with it may have a rate of their own."""
+    own = ("encoder.", "vad.") if model.config.vad_pretrained else ("encoder.",)
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[name.startswith(own)].append(parameter)
+    rates = {True: settings.encoder_lr or settings.lr, False: settings.lr}
+    parts = [{"params": groups[of], "peak": rates[of]} for of in (True, False) if groups[of]]
+    return torch.optim.AdamW(parts, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def source_of(
+    model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
+) -> batches.Source:
+    if not settings.freeze_encoder:
+        return batches.waveforms(items, model.config, model.min_samples)
+    folder = Path(settings.features) if settings.features else out / "features"
+    if not fabric.is_global_zero:
+        fabric.barrier()  # the first process computes what the others then read
+    source = features.compute(
+        model,
+        items,
+        folder,
+        dtype=settings.feature_dtype,
+        batch_seconds=settings.batch_seconds,
+        workers=settings.workers,
+        progress=show,
+    )
+    if fabric.is_global_zero:
+        fabric.barrier()
+    return source
+
+
+def _fingerprint(*splits: Sequence[Item]) -> str:
+    """16 hex digits that change with the clips of the splits, their order or their labels."""
+    digest = hashlib.sha256()
+    for items in splits:
+        for item in items:
+            digest.update(item.id.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _facts(folder: Path, corpus: Corpus, fabric: Any, model: EmiModel) -> dict[str, Any]:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "versions": {
+            name: version(name) for name in ("emimic", "torch", "transformers", "lightning-fabric", "numpy")
+        },
+        "device": str(fabric.device),
+        "processes": fabric.world_size,
+        "parameters": {"all": sum(p.numel() for p in model.parameters()), "trained": trained},
+        "corpus": {"folder": folder.name, **corpus.report()},
+    }

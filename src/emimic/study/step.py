@@ -1,0 +1,130 @@
+"""One optimiser step: micro-batches of similar length, any loss exactly, over one process or several.
+
+Everything random in a step (dropout, SpecAugment, LayerDrop) follows from (seed, step, rank), so a resumed run
+repeats the uninterrupted one. Several processes share each step's clips; their gradients are added by hand, which
+needs no second wrapper around the model and no parameter to be used.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emimic.study.run import Run, labels_of
+from emimic.study.settings import TrainSettings
+from emimic.task import EmimicError
+
+
+def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDArray[Any]]) -> float:
+    """One optimiser step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
+    model, fabric = run.model, run.fabric
+    forward = model.regress if run.train.encoded else model
+    labels = {row: torch.from_numpy(labels_of(run.train.items[row])) for row in rows}
+    plan = model.plan(
+        [len(clip) for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=run.train.encoded
+    )
+    run.optimizer.zero_grad(set_to_none=True)
+    answers: list[tuple[list[int], Tensor]] = []
+    total = torch.zeros((), device=fabric.device)
+    for part in plan:
+        values, mask = model.collate([clips[i] for i in part])
+        part_rows = [own[i] for i in part]
+        with fabric.autocast():
+            predictions = forward(values, mask).intensities.float()
+        if run.loss.decomposes:
+            # The mean over the step is the weighted mean over its parts, so each part's graph can go at once.
+            truth = torch.stack([labels[row] for row in part_rows]).to(fabric.device)
+            loss = _loss(run, predictions, truth) * (len(part) / len(rows))
+            loss.backward()
+            total += loss.detach()
+        else:
+            answers.append((part_rows, predictions))
+    if run.loss.decomposes:
+        total = summed(fabric, total)
+    else:
+        total = _backward_together(run, rows, answers, torch.stack([labels[row] for row in rows]))
+    value = float(total)
+    if not math.isfinite(value):
+        ids = ", ".join(run.train.items[row].id for row in rows)
+        raise EmimicError(
+            f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}"
+        )
+    add_gradients(run)
+    if run.settings.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
+    run.optimizer.step()
+    if run.average is not None and run.settings.ema is not None:
+        for name, parameter in model.named_parameters():
+            if name in run.average:
+                run.average[name].lerp_(parameter.detach(), 1.0 - run.settings.ema)
+    return value
+
+
+def _loss(run: Run, predictions: Tensor, labels: Tensor) -> Tensor:
+    spread = run.model.config.target_std
+    if spread is not None:  # z-scored targets; the mean cancels
+        predictions, labels = predictions / predictions.new_tensor(spread), labels / labels.new_tensor(spread)
+    return run.loss(predictions, labels)
+
+
+def _backward_together(
+    run: Run, rows: Sequence[int], answers: Sequence[tuple[list[int], Tensor]], labels: Tensor
+) -> Tensor:
+    """A correlation needs the whole step: its gradient at all predictions first, then back through each part."""
+    fabric = run.fabric
+    place = {row: i for i, row in enumerate(rows)}
+    everyone = torch.zeros(labels.shape, device=fabric.device)
+    for part, predictions in answers:
+        everyone[[place[row] for row in part]] = predictions.detach()
+    everyone = summed(fabric, everyone).requires_grad_()
+    loss = _loss(run, everyone, labels.to(fabric.device))
+    loss.backward()
+    gradient = everyone.grad
+    if answers and gradient is not None:
+        torch.autograd.backward(
+            [predictions for _, predictions in answers],
+            [gradient[[place[r] for r in part]] for part, _ in answers],
+        )
+    return loss.detach()
+
+
+def summed(fabric: Any, tensor: Tensor) -> Tensor:
+    total: Tensor = fabric.all_reduce(tensor, reduce_op="sum") if fabric.world_size > 1 else tensor
+    return total
+
+
+def add_gradients(run: Run) -> None:
+    """Sum the gradients over processes; a parameter that one of them didn't use counts as zero there.
+
+    One that none of them used stays without a gradient, as in a single process, so that weight decay passes it by.
+    """
+    if run.fabric.world_size == 1:
+        return
+    trained = [p for p in run.model.parameters() if p.requires_grad]
+    flat = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained]
+    users = torch.tensor([float(p.grad is not None) for p in trained], device=run.fabric.device)
+    *parts, users = summed(run.fabric, torch.cat([*flat, users])).split(
+        [*(p.numel() for p in trained), len(trained)]
+    )
+    for parameter, part, used in zip(trained, parts, users.tolist(), strict=True):
+        parameter.grad = part.view_as(parameter).clone() if used else None
+
+
+def rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
+    """Share of the peak learning rate: linear warm-up, then cosine to 0 at the last step (paper section 4)."""
+    warm = settings.warmup_epochs * per_epoch
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    share = (step - warm) / max(1.0, settings.epochs * per_epoch - warm)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+def seed(number: int, step: int, rank: int) -> None:
+    """All randomness of a step from (seed, step, rank); transformers draws feature masks from NumPy's generator."""
+    words = np.random.SeedSequence((number, step, rank)).generate_state(2)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002 - the generator that transformers uses
