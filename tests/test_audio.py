@@ -495,6 +495,31 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
         load(tmp_path / "pipe.wav")
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_integers_of_64_bits(channels: int) -> None:
+    wave = media.sine(440, SECONDS)
+    values = np.repeat((wave.astype(float) * 2**62).astype("<i8"), channels)
+    samples, warned = read(media.wav(values.tobytes(), bits=64, channels=channels))
+    np.testing.assert_allclose(samples, wave / 2, atol=1e-6)
+    assert not warned
+
+
+@pytest.mark.parametrize("error", [ValueError("odd format"), OSError(5, "Input/output error"), MemoryError()])
+@pytest.mark.parametrize("decoder", ["_soundfile_chunks", "_pyav_chunks"])
+def test_whatever_a_decoder_raises_names_the_file(
+    decoder: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[None]:
+        raise error
+        yield
+
+    monkeypatch.setattr(audio, decoder, fail)
+    path = tmp_path / "1.wav"
+    path.write_bytes(media.encode(media.sine(), "m4a" if decoder == "_pyav_chunks" else "wav"))
+    with pytest.raises(AudioError, match=rf"1\.wav: can't be decoded \({type(error).__name__}"):
+        load(path)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_senseless_limit_is_refused(seconds: float) -> None:
     with pytest.raises(AudioError, match="max_seconds is"):

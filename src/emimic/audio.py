@@ -54,7 +54,8 @@ _FORMATS = (
     "amr,ac3,eac3,ape,wv,tta,voc,gsm,dv,mxf,rm"
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
-_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
 
 
 def load(
@@ -80,8 +81,12 @@ def load(
     limit = ceiling + 1 if max_seconds is None else min(count(max_seconds), ceiling + 1)
     mono = _Mono(limit)
     with _open(source, label) as file:
-        damaged = _decode(file, mono, label)
-    samples = mono.samples()
+        try:
+            damaged = _decode(file, mono, label)
+            samples = mono.samples()
+        except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
+            what = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise AudioError(f"{label}: can't be decoded ({what}). Check the file, or convert it.") from error
     if not len(samples):
         found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
         raise AudioError(f"{label}: {found}. Record, export or download it again.")
@@ -347,13 +352,14 @@ def _floats(frame: "AudioFrame") -> Wave:
     import av
 
     channels = frame.layout.nb_channels
-    if frame.format.is_planar and channels >= 8:
+    kind = frame.format.name.rstrip("p")  # s16p is planar s16
+    known = kind in _TO_NUMPY
+    if not known or (frame.format.is_planar and channels >= 8):
         # PyAV counts planes up to a null pointer, which FFmpeg puts there for fewer than 8 only: a crash.
-        packed = av.AudioResampler(frame.format.name.rstrip("p"), frame.layout, frame.sample_rate)
-        (frame,) = packed.resample(frame)
+        kind = kind if known else "dbl"
+        (frame,) = av.AudioResampler(kind, frame.layout, frame.sample_rate).resample(frame)
     array = frame.to_ndarray()
     array = array.T if frame.format.is_planar else array.reshape(-1, channels)
-    kind = frame.format.name.rstrip("p")  # s16p is planar s16
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is then replaced
         values: Wave = array.astype(np.float32, copy=False)
     if kind in _SCALE:
