@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,24 @@ def test_only_media_suffixes_and_zeros_are_dropped(name: str) -> None:
     key = clip_key(name)
     assert clip_key(key + ".mp3") in (key, key.lstrip("0") or "0")
     if not name.isdigit() and Path(name).suffix.lower() not in audio.MEDIA_SUFFIXES:
-        assert key == name
+        assert key == unicodedata.normalize("NFC", name)
 
 
 @pytest.mark.parametrize("name", ["000001-01-1", "clip.v2", "Ä b", "v2.10", "١"])
 def test_other_names_stay(name: str) -> None:
     assert clip_key(name) == name == clip_key(f"{name}.mp3")
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_spelt_in_two_ways(listed: str, stored: str, tmp_path: Path) -> None:
+    make(tmp_path, clips=False, train=[row(unicodedata.normalize(listed, "Märta"))])
+    wav(tmp_path / "audio" / (unicodedata.normalize(stored, "Märta") + ".wav"))
+    wav(tmp_path / "audio" / "2.wav")
+    corpus = load_corpus(tmp_path)
+    assert corpus.splits["train"].items[0].id == unicodedata.normalize(listed, "Märta")
+    rows = [row(unicodedata.normalize(stored, "Märta"))]
+    make(tmp_path, clips=False, train=[row(unicodedata.normalize(listed, "Märta"))], valid=rows)
+    refused(tmp_path, "both list")
 
 
 def test_bom_crlf_spaces_blank_lines_and_an_empty_column(tmp_path: Path) -> None:

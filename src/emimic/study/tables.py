@@ -2,6 +2,7 @@
 
 import csv
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,8 +21,9 @@ LABELLED: Final = ("train", "valid")
 
 def clip_key(name: str) -> str:
     """What two spellings of one clip share: no media suffix, and no leading zeros when it is a number."""
-    stem, dot, suffix = name.strip().rpartition(".")
-    stem = stem if dot and f".{suffix.lower()}" in audio.MEDIA_SUFFIXES else name.strip()
+    name = unicodedata.normalize("NFC", name.strip())  # a Mac's disk and a table may spell "ä" differently
+    stem, dot, suffix = name.rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in audio.MEDIA_SUFFIXES else name
     return (stem.lstrip("0") or "0") if stem.isascii() and stem.isdigit() else stem
 
 
@@ -45,7 +47,7 @@ def some(names: Sequence[str], limit: int = 10) -> str:
 
 
 def split_files(folder: Path, wanted: Sequence[str] | None, notes: list[str]) -> dict[str, Path]:
-    """Split name -> table, for the splits wanted: by default train, valid and, when there, test."""
+    """Split name -> table: for the splits wanted: by default train, valid and, when there, test."""
     there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("*_split.csv"))}
     if (other := there.pop("val", None)) is not None and there.setdefault("valid", other) != other:
         notes.append(f"{other.name} was not read, because valid_split.csv is there too")
