@@ -101,7 +101,8 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
     assert corpus.splits["train"].outside() == ("a",)
     said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
-    assert [warning.startswith(said) for warning in corpus.warnings] == [True]
+    assert corpus.warnings[0].startswith(said)
+    assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
     assert corpus.splits["valid"].left_out[0].reason == "Valence is empty, expected a finite number"
     only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
     assert (only.targets, only.warnings) == (("Arousal",), ())
@@ -122,6 +123,8 @@ def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
     split = load_corpus(tmp_path).splits["test"]
     assert split.listed == tuple(item.id for item in split.items) == ("00003", "4.mp4")
     assert all(item.labels is None for item in split.items)
+    assert "test: rows 2, usable 2, missing 0" in (text := load_corpus(tmp_path).summary())
+    assert "without usable labels 2" in text
     with pytest.raises(CorpusError, match=r"'test' is not fully labelled \(00003, 4.mp4\)"):
         _ = split.labels
     alone = load_corpus(tmp_path, splits="test")
@@ -141,6 +144,14 @@ def test_a_test_table_without_clips_does_not_stop_a_study(tmp_path: Path) -> Non
     with pytest.raises(CorpusError, match="no usable clip"):
         _ = split.labels
     refused(tmp_path, "'test'", "3: no file", splits=["test"])
+
+
+def test_labels_may_be_left_unread(tmp_path: Path) -> None:
+    odd = [row("3", "much", "", 70, 80, 90, 99), row("4", "", "", "", "", "", "")]
+    make(tmp_path, train=odd)
+    corpus = load_corpus(tmp_path, splits=["train"], labels=False)
+    assert (corpus.targets, corpus.warnings) == (EMOTIONS, ())
+    assert [(item.id, item.labels) for item in corpus.splits["train"].items] == [("3", None), ("4", None)]
 
 
 def test_other_splits_by_name(tmp_path: Path) -> None:
@@ -224,7 +235,9 @@ def test_the_report_is_json_and_counts(tmp_path: Path) -> None:
 def test_the_summary_names_up_to_a_limit(tmp_path: Path) -> None:
     corpus = load_corpus(damaged(tmp_path))
     text = corpus.summary()
-    assert "train: 3 of 7 clips usable, 0.00 hours" in text
+    counts = "rows 7, usable 3, missing 1, unreadable 1, duplicates 1, without usable labels 1"
+    assert f"train: {counts}, labels outside [0, 1] 1, hours 0.00, speakers unknown\n" in text
+    assert "valid: rows 1, usable 1, missing 0, " in text
     assert "Left out (4):\n  train 4: no file" in text
     assert "Warnings (1):\n  train: kept although" in text
     assert "more" not in text
@@ -238,12 +251,13 @@ def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
     assert math.isnan(train.items[0].seconds)
     assert math.isnan(train.hours)
     assert corpus.report()["splits"]["train"]["hours"] is None
-    assert "hours" not in corpus.summary()
+    assert "hours unknown" in corpus.summary()
 
 
 def test_warnings_of_the_decoder_are_reported_not_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # the bar is for terminals
     make(tmp_path)
     path = tmp_path / "audio" / "1.wav"
     path.write_bytes(path.read_bytes()[:-600])

@@ -100,6 +100,25 @@ def test_a_scale_of_a_hundred_is_asked_about(tmp_path: Path) -> None:
     refused(tmp_path, "valid_split.csv", "labels reach 1 only", label_scale=100)
 
 
+def test_one_emotion_is_enough_to_ask_about_the_scale(tmp_path: Path) -> None:
+    header = "Filename,Joy,Calm"
+    make(tmp_path, header, train=["1,70,0.5"], valid=["2,90,0"])
+    refused(tmp_path, "train_split.csv", "reach 70", "--label-scale 100")
+    refused(tmp_path, "train_split.csv", "reach 70", targets=["Joy"])
+    corpus = load_corpus(tmp_path, targets=["Calm"])
+    assert corpus.warnings == ()
+    make(tmp_path, header, train=["1,0.7,0.5"], valid=["2,0.9,0"])
+    refused(tmp_path, "labels reach 0.7 only", "--label-scale 1", label_scale=100)
+
+
+def test_other_columns_on_a_larger_scale_are_pointed_out(tmp_path: Path) -> None:
+    make(tmp_path, "Filename,Calm,Valence", train=["1,70,-3", "3,,2"], valid=["2,0.5,-1"])
+    targets = ["Calm", "Valence"]
+    (warning,) = load_corpus(tmp_path, targets=targets).warnings
+    assert warning.startswith("train_split.csv: Calm goes from 70 to 70, expected about 0 to 1;")
+    assert load_corpus(tmp_path, targets=targets, label_scale=100).warnings == ()
+
+
 def test_all_zero_labels_have_any_scale(tmp_path: Path) -> None:
     zeros = [0] * 6
     corpus = load_corpus(make(tmp_path, train=[row("1", *zeros)], valid=[row("2", *zeros)]), label_scale=100)
@@ -115,13 +134,34 @@ def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
     header = HEADER + ",Speaker"
     rows = {"train": [row("1", speaker="ann"), row("3", speaker="")], "valid": [row("2", speaker="bob")]}
     make(tmp_path, header, **rows, test=[row("4", speaker="bob"), row("5", speaker="")])
-    refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob")
+    refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob", "Give each speaker to one split")
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
     assert corpus.warnings == ("valid_split.csv and test_split.csv share speakers: bob",)
     assert corpus.splits["train"].items[1].speaker is None
-    assert "1 speaker," in corpus.summary()
+    assert "speakers 1\n" in corpus.summary()
     make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
     refused(tmp_path, "train_split.csv and valid_split.csv share the speakers bob")
+
+
+def test_leaks_are_looked_for_in_tables_that_are_not_loaded(tmp_path: Path) -> None:
+    header = HEADER + ",Speaker"
+    rows = {"train": [row("1", speaker="ann")], "valid": [row("2", speaker="bob")]}
+    make(tmp_path, header, **rows, test=[row("3", speaker="ann"), row("4", speaker="cy")])
+    both = {"splits": ["train", "valid"]}
+    refused(tmp_path, "train_split.csv and test_split.csv share the speakers ann", **both)
+    assert load_corpus(tmp_path, splits=["valid"]).warnings == ()  # valid shares nothing with the others
+    corpus = load_corpus(tmp_path, allow_speaker_overlap=True, **both)
+    assert corpus.warnings == ("train_split.csv and test_split.csv share speakers: ann",)
+    make(tmp_path, header, clips=False, **rows, test=[row("02.wav", speaker="cy")])
+    refused(tmp_path, "valid_split.csv and test_split.csv both list 02.wav", **both)
+
+
+def test_a_broken_table_that_is_not_loaded_is_warned_of(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "old_split.csv").write_text("no table at all", encoding="utf-8")
+    (warning,) = load_corpus(tmp_path).warnings
+    assert warning.startswith("leaks into old_split.csv can't be looked for: ")
+    assert "the header is 'no table at all'" in warning
 
 
 def test_nothing_usable(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from emimic.study.tables import (
     choose_targets,
     clip_key,
     read_labels,
+    read_others,
     read_table,
     refuse_leaks,
     some,
@@ -35,6 +36,19 @@ from emimic.task import EMOTIONS, SAMPLE_RATE, AudioError, CorpusError, EmimicWa
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
+
+_COUNTS: Final = {
+    # in the report: in the summary
+    "rows": "rows",
+    "usable": "usable",
+    "missing": "missing",
+    "unreadable": "unreadable",
+    "duplicates": "duplicates",
+    "labels_not_finite": "without usable labels",
+    "labels_outside_0_1": "labels outside [0, 1]",
+    "hours": "hours",
+    "speakers": "speakers",
+}
 
 Kind = Literal["missing", "unreadable", "duplicate", "label"]
 _Job = TypeVar("_Job")
@@ -120,13 +134,13 @@ class Corpus:
         """The report as plain text; of exclusions and of warnings, the first `limit` are named."""
         lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets)}"]
         for name, split in self.splits.items():
-            n = len(split.speakers or ())
-            facts = [
-                f"{len(split.items)} of {len(split.listed)} clips usable",
-                f"{n} speaker{'s' * (n > 1)}" if n else "",
-            ]
-            facts += [f"{split.hours:.2f} hours" if split.items and not math.isnan(split.hours) else ""]
-            lines.append(f"  {name}: " + ", ".join(filter(None, facts)))
+            facts = _report(split)
+            counts = {spoken: facts[key] for key, spoken in _COUNTS.items()}
+            # Beside the clips left out for it, those that are kept because their split may lack labels.
+            counts["without usable labels"] += sum(item.labels is None for item in split.items)
+            counts["speakers"] = "unknown" if split.speakers is None else facts["speakers"]
+            counts["hours"] = "unknown" if facts["hours"] is None else f"{split.hours:.2f}"
+            lines.append(f"  {name}: " + ", ".join(f"{spoken} {n}" for spoken, n in counts.items()))
         left = [f"{name} {clip.id}: {clip.reason}" for name, s in self.splits.items() for clip in s.left_out]
         for title, entries in (("Left out", left), ("Warnings", self.warnings)):
             if entries:
@@ -161,6 +175,7 @@ def load_corpus(
     scan: bool = True,
     workers: int | None = None,
     progress: bool = False,
+    labels: bool = True,
     allow_speaker_overlap: bool = False,
 ) -> Corpus:
     """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
@@ -173,10 +188,13 @@ def load_corpus(
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
     scan: decode every clip once, so that unreadable ones are named and lengths are true.
     workers: threads for the scan, default one a core. progress: show a bar on stderr.
+    labels: False leaves the labels unread, whatever they are; then every readable clip is usable.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
-    always an error: it would be learnt and then judged. Raises CorpusError.
+    always an error: it would be learnt and then judged. Both are looked for in every table of the folder, also
+    in those not loaded. Names in a table never lead out of `audio/` and `raw/`, but symbolic links there are
+    followed: on clusters media often lie elsewhere. Raises CorpusError.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -186,13 +204,15 @@ def load_corpus(
     if label_scale is not None and not 0 < label_scale < math.inf:
         raise CorpusError(f"label_scale is {label_scale}, expected the top of the scale, such as 100")
     notes: list[str] = []
-    tables = [read_table(name, path) for name, path in split_files(folder, splits, notes).items()]
-    names = choose_targets(tables, targets, notes)
-    refuse_leaks(tables, allow_speaker_overlap, notes)
+    wanted, others = split_files(folder, splits, notes)
+    tables = [read_table(name, path) for name, path in wanted.items()]
+    names = choose_targets(tables if labels else (), targets, notes)
+    refuse_leaks(tables, read_others(others, notes), allow_speaker_overlap, notes)
     media: dict[str, list[Path]] = {}
     for name in reversed(MEDIA_FOLDERS):
         media |= list_media(folder / name)
-    matched = [_match(table, media, names, read_labels(table, names, label_scale), notes) for table in tables]
+    values = [read_labels(table, names, label_scale, notes) if labels else None for table in tables]
+    matched = [_match(table, media, names, v, notes) for table, v in zip(tables, values, strict=True)]
     if scan:
         items = [item for split in matched for item in split.items]
         lengths = dict(
@@ -206,7 +226,7 @@ def load_corpus(
             raise CorpusError(
                 f"{folder}: no clip of split {split.name!r} can be used ({why}); is audio/ complete?"
             )
-        if names == EMOTIONS and (outside := split.outside()):
+        if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
 

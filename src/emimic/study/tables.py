@@ -3,9 +3,9 @@
 import csv
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path, PureWindowsPath
 from typing import Final
 
@@ -46,8 +46,10 @@ def some(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def split_files(folder: Path, wanted: Sequence[str] | None, notes: list[str]) -> dict[str, Path]:
-    """Split name -> table: for the splits wanted: by default train, valid and, when there, test."""
+def split_files(
+    folder: Path, wanted: Sequence[str] | None, notes: list[str]
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Split name -> table: those wanted, by default train, valid and, when there, test; and the others."""
     there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("*_split.csv"))}
     if (other := there.pop("val", None)) is not None and there.setdefault("valid", other) != other:
         notes.append(f"{other.name} was not read, because valid_split.csv is there too")
@@ -61,7 +63,18 @@ def split_files(folder: Path, wanted: Sequence[str] | None, notes: list[str]) ->
         raise CorpusError(
             f"{folder} has no {', '.join(missing)}; found {found}. Add the table or name other splits"
         )
-    return {name: there[name] for name in names}
+    return {name: there.pop(name) for name in names}, there
+
+
+def read_others(files: Mapping[str, Path], notes: list[str]) -> list[Table]:
+    """The tables that can be read; of the others, a note: what was not asked for must not stop a study."""
+    tables = []
+    for name, path in files.items():
+        try:
+            tables.append(read_table(name, path))
+        except CorpusError as error:
+            notes.append(f"leaks into {path.name} can't be looked for: {error}")
+    return tables
 
 
 def read_table(name: str, path: Path) -> Table:
@@ -146,7 +159,9 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def read_labels(table: Table, targets: tuple[str, ...], scale: float | None) -> NDArray[np.float64] | None:
+def read_labels(
+    table: Table, targets: tuple[str, ...], scale: float | None, notes: list[str]
+) -> NDArray[np.float64] | None:
     """(row, target), empty cells as NaN; None for a table that may be unlabelled and is."""
     missing = [name for name in targets if name not in table.header]
     if len(missing) == len(targets) and table.name not in LABELLED:
@@ -166,20 +181,29 @@ def read_labels(table: Table, targets: tuple[str, ...], scale: float | None) -> 
                     "expected a number with a decimal point"
                 )
             values[i, j] = value
-    if targets == EMOTIONS:
-        _check_scale(table, values, scale)
-    return values / (scale or 1.0)
+    emotions = np.isin(targets, EMOTIONS)
+    _check_scale(table, values[:, emotions], scale)
+    scaled: NDArray[np.float64] = values / (scale or 1.0)
+    for name, column in zip(targets, scaled.T, strict=True):
+        known = column[np.isfinite(column)]
+        if name not in EMOTIONS and known.size and known.min() >= 0 and known.max() > 1.5:
+            notes.append(
+                f"{table.path.name}: {name} goes from {known.min():g} to {known.max():g}, expected about "
+                "0 to 1; divide by the top of its scale if it has one (label_scale, --label-scale)"
+            )
+    return scaled
 
 
 def _check_scale(table: Table, values: NDArray[np.float64], scale: float | None) -> None:
-    """The six intensities lie in [0, 1] (section 3.1); other scales exist and look plausible, so ask."""
+    """Intensities of the six lie in [0, 1] (section 3.1); other scales exist and look plausible, so ask."""
     nonzero = values[np.isfinite(values) & (values != 0)]
     if not nonzero.size:
         return
     top = nonzero.max()
     if scale is not None and scale > 1 >= top:
         raise CorpusError(
-            f"{table.path}: labels reach {top:g} only, yet label_scale is {scale:g}; leave it away"
+            f"{table.path}: labels reach {top:g} only, yet label_scale is {scale:g}; "
+            "use 1 (label_scale=1, --label-scale 1)"
         )
     scaled = nonzero / (scale or 1.0)
     if scaled.max() > 1.5 and np.mean(scaled > 1) > 0.5:
@@ -190,21 +214,24 @@ def _check_scale(table: Table, values: NDArray[np.float64], scale: float | None)
         )
 
 
-def refuse_leaks(tables: Sequence[Table], allow_speakers: bool, notes: list[str]) -> None:
-    """Raise CorpusError when a clip, or a speaker unless allowed, is in two splits."""
-    for one, two in combinations(tables, 2):
+def refuse_leaks(
+    tables: Sequence[Table], others: Sequence[Table], allow_speakers: bool, notes: list[str]
+) -> None:
+    """Raise CorpusError when a clip, or a speaker unless allowed, is in one of `tables` and in another table."""
+    for one, two in (*combinations(tables, 2), *product(tables, others)):
         keys = {clip_key(name) for name in one.ids()}
         if both := [name for name in two.ids() if clip_key(name) in keys]:
             raise CorpusError(
                 f"{one.path.name} and {two.path.name} both list {some(both)}; expected each clip in one "
-                "split. Remove it from one of them"
+                "split. Remove it from one of them, or take a table that is no split out of the folder"
             )
         known = {row.get("Speaker") for row in one.rows}
         shared = sorted({speaker for row in two.rows if (speaker := row.get("Speaker")) and speaker in known})
         if shared and not allow_speakers:
             raise CorpusError(
                 f"{one.path.name} and {two.path.name} share the speakers {some(shared)}; expected different "
-                "people, else scores say little about new voices. Move them, or pass allow_speaker_overlap"
+                "people, else scores say little about new voices. Give each speaker to one split (in Python, "
+                "load_corpus(..., allow_speaker_overlap=True) makes this a warning)"
             )
         if shared:
             notes.append(f"{one.path.name} and {two.path.name} share speakers: {some(shared)}")
