@@ -49,7 +49,10 @@ def bursts_by_emotion() -> str:
     """Pearson per emotion of the same runs."""
     results = _read("bursts")
     runs = [name for name in BURSTS if name in results]
-    lines = ["| emotion | " + " | ".join(BURSTS[name][:3] for name in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines = [
+        "| emotion | " + " | ".join(BURSTS[name][:3] for name in runs) + " |",
+        "|---" * (len(runs) + 1) + "|",
+    ]
     for emotion in results[runs[0]]["test"]["metrics"]["pearson"]["targets"]:
         cells = [_interval(results[name]["test"]["metrics"]["pearson"]["targets"][emotion]) for name in runs]
         lines.append(f"| {emotion} | " + " | ".join(cells) + " |")
@@ -75,7 +78,10 @@ def main() -> None:
     before = readme.read_text(encoding="utf-8")
     after = filled(before)
     if "--check" in sys.argv:
-        sys.exit("README.md: a table differs from docs/results; run python -m benchmarks.tables" if before != after else 0)
+        same = before == after
+        sys.exit(
+            0 if same else "README.md: a table differs from docs/results; run python -m benchmarks.tables"
+        )
     readme.write_text(after, encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import emimic.sample
 from emimic import audio, cli
 from emimic.model import EmiConfig, EmiModel
 from emimic.service import formats
-from emimic.service.predict import Predictor, expand
+from emimic.service.predict import Failure, Predictor, expand
 
 TINY = {
     "model_type": "wav2vec2",
@@ -109,6 +110,61 @@ def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
 def test_expand_takes_files_as_they_are_and_only_media_from_folders(recordings: Path) -> None:
     found = [p.name for p in expand([recordings / "notes.txt", recordings / "deep"])]
     assert found == ["notes.txt", "b.mp3"]
+
+
+def test_folders_are_searched_through_links_and_say_when_they_hold_nothing(
+    recordings: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / "nothing").mkdir(parents=True)
+    (folder / "linked").symlink_to(recordings / "deep")
+    (folder / "back").symlink_to(folder)
+    (folder / "._b.mp3").write_bytes(b"a Mac's shadow of a file")
+    assert list(expand([folder])) == [folder / "linked" / "b.mp3"]
+    (empty,) = expand([folder / "nothing"])
+    assert isinstance(empty, Failure)
+    assert "holds no audio or video file" in empty.reason
+
+
+def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -> None:
+    answers = Predictor(run).files(str(recordings / "b.mp3"))
+    assert [a.path.name for a in answers.clips] == ["b.mp3"]
+    assert not answers.failed
+
+
+def test_a_model_that_is_no_folder_or_answers_nan_is_an_error(
+    run: Path, recordings: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(emimic.EmimicError, match="runs/typo is no folder"):
+        Predictor("runs/typo")
+    with pytest.raises(emimic.EmimicError, match=r"device '(cuda|abacus)' can't be used"):
+        Predictor(run, device="abacus" if torch.cuda.is_available() else "cuda")
+    model = EmiModel.from_pretrained(run)
+    with torch.no_grad():
+        model.head.out_proj.bias.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(emimic.EmimicError, match="NaN"):
+        Predictor(tmp_path / "nan").files([recordings / "b.mp3"])
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_table_shows_every_number_at_any_width(
+    width: int,
+    run: Path,
+    recordings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    answers = Predictor(run).files([recordings])
+    formats.show(answers, "table")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for answer in answers.clips:
+        for value in answer.prediction.intensities:
+            assert f" {value:.2f} " in shown
+    assert "cut" in shown
+    assert "padded" in shown
 
 
 def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:

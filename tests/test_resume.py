@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 
 from emimic.cli import app
 from emimic.model import EmiConfig, EmiModel
-from emimic.study import checkpoint
+from emimic.study import batches, checkpoint
 from emimic.study import run as runs
 from emimic.study import step as steps
 from emimic.study import train as training
@@ -288,7 +288,7 @@ def copy(run: Path, to: Path) -> Path:
     return Path(shutil.copytree(run, to / "run"))
 
 
-@pytest.mark.parametrize("name", ["last.safetensors", "model.safetensors", "train.json"])
+@pytest.mark.parametrize("name", ["last.safetensors", "model.safetensors", "history.json"])
 @pytest.mark.parametrize("where", ["writing", "renaming"])
 def test_a_write_that_dies_leaves_the_old_file(
     name: str, where: str, stopped: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -308,7 +308,7 @@ def test_a_write_that_dies_leaves_the_old_file(
             raise OSError("No space left on device")
         save_file(tensors, file, metadata=metadata)
 
-    if where == "writing" and name != "train.json":
+    if where == "writing" and name != "history.json":
         monkeypatch.setattr(checkpoint, "save_file", half)
     else:
         monkeypatch.setattr(Path, "replace", dying)
@@ -467,3 +467,22 @@ def test_another_corpus_is_no_resume_and_leftovers_of_a_kill_are_swept(
     table.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")  # the same clips in another order
     with pytest.raises(CorpusError, match="isn't the corpus"):
         train(corpus, tmp_path / "run", resume=True, show=False)
+
+
+def test_a_signal_while_validating_loses_nothing(
+    tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = batches.answer
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **options)
+
+    settings = TrainSettings(**tiny())
+    monkeypatch.setattr(batches, "answer", stopped)
+    found = train(tones, tmp_path / "run", settings, show=False)
+    assert (found.signal, found.history) == (signal.SIGTERM, ())
+    monkeypatch.undo()
+    resumed = train(tones, tmp_path / "run", resume=True, show=False)
+    assert resumed.history == train(tones, tmp_path / "whole", settings, show=False).history
+    assert state(tmp_path / "run") == state(tmp_path / "whole")

@@ -144,7 +144,7 @@ OUT_OF_RANGE = [
     ("lstm_dropout", 1), ("lstm_dropout", -0.1), ("lstm_layers", 0), ("encoder_layers", 0), ("max_seconds", 0),
     ("max_seconds", math.inf), ("label_scale", 0), ("batch_seconds", 0), ("batch_seconds", math.inf), ("threads", 0),
     ("workers", 0), ("checkpoint_steps", 0), ("seed", -1), ("train_on", "valid"), ("precision", "16-mixed"),
-    ("feature_dtype", "float64"), ("targets", "Joy"), ("loss", {"mse": "much"}), ("loss", {"mse": math.nan}),
+    ("feature_dtype", "float64"), ("targets", 7), ("loss", {"mse": "much"}), ("loss", {"mse": math.nan}),
     ("loss", 1), ("encoder_config", "wav2vec2"), ("lstm", "maybe"),
 ]  # fmt: skip
 
@@ -234,3 +234,7 @@ def test_a_part_of_a_group_keeps_the_groups_defaults(tmp_path: Path) -> None:
     file.write_text("loss: {ccc: 1.0}")
     assert TrainSettings.read(file, {"loss.pearson": 0.5}).loss == {"ccc": 1.0, "pearson": 0.5}
     assert TrainSettings.read().loss == {"mse": 1.0}
+
+
+def test_one_target_needs_no_list() -> None:
+    assert TrainSettings.read(None, parse_overrides(["targets=Joy"])).targets == ("Joy",)

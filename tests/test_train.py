@@ -310,7 +310,8 @@ def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict
 
     def validate(run: runs.Run, _: batches.Source) -> dict[str, Any]:
         seen.append(weights(run))
-        return {"pearson": scores[len(seen) - 1], "targets": {}}
+        score = scores[len(seen) - 1]
+        return {"pearson": score, "watched": score, "targets": {}}
 
     patch.setattr(training, "_validate", validate)
     return seen
@@ -323,11 +324,9 @@ def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict
         ([0.1, 0.3, 0.2, 0.31, 0.2, 0.1], 2, 6, 4),
         ([0.1, 0.3, 0.3, 0.9], 1, 3, 2),
         ([0.5, 0.4, 0.3, 0.2], None, 4, 1),
-        ([None, -0.2, None, None], 2, 4, 2),
         ([-0.2, 0.0, -0.1], None, 3, 2),
         ([0.0, -0.1, 0.1], None, 3, 3),
-        ([None, None, 0.5], 2, 3, 3),
-        ([None, None, None], 2, 3, 1),
+        ([None, None, None], 1, 3, 3),  # nothing to compare by: the newest is kept
     ],
 )
 def test_stopping_early(
@@ -430,8 +429,9 @@ def test_averaged_weights(tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: 
     at_each_step(monkeypatch, lambda run, _: path.append(weights(run)))
     train(tones, tmp_path / "run", TrainSettings(**tiny(ema=0.7, train_on="train+valid")), show=False)
     wanted = {name: value.double() for name, value in start[0].items()}
-    for step in path:
-        wanted = {name: 0.7 * value + 0.3 * step[name].double() for name, value in wanted.items()}
+    for number, step in enumerate(path):
+        decay = min(0.7, (1 + number) / (10 + number))
+        wanted = {name: decay * value + (1 - decay) * step[name].double() for name, value in wanted.items()}
     found = last(tmp_path / "run", "average")
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -657,3 +657,37 @@ def test_a_folder_that_is_no_corpus_leaves_nothing(tmp_path: Path, tiny: Tiny) -
     with pytest.raises(CorpusError):
         train(tmp_path, tmp_path / "run", TrainSettings(**tiny()), show=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_epochs_are_compared_over_the_targets_whose_labels_vary(
+    start: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target with constant labels is left out, one with constant predictions counts as 0."""
+    run = start()
+    items = run.valid.items
+    truth = np.random.default_rng(0).random((len(items), len(run.model.config.targets))).astype(np.float32)
+    truth[:, 0] = 0.5
+    for item, row in zip(items, truth, strict=True):
+        item.labels[:] = row
+    guesses = truth.copy()
+    guesses[:, 1] = 0.25
+    monkeypatch.setattr(batches, "answer", lambda *_, **__: guesses)
+    entry = training._validate(run, run.valid)
+    count = truth.shape[1]
+    assert entry["pearson"] is None
+    assert entry["watched"] == pytest.approx((count - 2) / (count - 1))
+    assert list(entry["targets"].values())[:2] == [None, None]
+    for item in items:
+        item.labels[:] = 0.5
+    truth[:] = 0.5
+    assert training._validate(run, run.valid)["watched"] is None
+
+
+def test_the_table_says_what_was_left_out_and_undefined() -> None:
+    history = ({"epoch": 1, "loss": 0.1, "pearson": None, "targets": {"Joy": None}},)
+    text = training.Result(Path("run"), ("Joy",), history, 1, left_out=("train: 7: missing",)).table()
+    assert "undef." in text
+    assert "1 listed clips were left out:\ntrain: 7: missing" in text
+    text = training.Result(Path("run"), ("Joy",), ({"epoch": 1, "loss": 0.1},), 1).table()
+    assert "no validation" in text
+    assert "undef" not in text

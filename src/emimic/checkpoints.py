@@ -55,6 +55,8 @@ class Encoder:
 
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
     """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError."""
+    if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
+        raise ModelError(f"the encoder {source} can't be read: there is no such folder")
     try:
         # Without the refusal transformers asks at the terminal whether it may run a checkpoint's own code.
         config = AutoConfig.from_pretrained(

@@ -29,6 +29,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic
 Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")]
 LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
 
 
@@ -204,6 +205,7 @@ def predict(
     ] = None,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
+    device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Intensities for recordings; a broken file is named and costs only itself.
@@ -214,7 +216,7 @@ def predict(
     from emimic.service.predict import Predictor
 
     _quiet_libraries()
-    predictor = Predictor(model)
+    predictor = Predictor(model, device=device)
     answers = predictor.files(files, batch_seconds=batch_seconds, workers=workers, progress=not quiet)
     formats.show(answers, form.value)
     if out is not None:
@@ -222,6 +224,10 @@ def predict(
         typer.echo(f"curves and pictures are in {out}", err=True)
     for failure in answers.failed:
         typer.echo(f"emimic: {failure.reason}", err=True)
+    cut = sum(answer.was_cut for answer in answers.clips)
+    if cut:
+        seconds = predictor.model.config.max_seconds
+        typer.echo(f"emimic: of {cut} longer recordings only the first {seconds:g} s were heard", err=True)
     typer.echo(f"{len(answers.clips)} heard, {len(answers.failed)} failed", err=True)
     if answers.failed:
         raise typer.Exit(1)
@@ -233,6 +239,8 @@ def _quiet_libraries() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    # torch tells WavLM's code, not the user, to change.
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
 
 
 def main() -> None:
@@ -249,9 +257,6 @@ def main() -> None:
     warnings.formatwarning = one_line  # type: ignore[assignment]
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("emimic: interrupted", err=True)
-        sys.exit(130)
     except ModuleNotFoundError as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
@@ -260,7 +265,7 @@ def main() -> None:
             err=True,
         )
         sys.exit(2)
-    except EmimicError as error:
+    except (EmimicError, OSError) as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
         typer.echo(f"emimic: {error}", err=True)

@@ -61,7 +61,11 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         found = encoders.PAPER_ENCODER if self.encoder_config is None else self.encoder_config
         if isinstance(found, dict):
             settings = dict(found)
-            encoders.check_family(str(settings.get("model_type")))
+            if "model_type" not in settings:
+                raise ModelError(
+                    f"encoder_config has no model_type; give one of {', '.join(encoders.FAMILIES)}"
+                )
+            encoders.check_family(str(settings["model_type"]))
             found = AutoConfig.for_model(settings.pop("model_type"), **settings)
         encoders.check_family(found.model_type)
         self.encoder_config = found
@@ -334,7 +338,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 },
             )
         except Exception as error:  # safetensors, JSON and hub errors share no other base
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
         wrong = {
             kind: sorted(map(str, names)) for kind, names in info.items() if kind != "error_msgs" and names
@@ -345,7 +349,21 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             # Mapped weights lie wherever the file has them, and unaligned ones give other last bits.
             parameter.data = parameter.data.clone()
         model._freeze()
-        return model  # type: ignore[no-any-return]
+        return (model, info) if kwargs.get("output_loading_info") else model  # type: ignore[return-value]
+
+    @classmethod
+    def open_run(cls, folder: str | os.PathLike[str], *, device: str | None = None) -> Self:
+        """A model folder on this computer, ready to answer; the hub is never asked.
+
+        device: as torch names it ("cpu", "cuda", "mps"); None takes a GPU where there is one. Raises ModelError.
+        """
+        if not Path(folder).is_dir():
+            raise ModelError(f"{folder} is no folder; expected a run folder written by emimic train")
+        model = cls.from_pretrained(folder, local_files_only=True).eval()
+        try:
+            return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[no-any-return]
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"device {device!r} can't be used here: {error}") from error
 
     @classmethod
     def from_encoder(

@@ -23,7 +23,12 @@ _BAR: Final = 6
 def show(answers: Answers, form: str) -> None:
     """Print answers as `table`, `csv` or `json` on standard output."""
     if form == "table":
-        Console().print(_table(answers))
+        console = Console()
+        bars = not console.is_terminal or _width(console, _table(answers, bars=True)) <= console.width
+        table = _table(answers, bars=bars)
+        # In a narrower window cells would be cropped and columns vanish; lines that wrap lose nothing.
+        console.width = max(console.width, _width(console, table))
+        console.print(table)
     else:
         sys.stdout.write(to_csv(answers) if form == "csv" else to_json(answers))
 
@@ -40,6 +45,7 @@ def to_json(answers: Answers) -> str:
     """Every answer with its flags, every failure with its reason; `schema` names the version of this form."""
     clips = [
         {
+            "Filename": a.path.stem,
             "file": str(a.path),
             "seconds": round(a.seconds, 3),
             "was_cut": a.was_cut,
@@ -57,7 +63,7 @@ def to_json(answers: Answers) -> str:
         "clips": clips,
         "failed": failed,
     }
-    return json.dumps(whole, indent=1) + "\n"
+    return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
 
 def curves(answer: Answer, targets: tuple[str, ...]) -> str:
@@ -97,17 +103,23 @@ def write(answers: Answers, out: Path, *, progress: bool = False) -> None:
         write_atomic(out / f"{name}.png", pictures.recording(answer, answers.targets, samples))
 
 
-def _table(answers: Answers) -> Table:
-    table = Table(caption="intensities of a whole clip; bars from 0 to 1", caption_justify="left")
-    table.add_column("file", min_width=12, overflow="fold")
-    table.add_column("s", justify="right")
+def _table(answers: Answers, *, bars: bool) -> Table:
+    caption = "intensities of a whole clip" + ("; bars from 0 to 1" if bars else "")
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
+    table.add_column("s", justify="right", no_wrap=True)
     for name in answers.targets:
-        table.add_column(name, min_width=_BAR, overflow="fold")
+        table.add_column(name, min_width=5, max_width=None if bars else 5, overflow="fold")
     for a in answers.clips:
-        cells = [f"{v:.2f}\n{_bar(float(v))}" for v in a.prediction.intensities]
-        mark = ("cut " if a.was_cut else "") + ("padded " if a.was_padded else "")
-        table.add_row(a.path.name, f"{mark}{a.seconds:.1f}", *cells)
+        cells = [f"{v:.2f}" + (f"\n{_bar(float(v))}" if bars else "") for v in a.prediction.intensities]
+        marks = [word for word, holds in (("cut", a.was_cut), ("padded", a.was_padded)) if holds]
+        table.add_row(a.path.stem, "\n".join([f"{a.seconds:.1f}", *marks]), *cells)
     return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """The least columns in which nothing of a table is cropped."""
+    return console.measure(table, options=console.options.update(width=1000)).minimum
 
 
 def _bar(value: float) -> str:

@@ -75,9 +75,10 @@ def write_last(
     for name, tensor in (average or {}).items():
         tensors[f"average.{name}"] = tensor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # First, so that a kill between the two leaves nothing that a resumed run wouldn't write again.
+    write_atomic(folder / HISTORY, json.dumps(progress.history, indent=1) + "\n")
     with atomic(folder / LAST) as temporary:
         save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress), sort_keys=True)})
-    write_atomic(folder / HISTORY, json.dumps(progress.history, indent=1) + "\n")
 
 
 def read_last(

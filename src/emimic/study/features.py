@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from emimic.progress import shown
 from emimic.study import batches
 from emimic.study.corpus import Item
 
+PREPARATION: Final = 1
+"""Counts up when decoding, normalisation or the encoders' own front ends change what a feature is."""
+
 
 def key(model: EmiModel, dtype: str) -> str:
     """16 hex digits that name the encoder's configuration and weights, the preparation of clips, and the type."""
@@ -28,7 +31,7 @@ def key(model: EmiModel, dtype: str) -> str:
     config = model.config
     settings = {**config.encoder_config.to_dict(), "_name_or_path": ""}
     settings.pop("transformers_version", None)
-    preparation = [config.max_seconds, config.do_normalize, dtype]
+    preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())

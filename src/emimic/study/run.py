@@ -40,6 +40,8 @@ class Run:
     show: bool
     log: SummaryWriter | None = None
     signalled: int | None = None  # the signal that this process got
+    interruptible: bool = False  # whether a signal may end what happens now
+    left_out: tuple[str, ...] = ()
     stopped_by: int | None = None  # the signal that all processes stop by
 
 
@@ -80,6 +82,7 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     if fabric.is_global_zero:
         checkpoint.sweep(out)
+    if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
         checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
     learned = source_of(model, items, out, settings, fabric, show)
     watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
@@ -88,7 +91,24 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         if fabric.is_global_zero
         else None
     )
-    return Run(out, settings, fabric, model, optimizer, loss, learned, watched, progress, average, show, log)
+    left_out = tuple(
+        f"{s.name}: {left.id}: {left.reason}" for s in corpus.splits.values() for left in s.left_out
+    )
+    return Run(
+        folder=out,
+        settings=settings,
+        fabric=fabric,
+        model=model,
+        optimizer=optimizer,
+        loss=loss,
+        train=learned,
+        valid=watched,
+        progress=progress,
+        average=average,
+        show=show,
+        log=log,
+        left_out=left_out,
+    )
 
 
 def _fabric(settings: TrainSettings) -> Any:
@@ -152,18 +172,17 @@ def source_of(
     if not settings.freeze_encoder:
         return batches.waveforms(items, model.config, model.min_samples)
     folder = Path(settings.features) if settings.features else out / "features"
-    if not fabric.is_global_zero:
-        fabric.barrier()  # the first process computes what the others then read
-    source = features.compute(
-        model,
-        items,
-        folder,
-        dtype=settings.feature_dtype,
-        batch_seconds=settings.batch_seconds,
-        workers=settings.workers,
-        progress=show,
-    )
-    if fabric.is_global_zero:
+    shares = [items[fabric.global_rank :: fabric.world_size], items]
+    for share in shares:  # each process computes its own, then all find everything there
+        source = features.compute(
+            model,
+            share,
+            folder,
+            dtype=settings.feature_dtype,
+            batch_seconds=settings.batch_seconds,
+            workers=settings.workers,
+            progress=show,
+        )
         fabric.barrier()
     return source
 

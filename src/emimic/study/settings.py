@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 
@@ -57,7 +57,8 @@ class TrainSettings(BaseModel):
 
     # Learning
     loss: dict[str, float] = Field(
-        {"mse": 1.0}, description="weights of mse, ccc, pearson (section 4: mse alone)"
+        {"mse": 1.0},
+        description="weights of mse, ccc, pearson (section 4: mse alone); any but mse alone holds a step in memory",
     )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate (section 4)")
     encoder_lr: float | None = Field(
@@ -76,7 +77,10 @@ class TrainSettings(BaseModel):
         description="epochs without a better mean validation Pearson before stopping; null: never [chosen here]",
     )
     ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of averaged weights, used for scoring [record since]"
+        None,
+        gt=0,
+        lt=1,
+        description="decay of averaged weights (less at first), used for scoring [record since]",
     )
     train_on: Literal["train", "train+valid"] = Field(
         "train", description="train+valid runs all epochs: nothing is left to watch (section 5)"
@@ -114,6 +118,11 @@ class TrainSettings(BaseModel):
             )
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_target(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @classmethod
     def read(cls, file: Path | None = None, overrides: dict[str, Any] | None = None) -> Self:

@@ -58,9 +58,11 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDAr
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
     run.optimizer.step()
     if run.average is not None and run.settings.ema is not None:
+        # The average forgets its random start before it settles at the decay asked for.
+        decay = min(run.settings.ema, (1 + run.progress.total_steps) / (10 + run.progress.total_steps))
         for name, parameter in model.named_parameters():
             if name in run.average:
-                run.average[name].lerp_(parameter.detach(), 1.0 - run.settings.ema)
+                run.average[name].lerp_(parameter.detach(), 1.0 - decay)
     return value
 
 

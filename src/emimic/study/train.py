@@ -30,6 +30,7 @@ class Result:
     history: tuple[dict[str, Any], ...]
     best_epoch: int | None
     signal: int | None = None  # the signal that stopped it early, if one did
+    left_out: tuple[str, ...] = ()  # "split: clip: reason" of every listed clip that couldn't be used
 
     def table(self) -> str:
         """One line an epoch, then where the best model is."""
@@ -45,9 +46,21 @@ class Result:
             best = " *" if entry["epoch"] == self.best_epoch else ""
             rest = "  ".join(f"{cell:>{width}}" for cell in cells[1:])
             lines.append(f"{entry['epoch']:5d} {entry['loss']:8.5f}  {cells[0]:>7}  {rest}{best}")
-        return "\n".join(
-            [*lines, f"validation Pearson; the model of epoch {self.best_epoch} is in {self.folder}"]
-        )
+        if self.best_epoch is not None:
+            scored = "pearson" in self.history[-1]
+            what = "validation Pearson" if scored else "no validation: all clips were trained on"
+            lines.append(f"{what}; the model of epoch {self.best_epoch} is in {self.folder}")
+        if any(None in [e.get("pearson", 0), *e.get("targets", {}).values()] for e in self.history):
+            lines.append(
+                "undef.: predictions or labels are constant. To compare epochs, a target with constant labels is left "
+                "out of the mean, one with constant predictions counts as 0"
+            )
+        if self.left_out:
+            more = (
+                [f"and {len(self.left_out) - 20} more (train.json counts them)"] if self.left_out[20:] else []
+            )
+            lines += [f"{len(self.left_out)} listed clips were left out:", *self.left_out[:20], *more]
+        return "\n".join(lines)
 
 
 def train(
@@ -62,8 +75,10 @@ def train(
     if resume and (out / checkpoint.SETTINGS).exists():
         stored = checkpoint.read_settings(out)
         if settings is not None and settings != stored:
+            names = [n for n in TrainSettings.model_fields if getattr(settings, n) != getattr(stored, n)]
             raise SettingsError(
-                f"{out} was started with other settings; resume without them, or start another run"
+                f"{out} was started with other settings ({', '.join(names)} differ); "
+                "resume without them, or start another run"
             )
         settings = stored
     elif (out / checkpoint.SETTINGS).exists():
@@ -80,8 +95,17 @@ def train(
     run.fabric.barrier()
     state = run.progress
     return Result(
-        out, tuple(run.model.config.targets), tuple(state.history), state.best_epoch, run.stopped_by
+        folder=out,
+        targets=tuple(run.model.config.targets),
+        history=tuple(state.history),
+        best_epoch=state.best_epoch,
+        signal=run.stopped_by,
+        left_out=run.left_out,
     )
+
+
+class _StopValidationError(BaseException):
+    """A signal came while validating; nothing is lost, as the epoch's last step was saved before."""
 
 
 # The loop
@@ -100,7 +124,11 @@ def _fit(run: Run) -> None:
             )
             if run.stopped_by is not None:
                 return
-            _end_epoch(run)
+            try:
+                _end_epoch(run)
+            except _StopValidationError:
+                run.stopped_by = run.signalled
+                return
         state.finished = True
 
 
@@ -129,10 +157,9 @@ def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
         if run.log is not None:
             run.log.add_scalar("loss/step", loss, state.total_steps)
         run.stopped_by = _agreed(run)
-        if run.stopped_by is not None or (
-            state.step < per_epoch and state.total_steps % settings.checkpoint_steps == 0
-        ):
-            _save(run)
+        due = state.step == per_epoch or state.total_steps % settings.checkpoint_steps == 0
+        if due or run.stopped_by is not None:
+            _save(run)  # also before the validation, which may take long
         if run.stopped_by is not None:
             return
 
@@ -147,12 +174,11 @@ def _end_epoch(run: Run) -> None:
     }
     if run.valid is not None:
         entry |= _validate(run, run.valid)
-    score = entry.get("pearson")
-    better = (
-        run.valid is None
-        or state.best_epoch is None
-        or (score is not None and (state.best_score is None or score > state.best_score))
-    )
+    if run.fabric.world_size > 1:
+        entry = run.fabric.broadcast(entry)  # a last bit that differs must not part the processes
+    score = entry.get("watched")
+    # Without anything to compare by, the newest model is the one to keep.
+    better = score is None or state.best_score is None or score > state.best_score
     if better:
         state.best_score, state.best_epoch = score, state.epoch + 1
         if run.fabric.is_global_zero:
@@ -164,7 +190,7 @@ def _end_epoch(run: Run) -> None:
     state.finished = state.epoch == settings.epochs or (watched and waited >= (settings.patience or 0))
     if run.log is not None:
         run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
-        for name, value in ({"mean": score} | entry.get("targets", {})).items():
+        for name, value in ({"mean": entry.get("pearson")} | entry.get("targets", {})).items():
             if value is not None:
                 run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
         run.log.flush()
@@ -172,8 +198,12 @@ def _end_epoch(run: Run) -> None:
 
 
 def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
-    """Pearson on validation, of the averaged weights when there are any; undefined ones are None."""
-    with _averaged(run):
+    """Pearson on validation, of the averaged weights when there are any; undefined ones are None.
+
+    `watched` is what epochs are compared by: the mean over the targets whose labels vary, constant predictions
+    counting as 0; None when no target's labels vary.
+    """
+    with _averaged(run), _interruptible(run):
         answers = batches.answer(
             run.model,
             source,
@@ -181,13 +211,28 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
             workers=run.settings.workers,
             progress=run.show,
         )
-    rho = scores.pearson(answers, np.stack([runs.labels_of(item) for item in source.items]))
+    labels = np.stack([runs.labels_of(item) for item in source.items])
+    rho = scores.pearson(answers, labels)
+    varied = labels.min(axis=0) < labels.max(axis=0)
+    watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {
         name: None if math.isnan(r) else float(r)
         for name, r in zip(run.model.config.targets, rho, strict=True)
     }
     mean = float(np.mean(rho))
-    return {"pearson": None if math.isnan(mean) else mean, "targets": named}
+    return {"pearson": None if math.isnan(mean) else mean, "watched": watched, "targets": named}
+
+
+@contextlib.contextmanager
+def _interruptible(run: Run) -> Iterator[None]:
+    """A signal ends what happens here at once; with several processes only after the next step, by agreement."""
+    run.interruptible = run.fabric.world_size == 1
+    try:
+        if run.interruptible and run.signalled is not None:
+            raise _StopValidationError
+        yield
+    finally:
+        run.interruptible = False
 
 
 @contextlib.contextmanager
@@ -226,11 +271,13 @@ def _agreed(run: Run) -> int | None:
 
 @contextlib.contextmanager
 def _signals(run: Run) -> Iterator[None]:
-    """SIGTERM and a first Ctrl-C: finish the step, save, leave. A second Ctrl-C interrupts at once."""
+    """SIGTERM and a first Ctrl-C: finish the step (drop a validation), save, leave. A second one interrupts at once."""
 
     def stop(number: int, _: Any) -> None:
         run.signalled = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if run.interruptible:
+            raise _StopValidationError
 
     before: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
