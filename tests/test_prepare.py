@@ -79,25 +79,29 @@ def test_flac_without_loss(raw: Path) -> None:
     np.testing.assert_allclose(written, original, atol=2**-15)
 
 
-def test_what_gives_no_clip_is_named(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_gives_no_clip_is_named(
+    raw: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # the bar is for terminals
     video(raw / "1.mov")  # the clip of 00001.mp4 again
     (raw / "notes.txt").touch()
     (raw / ".DS_Store").touch()
     (raw / "faces").mkdir()
     report = prepare(raw.parent)
-    assert list(report.failed) == ["00003.mp4", "00004.mp4", "1.mov", "faces", "notes.txt"]
+    assert list(report.failed) == ["00003.mp4", "00004.mp4", "1.mov"]
+    assert report.ignored == ("faces", "notes.txt")
     for name in ("00003.mp4", "00004.mp4"):
         assert report.failed[name].startswith(f"raw/{name}: ")
         assert not (raw.parent / "audio" / name).with_suffix(".mp3").exists()
     assert report.failed["1.mov"] == "is the same clip as 00001.mp4, which was taken; keep one of them"
-    assert "suffix is '.txt'" in report.failed["notes.txt"]
     text = report.summary()
-    assert text.startswith("3 clips made (0.00 hours, mp3), 0 were there, 5 failed\nFailed (5):\n")
+    assert text.startswith("3 clips made (0.00 hours, mp3), 0 were there, 3 failed, 2 ignored\nFailed (3):\n")
     assert "00003.mp4: " in text
-    assert "  and 3 more" in report.summary(limit=2)
+    assert "  and 1 more" in report.summary(limit=2)
     assert "Failed" not in PrepareReport("mp3", (), (), {}, (), 0.0).summary()
     saved = json.loads((raw.parent / "audio" / "prepare.json").read_text(encoding="utf-8"))
     assert saved["failed"] == report.failed
+    assert saved["ignored"] == ["faces", "notes.txt"]
     assert tuple(saved["made"]) == report.made
     captured = capsys.readouterr()
     assert captured.out == ""

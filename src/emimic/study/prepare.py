@@ -30,12 +30,15 @@ class PrepareReport:
     """Clips that were made, but of which something is to be known, such as a damaged end."""
     hours: float
     """Length of the clips made in this run."""
+    ignored: tuple[str, ...] = ()
+    """Folders, and files without the suffix of a recording."""
 
     def summary(self, limit: int = 20) -> str:
         """The report as plain text; of failures and of warnings, the first `limit` are named."""
         lines = [
             f"{len(self.made)} clips made ({self.hours:.2f} hours, {self.codec}), "
             f"{len(self.skipped)} were there, {len(self.failed)} failed"
+            + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]
         failed = [f"{name}: {reason}" for name, reason in self.failed.items()]
         for title, entries in (("Failed", failed), ("Warnings", self.warnings)):
@@ -52,7 +55,8 @@ def prepare(
 
     The audio is mono at 16 kHz: mp3 with 64 kb/s as in the paper, or flac, without loss. A clip that is there
     already, in any format, is left as it is, so an interrupted run is resumed by the same call; a clip is
-    written whole or not at all. What can't be used is named in the report and no clip is made of it.
+    written whole or not at all. What can't be used is named in the report and no clip is made of it; folders
+    in `raw/` and files without the suffix of a recording are ignored.
 
     workers: threads, default one a core. progress: show a bar on stderr.
 
@@ -64,7 +68,7 @@ def prepare(
     raw, target = folder / "raw", folder / "audio"
     if not raw.is_dir():
         raise CorpusError(f"{raw} is not a folder; expected the videos of the corpus in it")
-    jobs, failed = _choose(raw)
+    jobs, failed, ignored = _choose(raw)
     if not jobs:
         raise CorpusError(f"{raw} holds no video and no recording; expected files such as 00001.mp4")
     there = {key for key, paths in list_media(target).items() if any(path.stat().st_size for path in paths)}
@@ -87,14 +91,9 @@ def prepare(
             results = list(
                 in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
             )
-        seconds = {
-            path.name: result
-            for path, result in zip(todo, results, strict=True)
-            if not isinstance(result, str)
-        }
-        failed |= {
-            path.name: result for path, result in zip(todo, results, strict=True) if isinstance(result, str)
-        }
+        named = {path.name: result for path, result in zip(todo, results, strict=True)}
+        seconds = {name: result for name, result in named.items() if not isinstance(result, str)}
+        failed |= {name: result for name, result in named.items() if isinstance(result, str)}
         report = PrepareReport(
             codec=codec,
             made=tuple(seconds),
@@ -102,6 +101,7 @@ def prepare(
             failed=dict(sorted(failed.items())),
             warnings=tuple(notes),
             hours=sum(seconds.values()) / 3600,
+            ignored=ignored,
         )
         files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     except OSError as error:
@@ -110,8 +110,8 @@ def prepare(
     return report
 
 
-def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Clip key -> the file to make it of, in order of names; and the files not used, with the reason."""
+def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str], tuple[str, ...]]:
+    """Clip key -> the file to make it of, in order of names; recordings not used, with the reason; the rest."""
     media = list_media(raw)
     jobs = {key: paths[0] for key, paths in sorted(media.items(), key=lambda entry: entry[1])}
     failed = {
@@ -119,8 +119,6 @@ def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str]]:
         for paths in media.values()
         for path in paths[1:]
     }
-    used = {path for paths in media.values() for path in paths}
-    for path in raw.iterdir():
-        if path not in used and not path.name.startswith("."):
-            failed[path.name] = f"is no recording: its suffix is {path.suffix!r}, expected one such as .mp4"
-    return jobs, failed
+    found = {path for paths in media.values() for path in paths}
+    rest = [path.name for path in raw.iterdir() if path not in found and not path.name.startswith(".")]
+    return jobs, failed, tuple(sorted(rest))
