@@ -1,6 +1,7 @@
 """Reports from arrays, and from a run and a split with a stub for the model."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -179,20 +180,27 @@ def stub(monkeypatch, tmp_path):
     left = (Left("00099", "no such file", "missing"),)
     split = Split("valid", (*(item.id for item in items), "00099"), items, left)
     state = SimpleNamespace(
-        predictions=x, labels=y, split=split, asked=None, model=SimpleNamespace(config=SimpleNamespace())
+        predictions=x,
+        labels=y,
+        split=split,
+        asked=None,
+        warnings=(),
+        model=SimpleNamespace(config=SimpleNamespace()),
     )
     state.model.config.targets = list(EMOTIONS)
 
-    def load(folder, *, targets, splits, label_scale, workers, progress):
+    def load(folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress):
+        assert labels
+        assert not allow_speaker_overlap
         state.asked = (folder, list(targets), list(splits), label_scale)
-        return Corpus(folder, tuple(targets), {state.split.name: state.split})
+        return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
     def predict(model, items, *, batch_seconds, workers, progress):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items])
 
-    monkeypatch.setattr(module.EmiModel, "from_pretrained", lambda run: state.model)
+    monkeypatch.setattr(module.EmiModel, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
     monkeypatch.setattr(module, "predict", predict)
     return state
@@ -219,6 +227,64 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
     for name in ("scatter.png", "residuals.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def settle(run, **settings):
+    run.mkdir()
+    (run / "train.json").write_text(json.dumps({"settings": settings, "device": "cpu"}))
+    return run
+
+
+@pytest.mark.parametrize(("given", "asked"), [(None, 100.0), (1, 1)])
+def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, given, asked):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"")
+    run = settle(tmp_path / "run", label_scale=100.0, train_on="train")
+    evaluate(run, tmp_path, label_scale=given, n_bootstrap=5, progress=False)
+    assert stub.asked[-1] == asked
+
+
+@pytest.mark.parametrize(
+    ("train_on", "split", "said"),
+    [
+        ("train", "train", True),
+        ("train", "valid", False),
+        ("train+valid", "valid", True),
+        ("train+valid", "train", True),
+        ("train+valid", "test", False),
+    ],
+)
+def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_on, split, said):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"")
+    stub.split = dataclasses.replace(stub.split, name=split)
+    run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
+    report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
+    note = f"{split} was trained on: these scores say nothing about unseen clips"
+    assert (note in report.notes) is said
+    assert (note in report.table()) is said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 3}'])
+def test_broken_settings_of_a_run_are_named(stub, tmp_path, text):
+    settle(tmp_path / "run").joinpath("train.json").write_text(text)
+    with pytest.raises(ModelError, match=r"train\.json can't be read"):
+        evaluate(tmp_path / "run", tmp_path, progress=False)
+
+
+def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"")
+    stub.warnings = ("audio/1.wav: damaged or cut short",)
+    report = evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False)
+    assert report.notes[-1] == stub.warnings[0]
+    assert report.table().endswith(stub.warnings[0])
+    assert "clips left out: 1: 00099 (no such file)" in report.table()
+    many = dataclasses.replace(report, notes=tuple(f"note {i}" for i in range(50)))
+    assert many.table().endswith("note 39\nand 10 more notes")
+
+
+def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="somebody/model is no folder"):
+        evaluate("somebody/model", tmp_path, progress=False)
 
 
 def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from corpora import make
 
 from emimic.study import evaluate as shared
-from emimic.study.corpus import Corpus, Item, Left, Split
+from emimic.study.corpus import Corpus, Item, Left, Split, load_corpus
 from emimic.study.submit import submit
 from emimic.task import CorpusError, ModelError, SettingsError
 
@@ -20,17 +21,18 @@ def stub(monkeypatch, tmp_path):
     items = tuple(Item(name, tmp_path / name, None, None, 1.0) for name in ("00012", "7", "take two"))
     split = Split("test", ("take two", "00012", "7"), items, ())
     answers = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
-    state = SimpleNamespace(split=split, answers=answers)
+    state = SimpleNamespace(split=split, answers=answers, warnings=())
     model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS)))
 
-    def load(folder, *, targets, splits, label_scale, workers, progress):
+    def load(folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress):
+        assert not labels
         assert (list(targets), list(splits)) == (TARGETS, ["test"])
-        return Corpus(folder, tuple(targets), {state.split.name: state.split})
+        return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
     def predict(model, items, *, batch_seconds, workers, progress):
         return np.array([state.answers[item.id] for item in items], dtype=np.float32)
 
-    monkeypatch.setattr(shared.EmiModel, "from_pretrained", lambda run: model)
+    monkeypatch.setattr(shared.EmiModel, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
     monkeypatch.setattr(shared, "predict", predict)
     return state
@@ -73,7 +75,9 @@ def test_a_file_that_cannot_be_used_stops_the_submission(stub, tmp_path):
     target = tmp_path / "new" / "out.csv"
     target.parent.mkdir()
     target.write_text("old")
-    with pytest.raises(CorpusError, match=r"2 of the 3 files.*7 \(no audio stream\), 00012 \(no audio"):
+    with pytest.raises(
+        CorpusError, match=r"2 of the 3 files.*7 \(no audio stream\), 00012 \(no audio.*--fill mean"
+    ):
         write(tmp_path)
     assert target.read_text() == "old"
     assert [path.name for path in target.parent.iterdir()] == ["out.csv"]
@@ -88,7 +92,8 @@ def test_fill_writes_the_mean_of_the_other_rows_and_says_so(stub, tmp_path):
     assert rows["7"] == ["0.375000", "0.500000"]
     assert report.filled == ("7",)
     assert report.clipped == 1
-    assert report.table().endswith("1 rows are means, not predictions: 7")
+    assert report.left_out == (("7", "no audio stream"),)
+    assert report.table().endswith("1 rows are means, not predictions: 7\n  7: no audio stream")
 
 
 def test_nothing_is_filled_when_nothing_is_missing(stub, tmp_path):
@@ -106,6 +111,18 @@ def test_two_rows_for_one_file_are_refused(stub, tmp_path):
         with pytest.raises(CorpusError, match="lists 12 more than once"):
             write(tmp_path, fill=fill)
     assert not (tmp_path / "new").exists()
+
+
+def test_labels_play_no_part(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared, "load_corpus", load_corpus)
+    header = "Filename,Joy,Empathic Pain,Speaker"
+    rows = ["00012,,,ann", "7,much,nan,bob", "take two,90,70,bob"]
+    make(tmp_path, header, train=["1,0,0,ann"], valid=["2,0,0,cy"], test=rows)
+    report = write(tmp_path)
+    assert [row[0] for row in read(report.path)] == ["Filename", "12", "7", "take two"]
+    assert report.left_out == ()
+    assert report.notes == ("test_split.csv and train_split.csv share speakers: ann",)
+    assert report.table().endswith(report.notes[0])
 
 
 def test_nan_is_never_submitted(stub, tmp_path):

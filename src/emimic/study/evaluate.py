@@ -1,6 +1,7 @@
 """Scores of a finished run on a labelled split, with intervals, pictures and every prediction kept."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from emimic.files import write_atomic
 from emimic.model import EmiModel
 from emimic.study import pictures
 from emimic.study.batches import predict
+from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Split, load_corpus
 from emimic.study.tables import some
 from emimic.task import ModelError
@@ -28,6 +30,7 @@ METRICS: Final[Mapping[str, scores.Statistic]] = {
 }
 _SPOKEN: Final = {"pearson": "Pearson's correlation", "ccc": "CCC", "mse": "MSE"}
 LEVEL: Final = 0.95
+_SHOWN: Final = 40  # notes in a table: a damaged corpus may have thousands
 FEW: Final = 20
 """With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
 
@@ -87,7 +90,7 @@ class Report:
     """What the bootstrap drew: "speakers" or "clips"."""
     n_bootstrap: int
     notes: tuple[str, ...]
-    """Plain sentences on everything undefined or left out."""
+    """Plain sentences on everything undefined, left out, or odd in the corpus."""
 
     @property
     def mean_pearson(self) -> float:
@@ -119,7 +122,9 @@ class Report:
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
         lines.append(f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples]")
-        return "\n".join([*lines, *self.notes])
+        more = len(self.notes) - _SHOWN
+        lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
+        return "\n".join(lines)
 
 
 def score(
@@ -206,7 +211,7 @@ def evaluate(
         split: the name of a split with labels.
         out: where `report.json`, `predictions.csv`, `scatter.png` and `residuals.png` go; by default
             `evaluation/<split>` in the run's folder. Files there are replaced.
-        label_scale: what labels are divided by, as in `load_corpus`.
+        label_scale: what labels are divided by, as in `load_corpus`; None takes what the run was trained with.
         n_bootstrap: the number of bootstrap resamples.
         seed: of the bootstrap.
         batch_seconds: seconds of audio in a batch.
@@ -215,10 +220,10 @@ def evaluate(
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used.
-        ModelError: if the run can't be loaded, or predicts NaN.
+        ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
     """
     run = Path(run)
-    model, part = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
+    model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     labels = part.labels  # raises before hours of prediction if there are none
     targets = model.config.targets
     predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
@@ -232,6 +237,7 @@ def evaluate(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
+    report = dataclasses.replace(report, notes=(*_learnt(run, part.name), *report.notes, *warnings))
     out = run / "evaluation" / part.name if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -243,22 +249,58 @@ def evaluate(
 
 
 def open_split(
-    run: Path, folder: Path, split: str, label_scale: float | None, *, workers: int, progress: bool
-) -> tuple[EmiModel, Split]:
-    """The model of a run, and the split of the corpus with the model's targets.
+    run: Path,
+    folder: Path,
+    split: str,
+    label_scale: float | None = None,
+    *,
+    labels: bool = True,
+    workers: int,
+    progress: bool,
+) -> tuple[EmiModel, Split, tuple[str, ...]]:
+    """The model of a run, the split of the corpus with the model's targets, and the corpus's warnings.
+
+    Without `labels` nothing is scored: they aren't read, and a speaker heard in training is a warning only.
 
     Raises:
-        ModelError: if the run can't be loaded.
+        ModelError: if the run is no local folder or can't be loaded.
         CorpusError: if the split can't be read or none of its clips can be used.
     """
-    model = EmiModel.from_pretrained(run)
-    targets = model.config.targets
+    model = EmiModel.open_run(run)
     corpus = load_corpus(
-        folder, targets=targets, splits=[split], label_scale=label_scale, workers=workers, progress=progress
+        folder,
+        targets=model.config.targets,
+        splits=[split],
+        label_scale=_settings(run).get("label_scale") if label_scale is None else label_scale,
+        labels=labels,
+        allow_speaker_overlap=not labels,
+        workers=workers,
+        progress=progress,
     )
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
-    return model, part
+    return model, part, corpus.warnings
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """What the run was trained with; nothing for a model folder without `train.json`. Raises ModelError."""
+    file = run / SETTINGS
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["settings"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file} can't be read ({error}); expected the settings that emimic train wrote. "
+            "Bring it back, or delete it to go without"
+        ) from error
+
+
+def _learnt(run: Path, split: str) -> list[str]:
+    """A sentence if the run says that it learnt from this split."""
+    settings = _settings(run)
+    learnt = str(settings["train_on"]).split("+") if "train_on" in settings else []
+    return [f"{split} was trained on: these scores say nothing about unseen clips"] * (split in learnt)
 
 
 def predict_split(

@@ -25,6 +25,10 @@ class SubmitReport:
     """Files that could not be used and got the mean of the other rows instead of a prediction."""
     clipped: int
     """How many predicted values lay outside [0, 1]."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(clip, reason) for every clip that could not be used."""
+    notes: tuple[str, ...] = ()
+    """What was found odd in the corpus."""
 
     def table(self) -> str:
         """Plain sentences."""
@@ -32,7 +36,7 @@ class SubmitReport:
         text += f"{self.clipped} values clipped to [0, 1]"
         if self.filled:
             text += f"\n{len(self.filled)} rows are means, not predictions: {', '.join(self.filled)}"
-        return text
+        return "\n".join([text, *(f"  {clip}: {reason}" for clip, reason in self.left_out), *self.notes])
 
 
 def submit(
@@ -47,7 +51,7 @@ def submit(
     workers: int = 2,
     progress: bool = True,
 ) -> SubmitReport:
-    """Predicts a split, with or without labels, and writes the challenge's CSV.
+    """Predicts a split, whose labels, if any, play no part, and writes the challenge's CSV.
 
     The file has the header `Filename` and the targets, then one row for every file the split lists, in its
     order: the name without a media suffix, an integer where it is a number ("00012" becomes 12), and
@@ -60,7 +64,7 @@ def submit(
         out: the CSV to write; replaced if it exists, and untouched if anything fails.
         fill: what a file gets that can't be used. None stops instead: a prediction is never invented
             unasked. "mean" writes the mean of the other rows and reports the file in `SubmitReport.filled`.
-        label_scale: what labels, if the split has any, are divided by, as in `load_corpus`.
+        label_scale: changes nothing, as labels are not read; taken as in `evaluate`.
         batch_seconds: seconds of audio in a batch.
         workers: threads that read audio.
         progress: whether to show a bar.
@@ -68,13 +72,15 @@ def submit(
     Raises:
         CorpusError: if a listed file can't be used and `fill` is None, if none can, or if two listed names
             are the same number.
-        ModelError: if the run can't be loaded, or predicts NaN.
+        ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
         SettingsError: if `fill` is neither None nor "mean".
     """
     if fill not in (None, "mean"):
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
-    model, part = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
+    model, part, warnings = open_split(
+        Path(run), folder, split, label_scale, labels=False, workers=workers, progress=progress
+    )
     _check(part, filled=fill is not None)
     predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
@@ -89,6 +95,8 @@ def submit(
         rows=len(rows),
         filled=tuple(name for name in part.listed if name not in values),
         clipped=outside,
+        left_out=tuple((left.id, left.reason) for left in part.left_out),
+        notes=warnings,
     )
 
 
@@ -105,5 +113,5 @@ def _check(part: Split, *, filled: bool) -> None:
         count = f"{len(part.left_out)} of the {len(part.listed)} files"
         raise CorpusError(
             f"{count} of the split {part.name!r} can't be used: {named}. "
-            "Mend them, or fill them with the mean of the other rows (fill='mean')"
+            "Mend them, or fill them with the mean of the other rows (--fill mean; in Python, fill='mean')"
         )
