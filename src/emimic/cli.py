@@ -176,7 +176,6 @@ def submit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write.")],
     split: Annotated[str, typer.Option(help="The split to predict.")] = "test",
     fill: Annotated[Fill | None, typer.Option(help="Stand-in for a file that can't be read.")] = None,
-    label_scale: LabelScale = None,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
     quiet: Quiet = False,
@@ -189,7 +188,7 @@ def submit(
 
     _quiet_libraries()
     report = write(
-        run, folder, split=split, out=out, fill="mean" if fill else None, label_scale=label_scale,
+        run, folder, split=split, out=out, fill="mean" if fill else None,
         batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
     typer.echo(report.table())

@@ -46,7 +46,6 @@ def submit(
     split: str = "test",
     out: Path,
     fill: Literal["mean"] | None = None,
-    label_scale: float | None = None,
     batch_seconds: float = 60.0,
     workers: int = 2,
     progress: bool = True,
@@ -64,7 +63,6 @@ def submit(
         out: the CSV to write; replaced if it exists, and untouched if anything fails.
         fill: what a file gets that can't be used. None stops instead: a prediction is never invented
             unasked. "mean" writes the mean of the other rows and reports the file in `SubmitReport.filled`.
-        label_scale: changes nothing, as labels are not read; taken as in `evaluate`.
         batch_seconds: seconds of audio in a batch.
         workers: threads that read audio.
         progress: whether to show a bar.
@@ -79,7 +77,7 @@ def submit(
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
     model, part, warnings = open_split(
-        Path(run), folder, split, label_scale, labels=False, workers=workers, progress=progress
+        Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
     _check(part, filled=fill is not None)
     predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
