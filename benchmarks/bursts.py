@@ -148,6 +148,10 @@ def main() -> None:
         "note": NOTE,
         "machine": f"{os.cpu_count()} cores, {cpu or platform.machine()}; other work ran beside it",
     }
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    results["code"] = f"commit {commit.stdout.strip() or 'unknown'}"
     for name in given.only:
         if name == "layers":
             best, found = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))

@@ -42,7 +42,9 @@ def bursts() -> str:
             f"| {_interval(run['test']['metrics']['pearson']['mean'])} | {run['epochs_run']} "
             f"| {cost['wall_seconds'] / 60:.0f} min | {cost['peak_memory_mb'] / 1024:.1f} GB |"
         )
-    return "\n".join([*lines, "", f"{results['note']} Machine: {results['machine']}."])
+    return "\n".join(
+        [*lines, "", f"{results['note']} Machine: {results['machine']}. Code: {results['code']}."]
+    )
 
 
 def bursts_by_emotion() -> str:
