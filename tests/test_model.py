@@ -497,7 +497,7 @@ def test_other_targets(targets):
         ({"targets": ["Joy", "Joy"]}, r"found \['Joy', 'Joy'\]"),
         ({"global_vector": False, "lstm": False}, "global_vector and lstm are both off"),
         ({"encoder_config": {"model_type": "bert"}}, "family 'bert'"),
-        ({"encoder_config": {"hidden_size": 16}}, "family 'None'"),
+        ({"encoder_config": {"hidden_size": 16}}, "has no model_type"),
         (
             {"encoder_config": tiny.encoder("whisper"), "max_seconds": 31.0},
             "max_seconds is 31, this encoder takes at most 30 s: lower it",
