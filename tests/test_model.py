@@ -8,7 +8,8 @@ import tiny
 import torch
 
 from emimic import encoders
-from emimic.model import EmiConfig, EmiModel, Prediction
+from emimic.model import EmiConfig, EmiModel
+from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, VAD, ModelError
 
 # transformers' WavLM gives torch a float and a boolean mask at once.
@@ -129,10 +130,8 @@ def test_scaled_targets_come_back_to_the_labels_scale():
     scaled = tiny.model(targets=["a", "b"], target_mean=[0.5, -1.0], target_std=[2.0, 0.25]).double()
     values, mask = batch(tiny.clip(900), tiny.clip(3000))
     with torch.no_grad():
-        before, after = (model(values, mask, running=True) for model in (plain, scaled))
-    for raw, back in ((before.intensities, after.intensities), (before.running, after.running)):
-        expected = raw.numpy() * [2.0, 0.25] + [0.5, -1.0]
-        np.testing.assert_allclose(back, expected, rtol=0, atol=1e-12)
+        before, after = (model(values, mask).intensities for model in (plain, scaled))
+    np.testing.assert_allclose(after, before.numpy() * [2.0, 0.25] + [0.5, -1.0], rtol=0, atol=1e-12)
 
 
 # Batches
@@ -146,7 +145,7 @@ def pool(request):
     lengths = [400, 4000, *rng.integers(401, 4000, size=12)]
     clips = [tiny.clip(int(lengths[i % len(lengths)]), seed=i) for i in range(40)]
     with torch.inference_mode():
-        alone = [model(torch.from_numpy(clip)[None], running=True) for clip in clips]
+        alone = [model(torch.from_numpy(clip)[None]) for clip in clips]
     return model, clips, alone
 
 
@@ -188,7 +187,7 @@ def test_random_batches_equal_single_clips(pool):
 def test_random_masked_batches_equal_single_clips(pool):
     model, clips, alone = pool
     rng = np.random.default_rng(2)
-    for number in range(500 if model.exact_under_padding else 100):
+    for _ in range(500 if model.exact_under_padding else 100):
         rows = drawn(rng, clips)
         values, mask = batch(*(clips[i] for i in rows), dtype=torch.float32)
         if not model.exact_under_padding:
@@ -196,18 +195,13 @@ def test_random_masked_batches_equal_single_clips(pool):
                 with pytest.raises(ModelError, match="would be changed by padding"):
                     model(values, mask)
             continue
-        running = number % 10 == 0
         with torch.inference_mode():
-            output = model(values, mask, running=running)
+            output = model(values, mask)
         agree(output.intensities.numpy(), rows, alone)
         for place, row in enumerate(rows):
             count = alone[row].vad.shape[1]
             assert output.frame_mask[place].sum() == count
-            parts = [(output.vad, alone[row].vad)]
-            if running:
-                parts.append((output.running, alone[row].running))
-            for together, single in parts:
-                assert (together[place, :count] - single[0]).abs().max() <= 1e-5
+            assert (output.vad[place, :count] - alone[row].vad[0]).abs().max() <= 1e-5
 
 
 def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
@@ -230,10 +224,8 @@ def test_hidden_states_kept_give_the_same_answers(pool):
     model, clips, alone = pool
     with torch.inference_mode():
         hidden = [model.encode(torch.from_numpy(clip)[None])[0][0].numpy() for clip in clips[:8]]
-    found = model.predict(hidden, encoded=True, running=True)
+    found = model.predict(hidden, encoded=True)
     agree([prediction.intensities for prediction in found], range(8), alone)
-    for prediction, own in zip(found, alone, strict=False):
-        np.testing.assert_allclose(prediction.running, own.running[0], rtol=0, atol=1e-5)
 
 
 def test_what_lies_in_the_padding_changes_nothing():
@@ -297,46 +289,25 @@ def test_predict_of_nothing_is_nothing():
 @pytest.mark.parametrize("samples", [400, 720, 3999])
 def test_one_clip_as_it_is(family, samples):
     model = tiny.model(family, vad_pretrained=True)
-    (found,) = model.predict([tiny.clip(samples)], running=True)
+    (found,) = model.predict([tiny.clip(samples)])
     frames = model.num_frames(samples)
     assert isinstance(found, Prediction)
     assert found.intensities.shape == (6,)
     assert found.vad.shape == (frames, 3)
-    assert found.running.shape == (frames, 6)
     np.testing.assert_array_equal(found.times, model.frame_times(frames))
-    np.testing.assert_allclose(found.running[-1], found.intensities, rtol=0, atol=1e-5)
 
 
 def test_vad_that_was_never_learnt_is_not_shown():
     for config in ({"vad_pretrained": False}, {"vad_head": False}):
         (found,) = tiny.model(**config).predict([tiny.clip(800)])
         assert found.vad is None
-        assert found.running is None
-
-
-@pytest.mark.parametrize("on", [{GV}, {LSTM}, {GV, LSTM, HEAD}, {GV, LSTM, HEAD, BOTH}])
-def test_the_running_curve_is_the_answer_to_each_beginning(on):
-    """Frame t of the curve equals the formula on frames 0 to t."""
-    model = tiny.model(**switches(on)).double()
-    w = tiny.weights(model)
-    values, mask = batch(tiny.clip(900), tiny.clip(3300, seed=1))
-    with torch.no_grad():
-        hidden, frames = model.encode(values, mask)
-        output = model.regress(hidden, frames, running=True)
-    for row in range(2):
-        count = int(frames[row].sum())
-        for end in range(1, count + 1):
-            own, _ = tiny.heads(w, hidden[row, :end].numpy())
-            np.testing.assert_allclose(output.running[row, end - 1], own, rtol=0, atol=1e-12)
-        last = output.running[row, count - 1]
-        np.testing.assert_allclose(last, output.intensities[row], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_silence_gives_finite_answers(family):
     model = tiny.model(family, vad_pretrained=True)
-    for prediction in model.predict([np.zeros(n, np.float32) for n in (400, 4000)], running=True):
-        for values in (prediction.intensities, prediction.vad, prediction.running):
+    for prediction in model.predict([np.zeros(n, np.float32) for n in (400, 4000)]):
+        for values in (prediction.intensities, prediction.vad):
             assert np.isfinite(values).all()
 
 
@@ -485,9 +456,8 @@ def test_frozen_convolutions_do_not_learn(family):
 def test_other_targets(targets):
     model = tiny.model(targets=targets)
     assert model.config.targets == list(targets)
-    (found,) = model.predict([tiny.clip(900)], running=True)
+    (found,) = model.predict([tiny.clip(900)])
     assert found.intensities.shape == (len(targets),)
-    assert found.running.shape == (2, len(targets))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from emimic import buckets, encoders
+from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, ModelError
 
 WEIGHTS: Final = "model.safetensors"
@@ -33,7 +34,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     without the regression head one linear layer maps to the targets. lstm_dropout acts between the LSTM's layers,
     vad_dropout inside the VAD head. freeze_encoder: the encoder (with the VAD head, when that came pre-trained with
     it) isn't trained and runs without dropout. freeze_convolutions: the encoder's convolution stack isn't trained.
-    max_seconds and do_normalize: how a clip is prepared (cut, then zero mean and unit variance).
+    vad_pretrained: the VAD head came with the encoder; vad_learnt: it was trained on labels; only with one of them is
+    VAD answered. head_dropout acts in the regression head (the paper has none). categories: classes of an auxiliary
+    linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared (cut, then zero mean and unit variance).
     target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
     """
 
@@ -50,6 +53,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     lstm_dropout: float = 0.1
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
+    vad_learnt: bool = False
+    head_dropout: float = 0.0
+    categories: list[str] | tuple[str, ...] = ()
     freeze_encoder: bool = False
     freeze_convolutions: bool = False
     max_seconds: float = MAX_SECONDS
@@ -70,8 +76,11 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         encoders.check_family(found.model_type)
         self.encoder_config = found
         self.targets = list(self.targets)
-        if not self.targets or len(set(self.targets)) != len(self.targets):
-            raise ModelError(f"targets must be one or more different names; found {self.targets}")
+        self.categories = list(self.categories)
+        if len(set(self.targets)) != len(self.targets) or not (self.targets or self.vad_head):
+            raise ModelError(
+                f"targets must be one or more different names, or none for the VAD head alone; found {self.targets}"
+            )
         if not (self.global_vector or self.lstm):
             raise ModelError(
                 "global_vector and lstm are both off: switch one on, or no frame reaches the output"
@@ -88,30 +97,21 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         """Features of a frame as the poolings see it: 1024, and 3 more with the VAD head (paper section 4)."""
         return int(self.encoder_config.hidden_size) + (len(VAD) if self.vad_head else 0)  # type: ignore[union-attr]
 
+    @property
+    def answers_vad(self) -> bool:
+        """Whether the VAD head's outputs are VAD; a head that started fresh is only a part of the model."""
+        return self.vad_head and (self.vad_pretrained or self.vad_learnt)
+
 
 @dataclass
 class EmiOutput(ModelOutput):  # type: ignore[misc]
     """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
-    without the VAD head; frame_mask (batch, frame), true where a frame is real; running (batch, frame, target): the
-    answer had the frames ended there, only when asked for."""
+    without the VAD head; frame_mask (batch, frame), true where a frame is real."""
 
     # transformers wants a default for every field but the first; these two are always there.
     intensities: Tensor = None  # type: ignore[assignment]
     frame_mask: Tensor = None  # type: ignore[assignment]
     vad: Tensor | None = None
-    running: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One clip's answer: intensities (target,); vad (frame, 3), None unless the VAD head has learnt VAD (one that
-    started fresh is only a part of the model); running (frame, target) when asked for; times (frame,), the centre of
-    each frame in seconds."""
-
-    intensities: NDArray[np.float32]
-    vad: NDArray[np.float32] | None
-    running: NDArray[np.float32] | None
-    times: NDArray[np.float64]
 
 
 class TanhHead(nn.Module):
@@ -123,10 +123,13 @@ class TanhHead(nn.Module):
         self.dense = nn.Linear(features, features)
         self.out_proj = nn.Linear(features, outputs)
 
+    def hidden(self, features: Tensor) -> Tensor:
+        """(..., feature) -> (..., feature): what the projection sees."""
+        return self.dropout(torch.tanh(self.dense(self.dropout(features))))  # type: ignore[no-any-return]
+
     def forward(self, features: Tensor) -> Tensor:
         """(..., feature) -> (..., output)."""
-        hidden = torch.tanh(self.dense(self.dropout(features)))
-        return self.out_proj(self.dropout(hidden))  # type: ignore[no-any-return]
+        return self.out_proj(self.hidden(features))  # type: ignore[no-any-return]
 
 
 class EmiModel(PreTrainedModel):  # type: ignore[misc]
@@ -215,42 +218,30 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return encoders.run(self.encoder, input_values, mask.bool())
 
-    def regress(self, hidden: Tensor, frame_mask: Tensor, *, running: bool = False) -> EmiOutput:
+    def regress(self, hidden: Tensor, frame_mask: Tensor) -> EmiOutput:
         """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4)."""
         vad = self.vad(hidden) if self.config.vad_head else None
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         frames = frames * frame_mask[..., None]
-        last = frame_mask.sum(dim=1) - 1
-        rows = torch.arange(len(frames), device=frames.device)
-        means = lstm = None
-        if self.config.global_vector:
-            steps = torch.arange(1, frames.shape[1] + 1, device=frames.device, dtype=frames.dtype)[:, None]
-            means = frames.cumsum(dim=1) / steps if running else None
-        if self.config.lstm:
-            # Left to right and padded on the right: what stands at the last real frame hasn't seen the padding.
-            lstm = self.lstm(frames)[0]
         parts = []
         if self.config.global_vector:
             parts.append(frames.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True))
-        if lstm is not None:
-            parts.append(lstm[rows, last])
-        curve = None
-        if running:
-            curve = self._answer([part for part in (means, lstm) if part is not None])
-        return EmiOutput(intensities=self._answer(parts), vad=vad, frame_mask=frame_mask, running=curve)
+        if self.config.lstm:
+            # Left to right and padded on the right: what stands at the last real frame hasn't seen the padding.
+            rows = torch.arange(len(frames), device=frames.device)
+            parts.append(self.lstm(frames)[0][rows, frame_mask.sum(dim=1) - 1])
+        return EmiOutput(intensities=self._answer(parts), vad=vad, frame_mask=frame_mask)
 
     def _answer(self, parts: list[Tensor]) -> Tensor:
-        """Pooled features (..., feature) each -> targets (..., target) in the labels' scale."""
+        """Pooled features (batch, feature) each -> targets (batch, target) in the labels' scale."""
         answer: Tensor = self.head(torch.cat(parts, dim=-1))
         if self.config.target_std is None:
             return answer
         return answer * answer.new_tensor(self.config.target_std) + answer.new_tensor(self.config.target_mean)
 
-    def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, *, running: bool = False
-    ) -> EmiOutput:
+    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
-        return self.regress(*self.encode(input_values, attention_mask), running=running)
+        return self.regress(*self.encode(input_values, attention_mask))
 
     @torch.inference_mode()
     def pooled_vad(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -267,7 +258,6 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         clips: Sequence[NDArray[Any]],
         *,
         batch_seconds: float = 60.0,
-        running: bool = False,
         encoded: bool = False,
     ) -> list[Prediction]:
         """Prepared clips, (sample,) float32 each -> one Prediction a clip, in the same order.
@@ -283,7 +273,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 [len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded
             ):
                 values, mask = self.collate([clips[i] for i in rows])
-                output = (self.regress if encoded else self)(values, mask, running=running)
+                output = (self.regress if encoded else self)(values, mask)
                 answers.update(zip(rows, self._split(output), strict=True))
         finally:
             self.train(training)
@@ -311,7 +301,6 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             Prediction(
                 intensities=array(output.intensities[row]),
                 vad=array(output.vad[row, :count]) if self.config.vad_pretrained else None,  # type: ignore[index]
-                running=None if output.running is None else array(output.running[row, :count]),
                 times=self.frame_times(count),
             )
             for row, count in enumerate(counts)
