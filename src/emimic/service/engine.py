@@ -1,12 +1,24 @@
 """What runs a finished model: one protocol; ONNX Runtime for an engine folder, torch for a run that is not exported."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
+from emimic import buckets
+from emimic.files import sha256
 from emimic.prediction import Prediction
+from emimic.task import SAMPLE_RATE, ModelError
+
+SCHEMA: Final = "emimic/engine/1"
+DESCRIPTION: Final = "engine.json"
+GRAPH: Final = "model.onnx"
+DEFAULT: Final = Path(__file__).parent.parent / "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +46,218 @@ class Engine(Protocol):
 
     spec: Spec
 
-    def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0
-    ) -> list[Prediction]:
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
         """One Prediction a clip, in the same order; padding and company in a batch change nothing.
 
-        Raises ModelError when an answer is NaN or infinite (damaged weights).
+        Raises ModelError when a clip is too short or too long, or an answer is NaN or infinite (damaged weights).
         """
         ...
+
+
+def default_model() -> Path:
+    """The engine folder inside the package. Raises ModelError when this build has none."""
+    if not (DEFAULT / DESCRIPTION).is_file():
+        raise ModelError(f"this build of emimic carries no model ({DEFAULT}): give one with --model FOLDER")
+    return DEFAULT
+
+
+def open_engine(
+    folder: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+) -> Engine:
+    """A finished model's folder, ready to answer: one written by `emimic export`, or a run of `emimic train`.
+
+    device: for a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu".
+    threads: None takes as many as there are cores. Raises ModelError when the folder can't be used.
+    """
+    place = Path(folder)
+    if not place.exists():
+        raise ModelError(
+            f"there is no folder {place}; expected one written by `emimic export` or `emimic train`"
+        )
+    if not place.is_dir():
+        raise ModelError(f"{place} is a file; give the folder of an engine or a run")
+    if (place / DESCRIPTION).exists():
+        if device not in (None, "cpu"):
+            raise ModelError(
+                f"{place} is an engine folder, which runs on the cpu; found device {device!r}: leave it out"
+            )
+        return OnnxEngine(place, threads=threads)
+    if (place / "config.json").exists():
+        return TorchEngine(place, device=device, threads=threads)
+    raise ModelError(
+        f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
+        "(a run, written by `emimic train`). Give the folder of one of them"
+    )
+
+
+class TorchEngine:
+    """A run folder on torch; see `open_engine`."""
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+    ) -> None:
+        try:
+            import torch
+
+            from emimic.model import EmiModel
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"{folder} is a run, which needs torch ({error.name} isn't installed): pip install 'emimic[study]', "
+                "or export it where that is installed (emimic export)"
+            ) from error
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.model = EmiModel.open_run(folder, device=device)
+        self.spec = spec_of(self.model)
+
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
+        """See `Engine.predict`."""
+        answers = self.model.predict(clips, batch_seconds=batch_seconds)
+        for answer in answers:
+            _check_finite(answer, "the run")
+        return answers
+
+
+def spec_of(model: Any) -> Spec:
+    """What an EmiModel needs and answers."""
+    config = model.config
+    first, second = model.frame_times(2) * SAMPLE_RATE
+    return Spec(
+        targets=tuple(config.targets),
+        max_seconds=float(config.max_seconds),
+        do_normalize=bool(config.do_normalize),
+        min_samples=model.min_samples,
+        hop=round(second - first),
+        first=float(first),
+        vad=config.answers_vad,
+        exact_under_padding=model.exact_under_padding,
+    )
+
+
+class OnnxEngine:
+    """An engine folder on ONNX Runtime; needs neither torch nor transformers. See `open_engine`.
+
+    The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
+    frames (batch,) int64 and, when VAD has been learnt, vad (batch, frame, 3).
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.description = read_description(self.folder)
+        self.spec = _read_spec(self.description, self.folder / DESCRIPTION)
+        graph = self.folder / GRAPH
+        if not graph.is_file():
+            raise ModelError(
+                f"{self.folder} has no {GRAPH}; the folder is not whole: copy or export it again"
+            )
+        wanted, found = self.description.get("sha256"), sha256(graph)
+        if wanted != found:
+            raise ModelError(
+                f"{graph} is not the file its {DESCRIPTION} describes (sha256 {found[:12]}..., expected "
+                f"{str(wanted)[:12]}...): copy or export the folder again"
+            )
+        self._session = session(graph, threads=threads)
+        self._outputs = ["intensities", "frames", *(["vad"] if self.spec.vad else [])]
+        missing = {*self._outputs} - {one.name for one in self._session.get_outputs()}
+        if missing:
+            raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
+
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
+        """See `Engine.predict`."""
+        most = round(self.spec.max_seconds * SAMPLE_RATE)
+        lengths = [len(clip) for clip in clips]
+        for length in lengths:
+            if not self.spec.min_samples <= length <= most:
+                raise ModelError(
+                    f"a clip has {length} samples; this engine takes {self.spec.min_samples} to {most}: cut or pad it"
+                )
+        budget = max(1, int(batch_seconds * SAMPLE_RATE))
+        answers: dict[int, Prediction] = {}
+        for rows in buckets.plan(lengths, budget=budget, equal=not self.spec.exact_under_padding):
+            samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
+            feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
+            intensities, frames, *vad = self._session.run(self._outputs, feed)
+            for place, row in enumerate(rows):
+                answers[row] = self._prediction(
+                    intensities[place], vad[0][place, : frames[place]] if vad else None, int(frames[place])
+                )
+        return [answers[i] for i in range(len(clips))]
+
+    def _prediction(
+        self, intensities: NDArray[np.float32], vad: NDArray[np.float32] | None, frames: int
+    ) -> Prediction:
+        times = (self.spec.first + self.spec.hop * np.arange(frames)) / SAMPLE_RATE
+        # Copies, so that a kept answer doesn't keep its whole batch.
+        answer = Prediction(intensities.copy(), None if vad is None else vad.copy(), times)
+        _check_finite(answer, str(self.folder))
+        return answer
+
+
+def session(graph: Path, *, threads: int | None = None) -> Any:
+    """An ONNX Runtime session of a file, on the CPU. Raises ModelError when the file is damaged."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores() if threads is None else threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums; this makes them unsigned there.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(
+            f"{graph} can't be opened: {' '.join(str(error).split())[:300]}. Copy or export it again"
+        ) from error
+
+
+def cores() -> int:
+    """Physical cores that this process may use: a second thread on the same core only gets in the way."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    siblings = set()
+    for cpu in allowed:
+        file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings.add(file.read_text(encoding="ascii").strip())
+        except OSError:
+            return len(allowed)
+    return len(siblings)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """An engine folder's engine.json. Raises ModelError when it is damaged or of another version."""
+    file = folder / DESCRIPTION
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file} can't be read as JSON ({error}): copy or export the folder again"
+        ) from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA:
+        raise ModelError(
+            f"{file} has the schema {schema!r}, this emimic reads {SCHEMA!r}: export the run again, or use the emimic "
+            "that wrote it"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _read_spec(description: dict[str, Any], file: Path) -> Spec:
+    found = description.get("spec")
+    try:
+        spec = Spec(**{**found, "targets": tuple(found["targets"])})  # type: ignore[dict-item,index]
+        whole = all(isinstance(name, str) for name in spec.targets) and (
+            spec.max_seconds > 0 and spec.min_samples > 0 and spec.hop > 0 and spec.first >= 0
+        )
+    except (TypeError, KeyError) as error:
+        raise ModelError(f"{file} doesn't say what the model takes ({error!r}): export it again") from error
+    if not whole:
+        raise ModelError(f"{file} says of the model what can't be ({spec}): export it again")
+    return spec
+
+
+def _check_finite(answer: Prediction, name: str) -> None:
+    if not (np.isfinite(answer.intensities).all() and (answer.vad is None or np.isfinite(answer.vad).all())):
+        raise ModelError(f"{name} answers NaN or infinity: its weights are damaged; train or export it again")
