@@ -1,60 +1,362 @@
-"""One picture of a recording: waveform, intensities so far, VAD. Readable in grey and by colour-blind people."""
+"""One picture of a recording: waveform, voice, intensities, VAD. Every curve has a panel and a label of its own, so
+nothing depends on colour, no labels meet, and a break in a line means silence (dashes would look like it)."""
 
 import io
-from typing import Any, Final
+import math
+import textwrap
+import threading
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from emimic.service.predict import Answer
-from emimic.task import SAMPLE_RATE, VAD
+from emimic.service.results import Answer, Region, Timeline
+from emimic.task import SAMPLE_RATE, VAD, AudioError, EmimicError
 
-# Okabe and Ito's colours; with the dashes and widths each line is told apart without any colour too.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_DASHES: Final = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS: Final = ("#0072B2", "#B84F00", "#00805E", "#A64D79", "#806300", "#555555")
+"""Okabe and Ito's, darkened to a contrast of at least 4 on white; of more targets each sixth shares one."""
+
+_VAD_COLOUR: Final = "#222222"
+_SILENCE: Final = "#e4e4e4"
+_STEPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_MOST_POINTS: Final = 1000  # of a curve, and as many pixels: of more values ...
+_THINNED: Final = 450  # ... so many means with their range are drawn, else the line is a smear
+_STRETCHES: Final = 2000  # of a waveform
+_LOCK: Final = (
+    threading.Lock()
+)  # matplotlib's settings are global: one picture at a time is written under ours
+
+# The sheet, in inches: names stand left of the panels, figures right of them.
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 10.0, 1.55, 0.95, 0.75, 0.55
+_ROW, _BETWEEN, _APART = 0.5, 0.13, 0.3
 
 
-def recording(answer: Answer, targets: tuple[str, ...], samples: NDArray[np.float32]) -> bytes:
-    """A PNG of one answer; samples (sample,) at 16 kHz are what the waveform shows."""
-    one = answer.prediction
-    panels = 2 + (one.vad is not None)
-    figure = Figure(figsize=(10, 2.2 * panels + 1.2), layout="constrained")
-    axes = figure.subplots(panels, 1, sharex=True, height_ratios=[1, 2.2, 2][:panels])
-    end = max(float(one.times[-1]) + 0.02, 0.1)
-    shown = samples[: int(end * SAMPLE_RATE)]
-    axes[0].fill_between(*_envelope(shown), color="0.45", linewidth=0)
-    axes[0].set(ylabel="waveform", yticks=[], title=answer.path.name)
-    _lines(axes[1], one.times, one.running, targets, "intensity so far")
-    if one.vad is not None:
-        _lines(axes[2], one.times, one.vad, VAD, "VAD")
-    axes[-1].set(xlabel="seconds", xlim=(0.0, end))
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is drawn of a waveform, small enough for hours of it.
+
+    seconds: the recording's length. stretch: seconds of one stretch; the last may be shorter. lows, highs (stretch,):
+    lowest and highest sample in each.
+    """
+
+    seconds: float
+    stretch: float
+    lows: NDArray[np.float32]
+    highs: NDArray[np.float32]
+
+
+def envelope(
+    samples: NDArray[np.float32] | Iterable[NDArray[np.float32]], *, stretch: float = 0.01
+) -> Envelope:
+    """(sample,) at 16 kHz, or such chunks of a recording one after the other -> its envelope, however it is chunked.
+
+    stretch: seconds, taken to whole samples. Raises AudioError when there are no samples.
+    """
+    size = max(1, round(stretch * SAMPLE_RATE))
+    lows, highs, total = [], [], 0
+    rest = np.empty(0, np.float32)
+    for chunk in [samples] if isinstance(samples, np.ndarray) else samples:
+        total += len(chunk)
+        joined = np.concatenate([rest, chunk]) if len(rest) else chunk
+        whole = len(joined) // size * size
+        parts = joined[:whole].reshape(-1, size)
+        lows.append(parts.min(axis=1))
+        highs.append(parts.max(axis=1))
+        rest = joined[whole:].copy()  # the caller may use the chunk's memory again
+    if not total:
+        raise AudioError("the waveform has no samples to draw; give at least one.")
+    if len(rest):
+        lows.append(rest.min(keepdims=True))
+        highs.append(rest.max(keepdims=True))
+    return Envelope(total / SAMPLE_RATE, size / SAMPLE_RATE, np.concatenate(lows), np.concatenate(highs))
+
+
+def coarser(wave: NDArray[np.float32] | Envelope, most: int, *, until: float = math.inf) -> Envelope:
+    """A waveform or an envelope -> one of at most `most` stretches, of the recording's first `until` seconds."""
+    if isinstance(wave, np.ndarray):
+        wave = wave[: round(min(until, len(wave)) * SAMPLE_RATE)]
+        return envelope(wave, stretch=math.ceil(len(wave) / most) / SAMPLE_RATE)
+    wanted = max(1, math.ceil(min(until, wave.seconds) / wave.stretch - 1e-6))
+    lows, highs = wave.lows[:wanted], wave.highs[:wanted]
+    every = math.ceil(len(lows) / most)
+    at = np.arange(0, len(lows), every)
+    lows, highs = np.minimum.reduceat(lows, at), np.maximum.reduceat(highs, at)
+    return Envelope(min(wave.seconds, until), wave.stretch * every, lows, highs)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A curve as it is drawn: each point stands for `each` values. times, mean, low, high (point,); NaN is a gap."""
+
+    each: int
+    times: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def thin(times: NDArray[np.float64], values: NDArray[np.floating[Any]], most: int) -> Curve:
+    """times, values (value,) -> at most `most` points; one whose values are all NaN stays NaN."""
+    every = max(1, math.ceil(len(times) / most))
+    at = np.arange(0, len(times), every)
+    there = np.isfinite(values)
+    count = np.add.reduceat(there.astype(float), at)
+    total = np.add.reduceat(np.where(there, values, 0.0).astype(float), at)
+    mean = np.divide(total, count, out=np.full(len(at), np.nan), where=count > 0)
+    middle = np.add.reduceat(times, at) / np.diff(np.append(at, len(times)))
+    low, high = (f.reduceat(values.astype(float), at) for f in (np.fmin, np.fmax))
+    return Curve(every, middle, mean, low, high)
+
+
+def silences(timeline: Timeline) -> list[Region]:
+    """The stretches between the regions with a voice; none when no regions were looked for but there are values."""
+    if not timeline.regions and np.isfinite(timeline.intensities).any():
+        return []
+    edges = [0.0, *(t for r in timeline.regions for t in (r.start, r.end)), timeline.seconds]
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return [Region(start, end) for start, end in pairs if end > start]
+
+
+def timeline(
+    answer: Answer, samples: NDArray[np.float32] | Envelope, *, form: Literal["png", "svg"] = "png"
+) -> bytes:
+    """The picture of one answer as PNG or SVG; the same input gives the same bytes.
+
+    samples: the recording, (sample,) at 16 kHz, or its envelope. With answer.timeline curves over the whole recording,
+    else the clip's intensities as bars beside the waveform and VAD of what was heard. Raises EmimicError without
+    matplotlib, AudioError without samples.
+    """
+    return save(figure(answer, samples), form)
+
+
+def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
+    """A figure as bytes that depend on nothing but the figure: text stays text in SVG, no dates.
+
+    Raises EmimicError for another form.
+    """
+    if form not in ("png", "svg"):
+        raise EmimicError(f"a picture's form is {form!r}; give png or svg.")
+    import matplotlib as mpl
+
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
+    metadata: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "emimic"}
+    with _LOCK, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}), warnings.catch_warnings():
+        # A name in a script that the font lacks: boxes in a PNG, itself in an SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format=form, dpi=120, metadata=metadata)
     return file.getvalue()
 
 
-def _envelope(
-    samples: NDArray[np.float32], points: int = 1500
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Times, lowest and highest sample of each of at most `points` stretches."""
-    stretch = max(1, len(samples) // points)
-    parts = samples[: len(samples) // stretch * stretch].reshape(-1, stretch)
-    times = (np.arange(len(parts)) + 0.5) * stretch / SAMPLE_RATE
-    return times, parts.min(axis=1), parts.max(axis=1)
+def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
+    """The picture of `timeline` as a matplotlib figure."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EmimicError(
+            f"pictures need matplotlib ({error}). Install it: pip install 'emimic[service]'"
+        ) from error
+    if not len(samples.highs if isinstance(samples, Envelope) else samples):
+        raise AudioError(f"{answer.path}: the waveform has no samples to draw; give at least one.")
+    sheet = Figure()
+    if answer.timeline is not None:
+        _over_time(sheet, answer.timeline, samples)
+        told = _about_timeline(answer.timeline)
+    else:
+        _clip(sheet, answer, samples)
+        told = about_clip(answer)
+    height = sheet.get_figheight()
+    title = sheet.text(
+        0.2 / _WIDTH, 1 - 0.18 / height, short(answer.path.name), va="top", weight="bold", size=11
+    )
+    title.set_parse_math(False)
+    sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, told, va="top", size=8, color="0.3")
+    return sheet
 
 
-def _lines(axis: Any, times: NDArray[Any], values: Any, names: tuple[str, ...], label: str) -> None:
-    """A line a name; the legend stands outside, ordered as the lines end, each with its last value."""
-    for i in sorted(range(len(names)), key=lambda i: -values[-1, i]):
-        style = {
-            "color": _COLOURS[i % len(_COLOURS)],
-            "linestyle": _DASHES[i % len(_DASHES)],
-            "linewidth": 1.8,
-        }
-        # One frame has no length to draw a line along.
-        style |= {"marker": "o"} if len(times) == 1 else {}
-        axis.plot(times, values[:, i], label=f"{names[i]} {values[-1, i]:.2f}", **style)
-    axis.set_ylabel(label)
-    axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=4)
+def short(name: str, most: int = 48) -> str:
+    """A file's name for a title: printable, and shortened in its middle."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return clean if len(clean) <= most else f"{clean[: most // 2 - 1]}…{clean[-most // 2 :]}"
+
+
+def clock(seconds: float, whole: float) -> str:
+    """A time within a recording of `whole` seconds: 7.5, 1:07, 1:02:07."""
+    if whole < 90:
+        return f"{seconds:.10g}" if seconds >= 0.005 else "0"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if whole >= 3600 else f"{minutes}:{rest:02}"
+
+
+def _length(seconds: float) -> str:
+    return clock(round(seconds, 2), seconds) + (" s" if seconds < 90 else "")
+
+
+def about_clip(answer: Answer) -> str:
+    """What a clip's answer rests on, for a subtitle."""
+    told = _length(answer.seconds)
+    if answer.was_cut:
+        told += f"; the first {_heard(answer):.1f} s were heard"
+    return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")
+
+
+def _about_timeline(t: Timeline) -> str:
+    told = f"{_length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s; grey: no voice heard"
+    every = math.ceil(len(t.times) / _most(t.times)) * t.hop
+    if every > t.hop:
+        told += f"; line and band: mean and range of {every:.1f} s"
+    return told
+
+
+def _heard(answer: Answer) -> float:
+    """Seconds of the recording that the clip's answer rests on."""
+    times = answer.prediction.times
+    step = float(times[1] - times[0]) if len(times) > 1 else 0.02
+    return min(answer.seconds, float(times[-1]) + step / 2)
+
+
+def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Envelope) -> None:
+    """Waveform, a panel a target, a panel each of VAD, above one another."""
+    groups = [1, len(t.targets)] + ([] if t.vad is None else [len(VAD)])
+    panels = _panels(sheet, groups, _LEFT, _WIDTH - _RIGHT)
+    _waveform(panels[0], coarser(samples, _STRETCHES), t.seconds)
+    for i, name in enumerate(t.targets):
+        _curve(panels[1 + i], name, t.times, t.intensities[:, i], COLOURS[i % len(COLOURS)])
+    if t.vad is not None and t.vad_times is not None:
+        for i, name in enumerate(VAD):
+            _curve(panels[1 + len(t.targets) + i], name, t.vad_times, t.vad[:, i], _VAD_COLOUR)
+    for panel in panels:
+        for silence in silences(t):
+            panel.axvspan(silence.start, silence.end, color=_SILENCE, linewidth=0, zorder=0)
+    _time_axis(panels, t.seconds)
+
+
+def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelope) -> None:
+    """Intensities as bars on the left; waveform and VAD of what was heard on the right."""
+    one, heard = answer.prediction, _heard(answer)
+    groups = [1] if one.vad is None else [1, len(VAD)]
+    bars_height = 0.28 * len(answer.targets)
+    panels = _panels(sheet, groups, 5.35, _WIDTH - _RIGHT, at_least=bars_height)
+    height = sheet.get_figheight()
+    bars = sheet.add_axes(
+        (_LEFT / _WIDTH, _BOTTOM / height, 2.1 / _WIDTH, (height - _TOP - _BOTTOM) / height)
+    )
+    values = np.nan_to_num(one.intensities)
+    rows = np.arange(len(values))
+    bars.barh(rows, values, height=0.62, color=[COLOURS[i % len(COLOURS)] for i in rows])
+    for row, value in zip(rows, one.intensities, strict=True):
+        bars.annotate(
+            f"{value:.2f}",
+            (max(float(values[row]), 0.0), row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            size=9,
+        )
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    bars.set(xlim=(low, high), ylim=(len(values) - 0.4, -0.6))
+    bars.set_xlabel("intensity of the whole clip", size=8.5)
+    bars.set_yticks(rows, [_label(name) for name in answer.targets], size=9, parse_math=False)
+    bars.tick_params(axis="y", length=0)
+    bars.tick_params(axis="x", labelsize=8)
+    bars.axvline(0, color="0.3", linewidth=0.8)
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    _waveform(panels[0], coarser(samples, _STRETCHES, until=heard), heard)
+    if one.vad is not None:
+        for i, name in enumerate(VAD):
+            _curve(panels[1 + i], name, one.times, one.vad[:, i], _VAD_COLOUR)
+    _time_axis(panels, heard)
+
+
+def _panels(
+    sheet: "Figure", groups: list[int], left: float, right: float, *, at_least: float = 0.0
+) -> list["Axes"]:
+    """Panels above one another from `left` to `right` inches, groups set apart; sets the sheet's height."""
+    rows = sum(groups)
+    between = _BETWEEN * (rows - len(groups)) + _APART * (len(groups) - 1)
+    row = max(_ROW, (at_least - between) / rows)
+    height = _TOP + rows * row + between + _BOTTOM
+    sheet.set_size_inches(_WIDTH, height)
+    panels: list[Axes] = []
+    top = height - _TOP
+    for group in groups:
+        for _ in range(group):
+            box = (left / _WIDTH, (top - row) / height, (right - left) / _WIDTH, row / height)
+            panels.append(sheet.add_axes(box, sharex=panels[0] if panels else None))
+            top -= row + _BETWEEN
+        top -= _APART - _BETWEEN
+    return panels
+
+
+def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
+    """Filled from lowest to highest; scaled to its peak, which is told."""
+    peak = float(max(wave.highs.max(), -wave.lows.min()))
+    times = (np.arange(len(wave.lows)) + 0.5) * wave.stretch
+    # Single samples are a line, stretches a filled band with a line around it, so that neither vanishes.
+    panel.fill_between(times, wave.lows, wave.highs, color="0.25", linewidth=0.6)
+    panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), yticks=[], xlim=(0, max(end, 1e-3)))
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    told = f"peak {20 * math.log10(peak):.0f} dB".replace("-", "−") if peak else "digital silence"
+    _beside(panel, "waveform", told.replace(" ", "\n", 1))
+
+
+def _curve(
+    panel: "Axes", name: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], colour: str
+) -> None:
+    """One curve with its name, mean and highest value; lone values between gaps are dots."""
+    curve = thin(times, values, _most(times))
+    there = np.isfinite(curve.mean)
+    lone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
+    if curve.each > 1:
+        panel.fill_between(curve.times, curve.low, curve.high, color=colour, alpha=0.25, linewidth=0)
+    thick, dot = (1.4, 3.5) if curve.each == 1 else (0.9, 1.5)
+    panel.plot(curve.times, curve.mean, color=colour, linewidth=thick)
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": dot, "clip_on": False}
+    panel.plot(curve.times[lone], curve.mean[lone], color=colour, **dots)
+    known = values[np.isfinite(values)]
+    low, high = (min(0.0, known.min()), max(1.0, known.max())) if len(known) else (0.0, 1.0)
+    margin = 0.06 * (high - low)
+    panel.set(ylim=(low - margin, high + margin))
+    panel.set_yticks([0, 0.5, 1], ["0", "", "1"], size=7)
+    panel.tick_params(axis="y", length=2, pad=2)
+    panel.grid(axis="y", color="0.8", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    told = f"mean {known.mean():.2f}\nmax {known.max():.2f}" if len(known) else "no voice"
+    _beside(panel, _label(name), told)
+
+
+def _most(times: NDArray[np.float64]) -> int:
+    return _MOST_POINTS if len(times) <= _MOST_POINTS else _THINNED
+
+
+def _beside(panel: "Axes", left: str, right: str) -> None:
+    for text, x, offset, ha, size in ((left, 0, -18, "right", 9), (right, 1, 8, "left", 8)):
+        panel.annotate(
+            text, (x, 0.5), (offset, 0), xycoords="axes fraction", textcoords="offset points",
+            ha=ha, va="center", size=size, parse_math=False,
+        )  # fmt: skip
+
+
+def _label(name: str) -> str:
+    """A target's name on at most two lines of 15 characters."""
+    return "\n".join(textwrap.wrap(name, 15, max_lines=2, placeholder=" …"))
+
+
+def _time_axis(panels: list["Axes"], end: float) -> None:
+    """Times under the last panel only, as seconds or as a clock, far enough apart."""
+    room = panels[0].get_position().width * _WIDTH
+    step = next((s for s in _STEPS if end / s <= room), 3600 * math.ceil(end / 3600 / room))
+    ticks = np.arange(0, end + step * 1e-6, step)
+    for panel in panels[:-1]:
+        panel.tick_params(axis="x", labelbottom=False, length=0)
+        panel.spines["bottom"].set_color("0.75")
+    panels[-1].set_xticks(ticks, [clock(float(t), end) for t in ticks], size=8)
+    unit = "seconds" if end < 90 else "minutes:seconds" if end < 3600 else "hours:minutes:seconds"
+    panels[-1].set_xlabel(unit, size=8.5)
