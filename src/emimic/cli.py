@@ -219,7 +219,7 @@ def predict(
     answers = predictor.files(files, batch_seconds=batch_seconds, workers=workers, progress=not quiet)
     formats.show(answers, form.value)
     if out is not None:
-        formats.write(answers, out, progress=not quiet)
+        formats.write_all(answers, out, ["csv"], progress=not quiet)
         typer.echo(f"curves and pictures are in {out}", err=True)
     for failure in answers.failed:
         typer.echo(f"emimic: {failure.reason}", err=True)

@@ -1,23 +1,82 @@
-"""Answers as a table in the terminal, CSV, JSON, curve files and pictures."""
+"""Answers as files that the tools of this field open: a module a format, and one function that writes any of them."""
 
-import csv
-import io
-import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from emimic import __version__, audio
 from emimic.files import write_atomic
 from emimic.progress import shown
-from emimic.service.predict import Answer, Answers
-from emimic.task import VAD
+from emimic.service.formats import database, elan, nova, praat, subtitles, tables
+from emimic.service.formats.names import safe, unique
+from emimic.service.formats.tables import SCHEMA, to_csv, to_json
+from emimic.service.results import Answer, Answers
+from emimic.task import EmimicError
 
-SCHEMA: Final = "emimic/answers/1"
+__all__ = ["KINDS", "SCHEMA", "safe", "show", "to_csv", "to_json", "unique", "write", "write_all"]
+
+KINDS: Final = {
+    "json": "JSON with a schema: everything",
+    "csv": "CSV: a row a step",
+    "textgrid": "Praat TextGrid: a tier a dimension",
+    "eaf": "ELAN: a tier a dimension, linked to the recording",
+    "nova": "NOVA: an annotation pair a dimension",
+    "audformat": "audformat: a database with tables",
+    "vtt": "WebVTT: captions for video players",
+}
+"""What `write` can write, and how each is described to people."""
+
+_WRITERS: Final[dict[str, Callable[[Answer, Path, str], list[Path]]]] = {
+    "json": tables.write_json,
+    "csv": tables.write_csv,
+    "textgrid": praat.write,
+    "eaf": elan.write,
+    "nova": nova.write,
+    "audformat": database.write,
+    "vtt": subtitles.write,
+}
+
 _BAR: Final = 6
+
+
+def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:
+    """Files for one recording in the folder `out` (made when missing), one or more a kind of KINDS; their paths.
+
+    name: what the files are called; the recording's stem unless given. Characters that some system refuses become `_`.
+    Files of that name are replaced, each as a whole; `unique` makes names that keep several recordings apart.
+
+    Raises:
+        EmimicError: an unknown kind, or a library that a kind needs is not installed.
+        OSError: the folder can't be made or written to.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(KINDS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    stem = safe(answer.path.stem if name is None else name)
+    return [path for kind in dict.fromkeys(kinds) for path in _WRITERS[kind](answer, out, stem)]
+
+
+def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
+    """Into the folder `out`: intensities.csv and answers.json of all, and the files of `kinds` for each recording.
+
+    Recordings of one stem from several folders get numbers behind their names.
+
+    Raises:
+        EmimicError, OSError: see `write`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / "intensities.csv", out / "answers.json"]
+    write_atomic(written[0], to_csv(answers))
+    write_atomic(written[1], to_json(answers))
+    names = unique((a.path.stem for a in answers.clips), taken=("intensities", "answers"))
+    clips = zip(answers.clips, names, strict=True)
+    for answer, name in shown(clips, "files", total=len(answers.clips), show=progress):
+        written += write(answer, out, kinds, name=name)
+    return written
 
 
 def show(answers: Answers, form: str) -> None:
@@ -31,76 +90,6 @@ def show(answers: Answers, form: str) -> None:
         console.print(table)
     else:
         sys.stdout.write(to_csv(answers) if form == "csv" else to_json(answers))
-
-
-def to_csv(answers: Answers) -> str:
-    """`Filename` (the file's stem), then the targets; one row an answer."""
-    return _csv(
-        ["Filename", *answers.targets],
-        [[a.path.stem, *(f"{v:.6f}" for v in a.prediction.intensities)] for a in answers.clips],
-    )
-
-
-def to_json(answers: Answers) -> str:
-    """Every answer with its flags, every failure with its reason; `schema` names the version of this form."""
-    clips = [
-        {
-            "Filename": a.path.stem,
-            "file": str(a.path),
-            "seconds": round(a.seconds, 3),
-            "was_cut": a.was_cut,
-            "was_padded": a.was_padded,
-            "intensities": _named(answers.targets, a.prediction.intensities),
-        }
-        | ({} if a.prediction.vad is None else {"vad_mean": _named(VAD, a.prediction.vad.mean(axis=0))})
-        for a in answers.clips
-    ]
-    failed = [{"file": str(f.path), "reason": f.reason} for f in answers.failed]
-    whole = {
-        "schema": SCHEMA,
-        "emimic": __version__,
-        "targets": answers.targets,
-        "clips": clips,
-        "failed": failed,
-    }
-    return json.dumps(whole, indent=1, allow_nan=False) + "\n"
-
-
-def curves(answer: Answer, targets: tuple[str, ...]) -> str:
-    """CSV, one row a frame: its centre in seconds, the intensities so far, and VAD when the model has learnt it.
-
-    "So far" is the answer the model's head gives had the recording's frames ended there; the last row is the clip's.
-    """
-    one = answer.prediction
-    header = ["Seconds", *targets, *(VAD if one.vad is not None else ())]
-    rows = []
-    for frame, time in enumerate(one.times):
-        running = [] if one.running is None else one.running[frame]
-        vad = [] if one.vad is None else one.vad[frame]
-        rows.append([f"{time:.4f}", *(f"{v:.6f}" for v in (*running, *vad))])
-    return _csv(header, rows)
-
-
-def write(answers: Answers, out: Path, *, progress: bool = False) -> None:
-    """Into the folder `out`: intensities.csv, answers.json, and for each recording its curves (CSV) and picture (PNG).
-
-    Recordings of one stem from several folders get numbers behind their names.
-    """
-    from emimic.service import pictures
-
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "intensities.csv", to_csv(answers))
-    write_atomic(out / "answers.json", to_json(answers))
-    taken = {"intensities", "answers"}
-    for answer in shown(answers.clips, "pictures", total=len(answers.clips), show=progress):
-        name, number = answer.path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{answer.path.stem}-{number}"
-        taken.add(name)
-        write_atomic(out / f"{name}.csv", curves(answer, answers.targets))
-        samples = audio.load(answer.path, max_seconds=float(answer.prediction.times[-1]) + 1.0)
-        write_atomic(out / f"{name}.png", pictures.recording(answer, answers.targets, samples))
 
 
 def _table(answers: Answers, *, bars: bool) -> Table:
@@ -125,15 +114,3 @@ def _width(console: Console, table: Table) -> int:
 def _bar(value: float) -> str:
     filled = round(min(max(value, 0.0), 1.0) * _BAR)
     return "█" * filled + "·" * (_BAR - filled)
-
-
-def _named(names: tuple[str, ...], values: Any) -> dict[str, float]:
-    return {name: round(float(v), 6) for name, v in zip(names, values, strict=True)}
-
-
-def _csv(header: list[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,0 +1,47 @@
+"""WebVTT: about once a second the three strongest intensities as a caption, so that any video player shows them."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic.files import write_atomic
+from emimic.service.formats.steps import Steps, library, steps
+from emimic.service.results import Answer
+
+_SHOWN = 3
+
+
+def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+    """`stem`.vtt; a gap has no caption."""
+    webvtt = library("webvtt", "vtt")
+    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(steps(answer))]
+    path = folder / f"{stem}.vtt"
+    write_atomic(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
+    return [path]
+
+
+def captions(grid: Steps) -> list[tuple[int, int, str]]:
+    """(start ms, end ms, text): steps that begin in one second and have no gap between them share a caption."""
+    values = grid.values[:, : grid.n_targets]
+    spoken = np.flatnonzero(np.isfinite(values).all(axis=1) & (grid.starts < grid.ends))
+    if not len(spoken):
+        return []
+    apart = (np.diff(spoken) > 1) | (np.diff(grid.starts[spoken] // 1000) > 0)
+    groups = np.split(spoken, np.flatnonzero(apart) + 1)
+    return [
+        (int(grid.starts[g[0]]), int(grid.ends[g[-1]]), _text(grid.names, values[g].mean(axis=0)))
+        for g in groups
+    ]
+
+
+def _text(names: tuple[str, ...], values: NDArray[np.float64]) -> str:
+    strongest = np.argsort(-values, kind="stable")[:_SHOWN]
+    escaped = [n.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for n in names]
+    return " · ".join(f"{escaped[i]} {max(values[i], 0.0):.2f}" for i in strongest)
+
+
+def _clock(ms: int) -> str:
+    seconds, ms = divmod(ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{ms:03d}"

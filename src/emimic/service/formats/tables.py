@@ -1,0 +1,125 @@
+"""Answers as JSON and CSV, in forms with a version.
+
+JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
+A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `intensities` by name;
+`vad_mean` when the model has learnt VAD; `timeline` when curves were asked for. A gap is null. Times are seconds.
+
+CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, then VAD means. Of one
+recording: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and VAD (the mean of
+the step's frames). A gap is an empty cell.
+
+The rule for both: within a version, fields are only added (columns on the right); what goes or changes its meaning
+makes a new version.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from emimic import __version__
+from emimic.files import write_atomic
+from emimic.service.formats.steps import steps, vad_names, writable
+from emimic.service.results import Answer, Answers, Timeline
+from emimic.task import VAD
+
+SCHEMA: Final = "emimic/answers/1"
+
+# A list of numbers that json.dumps has put on lines of their own; strings hold no line breaks, so none is touched.
+_NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
+
+
+def to_csv(answers: Answers) -> str:
+    """One row an answer: `Filename` (the file's stem), the targets, and VAD means when the model has learnt VAD."""
+    vad = any(a.prediction.vad is not None for a in answers.clips)
+    header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
+    rows = []
+    for a in answers.clips:
+        means = [math.nan] * len(VAD) if a.prediction.vad is None else a.prediction.vad.mean(axis=0)
+        rows.append([a.path.stem, *_cells(a.prediction.intensities), *(_cells(means) if vad else [])])
+    return _csv(header, rows)
+
+
+def to_json(answers: Answers) -> str:
+    """Every answer with its flags and its timeline if it has one, every failure with its reason; see the module."""
+    whole = {
+        "schema": SCHEMA,
+        "emimic": __version__,
+        "targets": [writable(name) for name in answers.targets],
+        "clips": [_clip(answer) for answer in answers.clips],
+        "failed": [{"file": writable(f.path), "reason": writable(f.reason)} for f in answers.failed],
+    }
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def write_json(answer: Answer, folder: Path, stem: str) -> list[Path]:
+    """`stem`.json: the form of `to_json` with one clip."""
+    path = folder / f"{stem}.json"
+    write_atomic(path, to_json(Answers(targets=answer.targets, clips=(answer,), failed=())))
+    return [path]
+
+
+def write_csv(answer: Answer, folder: Path, stem: str) -> list[Path]:
+    """`stem`.csv: one row a step."""
+    grid = steps(answer)
+    stretches = zip(grid.times, grid.since, grid.until, strict=True)
+    times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
+    rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]
+    path = folder / f"{stem}.csv"
+    write_atomic(path, _csv(["Seconds", "Start", "End", *grid.names], rows))
+    return [path]
+
+
+def _clip(answer: Answer) -> dict[str, Any]:
+    one = answer.prediction
+    clip: dict[str, Any] = {
+        "Filename": writable(answer.path.stem),
+        "file": writable(answer.path),
+        "seconds": round(answer.seconds, 3),
+        "was_cut": answer.was_cut,
+        "was_padded": answer.was_padded,
+        "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
+    }
+    if one.vad is not None:
+        clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
+    if answer.timeline is not None:
+        clip["timeline"] = _timeline(answer.timeline)
+    return clip
+
+
+def _timeline(line: Timeline) -> dict[str, Any]:
+    curves: dict[str, Any] = {
+        "window": line.window,
+        "hop": line.hop,
+        "times": _numbers(line.times),
+        "starts": _numbers(line.starts),
+        "ends": _numbers(line.ends),
+        "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
+        "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
+    }
+    if line.vad is not None and line.vad_times is not None:
+        values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))
+        curves["vad"] = {"times": _numbers(line.vad_times), "values": values}
+    return curves
+
+
+def _numbers(values: Iterable[Any]) -> list[float | None]:
+    return [round(float(v), 6) if math.isfinite(v) else None for v in values]
+
+
+def _cells(values: Iterable[Any]) -> list[str]:
+    return [f"{v:.6f}" if np.isfinite(v) else "" for v in values]
+
+
+def _csv(header: Sequence[str], rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([map(writable, row) for row in (header, *rows)])
+    return text.getvalue()
