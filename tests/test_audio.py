@@ -322,6 +322,41 @@ def test_an_hour_of_silence(tmp_path: Path) -> None:
     assert not samples.any()
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "m4a", "webm"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("seconds", [0.013, 0.2, 5.0])
+def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -> None:
+    content = media.encode(media.noise(1.3, rate), kind, 48_000 if kind == "webm" else rate)
+    whole = load(content)
+    parts = list(audio.blocks(content, seconds=seconds))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert {len(part) for part in parts[:-1]} <= {round(seconds * 16_000)}
+    assert 0 < len(parts[-1]) <= round(seconds * 16_000)
+
+
+def test_blocks_warn_and_fail_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = media.encode(media.noise(0.5), "mp3")
+    with pytest.warns(EmimicWarning, match="the clip: damaged or cut short") as caught:
+        list(audio.blocks(content[: len(content) // 2], name="the clip"))
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(AudioError, match=r"nowhere\.wav: does not exist"):
+        list(audio.blocks("nowhere.wav"))
+    with pytest.raises(AudioError, match="all samples are NaN"):
+        list(audio.blocks(media.encode(np.full(900, np.nan, np.float32), "wavf")))
+    monkeypatch.setattr(audio, "CEILING_SECONDS", 0.1)  # which is for what must be held whole
+    assert sum(map(len, audio.blocks(media.encode(media.noise(0.5))))) == 8_000
+
+
+def test_blocks_hold_little(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(16_000 * 600, np.int16), 16_000)  # 38 MB as float32
+    tracemalloc.start()
+    assert sum(map(len, audio.blocks(path))) == 16_000 * 600
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
 def lying_mp3() -> bytes:
     content = bytearray(media.encode(media.noise(0.5), "mp3"))
     tag = max(content.find(b"Info"), content.find(b"Xing"))

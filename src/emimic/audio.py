@@ -9,17 +9,16 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 import soundfile
-import soxr
 
 from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
-from emimic.waveform import Clip, Wave, average, check_format, count, cut, normalise, prepare, resample
+from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalise, prepare, resample
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
@@ -29,6 +28,7 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "Clip",
     "Wave",
+    "blocks",
     "cut",
     "load",
     "normalise",
@@ -46,7 +46,6 @@ CEILING_SECONDS: Final = 4 * 3600.0
 """No file gives more than this; four hours are 0.92 GB of samples."""
 
 _CHUNK = 1 << 18  # values decoded at a time: a 12 s clip in one go, and never what a header claims
-_LOUDEST = 2.0**31  # float files holding 32-bit integers exist; beyond is rubbish and would overflow later
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # two letters at least: C: is a drive
 # What PyAV may open. Playlists (hls, dash, concat, sdp) are not among them: they name other files and hosts.
 _FORMATS = (
@@ -75,19 +74,47 @@ def load(
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
             set to 0; the file is longer than CEILING_SECONDS.
     """
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
     ceiling = count(CEILING_SECONDS)
-    # One sample more than the ceiling tells a file that reaches it from a file that goes beyond.
-    limit = ceiling + 1 if max_seconds is None else min(count(max_seconds), ceiling + 1)
-    mono = _Mono(limit)
+    wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
+    pieces = _pieces(source, name, keep=min(wanted, ceiling), beyond=wanted > ceiling)
+    return np.concatenate(list(pieces))
+
+
+def blocks(
+    source: str | os.PathLike[str] | bytes, *, seconds: float = 10.0, name: str | None = None
+) -> Iterator[Wave]:
+    """What `load` gives, in blocks of `seconds` (the last may be shorter); holds one at a time and knows no ceiling.
+
+    Raises and warns as `load`, but of what only the end tells (damage, no finite sample) after the last block.
+    """
+    size = count(seconds)
+    waiting: list[Wave] = []
+    for piece in _pieces(source, name, keep=None, beyond=False):
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= size:
+            whole = np.concatenate(waiting)
+            full = len(whole) // size * size
+            yield from whole[:full].reshape(-1, size)
+            waiting = [whole[full:].copy()]
+    if sum(map(len, waiting)):
+        yield np.concatenate(waiting)
+
+
+def _pieces(
+    source: str | os.PathLike[str] | bytes, name: str | None, *, keep: int | None, beyond: bool
+) -> Iterator[Wave]:
+    """The first `keep` samples as they are decoded. beyond: tell of more."""
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    mono = Mono(keep)
     with _open(source, label) as file:
         try:
-            damaged = _decode(file, mono, label)
-            samples = mono.samples()
+            # One sample more tells a file that ends there from a file that goes on.
+            damaged = yield from _decode(file, mono, label, None if keep is None else keep + beyond)
+            yield mono.finish()
         except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
             what = f"{type(error).__name__}: {error}".rstrip(": ")
             raise AudioError(f"{label}: can't be decoded ({what}). Check the file, or convert it.") from error
-    if not len(samples):
+    if not mono.length:
         found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
         raise AudioError(f"{label}: {found}. Record, export or download it again.")
     if mono.bad == mono.total:
@@ -96,13 +123,12 @@ def load(
     if mono.bad:
         notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
     if damaged:
-        seconds = len(samples) / SAMPLE_RATE
+        seconds = mono.length / SAMPLE_RATE
         notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
-    if len(samples) > ceiling:
+    if beyond and keep is not None and mono.length > keep:
         notes.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
     for note in notes:
-        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=2)
-    return samples[:ceiling]
+        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=3)  # whoever called load or blocks
 
 
 def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "flac"]) -> None:
@@ -124,56 +150,6 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
         soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
-
-
-class _Mono:
-    """Takes decoded chunks: cleans, averages and resamples them as a stream, and knows when it has enough."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bad = 0  # values replaced
-        self.total = 0  # values seen
-        self.length = 0
-        self._parts: list[Wave] = []
-        self._rate = SAMPLE_RATE
-        self._stream: soxr.ResampleStream | None = None
-
-    def put(self, chunk: Wave, rate: int) -> bool:
-        """(sample, channel) at `rate` Hz; True when no more is needed."""
-        self.total += chunk.size
-        if chunk.size and not (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false for NaN too
-            # Before resampling: one NaN would spread over everything near it.
-            wrong = ~(np.abs(chunk) <= _LOUDEST)
-            self.bad += int(wrong.sum())
-            chunk = np.where(wrong, np.float32(0), chunk)
-        if rate != self._rate:  # also in mid-file: chained streams may change it
-            self._flush()
-            self._rate = rate
-            if rate != SAMPLE_RATE:
-                self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        mono = average(chunk)
-        self._add(mono if self._stream is None else self._stream.resample_chunk(mono))
-        return self.length >= self.limit
-
-    def samples(self) -> Wave:
-        """(sample,) at 16 kHz, at most `limit`."""
-        self._flush()
-        whole = (
-            self._parts[0]
-            if len(self._parts) == 1
-            else np.concatenate([*self._parts, np.empty(0, np.float32)])
-        )
-        return whole[: self.limit]
-
-    def _add(self, part: Wave) -> None:
-        if len(part):
-            self._parts.append(part)
-            self.length += len(part)
-
-    def _flush(self) -> None:
-        if self._stream is not None:
-            self._add(self._stream.resample_chunk(np.empty(0, np.float32), last=True))
-            self._stream = None
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -234,16 +210,18 @@ _Chunks = Generator[tuple[Wave, int], None, None]  # ((sample, channel), rate in
 _Decoder = Callable[[_Nameless, str], _Chunks]
 
 
-def _decode(file: BinaryIO, mono: _Mono, label: str) -> bool:
-    """Feeds `mono` until it is full or the file ends; True when the file is damaged or cut short."""
+def _decode(file: BinaryIO, mono: Mono, label: str, enough: int | None) -> Generator[Wave, None, bool]:
+    """What `mono` makes of the file until it has seen `enough`; returns whether the file is damaged or cut short."""
     decoders, short = _inspect(file)
     reasons = []
     for decoder in decoders:
         file.seek(0)
         try:
             with closing(decoder(_Nameless(file), label)) as chunks:
-                if any(mono.put(chunk, rate) for chunk, rate in chunks):
-                    return False
+                for chunk, rate in chunks:
+                    yield mono.put(chunk, rate)
+                    if enough is not None and mono.length >= enough:
+                        return False
         except _DamagedError:
             short = True
         except _UndecodableError as error:

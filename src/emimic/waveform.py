@@ -21,6 +21,8 @@ RATES: Final = (1_000, 768_000)
 MAX_CHANNELS: Final = 64
 """More channels than this are a broken header, or an array lying on its side."""
 
+_LOUDEST = 2.0**31  # float files holding 32-bit integers exist; beyond is rubbish and would overflow later
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -108,6 +110,51 @@ def resample(samples: NDArray[np.floating[Any]], rate: float) -> Wave:
             f"{len(samples)} samples at {rate:g} Hz are less than one at 16 kHz. Give a longer array."
         )
     return out
+
+
+class Mono:
+    """A stream of chunks -> float32 mono at 16 kHz: cleaned, averaged and resampled, the same however it is cut.
+
+    Only the first `keep` samples are handed out. length: samples made so far, kept or not; total, bad: values seen,
+    and how many of them were NaN, infinite or absurd and became 0.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
+        self.keep = keep
+        self.bad = 0
+        self.total = 0
+        self.length = 0
+        self._rate: float = SAMPLE_RATE
+        self._stream: soxr.ResampleStream | None = None
+
+    def put(self, chunk: Wave, rate: float) -> Wave:
+        """(sample,) or (sample, channel) float32 at `rate` Hz -> what can be said by now: (sample,) at 16 kHz."""
+        self.total += chunk.size
+        if chunk.size and not (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false for NaN too
+            # Before resampling: one NaN would spread over everything near it.
+            wrong = ~(np.abs(chunk) <= _LOUDEST)
+            self.bad += int(wrong.sum())
+            chunk = np.where(wrong, np.float32(0), chunk)
+        before = np.empty(0, np.float32)
+        if rate != self._rate:  # also in mid-file: chained streams may change it
+            before = self.finish()
+            self._rate = rate
+            if rate != SAMPLE_RATE:
+                self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        mono = average(chunk)
+        mono = self._kept(mono if self._stream is None else self._stream.resample_chunk(mono))
+        return np.concatenate([before, mono]) if len(before) else mono
+
+    def finish(self) -> Wave:
+        """What the resampler still held."""
+        stream, self._stream, self._rate = self._stream, None, SAMPLE_RATE
+        nothing = np.empty(0, np.float32)
+        return nothing if stream is None else self._kept(stream.resample_chunk(nothing, last=True))
+
+    def _kept(self, part: Wave) -> Wave:
+        free = None if self.keep is None else max(0, self.keep - self.length)
+        self.length += len(part)
+        return part[:free]
 
 
 def count(seconds: float) -> int:
