@@ -167,16 +167,14 @@ def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
     sheet = Figure()
     if answer.timeline is not None:
         _over_time(sheet, answer.timeline, samples)
-        told = _about_timeline(answer.timeline)
     else:
         _clip(sheet, answer, samples)
-        told = about_clip(answer)
     height = sheet.get_figheight()
     title = sheet.text(
         0.2 / _WIDTH, 1 - 0.18 / height, short(answer.path.name), va="top", weight="bold", size=11
     )
     title.set_parse_math(False)
-    sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, told, va="top", size=8, color="0.3")
+    sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, about(answer), va="top", size=8, color="0.3")
     return sheet
 
 
@@ -198,27 +196,25 @@ def _length(seconds: float) -> str:
     return clock(round(seconds, 2), seconds) + (" s" if seconds < 90 else "")
 
 
-def about_clip(answer: Answer) -> str:
-    """What a clip's answer rests on, for a subtitle."""
+def about(answer: Answer) -> str:
+    """What an answer's values rest on and how they are drawn, for a subtitle."""
+    t = answer.timeline
+    if t is not None:
+        return (
+            f"{_length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s"
+            "; grey: no voice heard; a line in a band: mean and range"
+        )
     told = _length(answer.seconds)
     if answer.was_cut:
-        told += f"; the first {_heard(answer):.1f} s were heard"
+        told += f"; the first {heard(answer):.1f} s were heard"
     return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")
 
 
-def _about_timeline(t: Timeline) -> str:
-    told = f"{_length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s; grey: no voice heard"
-    every = math.ceil(len(t.times) / _most(t.times)) * t.hop
-    if every > t.hop:
-        told += f"; line and band: mean and range of {every:.1f} s"
-    return told
-
-
-def _heard(answer: Answer) -> float:
+def heard(answer: Answer) -> float:
     """Seconds of the recording that the clip's answer rests on."""
     times = answer.prediction.times
     step = float(times[1] - times[0]) if len(times) > 1 else 0.02
-    return min(answer.seconds, float(times[-1]) + step / 2)
+    return min(answer.seconds, float(times[-1]) + step / 2) if answer.was_cut else answer.seconds
 
 
 def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Envelope) -> None:
@@ -239,7 +235,7 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
 
 def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelope) -> None:
     """Intensities as bars on the left; waveform and VAD of what was heard on the right."""
-    one, heard = answer.prediction, _heard(answer)
+    one, end = answer.prediction, heard(answer)
     groups = [1] if one.vad is None else [1, len(VAD)]
     bars_height = 0.28 * len(answer.targets)
     panels = _panels(sheet, groups, 5.35, _WIDTH - _RIGHT, at_least=bars_height)
@@ -267,11 +263,11 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     bars.tick_params(axis="x", labelsize=8)
     bars.axvline(0, color="0.3", linewidth=0.8)
     bars.spines[["top", "right", "left"]].set_visible(False)
-    _waveform(panels[0], coarser(samples, _STRETCHES, until=heard), heard)
+    _waveform(panels[0], coarser(samples, _STRETCHES, until=end), end)
     if one.vad is not None:
         for i, name in enumerate(VAD):
             _curve(panels[1 + i], name, one.times, one.vad[:, i], _VAD_COLOUR)
-    _time_axis(panels, heard)
+    _time_axis(panels, end)
 
 
 def _panels(

@@ -1,0 +1,296 @@
+"""One self-contained HTML page of a recording: its sound, waveform, curves, and a cursor that moves over them."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic import __version__
+from emimic import audio as media
+from emimic.service import pictures
+from emimic.service.pictures import Envelope
+from emimic.service.results import Answer, Region
+from emimic.task import SAMPLE_RATE, VAD, EmimicWarning
+from emimic.waveform import Wave
+
+NOTICE: Final = (
+    "Intended for research on expressed emotion with the knowledge of those who are heard, not for judging what a "
+    "person feels nor for decisions about people. In the EU, inferring emotions at work and in education is forbidden "
+    "except for medical or safety reasons (AI Act, Art. 5(1)(f)); elsewhere such systems are high-risk, and people "
+    "must be told (Art. 50(3))."
+)
+"""The law's notice, in two sentences, wherever a user meets an answer outside the terminal."""
+
+_MOST_POINTS: Final = 4000  # of a drawn curve; more than pixels, as the page can be magnified
+_MOST_VALUES: Final = (
+    20_000  # of a curve to read out: 7 minutes of VAD at 50 Hz, 66 of intensities every 0.2 s
+)
+_AS_IT_IS: Final = 5_000_000  # bytes of a recording that go into the page unchanged when browsers play it
+_RATE: Final = 8_000  # bytes a second of the mp3 that audio.save writes
+_FIREFOX: Final = 32 * 2**20  # the longest data URI it plays
+
+
+def playable(source: str | os.PathLike[str] | bytes, samples: Wave | None = None) -> tuple[bytes, str]:
+    """A recording (a file or its bytes) -> bytes that every browser plays, and their media type.
+
+    mp3, flac and PCM wav of at most 5 MB (or of at most 64 kb/s) stay as they are; all else becomes mp3 of what the
+    model hears: samples, (sample,) at 16 kHz, decoded here when not given. Raises AudioError when the recording can't
+    be read. Warns (EmimicWarning) beyond 32 MB in the page, about 50 minutes, which Firefox does not play.
+    """
+    data = source if isinstance(source, bytes) else Path(os.fsdecode(source)).read_bytes()
+    kind = _kind(data)
+    if kind and len(data) <= _AS_IT_IS:
+        return data, kind
+    if samples is None:
+        samples = media.load(source)
+    if not kind or len(data) > len(samples) / SAMPLE_RATE * _RATE:
+        with tempfile.TemporaryDirectory() as folder:
+            media.save(Path(folder) / "sound.mp3", samples, codec="mp3")
+            data, kind = (Path(folder) / "sound.mp3").read_bytes(), "audio/mpeg"
+    if len(data) * 4 / 3 > _FIREFOX:
+        name = "<bytes>" if isinstance(source, bytes) else os.fsdecode(source)
+        warnings.warn(
+            f"{name}: its sound takes {len(data) * 4 / 3 / 2**20:.0f} MB in the page; Firefox plays at most 32. Use "
+            "another browser, or split the recording.",
+            EmimicWarning,
+            stacklevel=2,
+        )
+    return data, kind
+
+
+def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32] | Envelope) -> str:
+    """The page of one answer as a string: nothing in it is fetched from anywhere.
+
+    sound, media_type: the recording as `playable` gives it. wave: the same recording for the drawing, (sample,) at
+    16 kHz or its envelope. Beyond 4000 values a curve is drawn as mean and range of neighbours, and beyond 20,000 read
+    out as their mean; the page says so. Raises AudioError without samples.
+    """
+    seconds = answer.timeline.seconds if answer.timeline else answer.seconds
+    curves = _curves(answer)
+    grey = "".join(_box(r, seconds) for r in _not_heard(answer))
+    here = files("emimic.service")
+    style, script, template = (
+        here.joinpath(f"page.{end}").read_text("utf-8") for end in ("css", "js", "html")
+    )
+    name = pictures.short(answer.path.name, 200)
+    parts = {
+        "name": html.escape(name),
+        "version": html.escape(__version__),
+        "style": style,
+        "style_hash": _hash(style),
+        "script": script,
+        "script_hash": _hash(script),
+        "about": html.escape(_about(answer)),
+        "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
+        "names": "".join(["<div><span>waveform</span></div>", *(_name(c) for c in curves)]),
+        "rows": "\n".join(
+            _svg(grey + part) for part in (_waveform(wave, seconds), *(_drawn(c, seconds) for c in curves))
+        ),
+        "seconds": f"{seconds:.3f}",
+        "coarse": "" if all(c.each == 1 for c in curves) else "Values read out are means of up to a second. ",
+        "table": _table(answer, curves),
+        "notice": html.escape(NOTICE),
+        "data": _json({"name": name, "seconds": seconds, "curves": [_told(c) for c in curves]}),
+    }
+    # In one pass, so that nothing a part holds is taken for a place to fill.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A row of the page. look: its CSS class. times, values (value,): what is read out, up to `reach` seconds away,
+    each of `each` original values, whose mean is `mean`. low, high: the range its panel shows."""
+
+    name: str
+    look: str
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+    reach: float
+    each: int
+    drawn: pictures.Curve
+    mean: float
+    low: float
+    high: float
+
+
+def _curves(answer: Answer) -> list[_Curve]:
+    t, one = answer.timeline, answer.prediction
+    curves = []
+    if t is not None:
+        for i, name in enumerate(t.targets):
+            look = f"c{i % len(pictures.COLOURS)}"
+            curves.append(_curve(name, look, t.times, t.intensities[:, i], t.hop))
+    times, vad = (one.times, one.vad) if t is None else (t.vad_times, t.vad)
+    if times is not None and vad is not None:
+        step = float(times[1] - times[0]) if len(times) > 1 else 0.02
+        curves += [_curve(name, "vad", times, vad[:, i], step) for i, name in enumerate(VAD)]
+    return curves
+
+
+def _curve(
+    name: str, look: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], step: float
+) -> _Curve:
+    read = pictures.thin(times, values, _MOST_VALUES)
+    known = values[np.isfinite(values)].astype(float)
+    low, high = min([0.0, *known[known < 0]]), max([1.0, *known[known > 1]])
+    drawn = pictures.thin(times, values, _MOST_POINTS)
+    mean = float(known.mean()) if len(known) else math.nan
+    return _Curve(name, look, read.times, read.mean, step * read.each, read.each, drawn, mean, low, high)
+
+
+def _told(curve: _Curve) -> dict[str, Any]:
+    """A curve for the script: seconds to the millisecond, values to four decimals, null in a gap."""
+    return {
+        "name": curve.name,
+        "reach": round(curve.reach, 3),
+        "times": [round(float(t), 3) for t in curve.times],
+        "values": [round(float(v), 4) if math.isfinite(v) else None for v in curve.values],
+    }
+
+
+def _not_heard(answer: Answer) -> list[Region]:
+    if answer.timeline is not None:
+        return pictures.silences(answer.timeline)
+    return [Region(pictures.heard(answer), answer.seconds)] if answer.was_cut else []
+
+
+def _about(answer: Answer) -> str:
+    told = pictures.about(answer)
+    if answer.timeline is None:
+        return told + (" (grey: not heard)." if answer.was_cut else ".")
+    regions = answer.timeline.regions
+    total = sum(r.end - r.start for r in regions)
+    return f"{told}. A voice is heard in {len(regions)} stretches, {total:.1f} s together."
+
+
+def _name(curve: _Curve) -> str:
+    return (
+        f'<div><span>{html.escape(curve.name)}</span><span class="value">–</span>'
+        f'<i class="top">{curve.high:.2g}</i><i class="bottom">{curve.low:.2g}</i></div>'
+    )
+
+
+def _svg(inside: str) -> str:
+    """A row: stretched to the page's width, 1000 wide and 100 high within."""
+    return f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{inside}</svg>'
+
+
+def _box(region: Region, seconds: float) -> str:
+    x, width = 1000 * region.start / seconds, 1000 * (region.end - region.start) / seconds
+    return f'<rect class="silence" x="{x:.6g}" width="{width:.6g}" height="100"/>'
+
+
+def _waveform(wave: NDArray[np.float32] | Envelope, seconds: float) -> str:
+    shown = pictures.coarser(wave, _MOST_POINTS)
+    peak = float(max(shown.highs.max(), -shown.lows.min())) or 1.0
+    x = 1000 * (np.arange(len(shown.lows)) + 0.5) * shown.stretch / seconds
+    return _path("wave", _around(x, 50 - 48 * shown.lows / peak, 50 - 48 * shown.highs / peak))
+
+
+def _drawn(curve: _Curve, seconds: float) -> str:
+    """Grid, range and line of a curve; a gap is a new start of the line, a lone value a dot."""
+    scale = 96 / (curve.high - curve.low)
+    drawn, x = curve.drawn, 1000 * curve.drawn.times / seconds
+    mean, low, high = (98 - scale * (y - curve.low) for y in (drawn.mean, drawn.low, drawn.high))
+    grid = "".join(f"M0 {98 - scale * (y - curve.low):.1f}h1000" for y in (0, 0.5, 1))
+    band, line = [], []
+    for run in _runs(mean):
+        line.append(
+            "M" + "L".join(_points(x[run], mean[run])) + ("h.01" if run.stop - run.start == 1 else "")
+        )
+        band.append(_around(x[run], low[run], high[run]))
+    shown = _path("grid", grid)
+    if drawn.each > 1:
+        shown += _path(f"band {curve.look}", "".join(band))
+    return shown + _path(curve.look, "".join(line))
+
+
+def _runs(values: NDArray[np.float64]) -> list[slice]:
+    """The stretches of a curve without NaN."""
+    there = np.concatenate([[False], np.isfinite(values), [False]])
+    edges = np.flatnonzero(np.diff(there.astype(int)))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _points(x: NDArray[Any], y: NDArray[Any]) -> list[str]:
+    return [f"{a:.6g} {b:.1f}" for a, b in zip(x, y, strict=True)]
+
+
+def _around(x: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> str:
+    return "M" + "L".join([*_points(x, high), *reversed(_points(x, low))]) + "z"
+
+
+def _path(look: str, d: str) -> str:
+    return f'<path class="{look}" d="{d}"/>'
+
+
+def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
+    """Each value of the clip and, over time, its curve's mean and highest value with its place."""
+    one, t = answer.prediction, answer.timeline
+    values = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
+    heads = [f"first {pictures.heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
+    heads += [] if t is None else ["mean over time", "highest", "at"]
+    rows = []
+    for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
+        meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'
+        cells = [f"{value:.2f}", meter]
+        if t is not None:
+            cells += _over_time(curves[i], t.seconds) if i < len(curves) else ["–"] * 3
+        rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{_cells("td", cells)}</tr>')
+    return (
+        "<table><caption>As one clip and over time</caption>"
+        if t
+        else "<table><caption>The clip's answer</caption>"
+    ) + f"<thead><tr><td></td>{_cells('th', heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{text}</{tag}>" for text in texts)
+
+
+def _over_time(curve: _Curve, seconds: float) -> list[str]:
+    if not math.isfinite(curve.mean):
+        return ["–"] * 3
+    place = int(np.nanargmax(curve.drawn.high))
+    at = pictures.clock(round(float(curve.drawn.times[place]), 1), seconds)
+    return [f"{curve.mean:.2f}", f"{curve.drawn.high[place]:.2f}", at + (" s" if seconds < 90 else "")]
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that can stand in a script element: no `<`, so nothing in it can end or open an element."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _kind(data: bytes) -> str | None:
+    """The media type of content that every browser plays, None for all else."""
+    if data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] and data[1] & 0xE6 == 0xE2):  # MPEG layer III
+        return "audio/mpeg"
+    if data[:4] == b"fLaC":
+        return "audio/flac"
+    at = data.find(b"fmt ", 12, 4096)
+    # 1 is PCM, 3 floating point; a wav may hold many other codecs.
+    if (
+        data[:4] == b"RIFF"
+        and data[8:12] == b"WAVE"
+        and at > 0
+        and data[at + 8 : at + 10] in (b"\1\0", b"\3\0")
+    ):
+        return "audio/wav"
+    return None
