@@ -23,6 +23,7 @@ from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, ModelError
 
 WEIGHTS: Final = "model.safetensors"
+SPREAD_FLOOR: Final = 1e-5
 
 
 @strict
@@ -31,7 +32,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
 
     encoder_config: a transformers configuration (or its dict) of one of `encoders.FAMILIES`.
     targets: names of the outputs, in order. global_vector, lstm, regression_head, vad_head: the switches of Table 2;
-    without the regression head one linear layer maps to the targets. lstm_dropout acts between the LSTM's layers,
+    without the regression head one linear layer maps to the targets. lstm_units: None takes as many as a frame has
+    features, as the paper. global_spread: the standard deviation over frames beside their mean. lstm_dropout acts between the LSTM's layers,
     vad_dropout inside the VAD head. freeze_encoder: the encoder (with the VAD head, when that came pre-trained with
     it) isn't trained and runs without dropout. freeze_convolutions: the encoder's convolution stack isn't trained.
     vad_pretrained: the VAD head came with the encoder; vad_learnt: it was trained on labels; only with one of them is
@@ -46,10 +48,12 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
     targets: list[str] | tuple[str, ...] = EMOTIONS
     global_vector: bool = True
+    global_spread: bool = False
     lstm: bool = True
     regression_head: bool = True
     vad_head: bool = True
     lstm_layers: int = 2
+    lstm_units: int | None = None
     lstm_dropout: float = 0.1
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
@@ -106,12 +110,14 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
 @dataclass
 class EmiOutput(ModelOutput):  # type: ignore[misc]
     """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
-    without the VAD head; frame_mask (batch, frame), true where a frame is real."""
+    without the VAD head; frame_mask (batch, frame), true where a frame is real; categories (batch, category), logits of
+    the auxiliary task, when there is one."""
 
     # transformers wants a default for every field but the first; these two are always there.
     intensities: Tensor = None  # type: ignore[assignment]
     frame_mask: Tensor = None  # type: ignore[assignment]
     vad: Tensor | None = None
+    categories: Tensor | None = None
 
 
 class TanhHead(nn.Module):
@@ -148,12 +154,18 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if config.vad_head:
             inner: Any = config.encoder_config
             self.vad = TanhHead(inner.hidden_size, len(VAD), config.vad_dropout)
-        if config.lstm:
+        pooled = features * (config.global_vector * (1 + config.global_spread))
+        if config.lstm and outputs:
             # torch warns of dropout where no second layer could use it.
             dropout = config.lstm_dropout if config.lstm_layers > 1 else 0.0
-            self.lstm = nn.LSTM(features, features, config.lstm_layers, batch_first=True, dropout=dropout)
-        pooled = features * (config.global_vector + config.lstm)
-        self.head = TanhHead(pooled, outputs) if config.regression_head else nn.Linear(pooled, outputs)
+            units = config.lstm_units or features
+            self.lstm = nn.LSTM(features, units, config.lstm_layers, batch_first=True, dropout=dropout)
+            pooled += units
+        if outputs:
+            head = TanhHead(pooled, outputs, config.head_dropout)
+            self.head = head if config.regression_head else nn.Linear(pooled, outputs)
+            if config.categories:
+                self.category = nn.Linear(pooled, len(config.categories))
         self.post_init()
         self._freeze()
 
@@ -221,23 +233,33 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def regress(self, hidden: Tensor, frame_mask: Tensor) -> EmiOutput:
         """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4)."""
         vad = self.vad(hidden) if self.config.vad_head else None
+        if not self.config.targets:
+            return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         frames = frames * frame_mask[..., None]
         parts = []
         if self.config.global_vector:
-            parts.append(frames.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True))
+            count = frame_mask.sum(dim=1, keepdim=True)
+            mean = frames.sum(dim=1) / count
+            parts.append(mean)
+            if self.config.global_spread:
+                apart = (frames - mean[:, None]) * frame_mask[..., None]
+                # One frame has no spread, and the root of zero no gradient.
+                parts.append((apart.square().sum(dim=1) / count + SPREAD_FLOOR).sqrt())
         if self.config.lstm:
             # Left to right and padded on the right: what stands at the last real frame hasn't seen the padding.
-            rows = torch.arange(len(frames), device=frames.device)
+            rows = torch.arange(frames.shape[0], device=frames.device)
             parts.append(self.lstm(frames)[0][rows, frame_mask.sum(dim=1) - 1])
-        return EmiOutput(intensities=self._answer(parts), vad=vad, frame_mask=frame_mask)
-
-    def _answer(self, parts: list[Tensor]) -> Tensor:
-        """Pooled features (batch, feature) each -> targets (batch, target) in the labels' scale."""
-        answer: Tensor = self.head(torch.cat(parts, dim=-1))
-        if self.config.target_std is None:
-            return answer
-        return answer * answer.new_tensor(self.config.target_std) + answer.new_tensor(self.config.target_mean)
+        last = torch.cat(parts, dim=-1)
+        if self.config.regression_head:
+            last = self.head.hidden(last)  # type: ignore[operator]
+        output = self.head.out_proj if self.config.regression_head else self.head
+        answer: Tensor = output(last)  # type: ignore[operator]
+        if self.config.target_std is not None:
+            answer = answer * answer.new_tensor(self.config.target_std)
+            answer = answer + answer.new_tensor(self.config.target_mean)
+        categories = self.category(last) if self.training and self.config.categories else None
+        return EmiOutput(intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories)
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
@@ -300,7 +322,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return [
             Prediction(
                 intensities=array(output.intensities[row]),
-                vad=array(output.vad[row, :count]) if self.config.vad_pretrained else None,  # type: ignore[index]
+                vad=array(output.vad[row, :count]) if self.config.answers_vad else None,  # type: ignore[index]
                 times=self.frame_times(count),
             )
             for row, count in enumerate(counts)

@@ -13,23 +13,32 @@ from numpy.typing import NDArray
 from emimic import audio, buckets
 from emimic.model import EmiConfig, EmiModel
 from emimic.progress import shown
+from emimic.study.augment import Augment
 from emimic.study.corpus import Item
+from emimic.task import VAD
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a split's clips come from: waveforms, or hidden states kept on disk (`encoded`)."""
+    """Where a split's clips come from: waveforms, or hidden states kept on disk (`encoded`).
+
+    read: a clip as it is heard in an epoch, counted from 0; only augmented clips differ from epoch to epoch.
+    """
 
     items: Sequence[Item]
-    read: Callable[[Item], NDArray[Any]]
+    read: Callable[[Item, int], NDArray[Any]]
     encoded: bool = False
 
 
-def waveforms(items: Sequence[Item], config: EmiConfig, min_samples: int) -> Source:
-    """The clips themselves, prepared as the model wants them: (sample,) float32 each."""
+def waveforms(
+    items: Sequence[Item], config: EmiConfig, min_samples: int, augment: Augment | None = None
+) -> Source:
+    """The clips themselves, perhaps changed, prepared as the model wants them: (sample,) float32 each."""
 
-    def read(item: Item) -> NDArray[np.float32]:
+    def read(item: Item, epoch: int) -> NDArray[np.float32]:
         samples = audio.load(item.path, max_seconds=config.max_seconds)
+        if augment is not None:
+            samples = augment(samples, item.id, epoch)
         return audio.prepare(
             samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
         ).samples
@@ -43,22 +52,29 @@ def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[in
     return [order[start : start + batch_size] for start in range(0, clips, batch_size)]
 
 
-def decoded(source: Source, groups: Sequence[Sequence[int]], *, workers: int) -> Iterator[list[NDArray[Any]]]:
+def decoded(
+    source: Source, groups: Sequence[Sequence[int]], *, workers: int, epoch: int = 0
+) -> Iterator[list[NDArray[Any]]]:
     """The clips of each group of rows in turn, the next ones being decoded meanwhile."""
-    return buckets.read_ahead(lambda row: source.read(source.items[row]), groups, workers=workers)
+    return buckets.read_ahead(lambda row: source.read(source.items[row], epoch), groups, workers=workers)
 
 
 def answer(
     model: EmiModel, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
-) -> NDArray[np.float32]:
-    """Intensities for every clip of a source, (clip, target), in its order."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For every clip of a source, in its order: intensities (clip, target), and VAD as the mean over its frames
+    (clip, 3), NaN where the model doesn't answer VAD."""
     groups = buckets.chunks(len(source.items))
     rows: list[NDArray[np.float32]] = []
+    vad: list[NDArray[np.float32]] = []
+    unknown = np.full(len(VAD), np.nan, np.float32)
     batches = decoded(source, groups, workers=workers)
     for clips in shown(batches, "hearing", total=len(groups), show=progress):
         answers = model.predict(clips, batch_seconds=batch_seconds, encoded=source.encoded)
         rows.extend(one.intensities for one in answers)
-    return np.array(rows, dtype=np.float32).reshape(len(source.items), len(model.config.targets))
+        vad.extend(unknown if one.vad is None else one.vad.mean(axis=0) for one in answers)
+    intensities = np.array(rows, dtype=np.float32).reshape(len(source.items), len(model.config.targets))
+    return intensities, np.array(vad, dtype=np.float32).reshape(len(source.items), len(VAD))
 
 
 def predict(
@@ -68,7 +84,7 @@ def predict(
     batch_seconds: float = 60.0,
     workers: int = 2,
     progress: bool = False,
-) -> NDArray[np.float32]:
-    """Intensities for every item from its file, (clip, target), in the order of the items."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `answer`, for every item from its file."""
     source = waveforms(items, model.config, model.min_samples)
     return answer(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)

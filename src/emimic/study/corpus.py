@@ -28,6 +28,7 @@ from emimic.study.tables import (
     read_labels,
     read_others,
     read_table,
+    read_vad,
     refuse_leaks,
     some,
     split_files,
@@ -63,10 +64,14 @@ class Item:
     """As written in the table."""
     path: Path
     labels: NDArray[np.float32] | None = field(compare=False)
-    """(target,), in [0, 1] for the six emotions; None in an unlabelled test split."""
+    """(target,), in [0, 1] for the six emotions; NaN where missing, in training only; None in an unlabelled split."""
     speaker: str | None
     seconds: float
     """Length of the whole recording; NaN when the corpus was not scanned."""
+    vad: NDArray[np.float32] | None = field(default=None, compare=False)
+    """(3,) arousal, dominance, valence in [0, 1], NaN where missing; None without any."""
+    category: str | None = None
+    """The clip's class for the auxiliary task; None when not asked for, or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Split:
     def outside(self) -> tuple[str, ...]:
         """Ids of usable clips with a label outside [0, 1]."""
         labelled = ((item.id, item.labels) for item in self.items if item.labels is not None)
-        return tuple(name for name, values in labelled if values.min() < 0 or values.max() > 1)
+        return tuple(name for name, values in labelled if ((values < 0) | (values > 1)).any())
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ def load_corpus(
     workers: int | None = None,
     progress: bool = False,
     labels: bool = True,
+    category: str | None = None,
     allow_speaker_overlap: bool = False,
 ) -> Corpus:
     """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
@@ -183,12 +189,15 @@ def load_corpus(
     A table has the column `Filename` (a number with or without leading zeros, or a file name with or without
     its suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there,
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
+    `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
+    A training clip needs one label only, whichever; of other clips all targets must be known.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
     scan: decode every clip once, so that unreadable ones are named and lengths are true.
     workers: threads for the scan, default one a core. progress: show a bar on stderr.
     labels: False leaves the labels unread, whatever they are; then every readable clip is usable.
+    category: a column of class names that training clips may have too, for an auxiliary task.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
@@ -212,7 +221,10 @@ def load_corpus(
     for name in reversed(MEDIA_FOLDERS):
         media |= list_media(folder / name)
     values = [read_labels(table, names, label_scale, notes) if labels else None for table in tables]
-    matched = [_match(table, media, names, v, notes) for table, v in zip(tables, values, strict=True)]
+    matched = [
+        _match(table, media, names, v, notes, category if labels else None)
+        for table, v in zip(tables, values, strict=True)
+    ]
     if scan:
         items = [item for split in matched for item in split.items]
         lengths = dict(
@@ -279,26 +291,39 @@ def _match(
     targets: tuple[str, ...],
     labels: NDArray[np.float64] | None,
     notes: list[str],
+    category: str | None,
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
+    vad = None if labels is None else read_vad(table)
+    masked = 0
     first: dict[str, int] = {}
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
         paths = media.get(clip_key(name), [])
         holes = [] if values is None else [targets[j] for j in np.flatnonzero(~np.isfinite(values))]
+        kind = (category and row.get(category)) or None
+        dimensions = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
+        complete = not holes and (bool(targets) or dimensions is not None)
+        if table.name == "train" and not any(
+            row[hole] for hole in holes
+        ):  # what is empty, the loss leaves out
+            complete |= bool(kind) or dimensions is not None or len(holes) < len(targets)
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
             left.append(Left(name, "no file of that name under audio/ or raw/", "missing"))
-        elif holes and table.name in LABELLED:
+        elif table.name in LABELLED and values is not None and not complete:
             what = ", ".join(f"{t} is {row[t] or 'empty'}" for t in holes)
-            left.append(Left(name, f"{what}, expected a finite number", "label"))
+            left.append(Left(name, f"{what or 'no VAD label'}, expected a finite number", "label"))
         else:
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
-            usable = None if values is None or holes else values.astype(np.float32)
-            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan))
+            usable = values.astype(np.float32) if values is not None and complete else None
+            masked += bool(holes) and usable is not None
+            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, dimensions, kind))
+    if masked:
+        notes.append(f"{table.path.name}: {masked} clips lack a target; the loss leaves out what is missing")
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
 
 

@@ -19,7 +19,7 @@ from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Split, load_corpus
 from emimic.study.report import Report, score
 from emimic.study.tables import some
-from emimic.task import ModelError
+from emimic.task import VAD, CorpusError, ModelError
 
 
 def evaluate(
@@ -60,18 +60,21 @@ def evaluate(
     model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     labels = part.labels  # raises before hours of prediction if there are none
     targets = model.config.targets
-    predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
-    report = score(
-        predictions,
-        labels,
-        targets,
-        [item.speaker for item in part.items],
-        split=part.name,
-        left_out=[(left.id, left.reason) for left in part.left_out],
-        n_bootstrap=n_bootstrap,
-        seed=seed,
+    predictions, vad = predict_split(
+        model, part, batch_seconds=batch_seconds, workers=workers, progress=progress
     )
+    speakers = [item.speaker for item in part.items]
+    reports = [
+        score(
+            x, y, names, speakers, split=part.name, n_bootstrap=n_bootstrap, seed=seed,
+            left_out=[(left.id, left.reason) for left in part.left_out],
+        )
+        for x, y, names in _scorable(model, part, predictions, vad)
+    ]  # fmt: skip
+    report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
     report = dataclasses.replace(report, notes=(*_learnt(run, part.name), *report.notes, *warnings))
+    if not targets:  # the VAD head alone
+        targets, predictions, labels = list(VAD), vad, _vad_labels(part)
     out = run / "evaluation" / part.name if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -80,6 +83,28 @@ def evaluate(
     write_atomic(out / "scatter.png", pictures.png(pictures.scatter(predictions, labels, targets)))
     write_atomic(out / "residuals.png", pictures.png(pictures.residuals(predictions, labels, targets)))
     return report
+
+
+def _scorable(
+    model: EmiModel, part: Split, predictions: NDArray[np.float32], vad: NDArray[np.float32]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32], Sequence[str]]]:
+    """(predictions, labels, names) of the targets, and of VAD where the model answers it and every clip is labelled."""
+    found: list[tuple[NDArray[np.float32], NDArray[np.float32], Sequence[str]]] = []
+    if model.config.targets:
+        found.append((predictions, part.labels, model.config.targets))
+    truth = _vad_labels(part)
+    if model.config.answers_vad and np.isfinite(truth).all():
+        found.append((vad, truth, VAD))
+    if not found:
+        raise CorpusError(
+            f"split {part.name!r} has no labels that this model answers; expected {', '.join(VAD)}"
+        )
+    return found
+
+
+def _vad_labels(part: Split) -> NDArray[np.float32]:
+    unknown = np.full(len(VAD), np.nan, np.float32)
+    return np.stack([unknown if item.vad is None else item.vad for item in part.items])
 
 
 def open_split(
@@ -139,20 +164,22 @@ def _learnt(run: Path, split: str) -> list[str]:
 
 def predict_split(
     model: EmiModel, part: Split, *, batch_seconds: float, workers: int, progress: bool
-) -> NDArray[np.float32]:
-    """Predictions (clip, target) in the order of the split's items.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Intensities (clip, target) and VAD (clip, 3; NaN unless answered) in the order of the split's items.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
-    predictions = predict(model, part.items, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    predictions, vad = predict(
+        model, part.items, batch_seconds=batch_seconds, workers=workers, progress=progress
+    )
     bad = [item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()]
     if bad:
         raise ModelError(
             f"the model predicts NaN or infinity for {len(bad)} of {len(part.items)} clips "
             f"({some(bad)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    return predictions
+    return predictions, vad
 
 
 def table_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

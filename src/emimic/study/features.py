@@ -69,7 +69,7 @@ def compute(
                 with atomic(files[missing[group[row]].id]) as temporary, temporary.open("wb") as file:
                     np.save(file, hidden.astype(dtype), allow_pickle=False)
 
-    def read(item: Item) -> NDArray[Any]:
+    def read(item: Item, _: int) -> NDArray[Any]:
         array: NDArray[Any] = np.load(files[item.id], allow_pickle=False)
         return array
 

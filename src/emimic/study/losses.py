@@ -3,6 +3,8 @@
 The paper's section 6.2 gave up correlation as a loss because a constant prediction has no variance, so the
 loss is undefined. Here a variance below `FLOOR` counts as `FLOOR`: the loss and its gradient stay finite, and
 above it the formula is untouched.
+
+A label that is NaN is missing: it takes no part in any loss, and a target without any label adds nothing.
 """
 
 import math
@@ -24,11 +26,11 @@ The slope of a correlation is about 1 / (clips x standard deviation), so this al
 
 
 def mse(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error over clips and targets.
+    """Mean squared error over the labels there are; 0 where there is none.
 
     Args:
         predictions: (clip, target), any float type.
-        labels: (clip, target), intensities in [0, 1].
+        labels: (clip, target), in [0, 1]; NaN where missing.
 
     Returns:
         A scalar >= 0, in float32 at least.
@@ -36,8 +38,8 @@ def mse(predictions: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ScoreError: if the two shapes are not the same (clip, target), or there is no clip.
     """
-    x, y = _pair(predictions, labels)
-    return (x - y).square().mean()
+    x, y, known = _pair(predictions, labels)
+    return ((x - y) * known).square().sum() / known.sum().clamp(min=1)
 
 
 def ccc_loss(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -45,10 +47,10 @@ def ccc_loss(predictions: Tensor, labels: Tensor) -> Tensor:
 
     Takes and raises what `mse` does. 1 where both sides are constant and equal: nothing is learnt there.
     """
-    x, y = _pair(predictions, labels)
-    x_var, y_var, cov = _variances(x, y)
-    total = x_var + y_var + (x.mean(dim=0) - y.mean(dim=0)).square()
-    return (1 - 2 * cov / total.clamp(min=FLOOR)).mean()
+    x, y, known = _pair(predictions, labels)
+    x_var, y_var, cov, apart = _moments(x, y, known)
+    total = x_var + y_var + apart.square()
+    return _mean(1 - 2 * cov / total.clamp(min=FLOOR), known)
 
 
 def pearson_loss(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -56,10 +58,10 @@ def pearson_loss(predictions: Tensor, labels: Tensor) -> Tensor:
 
     Takes and raises what `mse` does. 1 for a target that is constant on either side.
     """
-    x, y = _pair(predictions, labels)
-    x_var, y_var, cov = _variances(x, y)
+    x, y, known = _pair(predictions, labels)
+    x_var, y_var, cov, _ = _moments(x, y, known)
     spread = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
-    return (1 - cov / spread).mean()
+    return _mean(1 - cov / spread, known)
 
 
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
@@ -97,7 +99,7 @@ class Mix:
 
     @property
     def decomposes(self) -> bool:
-        """Whether a batch's loss is its parts' mean, weighted by their clips: true for MSE alone."""
+        """Whether a batch's loss is its parts' mean, weighted by their labels: true for MSE alone."""
         return all(name == "mse" for name, weight in self.weights.items() if weight)
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
@@ -108,8 +110,11 @@ class Mix:
         return torch.stack(terms).sum()
 
 
-def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sides in float32 at least: the squares of a bf16 difference have two digits."""
+def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both sides in float32 at least (the squares of a bf16 difference have two digits), and which labels are known.
+
+    Labels that are missing come back as 0.
+    """
     # A (clip, target) prediction against (clip,) labels would broadcast and train on nonsense.
     if predictions.shape != labels.shape or predictions.ndim != 2 or not len(predictions):
         raise ScoreError(
@@ -117,10 +122,19 @@ def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             "expected the same (clip, target) with at least one clip"
         )
     dtype = torch.promote_types(torch.promote_types(predictions.dtype, labels.dtype), torch.float32)
-    return predictions.to(dtype), labels.to(dtype)
+    known = ~labels.isnan()
+    return predictions.to(dtype), labels.to(dtype).masked_fill(~known, 0.0), known.to(dtype)
 
 
-def _variances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Variances of both sides and their covariance over clips, each (target,)."""
-    u, v = x - x.mean(dim=0), y - y.mean(dim=0)
-    return u.square().mean(dim=0), v.square().mean(dim=0), (u * v).mean(dim=0)
+def _moments(x: Tensor, y: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Over the known clips: variances of both sides, their covariance, the difference of means, each (target,)."""
+    n = known.sum(dim=0).clamp(min=1)
+    x_mean, y_mean = (x * known).sum(dim=0) / n, (y * known).sum(dim=0) / n
+    u, v = (x - x_mean) * known, (y - y_mean) * known
+    return u.square().sum(dim=0) / n, v.square().sum(dim=0) / n, (u * v).sum(dim=0) / n, x_mean - y_mean
+
+
+def _mean(terms: Tensor, known: Tensor) -> Tensor:
+    """Mean of terms (target,) over the targets with a label; 0 without any."""
+    there = known.any(dim=0).to(terms.dtype)
+    return (terms * there).sum() / there.sum().clamp(min=1)

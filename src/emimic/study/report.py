@@ -79,6 +79,8 @@ class Report:
     n_bootstrap: int
     notes: tuple[str, ...]
     """Plain sentences on everything undefined, left out, or odd in the corpus."""
+    vad: "Report | None" = None
+    """The same for arousal, dominance and valence, where the model answers them and the split has their labels."""
 
     @property
     def mean_pearson(self) -> float:
@@ -94,7 +96,7 @@ class Report:
             "interval": {"level": LEVEL, "resampled": self.resampled, "resamples": self.n_bootstrap},
             "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
             "notes": list(self.notes),
-        }
+        } | ({} if self.vad is None else {"vad": self.vad.to_dict()})
 
     def table(self) -> str:
         """The scores as aligned plain text, a row for each target and the mean, then the notes."""
@@ -112,7 +114,7 @@ class Report:
         lines.append(f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples]")
         more = len(self.notes) - _SHOWN
         lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
-        return "\n".join(lines)
+        return "\n".join(lines if self.vad is None else [*lines, self.vad.table()])
 
 
 def score(

@@ -17,10 +17,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from emimic.model import EmiConfig, EmiModel
 from emimic.study import batches, checkpoint, features
+from emimic.study.augment import Augment
 from emimic.study.corpus import Corpus, Item, load_corpus
 from emimic.study.losses import Mix
 from emimic.study.settings import TrainSettings
-from emimic.task import CorpusError, SettingsError
+from emimic.task import VAD, CorpusError, SettingsError
 
 
 @dataclass
@@ -55,6 +56,7 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         targets=settings.targets,
         splits=["train", "valid"],
         label_scale=settings.label_scale,
+        category=settings.category,
         workers=settings.workers,
         progress=show,
     )
@@ -84,7 +86,7 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         checkpoint.sweep(out)
     if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
         checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
-    learned = source_of(model, items, out, settings, fabric, show)
+    learned = source_of(model, items, out, settings, fabric, show, learning=True)
     watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
     log = (
         SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
@@ -131,17 +133,24 @@ def _fabric(settings: TrainSettings) -> Any:
 
 def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) -> EmiModel:
     names = (
-        "freeze_encoder", "freeze_convolutions", "global_vector", "regression_head", "lstm", "vad_head", "lstm_layers",
-        "lstm_dropout", "max_seconds",
+        "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
+        "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
+    config["categories"] = sorted({item.category for item in items if item.category is not None})
+    if settings.category is not None and len(config["categories"]) < 2:
+        raise CorpusError(
+            f"{corpus.folder}: the column {settings.category!r} names {len(config['categories'])} classes of training "
+            "clips; expected two or more. Name another column (category), or leave it out"
+        )
+    config["vad_learnt"] = settings.vad_head and any(item.vad is not None for item in items)
     if settings.vad_dropout is not None:
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
         labels = np.stack([labels_of(item) for item in items]).astype(np.float64)
-        spread = labels.std(axis=0)
-        config["target_mean"] = labels.mean(axis=0).tolist()
+        spread = np.nanstd(labels, axis=0)
+        config["target_mean"] = np.nanmean(labels, axis=0).tolist()
         config["target_std"] = np.where(spread > 0, spread, 1.0).tolist()
     if settings.encoder is not None:
         return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
@@ -149,9 +158,15 @@ def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) 
 
 
 def labels_of(item: Item) -> NDArray[np.float32]:
+    """(target,), NaN where missing."""
     if item.labels is None:
         raise CorpusError(f"clip {item.id} has no labels; training needs them")
     return item.labels
+
+
+def vad_of(item: Item) -> NDArray[np.float32]:
+    """(3,), NaN where missing."""
+    return np.full(len(VAD), np.nan, np.float32) if item.vad is None else item.vad
 
 
 def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
@@ -167,10 +182,19 @@ def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
 
 
 def source_of(
-    model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
+    model: EmiModel,
+    items: Sequence[Item],
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    *,
+    learning: bool = False,
 ) -> batches.Source:
+    """What clips are read from: media files (changed at random while learning), or cached features."""
     if not settings.freeze_encoder:
-        return batches.waveforms(items, model.config, model.min_samples)
+        augment = Augment(settings.augment, settings.seed) if learning and settings.augment else None
+        return batches.waveforms(items, model.config, model.min_samples, augment)
     folder = Path(settings.features) if settings.features else out / "features"
     shares = [items[fabric.global_rank :: fabric.world_size], items]
     for share in shares:  # each process computes its own, then all find everything there
@@ -188,11 +212,12 @@ def source_of(
 
 
 def _fingerprint(*splits: Sequence[Item]) -> str:
-    """16 hex digits that change with the clips of the splits, their order or their labels."""
+    """16 hex digits that change with the clips of the splits, their order or their labels of any kind."""
     digest = hashlib.sha256()
     for items in splits:
         for item in items:
             digest.update(item.id.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
 

@@ -37,13 +37,22 @@ class TrainSettings(BaseModel):
     )
     lstm: bool = Field(True, description="LSTM over frames (Table 2)")
     vad_head: bool = Field(True, description="VAD predictions beside each frame (Table 2)")
+    global_spread: bool = Field(
+        False, description="the standard deviation over frames beside their mean [chosen here]"
+    )
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
+    lstm_units: int | None = Field(
+        None, ge=1, description="units of the LSTM; null: as many as a frame has features [released code]"
+    )
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between the LSTM's layers (section 5)")
     vad_dropout: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="dropout in the VAD head; null: as the encoder's checkpoint says, else 0.1",
+    )
+    head_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
     )
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
     targets: tuple[str, ...] | None = Field(
@@ -59,6 +68,19 @@ class TrainSettings(BaseModel):
     loss: dict[str, float] = Field(
         {"mse": 1.0},
         description="weights of mse, ccc, pearson (section 4: mse alone); any but mse alone holds a step in memory",
+    )
+    vad_weight: float = Field(
+        1.0, ge=0, description="weight of the VAD labels' squared error, where the corpus has such columns"
+    )
+    category: str | None = Field(
+        None, description="column of class names that an auxiliary layer learns beside the targets"
+    )
+    category_weight: float = Field(0.1, ge=0, description="weight of the auxiliary task's cross-entropy")
+    augment: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of training clips that are changed: noise, room, band, speed, gain",
     )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate (section 4)")
     encoder_lr: float | None = Field(
@@ -111,6 +133,11 @@ class TrainSettings(BaseModel):
         if (self.encoder is None) == (self.encoder_config is None):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
+            )
+        if self.augment and self.freeze_encoder:
+            raise SettingsError(
+                "augment changes waveforms, but a frozen encoder's features are computed once: set one of augment and "
+                "freeze_encoder only"
             )
         if self.encoder_layers is not None and self.encoder_config is not None:
             raise SettingsError(

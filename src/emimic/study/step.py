@@ -7,46 +7,70 @@ needs no second wrapper around the model and no parameter to be used.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from emimic.study.run import Run, labels_of
+from emimic.study.run import Run, labels_of, vad_of
 from emimic.study.settings import TrainSettings
 from emimic.task import EmimicError
+
+NONE: Final = -100
+"""The class of a clip without one."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of one step's clips: targets (clip, target) and vad (clip, 3), NaN where missing; categories (clip,), or NONE."""
+
+    targets: Tensor
+    vad: Tensor
+    categories: Tensor
+
+    @classmethod
+    def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
+        items = [run.train.items[row] for row in rows]
+        number = {name: i for i, name in enumerate(run.model.config.categories)}
+        device = run.fabric.device
+        return cls(
+            torch.from_numpy(np.stack([labels_of(item) for item in items])).to(device),
+            torch.from_numpy(np.stack([vad_of(item) for item in items])).to(device),
+            torch.tensor([number.get(item.category or "", NONE) for item in items], device=device),
+        )
 
 
 def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDArray[Any]]) -> float:
     """One optimiser step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
     model, fabric = run.model, run.fabric
     forward = model.regress if run.train.encoded else model
-    labels = {row: torch.from_numpy(labels_of(run.train.items[row])) for row in rows}
+    labels = Labels.of(run, rows)
+    place = {row: i for i, row in enumerate(rows)}
     plan = model.plan(
         [len(clip) for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=run.train.encoded
     )
     run.optimizer.zero_grad(set_to_none=True)
+    together = not run.loss.decomposes and labels.targets.shape[1] > 0
     answers: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
         values, mask = model.collate([clips[i] for i in part])
-        part_rows = [own[i] for i in part]
+        places = [place[own[i]] for i in part]
         with fabric.autocast():
-            predictions = forward(values, mask).intensities.float()
-        if run.loss.decomposes:
-            # The mean over the step is the weighted mean over its parts, so each part's graph can go at once.
-            truth = torch.stack([labels[row] for row in part_rows]).to(fabric.device)
-            loss = _loss(run, predictions, truth) * (len(part) / len(rows))
-            loss.backward()
-            total += loss.detach()
-        else:
-            answers.append((part_rows, predictions))
-    if run.loss.decomposes:
-        total = summed(fabric, total)
-    else:
-        total = _backward_together(run, rows, answers, torch.stack([labels[row] for row in rows]))
+            output = forward(values, mask)
+        # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.
+        loss = _of_part(run, output, labels, places)
+        if loss.requires_grad:
+            loss.backward(retain_graph=together)
+        total += loss.detach()
+        if together:
+            answers.append((places, output.intensities.float()))
+    total = summed(fabric, total)
+    if together:
+        total = total + _backward_together(run, answers, labels.targets)
     value = float(total)
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].id for row in rows)
@@ -73,23 +97,41 @@ def _loss(run: Run, predictions: Tensor, labels: Tensor) -> Tensor:
     return run.loss(predictions, labels)
 
 
-def _backward_together(
-    run: Run, rows: Sequence[int], answers: Sequence[tuple[list[int], Tensor]], labels: Tensor
-) -> Tensor:
+def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor:
+    """A part's share of the step's loss: targets (where their loss decomposes), VAD as the mean over frames, and the
+    auxiliary classes; each divided by the labels of its kind in the whole step."""
+    loss: Tensor = output.intensities.new_zeros((), dtype=torch.float32)
+    if run.loss.decomposes and labels.targets.shape[1]:
+        truth = labels.targets[places]
+        share = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
+        loss = loss + share * _loss(run, output.intensities.float(), truth)
+    known = ~labels.vad[places].isnan()
+    if output.vad is not None and run.settings.vad_weight and known.any():
+        mask = output.frame_mask[..., None]
+        means = (output.vad.float() * mask).sum(dim=1) / mask.sum(dim=1)
+        errors = ((means - labels.vad[places].nan_to_num()) * known).square().sum()
+        loss = loss + run.settings.vad_weight * errors / (~labels.vad.isnan()).sum()
+    if output.categories is not None:
+        entropy = nn.functional.cross_entropy(
+            output.categories.float(), labels.categories[places], ignore_index=NONE, reduction="sum"
+        )
+        loss = loss + run.settings.category_weight * entropy / (labels.categories != NONE).sum().clamp(min=1)
+    return loss
+
+
+def _backward_together(run: Run, answers: Sequence[tuple[list[int], Tensor]], labels: Tensor) -> Tensor:
     """A correlation needs the whole step: its gradient at all predictions first, then back through each part."""
     fabric = run.fabric
-    place = {row: i for i, row in enumerate(rows)}
     everyone = torch.zeros(labels.shape, device=fabric.device)
-    for part, predictions in answers:
-        everyone[[place[row] for row in part]] = predictions.detach()
+    for places, predictions in answers:
+        everyone[places] = predictions.detach()
     everyone = summed(fabric, everyone).requires_grad_()
-    loss = _loss(run, everyone, labels.to(fabric.device))
+    loss = _loss(run, everyone, labels)
     loss.backward()
     gradient = everyone.grad
     if answers and gradient is not None:
         torch.autograd.backward(
-            [predictions for _, predictions in answers],
-            [gradient[[place[r] for r in part]] for part, _ in answers],
+            [predictions for _, predictions in answers], [gradient[places] for places, _ in answers]
         )
     return loss.detach()
 

@@ -80,7 +80,9 @@ def submit(
         Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
     _check(part, filled=fill is not None)
-    predictions = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    predictions, _ = predict_split(
+        model, part, batch_seconds=batch_seconds, workers=workers, progress=progress
+    )
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
     rows = [(clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
-from emimic.task import EMOTIONS, CorpusError
+from emimic.task import EMOTIONS, VAD, CorpusError
 
 LABELLED: Final = ("train", "valid")
 """Splits that must have labels; any other may lack them, as the challenge's test table does."""
@@ -128,6 +128,12 @@ def choose_targets(
     for table in tables:
         if set(EMOTIONS) <= set(table.header):
             return EMOTIONS
+        if has_vad(table):
+            notes.append(
+                f"{table.path.name} has {', '.join(VAD)} and not the six emotions: the VAD head alone is concerned; "
+                "name the targets to predict other columns"
+            )
+            return ()
         if names := tuple(column for column in table.header if _is_numeric(table, column)):
             few = [name for name in EMOTIONS if name in names]
             part = f" ({', '.join(few)} of the six emotions, the others are missing)" if few else ""
@@ -142,6 +148,25 @@ def choose_targets(
             f"{', '.join(EMOTIONS)} or other numeric columns"
         )
     return EMOTIONS
+
+
+def has_vad(table: Table) -> bool:
+    """Whether a table has all three columns for the VAD head."""
+    return set(VAD) <= set(table.header)
+
+
+def read_vad(table: Table) -> NDArray[np.float64]:
+    """Arousal, dominance, valence (row, 3) in [0, 1], NaN where empty or where the table has no such columns."""
+    if not has_vad(table):
+        return np.full((len(table.rows), len(VAD)), np.nan)
+    values = _numbers(table, VAD)
+    known = values[np.isfinite(values)]
+    if known.size and (known.min() < 0 or known.max() > 1):
+        raise CorpusError(
+            f"{table.path}: {', '.join(VAD)} go from {known.min():g} to {known.max():g}; expected 0 to 1. Rescale "
+            "them, such as (x - 1) / 6 for a scale from 1 to 7"
+        )
+    return values
 
 
 def _is_numeric(table: Table, column: str) -> bool:
@@ -162,25 +187,19 @@ def _number(cell: str) -> float | None:
 def read_labels(
     table: Table, targets: tuple[str, ...], scale: float | None, notes: list[str]
 ) -> NDArray[np.float64] | None:
-    """(row, target), empty cells as NaN; None for a table that may be unlabelled and is."""
+    """(row, target), empty cells as NaN; None for a table that may be unlabelled and is.
+
+    Without targets (a corpus for the VAD head alone) every row has its no labels: (row, 0).
+    """
     missing = [name for name in targets if name not in table.header]
-    if len(missing) == len(targets) and table.name not in LABELLED:
+    if missing and len(missing) == len(targets) and table.name not in LABELLED:
         return None
     if missing:
         raise CorpusError(
             f"{table.path} has no column {', '.join(missing)}; found {', '.join(table.header)}. Rename the "
             "columns or name the targets"
         )
-    values = np.empty((len(table.rows), len(targets)))
-    for i, row in enumerate(table.rows):
-        for j, name in enumerate(targets):
-            value = _number(row[name])
-            if value is None:
-                raise CorpusError(
-                    f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
-                    "expected a number with a decimal point"
-                )
-            values[i, j] = value
+    values = _numbers(table, targets)
     emotions = np.isin(targets, EMOTIONS)
     _check_scale(table, values[:, emotions], scale)
     scaled: NDArray[np.float64] = values / (scale or 1.0)
@@ -192,6 +211,21 @@ def read_labels(
                 "0 to 1; divide by the top of its scale if it has one (label_scale, --label-scale)"
             )
     return scaled
+
+
+def _numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
+    """(row, column), empty cells as NaN. Raises CorpusError at a cell that is no number."""
+    values = np.empty((len(table.rows), len(columns)))
+    for i, row in enumerate(table.rows):
+        for j, name in enumerate(columns):
+            value = _number(row[name])
+            if value is None:
+                raise CorpusError(
+                    f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
+                    "expected a number with a decimal point"
+                )
+            values[i, j] = value
+    return values
 
 
 def _check_scale(table: Table, values: NDArray[np.float64], scale: float | None) -> None:

@@ -4,13 +4,14 @@ import contextlib
 import math
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from emimic import scores
 from emimic.progress import bar
@@ -18,7 +19,7 @@ from emimic.study import batches, checkpoint, step
 from emimic.study import run as runs
 from emimic.study.run import Run
 from emimic.study.settings import TrainSettings
-from emimic.task import SettingsError
+from emimic.task import VAD, SettingsError
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def train(
     state = run.progress
     return Result(
         folder=out,
-        targets=tuple(run.model.config.targets),
+        targets=tuple(run.model.config.targets) or VAD,
         history=tuple(state.history),
         best_epoch=state.best_epoch,
         signal=run.stopped_by,
@@ -141,7 +142,7 @@ def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
     waiting = all_steps[state.step :]
     mine = [rows[fabric.global_rank :: fabric.world_size] for rows in waiting]
     run.model.train()
-    decoded = batches.decoded(run.train, mine, workers=settings.workers)
+    decoded = batches.decoded(run.train, mine, workers=settings.workers, epoch=state.epoch)
     for rows, own, clips in zip(waiting, mine, decoded, strict=True):
         step.seed(settings.seed, state.total_steps, fabric.global_rank)
         share = step.rate(state.total_steps, per_epoch, settings)
@@ -200,25 +201,37 @@ def _end_epoch(run: Run) -> None:
 def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
     """Pearson on validation, of the averaged weights when there are any; undefined ones are None.
 
-    `watched` is what epochs are compared by: the mean over the targets whose labels vary, constant predictions
-    counting as 0; None when no target's labels vary.
+    `watched` is what epochs are compared by: the mean over the targets (of a model without any, over VAD) whose labels
+    vary, constant predictions counting as 0; None when none does.
     """
     with _averaged(run), _interruptible(run):
-        answers = batches.answer(
+        answers, vad = batches.answer(
             run.model,
             source,
             batch_seconds=run.settings.batch_seconds,
             workers=run.settings.workers,
             progress=run.show,
         )
+    found: dict[str, Any] = {}
+    if run.model.config.answers_vad:
+        truth = np.stack([runs.vad_of(item) for item in source.items])
+        known = np.isfinite(truth).all(axis=1)
+        if known.any():
+            found = {"vad_" + name: value for name, value in _scored(vad[known], truth[known], VAD).items()}
+    targets = run.model.config.targets
+    if not targets:
+        return {name.removeprefix("vad_"): value for name, value in found.items()}
     labels = np.stack([runs.labels_of(item) for item in source.items])
+    return found | _scored(answers, labels, targets)
+
+
+def _scored(
+    answers: NDArray[np.float32], labels: NDArray[np.float32], names: Sequence[str]
+) -> dict[str, Any]:
     rho = scores.pearson(answers, labels)
     varied = labels.min(axis=0) < labels.max(axis=0)
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
-    named = {
-        name: None if math.isnan(r) else float(r)
-        for name, r in zip(run.model.config.targets, rho, strict=True)
-    }
+    named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))
     return {"pearson": None if math.isnan(mean) else mean, "watched": watched, "targets": named}
 

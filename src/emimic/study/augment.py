@@ -1,0 +1,119 @@
+"""Changes to training clips that people's microphones and rooms make: so that a model hears the voice and not those.
+
+Each change is drawn for a clip and an epoch from the run's seed alone, so that a resumed run repeats it, whatever the
+order of clips or the number of threads.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from emimic.task import SAMPLE_RATE
+
+Wave = NDArray[np.float32]
+
+EACH: Final = 0.4
+"""The share of changed clips that any one change acts on: of six, two or three on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """Called with a clip's samples (sample,) at 16 kHz, its id and the epoch; gives the clip as heard then.
+
+    share: of the clips that are changed at all, in [0, 1]. seed: of the run. A clip keeps its length but for speed
+    (at most a tenth) and leading silence; silence stays silence.
+    """
+
+    share: float
+    seed: int
+
+    def __call__(self, samples: Wave, clip: str, epoch: int) -> Wave:
+        rng = np.random.default_rng((self.seed, epoch, zlib.crc32(clip.encode())))
+        if rng.random() >= self.share:
+            return samples
+        for change in CHANGES:
+            if rng.random() < EACH:
+                samples = change(samples, rng)
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def speed(samples: Wave, rng: np.random.Generator) -> Wave:
+    """0.9 to 1.1 times as fast, the pitch going along."""
+    rate = SAMPLE_RATE * rng.uniform(0.9, 1.1)
+    faster: Wave = soxr.resample(samples, rate, SAMPLE_RATE, quality="LQ")
+    return faster if len(faster) else samples
+
+
+def room(samples: Wave, rng: np.random.Generator) -> Wave:
+    """Reverberation: noise that decays by 60 dB within 0.1 to 0.6 s, 0 to 15 dB below the direct sound."""
+    decay = rng.uniform(0.1, 0.6)
+    response = rng.standard_normal(int(decay * SAMPLE_RATE)).astype(np.float32)
+    response *= np.exp(-6.9 * np.arange(len(response)) / len(response)).astype(np.float32)
+    response *= 10 ** (rng.uniform(-15, 0) / 20) / np.sqrt(np.square(response).sum())
+    response[0] = 1.0
+    return _filtered(samples, np.fft.rfft(response, _size(len(samples) + len(response))))
+
+
+def band(samples: Wave, rng: np.random.Generator) -> Wave:
+    """A telephone (300 to 3,400 Hz) or a dull microphone (to 2.5 to 7 kHz), falling by 40 dB an octave at the edges."""
+    low, high = (300.0, 3400.0) if rng.random() < 0.5 else (rng.uniform(20, 150), rng.uniform(2500, 7000))
+    size = _size(len(samples) + SAMPLE_RATE // 20)
+    frequency = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    octaves = np.maximum(
+        np.log2(low / np.maximum(frequency, 1.0)), np.log2(np.maximum(frequency, 1.0) / high)
+    )
+    return _filtered(samples, 10 ** (-2.0 * np.clip(octaves, 0.0, 1.5)))
+
+
+def noise(samples: Wave, rng: np.random.Generator) -> Wave:
+    """White to brown noise (0 to -6 dB an octave), 0 to 30 dB below the clip."""
+    size = _size(len(samples))
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    spectrum /= np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 50.0) ** rng.uniform(0.0, 1.0)
+    hiss = np.fft.irfft(spectrum, size)[: len(samples)]
+    level: float = _level(samples) / max(_level(hiss), 1e-12) * 10 ** (-rng.uniform(0, 30) / 20)
+    return (samples + level * hiss).astype(np.float32)
+
+
+def lead(samples: Wave, rng: np.random.Generator) -> Wave:
+    """Up to half a second of silence before the clip."""
+    return np.concatenate([np.zeros(int(rng.uniform(0, 0.5) * SAMPLE_RATE), np.float32), samples])
+
+
+def gain(samples: Wave, rng: np.random.Generator) -> Wave:
+    """-12 to 12 dB; what leaves [-1, 1] is clipped, as a recorder does."""
+    louder: Wave = np.clip(samples * 10 ** (rng.uniform(-12, 12) / 20), -1.0, 1.0).astype(np.float32)
+    return louder
+
+
+CHANGES: Final[tuple[Callable[[Wave, np.random.Generator], Wave], ...]] = (
+    speed,
+    room,
+    band,
+    lead,
+    noise,
+    gain,
+)
+"""In the order in which the world applies them: the speaker, the room, the microphone, its noise and its level."""
+
+
+def _filtered(samples: Wave, response: NDArray[Any]) -> Wave:
+    """Through a filter given by its spectrum (as rfft gives it for a size of at least the clip), as loud as before."""
+    size = 2 * (len(response) - 1)
+    out = np.fft.irfft(np.fft.rfft(samples, size) * response, size)[: len(samples)]
+    return (out * (_level(samples) / max(_level(out), 1e-12))).astype(np.float32)
+
+
+def _level(samples: NDArray[Any]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _size(samples: int) -> int:
+    """The next power of two, which is quick to transform."""
+    return 1 << max(1, (samples - 1).bit_length())
