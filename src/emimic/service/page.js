@@ -68,6 +68,7 @@ function ticks() {
 function magnify(factor) {
   const middle = now / data.seconds;
   zoom = Math.min(most, Math.max(1, zoom * factor));
+  sheet.classList.toggle("magnified", zoom > 2);
   sheet.style.width = `${100 * zoom}%`;
   view.scrollLeft = middle * sheet.clientWidth - view.clientWidth / 2;
   ticks();

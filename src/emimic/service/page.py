@@ -34,7 +34,8 @@ NOTICE: Final = (
 )
 """The law's notice, in two sentences, wherever a user meets an answer outside the terminal."""
 
-_MOST_POINTS: Final = 4000  # of a drawn curve; more than pixels, as the page can be magnified
+_MOST_POINTS: Final = 4000  # of a magnified curve
+_STRETCHES: Final = 8000  # of a waveform
 _MOST_VALUES: Final = (
     20_000  # of a curve to read out: 7 minutes of VAD at 50 Hz, 66 of intensities every 0.2 s
 )
@@ -75,8 +76,8 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
     """The page of one answer as a string: nothing in it is fetched from anywhere.
 
     sound, media_type: the recording as `playable` gives it. wave: the same recording for the drawing, (sample,) at
-    16 kHz or its envelope. Beyond 4000 values a curve is drawn as mean and range of neighbours, and beyond 20,000 read
-    out as their mean; the page says so. Raises AudioError without samples.
+    16 kHz or its envelope. Beyond 1000 values (magnified: 4000) a curve is drawn as mean and range of neighbours, and
+    beyond 20,000 read out as their mean; the page says so. Raises AudioError without samples.
     """
     seconds = answer.timeline.seconds if answer.timeline else answer.seconds
     curves = _curves(answer)
@@ -100,7 +101,7 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
             _svg(grey + part) for part in (_waveform(wave, seconds), *(_drawn(c, seconds) for c in curves))
         ),
         "seconds": f"{seconds:.3f}",
-        "coarse": "" if all(c.each == 1 for c in curves) else "Values read out are means of up to a second. ",
+        "coarse": _coarse(curves),
         "table": _table(answer, curves),
         "notice": html.escape(NOTICE),
         "data": _json({"name": name, "seconds": seconds, "curves": [_told(c) for c in curves]}),
@@ -111,8 +112,11 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """A row of the page. look: its CSS class. times, values (value,): what is read out, up to `reach` seconds away,
-    each of `each` original values, whose mean is `mean`. low, high: the range its panel shows."""
+    """A row of the page.
+
+    look: its CSS class. times, values (value,): what is read out, up to `reach` seconds away, each of `each` original
+    values, whose mean is `mean`. far, near: what is drawn, before and after magnifying. low, high: its panel's span.
+    """
 
     name: str
     look: str
@@ -120,7 +124,8 @@ class _Curve:
     values: NDArray[np.float64]
     reach: float
     each: int
-    drawn: pictures.Curve
+    far: pictures.Curve
+    near: pictures.Curve
     mean: float
     low: float
     high: float
@@ -146,9 +151,9 @@ def _curve(
     read = pictures.thin(times, values, _MOST_VALUES)
     known = values[np.isfinite(values)].astype(float)
     low, high = min([0.0, *known[known < 0]]), max([1.0, *known[known > 1]])
-    drawn = pictures.thin(times, values, _MOST_POINTS)
+    far, near = pictures.overview(times, values), pictures.thin(times, values, _MOST_POINTS)
     mean = float(known.mean()) if len(known) else math.nan
-    return _Curve(name, look, read.times, read.mean, step * read.each, read.each, drawn, mean, low, high)
+    return _Curve(name, look, read.times, read.mean, step * read.each, read.each, far, near, mean, low, high)
 
 
 def _told(curve: _Curve) -> dict[str, Any]:
@@ -172,8 +177,13 @@ def _about(answer: Answer) -> str:
     if answer.timeline is None:
         return told + (" (grey: not heard)." if answer.was_cut else ".")
     regions = answer.timeline.regions
-    total = sum(r.end - r.start for r in regions)
-    return f"{told}. A voice is heard in {len(regions)} stretches, {total:.1f} s together."
+    total = pictures.length(sum(r.end - r.start for r in regions))
+    return f"{told}. Stretches with a voice: {len(regions)}, together {total}."
+
+
+def _coarse(curves: Sequence[_Curve]) -> str:
+    longest = max((c.reach for c in curves if c.each > 1), default=0.0)
+    return f"Values read out are means of up to {longest:.1f} s. " if longest else ""
 
 
 def _name(curve: _Curve) -> str:
@@ -194,28 +204,34 @@ def _box(region: Region, seconds: float) -> str:
 
 
 def _waveform(wave: NDArray[np.float32] | Envelope, seconds: float) -> str:
-    shown = pictures.coarser(wave, _MOST_POINTS)
+    shown = pictures.coarser(wave, _STRETCHES)
     peak = float(max(shown.highs.max(), -shown.lows.min())) or 1.0
     x = 1000 * (np.arange(len(shown.lows)) + 0.5) * shown.stretch / seconds
     return _path("wave", _around(x, 50 - 48 * shown.lows / peak, 50 - 48 * shown.highs / peak))
 
 
 def _drawn(curve: _Curve, seconds: float) -> str:
-    """Grid, range and line of a curve; a gap is a new start of the line, a lone value a dot."""
+    """Grid and line of a curve; the script shows the coarse line until the page is magnified."""
     scale = 96 / (curve.high - curve.low)
-    drawn, x = curve.drawn, 1000 * curve.drawn.times / seconds
-    mean, low, high = (98 - scale * (y - curve.low) for y in (drawn.mean, drawn.low, drawn.high))
     grid = "".join(f"M0 {98 - scale * (y - curve.low):.1f}h1000" for y in (0, 0.5, 1))
-    band, line = [], []
+    if curve.far.each == 1:
+        return _path("grid", grid) + _line(curve, curve.far, seconds)
+    far, near = (_line(curve, drawn, seconds) for drawn in (curve.far, curve.near))
+    return _path("grid", grid) + f'<g class="far">{far}</g><g class="near">{near}</g>'
+
+
+def _line(curve: _Curve, drawn: pictures.Curve, seconds: float) -> str:
+    """Range and line; a gap is a new start of the line, a lone value a dot."""
+    scale, x = 96 / (curve.high - curve.low), 1000 * drawn.times / seconds
+    mean, low, high = (98 - scale * (y - curve.low) for y in (drawn.mean, drawn.low, drawn.high))
+    bands, lines = [], []
     for run in _runs(mean):
-        line.append(
+        lines.append(
             "M" + "L".join(_points(x[run], mean[run])) + ("h.01" if run.stop - run.start == 1 else "")
         )
-        band.append(_around(x[run], low[run], high[run]))
-    shown = _path("grid", grid)
-    if drawn.each > 1:
-        shown += _path(f"band {curve.look}", "".join(band))
-    return shown + _path(curve.look, "".join(line))
+        bands.append(_around(x[run], low[run], high[run]))
+    band = _path(f"band {curve.look}", "".join(bands)) if drawn.each > 1 else ""
+    return band + _path(curve.look, "".join(lines))
 
 
 def _runs(values: NDArray[np.float64]) -> list[slice]:
@@ -264,9 +280,10 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
 def _over_time(curve: _Curve, seconds: float) -> list[str]:
     if not math.isfinite(curve.mean):
         return ["–"] * 3
-    place = int(np.nanargmax(curve.drawn.high))
-    at = pictures.clock(round(float(curve.drawn.times[place]), 1), seconds)
-    return [f"{curve.mean:.2f}", f"{curve.drawn.high[place]:.2f}", at + (" s" if seconds < 90 else "")]
+    place = int(np.nanargmax(curve.near.high))
+    time = float(curve.near.times[place])
+    at = f"{time:.1f} s" if seconds < 90 else pictures.clock(time, seconds)
+    return [f"{curve.mean:.2f}", f"{curve.near.high[place]:.2f}", at]
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -115,6 +115,11 @@ def thin(times: NDArray[np.float64], values: NDArray[np.floating[Any]], most: in
     return Curve(every, middle, mean, low, high)
 
 
+def overview(times: NDArray[np.float64], values: NDArray[np.floating[Any]]) -> Curve:
+    """A curve as it is drawn on a page's width: whole up to 1000 values, else as mean and range of neighbours."""
+    return thin(times, values, _MOST_POINTS if len(times) <= _MOST_POINTS else _THINNED)
+
+
 def silences(timeline: Timeline) -> list[Region]:
     """The stretches between the regions with a voice; none when no regions were looked for but there are values."""
     if not timeline.regions and np.isfinite(timeline.intensities).any():
@@ -192,7 +197,8 @@ def clock(seconds: float, whole: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if whole >= 3600 else f"{minutes}:{rest:02}"
 
 
-def _length(seconds: float) -> str:
+def length(seconds: float) -> str:
+    """A recording's length, for people."""
     return clock(round(seconds, 2), seconds) + (" s" if seconds < 90 else "")
 
 
@@ -201,10 +207,10 @@ def about(answer: Answer) -> str:
     t = answer.timeline
     if t is not None:
         return (
-            f"{_length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s"
+            f"{length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s"
             "; grey: no voice heard; a line in a band: mean and range"
         )
-    told = _length(answer.seconds)
+    told = length(answer.seconds)
     if answer.was_cut:
         told += f"; the first {heard(answer):.1f} s were heard"
     return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")
@@ -306,7 +312,7 @@ def _curve(
     panel: "Axes", name: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], colour: str
 ) -> None:
     """One curve with its name, mean and highest value; lone values between gaps are dots."""
-    curve = thin(times, values, _most(times))
+    curve = overview(times, values)
     there = np.isfinite(curve.mean)
     lone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
     if curve.each > 1:
@@ -326,10 +332,6 @@ def _curve(
     panel.spines[["top", "right"]].set_visible(False)
     told = f"mean {known.mean():.2f}\nmax {known.max():.2f}" if len(known) else "no voice"
     _beside(panel, _label(name), told)
-
-
-def _most(times: NDArray[np.float64]) -> int:
-    return _MOST_POINTS if len(times) <= _MOST_POINTS else _THINNED
 
 
 def _beside(panel: "Axes", left: str, right: str) -> None:
