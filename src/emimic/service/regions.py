@@ -1,0 +1,176 @@
+"""Where a voice is heard: silero-vad finds speech, a level above the recording's own noise finds bursts.
+
+silero-vad is a detector of speech, and hears only about half of laughs, sighs and cheers; so whatever stands out of the
+background counts as voice too. A recording must say by itself what its background is: steady noise is, music is not.
+Every decision looks at most PAST back and AHEAD forward, so that a stream decides as the whole recording does.
+`benchmarks/regions.py` measures it.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from emimic.service.results import Region
+from emimic.task import SAMPLE_RATE
+
+CHUNK: Final = 512
+"""Samples (32 ms) of one decision, as silero-vad's 16 kHz model takes them."""
+
+SPEECH: Final = 0.5
+"""Least probability of speech, silero-vad's own default."""
+
+ABOVE_NOISE: Final = 10.0
+"""Decibels above the noise floor that count as voice."""
+
+QUIETEST: Final = -65.0
+"""Decibels (0 is full scale) below which no noise floor is believed: digital silence would make a voice of anything."""
+
+SHORTEST: Final = 3
+"""Chunks: what lasts less than 0.1 s is a click."""
+
+MARGIN: Final = 6
+"""Chunks (0.19 s) added on both sides; so pauses of up to 0.38 s are bridged."""
+
+PAST: Final = 250  # chunks (8 s) in which the noise floor is looked for, and 0.64 s to come
+_FLOOR_AHEAD: Final = 20
+_SMOOTH: Final = 1  # chunks on either side whose power is averaged
+AHEAD: Final = _SMOOTH + _FLOOR_AHEAD + (SHORTEST - 1) + MARGIN
+"""Chunks (0.93 s) that must have been heard after a chunk before it is decided."""
+
+_BEHIND: Final = _SMOOTH + PAST + (SHORTEST - 1) + MARGIN
+_CONTEXT: Final = 64  # samples of the chunk before that the model wants in front of each
+_GROUP: Final = 4  # chunks heard in one call, always: other shapes would give other last bits
+_BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz, above hum and below hiss
+_TAPER: Final = np.hanning(CHUNK)
+_MODEL: Final = Path(__file__).parent / "silero" / "silero_vad_16k_sequence.onnx"
+
+
+class Detector:
+    """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing."""
+
+    def __init__(self) -> None:
+        self._session = _session()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the recording."""
+        self._rest = np.empty(0, np.float32)
+        self._tail = np.zeros(_CONTEXT, np.float32)
+        self._state = [np.zeros((1, 1, 128), np.float32)] * 2
+        self._evidence = np.empty((2, 0))  # (speech and level, chunk) of the last chunks
+        self._first = 0  # the chunk that `_evidence` begins with
+        self._voiced: list[NDArray[np.bool_]] = []
+        self._samples = 0
+        self.decided = 0
+        """Samples from the recording's start about which is decided."""
+
+    def push(self, samples: NDArray[np.float32]) -> None:
+        """Hear (sample,) more."""
+        self._samples += len(samples)
+        rest = np.concatenate([self._rest, samples])
+        size = _GROUP * CHUNK
+        for start in range(0, len(rest) - size + 1, size):
+            self._hear(rest[start : start + size])
+        self._rest = rest[len(rest) // size * size :].copy()
+        self._decide(self._first + self._evidence.shape[1] - AHEAD)
+
+    def flush(self) -> None:
+        """The recording ends here: decide about the rest."""
+        if len(self._rest):
+            chunks = -(-len(self._rest) // CHUNK)
+            self._hear(np.pad(self._rest, (0, _GROUP * CHUNK - len(self._rest))))
+            self._evidence = self._evidence[:, : self._evidence.shape[1] - _GROUP + chunks]
+            self._rest = self._rest[:0]
+        self._decide(self._first + self._evidence.shape[1])
+        self.decided = self._samples
+
+    def voiced(self, start: int, end: int) -> bool:
+        """Whether a voice is heard anywhere in the samples start to end, which must be decided."""
+        return bool(self._chunks()[start // CHUNK : -(-end // CHUNK)].any())
+
+    def regions(self) -> tuple[Region, ...]:
+        """The stretches of voice in what is decided, in seconds."""
+        steps = np.flatnonzero(np.diff(np.concatenate([[False], self._chunks(), [False]])))
+        ends = np.minimum(steps * CHUNK, self.decided) / SAMPLE_RATE
+        return tuple(Region(float(a), float(b)) for a, b in ends.reshape(-1, 2))
+
+    def _chunks(self) -> NDArray[np.bool_]:
+        if len(self._voiced) != 1:
+            self._voiced = [np.concatenate([np.empty(0, np.bool_), *self._voiced])]
+        return self._voiced[0]
+
+    def _hear(self, group: NDArray[np.float32]) -> None:
+        """_GROUP * CHUNK samples -> their evidence."""
+        whole = np.concatenate([self._tail, group])
+        frames = np.ascontiguousarray(sliding_window_view(whole, _CONTEXT + CHUNK)[::CHUNK])
+        feed = {"input": frames, "h": self._state[0], "c": self._state[1]}
+        speech, *self._state = self._session.run(["speech_probs", "hn", "cn"], feed)
+        evidence = np.stack([speech, _levels(frames[:, _CONTEXT - 1 :])])
+        self._tail = whole[-_CONTEXT:].copy()
+        self._evidence = np.concatenate([self._evidence, evidence], axis=1)
+
+    def _decide(self, until: int) -> None:
+        """Decide about the chunks before `until`, and forget what later ones don't look back on."""
+        done = self.decided // CHUNK
+        if until <= done:
+            return
+        voiced = decide(*self._evidence)
+        self._voiced.append(voiced[done - self._first : until - self._first])
+        self.decided = until * CHUNK
+        forget = max(0, until - _BEHIND - self._first)
+        self._evidence = self._evidence[:, forget:]
+        self._first += forget
+
+
+def decide(speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Probability of speech and level in dB of each (chunk,) -> whether a voice is heard in it."""
+    power = 10.0 ** (levels / 10.0)
+    beside = _near(np.ones_like(power), _SMOOTH, _SMOOTH, 0.0).sum(axis=1)
+    smooth = 10.0 * np.log10(_near(power, _SMOOTH, _SMOOTH, 0.0).sum(axis=1) / beside)
+    floor = np.maximum(_near(smooth, PAST, _FLOOR_AHEAD, np.inf).min(axis=1), QUIETEST)
+    voice: NDArray[np.bool_] = np.logical_or(speech >= SPEECH, smooth >= floor + ABOVE_NOISE)
+    # From here on; a recording's end cuts nothing short.
+    lasts = _near(voice, 0, SHORTEST - 1, True).all(axis=1)
+    long = _near(lasts, SHORTEST - 1, 0, False).any(axis=1)
+    wide: NDArray[np.bool_] = _near(long, MARGIN, MARGIN, False).any(axis=1)
+    return wide
+
+
+def find(samples: NDArray[np.float32]) -> tuple[Region, ...]:
+    """(sample,) at 16 kHz -> where a voice is heard."""
+    detector = Detector()
+    detector.push(samples)
+    detector.flush()
+    return detector.regions()
+
+
+def _levels(frames: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(chunk, sample before and its CHUNK samples) -> levels (chunk,) in dB between 190 and 5,000 Hz.
+
+    Pre-emphasis first: what makes a voice audible is not its lowest tones, and rumble has little else.
+    """
+    risen = (frames[:, 1:] - 0.95 * frames[:, :-1].astype(np.float64)) * _TAPER
+    power = np.square(np.abs(np.fft.rfft(risen, axis=1)))[:, _BAND].sum(axis=1)
+    levels: NDArray[np.float64] = 10.0 * np.log10(power * 2.0 / (CHUNK * np.square(_TAPER).sum()) + 1e-10)
+    return levels
+
+
+def _near(values: Any, before: int, after: int, beyond: Any) -> Any:
+    """(chunk,) -> (chunk, before + 1 + after); `beyond` stands where the recording has nothing."""
+    padded = np.concatenate(
+        [np.full(before, beyond, values.dtype), values, np.full(after, beyond, values.dtype)]
+    )
+    return sliding_window_view(padded, before + 1 + after)
+
+
+@cache
+def _session() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # more threads only wait for each other
+    return onnxruntime.InferenceSession(_MODEL, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,52 @@
+"""Curves over a whole recording of any length: a stream, pushed block by block."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic.service.results import Timeline
+from emimic.service.stream import HOP, WINDOW, Stream
+
+if TYPE_CHECKING:
+    from emimic.service.engine import Engine
+
+
+def timeline(
+    engine: "Engine",
+    blocks: Iterable[NDArray[np.float32]],
+    *,
+    name: str,
+    window: float = WINDOW,
+    hop: float = HOP,
+    regions: bool = True,
+    batch_seconds: float = 60.0,
+    heard: Callable[[float], object] = lambda seconds: None,
+) -> Timeline:
+    """Blocks of a recording, (sample,) each at 16 kHz -> its curves; memory grows with the curves alone.
+
+    See `Stream` for the options and errors. heard: is told after each block how many seconds are done.
+    """
+    stream = Stream(engine, window=window, hop=hop, regions=regions, batch_seconds=batch_seconds)
+    steps = []
+    for block in blocks:
+        steps += stream.push(block)
+        heard(stream.seconds)
+    steps += stream.flush()
+    vad_times = [step.vad_times for step in steps if step.vad_times is not None]
+    vad = [step.vad for step in steps if step.vad is not None]
+    return Timeline(
+        name=name,
+        seconds=stream.seconds,
+        targets=engine.spec.targets,
+        window=window,
+        hop=hop,
+        times=np.array([step.time for step in steps]),
+        starts=np.array([step.start for step in steps]),
+        ends=np.array([step.end for step in steps]),
+        intensities=np.stack([step.intensities for step in steps]),
+        vad_times=np.concatenate(vad_times) if vad_times else None,
+        vad=np.concatenate(vad) if vad else None,
+        regions=stream.regions,
+    )
