@@ -177,6 +177,8 @@ def _about(answer: Answer) -> str:
     if answer.timeline is None:
         return told + (" (grey: not heard)." if answer.was_cut else ".")
     regions = answer.timeline.regions
+    if not regions:
+        return f"{told}."
     total = pictures.length(sum(r.end - r.start for r in regions))
     return f"{told}. Stretches with a voice: {len(regions)}, together {total}."
 

@@ -254,7 +254,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     bars.barh(rows, values, height=0.62, color=[COLOURS[i % len(COLOURS)] for i in rows])
     for row, value in zip(rows, one.intensities, strict=True):
         bars.annotate(
-            f"{value:.2f}",
+            f"{value:.2f}".replace("-", "−"),
             (max(float(values[row]), 0.0), row),
             (4, 0),
             textcoords="offset points",
@@ -344,7 +344,7 @@ def _beside(panel: "Axes", left: str, right: str) -> None:
 
 def _label(name: str) -> str:
     """A target's name on at most two lines of 15 characters."""
-    return "\n".join(textwrap.wrap(name, 15, max_lines=2, placeholder=" …"))
+    return "\n".join(textwrap.wrap(name, 15, max_lines=2, placeholder="…"))
 
 
 def _time_axis(panels: list["Axes"], end: float) -> None:
