@@ -22,17 +22,18 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
 
 
 def captions(grid: Steps) -> list[tuple[int, int, str]]:
-    """(start ms, end ms, text): steps that begin in one second and have no gap between them share a caption."""
+    """(start ms, end ms, text): each run of steps without a gap, in equal parts of about a second."""
     values = grid.values[:, : grid.n_targets]
-    spoken = np.flatnonzero(np.isfinite(values).all(axis=1) & (grid.starts < grid.ends))
-    if not len(spoken):
+    heard = np.flatnonzero(np.isfinite(values).all(axis=1) & (grid.starts < grid.ends))
+    if not len(heard):
         return []
-    apart = (np.diff(spoken) > 1) | (np.diff(grid.starts[spoken] // 1000) > 0)
-    groups = np.split(spoken, np.flatnonzero(apart) + 1)
-    return [
-        (int(grid.starts[g[0]]), int(grid.ends[g[-1]]), _text(grid.names, values[g].mean(axis=0)))
-        for g in groups
-    ]
+    found = []
+    for run in np.split(heard, np.flatnonzero(np.diff(heard) > 1) + 1):
+        ms = grid.ends[run[-1]] - grid.starts[run[0]]
+        for part in np.array_split(run, min(max(1, round(ms / 1000)), len(run))):
+            text = _text(grid.names, values[part].mean(axis=0))
+            found.append((int(grid.starts[part[0]]), int(grid.ends[part[-1]]), text))
+    return found
 
 
 def _text(names: tuple[str, ...], values: NDArray[np.float64]) -> str:
