@@ -47,7 +47,7 @@ def _lines(
 ) -> NDArray[np.float64]:
     """Values at their centres (step,) -> (line,) from the recording's start to its end, NaN where there is none."""
     where = np.floor((times + _SLACK) / hop).astype(np.int64)
-    scores = np.full(max(int(np.ceil(seconds / hop - _SLACK)), where.max(initial=0) + 1), np.nan)
+    scores = np.full(max(int(seconds / hop + 0.5), where.max(initial=0) + 1), np.nan)
     scores[where] = values.clip(0.0, 1.0)
     return scores
 

@@ -27,8 +27,8 @@ class Steps:
     """Values that hold for stretches of a recording.
 
     total: the recording's length in ms, at least 1. times (step,): centres in seconds; since, until (step,): the
-    stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its centre,
-    in whole ms; neighbours share an edge, none reaches beyond the recording. values (step, column): intensities and
+    stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its centre
+    (the last one up to half a hop more), in whole ms; neighbours share an edge, none reaches beyond the recording. values (step, column): intensities and
     then VAD (the mean of a step's frames), NaN in a gap; names: of the columns; the first `n_targets` are intensities.
     regions: (start, end) in ms, in order, apart.
     """
@@ -61,7 +61,10 @@ def steps(answer: Answer) -> Steps:
     else:
         times, since, until, intensities = line.times, line.starts, line.ends, line.intensities
         between = (times[:-1] + times[1:]) / 2
-        edges = np.concatenate([times[:1] - line.hop / 2, between, times[-1:] + line.hop / 2])
+        last = times[-1] + line.hop / 2
+        # A rest shorter than half a hop has no step of its own: the last one stands for it too.
+        last = line.seconds if last < line.seconds < last + line.hop / 2 else last
+        edges = np.array([times[0] - line.hop / 2, *between, last])
     grid = np.rint(edges.clip(0.0, total / 1000) * 1000).astype(np.int64)
     columns, names = [_finite(intensities)], answer.targets
     vad = frames(answer)
