@@ -602,3 +602,29 @@ ORIGINALS: dict[str, bytes] = {}
 def test_suffixes_are_lower_case_with_a_dot() -> None:
     assert {".wav", ".mp3", ".m4a", ".mp4", ".webm", ".mov", ".mpg", ".opus"} <= MEDIA_SUFFIXES
     assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in MEDIA_SUFFIXES)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_one_channel_is_that_channel_alone(kind: str, rate: int) -> None:
+    time_axis = np.arange(rate) / rate
+    left, right = 0.5 * np.sin(2 * np.pi * 300 * time_axis), 0.25 * np.sin(2 * np.pi * 700 * time_axis)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([left, right], axis=1), rate, format=kind)
+    both = [load(file.getvalue(), channel=channel) for channel in (0, 1)]
+    assert np.allclose((both[0] + both[1]) / 2, load(file.getvalue()), atol=1e-6)
+    for samples, hertz, level in ((both[0], 300, 0.5), (both[1], 700, 0.25)):
+        middle = samples[2_000:-2_000].astype(float)
+        turn = 2 * np.pi * hertz * np.arange(2_000, 2_000 + len(middle)) / 16_000
+        assert np.abs(middle - level * np.sin(turn)).max() < (0.1 if kind == "OGG" else 2e-3)
+    assert np.array_equal(np.concatenate(list(audio.blocks(file.getvalue(), channel=1))), both[1])
+
+
+@pytest.mark.parametrize(("channels", "channel"), [(1, 1), (2, 2), (2, -1)])
+def test_a_channel_that_is_not_there_is_named(channels: int, channel: int) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((800, channels)) + 0.1, 16_000, format="WAV")
+    with pytest.raises(
+        AudioError, match=rf"talk: has {channels} channels?, so there is no channel {channel + 1}"
+    ):
+        load(file.getvalue(), name="talk", channel=channel)

@@ -58,17 +58,21 @@ _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s6
 
 
 def load(
-    source: str | os.PathLike[str] | bytes, *, max_seconds: float | None = None, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    max_seconds: float | None = None,
+    name: str | None = None,
+    channel: int | None = None,
 ) -> Wave:
     """Decodes any media file, or one in memory, to (sample,) float32 mono at 16 kHz, nominally in [-1, 1].
 
-    Channels are averaged, the first audio track counts, other rates go through soxr's HQ resampler. Decoding
-    stops at `max_seconds`; the result equals the whole file's first `round(max_seconds * 16000)` samples.
-    `name` is what messages call the source.
+    Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
+    through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
+    `round(max_seconds * 16000)` samples. `name` is what messages call the source.
 
     Raises:
         AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
-            without finite samples, or with an absurd rate or channel count.
+            without finite samples, with an absurd rate or channel count, or without that channel.
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
@@ -76,12 +80,16 @@ def load(
     """
     ceiling = count(CEILING_SECONDS)
     wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
-    pieces = _pieces(source, name, keep=min(wanted, ceiling), beyond=wanted > ceiling)
+    pieces = _pieces(source, name, channel, keep=min(wanted, ceiling), beyond=wanted > ceiling)
     return np.concatenate(list(pieces))
 
 
 def blocks(
-    source: str | os.PathLike[str] | bytes, *, seconds: float = 10.0, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    seconds: float = 10.0,
+    name: str | None = None,
+    channel: int | None = None,
 ) -> Iterator[Wave]:
     """What `load` gives, in blocks of `seconds` (the last may be shorter); holds one at a time and knows no ceiling.
 
@@ -89,7 +97,7 @@ def blocks(
     """
     size = count(seconds)
     waiting: list[Wave] = []
-    for piece in _pieces(source, name, keep=None, beyond=False):
+    for piece in _pieces(source, name, channel, keep=None, beyond=False):
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             whole = np.concatenate(waiting)
@@ -101,7 +109,12 @@ def blocks(
 
 
 def _pieces(
-    source: str | os.PathLike[str] | bytes, name: str | None, *, keep: int | None, beyond: bool
+    source: str | os.PathLike[str] | bytes,
+    name: str | None,
+    channel: int | None,
+    *,
+    keep: int | None,
+    beyond: bool,
 ) -> Iterator[Wave]:
     """The first `keep` samples as they are decoded. beyond: tell of more."""
     label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
@@ -109,7 +122,8 @@ def _pieces(
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
-            damaged = yield from _decode(file, mono, label, None if keep is None else keep + beyond)
+            enough = None if keep is None else keep + beyond
+            damaged = yield from _decode(file, mono, label, enough, channel)
             yield mono.finish()
         except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
             what = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -210,7 +224,9 @@ _Chunks = Generator[tuple[Wave, int], None, None]  # ((sample, channel), rate in
 _Decoder = Callable[[_Nameless, str], _Chunks]
 
 
-def _decode(file: BinaryIO, mono: Mono, label: str, enough: int | None) -> Generator[Wave, None, bool]:
+def _decode(
+    file: BinaryIO, mono: Mono, label: str, enough: int | None, channel: int | None
+) -> Generator[Wave, None, bool]:
     """What `mono` makes of the file until it has seen `enough`; returns whether the file is damaged or cut short."""
     decoders, short = _inspect(file)
     reasons = []
@@ -219,7 +235,7 @@ def _decode(file: BinaryIO, mono: Mono, label: str, enough: int | None) -> Gener
         try:
             with closing(decoder(_Nameless(file), label)) as chunks:
                 for chunk, rate in chunks:
-                    yield mono.put(chunk, rate)
+                    yield mono.put(chunk if channel is None else _one(chunk, channel, label), rate)
                     if enough is not None and mono.length >= enough:
                         return False
         except _DamagedError:
@@ -234,6 +250,17 @@ def _decode(file: BinaryIO, mono: Mono, label: str, enough: int | None) -> Gener
             f"{label}: is no audio or video that can be decoded ({'; '.join(reasons)}). Check the file."
         )
     return short
+
+
+def _one(chunk: Wave, channel: int, label: str) -> Wave:
+    """(sample, channel) -> (sample, 1)."""
+    found = chunk.shape[1]
+    if not 0 <= channel < found:
+        raise AudioError(
+            f"{label}: has {found} channel{'s' * (found > 1)}, so there is no channel {channel + 1}. "
+            "Give a recording with one voice a channel, or a file for each voice."
+        )
+    return chunk[:, channel : channel + 1]
 
 
 def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
