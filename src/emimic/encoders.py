@@ -179,7 +179,8 @@ def _time_mask(config: Any, frames: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4)
-def _mel_filters(bins: int) -> np.ndarray:
+def mel_filters(bins: int) -> np.ndarray:
+    """Whisper's mel filters, (frequency, bin)."""
     from transformers.audio_utils import mel_filter_bank
 
     filters: np.ndarray = mel_filter_bank(
@@ -206,7 +207,7 @@ def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
     power = spectrum.abs().square()
-    filters = torch.as_tensor(_mel_filters(bins), dtype=power.dtype, device=power.device)
+    filters = torch.as_tensor(mel_filters(bins), dtype=power.dtype, device=power.device)
     features = (filters.T @ power).clamp(min=1e-10).log10()
     peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
     features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
