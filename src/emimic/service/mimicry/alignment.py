@@ -99,7 +99,10 @@ def warp(seeds: Floats, mimic: Floats, *, band: float) -> Iterator[Warped]:
 def _accumulate(seeds: Floats, mimic: Floats, band: float) -> tuple[Floats, NDArray[np.int8]]:
     """The least total cost (draw,), and the step that led to each cell (seed step, mimic step, draw)."""
     draws, rows, columns = *seeds.shape[:2], len(mimic)
-    x, y = seeds.transpose(1, 2, 0).astype(np.float32), mimic.astype(np.float32)  # the draws last, side by side
+    x, y = (
+        seeds.transpose(1, 2, 0).astype(np.float32),
+        mimic.astype(np.float32),
+    )  # the draws last, side by side
     cells = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)[None, :, None] - 2 * (y @ x)
     # A diagonal of the matrix is every (columns - 1)th of its cells in a row: all below are views, not copies.
     local = np.maximum(cells / mimic.shape[1], 0).reshape(-1, draws)
