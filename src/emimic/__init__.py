@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from emimic.task import EMOTIONS, EmimicError
 
 if TYPE_CHECKING:
+    import os
+
     from emimic.model import EmiConfig as EmiConfig
     from emimic.model import EmiModel as EmiModel
     from emimic.service.predict import Predictor as Predictor
@@ -20,11 +22,17 @@ _HOMES = {
 }
 
 
-def load(model: str) -> "Predictor":
-    """A finished model, ready to hear files: `emimic.load("runs/paper").files(["clip.wav"])`."""
+def load(
+    model: "str | os.PathLike[str] | None" = None, *, device: str | None = None, threads: int | None = None
+) -> "Predictor":
+    """A finished model, ready to hear: `emimic.load()("clip.wav")`.
+
+    model: a folder written by `emimic export` or `emimic train`; None is the model in the package. device: for a run,
+    as torch names it. threads: None takes all cores. Raises ModelError when the model can't be used.
+    """
     from emimic.service.predict import Predictor
 
-    return Predictor(model)
+    return Predictor(model, device=device, threads=threads)
 
 
 def __getattr__(name: str) -> Any:

@@ -196,12 +196,32 @@ def submit(
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Audio or video files, or folders of them.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A run folder.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Audio or video files, folders, 'patterns*', or - for standard input."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="A run or engine folder; by default the one included."),
+    ] = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write curves and pictures here.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for files; default emimic-out where one is needed."),
     ] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also curves over time.")] = False,
+    window: Annotated[float, typer.Option(help="Seconds heard around each time.")] = 2.5,
+    hop: Annotated[float, typer.Option(help="Seconds from each time to the next.")] = 0.2,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
+    html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--formats", help="Write timelines as json,csv,textgrid,eaf,nova,audformat,vtt."),
+    ] = None,
+    mic: Annotated[
+        float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
     device: Device = None,
@@ -209,26 +229,18 @@ def predict(
 ) -> None:
     """Intensities for recordings; a broken file is named and costs only itself.
 
-    Example: emimic predict interview.mp4 clips/ --model runs/paper --out answers
+    Example: emimic predict interview.mp4 clips/ --html --out answers
     """
-    from emimic.service import formats
-    from emimic.service.predict import Predictor
+    from emimic.service import request
 
-    _quiet_libraries()
-    predictor = Predictor(model, device=device)
-    answers = predictor.files(files, batch_seconds=batch_seconds, workers=workers, progress=not quiet)
-    formats.show(answers, form.value)
-    if out is not None:
-        formats.write_all(answers, out, ["csv"], progress=not quiet)
-        typer.echo(f"curves and pictures are in {out}", err=True)
-    for failure in answers.failed:
-        typer.echo(f"emimic: {failure.reason}", err=True)
-    cut = sum(answer.was_cut for answer in answers.clips)
-    if cut:
-        seconds = predictor.model.config.max_seconds
-        typer.echo(f"emimic: of {cut} longer recordings only the first {seconds:g} s were heard", err=True)
-    typer.echo(f"{len(answers.clips)} heard, {len(answers.failed)} failed", err=True)
-    if answers.failed:
+    if model is not None and not (model / "engine.json").exists():
+        _quiet_libraries()
+    asked = request.Request(
+        files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
+        plot=plot, html=html, kinds=tuple(kinds.replace(" ", "").split(",")) if kinds else (), mic=mic,
+        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
+    )  # fmt: skip
+    if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
         raise typer.Exit(1)
 
 

@@ -1,140 +1,211 @@
-"""Recordings in, answers out: files and folders, each broken one named and costing only itself."""
+"""Recordings in, answers out: files and folders, each broken one named and costing only itself; curves; streams."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emimic import audio, buckets
-from emimic.progress import shown
-from emimic.task import AudioError, ModelError
+from emimic import progress as bars
+from emimic.prediction import Prediction
+from emimic.service import timeline as curves
+from emimic.service.engine import Engine, default_model, open_engine
+from emimic.service.paths import content, expand
+from emimic.service.results import Answer, Answers, Failure, Timeline
+from emimic.service.stream import HOP, WINDOW, Stream, floats
+from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
+from emimic.waveform import resample
 
-if TYPE_CHECKING:
-    from emimic.model import Prediction
+Source = str | os.PathLike[str] | bytes | NDArray[Any]
+"""A media file, one in memory, or an array (which needs its sample rate)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One recording's answer.
-
-    path: the file as given. seconds: its length before the cut at the model's max_seconds (was_cut); was_padded: it
-    was shorter than the encoder's smallest input. prediction: intensities (target,), about [0, 1] and not clipped,
-    with the curves over frames.
-    """
-
-    path: Path
-    seconds: float
-    was_cut: bool
-    was_padded: bool
-    prediction: "Prediction"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A file without an answer, and why (the reason names the file)."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What became of a list of files: answers in the order of the inputs, and the failures."""
-
-    targets: tuple[str, ...]
-    clips: tuple[Answer, ...]
-    failed: tuple[Failure, ...]
+_BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 
 class Predictor:
-    """A finished model ready to hear files.
+    """A finished model ready to hear recordings.
 
-    model: a run folder (torch runs it). device: as torch names it; None takes a GPU where there is one. Raises
-    ModelError when the folder can't be used.
+    model: an engine folder, a run folder (torch runs it), an Engine, or None for the model in the package. device: for
+    a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores. Raises ModelError when
+    the folder can't be used.
     """
 
-    def __init__(self, model: str | os.PathLike[str], *, device: str | None = None) -> None:
-        from emimic.model import EmiModel
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Engine | None = None,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        chosen = default_model() if model is None else model
+        self.engine: Engine = (
+            open_engine(chosen, device=device, threads=threads)
+            if isinstance(chosen, str | os.PathLike)
+            else chosen
+        )
+        self.targets = self.engine.spec.targets
 
-        self.model = EmiModel.open_run(model, device=device)
-        self.targets = tuple(self.model.config.targets)
+    def __call__(
+        self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
+    ) -> Answer:
+        """One recording's answer.
+
+        source: a media file, its bytes, or an array (sample,) or (sample, channel) with its sample_rate, floating point
+        in [-1, 1] or integers. name: what the answer calls it. Raises AudioError when it can't be used.
+        """
+        label = _label(source, name)
+        clip = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label))
+        return self._answer(label, clip, self.engine.predict([clip.samples])[0])
 
     def files(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
+        timeline: bool = False,
+        window: float = WINDOW,
+        hop: float = HOP,
         batch_seconds: float = 60.0,
         workers: int = 2,
         progress: bool = False,
     ) -> Answers:
-        """Answer for files and for every media file in folders (searched in depth, sorted by name).
+        """Answers for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
 
-        batch_seconds: most audio of one forward pass. workers: decoding threads. Never raises for a bad file; raises
-        ModelError when the model answers NaN.
+        timeline: with curves over each whole recording, see `timeline`. batch_seconds: most audio of one forward pass.
+        workers: decoding threads. Never raises for a bad file; raises ModelError when the model answers NaN.
         """
+        if timeline:
+            self.stream(window=window, hop=hop)  # senseless options are told before the work
         found = list(expand([paths] if isinstance(paths, str | os.PathLike) else paths))
-        wanted = [path for path in found if isinstance(path, Path)]
-        groups = [[wanted[i] for i in rows] for rows in buckets.chunks(len(wanted))]
-        clips: list[Answer] = []
-        failed = [path for path in found if isinstance(path, Failure)]
+        groups = [[found[i] for i in rows] for rows in buckets.chunks(len(found))]
         batches = buckets.read_ahead(self._read, groups, workers=workers)
+        told: list[Answer | Failure] = []
         for group, read in zip(
-            groups,
-            shown(batches, "hearing", total=len(groups), show=progress),
-            strict=True,
+            groups, bars.shown(batches, "hearing", total=len(groups), show=progress), strict=True
         ):
-            good = [clip for clip in read if isinstance(clip, audio.Clip)]
-            predicted = self.model.predict(
-                [c.samples for c in good], batch_seconds=batch_seconds, running=True
-            )
-            if not all(np.isfinite(one.intensities).all() for one in predicted):
-                raise ModelError("the model answers NaN or infinity: its weights are damaged; train it again")
-            answers = iter(predicted)
+            good = [clip.samples for clip in read if isinstance(clip, audio.Clip)]
+            answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
             for path, clip in zip(group, read, strict=True):
-                if isinstance(clip, audio.Clip):
-                    clips.append(Answer(path, clip.seconds, clip.was_cut, clip.was_padded, next(answers)))
-                else:
-                    failed.append(Failure(path, str(clip)))
-        return Answers(self.targets, tuple(clips), tuple(failed))
+                if isinstance(clip, Failure):
+                    told.append(clip)
+                elif isinstance(path, Path):
+                    told.append(self._answer(path, clip, next(answers)))
+        if timeline:
+            options = {"window": window, "hop": hop, "batch_seconds": batch_seconds, "progress": progress}
+            told = [one if isinstance(one, Failure) else self._with_curves(one, options) for one in told]
+        return Answers(
+            self.targets,
+            tuple(one for one in told if isinstance(one, Answer)),
+            tuple(one for one in told if isinstance(one, Failure)),
+        )
 
-    def _read(self, path: Path) -> audio.Clip | AudioError:
-        config = self.model.config
-        try:
-            return audio.prepare(
-                audio.load(path),
-                max_seconds=config.max_seconds,
-                normalise=config.do_normalize,
-                min_samples=self.model.min_samples,
+    def timeline(
+        self,
+        source: Source,
+        *,
+        window: float = WINDOW,
+        hop: float = HOP,
+        regions: bool = True,
+        sample_rate: float | None = None,
+        name: str | os.PathLike[str] | None = None,
+        seconds: float | None = None,
+        batch_seconds: float = 60.0,
+        progress: bool = False,
+    ) -> Timeline:
+        """Curves over a whole recording of any length, which is never held whole.
+
+        Every `hop` seconds the model's answer for the `window` seconds around, heard as a clip of its own; VAD 50 times
+        a second. regions: find where a voice is heard, and leave gaps (NaN) elsewhere. source, sample_rate, name: as in
+        a call. seconds: its length, if known, for the bar of `progress`. Raises AudioError when the recording can't be
+        used, and EmimicError for a senseless window or hop.
+        """
+        label = _label(source, name)
+        with bars.bar(show=progress) as bar:
+            task = bar.add_task(label.name, total=seconds)
+            return curves.timeline(
+                self.engine,
+                _blocks(source, _BLOCK, sample_rate, label),
+                name=label.stem,
+                window=window,
+                hop=hop,
+                regions=regions,
+                batch_seconds=batch_seconds,
+                heard=lambda done: bar.update(task, completed=done),
             )
+
+    def stream(
+        self,
+        *,
+        window: float = WINDOW,
+        hop: float = HOP,
+        sample_rate: float = SAMPLE_RATE,
+        regions: bool = True,
+    ) -> Stream:
+        """The curves of a recording while it arrives: push chunks, take steps; see `Stream`."""
+        return Stream(self.engine, window=window, hop=hop, sample_rate=sample_rate, regions=regions)
+
+    def _read(self, path: Path | Failure) -> audio.Clip | Failure:
+        if isinstance(path, Failure):
+            return path
+        try:
+            return self._clip(_blocks(content(path), self.engine.spec.max_seconds, None, path))
         except AudioError as error:
-            return error
+            return Failure(path, str(error))
+
+    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> audio.Clip:
+        """Blocks of max_seconds -> the first one prepared; the others only count."""
+        spec = self.engine.spec
+        head = next(blocks)
+        total = len(head) + sum(map(len, blocks))
+        clip = audio.prepare(
+            head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+        )
+        return replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+
+    def _answer(self, path: Path, clip: audio.Clip, prediction: Prediction) -> Answer:
+        return Answer(path, self.targets, clip.seconds, clip.was_cut, clip.was_padded, prediction)
+
+    def _with_curves(self, answer: Answer, options: dict[str, Any]) -> Answer | Failure:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
+            try:
+                line = self.timeline(
+                    content(answer.path), name=answer.path, seconds=answer.seconds, **options
+                )
+            except AudioError as error:  # gone or changed since
+                return Failure(answer.path, str(error))
+        return replace(answer, timeline=line)
 
 
-def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
-    """Files as they are given; a folder becomes its media files, in depth (links too), sorted by name.
+def _label(source: Source, name: str | os.PathLike[str] | None) -> Path:
+    """What a recording is called."""
+    if name is not None:
+        return Path(name)
+    if isinstance(source, str | os.PathLike):
+        return Path(source)
+    return Path("<bytes>" if isinstance(source, bytes) else "<array>")
 
-    Hidden files are passed by. A folder that can't be read, or holds no media file, is a Failure.
-    """
-    for path in map(Path, paths):
-        if not path.is_dir():
-            yield path
-            continue
-        troubles: list[OSError] = []
-        files: list[Path] = []
-        seen: set[str] = set()
-        for root, folders, names in os.walk(path, followlinks=True, onerror=troubles.append):
-            real = str(Path(root).resolve())
-            if real in seen:  # a link that leads back
-                folders.clear()
-                continue
-            seen.add(real)
-            media = (name for name in names if Path(name).suffix.lower() in audio.MEDIA_SUFFIXES)
-            files += [Path(root) / name for name in media if not name.startswith(".")]
-        yield from sorted(files)
-        for trouble in troubles:
-            yield Failure(Path(trouble.filename), f"{trouble.filename}: can't be read ({trouble.strerror})")
-        if not files and not troubles:
-            yield Failure(path, f"{path}: holds no audio or video file")
+
+def _blocks(
+    source: Source, seconds: float, sample_rate: float | None, label: Path
+) -> Iterator[NDArray[np.float32]]:
+    """A recording in blocks of `seconds`, (sample,) each at 16 kHz, at least one."""
+    known = isinstance(source, str | os.PathLike | bytes)
+    if known != (sample_rate is None):
+        raise AudioError(
+            f"{label}: a file tells its sample rate itself; leave sample_rate out"
+            if known
+            else f"{label}: an array doesn't tell its sample rate; give sample_rate=... in Hz"
+        )
+    if isinstance(source, str | os.PathLike | bytes):
+        # Of a file the name as it was given: the rest of a URL's slashes matters in the message.
+        name = str(label) if isinstance(source, bytes) else os.fspath(source)
+        yield from audio.blocks(source, seconds=seconds, name=name)
+    elif sample_rate is not None:
+        whole = resample(floats(source), sample_rate)
+        size = round(seconds * SAMPLE_RATE)
+        yield from (whole[start : start + size] for start in range(0, len(whole), size))

@@ -1,12 +1,25 @@
-"""What the service wing hands out: the answer for a file, curves over time, failures (NumPy only)."""
+"""What the service wing hands out: the answer for a file, curves over time, failures (NumPy only).
 
+`to_dict` gives what JSON can hold, in the versioned form of `formats.tables` (its `schema` field names it); `to_frame`
+needs pandas; `_repr_html_` is what a notebook shows.
+"""
+
+import html
+import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.prediction import Prediction
+from emimic.task import VAD, EmimicError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,43 @@ class Timeline:
     vad: NDArray[np.float32] | None
     regions: tuple[Region, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), name, seconds, targets, and the timeline's own fields; a gap is
+        None."""
+        whole = self._alone().to_dict()
+        own = {"name": self.name, "seconds": whole["seconds"], "targets": whole["targets"]}
+        return {"schema": whole["schema"], "emimic": whole["emimic"], **own, **whole["timeline"]}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row a step, indexed by Seconds (its centre): Start, End, the targets, VAD (the mean of the step's frames).
+
+        Raises EmimicError when pandas isn't installed.
+        """
+        from emimic.service.formats.steps import steps
+
+        grid = steps(self._alone())
+        index = _pandas().Index(grid.times, name="Seconds")
+        stretches = {"Start": grid.since, "End": grid.until}
+        values = dict(zip(grid.names, grid.values.T, strict=True))
+        frame: pd.DataFrame = _pandas().DataFrame({**stretches, **values}, index=index)
+        return frame
+
+    def _repr_html_(self) -> str:
+        share = float(np.isfinite(self.intensities[:, 0]).mean())
+        curves = [_curve(self.intensities[:, i]) for i in range(len(self.targets))]
+        cells = zip(self.targets, curves, strict=True)
+        rows = [f"<th>{html.escape(name)}</th><td>{drawn}</td>" for name, drawn in cells]
+        about = (
+            f"{html.escape(self.name)}: {self.seconds:.1f} s, a voice in {share:.0%}; intensities from 0 to 1"
+        )
+        return _table(about, rows)
+
+    def _alone(self) -> "Answer":
+        """An answer of nothing but these curves, which is what formats take."""
+        unknown = np.full(len(self.targets), np.nan, np.float32)
+        nothing = Prediction(unknown, None, np.empty(0))
+        return Answer(Path(self.name), self.targets, self.seconds, False, False, nothing, self)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -61,6 +111,27 @@ class Answer:
     prediction: Prediction
     timeline: Timeline | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
+        whole = Answers(self.targets, (self,), ()).to_dict()
+        (clip,) = whole["clips"]
+        return {"schema": whole["schema"], "emimic": whole["emimic"], "targets": whole["targets"], **clip}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row, see `Answers.to_frame`; the curves are `timeline.to_frame()`."""
+        return Answers(self.targets, (self,), ()).to_frame()
+
+    def _repr_html_(self) -> str:
+        cells = zip(self.targets, self.prediction.intensities, strict=True)
+        rows = [f"<th>{html.escape(name)}</th><td>{_bar(float(value))}</td>" for name, value in cells]
+        if self.prediction.vad is not None:
+            means = zip(VAD, self.prediction.vad.mean(axis=0), strict=True)
+            rows += [f"<th>{name}</th><td>{_bar(float(value))}</td>" for name, value in means]
+        marks = [word for word, holds in (("cut", self.was_cut), ("padded", self.was_padded)) if holds]
+        about = ", ".join([f"{html.escape(self.path.name)}: {self.seconds:.1f} s", *marks])
+        curves = "" if self.timeline is None else self.timeline._repr_html_()
+        return _table(about, rows) + curves
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -77,3 +148,79 @@ class Answers:
     targets: tuple[str, ...]
     clips: tuple[Answer, ...]
     failed: tuple[Failure, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), targets, clips and failed."""
+        from emimic.service import formats
+
+        whole: dict[str, Any] = json.loads(formats.to_json(self))
+        return whole
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row a clip: Filename (the file's stem), Seconds, the targets, means of VAD if the model has learnt it.
+
+        Raises EmimicError when pandas isn't installed.
+        """
+        rows = []
+        for one in self.clips:
+            vad = (
+                {}
+                if one.prediction.vad is None
+                else dict(zip(VAD, one.prediction.vad.mean(axis=0), strict=True))
+            )
+            named = dict(zip(self.targets, one.prediction.intensities, strict=True))
+            rows.append({"Filename": one.path.stem, "Seconds": one.seconds, **named, **vad})
+        columns = None if rows else ["Filename", "Seconds", *self.targets]
+        frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
+        return frame
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets))
+        rows = [head]
+        for one in self.clips:
+            bars = "".join(f"<td>{_bar(float(value))}</td>" for value in one.prediction.intensities)
+            rows.append(f"<th>{html.escape(one.path.stem)}</th><td>{one.seconds:.1f}</td>{bars}")
+        failed = "".join(f"<li>{html.escape(failure.reason)}</li>" for failure in self.failed)
+        about = f"{len(self.clips)} heard, {len(self.failed)} failed"
+        return _table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+
+
+def _table(about: str, rows: Iterable[str]) -> str:
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<table style="text-align:left"><caption style="text-align:left">{about}</caption>{lines}</table>'
+
+
+def _bar(value: float) -> str:
+    """A number and its bar from 0 to 1, drawn with nothing but a style: no script, no image, nothing from outside."""
+    if not math.isfinite(value):
+        return "&ndash;"
+    width = 100 * min(max(value, 0.0), 1.0)
+    fill = f'<span style="display:block;height:100%;width:{width:.0f}%;background:#0072B2"></span>'
+    return (
+        f'{value:.2f} <span style="display:inline-block;vertical-align:middle;width:6em;height:.7em;background:#ddd">'
+        f"{fill}</span>"
+    )
+
+
+def _curve(values: NDArray[np.float32], most: int = 300) -> str:
+    """Values (step,) from 0 to 1 as a small line; silence breaks it."""
+    parts = np.array_split(values, min(most, max(1, len(values))))
+    means = [float(np.nanmean(part)) if np.isfinite(part).any() else math.nan for part in parts]
+    path, pen = [], "M"
+    for x, mean in enumerate(means):
+        if math.isfinite(mean):
+            path.append(f"{pen}{x} {30 - 28 * min(max(mean, 0.0), 1.0):.1f}h1")
+        pen = "L" if math.isfinite(mean) else "M"
+    return (
+        f'<svg viewBox="0 0 {len(means)} 32" width="300" height="32" preserveAspectRatio="none">'
+        f'<path d="{"".join(path)}" fill="none" stroke="#0072B2" stroke-width="1.5" '
+        f'vector-effect="non-scaling-stroke"/></svg>'
+    )
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise EmimicError("to_frame needs pandas: pip install 'emimic[service]'") from error
+    return pandas

@@ -1,12 +1,8 @@
 """Answers as files that the tools of this field open: a module a format, and one function that writes any of them."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-
-from rich.console import Console
-from rich.table import Table
 
 from emimic.files import write_atomic
 from emimic.progress import shown
@@ -16,7 +12,7 @@ from emimic.service.formats.tables import SCHEMA, to_csv, to_json
 from emimic.service.results import Answer, Answers
 from emimic.task import EmimicError
 
-__all__ = ["KINDS", "SCHEMA", "safe", "show", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = ["KINDS", "SCHEMA", "safe", "to_csv", "to_json", "unique", "write", "write_all"]
 
 KINDS: Final = {
     "json": "JSON with a schema: everything",
@@ -38,8 +34,6 @@ _WRITERS: Final[dict[str, Callable[[Answer, Path, str], list[Path]]]] = {
     "audformat": database.write,
     "vtt": subtitles.write,
 }
-
-_BAR: Final = 6
 
 
 def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:
@@ -77,40 +71,3 @@ def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bo
     for answer, name in shown(clips, "files", total=len(answers.clips), show=progress):
         written += write(answer, out, kinds, name=name)
     return written
-
-
-def show(answers: Answers, form: str) -> None:
-    """Print answers as `table`, `csv` or `json` on standard output."""
-    if form == "table":
-        console = Console()
-        bars = not console.is_terminal or _width(console, _table(answers, bars=True)) <= console.width
-        table = _table(answers, bars=bars)
-        # In a narrower window cells would be cropped and columns vanish; lines that wrap lose nothing.
-        console.width = max(console.width, _width(console, table))
-        console.print(table)
-    else:
-        sys.stdout.write(to_csv(answers) if form == "csv" else to_json(answers))
-
-
-def _table(answers: Answers, *, bars: bool) -> Table:
-    caption = "intensities of a whole clip" + ("; bars from 0 to 1" if bars else "")
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
-    table.add_column("s", justify="right", no_wrap=True)
-    for name in answers.targets:
-        table.add_column(name, min_width=5, max_width=None if bars else 5, overflow="fold")
-    for a in answers.clips:
-        cells = [f"{v:.2f}" + (f"\n{_bar(float(v))}" if bars else "") for v in a.prediction.intensities]
-        marks = [word for word, holds in (("cut", a.was_cut), ("padded", a.was_padded)) if holds]
-        table.add_row(a.path.stem, "\n".join([f"{a.seconds:.1f}", *marks]), *cells)
-    return table
-
-
-def _width(console: Console, table: Table) -> int:
-    """The least columns in which nothing of a table is cropped."""
-    return console.measure(table, options=console.options.update(width=1000)).minimum
-
-
-def _bar(value: float) -> str:
-    filled = round(min(max(value, 0.0), 1.0) * _BAR)
-    return "█" * filled + "·" * (_BAR - filled)

@@ -1,0 +1,51 @@
+"""The folder that `emimic predict --out` fills: tables, the field's formats, pictures, pages."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from emimic import audio
+from emimic.files import write_atomic
+from emimic.progress import shown
+from emimic.service import formats
+from emimic.service.paths import content
+from emimic.service.results import Answers
+from emimic.task import EmimicError
+
+
+def check(kinds: Sequence[str], *, plot: bool) -> None:
+    """Before the long work: raises EmimicError for an unknown format, or without matplotlib for pictures."""
+    unknown = [kind for kind in kinds if kind not in formats.KINDS]
+    if unknown:
+        raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(formats.KINDS)}")
+    if plot and find_spec("matplotlib") is None:
+        raise EmimicError(
+            "--plot draws with matplotlib, which is not installed: pip install 'emimic[service]'"
+        )
+
+
+def write(
+    answers: Answers, out: Path, kinds: Sequence[str], *, plot: bool, html: bool, progress: bool = False
+) -> None:
+    """Into the folder `out` intensities.csv, answers.json and, for each recording, the formats in `kinds`; with plot
+    its picture (PNG, SVG), with html its page.
+
+    Each recording is read again for its waveform, block by block. Raises EmimicError (see `formats.write`, `pictures`
+    and `page`) and OSError.
+    """
+    formats.write_all(answers, out, kinds, progress=progress)
+    if not (plot or html):
+        return
+    from emimic.service import page, pictures
+
+    names = formats.unique((a.path.stem for a in answers.clips), taken=("intensities", "answers"))
+    clips = zip(answers.clips, names, strict=True)
+    for answer, name in shown(clips, "pictures", total=len(answers.clips), show=progress):
+        source = content(answer.path)
+        wave = pictures.envelope(audio.blocks(source, name=str(answer.path)))
+        if plot:
+            write_atomic(out / f"{name}.png", pictures.timeline(answer, wave, form="png"))
+            write_atomic(out / f"{name}.svg", pictures.timeline(answer, wave, form="svg"))
+        if html:
+            sound, media_type = page.playable(source)
+            write_atomic(out / f"{name}.html", page.page(answer, sound, media_type, wave))

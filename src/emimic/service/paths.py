@@ -1,0 +1,76 @@
+"""What a user named -> the recordings it means: files, folders, patterns, standard input; never a URL."""
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from emimic.audio import MEDIA_SUFFIXES
+from emimic.service.results import Failure
+from emimic.task import AudioError
+
+STDIN: Final = Path("<stdin>")
+"""What a recording from standard input is called."""
+
+_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
+    """Files as they are given, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their media files.
+
+    Folders are searched in depth (links too), sorted by name; hidden files are passed by. A URL, a folder that can't be
+    read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
+    file.
+    """
+    for path in paths:
+        text = os.fspath(path)
+        if text == "-":
+            yield STDIN
+        elif _URL.match(text):
+            yield Failure(Path(text), f"{text}: URLs are never fetched: download it first and give the file")
+        elif glob.has_magic(text) and not os.path.lexists(text):
+            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+            if not matches:
+                yield Failure(Path(text), f"{text}: no file matches this pattern")
+            for match in map(Path, matches):
+                # A folder that a pattern finds in passing may hold no recording; its files do count.
+                if match.is_dir() or match.suffix.lower() in MEDIA_SUFFIXES or len(matches) == 1:
+                    yield from _inside(match) if match.is_dir() else [match]
+        else:
+            yield from _inside(Path(text)) if Path(text).is_dir() else [Path(text)]
+
+
+def _inside(folder: Path) -> Iterator[Path | Failure]:
+    troubles: list[OSError] = []
+    files: list[Path] = []
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=troubles.append):
+        real = str(Path(root).resolve())
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        media = (name for name in names if Path(name).suffix.lower() in MEDIA_SUFFIXES)
+        files += [Path(root) / name for name in media if not name.startswith(".")]
+    yield from sorted(files)
+    for trouble in troubles:
+        yield Failure(Path(trouble.filename), f"{trouble.filename}: can't be read ({trouble.strerror})")
+    if not files and not troubles:
+        yield Failure(folder, f"{folder}: holds no audio or video file")
+
+
+def content(path: Path) -> Path | bytes:
+    """What to read: the file, or what came through standard input. Raises AudioError when that is a terminal."""
+    return standard_input() if path == STDIN else path
+
+
+@cache
+def standard_input() -> bytes:
+    """The bytes piped into this process, which can be read only once. Raises AudioError when there is no pipe."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(f"{STDIN}: nothing is piped in; use it as in: cat clip.mp3 | emimic predict -")
+    return sys.stdin.buffer.read()

@@ -1,0 +1,109 @@
+"""What `emimic predict` does, from its options to its summary."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from emimic import audio
+from emimic.service import table
+from emimic.service.predict import Predictor
+from emimic.service.results import Answers
+from emimic.service.stream import Step, Stream
+from emimic.service.timeline import assemble
+from emimic.task import SAMPLE_RATE, EmimicError
+
+FOLDER: Final = Path("emimic-out")
+"""Where pictures, pages and formats go when no folder is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `emimic predict`. mic: seconds to listen, 0 for until Ctrl-C, None for files."""
+
+    files: tuple[str, ...]
+    model: Path | None = None
+    form: str = "table"
+    out: Path | None = None
+    timeline: bool = False
+    window: float = 2.5
+    hop: float = 0.2
+    plot: bool = False
+    html: bool = False
+    kinds: tuple[str, ...] = ()
+    mic: float | None = None
+    threads: int | None = None
+    batch_seconds: float = 60.0
+    workers: int = 2
+    device: str | None = None
+    progress: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files are written, None when none are asked for."""
+        return self.out or (FOLDER if self.plot or self.html or self.kinds else None)
+
+
+def run(request: Request, tell: Callable[[str], object]) -> Answers:
+    """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
+    q = request
+    if (q.mic is None) == (not q.files):
+        raise EmimicError(
+            "give files, folders or -, or listen with --mic SECONDS"
+            if q.mic is None
+            else "--mic listens to the microphone; give either files or --mic"
+        )
+    if q.folder is not None:
+        from emimic.service import outputs
+
+        outputs.check(q.kinds, plot=q.plot)
+    predictor = Predictor(q.model, device=q.device, threads=q.threads)
+    curves = q.timeline or q.plot or q.html or bool(q.kinds)
+    if q.mic is None:
+        answers = predictor.files(
+            q.files, timeline=curves, window=q.window, hop=q.hop, batch_seconds=q.batch_seconds, workers=q.workers,
+            progress=q.progress,
+        )  # fmt: skip
+    else:
+        answers = _from_microphone(predictor, q, q.mic)
+    table.show(answers, q.form)
+    if q.folder is not None:
+        outputs.write(answers, q.folder, q.kinds or ("csv",), plot=q.plot, html=q.html, progress=q.progress)
+        tell(f"files are in {q.folder}")
+    for failure in answers.failed:
+        tell(f"emimic: {failure.reason}")
+    cut = sum(answer.was_cut for answer in answers.clips)
+    if cut:
+        seconds = predictor.engine.spec.max_seconds
+        rest = "; their curves are about all" if curves else " (--timeline hears all)"
+        tell(f"emimic: the intensities of {cut} longer recordings are about their first {seconds:g} s{rest}")
+    tell(f"{len(answers.clips)} heard, {len(answers.failed)} failed")
+    return answers
+
+
+def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answers:
+    """The recording is kept, as flac, only where files are asked for."""
+    from emimic.service import microphone
+
+    steps: list[Step] = []
+    streams: list[Stream] = []
+
+    def stream_at(rate: float) -> Stream:
+        streams.append(predictor.stream(window=q.window, hop=q.hop, sample_rate=rate))
+        return streams[-1]
+
+    def arrived(step: Step) -> None:
+        steps.append(step)
+        meter(step)
+
+    with microphone.Meter(predictor.targets, on=q.progress) as meter:
+        samples = microphone.listen(stream_at, seconds=seconds or None, show=arrived)
+    path = Path("<microphone>")
+    if q.folder is not None:
+        q.folder.mkdir(parents=True, exist_ok=True)
+        path = q.folder / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
+        audio.save(path, samples, codec="flac")
+    answer = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
+    line = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)
+    return Answers(predictor.targets, (replace(answer, timeline=line),), ())

@@ -1,0 +1,101 @@
+"""Answers in the terminal: a row a clip, a bar an intensity; over time a small curve in its place."""
+
+import sys
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from emimic.service.results import Answer, Answers
+from emimic.task import VAD
+
+_BAR: Final = 8
+_CURVE: Final = " ▁▂▃▄▅▆▇█"
+
+
+def show(answers: Answers, form: str) -> None:
+    """Print answers as `table`, `csv` or `json` on standard output."""
+    if form != "table":
+        from emimic.service import formats
+
+        sys.stdout.write(formats.to_csv(answers) if form == "csv" else formats.to_json(answers))
+    elif answers.clips:
+        console = Console()
+        # Bars where there is room: in a narrower window cells would be cropped and columns vanish.
+        bars = not console.is_terminal or _width(console, table(answers, bars=True)) <= console.width
+        drawn = table(answers, bars=bars)
+        console.width = max(console.width, _width(console, drawn))  # lines that wrap lose nothing
+        console.print(drawn)
+
+
+def table(answers: Answers, *, bars: bool = True) -> Table:
+    """A row a clip: name, length, intensities, and means of VAD where the model has learnt it; the strongest is bold.
+
+    bars: draw each intensity from 0 to 1 below its number or, where there is a timeline, its curve over the recording
+    (blank is silence).
+    """
+    curves = any(answer.timeline is not None for answer in answers.clips)
+    drawn = "curves" if curves else "bars"
+    caption = "intensities of a whole clip" + (f"; {drawn} from 0 to 1" if bars else "")
+    made = Table(caption=caption, caption_justify="left")
+    made.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
+    made.add_column("s", justify="right", no_wrap=True)
+    vad = any(answer.prediction.vad is not None for answer in answers.clips)
+    for name in (*answers.targets, *(VAD if vad else ())):
+        made.add_column(escape(name), min_width=5, max_width=None if bars else 5, overflow="fold")
+    for answer in answers.clips:
+        marks = [word for word, holds in (("cut", answer.was_cut), ("padded", answer.was_padded)) if holds]
+        # The last cells of a row may be missing; then rich leaves them blank.
+        made.add_row(
+            escape(_printable(answer.path.stem)),
+            "\n".join([f"{answer.seconds:.1f}", *marks]),
+            *_intensities(answer, bars=bars),
+            *(
+                []
+                if answer.prediction.vad is None
+                else [f"{v:.2f}" for v in answer.prediction.vad.mean(axis=0)]
+            ),
+        )
+    return made
+
+
+def bar(value: float) -> str:
+    """A value from 0 to 1 as a bar; NaN as blank."""
+    if not np.isfinite(value):
+        return " " * _BAR
+    filled = round(min(max(value, 0.0), 1.0) * _BAR)
+    return "█" * filled + "·" * (_BAR - filled)
+
+
+def curve(values: NDArray[np.floating[Any]]) -> str:
+    """Values (step,) from 0 to 1 as a small curve, each character the mean of its stretch; silence is blank."""
+    parts = np.array_split(values, min(_BAR, len(values)))
+    means = [float(np.nanmean(part)) if np.isfinite(part).any() else None for part in parts]
+    top = len(_CURVE) - 2  # the least value is seen too
+    return "".join(
+        " " if mean is None else _CURVE[1 + round(min(max(mean, 0.0), 1.0) * top)] for mean in means
+    )
+
+
+def _intensities(answer: Answer, *, bars: bool) -> list[str]:
+    values = answer.prediction.intensities
+    cells = []
+    for i, value in enumerate(values):
+        text = f"[bold]{value:.2f}[/bold]" if i == int(np.argmax(values)) else f"{value:.2f}"
+        line = answer.timeline
+        drawn = bar(float(value)) if line is None else curve(line.intensities[:, i])
+        cells.append(f"{text}\n{drawn}" if bars else text)
+    return cells
+
+
+def _printable(name: str) -> str:
+    """A file's name without what would move the cursor or ring the bell."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _width(console: Console, drawn: Table) -> int:
+    """The least columns in which nothing of a table is cropped."""
+    return console.measure(drawn, options=console.options.update(width=1000)).minimum
