@@ -55,6 +55,19 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Runtime(StrEnum):
+    """What `export` writes for."""
+
+    ONNX = "onnx"
+
+
+class Clock(StrEnum):
+    """Whether a seed and its mimic run at their own speeds, or two recordings at the same time."""
+
+    OWN = "own"
+    COMMON = "common"
+
+
 class Fill(StrEnum):
     """What stands in a submission for a file that could not be read."""
 
@@ -241,6 +254,75 @@ def predict(
         threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
     )  # fmt: skip
     if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The engine's folder, new.")],
+    to: Annotated[Runtime, typer.Option(help="What shall run it.")] = Runtime.ONNX,
+    int8: Annotated[bool, typer.Option("--int8", help="Small and quick: 8 bits.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of recordings for --int8, 100 or so.")
+    ] = None,
+    card: Annotated[Path | None, typer.Option(help="A model card, put in as README.md.")] = None,
+    licence: Annotated[Path | None, typer.Option(help="Put in as LICENSE.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a run an engine folder, which predicts without torch.
+
+    Example: emimic export runs/paper --out engine --int8 --calibrate clips/
+    """
+    from emimic.service.export import export as write
+
+    _quiet_libraries()
+    report = write(run, out, int8=int8, calibrate=calibrate, card=card, licence=licence, progress=not quiet)
+    typer.echo(report.table())
+
+
+@app.command()
+def mimicry(
+    seed: Annotated[Path, typer.Argument(help="The recording imitated, or one with two channels.")],
+    mimics: Annotated[list[Path] | None, typer.Argument(help="Imitations of it, or the other voice.")] = None,
+    clock: Annotated[
+        Clock, typer.Option(help="own: each at its own speed; common: two voices of one conversation.")
+    ] = Clock.OWN,
+    channels: Annotated[bool, typer.Option("--channels", help="Compare SEED's two channels.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="A folder of unrelated recordings, to see what chance reaches.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
+    window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
+    lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,
+    voice: Annotated[float, typer.Option(help="Share of a window to be heard in both (common clock).")] = 0.5,
+    draws: Annotated[int, typer.Option(help="Surrogates that show what chance reaches.")] = 999,
+    level: Annotated[float, typer.Option(help="Share of unrelated pairs within chance.")] = 0.95,
+    random_seed: Annotated[int, typer.Option("--random-seed", help="Of the surrogates.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """How alike a seed and its imitations are over time, who leads, and whether it is more than chance.
+
+    Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels
+    """
+    from emimic.service.mimicry import Settings, session
+
+    settings = Settings(
+        clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
+    )
+    report = session.run(
+        session.Request(
+            seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
+            out=out, device=device, threads=threads, progress=not quiet,
+        ),
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if report.failed:
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """Two timelines -> a Comparison: the curves on one grid, aligned, and judged against chance."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -53,25 +54,32 @@ def compare_all(
     """`compare` for each mimic, and for their mean: do they follow this seed, all in all?
 
     The draws change the seed alone, in the same way for every mimic, so what the mimics share among themselves does
-    not count as following the seed. The p values of single mimics are not corrected for their number.
+    not count as following the seed. The p values of single mimics are not corrected for their number. A mimic that
+    can't be compared costs only itself; raises MimicryError when none can.
     """
     settings = settings or Settings()
     if not mimics:
         raise MimicryError("there is no mimic to compare; give at least one recording beside the seed")
     first = curves(seed)
     stand_ins = _stand_ins(first, map(curves, others), settings) if others else []
-    comparisons, found = [], []
+    comparisons, found, failed = [], [], []
     for second in map(curves, mimics):
-        _check(first, second)
-        find = own_clock.find if settings.clock == "own" else common_clock.find
-        found.append(find(first, second, settings, stand_ins))
+        try:
+            _check(first, second)
+            find = own_clock.find if settings.clock == "own" else common_clock.find
+            found.append(find(first, second, settings, stand_ins))
+        except MimicryError as error:
+            failed.append(str(error))
+            continue
         comparisons.append(_comparison(first, second, settings, found[-1], len(stand_ins)))
+    if not comparisons:
+        raise MimicryError("; ".join(failed))
     if len(comparisons) == 1:
-        return Report(tuple(comparisons), None, ())
+        return Report(tuple(comparisons), None, (), tuple(failed))
     observed = mean(np.stack([one.observed for one in found]), 0)
     draws = mean(np.stack([one.draws for one in found]), 0)
     dimensions, overall = _judged(first.dimensions, observed, draws, settings)
-    return Report(tuple(comparisons), overall, dimensions)
+    return Report(tuple(comparisons), overall, dimensions, tuple(failed))
 
 
 def curves(timeline: Timeline) -> Curves:
@@ -117,15 +125,16 @@ def _same(first: Curves, second: Curves) -> None:
 def _stand_ins(first: Curves, others: Iterable[Curves], settings: Settings) -> list[Curves]:
     """Those of the others that can stand in the seed's place."""
     good = []
-    steps = len(first.times) if settings.clock == "common" else 0
+    common = settings.clock == "common"
+    steps, longest = (len(first.times), math.inf) if common else (0, own_clock.LONGEST)
     for one in others:
         _same(first, one)
-        if one.voice >= LEAST_VOICE and len(one.times) >= steps:
+        if LEAST_VOICE <= one.voice <= longest and len(one.times) >= steps:
             good.append(one)
     if not good:
         raise MimicryError(
-            f"of the recordings to compare {first.name} against, none has {LEAST_VOICE:g} s of voice"
-            f"{' and is as long' if steps else ''}; give others, or none to draw surrogates"
+            f"of the recordings to compare {first.name} against, none has {LEAST_VOICE:g} s of voice "
+            f"{'and is as long' if common else f'and at most {longest:g} s'}; give others, or none to draw surrogates"
         )
     return good
 

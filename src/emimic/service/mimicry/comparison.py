@@ -203,11 +203,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A seed and its mimics. together, together_dimensions: the mean over the mimics, None and () for a single one."""
+    """A seed and its mimics.
+
+    together, together_dimensions: the mean over the mimics, None and () for a single one. failed: why a mimic has no
+    comparison.
+    """
 
     comparisons: tuple[Comparison, ...]
     together: Dimension | None
     together_dimensions: tuple[Dimension, ...]
+    failed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as `Comparison.to_dict`; what all comparisons share stands once."""
@@ -218,6 +223,7 @@ class Report:
             "comparisons": [{key: value for key, value in one.items() if key not in shared} for one in pairs],
             "together": _plain(asdict(self.together)) if self.together else None,
             "together_dimensions": [_plain(asdict(one)) for one in self.together_dimensions],
+            "failed": list(self.failed),
         }
 
 

@@ -1,0 +1,222 @@
+"""What `emimic mimicry` does: hear the recordings, compare, print a table, write the JSON and the pictures."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from emimic import audio
+from emimic.files import write_atomic
+from emimic.service.formats import unique
+from emimic.service.mimicry.compare import compare_all
+from emimic.service.mimicry.comparison import (
+    MEANING,
+    Comparison,
+    Dimension,
+    Lead,
+    MimicryError,
+    Report,
+    Settings,
+)
+from emimic.service.paths import expand
+from emimic.service.predict import Predictor
+from emimic.service.results import Failure, Timeline
+from emimic.task import SAMPLE_RATE, AudioError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `emimic mimicry`. channels: compare the seed's first two; the case too when there is no mimic.
+
+    against: a folder (or files) of recordings that have nothing to do with the seed. out: a folder for files.
+    """
+
+    seed: Path
+    mimics: tuple[Path, ...] = ()
+    channels: bool = False
+    against: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+    model: Path | None = None
+    out: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+    progress: bool = False
+
+
+def run(request: Request, tell: Callable[[str], object]) -> Report:
+    """Hear, compare, print, write, and `tell` lines about what happened.
+
+    Raises EmimicError for what can't be done at all; of several mimics a bad one costs only itself.
+    """
+    if request.channels and request.mimics:
+        raise MimicryError("--channels compares two channels of one file; give either it or a MIMIC")
+    predictor = Predictor(request.model, device=request.device, threads=request.threads)
+
+    def hear(path: Path) -> Timeline:
+        return predictor.timeline(path, progress=request.progress)
+
+    failed: list[str] = []
+    settings = request.settings
+    if request.mimics:
+        seed = hear(request.seed)
+        mimics = _each(hear, request.mimics, failed)
+        if not mimics:
+            raise MimicryError("; ".join(failed))
+    else:
+        settings = replace(settings, clock="common")
+        seed, *mimics = _channels(predictor, request)
+    others = _others(request, hear, failed) if request.against else []
+    report = compare_all(seed, mimics, settings=settings, others=others)
+    report = replace(report, failed=(*failed, *report.failed))
+    show(report)
+    if request.out is not None:
+        pictures = find_spec("matplotlib") is not None
+        write(report, request.out, pictures=pictures)
+        hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
+        tell(f"files are in {request.out}{hint}")
+    for reason in report.failed:
+        tell(f"emimic: {reason}")
+    return report
+
+
+def _each(hear: Callable[[Path], Timeline], paths: Sequence[Path], failed: list[str]) -> list[Timeline]:
+    heard = []
+    for path in paths:
+        try:
+            heard.append(hear(path))
+        except AudioError as error:
+            failed.append(str(error))
+    return heard
+
+
+def _others(request: Request, hear: Callable[[Path], Timeline], failed: list[str]) -> list[Timeline]:
+    """The recordings to compare against, without the pair's own files, should they lie in that folder."""
+    assert request.against is not None
+    own = {path.resolve() for path in (request.seed, *request.mimics)}
+    found = list(expand([request.against]))
+    failed += [one.reason for one in found if isinstance(one, Failure)]
+    paths = [one for one in found if isinstance(one, Path) and one.resolve() not in own]
+    heard = _each(hear, paths, failed)
+    if not heard:
+        raise MimicryError(
+            f"{request.against}: no recording to compare against; give others, or leave --against out"
+        )
+    return heard
+
+
+def _channels(predictor: Predictor, request: Request) -> list[Timeline]:
+    """The first two channels of the seed, one by one."""
+    waves = [audio.load(request.seed, channel=channel) for channel in (0, 1)]
+    if np.array_equal(waves[0], waves[1]):
+        raise MimicryError(
+            f"{request.seed}: both channels are the same, a mono recording in two; give a file for each voice"
+        )
+    return [
+        predictor.timeline(
+            wave,
+            sample_rate=SAMPLE_RATE,
+            name=Path(f"{request.seed.stem} channel {number}.wav"),  # of a name the stem is kept
+            progress=request.progress,
+        )
+        for number, wave in enumerate(waves, 1)
+    ]
+
+
+def write(report: Report, out: Path, *, pictures: bool = True) -> None:
+    """Into the folder `out`: mimicry.json, and with `pictures` one of each pair (PNG, SVG), named after the mimic."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
+    write_atomic(out / "mimicry.json", text + "\n")
+    if not pictures:
+        return
+    from emimic.service.mimicry.pictures import picture
+
+    names = unique([one.mimic.name for one in report.comparisons], taken=("mimicry",))
+    for one, name in zip(report.comparisons, names, strict=True):
+        write_atomic(out / f"{name}.png", picture(one))
+        write_atomic(out / f"{name}.svg", picture(one, form="svg"))
+
+
+def show(report: Report) -> None:
+    """The table on standard output: a row a dimension for one pair, a row a mimic for several."""
+    console = Console()
+    made = table(report)
+    needed = console.measure(made, options=console.options.update(width=1000)).minimum
+    console.width = max(console.width, needed)  # lines that wrap lose nothing
+    console.print(made)
+    for one in report.comparisons:
+        console.print(escape(_sentence(one)), soft_wrap=True)
+        for note in one.notes:
+            console.print(escape(f"  note: {note}"), soft_wrap=True)
+    console.print(MEANING, soft_wrap=True)
+
+
+def table(report: Report) -> Table:
+    """Similarity, the share `level` of chance, p, and on a common clock lag and who leads how many windows."""
+    first = report.comparisons[0]
+    single = len(report.comparisons) == 1
+    title = f"{first.seed.name} and {first.mimic.name}" if single else f"{first.seed.name} and its mimics"
+    made = Table(title=escape(title), title_justify="left")
+    made.add_column("Dimension" if single else "Overall", no_wrap=True)
+    chance = (
+        f"{first.settings.level:.0%} of {'surrogates' if first.chance == 'surrogates' else 'others'} reach"
+    )
+    lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
+    for name in ("Similarity", chance, "p", *lags):
+        made.add_column(name, justify="right")
+    if single:
+        leads = first.leads or (None,) * (len(first.dimensions) + 1)
+        for one, lead in zip((*first.dimensions, first.overall), leads, strict=True):
+            made.add_row(*_row(one.name, one, lead), end_section=one is first.dimensions[-1])
+    else:
+        for pair in report.comparisons:
+            made.add_row(
+                *_row(pair.mimic.name, pair.overall, pair.leads[-1] if pair.leads else None),
+                end_section=pair is report.comparisons[-1],
+            )
+        if report.together is not None:
+            made.add_row(*_row("Mean", report.together, None))
+    return made
+
+
+def _row(name: str, one: Dimension, lead: Lead | None) -> list[str]:
+    """A row's cells; what is beyond chance is bold and starred."""
+    star = "*" if one.chance.beyond else " "
+    value = f"{_number(one.similarity)}{star}"
+    cells: list[str] = [
+        escape(name),
+        f"[bold]{value}[/bold]" if one.chance.beyond else value,
+        _number(one.chance.high),
+        "-" if not np.isfinite(one.chance.p) else f"{one.chance.p:.3f}",
+    ]
+    if lead is not None:
+        shares = (
+            [f"{lead.seed_leads:.0%}", f"{lead.mimic_leads:.0%}"]
+            if np.isfinite(lead.seed_leads)
+            else ["-", "-"]
+        )
+        cells += [_number(lead.lag, "+.1f"), *shares]
+    return cells
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return format(value, form) if np.isfinite(value) else "-"
+
+
+def _sentence(one: Comparison) -> str:
+    """The finding in one line."""
+    names = f"{one.seed.name} and {one.mimic.name}"
+    if not one.overall.chance.beyond:
+        return f"{names}: no more alike than chance (p {one.overall.chance.p:.3f})."
+    found = f"{names}: more alike than chance (p {one.overall.chance.p:.3f})"
+    if one.path is not None:
+        return f"{found}; the mimic goes at {one.path.tempo:.2f} times the seed's pace."
+    lag = abs(one.leads[-1].lag)
+    who = {"seed": one.seed.name, "mimic": one.mimic.name}.get(one.leader or "")
+    return f"{found}; " + (f"{who} leads by {lag:.1f} s." if who else "neither leads.")
