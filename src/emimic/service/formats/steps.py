@@ -28,9 +28,9 @@ class Steps:
 
     total: the recording's length in ms, at least 1. times (step,): centres in seconds; since, until (step,): the
     stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its centre
-    (the last one up to half a hop more), in whole ms; neighbours share an edge, none reaches beyond the recording. values (step, column): intensities and
-    then VAD (the mean of a step's frames), NaN in a gap; names: of the columns; the first `n_targets` are intensities.
-    regions: (start, end) in ms, in order, apart.
+    (the last one up to half a hop more), in whole ms; neighbours share an edge, none reaches beyond the recording.
+    values (step, column): intensities and then VAD (the mean of a step's frames), NaN in a gap; names: of the
+    columns, of which the first n_targets are intensities. regions: (start, end) in ms, in order, apart.
     """
 
     total: int
@@ -88,10 +88,10 @@ def steps(answer: Answer) -> Steps:
 def heard(answer: Answer) -> float:
     """Seconds from a clip's start that its answer is about: all of it, or to the end of the last frame when cut."""
     times = answer.prediction.times
-    # A frame's centre is as far from its end as the first frame's centre is from the clip's start.
-    return (
-        min(answer.seconds, float(times[-1] + times[0])) if answer.was_cut and len(times) else answer.seconds
-    )
+    if not answer.was_cut or not len(times):
+        return answer.seconds
+    # The last frame's centre is as far from its end as the first one's is from the clip's start.
+    return min(answer.seconds, float(times[-1] + times[0]))
 
 
 def frames(answer: Answer) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
