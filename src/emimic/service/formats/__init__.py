@@ -12,7 +12,7 @@ from emimic.service.formats.tables import SCHEMA, to_csv, to_json
 from emimic.service.results import Answer, Answers
 from emimic.task import EmimicError
 
-__all__ = ["KINDS", "SCHEMA", "safe", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = ["KINDS", "SCHEMA", "to_csv", "to_json", "unique", "write", "write_all"]
 
 KINDS: Final = {
     "json": "JSON with a schema: everything",
