@@ -59,7 +59,7 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
         wave = soundfile.read(item.path, dtype="float64")[0][:2400]
         wanted = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         wanted = np.pad(wanted, (0, max(0, 400 - len(wanted))))
-        found = source.read(item)
+        found = source.read(item, 0)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         seen.add(len(found))
@@ -70,7 +70,7 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
 def test_clips_can_stay_as_they_are(tones: Path) -> None:
     config = EmiConfig(encoder_config=ENCODER, do_normalize=False)
     item = items(tones)[0]
-    np.testing.assert_array_equal(batches.waveforms([item], config, 400).read(item), audio.load(item.path))
+    np.testing.assert_array_equal(batches.waveforms([item], config, 400).read(item, 0), audio.load(item.path))
 
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
@@ -80,25 +80,31 @@ def test_each_answer_is_its_own_clips(
     """Whatever shares a batch, and over the border between two chunks."""
     monkeypatch.setattr(buckets, "CHUNK", 4)
     clips = items(tones)
-    found = batches.predict(model, clips, batch_seconds=batch_seconds, workers=3)
-    assert found.shape == (15, 6)
-    assert found.dtype == np.float32
+    found, vad = batches.predict(model, clips, batch_seconds=batch_seconds, workers=3)
+    assert (found.shape, vad.shape) == ((15, 6), (15, 3))
+    assert found.dtype == vad.dtype == np.float32
+    assert np.isnan(vad).all(), "a fresh VAD head answers nothing"
     source = batches.waveforms(clips, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
-        alone = [model(torch.from_numpy(source.read(item))[None]).intensities[0].numpy() for item in clips]
+        alone = [model(torch.from_numpy(source.read(item, 0))[None]).intensities[0].numpy() for item in clips]
     np.testing.assert_allclose(found, np.stack(alone), atol=2e-6)
     assert np.unique(found.round(5), axis=0).shape == (15, 6)
-    backwards = batches.predict(model, clips[::-1], batch_seconds=batch_seconds)
+    backwards, _ = batches.predict(model, clips[::-1], batch_seconds=batch_seconds)
     np.testing.assert_allclose(backwards[::-1], found, atol=2e-6)
 
 
 def test_no_clips_give_no_answers(model: EmiModel) -> None:
-    assert batches.predict(model, []).shape == (0, 6)
+    found, vad = batches.predict(model, [])
+    assert (found.shape, vad.shape) == ((0, 6), (0, 3))
 
 
 def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
-    source = batches.Source(items(tones), lambda item: np.float32([float(item.id)]))
+    source = batches.Source(items(tones), lambda item, epoch: np.float32([float(item.id), epoch]))
     groups = [[3, 1], [], [14], [0]]
-    found = [[float(clip[0]) for clip in group] for group in batches.decoded(source, groups, workers=2)]
-    assert found == [[4.0, 2.0], [], [15.0], [1.0]]
+    for epoch in (0, 7):
+        found = [
+            [clip.tolist() for clip in group]
+            for group in batches.decoded(source, groups, workers=2, epoch=epoch)
+        ]
+        assert found == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]

@@ -181,11 +181,12 @@ def stub(monkeypatch, tmp_path):
     split = Split("valid", (*(item.id for item in items), "00099"), items, left)
     state = SimpleNamespace(
         predictions=x,
+        vad=np.full((12, 3), np.nan, np.float32),
         labels=y,
         split=split,
         asked=None,
         warnings=(),
-        model=SimpleNamespace(config=SimpleNamespace()),
+        model=SimpleNamespace(config=SimpleNamespace(answers_vad=False)),
     )
     state.model.config.targets = list(EMOTIONS)
 
@@ -198,7 +199,7 @@ def stub(monkeypatch, tmp_path):
     def predict(model, items, *, batch_seconds, workers, progress):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
-        return np.array([rows[item.id] for item in items])
+        return np.array([rows[item.id] for item in items]), state.vad
 
     monkeypatch.setattr(module.EmiModel, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)

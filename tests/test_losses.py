@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from emimic.scores import ScoreError
 from emimic.study import losses
@@ -122,6 +125,74 @@ def test_bf16_is_computed_in_float32(name):
 def test_gradients_agree_with_differences(name):
     x, y = sample(clips=5, targets=2)
     assert torch.autograd.gradcheck(losses.LOSSES[name], (x.requires_grad_(), y))
+
+
+def known_only(name, x, y):
+    """The formula over the known labels: MSE over all of them, a correlation over each target's own clips."""
+    known = ~np.isnan(y)
+    if name == "mse":
+        return np.square(x - y)[known].mean() if known.any() else 0.0
+    terms = []
+    for a, b, k in zip(x.T, y.T, known.T, strict=True):
+        if not k.any():
+            continue
+        a, b = a[k], b[k]
+        cov, x_var, y_var = ((a - a.mean()) * (b - b.mean())).mean(), a.var(), b.var()
+        if name == "ccc":
+            terms.append(1 - 2 * cov / max(x_var + y_var + (a.mean() - b.mean()) ** 2, losses.FLOOR))
+        else:
+            terms.append(1 - cov / np.sqrt(max(x_var, losses.FLOOR) * max(y_var, losses.FLOOR)))
+    return float(np.mean(terms)) if terms else 0.0
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@settings(deadline=None, max_examples=60)
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 4))), st.integers(0, 1000))
+def test_missing_labels_are_left_out_of_the_formula(name, missing, seed):
+    x, y = sample(*missing.shape, seed=seed)
+    y[torch.from_numpy(missing)] = math.nan
+    x.requires_grad_()
+    loss = losses.LOSSES[name](x, y)
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert loss.item() == pytest.approx(known_only(name, x.detach().numpy(), y.numpy()), rel=1e-9, abs=1e-12)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[torch.from_numpy(missing)].any()
+    # What a missing label would have been, or was predicted there, doesn't matter.
+    other = torch.where(torch.from_numpy(missing), 7 - x.detach(), x.detach())
+    assert losses.LOSSES[name](other, y).item() == pytest.approx(loss.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", [*losses.LOSSES, "mix"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_any_label_a_loss_is_zero(name, dtype):
+    loss = Mix(dict.fromkeys(losses.LOSSES, 1.0)) if name == "mix" else losses.LOSSES[name]
+    x = sample(clips=4)[0].to(dtype).requires_grad_()
+    found = loss(x, torch.full((4, 6), math.nan))
+    found.backward()
+    assert found.item() == 0
+    assert not x.grad.any()
+    # One target with labels is as if it were alone.
+    _, y = sample(clips=4, seed=1)
+    y[:, 1:] = math.nan
+    assert loss(x, y).item() == pytest.approx(loss(x[:, :1], y[:, :1]).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_gradients_agree_with_differences_around_missing_labels(name):
+    x, y = sample(clips=5, targets=3)
+    y[[0, 3, 3], [1, 1, 2]] = math.nan
+    assert torch.autograd.gradcheck(losses.LOSSES[name], (x.requires_grad_(), y))
+
+
+def test_parts_of_a_mean_weigh_as_many_labels_as_they_have():
+    x, y = sample(clips=12)
+    y[:5, 1:] = math.nan
+    whole = losses.mse(x, y)
+    parts = [(x[:7], y[:7]), (x[7:], y[7:])]
+    shares = [int((~b.isnan()).sum()) / int((~y.isnan()).sum()) for _, b in parts]
+    assert sum(shares) == 1
+    found = sum(share * losses.mse(*part) for share, part in zip(shares, parts, strict=True))
+    assert found.item() == pytest.approx(whole.item(), rel=1e-12)
 
 
 def test_mix_is_the_weighted_sum():

@@ -463,7 +463,10 @@ def test_other_targets(targets):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"targets": []}, r"targets must be one or more different names; found \[\]"),
+        (
+            {"targets": [], "vad_head": False},
+            r"one or more different names, or none for the VAD head alone; found \[\]",
+        ),
         ({"targets": ["Joy", "Joy"]}, r"found \['Joy', 'Joy'\]"),
         ({"global_vector": False, "lstm": False}, "global_vector and lstm are both off"),
         ({"encoder_config": {"model_type": "bert"}}, "family 'bert'"),

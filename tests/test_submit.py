@@ -22,7 +22,7 @@ def stub(monkeypatch, tmp_path):
     split = Split("test", ("take two", "00012", "7"), items, ())
     answers = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
     state = SimpleNamespace(split=split, answers=answers, warnings=())
-    model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS)))
+    model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS), answers_vad=False))
 
     def load(folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress):
         assert not labels
@@ -30,7 +30,8 @@ def stub(monkeypatch, tmp_path):
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
     def predict(model, items, *, batch_seconds, workers, progress):
-        return np.array([state.answers[item.id] for item in items], dtype=np.float32)
+        answers = np.array([state.answers[item.id] for item in items], dtype=np.float32)
+        return answers, np.full((len(items), 3), np.nan, np.float32)
 
     monkeypatch.setattr(shared.EmiModel, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)

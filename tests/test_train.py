@@ -1,6 +1,7 @@
 """The training loop against its formulas: schedule, gradients, stopping, averages, and what it puts back."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import sys
@@ -18,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoConfig
 
 from emimic import encoders
-from emimic.model import EmiModel
+from emimic.model import EmiConfig, EmiModel
 from emimic.study import batches
 from emimic.study import run as runs
 from emimic.study import step as steps
@@ -177,7 +178,7 @@ def test_gradients_are_clipped_by_value(clip_value: float | None, start: Callabl
 
 def step_of(run: runs.Run, rows: Any) -> tuple[list[int], list[int], list[Any]]:
     rows = list(rows)
-    return rows, rows, [run.train.read(run.train.items[row]) for row in rows]
+    return rows, rows, [run.train.read(run.train.items[row], 0) for row in rows]
 
 
 def formula(mix: dict[str, float], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -235,6 +236,102 @@ def test_parts_add_up_to_the_whole_step(
             np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5 * scale, rtol=0)
 
 
+def relabel(run: runs.Run, rows: list[int]) -> None:
+    """Give the clips of a step labels of every kind, some of them missing: targets, VAD, classes."""
+    rng = np.random.default_rng(5)
+    items = list(run.train.items)
+    for place, row in enumerate(rows):
+        labels = items[row].labels.copy()
+        labels[rng.random(6) < (0.4, 1.0, 0.2, 0.0, 0.5)[place]] = np.nan
+        vad = rng.random(3).astype(np.float32)
+        vad[1 if place == 2 else 3 :] = np.nan
+        category = (None, "calm", "keen", None, "calm")[place]
+        items[row] = dataclasses.replace(
+            items[row], labels=labels, vad=None if place == 4 else vad, category=category
+        )
+    run.train = dataclasses.replace(run.train, items=items)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("mix", [{"mse": 2.0}, {"ccc": 0.5, "mse": 0.3}], ids=str)
+def test_parts_add_up_whatever_labels_are_missing(
+    mix: dict[str, float],
+    checkpointing: bool,
+    start: Callable[..., runs.Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Targets, VAD as the mean over a clip's frames, and classes: each a mean over its labels in the whole step."""
+    rows = [8, 1, 10, 4, 6]
+    build = runs.build_model
+
+    def with_classes(settings: TrainSettings, corpus: Any, items: Any) -> EmiModel:
+        model = build(settings, corpus, items)
+        torch.manual_seed(3)
+        values = model.config.to_dict() | {"categories": ["calm", "keen", "sad"]}
+        return EmiModel(EmiConfig(**values))
+
+    monkeypatch.setattr(runs, "build_model", with_classes)
+    values = {"still": True, "vad_head": True, "vad_dropout": 0.0, "loss": mix, "clip_value": None}
+    values |= {"vad_weight": 0.7, "category_weight": 0.3, "gradient_checkpointing": checkpointing}
+    found = []
+    for seconds in (60.0, 0.55, 1e-3):
+        run = start(**values, batch_seconds=seconds)
+        relabel(run, rows)
+        run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        run.model.train()
+        loss = steps.take(run, *step_of(run, rows))
+        gradients = {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+        found.append((loss, gradients))
+    model = run.model
+    model.zero_grad()
+    outputs = [model(torch.from_numpy(clip)[None]) for clip in step_of(run, rows)[2]]
+    items = [run.train.items[row] for row in rows]
+    wanted = torch.zeros(())
+    predictions = torch.cat([output.intensities for output in outputs])
+    labels = torch.from_numpy(np.stack([item.labels for item in items]))
+    known = ~labels.isnan()
+    assert 0 < known.sum() < labels.numel()
+    assert not known[1].any()
+    if "mse" in mix:
+        wanted = wanted + mix["mse"] * (predictions - labels)[known].square().mean()
+    if "ccc" in mix:
+        columns = [(predictions[k, i][:, None], labels[k, i][:, None]) for i, k in enumerate(known.T)]
+        assert all(len(x) > 1 for x, _ in columns)
+        wanted = wanted + sum(formula({"ccc": mix["ccc"]}, *column) for column in columns) / 6
+    means = torch.cat([output.vad.mean(dim=1) for output in outputs])
+    vad = torch.from_numpy(np.stack([runs.vad_of(item) for item in items]))
+    assert int((~vad.isnan()).sum()) == 10
+    wanted = wanted + 0.7 * (means - vad)[~vad.isnan()].square().mean()
+    classes = torch.cat([outputs[place].categories for place in (1, 2, 4)])
+    wanted = wanted + 0.3 * torch.nn.functional.cross_entropy(classes, torch.tensor([0, 1, 0]))
+    wanted.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert {"category.weight", "vad.dense.weight", "head.dense.weight"} < gradients.keys()
+    for loss, parts in found:
+        assert loss == pytest.approx(float(wanted.detach()), rel=1e-5)
+        assert parts.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            scale = max(1.0, float(gradient.abs().max()))
+            np.testing.assert_allclose(parts[name].numpy(), gradient.numpy(), atol=1e-5 * scale, rtol=0)
+
+
+def test_a_step_without_labels_of_a_kind(start: Callable[..., runs.Run]) -> None:
+    """No target known, then nothing at all: what has no label learns nothing, and nothing breaks."""
+    for mix in ({"mse": 1.0}, {"pearson": 1.0}):
+        run = start(still=True, vad_head=True, loss=mix)
+        run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        nothing = np.full(6, np.nan, np.float32)
+        bare = [dataclasses.replace(item, labels=nothing) for item in run.train.items]
+        vad = [dataclasses.replace(item, vad=np.float32([0.9, 0.1, np.nan])) for item in bare]
+        for items, learns in ((vad, True), (bare, False)):
+            run.train = dataclasses.replace(run.train, items=items)
+            loss = steps.take(run, *step_of(run, range(4)))
+            assert (loss > 0) is learns
+            gradients = {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}
+            assert not any(g.any() for n, g in gradients.items() if n.startswith(("head.", "lstm.")))
+            assert any(g.any() for g in gradients.values()) is learns
+
+
 @pytest.mark.parametrize("mix", [{"pearson": 1.0}, {"ccc": 1.0}])
 def test_a_step_of_one_clip_is_finite(mix: dict[str, float], start: Callable[..., runs.Run]) -> None:
     run = start(loss=mix)
@@ -252,7 +349,7 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers = batches.answer(run.model, run.train)
+    answers, _ = batches.answer(run.model, run.train)
     np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
@@ -382,8 +479,9 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(tones, splits=["valid"], workers=1).splits["valid"].items
-    answers = batches.predict(EmiModel.from_pretrained(tmp_path / "run"), items).astype(np.float64)
-    labels = np.stack([item.labels for item in items])
+    answers, vad = batches.predict(EmiModel.from_pretrained(tmp_path / "run"), items)
+    assert np.isnan(vad).all()
+    answers, labels = answers.astype(np.float64), np.stack([item.labels for item in items])
     rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert list(entry["targets"]) == list(EMOTIONS)
     np.testing.assert_allclose(list(entry["targets"].values()), rho, atol=1e-4)
@@ -396,10 +494,10 @@ def test_an_undefined_pearson_does_not_end_training(
 ) -> None:
     original = batches.answer
 
-    def constant(*arguments: Any, **options: Any) -> np.ndarray:
-        answers = original(*arguments, **options)
+    def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        answers, vad = original(*arguments, **options)
         answers[:, 2] = 0.25
-        return answers
+        return answers, vad
 
     monkeypatch.setattr(batches, "answer", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)
@@ -671,7 +769,7 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
         item.labels[:] = row
     guesses = truth.copy()
     guesses[:, 1] = 0.25
-    monkeypatch.setattr(batches, "answer", lambda *_, **__: guesses)
+    monkeypatch.setattr(batches, "answer", lambda *_, **__: (guesses, None))
     entry = training._validate(run, run.valid)
     count = truth.shape[1]
     assert entry["pearson"] is None
