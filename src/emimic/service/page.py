@@ -303,13 +303,9 @@ def _kind(data: bytes) -> str | None:
         return "audio/mpeg"
     if data[:4] == b"fLaC":
         return "audio/flac"
-    at = data.find(b"fmt ", 12, 4096)
-    # 1 is PCM, 3 floating point; a wav may hold many other codecs.
-    if (
-        data[:4] == b"RIFF"
-        and data[8:12] == b"WAVE"
-        and at > 0
-        and data[at + 8 : at + 10] in (b"\1\0", b"\3\0")
-    ):
-        return "audio/wav"
+    at = data.find(b"fmt ", 12, 4096) + 8
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE" and at > 8:
+        # 1 is PCM, 3 floating point, of which 64 bits are not played; a wav may hold many other codecs.
+        codec, bits = data[at : at + 2], data[at + 14 : at + 16]
+        return "audio/wav" if codec in (b"\1\0", b"\3\0") and bits != b"\x40\0" else None
     return None

@@ -233,9 +233,10 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
     if t.vad is not None and t.vad_times is not None:
         for i, name in enumerate(VAD):
             _curve(panels[1 + len(t.targets) + i], name, t.vad_times, t.vad[:, i], _VAD_COLOUR)
+    silent = [(s.start, s.end - s.start) for s in silences(t)]
     for panel in panels:
-        for silence in silences(t):
-            panel.axvspan(silence.start, silence.end, color=_SILENCE, linewidth=0, zorder=0)
+        whole = panel.get_xaxis_transform()  # from the panel's floor to its ceiling
+        panel.broken_barh(silent, (0, 1), transform=whole, color=_SILENCE, linewidth=0, zorder=0)
     _time_axis(panels, t.seconds)
 
 
