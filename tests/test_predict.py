@@ -1,4 +1,4 @@
-"""Files and folders in, answers out: broken files are named and cost only themselves; the command line around it."""
+"""Files, folders, arrays, pipes in, answers out: broken files are named and cost only themselves; the command line."""
 
 import csv
 import io
@@ -7,8 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hearing
+import media
 import numpy as np
 import pytest
 import soundfile
@@ -20,8 +24,11 @@ import emimic
 import emimic.sample
 from emimic import audio, cli
 from emimic.model import EmiConfig, EmiModel
-from emimic.service import formats
-from emimic.service.predict import Failure, Predictor, expand
+from emimic.service import formats, outputs, table
+from emimic.service.paths import STDIN, expand, standard_input
+from emimic.service.predict import Predictor
+from emimic.service.results import Failure
+from emimic.task import AudioError
 
 TINY = {
     "model_type": "wav2vec2",
@@ -135,7 +142,7 @@ def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -
 def test_a_model_that_is_no_folder_or_answers_nan_is_an_error(
     run: Path, recordings: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(emimic.EmimicError, match="runs/typo is no folder"):
+    with pytest.raises(emimic.EmimicError, match="no folder runs/typo"):
         Predictor("runs/typo")
     with pytest.raises(emimic.EmimicError, match=r"device '(cuda|abacus)' can't be used"):
         Predictor(run, device="abacus" if torch.cuda.is_available() else "cuda")
@@ -158,7 +165,7 @@ def test_the_table_shows_every_number_at_any_width(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     answers = Predictor(run).files([recordings])
-    formats.show(answers, "table")
+    table.show(answers, "table")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     for answer in answers.clips:
         for value in answer.prediction.intensities:
@@ -181,41 +188,196 @@ def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     assert "vad_mean" not in whole["clips"][0]  # this VAD head never learnt VAD
 
 
-def test_curves_end_at_the_clips_answer(run: Path, recordings: Path) -> None:
-    answers = Predictor(run).files([recordings / "b.mp3"])
-    rows = list(csv.reader(io.StringIO(formats.curves(answers.clips[0], answers.targets))))
-    assert rows[0] == ["Seconds", *emimic.EMOTIONS]
-    np.testing.assert_allclose(
-        [float(v) for v in rows[-1][1:]], answers.clips[0].prediction.intensities, atol=2e-6
-    )
-    times = np.array([float(row[0]) for row in rows[1:]])
-    assert times[0] == pytest.approx(0.0125)
-    np.testing.assert_allclose(np.diff(times), 0.02, atol=1e-9)
-
-
-def test_vad_is_shown_once_the_head_came_trained(tmp_path: Path, recordings: Path) -> None:
-    EmiModel(EmiConfig(encoder_config=TINY, vad_pretrained=True)).save_pretrained(tmp_path / "run")
-    answers = Predictor(tmp_path / "run").files([recordings / "b.mp3"])
-    assert answers.clips[0].prediction.vad is not None
-    header = formats.curves(answers.clips[0], answers.targets).splitlines()[0]
-    assert header.endswith("Arousal,Dominance,Valence")
-    assert set(json.loads(formats.to_json(answers))["clips"][0]["vad_mean"]) == {
-        "Arousal",
-        "Dominance",
-        "Valence",
-    }
-    formats.write(answers, tmp_path / "out")
-    assert (tmp_path / "out" / "b.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_write_keeps_recordings_of_one_name_apart(run: Path, recordings: Path, tmp_path: Path) -> None:
+def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answers = Predictor(run).files([recordings])
-    formats.write(answers, out)
+    answers = Predictor(hearing.Fake()).files([recordings], timeline=True)
+    outputs.write(answers, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
-    assert {"intensities.csv", "answers.json", "b.csv", "b.png", "b-2.csv", "b-2.png", "short.png"} <= names
-    second = (out / "b-2.csv").read_text().splitlines()[-1].split(",")[1:]
-    np.testing.assert_allclose([float(v) for v in second], answers.clips[1].prediction.intensities, atol=2e-6)
+    assert {"intensities.csv", "answers.json", "b.csv", "b-2.csv", "short.csv"} <= names
+    assert {
+        f"{stem}.{kind}" for stem in ("b", "b-2", "short", "long") for kind in ("png", "svg", "html")
+    } <= names
+    assert (out / "b-2.png").read_bytes().startswith(b"\x89PNG")
+    written = [(out / f"{stem}.html").read_text(encoding="utf-8") for stem in ("b", "b-2")]
+    assert written[0] != written[1]
+
+
+# What can be heard
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_file_its_bytes_and_its_samples_give_one_answer(tmp_path: Path, rate: int) -> None:
+    sound = np.stack([media.noise(13.0, rate), media.noise(13.0, rate, seed=1)], axis=1)
+    sound = (sound * 32768).round().clip(-32768, 32767).astype(np.int16)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sound, rate)
+    predictor = Predictor(hearing.Fake())
+    from_file = predictor(path)
+    assert from_file.path == path
+    assert from_file.seconds == pytest.approx(13.0)
+    assert from_file.was_cut
+    same = [
+        predictor(str(path)),
+        predictor(path.read_bytes(), name="a"),
+        predictor(sound, sample_rate=rate),
+        predictor(sound / 32768.0, sample_rate=rate),
+        predictor.files(path).clips[0],
+    ]
+    for answer in same:
+        assert (answer.seconds, answer.was_cut) == (from_file.seconds, True)
+        np.testing.assert_allclose(answer.prediction.intensities, from_file.prediction.intensities, atol=1e-6)
+    assert same[1].path == Path("a")
+    assert same[2].path == Path("<array>")
+    lines = [
+        predictor.timeline(path),
+        predictor.timeline(sound, sample_rate=rate),
+        predictor.timeline(path.read_bytes()),
+    ]
+    for line in lines:
+        np.testing.assert_allclose(line.intensities, lines[0].intensities, atol=1e-6)
+    assert lines[0].name == "a"
+    assert lines[0].seconds == pytest.approx(13.0)
+
+
+@pytest.mark.parametrize(
+    ("hear", "message"),
+    [
+        (lambda p: p("nowhere.wav"), r"nowhere\.wav: does not exist"),
+        (
+            lambda p: p("https://example.org/a.wav"),
+            r"https://example\.org/a\.wav: is a URL; download it first",
+        ),
+        (lambda p: p(b""), "empty"),
+        (lambda p: p(np.zeros(10)), "give sample_rate"),
+        (lambda p: p("a.wav", sample_rate=8_000), "leave sample_rate out"),
+        (lambda p: p(np.zeros((2, 9_000)), sample_rate=8_000), "transposed"),
+        (lambda p: p(np.array([np.nan]), sample_rate=8_000), "NaN"),
+        (lambda p: p(np.empty(0), sample_rate=8_000), "no samples"),
+        (lambda p: p.timeline(np.empty(0), sample_rate=8_000), "no samples"),
+        (lambda p: p.timeline("nowhere.wav"), "does not exist"),
+    ],
+)
+def test_what_can_not_be_heard_is_said(hear: Callable[[Predictor], Any], message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        hear(Predictor(hearing.Fake()))
+
+
+def test_files_with_timelines(recordings: Path) -> None:
+    predictor = Predictor(hearing.Fake())
+    plain = predictor.files([recordings])
+    answers = predictor.files([recordings], timeline=True, window=1.0, hop=0.5)
+    assert [f.path for f in answers.failed] == [f.path for f in plain.failed]
+    for answer, without in zip(answers.clips, plain.clips, strict=True):
+        np.testing.assert_array_equal(answer.prediction.intensities, without.prediction.intensities)
+        assert without.timeline is None
+        assert answer.timeline is not None
+        assert answer.timeline.seconds == answer.seconds
+        alone = predictor.timeline(answer.path, window=1.0, hop=0.5)
+        np.testing.assert_array_equal(answer.timeline.intensities, alone.intensities)
+    with pytest.raises(emimic.EmimicError, match="hop 3 s"):
+        predictor.files([recordings], timeline=True, hop=3.0)
+
+
+def test_the_failures_keep_the_order_of_the_inputs(recordings: Path) -> None:
+    given = [
+        "http://a.b/c.wav",
+        recordings / "b.mp3",
+        "gone/*.wav",
+        recordings / "empty.wav",
+        "gone.wav",
+        recordings,
+    ]
+    answers = Predictor(hearing.Fake()).files(given)
+    assert [f.path.name for f in answers.failed] == [
+        "c.wav",
+        "*.wav",
+        "empty.wav",
+        "gone.wav",
+        "empty.wav",
+        "text.mp3",
+    ]
+    assert "URLs are never fetched: download it first" in answers.failed[0].reason
+    assert answers.failed[0].reason.startswith("http://a.b/c.wav:")
+
+
+def test_patterns(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recordings)
+    assert [str(p) for p in expand(["*.wav"])] == ["empty.wav", "long.wav", "short.wav"]
+    assert [str(p) for p in expand(["**/b.mp3"])] == ["b.mp3", "deep/b.mp3"]
+    assert [str(p) for p in expand(["*"])] == [
+        "b.mp3",
+        "deep/b.mp3",
+        "empty.wav",
+        "long.wav",
+        "short.wav",
+        "text.mp3",
+    ]
+    assert [str(p) for p in expand([str(recordings / "notes.*")])] == [str(recordings / "notes.txt")]
+    (recordings / "take[1].wav").touch()
+    assert [str(p) for p in expand(["take[1].wav"])] == ["take[1].wav"]  # a name that looks like a pattern
+    (none,) = expand(["*.aiff"])
+    assert isinstance(none, Failure)
+    assert "no file matches" in none.reason
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    def pipe(content: bytes) -> None:
+        standard_input.cache_clear()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return pipe
+
+
+def test_standard_input(
+    piped: Callable[[bytes], None], recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(hearing.Fake())
+    piped((recordings / "b.mp3").read_bytes())
+    answers = predictor.files(["-"], timeline=True)
+    assert [a.path for a in answers.clips] == [STDIN]
+    expected = predictor(recordings / "b.mp3")
+    np.testing.assert_array_equal(answers.clips[0].prediction.intensities, expected.prediction.intensities)
+    piped(b"")
+    assert "<stdin>: is empty" in predictor.files("-").failed[0].reason
+    piped(b"")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert "nothing is piped in" in predictor.files("-").failed[0].reason
+
+
+def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
+    import tracemalloc
+
+    soundfile.write(tmp_path / "long.flac", np.zeros(16_000 * 900, np.int16), 16_000)  # 58 MB as float32
+    predictor = Predictor(hearing.Fake())
+    predictor.timeline(hearing.burst(3.0), sample_rate=16_000)
+    tracemalloc.start()
+    (answer,) = predictor.files(tmp_path / "long.flac", timeline=True).clips
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.seconds == 900
+    assert answer.timeline is not None
+    assert np.isnan(answer.timeline.intensities).all()
+    assert answer.timeline.regions == ()
+    assert peak < 20e6
+
+
+# The table
+
+
+def test_the_table_escapes_names_and_draws_curves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sound = hearing.recording(("burst", 2.0), ("hush", 4.0), ("burst", 2.0))
+    soundfile.write(tmp_path / "[red]a\x1b.wav", sound, 16_000)
+    answers = Predictor(hearing.Fake()).files(tmp_path, timeline=True)
+    table.show(answers, "table")
+    shown = capsys.readouterr().out
+    assert "[red]a�" in shown
+    line = next(line for line in shown.splitlines() if "▂" in line or "▁" in line)
+    assert re.search(r"[▁-█] +[▁-█]", line)  # silence is a gap
+    assert table.bar(0.5) == "████····"
+    assert table.bar(-3.0) == "········"
+    assert table.bar(float("nan")).strip() == ""
+    assert table.curve(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
 
 
 # Of a truncated file the readable part is used, which is said.
@@ -263,7 +425,42 @@ def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: 
     assert len(printed.stdout.splitlines()) == 2  # nothing but the CSV, though the bar was on
     shown = invoke("predict", recordings / "b.mp3", "-m", run, "-f", "json", "-o", tmp_path / "o", "-q")
     assert '"schema": "emimic/answers/1"' in shown
-    assert (tmp_path / "o" / "b.png").exists()
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"answers.json", "intensities.csv", "b.csv"}
+
+
+def test_pictures_pages_and_formats_go_to_a_folder(
+    run: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--plot", "--html", "--formats", "json, textgrid", "--window", "1", "--hop", "0.5", "-q"]
+    shown = invoke("predict", recordings / "long.wav", "-m", run, *words)
+    assert "files are in emimic-out" in shown
+    assert "of 1 longer recordings" in shown
+    names = {path.name for path in (tmp_path / "emimic-out").iterdir()}
+    kinds = {"png", "svg", "html", "json", "TextGrid"}
+    assert names == {"answers.json", "intensities.csv", *(f"long.{kind}" for kind in kinds)}
+    (clip,) = json.loads((tmp_path / "emimic-out" / "answers.json").read_text())["clips"]
+    assert clip["timeline"]["hop"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give files, folders or -"),
+        (["a.wav", "--mic", "3"], "either files or --mic"),
+        (["a.wav", "--formats", "docx"], "no format is called 'docx'"),
+        (["a.wav", "--timeline", "--hop", "9"], "hop 9 s"),
+        (["a.wav", "--model", "nowhere"], "nowhere"),
+    ],
+)
+def test_senseless_requests_are_told_before_anything_is_heard(
+    run: Path, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["predict", *words] if "--model" in words else ["predict", *words, "--model", str(run)]
+    with pytest.raises(emimic.EmimicError, match=message):
+        CliRunner().invoke(cli.app, given, catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_warnings_are_one_line_that_names_the_file(run: Path, tmp_path: Path) -> None:
@@ -296,7 +493,7 @@ def test_errors_are_one_line_with_exit_code_2(
         cli.main()
     assert stop.value.code == 2
     shown = capsys.readouterr().err
-    assert "config.json" in shown
+    assert "is no model" in shown
     assert "Traceback" not in shown
     monkeypatch.setenv("EMIMIC_DEBUG", "1")
     with pytest.raises(emimic.EmimicError):
