@@ -190,13 +190,11 @@ def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
 
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answers = Predictor(hearing.Fake()).files([recordings], timeline=True)
+    answers = Predictor(hearing.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
     outputs.write(answers, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
-    assert {"intensities.csv", "answers.json", "b.csv", "b-2.csv", "short.csv"} <= names
-    assert {
-        f"{stem}.{kind}" for stem in ("b", "b-2", "short", "long") for kind in ("png", "svg", "html")
-    } <= names
+    own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
+    assert names == {"intensities.csv", "answers.json", *own}
     assert (out / "b-2.png").read_bytes().startswith(b"\x89PNG")
     written = [(out / f"{stem}.html").read_text(encoding="utf-8") for stem in ("b", "b-2")]
     assert written[0] != written[1]
@@ -348,18 +346,18 @@ def test_standard_input(
 def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
     import tracemalloc
 
-    soundfile.write(tmp_path / "long.flac", np.zeros(16_000 * 900, np.int16), 16_000)  # 58 MB as float32
+    soundfile.write(tmp_path / "long.flac", np.zeros(16_000 * 240, np.int16), 16_000)  # 15 MB as float32
     predictor = Predictor(hearing.Fake())
     predictor.timeline(hearing.burst(3.0), sample_rate=16_000)
     tracemalloc.start()
     (answer,) = predictor.files(tmp_path / "long.flac", timeline=True).clips
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert answer.seconds == 900
+    assert answer.seconds == 240
     assert answer.timeline is not None
     assert np.isnan(answer.timeline.intensities).all()
     assert answer.timeline.regions == ()
-    assert peak < 20e6
+    assert peak < 8e6
 
 
 # The table
