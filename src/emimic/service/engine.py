@@ -14,6 +14,7 @@ from emimic import buckets
 from emimic.files import sha256
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, ModelError
+from emimic.waveform import prepare
 
 SCHEMA: Final = "emimic/engine/1"
 DESCRIPTION: Final = "engine.json"
@@ -157,44 +158,83 @@ class OnnxEngine:
                 f"{str(wanted)[:12]}...): copy or export the folder again"
             )
         self._session = session(graph, threads=threads)
-        self._outputs = ["intensities", "frames", *(["vad"] if self.spec.vad else [])]
-        missing = {*self._outputs} - {one.name for one in self._session.get_outputs()}
+        missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])}
+        missing -= {one.name for one in self._session.get_outputs()}
         if missing:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
     def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
         """See `Engine.predict`."""
-        most = round(self.spec.max_seconds * SAMPLE_RATE)
-        lengths = [len(clip) for clip in clips]
-        for length in lengths:
-            if not self.spec.min_samples <= length <= most:
-                raise ModelError(
-                    f"a clip has {length} samples; this engine takes {self.spec.min_samples} to {most}: cut or pad it"
-                )
-        budget = max(1, int(batch_seconds * SAMPLE_RATE))
-        answers: dict[int, Prediction] = {}
-        for rows in buckets.plan(lengths, budget=budget, equal=not self.spec.exact_under_padding):
-            samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
-            feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
-            intensities, frames, *vad = self._session.run(self._outputs, feed)
-            for place, row in enumerate(rows):
-                answers[row] = self._prediction(
-                    intensities[place], vad[0][place, : frames[place]] if vad else None, int(frames[place])
-                )
-        return [answers[i] for i in range(len(clips))]
+        return answer(self._session, self.spec, clips, batch_seconds=batch_seconds, name=str(self.folder))
 
-    def _prediction(
-        self, intensities: NDArray[np.float32], vad: NDArray[np.float32] | None, frames: int
-    ) -> Prediction:
-        times = (self.spec.first + self.spec.hop * np.arange(frames)) / SAMPLE_RATE
-        # Copies, so that a kept answer doesn't keep its whole batch.
-        answer = Prediction(intensities.copy(), None if vad is None else vad.copy(), times)
-        _check_finite(answer, str(self.folder))
-        return answer
+    def check(self) -> float:
+        """Answer the clips whose answers were written down at export; the largest difference of an intensity.
+
+        Raises ModelError when it is beyond what the export allows: the machine or ONNX Runtime computes otherwise.
+        """
+        checks = self.description.get("checks", {})
+        largest = 0.0
+        for one in checks.get("clips", []):
+            (found,) = self.predict([check_clip(self.spec, one["samples"])])
+            largest = max(largest, float(np.abs(found.intensities - one["intensities"]).max()))
+        if not largest <= checks.get("tolerance", 0.0):
+            raise ModelError(
+                f"{self.folder} answers its check clips {largest:.2g} apart from what was written at export (at most "
+                f"{checks.get('tolerance')}): upgrade onnxruntime, or export again on this machine"
+            )
+        return largest
 
 
-def session(graph: Path, *, threads: int | None = None) -> Any:
-    """An ONNX Runtime session of a file, on the CPU. Raises ModelError when the file is damaged."""
+def answer(
+    session: Any,
+    spec: Spec,
+    clips: Sequence[NDArray[Any]],
+    *,
+    batch_seconds: float = 60.0,
+    name: str = "the graph",
+) -> list[Prediction]:
+    """Clips through an ONNX Runtime session in batches of similar length; see `Engine.predict`."""
+    most = round(spec.max_seconds * SAMPLE_RATE)
+    lengths = [len(clip) for clip in clips]
+    for length in lengths:
+        if not spec.min_samples <= length <= most:
+            raise ModelError(
+                f"a clip has {length} samples; {name} takes {spec.min_samples} to {most}: cut or pad it"
+            )
+    outputs = ["intensities", "frames", *(["vad"] if spec.vad else [])]
+    budget = max(1, int(batch_seconds * SAMPLE_RATE))
+    answers: dict[int, Prediction] = {}
+    for rows in buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding):
+        samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
+        feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
+        intensities, frames, *vad = session.run(outputs, feed)
+        for place, row in enumerate(rows):
+            count = int(frames[place])
+            one = Prediction(
+                # Copies, so that a kept answer doesn't keep its whole batch.
+                intensities=intensities[place].copy(),
+                vad=vad[0][place, :count].copy() if vad else None,
+                times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
+            )
+            _check_finite(one, name)
+            answers[row] = one
+    return [answers[i] for i in range(len(clips))]
+
+
+def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
+    """A rising, trembling tone of so many samples, prepared as `spec` says; the same on every machine."""
+    time = np.arange(samples) / SAMPLE_RATE
+    tone = 0.3 * np.sin(2 * np.pi * (150 + 90 * time) * time) * (1 + 0.5 * np.sin(30 * time))
+    return prepare(
+        tone + 0.05 * np.sin(11_000 * time + 3 * np.sin(40 * time)),
+        max_seconds=spec.max_seconds,
+        normalise=spec.do_normalize,
+        min_samples=spec.min_samples,
+    ).samples
+
+
+def session(graph: Path | bytes, *, threads: int | None = None) -> Any:
+    """An ONNX Runtime session of a file or its bytes, on the CPU. Raises ModelError when it is damaged."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -206,9 +246,9 @@ def session(graph: Path, *, threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ModelError(
-            f"{graph} can't be opened: {' '.join(str(error).split())[:300]}. Copy or export it again"
-        ) from error
+        name = graph if isinstance(graph, Path) else "the graph"
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{name} can't be opened: {reason}. Copy or export it again") from error
 
 
 def cores() -> int:
