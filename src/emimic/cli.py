@@ -312,6 +312,9 @@ def mimicry(
     """
     from emimic.service.mimicry import Settings, session
 
+    if model is not None and not (model / "engine.json").exists():
+        _quiet_libraries()
+
     settings = Settings(
         clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
     )
