@@ -49,6 +49,13 @@ def split(source: Path, corpus: Path, held_out: int = 37) -> None:
         (corpus / "audio").symlink_to((source / "audio").resolve())
 
 
+def machine() -> str:
+    """What runs this, without a name of it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    return f"{os.cpu_count()} cores, {cpu}; other work ran beside it"
+
+
 def timed(command: list[str]) -> dict[str, float]:
     """Run a command to its end: wall and CPU seconds, peak memory of its largest process in MB."""
     print("$", shlex.join(command), flush=True)
@@ -136,18 +143,7 @@ def main() -> None:
         split(given.source, given.corpus)
         return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "",
-    )
-    results |= {
-        "note": NOTE,
-        "machine": f"{os.cpu_count()} cores, {cpu or platform.machine()}; other work ran beside it",
-    }
+    results |= {"note": NOTE, "machine": machine()}
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
     )

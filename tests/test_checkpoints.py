@@ -654,3 +654,25 @@ def test_a_lost_connection_is_a_model_error(published, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "cached_file", lost)
     refused(start, published, "connection lost")
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_finished_run_gives_its_encoder(tmp_path: Path, learnt: bool) -> None:
+    torch.manual_seed(0)
+    config = EmiConfig(
+        encoder_config=tiny.model("whisper").config.encoder_config,
+        vad_learnt=learnt,
+        lstm_units=8,
+        do_normalize=True,
+        categories=["laugh", "sigh"],
+    )
+    run = EmiModel(config)
+    run.save_pretrained(tmp_path)
+    model = EmiModel.from_encoder(tmp_path)
+    for name, tensor in run.encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], tensor)
+    assert model.config.vad_pretrained is learnt
+    assert torch.equal(model.vad.dense.weight, run.vad.dense.weight) is learnt
+    assert model.config.do_normalize
+    assert not model.config.categories
+    assert model.lstm.hidden_size == model.config.frame_features

@@ -37,6 +37,8 @@ _WEIGHT_NORM: Final = (
 )
 
 
+# The model type of a finished run of emimic.
+_RUN: Final = "emimic"
 # What SpecAugment puts in place of masked frames: checkpoints lack it (wav2vec2-base-960h) or carry it needlessly.
 _MASKED: Final = "masked_spec_embed"
 # A transformer layer (data2vec numbers the layers of its positional convolution, too).
@@ -54,7 +56,10 @@ class Encoder:
 
 
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
-    """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError."""
+    """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError.
+
+    A finished emimic run gives its encoder, and its VAD head if that has learnt VAD.
+    """
     if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
         raise ModelError(f"the encoder {source} can't be read: there is no such folder")
     try:
@@ -65,19 +70,37 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"the encoder {source} can't be read: {reason}") from error
+    run = config if config.model_type == _RUN else None
+    config = config if run is None else run.encoder_config
     encoders.check_family(config.model_type)
     tensors = _read_tensors(source, local_files_only)
+    if run is not None:
+        tensors = _from_run(tensors, run)
     config = type(config).from_dict({**config.to_dict(), "dtype": None})
     encoder, vad = _sort(tensors, config, source, layers)
     if layers is not None:
         if not 1 <= layers <= config.num_hidden_layers:
             raise ModelError(f"layers is {layers}, the encoder {source} has 1 to {config.num_hidden_layers}")
         config.num_hidden_layers = layers
+    if run is not None:
+        return Encoder(config, encoder, vad, run.do_normalize)
     preprocessor = _find(source, "preprocessor_config.json", local_files_only)
     settings = _read_object(preprocessor) if preprocessor else {}
     # Absent, the extractors' own defaults hold: wav2vec 2.0's normalises, Whisper's doesn't.
     do_normalize = bool(settings.get("do_normalize", config.model_type != "whisper"))
     return Encoder(config, encoder, vad, do_normalize)
+
+
+def _from_run(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
+    """A run's tensors under the names of a published checkpoint; its LSTM and regression head stay behind."""
+    vad = {"vad.": "classifier."} if run.answers_vad else {}
+    prefixes = {"encoder.": _PREFIXES[run.encoder_config.model_type][0], **vad}
+    return {
+        new + name.removeprefix(old): tensor
+        for name, tensor in tensors.items()
+        for old, new in prefixes.items()
+        if name.startswith(old)
+    }
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> None:

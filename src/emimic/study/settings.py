@@ -21,7 +21,7 @@ class TrainSettings(BaseModel):
     # The model
     encoder: str | None = Field(
         "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
-        description="pre-trained encoder: a folder or a name on the hub",
+        description="pre-trained encoder: a folder (a finished run's too) or a name on the hub",
     )
     encoder_config: dict[str, Any] | None = Field(
         None, description="instead of `encoder`: a transformers configuration, trained from scratch"
