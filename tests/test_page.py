@@ -216,7 +216,7 @@ def test_values_beyond_their_range_stay_in_their_panel():
     ((*_, last),) = pieces(reader, "c3")
     assert last[1] == pytest.approx(2)
     assert [e[2] for e in reader.find("i", **{"class": "top"})][:6] == ["2"] * 6
-    assert [e[2] for e in reader.find("i", **{"class": "bottom"})][:6] == ["-0.5"] * 6
+    assert [e[2] for e in reader.find("i", **{"class": "bottom"})][:6] == ["−0.5"] * 6
 
 
 def test_half_an_hour_is_coarser_and_says_so():

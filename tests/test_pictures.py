@@ -181,6 +181,16 @@ def test_a_lone_value_is_a_dot():
     assert (float(dots[0].get("x")) - left) / (right - left) * 6 == pytest.approx(1.0, abs=0.01)
 
 
+def test_panels_share_a_range_to_the_next_tenth():
+    curves = np.full((30, 6), 0.5)
+    curves[3, 0], curves[3, 5] = -0.12, 1.04
+    figure = pictures.figure(answer(curves=curves), sine())
+    for panel in figure.axes[1:7]:
+        assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
+    assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
+    assert pictures.span(np.array([np.nan])) == (0, 1)
+
+
 def test_silence_is_shaded_in_every_panel():
     figure = pictures.figure(answer(regions=((1.0, 2.0), (4.0, 6.0))), sine())
     for panel in figure.axes:

@@ -30,7 +30,7 @@ function show() {
   time.textContent = clock(now, 1);
   data.curves.forEach((curve, i) => {
     const value = at(curve, now);
-    const text = value === null ? "–" : value.toFixed(2);
+    const text = value === null ? "–" : value.toFixed(2).replace("-", "−");
     if (cells[i].textContent !== text) cells[i].textContent = text;
     spoken.push(`${curve.name} ${value === null ? "no value" : text}`);
   });

@@ -137,20 +137,27 @@ def _curves(answer: Answer) -> list[_Curve]:
     if t is not None:
         for i, name in enumerate(t.targets):
             look = f"c{i % len(pictures.COLOURS)}"
-            curves.append(_curve(name, look, t.times, t.intensities[:, i], t.hop))
+            curves.append(_curve(name, look, t.times, t.intensities, i, t.hop))
     times, vad = (one.times, one.vad) if t is None else (t.vad_times, t.vad)
     if times is not None and vad is not None:
         step = float(times[1] - times[0]) if len(times) > 1 else 0.02
-        curves += [_curve(name, "vad", times, vad[:, i], step) for i, name in enumerate(VAD)]
+        curves += [_curve(name, "vad", times, vad, i, step) for i, name in enumerate(VAD)]
     return curves
 
 
 def _curve(
-    name: str, look: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], step: float
+    name: str,
+    look: str,
+    times: NDArray[np.float64],
+    group: NDArray[np.floating[Any]],
+    column: int,
+    step: float,
 ) -> _Curve:
+    """One column of a group (value, curve) that shares its range."""
+    values = group[:, column]
     read = pictures.thin(times, values, _MOST_VALUES)
-    known = values[np.isfinite(values)].astype(float)
-    low, high = min([0.0, *known[known < 0]]), max([1.0, *known[known > 1]])
+    known = values[np.isfinite(values)]
+    low, high = pictures.span(group)
     far, near = pictures.overview(times, values), pictures.thin(times, values, _MOST_POINTS)
     mean = float(known.mean()) if len(known) else math.nan
     return _Curve(name, look, read.times, read.mean, step * read.each, read.each, far, near, mean, low, high)
@@ -191,7 +198,7 @@ def _coarse(curves: Sequence[_Curve]) -> str:
 def _name(curve: _Curve) -> str:
     return (
         f'<div><span>{html.escape(curve.name)}</span><span class="value">–</span>'
-        f'<i class="top">{curve.high:.2g}</i><i class="bottom">{curve.low:.2g}</i></div>'
+        f'<i class="top">{curve.high:g}</i><i class="bottom">{_minus(curve.low, "g")}</i></div>'
     )
 
 
@@ -264,7 +271,7 @@ def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
     rows = []
     for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
         meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'
-        cells = [f"{value:.2f}", meter]
+        cells = [_minus(value), meter]
         if t is not None:
             cells += _over_time(curves[i], t.seconds) if i < len(curves) else ["–"] * 3
         rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{_cells("td", cells)}</tr>')
@@ -285,7 +292,11 @@ def _over_time(curve: _Curve, seconds: float) -> list[str]:
     place = int(np.nanargmax(curve.near.high))
     time = float(curve.near.times[place])
     at = f"{time:.1f} s" if seconds < 90 else pictures.clock(time, seconds)
-    return [f"{curve.mean:.2f}", f"{curve.near.high[place]:.2f}", at]
+    return [_minus(curve.mean), _minus(float(curve.near.high[place])), at]
+
+
+def _minus(value: float, form: str = ".2f") -> str:
+    return f"{value:{form}}".replace("-", "−")
 
 
 def _json(data: dict[str, Any]) -> str:

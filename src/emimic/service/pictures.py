@@ -120,6 +120,14 @@ def overview(times: NDArray[np.float64], values: NDArray[np.floating[Any]]) -> C
     return thin(times, values, _MOST_POINTS if len(times) <= _MOST_POINTS else _THINNED)
 
 
+def span(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The range that panels of these values share: [0, 1], or beyond it to the next tenth."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 0.0, 1.0
+    return min(0.0, math.floor(10 * known.min()) / 10), max(1.0, math.ceil(10 * known.max()) / 10)
+
+
 def silences(timeline: Timeline) -> list[Region]:
     """The stretches between the regions with a voice; none when no regions were looked for but there are values."""
     if not timeline.regions and np.isfinite(timeline.intensities).any():
@@ -228,11 +236,10 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
     groups = [1, len(t.targets)] + ([] if t.vad is None else [len(VAD)])
     panels = _panels(sheet, groups, _LEFT, _WIDTH - _RIGHT)
     _waveform(panels[0], coarser(samples, _STRETCHES), t.seconds)
-    for i, name in enumerate(t.targets):
-        _curve(panels[1 + i], name, t.times, t.intensities[:, i], COLOURS[i % len(COLOURS)])
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(t.targets))]
+    _curves(panels[1:], t.targets, colours, t.times, t.intensities)
     if t.vad is not None and t.vad_times is not None:
-        for i, name in enumerate(VAD):
-            _curve(panels[1 + len(t.targets) + i], name, t.vad_times, t.vad[:, i], _VAD_COLOUR)
+        _curves(panels[-3:], VAD, [_VAD_COLOUR] * 3, t.vad_times, t.vad)
     silent = [(s.start, s.end - s.start) for s in silences(t)]
     for panel in panels:
         whole = panel.get_xaxis_transform()  # from the panel's floor to its ceiling
@@ -272,8 +279,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     bars.spines[["top", "right", "left"]].set_visible(False)
     _waveform(panels[0], coarser(samples, _STRETCHES, until=end), end)
     if one.vad is not None:
-        for i, name in enumerate(VAD):
-            _curve(panels[1 + i], name, one.times, one.vad[:, i], _VAD_COLOUR)
+        _curves(panels[1:], VAD, [_VAD_COLOUR] * 3, one.times, one.vad)
     _time_axis(panels, end)
 
 
@@ -309,6 +315,21 @@ def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
     _beside(panel, "waveform", told.replace(" ", "\n", 1))
 
 
+def _curves(
+    panels: list["Axes"],
+    names: tuple[str, ...],
+    colours: list[str],
+    times: NDArray[np.float64],
+    values: NDArray[np.floating[Any]],
+) -> None:
+    """times (step,), values (step, name): a curve in each of the first panels, all over one range."""
+    low, high = span(values)
+    margin = 0.06 * (high - low)
+    for i, name in enumerate(names):
+        panels[i].set_ylim(low - margin, high + margin)
+        _curve(panels[i], name, times, values[:, i], colours[i])
+
+
 def _curve(
     panel: "Axes", name: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], colour: str
 ) -> None:
@@ -323,9 +344,6 @@ def _curve(
     dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": dot, "clip_on": False}
     panel.plot(curve.times[lone], curve.mean[lone], color=colour, **dots)
     known = values[np.isfinite(values)]
-    low, high = (min(0.0, known.min()), max(1.0, known.max())) if len(known) else (0.0, 1.0)
-    margin = 0.06 * (high - low)
-    panel.set(ylim=(low - margin, high + margin))
     panel.set_yticks([0, 0.5, 1], ["0", "", "1"], size=7)
     panel.tick_params(axis="y", length=2, pad=2)
     panel.grid(axis="y", color="0.8", linewidth=0.6)
@@ -351,7 +369,7 @@ def _label(name: str) -> str:
 def _time_axis(panels: list["Axes"], end: float) -> None:
     """Times under the last panel only, as seconds or as a clock, far enough apart."""
     room = panels[0].get_position().width * _WIDTH
-    step = next((s for s in _STEPS if end / s <= room), 3600 * math.ceil(end / 3600 / room))
+    step = next((s for s in _STEPS if end / s <= 1.4 * room), 3600 * math.ceil(end / 3600 / 1.4 / room))
     ticks = np.arange(0, end + step * 1e-6, step)
     for panel in panels[:-1]:
         panel.tick_params(axis="x", labelbottom=False, length=0)
