@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from emimic import audio, buckets
 from emimic.model import EmiConfig, EmiModel
 from emimic.study import batches
+from emimic.study.augment import Augment
 from emimic.study.corpus import Item, load_corpus
 
 
@@ -65,6 +66,26 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
         seen.add(len(found))
     assert {400, 2400} < seen
     assert not source.encoded
+
+
+def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
+    clips = items(tones)[:6]
+    config = EmiConfig(encoder_config=ENCODER, max_seconds=0.7)
+    plain = batches.waveforms(clips, config, 400)
+    augment = Augment(1.0, 5)
+    changed = batches.waveforms(clips, config, 400, augment)
+    seen = set()
+    for item in clips:
+        np.testing.assert_array_equal(plain.read(item, 0), plain.read(item, 1))
+        for epoch in range(3):
+            found = changed.read(item, epoch)
+            assert 400 <= len(found) <= 11_200, "cut after it got longer, padded as any clip"
+            waves = augment(audio.load(item.path), item.id, epoch)[:11_200]
+            wanted = np.zeros_like(found)
+            wanted[: len(waves)] = (waves - waves.mean()) / np.sqrt(waves.var() + 1e-7)
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
+            seen.add(found.tobytes())
+    assert len(seen) == 18
 
 
 def test_clips_can_stay_as_they_are(tones: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from conftest import STILL
+from labelled import write
 from safetensors.torch import load_file
 
 from emimic.study import run as runs
@@ -24,6 +25,8 @@ from emimic.study.settings import TrainSettings
 from emimic.study.train import train
 
 MIX = {"pearson": 1.0, "ccc": 0.5}
+LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}
+"""For a corpus whose clips lack labels: a process may have none of a kind that the other has."""
 
 
 def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -40,6 +43,8 @@ def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
         "frozen": tiny(still=True, freeze_encoder=True, feature_dtype="float32"),
         "random": tiny(epochs=2, batch_size=5),
         "stopped": tiny(still=True),
+        "labels": tiny(still=True, **LABELS),
+        "labels, mix": tiny(still=True, **LABELS, loss=MIX, batch_size=9),
     }
 
 
@@ -63,11 +68,12 @@ def script(job: dict[str, Any]) -> None:
     for name, values in job["cases"].items():
         out = Path(job["folder"], "two", name)
         stop_at = 5 if name == "stopped" else None
-        result = train(Path(job["corpus"]), out, TrainSettings(**values), show=False)
+        corpus = Path(job["labelled" if name.startswith("labels") else "corpus"])
+        result = train(corpus, out, TrainSettings(**values), show=False)
         at, got = opened[-1].progress.total_steps, result.signal
         if stop_at:
             stop_at = None
-            result = train(Path(job["corpus"]), out, resume=True, show=False)
+            result = train(corpus, out, resume=True, show=False)
         digest = hashlib.sha256()
         for parameter in opened[-1].model.parameters():
             digest.update(parameter.detach().numpy().tobytes())
@@ -84,7 +90,8 @@ def script(job: dict[str, Any]) -> None:
 
 
 def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., dict[str, Any]]) -> None:
-    job = {"corpus": str(tones), "folder": str(tmp_path), "cases": cases(tiny)}
+    labelled = write(tmp_path / "labelled")
+    job = {"corpus": str(tones), "labelled": str(labelled), "folder": str(tmp_path), "cases": cases(tiny)}
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = [
         "-m",
@@ -114,12 +121,13 @@ def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., 
         if name == "random":
             assert len(found["history"]) == 2
             continue
-        alone = train(tones, tmp_path / "one" / name, TrainSettings(**values), show=False)
+        corpus = labelled if name.startswith("labels") else tones
+        alone = train(corpus, tmp_path / "one" / name, TrainSettings(**values), show=False)
         assert len(alone.history) == len(found["history"]) == 3
         gaps = [
             abs(one[key] - two[key])
             for one, two in zip(alone.history, found["history"], strict=True)
-            for key in ("loss", "pearson")
+            for key in ("loss", "pearson", *(["vad_pearson"] if name.startswith("labels") else []))
         ]
         one, two = (load_file(tmp_path / who / name / "last.safetensors") for who in ("one", "two"))
         assert one.keys() == two.keys()  # the optimiser has moments of the same parameters

@@ -312,6 +312,17 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, monkeypatch, value):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"")
+    stub.vad = np.zeros((12, 3), np.float32)
+    stub.vad[5, 1] = value
+    assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
+    stub.model.config.answers_vad = True
+    with pytest.raises(ModelError, match=r"1 of 12 clips \(00005\)"):
+        evaluate(tmp_path / "run", tmp_path, progress=False)
+
+
 @pytest.mark.parametrize("draw", [pictures.scatter, pictures.residuals])
 @pytest.mark.parametrize(("clips", "targets"), [(1, 1), (30, 4), (700, 2)])
 def test_pictures_have_a_panel_for_each_target(draw, clips, targets):

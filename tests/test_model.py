@@ -90,6 +90,93 @@ def test_other_depths_of_the_lstm(layers):
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("on", [{"lstm": False}, {"lstm": True}, {"lstm": True, "vad_head": False}])
+def test_the_spread_of_frames_stands_beside_their_mean(on):
+    model = tiny.model(global_spread=True, **on).double()
+    w = tiny.weights(model)
+    hidden = torch.randn(2, 9, 16, dtype=torch.float64)
+    mask = torch.arange(9) < torch.tensor([[9], [4]])
+    with torch.no_grad():
+        found = model.regress(hidden, mask).intensities
+    for row, count in enumerate((9, 4)):
+        frames = hidden[row, :count].numpy()
+        if model.config.vad_head:
+            frames = np.concatenate([frames, tiny.tanh_head(w, "vad", frames)], axis=1)
+        spread = np.sqrt(np.square(frames - frames.mean(axis=0)).mean(axis=0) + 1e-5)
+        parts = [frames.mean(axis=0), spread]
+        if on["lstm"]:
+            parts.append(tiny.lstm(tiny.under(w, "lstm."), frames)[-1])
+        own = tiny.tanh_head(w, "head", np.concatenate(parts))
+        np.testing.assert_allclose(found[row], own, rtol=0, atol=1e-12)
+
+
+def test_the_spread_of_one_frame_has_a_gradient():
+    model = tiny.model(global_spread=True)
+    model(*batch(tiny.clip(400), dtype=torch.float32)).intensities.sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("units", [5, 32])
+def test_other_widths_of_the_lstm(units):
+    model = tiny.model(lstm_units=units).double()
+    w = tiny.weights(model)
+    assert model.lstm.hidden_size == units
+    assert model.head.dense.in_features == 19 + units
+    hidden = np.random.default_rng(0).standard_normal((7, 16))
+    with torch.no_grad():
+        found = model.regress(torch.from_numpy(hidden)[None], torch.ones(1, 7, dtype=torch.bool)).intensities
+    frames = np.concatenate([hidden, tiny.tanh_head(w, "vad", hidden)], axis=1)
+    steps, cell = np.zeros((2, units)), np.zeros((2, units))
+    for step in frames:
+        for layer in range(2):
+            last = {name[: -len("_l0")]: value for name, value in w.items() if name.endswith(f"_l{layer}")}
+            gates = last["lstm.weight_ih"] @ step + last["lstm.bias_ih"] + last["lstm.bias_hh"]
+            gates += last["lstm.weight_hh"] @ steps[layer]
+            let_in, forget, candidate, let_out = np.split(gates, 4)
+            cell[layer] = tiny.sigmoid(forget) * cell[layer] + tiny.sigmoid(let_in) * np.tanh(candidate)
+            steps[layer] = step = tiny.sigmoid(let_out) * np.tanh(cell[layer])
+    own = tiny.tanh_head(w, "head", np.concatenate([frames.mean(axis=0), steps[1]]))
+    np.testing.assert_allclose(found[0], own, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("regression_head", [True, False])
+def test_categories_are_for_training_and_change_no_answer(regression_head):
+    model = tiny.model(
+        categories=["calm", "keen"], regression_head=regression_head, encoder=quiet("wav2vec2-layer")
+    )
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.LSTM):
+            setattr(module, "p" if isinstance(module, torch.nn.Dropout) else "dropout", 0.0)
+    values, mask = batch(tiny.clip(900), tiny.clip(3300), dtype=torch.float32)
+    still = model(values, mask)
+    assert still.categories is None
+    training = model.train()(values, mask)
+    assert training.categories.shape == (2, 2)
+    torch.testing.assert_close(training.intensities, still.intensities)
+    training.categories.sum().backward()
+    assert model.lstm.weight_ih_l0.grad.any(), "what is pooled learns from them too"
+    assert not hasattr(tiny.model(), "category")
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_the_vad_head_alone(learnt):
+    model = tiny.model(targets=[], vad_learnt=learnt)
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"encoder", "vad"}
+    clips = [tiny.clip(900), tiny.clip(3300)]
+    for prediction, clip in zip(model.predict(clips), clips, strict=True):
+        assert prediction.intensities.shape == (0,)
+        if learnt:
+            hidden = tiny.wav2vec2(
+                tiny.under(tiny.weights(model), "encoder."), tiny.encoder("wav2vec2-layer"), clip
+            )
+            np.testing.assert_allclose(
+                prediction.vad, tiny.tanh_head(tiny.weights(model), "vad", hidden), rtol=0, atol=1e-5
+            )
+        else:
+            assert prediction.vad is None
+
+
 def test_the_sizes_of_the_paper():
     with torch.device("meta"):
         model = EmiModel(EmiConfig())
@@ -396,6 +483,7 @@ def test_dropout_acts_in_training():
     for off, names in (
         ({"vad_dropout": 0.5, "lstm_dropout": 0.0}, "vad"),
         ({"vad_dropout": 0.0, "lstm_dropout": 0.5}, "intensities"),
+        ({"vad_dropout": 0.0, "lstm_dropout": 0.0, "head_dropout": 0.5}, "intensities"),
     ):
         model = tiny.model(encoder=quiet("wav2vec2-layer"), **off).train()
         values, mask = batch(tiny.clip(3300), dtype=torch.float32)

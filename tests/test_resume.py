@@ -389,6 +389,22 @@ def test_resuming_with_the_same_settings_is_resuming(
     assert state(run) == state(tmp_path / "whole")
 
 
+def test_changed_clips_are_changed_alike_by_a_resumed_run(
+    tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of the second epoch; how many threads decode doesn't matter either."""
+    values = {"augment": 0.9, "epochs": 2}
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        found = train(tones, tmp_path / "run", TrainSettings(**tiny(**values)), show=False)
+    assert (found.signal, len(found.history)) == (signal.SIGTERM, 1)
+    train(tones, tmp_path / "run", resume=True, show=False)
+    train(tones, tmp_path / "whole", TrainSettings(**tiny(**values, workers=3)), show=False)
+    assert state(tmp_path / "run") == state(tmp_path / "whole")
+    train(tones, tmp_path / "plain", TrainSettings(**tiny(epochs=2)), show=False)
+    assert state(tmp_path / "plain")["model"] != state(tmp_path / "whole")["model"]
+
+
 @pytest.mark.parametrize("step", [3, 9])
 def test_a_signal_in_the_last_step_of_an_epoch(
     step: int, tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

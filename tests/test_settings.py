@@ -36,6 +36,7 @@ def test_defaults_are_the_papers() -> None:
     assert paper.precision == "32-true"
     assert (paper.global_vector, paper.regression_head, paper.lstm, paper.vad_head) == (True,) * 4
     off = ("freeze_encoder", "freeze_convolutions", "standardize_targets", "ema", "targets", "label_scale")
+    off += ("augment", "category", "global_spread", "head_dropout", "lstm_units")  # what the paper hasn't
     assert not any(getattr(paper, name) for name in off)
     assert TrainSettings.read() == paper
 
@@ -145,7 +146,10 @@ OUT_OF_RANGE = [
     ("max_seconds", math.inf), ("label_scale", 0), ("batch_seconds", 0), ("batch_seconds", math.inf), ("threads", 0),
     ("workers", 0), ("checkpoint_steps", 0), ("seed", -1), ("train_on", "valid"), ("precision", "16-mixed"),
     ("feature_dtype", "float64"), ("targets", 7), ("loss", {"mse": "much"}), ("loss", {"mse": math.nan}),
-    ("loss", 1), ("encoder_config", "wav2vec2"), ("lstm", "maybe"),
+    ("loss", 1), ("encoder_config", "wav2vec2"), ("lstm", "maybe"), ("augment", -0.1), ("augment", 1.1),
+    ("augment", math.nan), ("vad_weight", -1), ("category_weight", -1), ("category", 3), ("lstm_units", 0),
+    ("head_dropout", 1),
+    ("global_spread", "much"),
 ]  # fmt: skip
 
 
@@ -168,6 +172,11 @@ def test_what_excludes_what() -> None:
     with pytest.raises(SettingsError, match="num_hidden_layers"):
         TrainSettings.read(None, {"encoder_config": config, "encoder_layers": 3})
     assert TrainSettings.read(None, {"encoder_layers": 3}).encoder_layers == 3
+    with pytest.raises(
+        SettingsError, match=r"features are computed once: set one of augment and freeze_encoder"
+    ):
+        TrainSettings.read(None, {"augment": 0.5, "freeze_encoder": True})
+    assert TrainSettings.read(None, {"augment": 0, "freeze_encoder": True}).freeze_encoder
     with pytest.raises(SettingsError, match="both off"):
         TrainSettings.read(None, {"lstm": False, "global_vector": False})
     assert not TrainSettings.read(None, {"lstm": False}).lstm
@@ -204,7 +213,7 @@ def test_files_that_are_no_settings(content: bytes | None, said: str, tmp_path: 
 CHANGED: dict[str, Any] = {
     "loss": {"pearson": 1.0, "mse": 0.1}, "targets": EMOTIONS[:2], "lr": 1 / 3, "patience": None, "clip_value": None,
     "ema": 0.999, "train_on": "train+valid", "label_scale": 100.0, "features": "/tmp/é", "encoder_lr": 1e-5,
-    "threads": 3, "max_seconds": 7.25,
+    "threads": 3, "max_seconds": 7.25, "augment": 0.5, "category": "Mood", "lstm_units": 64, "global_spread": True,
 }  # fmt: skip
 
 
@@ -234,6 +243,11 @@ def test_a_part_of_a_group_keeps_the_groups_defaults(tmp_path: Path) -> None:
     file.write_text("loss: {ccc: 1.0}")
     assert TrainSettings.read(file, {"loss.pearson": 0.5}).loss == {"ccc": 1.0, "pearson": 0.5}
     assert TrainSettings.read().loss == {"mse": 1.0}
+
+
+def test_targets_may_be_none_at_all() -> None:
+    """For a corpus of VAD labels that has other columns too."""
+    assert TrainSettings.read(None, parse_overrides(["targets=[]"])).targets == ()
 
 
 def test_one_target_needs_no_list() -> None:

@@ -564,6 +564,16 @@ def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., ru
 # --- what is trained, and how
 
 
+def test_only_what_is_learnt_from_is_changed(start: Callable[..., runs.Run]) -> None:
+    run, plain = start(augment=1.0), start()
+    assert run.valid is not None
+    assert plain.valid is not None
+    for item in run.valid.items:
+        np.testing.assert_array_equal(run.valid.read(item, 1), plain.valid.read(item, 0))
+    train = [(run.train.read(item, 1), plain.train.read(item, 1)) for item in run.train.items]
+    assert sum(not np.array_equal(*pair) for pair in train) > len(train) / 2
+
+
 @pytest.mark.parametrize(
     ("given", "frozen"),
     [
