@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from emimic import EMOTIONS
+from emimic.service import outline
 from emimic.service import page as pages
-from emimic.service import pictures
 from emimic.service.page import page, playable
 from emimic.task import AudioError, EmimicWarning
 from tests.media import encode, noise, sine
@@ -221,7 +221,7 @@ def test_values_beyond_their_range_stay_in_their_panel():
 
 def test_half_an_hour_is_coarser_and_says_so():
     one = answer(seconds=1800.0, regions=words(500))
-    text = page(one, b"", "audio/mpeg", pictures.envelope(noise(20.0)))
+    text = page(one, b"", "audio/mpeg", outline.envelope(noise(20.0)))
     assert len(text) < 4_000_000
     assert "Values read out are means of up to 0.1 s." in text
     told = data(Reader(text))

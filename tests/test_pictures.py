@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import RendererAgg
 
 from emimic import EMOTIONS
-from emimic.service import pictures
+from emimic.service import outline, pictures
 from emimic.task import AudioError, EmimicError
 from tests.media import noise, sine
 from tests.recordings import answer, words
@@ -167,7 +167,7 @@ def test_a_gap_is_a_gap():
     root = svg(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0))))
     left, right = 1.55 * 72, (10 - 0.95) * 72  # of the panels, in points
     seconds = [
-        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, pictures.COLOURS[0])
+        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, outline.COLOURS[0])
     ]
     assert [(round(s[0], 1), round(s[-1], 1)) for s in seconds] == [(0.0, 1.8), (4.0, 5.8)]
 
@@ -175,7 +175,7 @@ def test_a_gap_is_a_gap():
 def test_a_lone_value_is_a_dot():
     one = answer(curves=np.full((30, 6), 0.5), regions=((1.0, 1.1),), vad=False)
     root = svg(one)
-    dots = [g for g in root.iter(f"{SVG}use") if pictures.COLOURS[2].lower() in g.get("style", "").lower()]
+    dots = [g for g in root.iter(f"{SVG}use") if outline.COLOURS[2].lower() in g.get("style", "").lower()]
     assert len(dots) == 1
     left, right = 1.55 * 72, (10 - 0.95) * 72
     assert (float(dots[0].get("x")) - left) / (right - left) * 6 == pytest.approx(1.0, abs=0.01)
@@ -188,7 +188,7 @@ def test_panels_share_a_range_to_the_next_tenth():
     for panel in figure.axes[1:7]:
         assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
     assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
-    assert pictures.span(np.array([np.nan])) == (0, 1)
+    assert outline.span(np.array([np.nan])) == (0, 1)
 
 
 def test_silence_is_shaded_in_every_panel():
@@ -201,9 +201,9 @@ def test_silence_is_shaded_in_every_panel():
 def test_without_regions_nothing_is_called_silent():
     one = answer()
     heard = replace(one.timeline, regions=(), intensities=np.zeros_like(one.timeline.intensities))
-    assert pictures.silences(heard) == []
+    assert outline.silences(heard) == []
     silent = answer(regions=()).timeline
-    assert [(r.start, r.end) for r in pictures.silences(silent)] == [(0.0, 6.0)]
+    assert [(r.start, r.end) for r in outline.silences(silent)] == [(0.0, 6.0)]
 
 
 def test_long_curves_are_means_with_their_range():
@@ -219,7 +219,7 @@ def test_long_curves_are_means_with_their_range():
 
 
 def test_colours_stand_out_on_white():
-    for colour in pictures.COLOURS:
+    for colour in outline.COLOURS:
         light = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in light]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -233,7 +233,7 @@ FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_s
 @given(FLOATS, st.integers(1, 70))
 def test_thin_is_mean_and_range_of_neighbours(values, most):
     times = np.arange(len(values)) * 0.2
-    curve = pictures.thin(times, np.array(values, np.float64), most)
+    curve = outline.thin(times, np.array(values, np.float64), most)
     assert len(curve.mean) <= most
     for i, mean in enumerate(curve.mean):
         part = slice(i * curve.each, (i + 1) * curve.each)
@@ -253,8 +253,8 @@ def test_thin_is_mean_and_range_of_neighbours(values, most):
 )
 def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
     samples = noise(length / 16_000)
-    whole = pictures.envelope(samples, stretch=stretch)
-    parts = pictures.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
+    whole = outline.envelope(samples, stretch=stretch)
+    parts = outline.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
     size = round(stretch * 16_000)
     stretches = [samples[i : i + size] for i in range(0, length, size)]
     assert whole.seconds == parts.seconds == length / 16_000
@@ -267,20 +267,20 @@ def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
 def test_coarser_loses_no_peak(most):
     samples = noise(2.0)
     samples[20_001], samples[31_999] = 3.0, -4.0
-    for given_ in (samples, pictures.envelope(samples)):
-        shown = pictures.coarser(given_, most)
+    for given_ in (samples, outline.envelope(samples)):
+        shown = outline.coarser(given_, most)
         assert len(shown.lows) == len(shown.highs) <= most
         assert (shown.highs.max(), shown.lows.min()) == (3.0, -4.0)
         assert shown.seconds == 2.0
         assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.stretch)
-        start = pictures.coarser(given_, most, until=1.0)
+        start = outline.coarser(given_, most, until=1.0)
         assert start.seconds == 1.0
         assert start.highs.max() < 3.0
 
 
 def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     samples = noise(6.0)
-    fine = pictures.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
+    fine = outline.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
     assert pictures.timeline(answer(), fine, form="svg") == pictures.timeline(answer(), samples, form="svg")
 
 
@@ -296,14 +296,14 @@ def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     ],
 )
 def test_clock(seconds, whole, text):
-    assert pictures.clock(seconds, whole) == text
+    assert outline.clock(seconds, whole) == text
 
 
 def test_refusals():
     with pytest.raises(AudioError, match="no samples"):
         pictures.timeline(answer(), np.empty(0, np.float32))
     with pytest.raises(AudioError, match="no samples"):
-        pictures.envelope(iter([]))
+        outline.envelope(iter([]))
     with pytest.raises(EmimicError, match="'pdf'; give png or svg"):
         pictures.timeline(answer(), sine(), form="pdf")  # type: ignore[arg-type]
 

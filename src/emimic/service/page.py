@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from emimic import __version__
 from emimic import audio as media
-from emimic.service import pictures
-from emimic.service.pictures import Envelope
+from emimic.service import outline
+from emimic.service.outline import Envelope
 from emimic.service.results import Answer, Region
 from emimic.task import SAMPLE_RATE, VAD, EmimicWarning
 from emimic.waveform import Wave
@@ -86,7 +86,7 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
     style, script, template = (
         here.joinpath(f"page.{end}").read_text("utf-8") for end in ("css", "js", "html")
     )
-    name = pictures.short(answer.path.name, 200)
+    name = outline.short(answer.path.name, 200)
     parts = {
         "name": html.escape(name),
         "version": html.escape(__version__),
@@ -124,8 +124,8 @@ class _Curve:
     values: NDArray[np.float64]
     reach: float
     each: int
-    far: pictures.Curve
-    near: pictures.Curve
+    far: outline.Curve
+    near: outline.Curve
     mean: float
     low: float
     high: float
@@ -136,7 +136,7 @@ def _curves(answer: Answer) -> list[_Curve]:
     curves = []
     if t is not None:
         for i, name in enumerate(t.targets):
-            look = f"c{i % len(pictures.COLOURS)}"
+            look = f"c{i % len(outline.COLOURS)}"
             curves.append(_curve(name, look, t.times, t.intensities, i, t.hop))
     times, vad = (one.times, one.vad) if t is None else (t.vad_times, t.vad)
     if times is not None and vad is not None:
@@ -155,10 +155,10 @@ def _curve(
 ) -> _Curve:
     """One column of a group (value, curve) that shares its range."""
     values = group[:, column]
-    read = pictures.thin(times, values, _MOST_VALUES)
+    read = outline.thin(times, values, _MOST_VALUES)
     known = values[np.isfinite(values)]
-    low, high = pictures.span(group)
-    far, near = pictures.overview(times, values), pictures.thin(times, values, _MOST_POINTS)
+    low, high = outline.span(group)
+    far, near = outline.overview(times, values), outline.thin(times, values, _MOST_POINTS)
     mean = float(known.mean()) if len(known) else math.nan
     return _Curve(name, look, read.times, read.mean, step * read.each, read.each, far, near, mean, low, high)
 
@@ -175,18 +175,18 @@ def _told(curve: _Curve) -> dict[str, Any]:
 
 def _not_heard(answer: Answer) -> list[Region]:
     if answer.timeline is not None:
-        return pictures.silences(answer.timeline)
-    return [Region(pictures.heard(answer), answer.seconds)] if answer.was_cut else []
+        return outline.silences(answer.timeline)
+    return [Region(outline.heard(answer), answer.seconds)] if answer.was_cut else []
 
 
 def _about(answer: Answer) -> str:
-    told = pictures.about(answer)
+    told = outline.about(answer)
     if answer.timeline is None:
         return told + (" (grey: not heard)." if answer.was_cut else ".")
     regions = answer.timeline.regions
     if not regions:
         return f"{told}."
-    total = pictures.length(sum(r.end - r.start for r in regions))
+    total = outline.length(sum(r.end - r.start for r in regions))
     return f"{told}. Stretches with a voice: {len(regions)}, together {total}."
 
 
@@ -213,7 +213,7 @@ def _box(region: Region, seconds: float) -> str:
 
 
 def _waveform(wave: NDArray[np.float32] | Envelope, seconds: float) -> str:
-    shown = pictures.coarser(wave, _STRETCHES)
+    shown = outline.coarser(wave, _STRETCHES)
     peak = float(max(shown.highs.max(), -shown.lows.min())) or 1.0
     x = 1000 * (np.arange(len(shown.lows)) + 0.5) * shown.stretch / seconds
     return _path("wave", _around(x, 50 - 48 * shown.lows / peak, 50 - 48 * shown.highs / peak))
@@ -229,7 +229,7 @@ def _drawn(curve: _Curve, seconds: float) -> str:
     return _path("grid", grid) + f'<g class="far">{far}</g><g class="near">{near}</g>'
 
 
-def _line(curve: _Curve, drawn: pictures.Curve, seconds: float) -> str:
+def _line(curve: _Curve, drawn: outline.Curve, seconds: float) -> str:
     """Range and line; a gap is a new start of the line, a lone value a dot."""
     scale, x = 96 / (curve.high - curve.low), 1000 * drawn.times / seconds
     mean, low, high = (98 - scale * (y - curve.low) for y in (drawn.mean, drawn.low, drawn.high))
@@ -266,7 +266,7 @@ def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
     """Each value of the clip and, over time, its curve's mean and highest value with its place."""
     one, t = answer.prediction, answer.timeline
     values = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
-    heads = [f"first {pictures.heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
+    heads = [f"first {outline.heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
     heads += [] if t is None else ["mean over time", "highest", "at"]
     rows = []
     for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
@@ -291,7 +291,7 @@ def _over_time(curve: _Curve, seconds: float) -> list[str]:
         return ["–"] * 3
     place = int(np.nanargmax(curve.near.high))
     time = float(curve.near.times[place])
-    at = f"{time:.1f} s" if seconds < 90 else pictures.clock(time, seconds)
+    at = f"{time:.1f} s" if seconds < 90 else outline.clock(time, seconds)
     return [_minus(curve.mean), _minus(float(curve.near.high[place])), at]
 
 
