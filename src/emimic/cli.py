@@ -14,8 +14,8 @@ from emimic.task import EmimicError, EmimicWarning
 
 app = typer.Typer(
     name="emimic",
-    help="Hears how strongly a voice expresses six emotions: Admiration, Amusement, Determination, Empathic Pain, "
-    "Excitement and Joy. Everything runs on this computer; no voice is sent anywhere.",
+    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n\n"
+    "Example: emimic predict clip.wav",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -95,13 +95,137 @@ def _options(
 
 
 @app.command()
+def predict(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Audio or video files, folders, 'patterns*', or - for standard input."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="A run or engine folder; by default the one included."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for files; default emimic-out where one is needed."),
+    ] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also curves over time.")] = False,
+    window: Annotated[float, typer.Option(help="Seconds heard around each time.")] = 2.5,
+    hop: Annotated[float, typer.Option(help="Seconds from each time to the next.")] = 0.2,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
+    html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--formats", help="Write timelines as json,csv,textgrid,eaf,nova,audformat,vtt."),
+    ] = None,
+    mic: Annotated[
+        float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    batch_seconds: BatchSeconds = 60.0,
+    workers: Workers = 2,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Intensities of recordings, their curves, pictures and files.
+
+    A broken file is named and costs only itself.
+
+    Example: emimic predict interview.mp4 clips/ --html --out answers
+    """
+    from emimic.service import request
+
+    if model is not None and not (model / "engine.json").exists():
+        _quiet_libraries()
+    asked = request.Request(
+        files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
+        plot=plot, html=html, kinds=tuple(kinds.replace(" ", "").split(",")) if kinds else (), mic=mic,
+        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
+    )  # fmt: skip
+    if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def mimicry(
+    seed: Annotated[Path, typer.Argument(help="The recording imitated, or one with two channels.")],
+    mimics: Annotated[list[Path] | None, typer.Argument(help="Imitations of it, or the other voice.")] = None,
+    clock: Annotated[
+        Clock, typer.Option(help="own: each at its own speed; common: two voices of one conversation.")
+    ] = Clock.OWN,
+    channels: Annotated[bool, typer.Option("--channels", help="Compare SEED's two channels.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="A folder of unrelated recordings, to see what chance reaches.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
+    window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
+    lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,
+    voice: Annotated[float, typer.Option(help="Share of a window to be heard in both (common clock).")] = 0.3,
+    draws: Annotated[int, typer.Option(help="Surrogates that show what chance reaches.")] = 999,
+    level: Annotated[float, typer.Option(help="Share of unrelated pairs within chance.")] = 0.95,
+    random_seed: Annotated[int, typer.Option("--random-seed", help="Of the surrogates.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """How alike a seed and its imitations are, and whether by chance.
+
+    Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels
+    """
+    from emimic.service.mimicry import Settings, session
+
+    if model is not None and not (model / "engine.json").exists():
+        _quiet_libraries()
+
+    settings = Settings(
+        clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
+    )
+    report = session.run(
+        session.Request(
+            seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
+            out=out, device=device, threads=threads, progress=not quiet,
+        ),
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
+    ] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the model hub answers.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What is installed here, and whether it can predict.
+
+    Example: emimic doctor
+    """
+    import json
+
+    from emimic.service.doctor import examine
+
+    report = examine(model, hub=hub)
+    typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if as_json else report.table())
+    if report.troubles:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     folder: Folder,
     codec: Codec = Codec.MP3,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make audio/ from raw/ videos (mp3 mono 16 kHz 64 kb/s, or flac). Resumable.
+    """Make a corpus's audio/ from its raw/ videos; resumable.
+
+    mp3 mono 16 kHz 64 kb/s, or flac.
 
     Example: emimic prepare hume-vidmimic2
     """
@@ -168,7 +292,7 @@ def evaluate(
     workers: Workers = 2,
     quiet: Quiet = False,
 ) -> None:
-    """Score a run: Pearson, CCC and MSE per emotion and their mean, with intervals and pictures.
+    """Score a run: Pearson, CCC, MSE, with intervals and pictures.
 
     Example: emimic evaluate runs/paper hume-vidmimic2 --split valid
     """
@@ -193,7 +317,9 @@ def submit(
     workers: Workers = 2,
     quiet: Quiet = False,
 ) -> None:
-    """Write the challenge's CSV: a row for every listed file, values within [0, 1].
+    """Write the challenge's CSV.
+
+    A row for every listed file, values within [0, 1].
 
     Example: emimic submit runs/paper hume-vidmimic2 --split test --out predictions.csv
     """
@@ -205,56 +331,6 @@ def submit(
         batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
     typer.echo(report.table())
-
-
-@app.command()
-def predict(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(help="Audio or video files, folders, 'patterns*', or - for standard input."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="A run or engine folder; by default the one included."),
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for files; default emimic-out where one is needed."),
-    ] = None,
-    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also curves over time.")] = False,
-    window: Annotated[float, typer.Option(help="Seconds heard around each time.")] = 2.5,
-    hop: Annotated[float, typer.Option(help="Seconds from each time to the next.")] = 0.2,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
-    html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
-    kinds: Annotated[
-        str | None,
-        typer.Option("--formats", help="Write timelines as json,csv,textgrid,eaf,nova,audformat,vtt."),
-    ] = None,
-    mic: Annotated[
-        float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
-    batch_seconds: BatchSeconds = 60.0,
-    workers: Workers = 2,
-    device: Device = None,
-    quiet: Quiet = False,
-) -> None:
-    """Intensities for recordings; a broken file is named and costs only itself.
-
-    Example: emimic predict interview.mp4 clips/ --html --out answers
-    """
-    from emimic.service import request
-
-    if model is not None and not (model / "engine.json").exists():
-        _quiet_libraries()
-    asked = request.Request(
-        files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
-        plot=plot, html=html, kinds=tuple(kinds.replace(" ", "").split(",")) if kinds else (), mic=mic,
-        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
-    )  # fmt: skip
-    if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -281,54 +357,6 @@ def export(
     typer.echo(report.table())
 
 
-@app.command()
-def mimicry(
-    seed: Annotated[Path, typer.Argument(help="The recording imitated, or one with two channels.")],
-    mimics: Annotated[list[Path] | None, typer.Argument(help="Imitations of it, or the other voice.")] = None,
-    clock: Annotated[
-        Clock, typer.Option(help="own: each at its own speed; common: two voices of one conversation.")
-    ] = Clock.OWN,
-    channels: Annotated[bool, typer.Option("--channels", help="Compare SEED's two channels.")] = False,
-    against: Annotated[
-        Path | None, typer.Option(help="A folder of unrelated recordings, to see what chance reaches.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
-    window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
-    lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,
-    voice: Annotated[float, typer.Option(help="Share of a window to be heard in both (common clock).")] = 0.5,
-    draws: Annotated[int, typer.Option(help="Surrogates that show what chance reaches.")] = 999,
-    level: Annotated[float, typer.Option(help="Share of unrelated pairs within chance.")] = 0.95,
-    random_seed: Annotated[int, typer.Option("--random-seed", help="Of the surrogates.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
-    device: Device = None,
-    quiet: Quiet = False,
-) -> None:
-    """How alike a seed and its imitations are over time, who leads, and whether it is more than chance.
-
-    Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels
-    """
-    from emimic.service.mimicry import Settings, session
-
-    if model is not None and not (model / "engine.json").exists():
-        _quiet_libraries()
-
-    settings = Settings(
-        clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
-    )
-    report = session.run(
-        session.Request(
-            seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
-            out=out, device=device, threads=threads, progress=not quiet,
-        ),
-        tell=lambda line: typer.echo(line, err=True),
-    )  # fmt: skip
-    if report.failed:
-        raise typer.Exit(1)
-
-
 def _quiet_libraries() -> None:
     """No progress bars of other libraries between ours."""
     from transformers.utils import logging
@@ -340,7 +368,7 @@ def _quiet_libraries() -> None:
 
 
 def main() -> None:
-    """The command `emimic`: an error a user can mend is one line and exit code 2, not a traceback."""
+    """The command `emimic`: an error is one line, not a traceback; exit code 2 where a user can mend it, else 1."""
     python = warnings.formatwarning
 
     def one_line(message: Warning | str, category: type[Warning], *rest: Any) -> str:
@@ -353,16 +381,18 @@ def main() -> None:
     warnings.formatwarning = one_line  # type: ignore[assignment]
     try:
         app()
-    except ModuleNotFoundError as error:
+    except Exception as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
-        typer.echo(
-            f"emimic: {error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'",
-            err=True,
-        )
-        sys.exit(2)
-    except (EmimicError, OSError) as error:
-        if os.environ.get("EMIMIC_DEBUG"):
-            raise
-        typer.echo(f"emimic: {error}", err=True)
-        sys.exit(2)
+        known = isinstance(error, EmimicError | OSError | ModuleNotFoundError)
+        typer.echo(f"emimic: {_told(error)}", err=True)
+        sys.exit(2 if known else 1)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'"
+    if isinstance(error, EmimicError | OSError):
+        return str(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this should not have happened ({what}): please report it, with what `emimic --debug ...` shows"
