@@ -34,7 +34,7 @@ def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[
         )
     x, y = _ready(first), _ready(second)
     each = np.stack([r[0] for r in alignment.windowed(x[None], y, first.heard, second.heard, grid)])
-    together = _over_windows(each[:, None], each.shape[1:], 1)
+    together = _over_windows(each[:, None], grid, 1)
     whole = alignment.grid(
         first.heard, second.heard, width=steps - 2 * reach, reach=reach, hop=1, voice=min(settings.voice, 0.1)
     )
@@ -81,22 +81,22 @@ def _draws(
 
 
 def _reached(seeds: Floats, mimic: Floats, seed_heard: Bools, mimic_heard: Bools, grid: Grid) -> Floats:
-    shape = (2 * grid.reach + 1, mimic.shape[1])
     correlations = alignment.windowed(seeds, mimic, seed_heard, mimic_heard, grid)
-    return _peak(_over_windows(correlations, shape, len(seeds)))[0]
+    return _peak(_over_windows(correlations, grid, len(seeds)))[0]
 
 
-def _over_windows(correlations: Iterable[Floats], shape: tuple[int, ...], draws: int) -> Floats:
+def _over_windows(correlations: Iterable[Floats], grid: Grid, draws: int) -> Floats:
     """Mean over windows of (draw, lag, dimension), with the mean over dimensions as a last one.
 
-    A lag that fewer windows can tell than half of those at the best lag is left out: its mean would be the wildest.
+    A window weighs as much as it has steps heard on both sides. A lag with less weight than half of the best one's is
+    left out: its mean would be the wildest.
     """
-    total, count = np.zeros((draws, *shape)), np.zeros((draws, *shape))
-    for one in correlations:
+    total, count = np.zeros(()), np.zeros(())
+    for one, pairs in zip(correlations, grid.pairs[grid.kept], strict=True):
         there = np.isfinite(one)
-        total += np.where(there, one, 0.0)
-        count += there
-    enough = (count > 0) & (2 * count >= count.max(axis=1, keepdims=True))
+        total = total + np.where(there, pairs[:, None] * one, 0.0)
+        count = count + there * pairs[:, None]
+    enough = (count > 0) & (2 * count >= np.max(count, axis=1, keepdims=True))
     return _with_mean(np.where(enough, total / np.maximum(count, 1.0), np.nan))
 
 

@@ -25,8 +25,11 @@ from emimic.task import VAD
 LEAST_VOICE: Final = 2.0
 """Seconds of voice without which a recording's curves have no shape to follow."""
 
-FEW_SECONDS: Final = 15.0
-"""Seconds of voice below which a note says that little can be shown."""
+FEW_SECONDS: Final = 30.0
+"""Seconds of voice below which a note says that little can be shown; at 15 s the level may be exceeded slightly."""
+
+FEW_WINDOWS: Final = 5
+"""Windows below which a note says so."""
 
 
 def compare(
@@ -155,10 +158,15 @@ def _judged(
 def _comparison(first: Curves, second: Curves, settings: Settings, found: Found, others: int) -> Comparison:
     dimensions, overall = _judged(first.dimensions, found.observed, found.draws, settings)
     notes = [
-        f"{one.name} has only {one.voice:.0f} s of voice: a curve over so little can hardly show anything"
+        f"{one.name} has only {one.voice:.0f} s of voice: so little can hardly show anything"
         for one in (first, second)
         if one.voice < FEW_SECONDS
     ]
+    if found.windows is not None and len(found.windows.times) < FEW_WINDOWS:
+        count = len(found.windows.times)
+        notes.append(
+            f"only {count} of {count + found.windows.without_voice} windows have enough voice on both sides"
+        )
     least = 1 / (1 - settings.level) - 1
     if others and others < least - 1e-6:
         notes.append(

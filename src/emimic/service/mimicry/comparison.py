@@ -38,7 +38,7 @@ class Settings:
     clock: Clock = "own"
     window: float = 5.0
     lag: float = 2.5
-    voice: float = 0.5
+    voice: float = 0.3
     band: float = 0.25
     draws: int = 999
     level: float = 0.95

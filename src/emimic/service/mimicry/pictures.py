@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SEED: Final[dict[str, Any]] = {"color": "#E3A24F", "linewidth": 4.5, "solid_capstyle": "butt"}
 _MIMIC: Final[dict[str, Any]] = {"color": "#10357A", "linewidth": 1.3}
 _CHANCE: Final = "#C4C4C4"
-_LIMIT: Final = 3.2  # standard deviations shown; a spike beyond is cut off
+_LIMIT: Final = 6.0  # standard deviations shown; a spike beyond is cut off
 
 
 def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
@@ -37,20 +37,20 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
         high = figure.get_figheight()
         grid = figure.add_gridspec(
             len(names) + 1, 2, width_ratios=[3.4, 1], height_ratios=[1] * len(names) + [2],
-            left=0.13, right=0.97, top=1 - 1.0 / high, bottom=0.6 / high, hspace=0.16, wspace=0.05,
+            left=0.14, right=0.97, top=1 - 1.0 / high, bottom=0.6 / high, hspace=0.16, wspace=0.05,
         )  # fmt: skip
-        times, seed, mimic = _lines(found)
+        seed, (times, mimic) = _scaled(found.seed), _laid(found)
         left = [figure.add_subplot(grid[row, 0]) for row in range(len(names) + 1)]
         right = [figure.add_subplot(grid[row, 1]) for row in range(len(names) + 1)]
         for row, name in enumerate(names):
             axis = left[row]
-            axis.plot(times, seed[:, row], **_SEED)
+            axis.plot(found.seed.times, seed[:, row], **_SEED)
             axis.plot(times, mimic[:, row], **_MIMIC)
-            axis.set(ylim=(-_LIMIT, _LIMIT), yticks=[0], yticklabels=[], xticklabels=[])
+            axis.set(ylim=_reach(seed[:, row], mimic[:, row]), yticks=[0], yticklabels=[], xticklabels=[])
             axis.set_ylabel(name, rotation=0, ha="right", va="center")
             axis.grid(alpha=0.25)
         _lag(left[-1], found)
-        ends = (float(times[0]) - found.seed.hop / 2, float(times[-1]) + found.seed.hop / 2)
+        ends = (found.seed.times[0] - found.seed.hop / 2, found.seed.times[-1] + found.seed.hop / 2)
         for axis in left:
             axis.set_xlim(ends)
         for axis, dimension in zip(right, (*found.dimensions, found.overall), strict=True):
@@ -62,18 +62,24 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
     return file.getvalue()
 
 
-def _lines(found: Comparison) -> tuple[Floats, Floats, Floats]:
-    """Times (step,) of the seed and both recordings' z-scored curves (step, dimension) at them, NaN in gaps."""
-    seed, mimic = _scaled(found.seed), _scaled(found.mimic)
+def _laid(found: Comparison) -> tuple[Floats, Floats]:
+    """The mimic's z-scored curves (step, dimension), NaN in gaps, and the seconds on the seed's clock (step,)."""
+    mimic = _scaled(found.mimic)
     if found.path is None:
-        return found.seed.times, seed, mimic
+        return found.mimic.times, mimic
     # A step of the seed on which several of the mimic lie shows their mean.
     rows = np.searchsorted(found.seed.times, found.path.seed - 1e-9)
     columns = np.searchsorted(found.mimic.times, found.path.mimic - 1e-9)
-    total, count = np.zeros_like(seed), np.zeros((len(seed), 1))
+    total, count = np.zeros_like(found.seed.values), np.zeros((len(found.seed.times), 1))
     np.add.at(total, rows, mimic[columns])
     np.add.at(count, rows, 1.0)
-    return found.seed.times, seed, np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return found.seed.times, np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+
+
+def _reach(*curves: Floats) -> tuple[float, float]:
+    """Lowest and highest standard deviation to show, with a margin; at least -2 to 2."""
+    low, high = min(map(np.nanmin, curves)), max(map(np.nanmax, curves))
+    return max(min(-2.0, low - 0.3), -_LIMIT), min(max(2.0, high + 0.3), _LIMIT)
 
 
 def _scaled(one: Curves) -> Floats:
@@ -137,9 +143,9 @@ def _p(value: float) -> str:
 def _words(figure: Any, found: Comparison, left: "Axes", right: "Axes", high: float) -> None:
     """Title, what the lines and bars are."""
     own = found.path is not None
-    figure.text(0.13, 1 - 0.18 / high, f"{found.seed.name} and {found.mimic.name}", fontsize=13, va="top")
+    figure.text(0.14, 1 - 0.18 / high, f"{found.seed.name} and {found.mimic.name}", fontsize=13, va="top")
     how = "warped onto the seed's clock" if own else "on a common clock"
-    figure.text(0.13, 1 - 0.48 / high, f"Curves in standard deviations, {how}", va="top", color="0.25")
+    figure.text(0.14, 1 - 0.48 / high, f"Curves in standard deviations, {how}", va="top", color="0.25")
     seed, mimic = _short(found.seed.name), _short(found.mimic.name)
     lines = [left.plot([], [], **_SEED)[0], left.plot([], [], **_MIMIC)[0]]
     names = [f"seed: {seed}", f"mimic: {mimic}"] if own else [f"first: {seed}", f"second: {mimic}"]

@@ -147,7 +147,7 @@ def show(report: Report) -> None:
     """The table on standard output: a row a dimension for one pair, a row a mimic for several."""
     console = Console()
     made = table(report)
-    needed = console.measure(made, options=console.options.update(width=1000)).minimum
+    needed = console.measure(made, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, needed)  # lines that wrap lose nothing
     console.print(made)
     for one in report.comparisons:
@@ -158,17 +158,16 @@ def show(report: Report) -> None:
 
 
 def table(report: Report) -> Table:
-    """Similarity, the share `level` of chance, p, and on a common clock lag and who leads how many windows."""
+    """Similarity, what chance reaches, p, and on a common clock the lag and who leads how many windows."""
     first = report.comparisons[0]
     single = len(report.comparisons) == 1
     title = f"{first.seed.name} and {first.mimic.name}" if single else f"{first.seed.name} and its mimics"
-    made = Table(title=escape(title), title_justify="left")
+    draws = "surrogates" if first.chance == "surrogates" else "other recordings"
+    caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
+    made = Table(title=escape(title), title_justify="left", caption=caption, caption_justify="left")
     made.add_column("Dimension" if single else "Overall", no_wrap=True)
-    chance = (
-        f"{first.settings.level:.0%} of {'surrogates' if first.chance == 'surrogates' else 'others'} reach"
-    )
     lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
-    for name in ("Similarity", chance, "p", *lags):
+    for name in ("Similarity", "Chance", "p", *lags):
         made.add_column(name, justify="right")
     if single:
         leads = first.leads or (None,) * (len(first.dimensions) + 1)
