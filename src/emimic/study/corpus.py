@@ -23,8 +23,11 @@ from emimic.progress import shown
 from emimic.study.tables import (
     LABELLED,
     Table,
+    check_category,
     choose_targets,
     clip_key,
+    fault,
+    has_vad,
     read_labels,
     read_others,
     read_table,
@@ -33,7 +36,7 @@ from emimic.study.tables import (
     some,
     split_files,
 )
-from emimic.task import EMOTIONS, SAMPLE_RATE, AudioError, CorpusError, EmimicWarning
+from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError, EmimicWarning
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
@@ -137,7 +140,7 @@ class Corpus:
 
     def summary(self, limit: int = 20) -> str:
         """The report as plain text; of exclusions and of warnings, the first `limit` are named."""
-        lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets)}"]
+        lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets) or 'none beside VAD'}"]
         for name, split in self.splits.items():
             facts = _report(split)
             counts = {spoken: facts[key] for key, spoken in _COUNTS.items()}
@@ -190,14 +193,14 @@ def load_corpus(
     its suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there,
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
     `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
-    A training clip needs one label only, whichever; of other clips all targets must be known.
+    A training clip needs one label only, whichever; of other clips all targets (of VAD alone, all three) must be known.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
     scan: decode every clip once, so that unreadable ones are named and lengths are true.
     workers: threads for the scan, default one a core. progress: show a bar on stderr.
     labels: False leaves the labels unread, whatever they are; then every readable clip is usable.
-    category: a column of class names that training clips may have too, for an auxiliary task.
+    category: a column of class names that training clips may have too, for an auxiliary task; no target then.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
@@ -215,7 +218,9 @@ def load_corpus(
     notes: list[str] = []
     wanted, others = split_files(folder, splits, notes)
     tables = [read_table(name, path) for name, path in wanted.items()]
-    names = choose_targets(tables if labels else (), targets, notes)
+    names = choose_targets(tables if labels else (), targets, category, notes)
+    if category is not None and labels:
+        check_category(tables, category)
     refuse_leaks(tables, read_others(others, notes), allow_speaker_overlap, notes)
     media: dict[str, list[Path]] = {}
     for name in reversed(MEDIA_FOLDERS):
@@ -295,33 +300,29 @@ def _match(
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
-    vad = None if labels is None else read_vad(table)
+    # Whoever names one of the three as a target has it learnt as such.
+    own = labels is not None and has_vad(table) and not set(VAD) & set(targets)
+    vad = read_vad(table) if own else None
     masked = 0
     first: dict[str, int] = {}
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
         paths = media.get(clip_key(name), [])
-        holes = [] if values is None else [targets[j] for j in np.flatnonzero(~np.isfinite(values))]
         kind = (category and row.get(category)) or None
-        dimensions = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-        complete = not holes and (bool(targets) or dimensions is not None)
-        if table.name == "train" and not any(
-            row[hole] for hole in holes
-        ):  # what is empty, the loss leaves out
-            complete |= bool(kind) or dimensions is not None or len(holes) < len(targets)
+        felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
+        wrong = None if values is None else fault(table, i, targets, values, vad, kind)
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
             left.append(Left(name, "no file of that name under audio/ or raw/", "missing"))
-        elif table.name in LABELLED and values is not None and not complete:
-            what = ", ".join(f"{t} is {row[t] or 'empty'}" for t in holes)
-            left.append(Left(name, f"{what or 'no VAD label'}, expected a finite number", "label"))
+        elif wrong and table.name in LABELLED:
+            left.append(Left(name, f"{wrong}, expected a finite number", "label"))
         else:
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
-            usable = values.astype(np.float32) if values is not None and complete else None
-            masked += bool(holes) and usable is not None
-            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, dimensions, kind))
+            usable = None if values is None or wrong else values.astype(np.float32)
+            masked += usable is not None and bool(np.isnan(usable).any())
+            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, felt, kind))
     if masked:
         notes.append(f"{table.path.name}: {masked} clips lack a target; the loss leaves out what is missing")
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from emimic.model import EmiModel
 from emimic.study import pictures
 from emimic.study.batches import predict
 from emimic.study.checkpoint import SETTINGS
-from emimic.study.corpus import Split, load_corpus
+from emimic.study.corpus import Item, Split, load_corpus
 from emimic.study.report import Report, score
 from emimic.study.tables import some
 from emimic.task import VAD, CorpusError, ModelError
@@ -58,53 +59,69 @@ def evaluate(
     """
     run = Path(run)
     model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
-    labels = part.labels  # raises before hours of prediction if there are none
-    targets = model.config.targets
-    predictions, vad = predict_split(
-        model, part, batch_seconds=batch_seconds, workers=workers, progress=progress
-    )
-    speakers = [item.speaker for item in part.items]
+    truths = _truths(model, part)  # raises before hours of prediction if there are no labels
+    answers = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    bare = np.setdiff1d(np.arange(len(part.items)), truths[0].rows)
+    left_out = [(left.id, left.reason) for left in part.left_out]
+    left_out += [(part.items[row].id, "a label is missing") for row in bare]
     reports = [
         score(
-            x, y, names, speakers, split=part.name, n_bootstrap=n_bootstrap, seed=seed,
-            left_out=[(left.id, left.reason) for left in part.left_out],
+            answers[truth.vad][truth.rows], truth.labels, truth.names, [item.speaker for item in truth.items],
+            split=part.name, n_bootstrap=n_bootstrap, seed=seed, left_out=left_out if truth is truths[0] else (),
         )
-        for x, y, names in _scorable(model, part, predictions, vad)
+        for truth in truths
     ]  # fmt: skip
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
     report = dataclasses.replace(report, notes=(*_learnt(run, part.name), *report.notes, *warnings))
-    if not targets:  # the VAD head alone
-        targets, predictions, labels = list(VAD), vad, _vad_labels(part)
+    predictions, truth = answers[truths[0].vad], truths[0]
+    pair = predictions[truth.rows], truth.labels, truth.names
     out = run / "evaluation" / part.name if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
-    write_atomic(out / "predictions.csv", table_csv(targets, rows))
-    write_atomic(out / "scatter.png", pictures.png(pictures.scatter(predictions, labels, targets)))
-    write_atomic(out / "residuals.png", pictures.png(pictures.residuals(predictions, labels, targets)))
+    write_atomic(out / "predictions.csv", table_csv(truth.names, rows))
+    write_atomic(out / "scatter.png", pictures.png(pictures.scatter(*pair)))
+    write_atomic(out / "residuals.png", pictures.png(pictures.residuals(*pair)))
     return report
 
 
-def _scorable(
-    model: EmiModel, part: Split, predictions: NDArray[np.float32], vad: NDArray[np.float32]
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32], Sequence[str]]]:
-    """(predictions, labels, names) of the targets, and of VAD where the model answers it and every clip is labelled."""
-    found: list[tuple[NDArray[np.float32], NDArray[np.float32], Sequence[str]]] = []
+@dataclass(frozen=True)
+class _Truth:
+    """What a model's intensities, or its VAD, are scored against."""
+
+    vad: bool
+    names: Sequence[str]
+    items: Sequence[Item]
+    """The clips with all labels of this kind."""
+    rows: NDArray[np.intp]
+    """Their places in the split."""
+    labels: NDArray[np.float32]
+    """Theirs, (clip, name)."""
+
+
+def _truths(model: EmiModel, part: Split) -> list[_Truth]:
+    """Of the targets, if the model has any, then of VAD, if it answers it and clips are labelled.
+
+    Clips of train may lack a target, and any clip VAD. Raises CorpusError where there is nothing to score.
+    """
+    found = []
     if model.config.targets:
-        found.append((predictions, part.labels, model.config.targets))
-    truth = _vad_labels(part)
-    if model.config.answers_vad and np.isfinite(truth).all():
-        found.append((vad, truth, VAD))
-    if not found:
+        found.append(_truth(part, part.labels, model.config.targets, vad=False))
+    if model.config.answers_vad:
+        unknown = np.full(len(VAD), np.nan, np.float32)
+        labels = np.stack([unknown if item.vad is None else item.vad for item in part.items])
+        found.append(_truth(part, labels, VAD, vad=True))
+    if not found or not found[0].items:
         raise CorpusError(
-            f"split {part.name!r} has no labels that this model answers; expected {', '.join(VAD)}"
+            f"no clip of the split {part.name!r} has all labels that are scored; expected "
+            f"{', '.join(model.config.targets or VAD)}"
         )
-    return found
+    return [truth for truth in found if truth.items]
 
 
-def _vad_labels(part: Split) -> NDArray[np.float32]:
-    unknown = np.full(len(VAD), np.nan, np.float32)
-    return np.stack([unknown if item.vad is None else item.vad for item in part.items])
+def _truth(part: Split, labels: NDArray[np.float32], names: Sequence[str], *, vad: bool) -> _Truth:
+    rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
+    return _Truth(vad, names, [part.items[row] for row in rows], rows, labels[rows])
 
 
 def open_split(
@@ -173,7 +190,8 @@ def predict_split(
     predictions, vad = predict(
         model, part.items, batch_seconds=batch_seconds, workers=workers, progress=progress
     )
-    bad = [item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()]
+    answers = np.hstack([predictions, vad]) if model.config.answers_vad else predictions
+    bad = [item.id for item, row in zip(part.items, answers, strict=True) if not np.isfinite(row).all()]
     if bad:
         raise ModelError(
             f"the model predicts NaN or infinity for {len(bad)} of {len(part.items)} clips "

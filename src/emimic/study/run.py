@@ -139,12 +139,9 @@ def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) 
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
-    if settings.category is not None and len(config["categories"]) < 2:
-        raise CorpusError(
-            f"{corpus.folder}: the column {settings.category!r} names {len(config['categories'])} classes of training "
-            "clips; expected two or more. Name another column (category), or leave it out"
-        )
-    config["vad_learnt"] = settings.vad_head and any(item.vad is not None for item in items)
+    felt = any(item.vad is not None for item in items)
+    config["vad_learnt"] = settings.vad_head and settings.vad_weight > 0 and felt
+    _check_learnable(settings, corpus, items, config)
     if settings.vad_dropout is not None:
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
@@ -155,6 +152,31 @@ def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) 
     if settings.encoder is not None:
         return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
     return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+
+
+def _check_learnable(
+    settings: TrainSettings, corpus: Corpus, items: Sequence[Item], config: dict[str, Any]
+) -> None:
+    """Raise CorpusError where a part of the model would find nothing to learn from."""
+    if settings.category is not None and (len(config["categories"]) < 2 or not corpus.targets):
+        beside = "" if corpus.targets else " beside VAD labels alone"
+        raise CorpusError(
+            f"{corpus.folder}: the column {settings.category!r} names {len(config['categories'])} classes of training "
+            f"clips{beside}; expected two or more, beside targets. Name another column (category), or leave it out"
+        )
+    if not (corpus.targets or config["vad_learnt"]):
+        raise CorpusError(
+            f"{corpus.folder} has labels of VAD alone; expected vad_head on, vad_weight above 0 and clips with such "
+            "labels. Set them so, or add targets"
+        )
+    if empty := [
+        name
+        for name, column in zip(corpus.targets, np.stack([labels_of(item) for item in items]).T, strict=True)
+        if np.isnan(column).all()
+    ]:
+        raise CorpusError(
+            f"{corpus.folder}: no training clip has a label for {', '.join(empty)}; add labels, or name other targets"
+        )
 
 
 def labels_of(item: Item) -> NDArray[np.float32]:
@@ -178,6 +200,11 @@ def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
             groups[name.startswith(own)].append(parameter)
     rates = {True: settings.encoder_lr or settings.lr, False: settings.lr}
     parts = [{"params": groups[of], "peak": rates[of]} for of in (True, False) if groups[of]]
+    if not parts:
+        raise SettingsError(
+            "nothing is left to train: freeze_encoder also freezes the VAD head that came with the encoder, and "
+            "without targets there is no other part. Set freeze_encoder to false, or add targets"
+        )
     return torch.optim.AdamW(parts, lr=settings.lr, weight_decay=settings.weight_decay)
 
 

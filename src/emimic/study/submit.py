@@ -11,7 +11,7 @@ from emimic.files import write_atomic
 from emimic.study.corpus import Split
 from emimic.study.evaluate import open_split, predict_split, table_csv
 from emimic.study.tables import clip_key, some
-from emimic.task import CorpusError, SettingsError
+from emimic.task import CorpusError, ModelError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def submit(
     Raises:
         CorpusError: if a listed file can't be used and `fill` is None, if none can, or if two listed names
             are the same number.
-        ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
+        ModelError: if the run is no local folder, can't be loaded, has no targets, or predicts NaN.
         SettingsError: if `fill` is neither None nor "mean".
     """
     if fill not in (None, "mean"):
@@ -80,6 +80,8 @@ def submit(
         Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
     _check(part, filled=fill is not None)
+    if not model.config.targets:
+        raise ModelError(f"{run} answers VAD alone; expected a model with targets to submit")
     predictions, _ = predict_split(
         model, part, batch_seconds=batch_seconds, workers=workers, progress=progress
     )

@@ -115,12 +115,18 @@ def read_table(name: str, path: Path) -> Table:
 
 
 def choose_targets(
-    tables: Sequence[Table], wanted: Sequence[str] | None, notes: list[str]
+    tables: Sequence[Table], wanted: Sequence[str] | None, category: str | None, notes: list[str]
 ) -> tuple[str, ...]:
-    """The wanted columns; else the paper's six when all are there; else all numeric ones, in file order."""
+    """The wanted columns (none: for a VAD head alone); else the paper's six when all are there; else none where there
+    are VAD labels; else all numeric columns but the category's, in file order."""
     if wanted is not None:
         names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-        if not names or len(set(names)) < len(names) or {"Filename", "Speaker"} & set(names):
+        if not names and tables and not any(map(has_vad, tables)):
+            raise CorpusError(
+                f"{tables[0].path}: without targets there must be the columns {', '.join(VAD)}; found "
+                f"{', '.join(tables[0].header)}. Add them, or name targets"
+            )
+        if len(set(names)) < len(names) or {"Filename", "Speaker"} & set(names):
             raise CorpusError(
                 f"targets are {names}, expected distinct label columns (not Filename or Speaker)"
             )
@@ -134,7 +140,8 @@ def choose_targets(
                 "name the targets to predict other columns"
             )
             return ()
-        if names := tuple(column for column in table.header if _is_numeric(table, column)):
+        numeric = (column for column in table.header if column != category and _is_numeric(table, column))
+        if names := tuple(numeric):
             few = [name for name in EMOTIONS if name in names]
             part = f" ({', '.join(few)} of the six emotions, the others are missing)" if few else ""
             notes.append(
@@ -150,15 +157,22 @@ def choose_targets(
     return EMOTIONS
 
 
+def check_category(tables: Sequence[Table], category: str) -> None:
+    """Raise CorpusError when no table has the column of an auxiliary task's classes."""
+    if not any(category in table.header for table in tables):
+        raise CorpusError(
+            f"{tables[0].path} has no column {category}; found {', '.join(tables[0].header)}. Name another column "
+            "of class names (category), or none"
+        )
+
+
 def has_vad(table: Table) -> bool:
     """Whether a table has all three columns for the VAD head."""
     return set(VAD) <= set(table.header)
 
 
 def read_vad(table: Table) -> NDArray[np.float64]:
-    """Arousal, dominance, valence (row, 3) in [0, 1], NaN where empty or where the table has no such columns."""
-    if not has_vad(table):
-        return np.full((len(table.rows), len(VAD)), np.nan)
+    """Arousal, dominance, valence (row, 3) in [0, 1], empty cells as NaN, of a table that has the columns."""
     values = _numbers(table, VAD)
     known = values[np.isfinite(values)]
     if known.size and (known.min() < 0 or known.max() > 1):
@@ -211,6 +225,37 @@ def read_labels(
                 "0 to 1; divide by the top of its scale if it has one (label_scale, --label-scale)"
             )
     return scaled
+
+
+def fault(
+    table: Table,
+    row: int,
+    targets: tuple[str, ...],
+    values: NDArray[np.float64],
+    vad: NDArray[np.float64] | None,
+    category: str | None,
+) -> str | None:
+    """What is wrong with the labels of a row's clip, or None: values (target,), vad (row, 3) of the table.
+
+    A clip of train needs one label of any kind, another all targets or, without targets, all of VAD. A cell that says
+    nan or inf is wrong anywhere.
+    """
+    cells = table.rows[row]
+    wanted = dict(zip(targets, values, strict=True))
+    beside = {} if vad is None else dict(zip(VAD, vad[row], strict=True))
+    holes = [name for name, value in (wanted | beside).items() if not math.isfinite(value)]
+    needed = set(wanted or beside)
+    if table.name == "train":
+        enough = category is not None or len(holes) < len(wanted | beside)
+    else:
+        enough = bool(needed) and not needed & set(holes)
+    slips = {name for name in holes if cells[name]}
+    if enough and not slips:
+        return None
+    return (
+        ", ".join(f"{name} is {cells[name] or 'empty'}" for name in holes if name in needed | slips)
+        or "no VAD label"
+    )
 
 
 def _numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:

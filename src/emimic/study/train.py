@@ -191,7 +191,8 @@ def _end_epoch(run: Run) -> None:
     state.finished = state.epoch == settings.epochs or (watched and waited >= (settings.patience or 0))
     if run.log is not None:
         run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
-        for name, value in ({"mean": entry.get("pearson")} | entry.get("targets", {})).items():
+        rho = {"mean": entry.get("pearson")} | entry.get("targets", {}) | entry.get("vad_targets", {})
+        for name, value in rho.items():
             if value is not None:
                 run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
         run.log.flush()
