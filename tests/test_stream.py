@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic.service import regions
-from emimic.service.engine import Engine, TorchEngine
+from emimic.service.engine import Engine, OnnxEngine, TorchEngine
+from emimic.service.export import export
 from emimic.service.stream import Step, Stream, floats
 from emimic.service.timeline import timeline
 from emimic.task import AudioError, EmimicError
@@ -47,6 +48,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
     return TorchEngine(folder, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
+    folder = tmp_path_factory.mktemp("exported") / "engine"
+    tiny.model(vad_pretrained=True).save_pretrained(folder.parent / "run")
+    export(folder.parent / "run", folder)
+    return OnnxEngine(folder, threads=1)
+
+
 def same(engine: Engine, sound: np.ndarray, sizes: list[int], **options: float) -> None:
     """However the sound is cut, the steps are those of the sound in one chunk."""
     one = in_chunks(Stream(engine, **options), sound, [len(sound)])
@@ -79,6 +88,20 @@ def test_any_chunking_gives_the_same_steps(
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_a_real_model(run: TorchEngine, sizes: list[int]) -> None:
     same(run, SOUND[:80_000], sizes, window=1.0, hop=0.4)
+
+
+@settings(max_examples=6, deadline=None)
+@given(sizes=SIZES)
+def test_any_chunking_gives_the_same_steps_with_an_exported_model(
+    exported: OnnxEngine, sizes: list[int]
+) -> None:
+    same(exported, SOUND[:80_000], sizes, window=1.0, hop=0.4)
+
+
+def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: OnnxEngine) -> None:
+    ours, theirs = (joined(in_chunks(Stream(engine), SOUND[:60_000], [60_000])) for engine in (run, exported))
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
 
 
 @settings(max_examples=60, deadline=None)
