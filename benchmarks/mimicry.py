@@ -242,21 +242,24 @@ def main() -> None:
     started = time.perf_counter()
     if arguments.audio:
         result["audio"] = heard(arguments.model, arguments.audio_pairs, arguments.draws)
-    else:
-        result["command"] = (
-            f"python -m benchmarks.mimicry --pairs {arguments.pairs} --draws {arguments.draws}"
-        )
-        result["level"] = LEVEL
-        for key, rows in (
-            ("led", led(100, arguments.draws)),
-            ("warped", warped(100, arguments.draws)),
-            ("unrelated", unrelated(arguments.pairs, arguments.draws)),
-        ):
-            result[key] = []
-            for row in rows:
-                print(key, json.dumps(row), flush=True)
-                result[key].append({name: _rounded(value) for name, value in row.items()})
-        result["seconds"] = round(time.perf_counter() - started)
+        _write(result)
+        return
+    result["command"] = f"python -m benchmarks.mimicry --pairs {arguments.pairs} --draws {arguments.draws}"
+    result["level"] = LEVEL
+    for key, rows in (
+        ("led", led(100, arguments.draws)),
+        ("warped", warped(100, arguments.draws)),
+        ("unrelated", unrelated(arguments.pairs, arguments.draws)),
+    ):
+        result[key] = []
+        for row in rows:
+            print(key, json.dumps(row), flush=True)
+            result[key].append({name: _rounded(value) for name, value in row.items()})
+            result["seconds"] = round(time.perf_counter() - started)
+            _write(result)
+
+
+def _write(result: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
