@@ -2,6 +2,7 @@
 
     python benchmarks/default.py split SOURCE CORPUS      # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
     emimic train CORPUS --out RUN --config benchmarks/configs/default.yaml --set encoder=WHISPER_BASE_FOLDER
+    python benchmarks/default.py soften RUN CORPUS SOFT   # then train on SOFT: a student of the first run
     python benchmarks/default.py score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
     python benchmarks/default.py ridge CORPUS --encoder WHISPER_BASE_FOLDER
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from bursts import NOTE, machine
 from bursts import split as split_speakers
 from numpy.typing import NDArray
@@ -27,7 +29,8 @@ from numpy.typing import NDArray
 from emimic import audio
 from emimic.model import EmiModel
 from emimic.service.engine import open_engine
-from emimic.study.corpus import Split, load_corpus
+from emimic.study.batches import predict
+from emimic.study.corpus import Item, Split, load_corpus
 from emimic.study.report import Report, score
 from emimic.task import EMOTIONS, SAMPLE_RATE
 
@@ -63,6 +66,31 @@ def split(source: Path, corpus: Path) -> None:
             row[name] = "" if value is None else f"{(value - 1) / 8:.4f}"
         del row["Take"], row["Split"]
     with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def soften(teacher: Path, corpus: Path, out: Path, share: float) -> None:
+    """A corpus whose training targets are a share of a teacher's answers and the rest the labels; where a target is
+    missing (the other 23 categories), the teacher's answer alone."""
+    part = load_corpus(corpus, splits=["train"], category="Category", scan=False).splits["train"]
+    model = EmiModel.open_run(teacher, device="cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        answers, _ = predict(model, part.items, progress=True)
+    found = {item.id: row for item, row in zip(part.items, np.clip(answers, 0, 1), strict=True)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("valid", "test"):
+        (out / f"{name}_split.csv").write_bytes((corpus / f"{name}_split.csv").read_bytes())
+    if not (out / "audio").exists():
+        (out / "audio").symlink_to((corpus / "audio").resolve())
+    with (corpus / "train_split.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for name, answer in zip(EMOTIONS, found[row["Filename"]], strict=True):
+            label = row[name]
+            row[name] = f"{answer if label == '' else (1 - share) * float(label) + share * answer:.5f}"
+    with (out / "train_split.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -156,32 +184,25 @@ def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
     return found
 
 
-def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
-    """Ridge regression on mean and standard deviation of a frozen layer; its strength by 5 folds of speakers."""
-    model = EmiModel.from_encoder(encoder, layers=layer, vad_head=False).eval()
-    splits = load_corpus(corpus, splits=["train", "valid", "test"], scan=False).splits
-
-    def pooled(part: Split) -> NDArray[np.float64]:
-        rows: dict[int, NDArray[Any]] = {}
-        clips = [
-            audio.prepare(audio.load(item.path), normalise=model.config.do_normalize).samples
-            for item in part.items
-        ]
+def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
+    """Mean and standard deviation over frames of a frozen encoder's last layer, (clip, 2 x feature)."""
+    rows: dict[int, NDArray[Any]] = {}
+    clips = [
+        audio.prepare(audio.load(item.path), normalise=model.config.do_normalize).samples for item in items
+    ]
+    with torch.inference_mode():
         for batch in model.plan([len(clip) for clip in clips], batch_seconds=60):
             hidden, mask = model.encode(*model.collate([clips[i] for i in batch]))
-            for row, frames, real in zip(batch, hidden.detach().numpy(), mask.numpy(), strict=True):
+            for row, frames, real in zip(batch, hidden.numpy(), mask.numpy(), strict=True):
                 rows[row] = np.concatenate([frames[real].mean(axis=0), frames[real].std(axis=0)])
-        return np.stack([rows[i] for i in range(len(clips))]).astype(np.float64)
+    return np.stack([rows[i] for i in range(len(clips))]).astype(np.float64)
 
-    learnt = [
-        (item, features)
-        for name in ("train", "valid")
-        for item, features in zip(splits[name].items, pooled(splits[name]), strict=True)
-        if item.labels is not None and np.isfinite(item.labels).all()
-    ]
-    x, y = np.stack([f for _, f in learnt]), np.stack([item.labels for item, _ in learnt]).astype(float)
-    fold = np.array([int(item.speaker or 0) % 5 for item, _ in learnt])
-    strengths = 10.0 ** np.arange(1, 6, 0.5)
+
+def ridge_answers(
+    x: NDArray[Any], y: NDArray[Any], speakers: NDArray[Any], new: NDArray[Any]
+) -> tuple[NDArray[Any], float]:
+    """Ridge regression on standardised features; its strength (returned too) by five folds of speakers."""
+    fold = np.unique(speakers, return_inverse=True)[1] % 5
 
     def fit(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any], strength: float) -> NDArray[Any]:
         centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
@@ -195,12 +216,26 @@ def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
             answers[fold == k] = fit(x[fold != k], y[fold != k], x[fold == k], strength)
         return float(np.mean([np.corrcoef(answers[:, j], y[:, j])[0, 1] for j in range(y.shape[1])]))
 
-    best = max(strengths, key=held_out)
-    return {
-        "layer": layer,
-        "strength": float(best),
-        "test": report(fit(x, y, pooled(splits["test"]), best), splits["test"]).to_dict(),
-    }
+    best = max(10.0 ** np.arange(1, 6, 0.5), key=held_out)
+    return fit(x, y, new, best), float(best)
+
+
+def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
+    """Ridge regression on a frozen layer, learnt from the training and the held-out speakers."""
+    model = EmiModel.from_encoder(encoder, layers=layer, vad_head=False).eval()
+    splits = load_corpus(corpus, splits=["train", "valid", "test"], scan=False).splits
+    learnt = [
+        item
+        for name in ("train", "valid")
+        for item in splits[name].items
+        if item.labels is not None and np.isfinite(item.labels).all()
+    ]
+    labels = np.stack([item.labels for item in learnt if item.labels is not None]).astype(float)
+    speakers = np.array([item.speaker for item in learnt])
+    answers, strength = ridge_answers(
+        pooled(model, learnt), labels, speakers, pooled(model, splits["test"].items)
+    )
+    return {"layer": layer, "strength": strength, "test": report(answers, splits["test"]).to_dict()}
 
 
 def main() -> None:
@@ -212,6 +247,11 @@ def main() -> None:
     splitting = verbs.add_parser("split")
     splitting.add_argument("source", type=Path)
     splitting.add_argument("corpus", type=Path)
+    softening = verbs.add_parser("soften")
+    softening.add_argument("teacher", type=Path)
+    softening.add_argument("corpus", type=Path)
+    softening.add_argument("out", type=Path)
+    softening.add_argument("--share", type=float, default=0.5)
     scoring = verbs.add_parser("score")
     scoring.add_argument("folder", type=Path)
     scoring.add_argument("corpus", type=Path)
@@ -223,6 +263,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.verb == "split":
         split(given.source, given.corpus)
+    elif given.verb == "soften":
+        soften(given.teacher, given.corpus, given.out, given.share)
     elif given.verb == "score":
         record(given.name, measure(given.folder, given.corpus, conditions=given.conditions))
     else:

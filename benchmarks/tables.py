@@ -1,4 +1,5 @@
-"""The README's tables, written from docs/results: `python -m benchmarks.tables` (`--check`: fail when they differ).
+"""Tables of README and model card, written from docs/results: `python -m benchmarks.tables` (`--check`: fail when they
+differ).
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function below.
 """
@@ -11,6 +12,14 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
+PAGES = (ROOT / "README.md", ROOT / "src" / "emimic" / "default" / "README.md")
+MODELS = {
+    "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
+    "run": "the default model, float32",
+    "engine": "the default model as shipped, int8",
+    "repeat": "the same command with seed 1",
+    "plain": "without augmentation",
+}
 BURSTS = {
     "scratch": "(a) small WavLM-style encoder from scratch, the paper's whole head",
     "frozen": "(b) frozen Whisper base, the paper's head, cached features",
@@ -61,7 +70,60 @@ def bursts_by_emotion() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"bursts": bursts, "bursts_by_emotion": bursts_by_emotion}
+def default() -> str:
+    """Mean Pearson of the default model on the unseen speakers, beside ridge regression."""
+    results = _read("default")
+    lines = ["| model | mean Pearson [95 %] |", "|---|---|"]
+    for name, label in MODELS.items():
+        if name in results:
+            lines.append(f"| {label} | {_interval(results[name]['test']['metrics']['pearson']['mean'])} |")
+    return "\n".join([*lines, "", f"{results['note']} Machine: {results['machine']}."])
+
+
+def default_by_emotion() -> str:
+    """Pearson per emotion of the model as shipped, and of ridge regression."""
+    results = _read("default")
+    lines = ["| emotion | the default model [95 %] | ridge regression [95 %] |", "|---|---|---|"]
+    shipped, ridge = (results[name]["test"]["metrics"]["pearson"]["targets"] for name in ("engine", "ridge"))
+    lines += [f"| {name} | {_interval(shipped[name])} | {_interval(ridge[name])} |" for name in shipped]
+    return "\n".join(lines)
+
+
+def conditions() -> str:
+    """Mean Pearson under bad recording conditions, trained with and without augmentation."""
+    results = _read("default")
+    names = [name for name in ("engine", "plain") if "conditions" in results.get(name, {})]
+    lines = [
+        "| condition | " + " | ".join(MODELS[name] for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+        "| as recorded | "
+        + " | ".join(_interval(results[name]["test"]["metrics"]["pearson"]["mean"]) for name in names)
+        + " |",
+    ]
+    for condition in results[names[0]]["conditions"]:
+        cells = [_interval(results[name]["conditions"][condition]) for name in names]
+        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def tava() -> str:
+    """Pearson with crowd ratings of valence, arousal and dominance on acted sentences of unseen speakers."""
+    results = _read("tava")
+    lines = ["| model | valence | arousal | dominance | mean |", "|---|---|---|---|---|"]
+    for label, found in results["models"].items():
+        cells = " | ".join(f"{found[name]:.3f}" for name in ("Valence", "Arousal", "Dominance", "mean"))
+        lines.append(f"| {label} | {cells} |")
+    return "\n".join([*lines, "", results["note"]])
+
+
+TABLES = {
+    "default": default,
+    "default_by_emotion": default_by_emotion,
+    "conditions": conditions,
+    "tava": tava,
+    "bursts": bursts,
+    "bursts_by_emotion": bursts_by_emotion,
+}
 
 
 def filled(text: str) -> str:
@@ -76,15 +138,13 @@ def filled(text: str) -> str:
 
 def main() -> None:
     """Write the tables, or check them."""
-    readme = ROOT / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        same = before == after
-        sys.exit(
-            0 if same else "README.md: a table differs from docs/results; run python -m benchmarks.tables"
-        )
-    readme.write_text(after, encoding="utf-8")
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if before != after and "--check" in sys.argv:
+            sys.exit(f"{page.name}: a table differs from docs/results; run python -m benchmarks.tables")
+        if before != after:
+            page.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
