@@ -2,8 +2,8 @@
 
     python -m benchmarks.timeline ../shared/data/bursts/audio --minutes 30 [--model FOLDER]
 
-Clips of the folder, in a shuffled order, are joined to one wav; `emimic predict WAV --timeline` hears it in a process of
-its own. Expected on two idle cores with the model in the package: faster than 30x real time, below 1 GB.
+Clips of the folder, in a shuffled order, are joined to one wav; `emimic predict WAV --timeline` hears it in a process
+of its own. Expected on two idle cores with the model in the package: faster than 30x real time, below 1 GB.
 Writes docs/results/timeline.json.
 """
 

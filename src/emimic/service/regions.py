@@ -44,7 +44,7 @@ AHEAD: Final = _SMOOTH + _FLOOR_AHEAD + (SHORTEST - 1) + MARGIN
 _BEHIND: Final = _SMOOTH + PAST + (SHORTEST - 1) + MARGIN
 _CONTEXT: Final = 64  # samples of the chunk before that the model wants in front of each
 _GROUP: Final = 4  # chunks heard in one call, always: other shapes would give other last bits
-_BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz, above hum and below hiss
+_BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz
 _TAPER: Final = np.hanning(CHUNK)
 _MODEL: Final = Path(__file__).parent / "silero" / "silero_vad_16k_sequence.onnx"
 
@@ -109,7 +109,7 @@ class Detector:
         frames = np.ascontiguousarray(sliding_window_view(whole, _CONTEXT + CHUNK)[::CHUNK])
         feed = {"input": frames, "h": self._state[0], "c": self._state[1]}
         speech, *self._state = self._session.run(["speech_probs", "hn", "cn"], feed)
-        evidence = np.stack([speech, _levels(frames[:, _CONTEXT - 1 :])])
+        evidence = np.stack([speech, _levels(frames[:, _CONTEXT:])])
         self._tail = whole[-_CONTEXT:].copy()
         self._evidence = np.concatenate([self._evidence, evidence], axis=1)
 
@@ -148,13 +148,9 @@ def find(samples: NDArray[np.float32]) -> tuple[Region, ...]:
     return detector.regions()
 
 
-def _levels(frames: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(chunk, sample before and its CHUNK samples) -> levels (chunk,) in dB between 190 and 5,000 Hz.
-
-    Pre-emphasis first: what makes a voice audible is not its lowest tones, and rumble has little else.
-    """
-    risen = (frames[:, 1:] - 0.95 * frames[:, :-1].astype(np.float64)) * _TAPER
-    power = np.square(np.abs(np.fft.rfft(risen, axis=1)))[:, _BAND].sum(axis=1)
+def _levels(chunks: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(chunk, sample) -> levels (chunk,) in dB between 190 and 5,000 Hz, where hum and rumble have little."""
+    power = np.square(np.abs(np.fft.rfft(chunks * _TAPER, axis=1)))[:, _BAND].sum(axis=1)
     levels: NDArray[np.float64] = 10.0 * np.log10(power * 2.0 / (CHUNK * np.square(_TAPER).sum()) + 1e-10)
     return levels
 
