@@ -18,7 +18,7 @@ MODELS = {
     "run": "the default model, float32",
     "engine": "the default model as shipped, int8",
     "repeat": "the same command with seed 1",
-    "plain": "without augmentation",
+    "plain": "fine-tuned without augmentation and auxiliary task (configs/finetuned.yaml)",
 }
 BURSTS = {
     "scratch": "(a) small WavLM-style encoder from scratch, the paper's whole head",
