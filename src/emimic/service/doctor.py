@@ -211,14 +211,19 @@ def _try(folder: Path) -> ModelState:
 
 
 def _licence(folder: Path) -> str:
-    """The card's `license:` line, else the first line of LICENSE."""
-    for name, pattern in (("README.md", r"^licen[sc]e:\s*(.+)$"), ("LICENSE", r"^\s*(\S.*)$")):
+    """The card's `license:` line or its paragraph on licences, else the first line of LICENSE."""
+    looks = (
+        ("README.md", r"^licen[sc]e: *(.+?)$"),
+        ("README.md", r"^\*\*licen[sc]es?[.:]\*\* *(.+?)(?:\n\s*\n|\Z)"),
+        ("LICENSE", r"(\S.*?)$"),
+    )
+    for name, pattern in looks:
         try:
             text = (folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE):
-            return found[1].strip()
+        if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE | re.DOTALL):
+            return " ".join(found[1].split())
     return "not stated; that of the encoder and of the corpus it was trained on"
 
 
