@@ -116,7 +116,7 @@ def predict(
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
     kinds: Annotated[
         str | None,
-        typer.Option("--formats", help="Write timelines as json,csv,textgrid,eaf,nova,audformat,vtt."),
+        typer.Option("--formats", help="Write timelines as json, csv, textgrid, eaf, nova, audformat, vtt."),
     ] = None,
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
