@@ -344,7 +344,7 @@ def export(
     ] = None,
     least: Annotated[
         float, typer.Option(help="Least mean Pearson with float32; what costs more stays float32.")
-    ] = 0.998,
+    ] = 0.999,
     card: Annotated[Path | None, typer.Option(help="A model card, put in as README.md.")] = None,
     licence: Annotated[Path | None, typer.Option(help="Put in as LICENSE.")] = None,
     quiet: Quiet = False,

@@ -47,7 +47,7 @@ class Engine(Protocol):
 
     spec: Spec
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
         """One Prediction a clip, in the same order; padding and company in a batch change nothing.
 
         Raises ModelError when a clip is too short or too long, or an answer is NaN or infinite (damaged weights).
@@ -111,7 +111,7 @@ class TorchEngine:
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = spec_of(self.model)
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
         """See `Engine.predict`."""
         answers = self.model.predict(clips, batch_seconds=batch_seconds)
         for answer in answers:
@@ -163,7 +163,7 @@ class OnnxEngine:
         if missing:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 60.0) -> list[Prediction]:
+    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
         """See `Engine.predict`."""
         return answer(self._session, self.spec, clips, batch_seconds=batch_seconds, name=str(self.folder))
 
@@ -190,7 +190,7 @@ def answer(
     spec: Spec,
     clips: Sequence[NDArray[Any]],
     *,
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 30.0,
     name: str = "the graph",
 ) -> list[Prediction]:
     """Clips through an ONNX Runtime session in batches of similar length; see `Engine.predict`."""
