@@ -1,9 +1,10 @@
 """Where a voice is heard: silero-vad finds speech, a level above the recording's own noise finds bursts.
 
-silero-vad is a detector of speech, and hears only about half of laughs, sighs and cheers; so whatever stands out of the
-background counts as voice too. A recording must say by itself what its background is: steady noise is, music is not.
-Every decision looks at most PAST back and AHEAD forward, so that a stream decides as the whole recording does.
-`benchmarks/regions.py` measures it.
+silero-vad is a detector of speech: it finds 93 % of it and more, but less than a quarter of laughs, sighs and cheers in
+a room with noise. So whatever stands out of the background counts as voice too, which finds 99 % of both at 20 dB above
+steady noise and calls none of the pauses voice (docs/results/regions.json). What is not steady (music, traffic, a door)
+is taken for a voice. Every decision looks at most PAST back and AHEAD forward, so that a stream decides as the whole
+recording does.
 """
 
 from functools import cache
