@@ -122,7 +122,7 @@ def predict(
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
-    batch_seconds: BatchSeconds = 60.0,
+    batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
     quiet: Quiet = False,

@@ -69,7 +69,7 @@ class Predictor:
         timeline: bool = False,
         window: float = WINDOW,
         hop: float = HOP,
-        batch_seconds: float = 60.0,
+        batch_seconds: float = 30.0,
         workers: int = 2,
         progress: bool = False,
     ) -> Answers:
@@ -113,7 +113,7 @@ class Predictor:
         sample_rate: float | None = None,
         name: str | os.PathLike[str] | None = None,
         seconds: float | None = None,
-        batch_seconds: float = 60.0,
+        batch_seconds: float = 30.0,
         progress: bool = False,
     ) -> Timeline:
         """Curves over a whole recording of any length, which is never held whole.

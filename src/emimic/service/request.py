@@ -34,7 +34,7 @@ class Request:
     kinds: tuple[str, ...] = ()
     mic: float | None = None
     threads: int | None = None
-    batch_seconds: float = 60.0
+    batch_seconds: float = 30.0
     workers: int = 2
     device: str | None = None
     progress: bool = False

@@ -105,7 +105,7 @@ class Stream:
         hop: float = HOP,
         sample_rate: float = SAMPLE_RATE,
         regions: bool = True,
-        batch_seconds: float = 60.0,
+        batch_seconds: float = 30.0,
     ) -> None:
         self.grid = Grid(window, hop)
         if window > engine.spec.max_seconds:

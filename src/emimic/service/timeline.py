@@ -21,7 +21,7 @@ def timeline(
     window: float = WINDOW,
     hop: float = HOP,
     regions: bool = True,
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 30.0,
     heard: Callable[[float], object] = lambda seconds: None,
 ) -> Timeline:
     """Blocks of a recording, (sample,) each at 16 kHz -> its curves; memory grows with the curves alone.
