@@ -1,14 +1,17 @@
 """The model in the package: its corpus, its scores and its robustness, recorded in docs/results/default.json.
 
     python benchmarks/default.py split SOURCE CORPUS      # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
-    emimic train CORPUS --out RUN --config benchmarks/configs/default.yaml --set encoder=WHISPER_BASE_FOLDER
-    python benchmarks/default.py soften RUN CORPUS SOFT   # then train on SOFT: a student of the first run
+    emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE_FOLDER
+    python benchmarks/default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
+    emimic train SOFT --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER
     python benchmarks/default.py score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
     python benchmarks/default.py ridge CORPUS --encoder WHISPER_BASE_FOLDER
 
 `split` keeps SOURCE's validation speakers unseen as "test" and holds 37 training speakers out as "valid", as
 bursts.py does; training has every category: the 23 beside the six's (and Neutral) lack targets, which the loss leaves
 out, and are an auxiliary task. Arousal, dominance and valence are weak labels: the norms of the category's name.
+`soften` mixes the labels with the mean answer of two teachers, the second of which is bursts.py's run "finetuned"; the
+student starts from Whisper base and learns from all 237 speakers, the held-out ones, too.
 """
 
 import argparse
@@ -52,12 +55,8 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
 VAD = ("Valence", "Arousal", "Dominance")
 
 
-def split(source: Path, corpus: Path) -> None:
-    """bursts.py's three tables; the training one with all categories, their names and the names' norms in [0, 1]."""
-    split_speakers(source, corpus)
-    table = corpus / "train_split.csv"
-    with table.open(newline="", encoding="utf-8") as file:
-        speakers = {row["Speaker"] for row in csv.DictReader(file)}
+def rows_of(source: Path, speakers: set[str]) -> list[dict[str, str]]:
+    """Every clip of these speakers, with its targets (empty for the 23 other categories), category and norms."""
     with (source / "clips.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["Speaker"] in speakers]
     for row in rows:
@@ -65,35 +64,49 @@ def split(source: Path, corpus: Path) -> None:
         for name, value in zip(VAD, norms or (None,) * 3, strict=True):
             row[name] = "" if value is None else f"{(value - 1) / 8:.4f}"
         del row["Take"], row["Split"]
+    return rows
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(table: Path, rows: Sequence[dict[str, str]]) -> None:
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def soften(teacher: Path, corpus: Path, out: Path, share: float) -> None:
-    """A corpus whose training targets are a share of a teacher's answers and the rest the labels; where a target is
-    missing (the other 23 categories), the teacher's answer alone."""
-    part = load_corpus(corpus, splits=["train"], category="Category", scan=False).splits["train"]
-    model = EmiModel.open_run(teacher, device="cpu")
-    with torch.autocast("cpu", torch.bfloat16):
-        answers, _ = predict(model, part.items, progress=True)
-    found = {item.id: row for item, row in zip(part.items, np.clip(answers, 0, 1), strict=True)}
+def split(source: Path, corpus: Path) -> None:
+    """bursts.py's three tables; the training one with all categories, their names and the names' norms in [0, 1]."""
+    split_speakers(source, corpus)
+    table = corpus / "train_split.csv"
+    write(table, rows_of(source, {row["Speaker"] for row in read(table)}))
+
+
+def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], share: float = 0.5) -> None:
+    """A corpus whose targets are a share of the teachers' mean answer and the rest the label; where a target is
+    missing (the 23 other categories), that answer alone. The held-out speakers of `split` get all their clips, too."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("valid", "test"):
-        (out / f"{name}_split.csv").write_bytes((corpus / f"{name}_split.csv").read_bytes())
+    (out / "test_split.csv").write_bytes((corpus / "test_split.csv").read_bytes())
     if not (out / "audio").exists():
         (out / "audio").symlink_to((corpus / "audio").resolve())
-    with (corpus / "train_split.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        for name, answer in zip(EMOTIONS, found[row["Filename"]], strict=True):
-            label = row[name]
-            row[name] = f"{answer if label == '' else (1 - share) * float(label) + share * answer:.5f}"
-    with (out / "train_split.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    models = [EmiModel.open_run(teacher, device="cpu") for teacher in teachers]
+    for name in ("train", "valid"):
+        rows = rows_of(source, {row["Speaker"] for row in read(corpus / f"{name}_split.csv")})
+        clips = [
+            Item(row["Filename"], corpus / "audio" / f"{row['Filename']}.mp3", None, None, 0.0)
+            for row in rows
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            answers = [predict(model, clips, progress=True)[0] for model in models]
+        for row, answer in zip(rows, np.mean(answers, axis=0).clip(0, 1), strict=True):
+            for emotion, value in zip(EMOTIONS, answer, strict=True):
+                label = row[emotion]
+                row[emotion] = f"{value if label == '' else (1 - share) * float(label) + share * value:.5f}"
+        write(out / f"{name}_split.csv", rows)
 
 
 # Conditions of a recording; each takes and gives (sample,) float32 at 16 kHz.
@@ -248,10 +261,10 @@ def main() -> None:
     splitting.add_argument("source", type=Path)
     splitting.add_argument("corpus", type=Path)
     softening = verbs.add_parser("soften")
-    softening.add_argument("teacher", type=Path)
+    softening.add_argument("source", type=Path)
     softening.add_argument("corpus", type=Path)
     softening.add_argument("out", type=Path)
-    softening.add_argument("--share", type=float, default=0.5)
+    softening.add_argument("teachers", type=Path, nargs="+")
     scoring = verbs.add_parser("score")
     scoring.add_argument("folder", type=Path)
     scoring.add_argument("corpus", type=Path)
@@ -264,7 +277,7 @@ def main() -> None:
     if given.verb == "split":
         split(given.source, given.corpus)
     elif given.verb == "soften":
-        soften(given.teacher, given.corpus, given.out, given.share)
+        soften(given.source, given.corpus, given.out, given.teachers)
     elif given.verb == "score":
         record(given.name, measure(given.folder, given.corpus, conditions=given.conditions))
     else:

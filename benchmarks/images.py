@@ -1,0 +1,43 @@
+"""The picture in the README and the site, by the real program: `make images` (or `python -m benchmarks.images`).
+
+Six bursts of a speaker in the sample that the model has not heard in training, a breath of silence between them.
+`--model FOLDER` draws with another model than the one in the package.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from emimic import audio, sample
+from emimic.service import request
+from emimic.task import SAMPLE_RATE
+
+ROOT = Path(__file__).parent.parent
+CLIPS = [f"{number:05d}" for number in range(127, 133)]
+"""Of speaker 000084, in the order of the targets: each asks for one of the six."""
+
+
+def main() -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path)
+    model = parser.parse_args().model
+    hiss = np.random.default_rng(0).normal(0, 0.0005, SAMPLE_RATE).astype(np.float32)
+    parts = [hiss]
+    for name in CLIPS:
+        parts += [audio.load(sample.folder() / "audio" / f"{name}.mp3"), hiss]
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Path(folder) / "recording.flac"
+        audio.save(recording, np.concatenate(parts), codec="flac")
+        asked = request.Request(files=(str(recording),), model=model, plot=True, out=Path(folder) / "out")
+        request.run(asked, print)
+        images = ROOT / "docs" / "images"
+        images.mkdir(exist_ok=True)
+        shutil.copy(Path(folder) / "out" / "recording.png", images)
+
+
+if __name__ == "__main__":
+    main()
