@@ -89,6 +89,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             raise ModelError(
                 "global_vector and lstm are both off: switch one on, or no frame reaches the output"
             )
+        if self.global_spread and not self.global_vector:
+            raise ModelError("global_spread stands beside the mean: switch global_vector on, too")
         limit = encoders.max_samples(found)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(

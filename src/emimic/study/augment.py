@@ -26,7 +26,7 @@ class Augment:
     """Called with a clip's samples (sample,) at 16 kHz, its id and the epoch; gives the clip as heard then.
 
     share: of the clips that are changed at all, in [0, 1]. seed: of the run. A clip keeps its length but for speed
-    (at most a tenth) and leading silence; silence stays silence.
+    (a tenth) and leading silence (half a second); silence stays silence.
     """
 
     share: float
