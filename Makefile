@@ -3,20 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test docs images clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# A small encoder, trained for about a minute on the sample's speakers, scored on speakers it hasn't heard, then three clips.
+# The model in the package hears three clips; then a small encoder is trained for about a minute and scored.
 demo: $(BIN)/.ready
 	rm -rf demo
+	$(BIN)/emimic predict src/emimic/sample/audio/0013[357].mp3 --timeline --plot --html --out demo/answers
 	$(BIN)/emimic train src/emimic/sample --out demo/run --config examples/demo.yaml
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
-	$(BIN)/emimic predict src/emimic/sample/audio/0013[357].mp3 --model demo/run --out demo/answers
-	@echo "scores and their pictures: demo/run/evaluation/test; intensities, curves and pictures: demo/answers"
+	@echo "intensities, curves, pictures and pages: demo/answers; the trained encoder's scores: demo/run/evaluation/test"
 
 test: $(BIN)/.ready
 	$(BIN)/ruff check .
@@ -26,5 +26,12 @@ test: $(BIN)/.ready
 	$(BIN)/python -m benchmarks.tables --check
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
 
+docs: $(BIN)/.ready
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
+# The picture in the README and in docs.
+images: $(BIN)/.ready
+	$(BIN)/python -m benchmarks.images
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build

@@ -1,6 +1,7 @@
 """The picture in the README and the site, by the real program: `make images` (or `python -m benchmarks.images`).
 
-Six bursts of a speaker in the sample that the model has not heard in training, a breath of silence between them.
+Six bursts of one speaker of the sample, a second of quiet between them. The model in the package has heard this speaker
+in training, as all of the sample's: the picture shows what a timeline looks like, not how well the model hears.
 `--model FOLDER` draws with another model than the one in the package.
 """
 
