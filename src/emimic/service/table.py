@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,12 @@ from emimic.task import VAD
 
 _BAR: Final = 8
 _CURVE: Final = " ▁▂▃▄▅▆▇█"
+_BROKEN: Final = {
+    "Admiration": "Admi-\nration", "Amusement": "Amuse-\nment", "Determination": "Determi-\nnation",
+    "Empathic Pain": "Empathic\nPain", "Excitement": "Excite-\nment",
+    "Dominance": "Domi-\nnance",
+}  # fmt: skip
+"""Names that are wider than a bar, in two lines, so that the six fit a window of 80 columns."""
 
 
 def show(answers: Answers, form: str) -> None:
@@ -24,28 +31,32 @@ def show(answers: Answers, form: str) -> None:
         sys.stdout.write(formats.to_csv(answers) if form == "csv" else formats.to_json(answers))
     elif answers.clips:
         console = Console()
-        # Bars where there is room: in a narrower window cells would be cropped and columns vanish.
-        bars = not console.is_terminal or _width(console, table(answers, bars=True)) <= console.width
-        drawn = table(answers, bars=bars)
+        # What there is room for: in a narrower window cells would be cropped and columns vanish.
+        for bars, vad in ((True, True), (True, False), (False, False)):
+            drawn = table(answers, bars=bars, vad=vad)
+            if not console.is_terminal or _width(console, drawn) <= console.width:
+                break
         console.width = max(console.width, _width(console, drawn))  # lines that wrap lose nothing
         console.print(drawn)
 
 
-def table(answers: Answers, *, bars: bool = True) -> Table:
+def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
     """A row a clip: name, length, intensities, and means of VAD where the model has learnt it; the strongest is bold.
 
     bars: draw each intensity from 0 to 1 below its number or, where there is a timeline, its curve over the recording
-    (blank is silence).
+    (blank is silence). vad: False leaves VAD out, which the caption then says.
     """
     curves = any(answer.timeline is not None for answer in answers.clips)
     drawn = "curves" if curves else "bars"
+    known = any(answer.prediction.vad is not None for answer in answers.clips)
     caption = "intensities of a whole clip" + (f"; {drawn} from 0 to 1" if bars else "")
-    made = Table(caption=caption, caption_justify="left")
+    caption += "" if vad or not known else f"; {', '.join(VAD).lower()} in a wider window, or --format json"
+    made = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     made.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
     made.add_column("s", justify="right", no_wrap=True)
-    vad = any(answer.prediction.vad is not None for answer in answers.clips)
-    for name in (*answers.targets, *(VAD if vad else ())):
-        made.add_column(escape(name), min_width=5, max_width=None if bars else 5, overflow="fold")
+    for name in (*answers.targets, *(VAD if vad and known else ())):
+        head = _BROKEN.get(name, escape(name))
+        made.add_column(head, min_width=_BAR if bars else 6, max_width=None if bars else 8, overflow="fold")
     for answer in answers.clips:
         marks = [word for word, holds in (("cut", answer.was_cut), ("padded", answer.was_padded)) if holds]
         # The last cells of a row may be missing; then rich leaves them blank.
@@ -55,7 +66,7 @@ def table(answers: Answers, *, bars: bool = True) -> Table:
             *_intensities(answer, bars=bars),
             *(
                 []
-                if answer.prediction.vad is None
+                if answer.prediction.vad is None or not vad
                 else [f"{v:.2f}" for v in answer.prediction.vad.mean(axis=0)]
             ),
         )
