@@ -99,6 +99,25 @@ def test_threads(folders):
     np.testing.assert_allclose(one.intensities, two.intensities, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "known"),
+    [
+        (["fpu avx2 avx512_vnni"], True),
+        (["avx_vnni", "sse avx_vnni"], True),
+        (["avx_vnni", "sse avx2"], False),
+        (["avx2 avx512f"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_cpus_that_sum_8_bit_products_in_32(monkeypatch, tmp_path, cpus, known):
+    file = tmp_path / "cpuinfo"
+    if cpus is not None:
+        file.write_text("".join(f"processor\t: {i}\nflags\t\t: {one}\n\n" for i, one in enumerate(cpus)))
+    monkeypatch.setattr(engine, "Path", lambda name: file)
+    assert engine._has_vnni() is known
+
+
 # Folders that can't be used
 
 

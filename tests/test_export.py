@@ -206,15 +206,24 @@ def test_too_few_recordings(run, tmp_path):
         export.export(run, tmp_path / "engine", int8=True, calibrate=tmp_path)
 
 
-def test_the_int8_product_equals_its_formula():
+@pytest.mark.parametrize("order", [("xw", "b"), ("b", "xw"), ("xw", "x2"), ("xw", "xw")])
+def test_the_int8_product_equals_its_formula(order):
+    """With a bias on either side; a sum with anything else stays a sum."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((48, 32)).astype(np.float32)
+    bias = rng.standard_normal(32).astype(np.float32)
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"], name="/layers.0/fc1/MatMul")],
+        [
+            helper.make_node("MatMul", ["x", "w"], ["xw"], name="/layers.0/fc1/MatMul"),
+            helper.make_node("Add", order, ["y"]),
+        ],
         "one",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 48])],
+        [
+            helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 48]),
+            helper.make_tensor_value_info("x2", onnx.TensorProto.FLOAT, ["n", 32]),
+        ],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 32])],
-        [numpy_helper.from_array(weight, "w")],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     layers = quantise.layers(model)
@@ -222,11 +231,31 @@ def test_the_int8_product_equals_its_formula():
     scale, zero = np.float32(0.03), np.uint8(100)
     changed = quantise.quantise(model, layers, {"x": (scale, zero)})
     x = rng.standard_normal((5, 48)).astype(np.float32) * 2
-    (found,) = session(changed.SerializeToString()).run(None, {"x": x})
+    x2 = rng.standard_normal((5, 32)).astype(np.float32)
+    assert ("Add" in [node.op_type for node in changed.graph.node]) == ("b" not in order)
+    (found,) = session(changed.SerializeToString()).run(None, {"x": x, "x2": x2})
     rows = np.abs(weight).max(axis=0) / 127
     rounded = np.rint(weight / rows) * rows
     heard = (np.clip(np.rint(x / scale) + 100, 0, 255) - 100) * scale
-    np.testing.assert_allclose(found, heard @ rounded, rtol=0, atol=1e-4)
+    parts = {"xw": heard @ rounded, "b": bias, "x2": x2}
+    np.testing.assert_allclose(found, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 200])
+def test_no_8_bit_sum_overflows(rows):
+    """Pairs of 255 * 127 are beyond 16 bits: the session has to sum them in 32 on whatever CPU this is."""
+    weight = np.where(np.arange(64) % 3, 127, -127).astype(np.int8) * np.ones((512, 1), np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, ["n", 512])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.INT32, ["n", 64])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    x = np.full((rows, 512), 255, np.uint8)
+    (found,) = session(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_array_equal(found, x.astype(np.int32) @ weight.astype(np.int32))
 
 
 def test_the_range_that_rounds_and_clips_least():

@@ -241,14 +241,25 @@ def session(graph: Path | bytes, *, threads: int | None = None) -> Any:
     options.intra_op_num_threads = cores() if threads is None else threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong arrives as an exception
-    # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums; this makes them unsigned there.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums. This makes them unsigned, which is right
+    # everywhere, but at less than half the speed where VNNI is.
+    options.add_session_config_entry("session.x64quantprecision", "0" if _has_vnni() else "1")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         name = graph if isinstance(graph, Path) else "the graph"
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{name} can't be opened: {reason}. Copy or export it again") from error
+
+
+def _has_vnni() -> bool:
+    """Whether the CPU is known to sum 8-bit products in 32 bits; only Linux tells without a library."""
+    try:
+        found = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = [line.split() for line in found.splitlines() if line.startswith("flags")]
+    return bool(flags) and all({"avx512_vnni", "avx_vnni"} & set(line) for line in flags)
 
 
 def cores() -> int:

@@ -208,11 +208,14 @@ class _Rewrite:
         self.chosen = {layer.name: layer for layer in chosen}
         self.scales = scales
         self.made: dict[str, str] = {}
+        self.gone: set[str] = set()  # answered by another node now
         self.nodes: list[onnx.NodeProto] = []
 
     def result(self) -> onnx.ModelProto:
         inner = self.graph.graph
         for node in inner.node:
+            if self.gone.intersection(node.output):
+                continue
             if node.name in self.chosen:
                 self._compute(node, self.chosen[node.name])
                 continue
@@ -272,7 +275,21 @@ class _Rewrite:
             self._constant(f"{w}_scale", rows.reshape(-1)),
         )
         inputs = [self.made[a], weight, f"{a}_scale", row_scales, f"{a}_zero"]
-        self._node("MatMulIntegerToFloat", inputs, node.output[0], name=node.name, domain="com.microsoft")
+        output = node.output[0]
+        if (added := self._added(output)) is not None:
+            output, bias = added
+            inputs += ["", bias]
+            self.gone.add(output)
+        self._node("MatMulIntegerToFloat", inputs, output, name=node.name, domain="com.microsoft")
+
+    def _added(self, product: str) -> tuple[str, str] | None:
+        """The sum of a product that nothing else reads with its bias, and the bias."""
+        readers = [node for node in self.graph.graph.node if product in node.input]
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return None
+        bias = next((name for name in readers[0].input if name != product), "")
+        whole = bias in self.weights and len(self.weights[bias].dims) == 1
+        return (readers[0].output[0], bias) if whole else None
 
 
 def _rows(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
