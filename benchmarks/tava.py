@@ -2,7 +2,7 @@
 
     python benchmarks/tava.py TAVA OUT --encoder WHISPER_BASE_FOLDER --run RUN --start TEACHER
 
-TAVA: train_split.csv, valid_split.csv (Valence, Arousal, Dominance in -1 to 1, Speaker) and audio/. Each speaker in turn
+TAVA: train_split.csv, valid_split.csv (Valence, Arousal, Dominance in -1 to 1, Speaker), audio/. Each speaker in turn
 is left out: ridge regression on the frozen encoder, and TEACHER (of default.py) fine-tuned with its VAD head; RUN, the
 default model's, answers as it is, without any of TAVA. TAVA is AGPL: nothing trained on it is shipped.
 """
@@ -126,12 +126,14 @@ def main() -> None:
 
     changed = {} if given.threads is None else {"threads": given.threads}
     answers = trained(given.tava, given.out, rows, given.start, **changed)
-    found["a teacher of it, fine-tuned on TAVA, each speaker left out (not shipped)"] = scores(answers, labels)
+    found["a teacher of it, fine-tuned on TAVA, each speaker left out (not shipped)"] = scores(
+        answers, labels
+    )
     for label, value in found.items():
         print(label, value)
     note = (
-        "TAVA (AGPL-3.0, used for measuring only): 192 acted sentences, 12 speakers; Pearson with the mean ratings over "
-        f"all clips. Machine: {machine()}."
+        "TAVA (AGPL-3.0, used for measuring only): 192 acted sentences, 12 speakers; Pearson with the mean ratings "
+        f"over all clips. Machine: {machine()}."
     )
     RESULTS.write_text(
         json.dumps({"note": note, "settings": SETTINGS, "models": found}, indent=1) + "\n", encoding="utf-8"

@@ -32,13 +32,14 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
 
     encoder_config: a transformers configuration (or its dict) of one of `encoders.FAMILIES`.
     targets: names of the outputs, in order. global_vector, lstm, regression_head, vad_head: the switches of Table 2;
-    without the regression head one linear layer maps to the targets. lstm_units: None takes as many as a frame has
-    features, as the paper. global_spread: the standard deviation over frames beside their mean. lstm_dropout acts between the LSTM's layers,
-    vad_dropout inside the VAD head. freeze_encoder: the encoder (with the VAD head, when that came pre-trained with
-    it) isn't trained and runs without dropout. freeze_convolutions: the encoder's convolution stack isn't trained.
-    vad_pretrained: the VAD head came with the encoder; vad_learnt: it was trained on labels; only with one of them is
-    VAD answered. head_dropout acts in the regression head (the paper has none). categories: classes of an auxiliary
-    linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared (cut, then zero mean and unit variance).
+    without the regression head one linear layer maps to the targets. global_spread: the standard deviation over frames
+    beside their mean. lstm_units: None takes as many as a frame has features, as the paper. lstm_dropout acts between
+    the LSTM's layers, vad_dropout inside the VAD head, head_dropout in the regression head (the paper has none there).
+    freeze_encoder: the encoder (with the VAD head, when that came pre-trained with it) isn't trained and runs without
+    dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
+    the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
+    auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
+    (cut, then zero mean and unit variance).
     target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
     """
 
