@@ -126,14 +126,19 @@ def test_every_switch_comes_back(off, tmp_path):
 def test_every_field_of_a_configuration_comes_back(tmp_path):
     fields = {
         "targets": ["Freude", "Empathic Pain", "ß"],
-        "global_vector": False,
-        "lstm": True,
+        "global_vector": True,
+        "global_spread": True,
+        "lstm": False,
         "regression_head": False,
         "vad_head": False,
         "lstm_layers": 3,
+        "lstm_units": 7,
         "lstm_dropout": 0.25,
         "vad_dropout": 0.75,
         "vad_pretrained": True,
+        "vad_learnt": True,
+        "head_dropout": 0.5,
+        "categories": ["laugh", "sigh"],
         "freeze_encoder": True,
         "freeze_convolutions": True,
         "max_seconds": 7.5,
@@ -143,7 +148,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     }
     default = EmiConfig()
     assert fields.keys() == set(EmiConfig.__annotations__) - {"encoder_config", "model_type", "sub_configs"}
-    assert all(getattr(default, name) != value for name, value in fields.items() if name != "lstm")
+    assert all(getattr(default, name) != value for name, value in fields.items() if name != "global_vector")
     config = EmiConfig(encoder_config=tiny.encoder("hubert", layerdrop=0.2), **fields)
     config.save_pretrained(tmp_path)
     for loaded in (EmiConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
@@ -260,7 +265,7 @@ def test_a_caller_cannot_ask_for_less_care(folder):
         ),
         ({"model_type": "bert"}, "type 'bert'"),
         ({"model_type": None}, "type None"),
-        ({"targets": []}, "one or more different names"),
+        ({"targets": [], "vad_head": False}, "one or more different names"),
         ({"targets": ["a"]}, "mismatched_keys"),
         ({"lstm": "x"}, "field 'lstm'"),
         ({"lstm": False}, "unexpected_keys"),

@@ -34,7 +34,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     targets: names of the outputs, in order. global_vector, lstm, regression_head, vad_head: the switches of Table 2;
     without the regression head one linear layer maps to the targets. global_spread: the standard deviation over frames
     beside their mean. lstm_units: None takes as many as a frame has features, as the paper. lstm_dropout acts between
-    the LSTM's layers, vad_dropout inside the VAD head, head_dropout in the regression head (the paper has none there).
+    the LSTM's layers, vad_dropout inside the VAD head, head_dropout in what comes after the poolings (the
+    paper has none there).
     freeze_encoder: the encoder (with the VAD head, when that came pre-trained with it) isn't trained and runs without
     dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
     the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
@@ -256,6 +257,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         last = torch.cat(parts, dim=-1)
         if self.config.regression_head:
             last = self.head.hidden(last)  # type: ignore[operator]
+        else:
+            last = nn.functional.dropout(last, self.config.head_dropout, self.training)
         output = self.head.out_proj if self.config.regression_head else self.head
         answer: Tensor = output(last)  # type: ignore[operator]
         if self.config.target_std is not None:
