@@ -201,7 +201,7 @@ class Stream:
             intensities, vad = self._values(next(answers) if voice else None, start, vad_times)
             out.append(
                 Step(
-                    time=centre if centre * SAMPLE_RATE <= total else (start + end) / 2 / SAMPLE_RATE,
+                    time=centre if self.grid.centre(step) <= total else (start + end) / 2 / SAMPLE_RATE,
                     start=start / SAMPLE_RATE,
                     end=end / SAMPLE_RATE,
                     voiced=voice,
