@@ -105,7 +105,8 @@ def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: Onnx
 
 
 @settings(max_examples=60, deadline=None)
-@example(total=4120, window=0.41433747499735085, part=0.41433747499735085, do_normalize=False)  # a centre at the end
+# A centre that rounds to the recording's end.
+@example(total=4120, window=0.41433747499735085, part=0.41433747499735085, do_normalize=False)
 @given(
     total=st.integers(1, 40_000),
     window=st.floats(0.1, 3.0),
