@@ -151,3 +151,13 @@ def test_offline_is_set_before_the_verb(told: Told, monkeypatch: pytest.MonkeyPa
 
 def test_the_version(told: Told) -> None:
     assert told("--version")[0] == 0
+
+
+def test_a_file_in_place_of_the_folder_is_told_before_the_work(told: Told, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("mine")
+    assert told("predict", "x.wav", "--out", str(file)) == (
+        2,
+        f"emimic: --out {file} is a file; name a folder\n",
+    )
+    assert file.read_text() == "mine"

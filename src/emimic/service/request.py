@@ -57,6 +57,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     if q.folder is not None:
         from emimic.service import outputs
 
+        if q.folder.exists() and not q.folder.is_dir():
+            raise EmimicError(f"--out {q.folder} is a file; name a folder")
         outputs.check(q.kinds, plot=q.plot)
     predictor = Predictor(q.model, device=q.device, threads=q.threads)
     curves = q.timeline or q.plot or q.html or bool(q.kinds)
