@@ -273,16 +273,18 @@ def test_surrogates_keep_neighbours_together(steps: int, turn: int, number: int)
 
 def test_chance_is_the_share_of_draws_as_high_corrected_by_the_largest() -> None:
     rng = np.random.default_rng(8)
-    draws = rng.standard_normal((99, 3)) * [1, 10, 0.1]
-    observed = np.array([2.0, 60.0, math.nan])
+    draws = np.tanh(rng.standard_normal((99, 3)) * [0.3, 0.6, 0.1])
+    observed = np.tanh([0.6, 3.6, math.nan])
     first, second, third = judge(observed, draws, level=0.95)
     known = np.concatenate([observed[None], draws])[:, :2]
-    z = (known - known.mean(axis=0)) / known.std(axis=0)
+    z = np.arctanh(known)
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
     for place, one in enumerate((first, second)):
         assert one.p_alone == pytest.approx((1 + (draws[:, place] >= observed[place]).sum()) / 100)
         assert one.p == pytest.approx((1 + (z[1:].max(axis=1) >= z[0, place]).sum()) / 100)
         assert one.beyond == (one.p <= 0.05) == (observed[place] > one.high)
-        assert one.low == draws[:, place].min()
+        assert one.low == pytest.approx(draws[:, place].min())
+        assert one.high < 1
     assert second.beyond
     assert math.isnan(third.p)
     assert not third.beyond
@@ -291,12 +293,19 @@ def test_chance_is_the_share_of_draws_as_high_corrected_by_the_largest() -> None
 @given(number=st.integers(0, 1000), draws=st.sampled_from([3, 19, 20, 39, 100]))
 def test_beyond_the_interval_is_beyond_chance(number: int, draws: int) -> None:
     rng = np.random.default_rng(number)
-    observed = rng.normal(1.5, 1, 2)
-    for one, value in zip(
-        judge(observed, rng.standard_normal((draws, 2)), level=0.95), observed, strict=True
-    ):
+    observed = np.tanh(rng.normal(0.6, 0.4, 2))
+    others = np.tanh(0.4 * rng.standard_normal((draws, 2)))
+    for one, value in zip(judge(observed, others, level=0.95), observed, strict=True):
         assert (value > one.high) == (one.p <= 0.05) == one.beyond
         assert math.isinf(one.high) == (draws < 19)
+
+
+def test_a_correlation_of_one_is_beyond_any_chance_below_it() -> None:
+    draws = np.tanh(np.random.default_rng(0).normal(0.8, 0.3, (199, 9)))
+    for one in judge(np.ones(9), draws, level=0.95):
+        assert one.high < 1
+        assert one.beyond
+        assert one.p == pytest.approx(1 / 200)
 
 
 def test_vad_frames_are_averaged_within_half_a_hop() -> None:

@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from emimic.scores import Floats
+
+_WHOLE: Final = 1.0 - 1e-6
+"""The z of a correlation of 1 is infinite; from here on it isn't told from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,13 @@ class Chance:
 
 
 def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...]:
-    """A Chance for each dimension of observed (dimension,) among draws (draw, dimension).
+    """A Chance for each dimension of observed (dimension,) among draws (draw, dimension), correlations all.
 
     The correction is the largest over dimensions of the draws' values, each brought to the mean and spread of its
-    dimension first (as some reach further by chance than others). It holds whatever the dimensions have in common.
+    dimension first (as some reach further by chance than others), on Fisher's z scale, which no bound leaves. It holds
+    whatever the dimensions have in common.
     """
-    everything = np.concatenate([observed[None], draws])
+    everything = np.arctanh(np.clip(np.concatenate([observed[None], draws]), -_WHOLE, _WHOLE))
     there = np.isfinite(everything)
     known = there[0] & (there.sum(axis=0) > 1)
     centre, spread = _centre(everything, there)
@@ -49,7 +54,9 @@ def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...
         results.append(
             Chance(
                 low=float(own[0]),
-                high=float(centre[place] + spread[place] * limit),
+                high=float(np.tanh(centre[place] + spread[place] * limit))
+                if math.isfinite(limit)
+                else math.inf,
                 p=p,
                 p_alone=_share(float(observed[place]), own),
                 draws=len(own),
