@@ -3,15 +3,19 @@
     python benchmarks/default.py split SOURCE CORPUS      # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
     emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE_FOLDER
     python benchmarks/default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
-    emimic train SOFT --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER
+    emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER --set epochs=3
+    python benchmarks/default.py soften SOURCE CORPUS SOFTER FIRST
+    emimic train SOFTER --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER --set seed=N
     python benchmarks/default.py score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
     python benchmarks/default.py ridge CORPUS --encoder WHISPER_BASE_FOLDER
 
 `split` keeps SOURCE's validation speakers unseen as "test" and holds 37 training speakers out as "valid", as
 bursts.py does; training has every category: the 23 beside the six's (and Neutral) lack targets, which the loss leaves
 out, and are an auxiliary task. Arousal, dominance and valence are weak labels: the norms of the category's name.
-`soften` mixes the labels with the mean answer of two teachers, the second of which is bursts.py's run "finetuned"; the
-student starts from Whisper base and learns from all 237 speakers, the held-out ones, too.
+`soften` mixes the labels with the mean answer of its teachers. The first student's are TEACHER and bursts.py's run
+"finetuned"; the second's is the first, and that one, seed 0, is the model in the package. Both start from Whisper base
+and learn from all 237 speakers, the held-out ones, too. The first is kept as int8 in this repository's history:
+`git archive c966fb9 src/emimic/default | tar x`.
 """
 
 import argparse
@@ -31,8 +35,8 @@ from numpy.typing import NDArray
 
 from emimic import audio
 from emimic.model import EmiModel
-from emimic.service.engine import open_engine
-from emimic.study.batches import predict
+from emimic.progress import shown
+from emimic.service.engine import Engine, open_engine
 from emimic.study.corpus import Item, Split, load_corpus
 from emimic.study.report import Report, score
 from emimic.task import EMOTIONS, SAMPLE_RATE
@@ -93,15 +97,11 @@ def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], shar
     (out / "test_split.csv").write_bytes((corpus / "test_split.csv").read_bytes())
     if not (out / "audio").exists():
         (out / "audio").symlink_to((corpus / "audio").resolve())
-    models = [EmiModel.open_run(teacher, device="cpu") for teacher in teachers]
+    engines = [open_engine(teacher, device="cpu") for teacher in teachers]
     for name in ("train", "valid"):
         rows = rows_of(source, {row["Speaker"] for row in read(corpus / f"{name}_split.csv")})
-        clips = [
-            Item(row["Filename"], corpus / "audio" / f"{row['Filename']}.mp3", None, None, 0.0)
-            for row in rows
-        ]
-        with torch.autocast("cpu", torch.bfloat16):
-            answers = [predict(model, clips, progress=True)[0] for model in models]
+        clips = [audio.load(corpus / "audio" / f"{row['Filename']}.mp3") for row in rows]
+        answers = [answers_of(engine, clips) for engine in engines]
         for row, answer in zip(rows, np.mean(answers, axis=0).clip(0, 1), strict=True):
             for emotion, value in zip(EMOTIONS, answer, strict=True):
                 label = row[emotion]
@@ -158,6 +158,21 @@ CONDITIONS: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {
 }  # fmt: skip
 
 
+def answers_of(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
+    """Intensities of clips as loaded, (clip, target)."""
+    spec = engine.spec
+    rows = []
+    for start in shown(range(0, len(clips), 64), "hearing", total=-(-len(clips) // 64), show=True):
+        ready = [
+            audio.prepare(
+                clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+            ).samples
+            for clip in clips[start : start + 64]
+        ]
+        rows += [one.intensities for one in engine.predict(ready)]
+    return np.stack(rows)
+
+
 def unseen(corpus: Path) -> Split:
     return load_corpus(corpus, splits=["test"], scan=False).splits["test"]
 
@@ -173,17 +188,7 @@ def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
     clips = [audio.load(item.path) for item in part.items]
 
     def heard(changed: Sequence[Wave]) -> Report:
-        spec = engine.spec
-        ready = [
-            audio.prepare(
-                clip,
-                max_seconds=spec.max_seconds,
-                normalise=spec.do_normalize,
-                min_samples=spec.min_samples,
-            ).samples
-            for clip in changed
-        ]
-        return report(np.stack([one.intensities for one in engine.predict(ready)]), part)
+        return report(answers_of(engine, changed), part)
 
     found: dict[str, Any] = {"test": heard(clips).to_dict()}
     print(f"clean: {found['test']['metrics']['pearson']['mean']}", flush=True)

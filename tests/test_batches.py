@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emimic import audio, buckets
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.study import batches
 from emimic.study.augment import Augment
 from emimic.study.corpus import Item, load_corpus

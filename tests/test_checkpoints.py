@@ -16,7 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from emimic import checkpoints, encoders
-from emimic.model import WEIGHTS, EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import WEIGHTS, EmiModel
 from emimic.task import EMOTIONS, ModelError
 
 # transformers' WavLM gives torch a float and a boolean mask at once.

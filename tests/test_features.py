@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import ENCODER
 
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.study import batches, features
 from emimic.study import run as runs
 from emimic.study.corpus import Item, load_corpus

@@ -14,7 +14,8 @@ from labelled import CLASSES, write
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.study import batches, pictures
 from emimic.study import run as runs
 from emimic.study.corpus import Item, load_corpus

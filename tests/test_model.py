@@ -8,7 +8,8 @@ import tiny
 import torch
 
 from emimic import encoders
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, VAD, ModelError
 

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 import emimic
 import emimic.sample
 from emimic import audio, cli
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.service import formats, outputs, table
 from emimic.service.paths import STDIN, expand, standard_input
 from emimic.service.predict import Predictor

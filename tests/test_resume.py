@@ -30,7 +30,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from emimic.cli import app
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.study import batches, checkpoint
 from emimic.study import run as runs
 from emimic.study import step as steps

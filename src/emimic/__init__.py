@@ -7,7 +7,7 @@ from emimic.task import EMOTIONS, EmimicError
 if TYPE_CHECKING:
     import os
 
-    from emimic.model import EmiConfig as EmiConfig
+    from emimic.config import EmiConfig as EmiConfig
     from emimic.model import EmiModel as EmiModel
     from emimic.service.predict import Predictor as Predictor
 
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 # Resolved at first use, so that `import emimic` costs nothing and needs no torch.
 _HOMES = {
-    "EmiConfig": "emimic.model",
+    "EmiConfig": "emimic.config",
     "EmiModel": "emimic.model",
     "Predictor": "emimic.service.predict",
 }

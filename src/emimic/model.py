@@ -12,103 +12,18 @@ from typing import Any, Final, Self
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from emimic import buckets, encoders
+from emimic.config import EmiConfig
 from emimic.prediction import Prediction
-from emimic.task import EMOTIONS, MAX_SECONDS, SAMPLE_RATE, VAD, ModelError
+from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 WEIGHTS: Final = "model.safetensors"
 SPREAD_FLOOR: Final = 1e-5
-
-
-@strict
-class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What an EmiModel is made of; the defaults are the paper's full model (Table 2, last row).
-
-    encoder_config: a transformers configuration (or its dict) of one of `encoders.FAMILIES`.
-    targets: names of the outputs, in order. global_vector, lstm, regression_head, vad_head: the switches of Table 2;
-    without the regression head one linear layer maps to the targets. global_spread: the standard deviation over frames
-    beside their mean. lstm_units: None takes as many as a frame has features, as the paper. lstm_dropout acts between
-    the LSTM's layers, vad_dropout inside the VAD head, head_dropout in what comes after the poolings (the
-    paper has none there).
-    freeze_encoder: the encoder (with the VAD head, when that came pre-trained with it) isn't trained and runs without
-    dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
-    the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
-    auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
-    (cut, then zero mean and unit variance).
-    target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
-    """
-
-    model_type = "emimic"
-    sub_configs = {"encoder_config": AutoConfig}  # noqa: RUF012 - the name and kind are transformers'
-
-    encoder_config: dict[str, Any] | PreTrainedConfig | None = None
-    targets: list[str] | tuple[str, ...] = EMOTIONS
-    global_vector: bool = True
-    global_spread: bool = False
-    lstm: bool = True
-    regression_head: bool = True
-    vad_head: bool = True
-    lstm_layers: int = 2
-    lstm_units: int | None = None
-    lstm_dropout: float = 0.1
-    vad_dropout: float = 0.1
-    vad_pretrained: bool = False
-    vad_learnt: bool = False
-    head_dropout: float = 0.0
-    categories: list[str] | tuple[str, ...] = ()
-    freeze_encoder: bool = False
-    freeze_convolutions: bool = False
-    max_seconds: float = MAX_SECONDS
-    do_normalize: bool = True
-    target_mean: list[float] | None = None
-    target_std: list[float] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        found = encoders.PAPER_ENCODER if self.encoder_config is None else self.encoder_config
-        if isinstance(found, dict):
-            settings = dict(found)
-            if "model_type" not in settings:
-                raise ModelError(
-                    f"encoder_config has no model_type; give one of {', '.join(encoders.FAMILIES)}"
-                )
-            encoders.check_family(str(settings["model_type"]))
-            found = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        encoders.check_family(found.model_type)
-        self.encoder_config = found
-        self.targets = list(self.targets)
-        self.categories = list(self.categories)
-        if len(set(self.targets)) != len(self.targets) or not (self.targets or self.vad_head):
-            raise ModelError(
-                f"targets must be one or more different names, or none for the VAD head alone; found {self.targets}"
-            )
-        if not (self.global_vector or self.lstm):
-            raise ModelError(
-                "global_vector and lstm are both off: switch one on, or no frame reaches the output"
-            )
-        if self.global_spread and not self.global_vector:
-            raise ModelError("global_spread stands beside the mean: switch global_vector on, too")
-        limit = encoders.max_samples(found)
-        if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
-            raise ModelError(
-                f"max_seconds is {self.max_seconds:g}, this encoder takes at most {limit / SAMPLE_RATE:g} s: lower it"
-            )
-        super().__post_init__(**kwargs)
-
-    @property
-    def frame_features(self) -> int:
-        """Features of a frame as the poolings see it: 1024, and 3 more with the VAD head (paper section 4)."""
-        return int(self.encoder_config.hidden_size) + (len(VAD) if self.vad_head else 0)  # type: ignore[union-attr]
-
-    @property
-    def answers_vad(self) -> bool:
-        """Whether the VAD head's outputs are VAD; a head that started fresh is only a part of the model."""
-        return self.vad_head and (self.vad_pretrained or self.vad_learnt)
 
 
 @dataclass
@@ -434,5 +349,4 @@ def _check_folder(source: str | os.PathLike[str]) -> None:
         )
 
 
-AutoConfig.register(EmiConfig.model_type, EmiConfig)
 AutoModel.register(EmiConfig, EmiModel)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, buckets
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.progress import shown
 from emimic.study.augment import Augment
 from emimic.study.corpus import Item

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from emimic.model import EmiConfig, EmiModel
+from emimic.config import EmiConfig
+from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features
 from emimic.study.augment import Augment
 from emimic.study.corpus import Corpus, Item, load_corpus
