@@ -1,13 +1,13 @@
 """The model in the package: its corpus, its scores and its robustness, recorded in docs/results/default.json.
 
     python benchmarks/default.py split SOURCE CORPUS      # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
-    emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE_FOLDER
+    emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE
     python benchmarks/default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
-    emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER --set epochs=3
+    emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set epochs=3
     python benchmarks/default.py soften SOURCE CORPUS SOFTER FIRST
-    emimic train SOFTER --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE_FOLDER --set seed=N
+    emimic train SOFTER --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set seed=N
     python benchmarks/default.py score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
-    python benchmarks/default.py ridge CORPUS --encoder WHISPER_BASE_FOLDER
+    python benchmarks/default.py ridge CORPUS --encoder WHISPER_BASE
 
 `split` keeps SOURCE's validation speakers unseen as "test" and holds 37 training speakers out as "valid", as
 bursts.py does; training has every category: the 23 beside the six's (and Neutral) lack targets, which the loss leaves

@@ -278,6 +278,15 @@ def test_damage_in_the_middle_keeps_what_comes_after() -> None:
     assert "damaged or cut short" in warned
 
 
+def test_channels_that_cancel_each_other_are_told() -> None:
+    sound = media.noise(1.0)
+    _, warned = read(media.encode(np.stack([sound, -0.99 * sound], axis=1), "wavf"))
+    assert "its channels cancel each other out (opposite phase); export one of them alone" in warned
+    for other in (sound, 0 * sound, -0.5 * sound, media.noise(1.0, seed=1)):
+        assert not read(media.encode(np.stack([sound, other], axis=1), "wavf"))[1]
+    assert not read(media.encode(np.zeros((16_000, 2), np.float32), "wavf"))[1]
+
+
 def test_some_values_that_are_no_numbers_become_zero() -> None:
     sound = media.noise(1.0)
     sound[[5, 100, 9_000]] = [np.nan, np.inf, -np.inf]

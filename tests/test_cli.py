@@ -153,10 +153,13 @@ def test_the_version(told: Told) -> None:
     assert told("--version")[0] == 0
 
 
-def test_a_file_in_place_of_the_folder_is_told_before_the_work(told: Told, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["predict", "x.wav"], ["mimicry", "x.wav", "y.wav"]])
+def test_a_file_in_place_of_the_folder_is_told_before_the_work(
+    told: Told, tmp_path: Path, words: list[str]
+) -> None:
     file = tmp_path / "a.txt"
     file.write_text("mine")
-    assert told("predict", "x.wav", "--out", str(file)) == (
+    assert told(*words, "--out", str(file)) == (
         2,
         f"emimic: --out {file} is a file; name a folder\n",
     )

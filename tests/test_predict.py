@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ import emimic.sample
 from emimic import audio, cli
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
+from emimic.prediction import Prediction
 from emimic.service import formats, outputs, table
 from emimic.service.paths import STDIN, expand, standard_input
 from emimic.service.predict import Predictor
-from emimic.service.results import Failure
-from emimic.task import AudioError
+from emimic.service.results import Answer, Answers, Failure, Region
+from emimic.task import VAD, AudioError
 
 TINY = {
     "model_type": "wav2vec2",
@@ -179,7 +181,7 @@ def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     answers = Predictor(run).files([recordings])
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
     assert rows[0] == ["Filename", *emimic.EMOTIONS]
-    assert [row[0] for row in rows[1:]] == ["b", "b", "long", "short"]
+    assert [row[0] for row in rows[1:]] == ["recordings/b.mp3", "deep/b.mp3", "long", "short"]
     written = np.array([[float(v) for v in row[1:]] for row in rows[1:]])
     np.testing.assert_allclose(written, [a.prediction.intensities for a in answers.clips], atol=1e-6)
     whole = json.loads(formats.to_json(answers))
@@ -187,6 +189,69 @@ def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     assert [c["was_cut"] for c in whole["clips"]] == [False, False, True, False]
     assert len(whole["failed"]) == 2
     assert "vad_mean" not in whole["clips"][0]  # this VAD head never learnt VAD
+
+
+def test_names_say_no_more_than_tells_the_clips_apart() -> None:
+    nothing = Prediction(np.zeros(6, np.float32), None, np.zeros(1))
+
+    def names(*paths: str) -> list[str]:
+        clips = tuple(Answer(Path(path), emimic.EMOTIONS, 1.0, False, False, nothing) for path in paths)
+        return Answers(emimic.EMOTIONS, clips, ()).names
+
+    assert names("x/a.wav", "y/b.wav") == ["a", "b"]
+    assert names("x/a.wav", "x/a.mp3", "x/b.mp3") == ["a.wav", "a.mp3", "b"]
+    assert names("x/a.wav", "y/a.wav", "z/a.mp3") == ["x/a.wav", "y/a.wav", "a.mp3"]
+    assert names("1/x/a.wav", "2/x/a.wav") == ["1/x/a.wav", "2/x/a.wav"]
+    assert names() == []
+
+
+def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "quiet.wav", media.noise(1.0) * 1e-5, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "loud.wav", media.noise(1.0), 16_000)
+    predictor = Predictor(hearing.Fake())
+    answers = predictor.files([tmp_path], timeline=True)
+    loud, quiet = answers.clips
+    assert (loud.was_silent, quiet.was_silent) == (False, True)
+    assert np.isfinite(loud.prediction.intensities).all()
+    assert np.isnan(quiet.prediction.intensities).all()
+    assert quiet.prediction.vad is not None
+    assert np.isnan(quiet.prediction.vad).all()
+    assert quiet.marks == ["silent"]
+    assert predictor(tmp_path / "quiet.wav").was_silent
+    as_json = json.loads(formats.to_json(answers))["clips"][1]
+    assert as_json["was_silent"]
+    assert set(as_json["intensities"].values()) == {None}
+    rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
+    assert rows[2] == ["quiet", *[""] * 9]
+    table.show(Answers(answers.targets, (quiet,), ()), "table")
+    shown = capsys.readouterr().out
+    assert "silent" in shown
+    assert not re.search(r"\bnan\b", shown)
+
+
+def test_a_recording_in_which_no_voice_is_found_is_marked() -> None:
+    predictor = Predictor(hearing.Fake())
+    hiss = np.random.default_rng(0).standard_normal(32_000) * 0.01
+    answer = predictor(hiss, sample_rate=16_000)
+    assert answer.marks == []
+    line = predictor.timeline(hiss, sample_rate=16_000)
+    assert line.regions == ()
+    assert replace(answer, timeline=line).marks == ["no voice"]
+    assert replace(answer, timeline=replace(line, regions=(Region(0.0, 1.0),))).marks == []
+
+
+def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:
+    answers = Predictor(hearing.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    rows = list(csv.DictReader(io.StringIO(formats.steps_to_csv(answers))))
+    for name, answer in zip(answers.names, answers.clips, strict=True):
+        mine = [row for row in rows if row["Filename"] == name]
+        line = answer.timeline
+        assert line is not None
+        assert [float(row["Seconds"]) for row in mine] == pytest.approx(line.times.tolist(), abs=1e-4)
+        joy = [float(row["Joy"] or "nan") for row in mine]
+        np.testing.assert_allclose(joy, line.intensities[:, 5], atol=1e-6)
+    assert list(rows[0]) == ["Filename", "Seconds", "Start", "End", *emimic.EMOTIONS, *VAD]
+    assert formats.steps_to_csv(Answers(emimic.EMOTIONS, (), ())) == "Filename\n"
 
 
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
@@ -292,9 +357,11 @@ def test_the_failures_keep_the_order_of_the_inputs(recordings: Path) -> None:
         "*.wav",
         "empty.wav",
         "gone.wav",
-        "empty.wav",
         "text.mp3",
     ]
+    assert [a.path.name for a in answers.clips] == ["b.mp3", "b.mp3", "long.wav", "short.wav"], (
+        "each file once"
+    )
     assert "URLs are never fetched: download it first" in answers.failed[0].reason
     assert answers.failed[0].reason.startswith("http://a.b/c.wav:")
 
@@ -431,7 +498,7 @@ def test_pictures_pages_and_formats_go_to_a_folder(
     run: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["--plot", "--html", "--formats", "json, textgrid", "--window", "1", "--hop", "0.5", "-q"]
+    words = ["--plot", "--html", "--formats", "JSON, textgrid", "--window", "1", "--hop", "0.5", "-q"]
     shown = invoke("predict", recordings / "long.wav", "-m", run, *words)
     assert "files are in emimic-out" in shown
     assert "of 1 longer recordings" in shown
@@ -448,6 +515,8 @@ def test_pictures_pages_and_formats_go_to_a_folder(
         ([], "give files, folders or -"),
         (["a.wav", "--mic", "3"], "either files or --mic"),
         (["a.wav", "--formats", "docx"], "no format is called 'docx'"),
+        (["a.wav", "--formats", ""], "no format is called ''"),
+        (["a.wav", "--hop", "9"], "hop 9 s"),
         (["a.wav", "--timeline", "--hop", "9"], "hop 9 s"),
         (["a.wav", "--model", "nowhere"], "nowhere"),
     ],

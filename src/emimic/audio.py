@@ -76,7 +76,7 @@ def load(
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the file is longer than CEILING_SECONDS.
+            set to 0; the channels cancel each other out; the file is longer than CEILING_SECONDS.
     """
     ceiling = count(CEILING_SECONDS)
     wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
@@ -136,6 +136,8 @@ def _pieces(
     notes = []
     if mono.bad:
         notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
+    if mono.cancelled:
+        notes.append("its channels cancel each other out (opposite phase); export one of them alone.")
     if damaged:
         seconds = mono.length / SAMPLE_RATE
         notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")

@@ -107,11 +107,17 @@ def predict(
     form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.TABLE,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for files; default emimic-out where one is needed."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for files (those there are replaced); default emimic-out where one is needed.",
+        ),
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also curves over time.")] = False,
-    window: Annotated[float, typer.Option(help="Seconds heard around each time.")] = 2.5,
-    hop: Annotated[float, typer.Option(help="Seconds from each time to the next.")] = 0.2,
+    window: Annotated[
+        float | None, typer.Option(help="Curves: seconds heard around each time, 2.5 by default.")
+    ] = None,
+    hop: Annotated[float | None, typer.Option(help="Curves: seconds between times, 0.2 by default.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
     kinds: Annotated[
@@ -139,7 +145,7 @@ def predict(
         _quiet_libraries()
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
-        plot=plot, html=html, kinds=tuple(kinds.replace(" ", "").split(",")) if kinds else (), mic=mic,
+        plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
         threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
     )  # fmt: skip
     if request.run(asked, lambda line: typer.echo(line, err=True)).failed:

@@ -116,7 +116,8 @@ class Mono:
     """A stream of chunks -> float32 mono at 16 kHz: cleaned, averaged and resampled, the same however it is cut.
 
     Only the first `keep` samples are handed out. length: samples made so far, kept or not; total, bad: values seen,
-    and how many of them were NaN, infinite or absurd and became 0.
+    and how many of them were NaN, infinite or absurd and became 0. cancelled: the channels, of opposite phase, leave
+    less than a hundredth of their power in the average.
     """
 
     def __init__(self, keep: int | None = None) -> None:
@@ -124,6 +125,7 @@ class Mono:
         self.bad = 0
         self.total = 0
         self.length = 0
+        self._power = np.zeros(2)  # of the channels' average, and the average of the channels'
         self._rate: float = SAMPLE_RATE
         self._stream: soxr.ResampleStream | None = None
 
@@ -142,8 +144,15 @@ class Mono:
             if rate != SAMPLE_RATE:
                 self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         mono = average(chunk)
+        if chunk.ndim == 2 and chunk.shape[1] > 1:
+            self._power += [_power(mono), _power(chunk) / chunk.shape[1]]
         mono = self._kept(mono if self._stream is None else self._stream.resample_chunk(mono))
         return np.concatenate([before, mono]) if len(before) else mono
+
+    @property
+    def cancelled(self) -> bool:
+        """See the class."""
+        return bool(self._power[0] < 0.01 * self._power[1])
 
     def finish(self) -> Wave:
         """What the resampler still held."""
@@ -155,6 +164,12 @@ class Mono:
         free = None if self.keep is None else max(0, self.keep - self.length)
         self.length += len(part)
         return part[:free]
+
+
+def _power(values: NDArray[np.float32]) -> float:
+    """Sum of squares of an array of any shape."""
+    flat = values.ravel()
+    return float(np.dot(flat, flat))
 
 
 def count(seconds: float) -> int:

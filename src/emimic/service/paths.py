@@ -20,12 +20,22 @@ _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
-    """Files as they are given, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their media files.
+    """Files as they are given, each once, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their
+    media files.
 
     Folders are searched in depth (links too), sorted by name; hidden files are passed by. A URL, a folder that can't be
     read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
     file.
     """
+    seen: set[str] = set()
+    for one in _expand(paths):
+        place = str(one) if isinstance(one, Failure) or one == STDIN else os.path.abspath(one)  # noqa: PTH100 - links stay
+        if isinstance(one, Failure) or place not in seen:
+            seen.add(place)
+            yield one
+
+
+def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     for path in paths:
         text = os.fspath(path)
         if text == "-":

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from emimic.waveform import resample
 
 Source = str | os.PathLike[str] | bytes | NDArray[Any]
 """A media file, one in memory, or an array (which needs its sample rate)."""
+
+SILENCE: Final = 10 ** (-65 / 20)
+"""A recording whose samples all stay below this (-65 dB of full scale) holds no voice: its answer is NaN."""
 
 _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
@@ -56,11 +59,12 @@ class Predictor:
         """One recording's answer.
 
         source: a media file, its bytes, or an array (sample,) or (sample, channel) with its sample_rate, floating point
-        in [-1, 1] or integers. name: what the answer calls it. Raises AudioError when it can't be used.
+        in [-1, 1] or integers. name: what the answer calls it. Silence is answered with NaN. Raises AudioError when it
+        can't be used.
         """
         label = _label(source, name)
-        clip = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label))
-        return self._answer(label, clip, self.engine.predict([clip.samples])[0])
+        heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label))
+        return self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
 
     def files(
         self,
@@ -87,13 +91,13 @@ class Predictor:
         for group, read in zip(
             groups, bars.shown(batches, "hearing", total=len(groups), show=progress), strict=True
         ):
-            good = [clip.samples for clip in read if isinstance(clip, audio.Clip)]
+            good = [one.clip.samples for one in read if isinstance(one, _Heard)]
             answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
-            for path, clip in zip(group, read, strict=True):
-                if isinstance(clip, Failure):
-                    told.append(clip)
+            for path, one in zip(group, read, strict=True):
+                if isinstance(one, Failure):
+                    told.append(one)
                 elif isinstance(path, Path):
-                    told.append(self._answer(path, clip, next(answers)))
+                    told.append(self._answer(path, one, next(answers)))
         if timeline:
             options = {"window": window, "hop": hop, "batch_seconds": batch_seconds, "progress": progress}
             told = [one if isinstance(one, Failure) else self._with_curves(one, options) for one in told]
@@ -148,7 +152,7 @@ class Predictor:
         """The curves of a recording while it arrives: push chunks, take steps; see `Stream`."""
         return Stream(self.engine, window=window, hop=hop, sample_rate=sample_rate, regions=regions)
 
-    def _read(self, path: Path | Failure) -> audio.Clip | Failure:
+    def _read(self, path: Path | Failure) -> "_Heard | Failure":
         if isinstance(path, Failure):
             return path
         try:
@@ -156,7 +160,7 @@ class Predictor:
         except AudioError as error:
             return Failure(path, str(error))
 
-    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> audio.Clip:
+    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> "_Heard":
         """Blocks of max_seconds -> the first one prepared; the others only count."""
         spec = self.engine.spec
         head = next(blocks)
@@ -164,10 +168,23 @@ class Predictor:
         clip = audio.prepare(
             head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
         )
-        return replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+        whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+        return _Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE))
 
-    def _answer(self, path: Path, clip: audio.Clip, prediction: Prediction) -> Answer:
-        return Answer(path, self.targets, clip.seconds, clip.was_cut, clip.was_padded, prediction)
+    def _answer(self, path: Path, heard: "_Heard", prediction: Prediction) -> Answer:
+        clip = heard.clip
+        if heard.silent:
+            vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
+            prediction = Prediction(np.full_like(prediction.intensities, np.nan), vad, prediction.times)
+        return Answer(
+            path,
+            self.targets,
+            clip.seconds,
+            clip.was_cut,
+            clip.was_padded,
+            prediction,
+            was_silent=heard.silent,
+        )
 
     def _with_curves(self, answer: Answer, options: dict[str, Any]) -> Answer | Failure:
         with warnings.catch_warnings():
@@ -179,6 +196,14 @@ class Predictor:
             except AudioError as error:  # gone or changed since
                 return Failure(answer.path, str(error))
         return replace(answer, timeline=line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A clip ready for the engine, and whether it is silent."""
+
+    clip: audio.Clip
+    silent: bool
 
 
 def _label(source: Source, name: str | os.PathLike[str] | None) -> Path:

@@ -10,7 +10,7 @@ from emimic import audio
 from emimic.service import table
 from emimic.service.predict import Predictor
 from emimic.service.results import Answers
-from emimic.service.stream import Step, Stream
+from emimic.service.stream import HOP, WINDOW, Step, Stream
 from emimic.service.timeline import assemble
 from emimic.task import SAMPLE_RATE, EmimicError
 
@@ -20,15 +20,16 @@ FOLDER: Final = Path("emimic-out")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of `emimic predict`. mic: seconds to listen, 0 for until Ctrl-C, None for files."""
+    """The options of `emimic predict`. mic: seconds to listen, 0 for until Ctrl-C, None for files. window, hop: None is
+    the usual one; either asks for curves."""
 
     files: tuple[str, ...]
     model: Path | None = None
     form: str = "table"
     out: Path | None = None
     timeline: bool = False
-    window: float = 2.5
-    hop: float = 0.2
+    window: float | None = None
+    hop: float | None = None
     plot: bool = False
     html: bool = False
     kinds: tuple[str, ...] = ()
@@ -43,6 +44,17 @@ class Request:
     def folder(self) -> Path | None:
         """Where files are written, None when none are asked for."""
         return self.out or (FOLDER if self.plot or self.html or self.kinds else None)
+
+    @property
+    def curves(self) -> bool:
+        """Whether any option asks for them."""
+        shaped = self.window is not None or self.hop is not None
+        return self.timeline or self.plot or self.html or bool(self.kinds) or shaped
+
+    @property
+    def grid(self) -> tuple[float, float]:
+        """Window and hop in seconds."""
+        return WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
 
 
 def run(request: Request, tell: Callable[[str], object]) -> Answers:
@@ -61,10 +73,10 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
             raise EmimicError(f"--out {q.folder} is a file; name a folder")
         outputs.check(q.kinds, plot=q.plot)
     predictor = Predictor(q.model, device=q.device, threads=q.threads)
-    curves = q.timeline or q.plot or q.html or bool(q.kinds)
+    window, hop = q.grid
     if q.mic is None:
         answers = predictor.files(
-            q.files, timeline=curves, window=q.window, hop=q.hop, batch_seconds=q.batch_seconds, workers=q.workers,
+            q.files, timeline=q.curves, window=window, hop=hop, batch_seconds=q.batch_seconds, workers=q.workers,
             progress=q.progress,
         )  # fmt: skip
     else:
@@ -78,8 +90,11 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     cut = sum(answer.was_cut for answer in answers.clips)
     if cut:
         seconds = predictor.engine.spec.max_seconds
-        rest = "; their curves are about all" if curves else " (--timeline hears all)"
+        rest = "; their curves are about all" if q.curves else " (--timeline hears all)"
         tell(f"emimic: the intensities of {cut} longer recordings are about their first {seconds:g} s{rest}")
+    unheard = sum("silent" in answer.marks or "no voice" in answer.marks for answer in answers.clips)
+    if unheard:
+        tell(f"emimic: no voice is in {unheard} recording{'s' * (unheard > 1)} (marked in the table)")
     tell(f"{len(answers.clips)} heard, {len(answers.failed)} failed")
     return answers
 
@@ -92,7 +107,8 @@ def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answer
     streams: list[Stream] = []
 
     def stream_at(rate: float) -> Stream:
-        streams.append(predictor.stream(window=q.window, hop=q.hop, sample_rate=rate))
+        window, hop = q.grid
+        streams.append(predictor.stream(window=window, hop=hop, sample_rate=rate))
         return streams[-1]
 
     def arrived(step: Step) -> None:

@@ -7,6 +7,7 @@ needs pandas; `_repr_html_` is what a notebook shows.
 import html
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +100,9 @@ class Answer:
 
     path: the file as given (for an array or standard input, a name). targets: names of the intensities. seconds: its
     length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
-    input. prediction: intensities (target,), about [0, 1] and not clipped, and VAD over frames. timeline: curves over
-    the whole recording, when asked for.
+    input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
+    intensities (target,), about [0, 1] and not clipped, and VAD over frames. timeline: curves over the whole recording,
+    when asked for.
     """
 
     path: Path
@@ -110,6 +112,19 @@ class Answer:
     was_padded: bool
     prediction: Prediction
     timeline: Timeline | None = None
+    was_silent: bool = False
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader of its values must know, in a word each."""
+        unheard = self.timeline is not None and not self.timeline.regions and not self.was_silent
+        marks = {
+            "cut": self.was_cut,
+            "padded": self.was_padded,
+            "silent": self.was_silent,
+            "no voice": unheard,
+        }
+        return [word for word, holds in marks.items() if holds]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
@@ -127,8 +142,7 @@ class Answer:
         if self.prediction.vad is not None:
             means = zip(VAD, self.prediction.vad.mean(axis=0), strict=True)
             rows += [f"<th>{name}</th><td>{_bar(float(value))}</td>" for name, value in means]
-        marks = [word for word, holds in (("cut", self.was_cut), ("padded", self.was_padded)) if holds]
-        about = ", ".join([f"{html.escape(self.path.name)}: {self.seconds:.1f} s", *marks])
+        about = ", ".join([f"{html.escape(self.path.name)}: {self.seconds:.1f} s", *self.marks])
         curves = "" if self.timeline is None else self.timeline._repr_html_()
         return _table(about, rows) + curves
 
@@ -149,6 +163,16 @@ class Answers:
     clips: tuple[Answer, ...]
     failed: tuple[Failure, ...]
 
+    @property
+    def names(self) -> list[str]:
+        """What tells each clip from the others: its file's stem, or where stems meet, the file's name or path."""
+        forms = [[form(one.path) for one in self.clips] for form in (_stem, _name, _near, str)]
+        counts = [Counter(form) for form in forms]
+        return [
+            next((text for text, count in zip(own, counts, strict=True) if count[text] == 1), own[-1])
+            for own in zip(*forms, strict=True)
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, clips and failed."""
         from emimic.service import formats
@@ -157,19 +181,19 @@ class Answers:
         return whole
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row a clip: Filename (the file's stem), Seconds, the targets, means of VAD if the model has learnt it.
+        """A row a clip: Filename (see `names`), Seconds, the targets, means of VAD if the model has learnt it.
 
         Raises EmimicError when pandas isn't installed.
         """
         rows = []
-        for one in self.clips:
+        for name, one in zip(self.names, self.clips, strict=True):
             vad = (
                 {}
                 if one.prediction.vad is None
                 else dict(zip(VAD, one.prediction.vad.mean(axis=0), strict=True))
             )
             named = dict(zip(self.targets, one.prediction.intensities, strict=True))
-            rows.append({"Filename": one.path.stem, "Seconds": one.seconds, **named, **vad})
+            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad})
         columns = None if rows else ["Filename", "Seconds", *self.targets]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame
@@ -177,12 +201,25 @@ class Answers:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets))
         rows = [head]
-        for one in self.clips:
+        for name, one in zip(self.names, self.clips, strict=True):
             bars = "".join(f"<td>{_bar(float(value))}</td>" for value in one.prediction.intensities)
-            rows.append(f"<th>{html.escape(one.path.stem)}</th><td>{one.seconds:.1f}</td>{bars}")
+            rows.append(f"<th>{html.escape(name)}</th><td>{one.seconds:.1f}</td>{bars}")
         failed = "".join(f"<li>{html.escape(failure.reason)}</li>" for failure in self.failed)
         about = f"{len(self.clips)} heard, {len(self.failed)} failed"
         return _table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _near(path: Path) -> str:
+    """With the folder it lies in."""
+    return str(Path(path.parent.name) / path.name)
 
 
 def _table(about: str, rows: Iterable[str]) -> str:

@@ -24,11 +24,13 @@ _BROKEN: Final = {
 
 
 def show(answers: Answers, form: str) -> None:
-    """Print answers as `table`, `csv` or `json` on standard output."""
+    """Print answers as `table`, `csv` (with curves a row a step) or `json` on standard output."""
     if form != "table":
         from emimic.service import formats
 
-        sys.stdout.write(formats.to_csv(answers) if form == "csv" else formats.to_json(answers))
+        curves = any(answer.timeline is not None for answer in answers.clips)
+        as_csv = formats.steps_to_csv if curves else formats.to_csv
+        sys.stdout.write(as_csv(answers) if form == "csv" else formats.to_json(answers))
     elif answers.clips:
         console = Console()
         # What there is room for: in a narrower window cells would be cropped and columns vanish.
@@ -57,17 +59,16 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
     for name in (*answers.targets, *(VAD if vad and known else ())):
         head = _BROKEN.get(name, escape(name))
         made.add_column(head, min_width=_BAR if bars else 6, max_width=None if bars else 8, overflow="fold")
-    for answer in answers.clips:
-        marks = [word for word, holds in (("cut", answer.was_cut), ("padded", answer.was_padded)) if holds]
+    for name, answer in zip(answers.names, answers.clips, strict=True):
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
-            escape(_printable(answer.path.stem)),
-            "\n".join([f"{answer.seconds:.1f}", *marks]),
+            escape(_printable(name)),
+            "\n".join([f"{answer.seconds:.1f}", *answer.marks]),
             *_intensities(answer, bars=bars),
             *(
                 []
                 if answer.prediction.vad is None or not vad
-                else [f"{v:.2f}" for v in answer.prediction.vad.mean(axis=0)]
+                else [_number(v) for v in answer.prediction.vad.mean(axis=0)]
             ),
         )
     return made
@@ -95,11 +96,15 @@ def _intensities(answer: Answer, *, bars: bool) -> list[str]:
     values = answer.prediction.intensities
     cells = []
     for i, value in enumerate(values):
-        text = f"[bold]{value:.2f}[/bold]" if i == int(np.argmax(values)) else f"{value:.2f}"
+        text = f"[bold]{_number(value)}[/bold]" if i == int(np.argmax(values)) else _number(value)
         line = answer.timeline
         drawn = bar(float(value)) if line is None else curve(line.intensities[:, i])
         cells.append(f"{text}\n{drawn}" if bars else text)
     return cells
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
 
 
 def _printable(name: str) -> str:

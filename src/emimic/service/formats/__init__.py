@@ -8,11 +8,11 @@ from emimic.files import write_atomic
 from emimic.progress import shown
 from emimic.service.formats import database, elan, nova, praat, subtitles, tables
 from emimic.service.formats.names import safe, unique
-from emimic.service.formats.tables import SCHEMA, to_csv, to_json
+from emimic.service.formats.tables import SCHEMA, steps_to_csv, to_csv, to_json
 from emimic.service.results import Answer, Answers
 from emimic.task import EmimicError
 
-__all__ = ["KINDS", "SCHEMA", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = ["KINDS", "SCHEMA", "steps_to_csv", "to_csv", "to_json", "unique", "write", "write_all"]
 
 KINDS: Final = {
     "json": "JSON with a schema: everything",

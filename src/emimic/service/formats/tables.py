@@ -1,12 +1,14 @@
 """Answers as JSON and CSV, in forms with a version.
 
 JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
-A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `intensities` by name;
-`vad_mean` when the model has learnt VAD; `timeline` when curves were asked for. A gap is null. Times are seconds.
+A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
+values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `timeline` when curves were asked
+for. A gap is null. Times are seconds.
 
 CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, then VAD means. Of one
-recording: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and VAD (the mean of
-the step's frames). A gap is an empty cell.
+recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and VAD (the
+mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell. Filename
+is the file's stem; where stems meet, the file's name or path.
 
 The rule for both: within a version, fields are only added (columns on the right); what goes or changes its meaning
 makes a new version.
@@ -36,13 +38,13 @@ _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
 
 
 def to_csv(answers: Answers) -> str:
-    """One row an answer: `Filename` (the file's stem), the targets, and VAD means when the model has learnt VAD."""
+    """One row an answer: `Filename`, the targets, and VAD means when the model has learnt VAD."""
     vad = any(a.prediction.vad is not None for a in answers.clips)
     header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
     rows = []
-    for a in answers.clips:
+    for name, a in zip(answers.names, answers.clips, strict=True):
         means = [math.nan] * len(VAD) if a.prediction.vad is None else a.prediction.vad.mean(axis=0)
-        rows.append([a.path.stem, *_cells(a.prediction.intensities), *(_cells(means) if vad else [])])
+        rows.append([name, *_cells(a.prediction.intensities), *(_cells(means) if vad else [])])
     return _csv(header, rows)
 
 
@@ -68,13 +70,27 @@ def write_json(answer: Answer, folder: Path, stem: str) -> list[Path]:
 
 def write_csv(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """`stem`.csv: one row a step."""
+    header, rows = _steps(answer)
+    path = folder / f"{stem}.csv"
+    write_atomic(path, _csv(header, rows))
+    return [path]
+
+
+def steps_to_csv(answers: Answers) -> str:
+    """One row a step of each recording: `Filename`, then as in `write_csv`."""
+    tables = [_steps(answer) for answer in answers.clips]
+    header = max((head for head, _ in tables), key=len, default=[])
+    rows = [[name, *row] for name, (_, own) in zip(answers.names, tables, strict=True) for row in own]
+    return _csv(["Filename", *header], rows)
+
+
+def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of one recording's steps."""
     grid = steps(answer)
     stretches = zip(grid.times, grid.since, grid.until, strict=True)
     times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
     rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]
-    path = folder / f"{stem}.csv"
-    write_atomic(path, _csv(["Seconds", "Start", "End", *grid.names], rows))
-    return [path]
+    return ["Seconds", "Start", "End", *grid.names], rows
 
 
 def _clip(answer: Answer) -> dict[str, Any]:
@@ -85,6 +101,7 @@ def _clip(answer: Answer) -> dict[str, Any]:
         "seconds": round(answer.seconds, 3),
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
+        "was_silent": answer.was_silent,
         "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
     }
     if one.vad is not None:

@@ -106,11 +106,8 @@ def _check(first: Curves, second: Curves) -> None:
     _same(first, second)
     for one in (first, second):
         if one.voice < LEAST_VOICE:
-            found = f"only {one.voice:.1f} s of voice" if one.voice else "no voice at all"
-            raise MimicryError(
-                f"{one.name}: {found} in {len(one.times) * one.hop:.1f} s; "
-                f"a comparison needs {LEAST_VOICE:g} s or more"
-            )
+            found = f"only about {one.voice:.1f} s of voice" if one.voice else "no voice at all"
+            raise MimicryError(f"{one.name}: {found}; a comparison needs {LEAST_VOICE:g} s or more")
 
 
 def _same(first: Curves, second: Curves) -> None:

@@ -56,6 +56,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     """
     if request.channels and request.mimics:
         raise MimicryError("--channels compares two channels of one file; give either it or a MIMIC")
+    if request.out is not None and request.out.exists() and not request.out.is_dir():
+        raise MimicryError(f"--out {request.out} is a file; name a folder")
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
 
     def hear(path: Path) -> Timeline:
