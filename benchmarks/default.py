@@ -225,7 +225,10 @@ def ridge_answers(
     def fit(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any], strength: float) -> NDArray[Any]:
         centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
         z = (x - centre) / spread
-        weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean(axis=0)))
+        if len(z) < z.shape[1]:  # the same weights by way of the smaller matrix
+            weights = z.T @ np.linalg.solve(z @ z.T + strength * np.eye(len(z)), y - y.mean(axis=0))
+        else:
+            weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean(axis=0)))
         return (new - centre) / spread @ weights + y.mean(axis=0)
 
     def held_out(strength: float) -> float:

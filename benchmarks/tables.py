@@ -17,7 +17,8 @@ MODELS = {
     "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
     "run": "the default model, float32",
     "engine": "the default model as shipped, int8",
-    "repeat": "the same command with seed 1",
+    "seed1": "the same training command with seed 1, float32",
+    "seed2": "the same training command with seed 2, float32",
     "plain": "fine-tuned without augmentation and auxiliary task (configs/finetuned.yaml)",
 }
 BURSTS = {
