@@ -330,7 +330,7 @@ def test_what_lies_in_the_padding_changes_nothing():
             torch.testing.assert_close(model.regress(dirty, frames).intensities, clean)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_other_precisions(family, dtype, tolerance):
     exact = tiny.model(family).double()
