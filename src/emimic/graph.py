@@ -115,8 +115,8 @@ def to_onnx(model: EmiModel) -> bytes:
     """The graph as ONNX (opset 17, weights inside), not optimised.
 
     Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), and vad (batch, frame, 3) when the model answers it. Raises ModelError when the encoder
-    can't be traced.
+    frames (batch,) int64, hidden (batch, frame, feature), and vad (batch, frame, 3) when the model answers it. Raises
+    ModelError when the encoder can't be traced.
     """
     most = round(model.config.max_seconds * SAMPLE_RATE)
     long = max(model.min_samples, min(4000, most))

@@ -207,7 +207,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Prepared clips, (sample,) float32 each -> one Prediction a clip, in the same order.
 
         batch_seconds: the most audio of a batch after padding. encoded: the clips are hidden states
-        (frame, feature) that `encode` gave before. hidden: also hand those out. Dropout is off whatever the model's mode.
+        (frame, feature) that `encode` gave before. hidden: also hand those out. Dropout is off whatever the
+        model's mode.
         """
         training = self.training
         self.eval()
