@@ -59,6 +59,7 @@ class Runtime(StrEnum):
     """What `export` writes for."""
 
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 class Clock(StrEnum):
@@ -342,7 +343,10 @@ def submit(
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The engine's folder, new.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The engine's folder, new; by default RUN/engines/NAME."),
+    ] = None,
     to: Annotated[Runtime, typer.Option(help="What shall run it.")] = Runtime.ONNX,
     int8: Annotated[bool, typer.Option("--int8", help="Small and quick: 8 bits.")] = False,
     calibrate: Annotated[
@@ -357,14 +361,16 @@ def export(
 ) -> None:
     """Make a run an engine folder, which predicts without torch.
 
+    A run is heard with the quickest float32 engine in its engines/.
+
     Example: emimic export runs/paper --out engine --int8 --calibrate clips/
     """
     from emimic.service.export import export as write
 
     _quiet_libraries()
     report = write(
-        run, out, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence, progress=not quiet
-    )
+        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence, progress=not quiet,
+    )  # fmt: skip
     typer.echo(report.table())
 
 

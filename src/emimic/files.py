@@ -57,6 +57,22 @@ def sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint(path: str | os.PathLike[str], blocks: int = 64) -> str:
+    """16 hexadecimal digits of a file's length and of 64 blocks spread over it: tells large files of weights apart at
+    once, but not whether one is damaged.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for block in range(blocks):
+            file.seek(max(0, size - 4096) * block // (blocks - 1))
+            digest.update(file.read(4096))
+    return digest.hexdigest()[:16]
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename last; systems that can't open a folder (Windows) do without."""
     if not hasattr(os, "O_DIRECTORY"):
