@@ -369,7 +369,8 @@ def export(
 
     _quiet_libraries()
     report = write(
-        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence, progress=not quiet,
+        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence,
+        progress=not quiet,
     )  # fmt: skip
     typer.echo(report.table())
 

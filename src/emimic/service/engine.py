@@ -189,7 +189,6 @@ class GraphEngine:
             graph,
             threads=cores() if threads is None else threads,
             streams=streams,
-            precision=str(self.description.get("precision")),
             optimised=bool(self.description.get("optimised")),
         )
         missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])} - self._graph.outputs

@@ -67,7 +67,7 @@ def search(
 
     def measure(chosen: Sequence[Layer], most: int | None = None) -> tuple[bytes, Quantisation]:
         small = quantise(whole, chosen, scales, form).SerializeToString()
-        answers, speed = _heard(open_runtime(form, small, precision="int8"), held[:most], spec)
+        answers, speed = _heard(open_runtime(form, small), held[:most], spec)
         kept = true[: len(answers)]
         largest = max(
             float(np.abs(a.intensities - b.intensities).max()) for a, b in zip(answers, kept, strict=True)

@@ -64,7 +64,7 @@ def _plain_lstm(graph: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     """One direction, the usual activations, every frame handed on and nothing but the frames."""
     settings = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
     usual = {"input_forget": 0, "layout": 0, "direction": b"forward", "hidden_size": settings["hidden_size"]}
-    read = {name for other in graph.graph.node for name in other.input}
+    read = {name for other in graph.graph.node for name in other.input if name}
     read |= {one.name for one in graph.graph.output}
     return settings.items() <= usual.items() and not read.intersection(node.output[1:])
 
@@ -257,6 +257,7 @@ class _Rewrite:
         # 7 bits: ONNX Runtime makes weights safe for CPUs without VNNI (see runtimes.py), but none inside a loop.
         values, rows = _rows(r, 1, top=63)
         body = _step(
+            f"{stem}_step",
             units,
             self._constant(f"{stem}_recurrent_int8", values),
             self._constant(f"{stem}_recurrent_scale", rows.reshape(-1)),
@@ -284,40 +285,44 @@ class _Rewrite:
         self._node("MatMul", [back, weight], node.output[0], name=node.name)
 
 
-def _step(units: int, weight: str, weight_scale: str, step: str, zero: str) -> onnx.GraphProto:
+def _step(stem: str, units: int, weight: str, weight_scale: str, step: str, zero: str) -> onnx.GraphProto:
     """One frame of an LSTM layer: states h, c (batch, unit), input gates (batch, 4 units) -> states, h."""
-    size = onnx.TensorProto.FLOAT
-    node = helper.make_node
+
+    def own(text: str) -> list[str]:  # a loop's names must not be those around it
+        return [f"{stem}_{name}" for name in text.split()]
+
+    def node(kind: str, inputs: str, outputs: str, **rest: Any) -> onnx.NodeProto:
+        return helper.make_node(kind, own(inputs), own(outputs), **rest)
+
+    (h, h8, r) = own("h h8 r")
     nodes = [
-        node("QuantizeLinear", ["h", step, zero], ["h_uint8"]),
-        node(
-            "MatMulIntegerToFloat",
-            ["h_uint8", weight, step, weight_scale, zero],
-            ["r"],
-            domain="com.microsoft",
+        helper.make_node("QuantizeLinear", [h, step, zero], [h8]),
+        helper.make_node(
+            "MatMulIntegerToFloat", [h8, weight, step, weight_scale, zero], [r], domain="com.microsoft"
         ),
-        node("Add", ["gates", "r"], ["g"]),
-        node("Split", ["g", "parts"], ["iof", "new"], axis=1),
-        node("Sigmoid", ["iof"], ["open"]),
-        node("Tanh", ["new"], ["fresh"]),
-        node("Split", ["open", "thirds"], ["i", "o", "f"], axis=1),
-        node("Mul", ["f", "c"], ["kept"]),
-        node("Mul", ["i", "fresh"], ["added"]),
-        node("Add", ["kept", "added"], ["c_out"]),
-        node("Tanh", ["c_out"], ["seen"]),
-        node("Mul", ["o", "seen"], ["h_out"]),
-        node("Identity", ["h_out"], ["frame"]),
+        node("Add", "gates r", "sum"),
+        node("Split", "sum parts", "iof new", axis=1),
+        node("Sigmoid", "iof", "open"),
+        node("Tanh", "new", "fresh"),
+        node("Split", "open thirds", "i o f", axis=1),
+        node("Mul", "f c", "kept"),
+        node("Mul", "i fresh", "added"),
+        node("Add", "kept added", "c_out"),
+        node("Tanh", "c_out", "seen"),
+        node("Mul", "o seen", "h_out"),
+        node("Identity", "h_out", "frame"),
     ]
-    constants = [
-        numpy_helper.from_array(np.array([3 * units, units], np.int64), "parts"),
-        numpy_helper.from_array(np.array([units] * 3, np.int64), "thirds"),
-    ]
-    inputs = [helper.make_tensor_value_info(name, size, ["batch", units]) for name in ("h", "c")]
-    inputs.append(helper.make_tensor_value_info("gates", size, ["batch", 4 * units]))
-    outputs = [
-        helper.make_tensor_value_info(name, size, ["batch", units]) for name in ("h_out", "c_out", "frame")
-    ]
-    return helper.make_graph(nodes, "step", inputs, outputs, constants)
+    sizes = zip(own("parts thirds"), ([3 * units, units], [units] * 3), strict=True)
+    constants = [numpy_helper.from_array(np.array(size, np.int64), name) for name, size in sizes]
+
+    def values(text: str, width: int) -> list[onnx.ValueInfoProto]:
+        return [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", width])
+            for name in own(text)
+        ]
+
+    inputs = [*values("h c", units), *values("gates", 4 * units)]
+    return helper.make_graph(nodes, "step", inputs, values("h_out c_out frame", units), constants)
 
 
 def _rows(
