@@ -66,7 +66,7 @@ def write(file: Path, answer: Prediction) -> None:
 def read(file: Path) -> Prediction:
     """One recording's answer as it was written, hidden states as float32. Raises ModelError when it is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             return Prediction(
                 intensities=found["intensities"],
                 vad=found.get("vad"),

@@ -111,7 +111,7 @@ def _heard(spec: Spec, path: Path) -> NDArray[np.float32] | Failure:
 def _is_whole(file: Path, hidden: bool) -> bool:
     """Whether an answer is there with all that is wanted; of its content only the directory is read."""
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             return not hidden or "hidden" in found
     except (OSError, ValueError, BadZipFile):
         return False

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,28 +77,21 @@ class Lessons:
         student's frames, in seconds of the clip. counts: the real frames of each clip. hidden: whether hidden states
         are wanted."""
         known = np.zeros((len(heard), len(times)), np.bool_)
-        rows: list[dict[str, Any]] = []
+        batch: dict[str, Floats] = {}
         for row, ((item, clock), count) in enumerate(zip(heard, counts, strict=True)):
             answer = self.of(item)
             wanted = clock.recorded(times[:count])
             first, last = answer.times[0], answer.times[-1]
+            # A frame speaks for half the way to the next; a single one for its whole clip.
             reach = (answer.times[1] - first) / 2 if len(answer.times) > 1 else np.inf
             known[row, :count] = (wanted >= first - reach) & (wanted <= last + reach)
-            parts = {"vad": answer.vad, "hidden": answer.hidden if hidden else None}
-            rows.append(
-                {k: None if v is None else between(answer.times, v, wanted) for k, v in parts.items()}
-            )
-
-        def batch(name: str) -> Floats | None:
-            if any(row[name] is None for row in rows):
-                return None
-            padded = np.zeros((len(rows), len(times), rows[0][name].shape[1]), np.float32)
-            for place, row in zip(padded, rows, strict=True):
-                place[: len(row[name])] = row[name]
-            return padded
-
-        states = batch("hidden")
-        return Lesson(known, batch("vad"), None if states is None else (states - self._centre) / self._spread)
+            for name, values in (("vad", answer.vad), ("hidden", answer.hidden if hidden else None)):
+                if values is None:
+                    continue
+                found = between(answer.times, values, wanted)
+                place = batch.setdefault(name, np.zeros((*known.shape, found.shape[1]), np.float32))
+                place[row, :count] = found if name == "vad" else (found - self._centre) / self._spread
+        return Lesson(known, batch.get("vad"), batch.get("hidden"))
 
 
 def between(times: NDArray[np.float64], values: Floats, wanted: NDArray[np.float64]) -> Floats:
