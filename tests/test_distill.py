@@ -1,4 +1,4 @@
-"""A student and its teacher: answers on disk, lessons on the student's frames, mixed labels, the loss by its formula."""
+"""A student and its teacher: answers on disk, lessons on the student's frames, mixed labels, the loss by formula."""
 
 import json
 import os

@@ -14,7 +14,7 @@ from emimic.task import EmimicError, EmimicWarning
 
 app = typer.Typer(
     name="emimic",
-    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n\n"
+    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
     "Example: emimic predict clip.wav",
     no_args_is_help=True,
     add_completion=False,
@@ -339,7 +339,8 @@ def distill(
         teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
         progress=not quiet,
     )  # fmt: skip
-    typer.echo(taught.table())
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(taught.table())
     _learn(folder, out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
