@@ -114,14 +114,14 @@ def test_a_lesson_stands_on_the_students_frames(
     lessons = Lessons(place)
     items = load_corpus(tones, scan=False).splits["train"].items
     lessons.measure(items)
-    states = np.concatenate([lessons.of(item).hidden for item in items])
+    states = np.concatenate([lessons.of(item, hidden=True).hidden for item in items])
     clocks = [Clock(), Clock(0.05, 0.9)]
     times = 0.0125 + 0.02 * np.arange(12)
     found = lessons.lesson([(items[0], clocks[0]), (items[1], clocks[1])], times, [3, 12], hidden=True)
     assert found.vad is not None
     assert found.hidden is not None
     for row, count in enumerate((3, 12)):
-        answer = lessons.of(items[row])
+        answer = lessons.of(items[row], hidden=True)
         at = (times[:count] - clocks[row].start) * clocks[row].rate
         heard = (at >= -0.01) & (at <= answer.times[-1] + 0.01)  # a frame stands for 10 ms around its centre
         np.testing.assert_array_equal(found.known[row], np.pad(heard, (0, 12 - count)))
@@ -158,7 +158,7 @@ def test_answers_are_the_teachers(
         samples, _ = soundfile.read(item.path, dtype="float32")
         samples = np.pad(samples[:3200], (0, max(0, 400 - len(samples))))
         (truth,) = model.predict([samples], hidden=True)
-        found = lessons.of(item)
+        found = lessons.of(item, hidden=True)
         np.testing.assert_allclose(found.intensities, truth.intensities, atol=1e-5)
         np.testing.assert_allclose(found.vad, truth.vad, atol=1e-5)
         np.testing.assert_allclose(found.hidden, truth.hidden, atol=2e-3)  # float16 on disk
@@ -392,7 +392,7 @@ def test_a_step_minimises_the_formula(
     rows = [2, 5, 0, 7, 9]
     items = [run.train.items[row] for row in rows]
     heard = [run.train.read(item, 1) for item in items]
-    states = np.concatenate([run.lessons.of(item).hidden for item in run.train.items])
+    states = np.concatenate([run.lessons.of(item, hidden=True).hidden for item in run.train.items])
     centre, spread = states.mean(axis=0), states.std(axis=0)
     run.model.eval()
     intensities, apart = [], 0.0
@@ -403,7 +403,7 @@ def test_a_step_minimises_the_formula(
         projected = run.model.projection(hidden).detach()[0].numpy()
         vad = output.vad.detach()[0].numpy()
         intensities.append(output.intensities[0])
-        answer = run.lessons.of(item)
+        answer = run.lessons.of(item, hidden=True)
         frames = []
         for t in range(len(vad)):
             at = (0.0125 - 0.5 / 16_000 + 0.02 * t - clip.clock.start) * clip.clock.rate

@@ -63,15 +63,16 @@ def write(file: Path, answer: Prediction) -> None:
         np.savez(opened, allow_pickle=False, **arrays)
 
 
-def read(file: Path) -> Prediction:
-    """One recording's answer as it was written, hidden states as float32. Raises ModelError when it is damaged."""
+def read(file: Path, *, hidden: bool = False) -> Prediction:
+    """One recording's answer as it was written, with hidden states, float32, if they are there and asked for. Raises
+    ModelError when it is damaged."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             return Prediction(
                 intensities=found["intensities"],
                 vad=found.get("vad"),
                 times=found["times"],
-                hidden=found["hidden"].astype(np.float32) if "hidden" in found else None,
+                hidden=found["hidden"].astype(np.float32) if hidden and "hidden" in found else None,
             )
     # zipfile has an error of its own, which is no OSError.
     except Exception as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emimic import audio
 from emimic.files import sha256
@@ -79,17 +78,15 @@ def load_taught(folder: Path, settings: TrainSettings, lessons: Lessons) -> Corp
     corpus = _labelled(folder, settings, lessons.teacher.targets)
     labelled = {} if corpus is None else corpus.splits
     known = {item.id: item for item in labelled["train"].items} if "train" in labelled else {}
-    train = bare["train"]
-    items = [known.get(item.id, item) for item in train.items]
-    left = list(train.left_out)
+    items = [known.get(item.id, item) for item in bare["train"].items]
+    left = list(bare["train"].left_out)
     if "valid" in labelled:
         valid = _answered(labelled["valid"], lessons)
     elif "valid" in bare:
         valid = _agreeing(bare["valid"], lessons)
     else:
         chosen = _held_out(items)
-        valid = Split("valid", (), tuple(item for item in items if item.id in chosen), ())
-        valid = _agreeing(replace(valid, listed=tuple(item.id for item in valid.items)), lessons)
+        valid = _agreeing(_split("valid", [item for item in items if item.id in chosen]), lessons)
         items = [item for item in items if item.id not in chosen]
     judged = {sha256(path) for path in [*_tested(folder), *(item.path for item in valid.items)]}
     for place in settings.unlabelled:
@@ -102,41 +99,35 @@ def load_taught(folder: Path, settings: TrainSettings, lessons: Lessons) -> Corp
             f"{folder}: {len(items)} recordings are left to learn from and {len(valid.items)} to watch by; expected "
             f"one of each at least. Give more recordings ({UNANSWERED} holds for {len(left)})"
         )
-    share = settings.teacher_share
-    both = settings.train_on == "train+valid"
-    splits = {
-        "train": Split(
-            "train",
-            tuple(item.id for item in items) + tuple(one.id for one in left),
-            tuple(_mixed(item, lessons, share) for item in items),
-            tuple(left),
-        ),
-        "valid": replace(valid, items=tuple(_mixed(item, lessons, share) for item in valid.items))
-        if both
-        else valid,
-    }
+    listed = (*(item.id for item in items), *(one.id for one in left))
+    train = _mixed(Split("train", listed, tuple(items), tuple(left)), lessons, settings.teacher_share)
+    if settings.train_on == "train+valid":
+        valid = _mixed(valid, lessons, settings.teacher_share)
     notes = () if corpus is None else corpus.warnings
-    return Corpus(folder, lessons.teacher.targets, splits, notes)
+    return Corpus(folder, lessons.teacher.targets, {"train": train, "valid": valid}, notes)
 
 
-def _mixed(item: Item, lessons: Lessons, share: float) -> Item:
+def _mixed(split: Split, lessons: Lessons, share: float) -> Split:
     """Targets of which the teacher's answer, within [0, 1], is a share; where there is no label, that answer."""
-    answer = lessons.of(item).intensities.clip(0.0, 1.0)
-    if item.labels is None:
-        return replace(item, labels=answer)
-    mixed = share * answer + (1 - share) * item.labels
-    return replace(item, labels=np.where(np.isnan(item.labels), answer, mixed).astype(np.float32))
+
+    def mixed(item: Item) -> Item:
+        answer = lessons.of(item).intensities.clip(0.0, 1.0)
+        labels = np.full_like(answer, np.nan) if item.labels is None else item.labels
+        target = np.where(np.isnan(labels), answer, share * answer + (1 - share) * labels)
+        return replace(item, labels=target.astype(np.float32))
+
+    return replace(split, items=tuple(map(mixed, split.items)))
 
 
 def _agreeing(split: Split, lessons: Lessons) -> Split:
     """A split whose labels are the teacher's answers."""
 
-    def vad(item: Item) -> NDArray[np.float32] | None:
-        found = lessons.of(item).vad
-        return None if found is None else found.mean(axis=0)
+    def agreeing(item: Item) -> Item:
+        answer = lessons.of(item)
+        vad = None if answer.vad is None else answer.vad.mean(axis=0)
+        return replace(item, labels=answer.intensities, vad=vad)
 
-    items = tuple(replace(item, labels=lessons.of(item).intensities, vad=vad(item)) for item in split.items)
-    return replace(split, items=items)
+    return replace(split, items=tuple(map(agreeing, split.items)))
 
 
 def _answered(split: Split, lessons: Lessons) -> Split:

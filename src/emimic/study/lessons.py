@@ -14,6 +14,7 @@ from emimic.files import sha256
 from emimic.prediction import Prediction
 from emimic.study.augment import Clock
 from emimic.study.corpus import Item
+from emimic.task import ModelError
 
 Floats = NDArray[np.float32]
 
@@ -44,20 +45,22 @@ class Lessons:
         """Whether the teacher has answered this very recording."""
         return self._file(item.path).is_file()
 
-    def of(self, item: Item) -> Prediction:
+    def of(self, item: Item, *, hidden: bool = False) -> Prediction:
         """The teacher's answer. Raises ModelError when there is none."""
-        return answers.read(self._file(item.path))
+        return answers.read(self._file(item.path), hidden=hidden)
 
     def measure(self, items: Sequence[Item]) -> int:
         """Learn each hidden feature's mean and spread from the answers to some of these; returns how many features."""
-        total = square = np.zeros(0)
+        total = square = np.zeros(1)
         count = 0
         for item in items[:: max(1, len(items) // MEASURED)]:
-            states = self.of(item).hidden
+            states = self.of(item, hidden=True).hidden
             if states is None:
-                return 0
-            total = (0.0 if count == 0 else total) + states.sum(axis=0, dtype=np.float64)
-            square = (0.0 if count == 0 else square) + np.square(states, dtype=np.float64).sum(axis=0)
+                raise ModelError(
+                    f"{self.place} holds no hidden states; run emimic distill, which writes them"
+                )
+            total = total + states.sum(axis=0, dtype=np.float64)
+            square = square + np.square(states, dtype=np.float64).sum(axis=0)
             count += len(states)
         centre = total / count
         spread = np.sqrt(np.maximum(square / count - np.square(centre), 0.0))
@@ -79,13 +82,13 @@ class Lessons:
         known = np.zeros((len(heard), len(times)), np.bool_)
         batch: dict[str, Floats] = {}
         for row, ((item, clock), count) in enumerate(zip(heard, counts, strict=True)):
-            answer = self.of(item)
+            answer = self.of(item, hidden=hidden)
             wanted = clock.recorded(times[:count])
             first, last = answer.times[0], answer.times[-1]
             # A frame speaks for half the way to the next; a single one for its whole clip.
             reach = (answer.times[1] - first) / 2 if len(answer.times) > 1 else np.inf
             known[row, :count] = (wanted >= first - reach) & (wanted <= last + reach)
-            for name, values in (("vad", answer.vad), ("hidden", answer.hidden if hidden else None)):
+            for name, values in (("vad", answer.vad), ("hidden", answer.hidden)):
                 if values is None:
                     continue
                 found = between(answer.times, values, wanted)
