@@ -102,7 +102,7 @@ class TrainSettings(BaseModel):
         1.0, ge=0, description="weight of the squared error to the teacher's VAD, frame by frame"
     )
     teacher_frame_weight: float = Field(
-        0.02,
+        0.05,
         ge=0,
         description="weight of the squared error to the teacher's standardised hidden states, by way of a linear "
         "layer of the training's own",
