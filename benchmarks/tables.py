@@ -12,7 +12,11 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "src" / "emimic" / "default" / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "src" / "emimic" / "default" / "README.md",
+    ROOT / "docs" / "training.md",
+)
 MODELS = {
     "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
     "run": "the default model, float32",
@@ -117,7 +121,42 @@ def tava() -> str:
     return "\n".join([*lines, "", results["note"]])
 
 
+STUDENTS = {
+    "teacher": "its teacher, the model in the package, int8",
+    "student": "a student, float32",
+    "student_int8": "the same student, int8",
+}
+
+
+def student() -> str:
+    """A student beside its teacher: size, arithmetic, speed on one core, mean Pearson on the unseen speakers."""
+    results = _read("student")
+    arithmetic = results["arithmetic"]
+    lines = [
+        "| model | MB | GFLOP a second of audio | seconds of audio a second, one core | mean Pearson [95 %] |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for name, label in STUDENTS.items():
+        own = arithmetic["teacher_gflop_per_second" if name == "teacher" else "gflop_per_second"]
+        score = results["scores"][name]
+        lines.append(
+            f"| {label} | {score['megabytes']:.0f} | {own if name == 'teacher' else own['all']:.2f} "
+            f"| {results['speed']['engines'][name]['per_cpu_second']:.0f} | {_interval(score['mean'])} |"
+        )
+    below = results["scores"]["student"]["below_teacher"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{arithmetic['parameters'] / 1e6:.1f} million parameters, {arithmetic['times_fewer_than_the_paper']:.0f} "
+            f"times fewer operations than the paper's model ({arithmetic['paper_gflop_per_second']} GFLOP). Below its "
+            f"teacher by {below[1]:.3f} [{below[0]:.3f}, {below[2]:.3f}]. {results['note']}",
+        ]
+    )
+
+
 TABLES = {
+    "student": student,
     "default": default,
     "default_by_emotion": default_by_emotion,
     "conditions": conditions,

@@ -570,8 +570,8 @@ def test_only_what_is_learnt_from_is_changed(start: Callable[..., runs.Run]) -> 
     assert run.valid is not None
     assert plain.valid is not None
     for item in run.valid.items:
-        np.testing.assert_array_equal(run.valid.read(item, 1), plain.valid.read(item, 0))
-    train = [(run.train.read(item, 1), plain.train.read(item, 1)) for item in run.train.items]
+        np.testing.assert_array_equal(run.valid.read(item, 1).values, plain.valid.read(item, 0).values)
+    train = [(run.train.read(item, 1).values, plain.train.read(item, 1).values) for item in run.train.items]
     assert sum(not np.array_equal(*pair) for pair in train) > len(train) / 2
 
 

@@ -14,7 +14,7 @@ from emimic.task import EmimicError, EmimicWarning
 
 app = typer.Typer(
     name="emimic",
-    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n\n"
+    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
     "Example: emimic predict clip.wav",
     no_args_is_help=True,
     add_completion=False,
@@ -265,7 +265,6 @@ def train(
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
     from emimic.study.settings import TrainSettings, parse_overrides
-    from emimic.study.train import train as run
 
     _quiet_libraries()
     given: dict[str, Any] = {
@@ -277,12 +276,73 @@ def train(
         name: value for name, value in given.items() if value is not None
     }
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
-    result = run(folder, out, settings, resume=resume, show=not quiet)
+    _learn(folder, out, settings, resume=resume, quiet=quiet)
+
+
+def _learn(folder: Path, out: Path, settings: Any, *, resume: bool, quiet: bool) -> None:
+    """Train, and tell how it went."""
+    from emimic.study.train import train
+
+    result = train(folder, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(result.table())
     if result.signal is not None:
         typer.echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
+
+
+@app.command()
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
+    folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option("--unlabelled", "-u", help="A further folder of recordings. Repeatable."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Where the teacher's answers lie, for several students; default in RUN."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings in YAML, over the student's.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value, over both. Repeatable.")
+    ] = None,
+    train_on: Annotated[TrainOn | None, typer.Option(help="Learn from train, or from valid, too.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over all recordings.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model on a large one's answers.
+
+    TEACHER answers every recording first (kept, resumable); labels count where there are some.
+
+    Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
+    """
+    from emimic.service.teach import teach
+    from emimic.study import distill as student
+    from emimic.study.settings import parse_overrides
+
+    _quiet_libraries()
+    given: dict[str, Any] = {
+        "train_on": train_on and train_on.value,
+        "epochs": epochs,
+        "unlabelled": unlabelled and [str(place.resolve()) for place in unlabelled],
+        "answers": answers and str(answers.resolve()),
+    }
+    overrides = parse_overrides(sets or []) | {
+        name: value for name, value in given.items() if value is not None
+    }
+    task = student.plan(folder, out, config, overrides, resume=resume)
+    taught = teach(
+        teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
+        progress=not quiet,
+    )  # fmt: skip
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(taught.table())
+    _learn(folder, out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
 @app.command()
