@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emimic import answers, audio, buckets
 from emimic.files import sha256
 from emimic.progress import shown
-from emimic.service.engine import DESCRIPTION, GRAPH, Spec, open_engine
+from emimic.service.engine import DESCRIPTION, Spec, open_engine
 from emimic.service.results import Failure
 from emimic.task import AudioError, ModelError
 
@@ -43,8 +43,9 @@ class Taught:
 
 
 def key_of(folder: Path) -> str:
-    """16 hex digits that name a teacher: an engine folder's or a run folder's model files, and the preparation."""
-    names = (DESCRIPTION, GRAPH) if (folder / DESCRIPTION).exists() else ("config.json", "model.safetensors")
+    """16 hex digits that name a teacher: an engine folder's description, which holds its files' hashes, or a run
+    folder's model files, and the preparation."""
+    names = (DESCRIPTION,) if (folder / DESCRIPTION).exists() else ("config.json", "model.safetensors")
     parts = [str(ANSWERING), *(sha256(folder / name) for name in names)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
