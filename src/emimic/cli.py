@@ -127,10 +127,15 @@ def predict(
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="By default all cores; of each actor of --ray, 1.")
+    ] = None,
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Hear on a Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
     ] = False,
@@ -149,7 +154,8 @@ def predict(
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
-        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, fresh=fresh, progress=not quiet,
+        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray, fresh=fresh,
+        progress=not quiet,
     )  # fmt: skip
     try:
         answers = request.run(asked, lambda line: typer.echo(line, err=True))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 from emimic import buckets
 from emimic import progress as bars
@@ -24,19 +24,22 @@ GROUP: Final = 64
 """Files that are read, heard and kept together: enough to fill batches of similar length, little to lose or to hold."""
 
 Told = Answer | Failure
-Batches = Generator[list[tuple[int, Told]], None, None]
-"""Answers with their places among the inputs, as they come."""
+Kind = TypeVar("Kind", Answer, Timeline)
+Batches: TypeAlias = Generator[list[tuple[int, Kind | Failure]], None, None]
+"""Answers or curves with their places among the inputs, as they come."""
 
 
 class Hearer(Protocol):
     """Where recordings are heard. Both ways give each place its answer, group by group in any order."""
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
         """(place, file) in groups -> the same places with their answers."""
         ...
 
-    def curves(self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]) -> Batches:
-        """(place, answer) -> the same with curves. heard: may be told how many seconds of the next one are done."""
+    def curves(
+        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+    ) -> Batches[Timeline]:
+        """(place, answer) -> the places with their curves. heard: may be told how many seconds of the next are done."""
         ...
 
 
@@ -52,7 +55,7 @@ class Local:
     batch_seconds: float
     workers: int
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
         """See `Hearer.clips`."""
         files = [[path for _, path in group] for group in groups]
         with closing(buckets.as_read(self.predictor.read, files, workers=self.workers)) as batches:
@@ -60,13 +63,15 @@ class Local:
                 told = self.predictor.hear(files[number], read, batch_seconds=self.batch_seconds)
                 yield [(row, one) for (row, _), one in zip(groups[number], told, strict=True)]
 
-    def curves(self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]) -> Batches:
+    def curves(
+        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+    ) -> Batches[Timeline]:
         """See `Hearer.curves`."""
         for row, answer in answers:
-            one = self.predictor.with_curves(
-                answer, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
+            line = self.predictor.curves(
+                answer.path, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
             )
-            yield [(row, one)]
+            yield [(row, line)]
 
 
 @dataclass(slots=True)
@@ -143,13 +148,8 @@ def _hear_clips(
             for row, one in batch:
                 told[row] = slimmed(one) if slim and isinstance(one, Answer) else one
             if journal is not None:
-                journal.add_clips(
-                    [
-                        (mark, one)
-                        for row, _ in batch
-                        if (mark := marks[row]) and isinstance(one := told[row], Answer)
-                    ]
-                )
+                kept = [(marks[row], told[row]) for row, _ in batch]
+                journal.add_clips([(mark, one) for mark, one in kept if mark and isinstance(one, Answer)])
             bar.update(task, advance=len(batch))
 
 
@@ -162,31 +162,29 @@ def _hear_curves(
     progress: bool,
 ) -> set[int]:
     """Gives the answers in `told` their curves; which rows had to be heard for it."""
-    missing: list[tuple[int, Answer]] = []
-    for row, one in sorted(told.items()):
+    missing: dict[int, Answer] = {}
+    for row, one in told.items():
         if isinstance(one, Answer):
             line = None if journal is None else journal.curves(marks[row])
             if line is None:
-                missing.append((row, one))
+                missing[row] = one
             else:
                 told[row] = replace(one, timeline=line)
     done = 0.0
-    with bars.counted(unit="x real time", show=progress) as bar:
-        task = bar.add_task("curves, s", total=sum(one.seconds for _, one in missing))
-        batches = hearer.curves(missing, lambda seconds: bar.update(task, completed=done + seconds))
+    batches = hearer.curves(
+        sorted(missing.items()), lambda seconds: bar.update(task, completed=done + seconds)
+    )
+    with closing(batches), bars.counted(unit="x real time", show=progress) as bar:
+        task = bar.add_task("curves, s", total=sum(one.seconds for one in missing.values()))
         for batch in batches:
-            done += sum(one.seconds for row, _ in batch if isinstance(one := told[row], Answer))
-            bar.update(task, completed=done)
-            told.update(batch)
+            for row, got in batch:
+                told[row] = got if isinstance(got, Failure) else replace(missing[row], timeline=got)
+                done += missing[row].seconds
             if journal is not None:
-                journal.add_curves(
-                    [(mark, line) for row, one in batch if (mark := marks[row]) and (line := _curves(one))]
-                )
-    return {row for row, _ in missing}
-
-
-def _curves(one: Told) -> Timeline | None:
-    return one.timeline if isinstance(one, Answer) else None
+                lines = [(marks[row], got) for row, got in batch]
+                journal.add_curves([(mark, got) for mark, got in lines if mark and isinstance(got, Timeline)])
+            bar.update(task, completed=done)
+    return set(missing)
 
 
 def slimmed(answer: Answer) -> Answer:

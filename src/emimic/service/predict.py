@@ -158,21 +158,21 @@ class Predictor:
             for path, one in zip(paths, read, strict=True)
         ]
 
-    def with_curves(
+    def curves(
         self,
-        answer: Answer,
+        path: Path,
         place: Path | None = None,
         *,
         grid: tuple[float, float],
         batch_seconds: float,
         heard: Callable[[float], object] = lambda seconds: None,
-    ) -> Answer | Failure:
-        """A file's answer with its curves on the grid (window, hop). place: as in `read`. heard: see `timeline`."""
-        path = answer.path
+    ) -> Timeline | Failure:
+        """The curves on the grid (window, hop) of a file that was read before. path, place: as in `read`. heard: is
+        told after each block how many seconds are done."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
             try:
-                line = curves.timeline(
+                return curves.timeline(
                     self.engine,
                     audio.blocks(place or content(path), seconds=_BLOCK, name=os.fspath(path)),
                     name=path.stem,
@@ -183,7 +183,6 @@ class Predictor:
                 )
             except AudioError as error:  # gone or changed since
                 return Failure(path, str(error))
-        return replace(answer, timeline=line)
 
     def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> "Heard":
         """Blocks of max_seconds -> the first one prepared; the others only count."""

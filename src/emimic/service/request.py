@@ -45,6 +45,7 @@ class Request:
     device: str | None = None
     progress: bool = False
     fresh: bool = False
+    ray: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -103,6 +104,10 @@ def _check(q: Request) -> None:
             if q.mic is None
             else "--mic listens to the microphone; give either files or --mic"
         )
+    if q.ray is not None and (q.mic is not None or "-" in q.files):
+        raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
+    if q.ray is not None and q.device not in (None, "cpu"):
+        raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
     if q.folder is not None:
         from emimic.service import outputs
 
@@ -123,11 +128,17 @@ def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str
 def _from_files(
     predictor: Predictor, q: Request, journal: Journal | None
 ) -> tuple[list[Answer | Failure], bulk.Tally]:
-    hearer = bulk.Local(predictor, q.grid, q.batch_seconds, q.workers)
-    return bulk.hear(
-        hearer, list(expand(q.files)), curves=q.curves, max_seconds=predictor.engine.spec.max_seconds,
-        journal=journal, slim=True, progress=q.progress,
-    )  # fmt: skip
+    hearer: bulk.Hearer = bulk.Local(predictor, q.grid, q.batch_seconds, q.workers)
+    with ExitStack() as stack:
+        if q.ray is not None:
+            from emimic.service.cluster import Cluster, Work
+
+            work = Work(q.model and q.model.absolute(), q.threads or 1, q.grid, q.batch_seconds)
+            hearer = stack.enter_context(Cluster(q.ray, work, predictor.targets))
+        return bulk.hear(
+            hearer, list(expand(q.files)), curves=q.curves, max_seconds=predictor.engine.spec.max_seconds,
+            journal=journal, slim=True, progress=q.progress,
+        )  # fmt: skip
 
 
 def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
