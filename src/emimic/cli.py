@@ -133,9 +133,7 @@ def predict(
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Hear on a Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")
-    ] = None,
+    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
     ] = False,

@@ -85,9 +85,13 @@ class Tally:
 
     def line(self, failed: int) -> str:
         """For the user: what became of the files, and how fast."""
-        known = f" ({self.kept} of them kept from before)" if self.kept else ""
-        speed = f"; {self.heard / self.wall:.1f} clips/s, {self.audio / self.wall:.0f} x real time"
-        return f"{self.heard + self.kept} heard{known}, {failed} failed" + (speed if self.heard else "")
+        told = f"{self.heard + self.kept} heard"
+        if self.kept:
+            told += f" ({self.kept} of them kept from before)"
+        told += f", {failed} failed"
+        if self.heard:
+            told += f"; {self.heard / self.wall:.1f} clips/s, {self.audio / self.wall:.0f} x real time"
+        return told
 
 
 def hear(

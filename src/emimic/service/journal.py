@@ -29,6 +29,7 @@ from emimic.task import EmimicError
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"
+_BEGIN: Final = b'{"schema":"emimic/journal/'
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +128,14 @@ class Journal:
         """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""
         self._file.seek(0)
         line = self._file.readline()
-        try:
-            found = json.loads(line)
-        except ValueError:
-            found = None
-        ours = isinstance(found, dict) and str(found.get("schema")).startswith("emimic/journal/")
-        if not ours and line.endswith(b"\n"):
+        if not line.startswith(_BEGIN[: len(line)]):
             raise EmimicError(
                 f"{self.path} is no journal of emimic: give another --out, or --fresh to replace it"
             )
-        if ours and found != head:
+        if not line.endswith(b"\n"):
+            return False
+        found = json.loads(line)
+        if found != head:
             what = "model" if found.get("emimic") == head["emimic"] else "version of emimic"
             self.note = f"{self.path} was kept by another {what}: all is heard anew"
         return bool(found == head)
@@ -151,7 +150,7 @@ class Journal:
             end += len(line)
             try:
                 self._take(json.loads(line), grid)
-            except (ValueError, KeyError, TypeError):  # damaged on the disk: heard again
+            except (ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk: heard again
                 continue
 
     def _take(self, found: dict[str, Any], grid: tuple[float, float] | None) -> None:
