@@ -8,8 +8,10 @@ and hears its batch again.
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,15 +107,20 @@ class Cluster:
             )
         self.address, self.work, self.targets = address, work, targets
         self._ray: Any = None
+        self._quiet = redirect_stdout(sys.stderr)  # Ray's threads print there what befalls its workers
 
     def __enter__(self) -> Self:
+        self._quiet.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ray is not None:
-            self._ray.shutdown()
+        try:
+            if self._ray is not None:
+                self._ray.shutdown()
+        finally:
+            self._quiet.__exit__(kind, error, trace)
 
     def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
         """See `bulk.Hearer.clips`. Raises as `curves`."""
