@@ -50,12 +50,12 @@ def make(folder: Path, count: int) -> list[str]:
 
 
 def kept(out: Path) -> int:
-    """Clips in whole lines of the journal."""
+    """Clips in whole lines of the journal; cheap, since it is asked often beside what is measured."""
     try:
-        lines = (out / NAME).read_bytes().split(b"\n")[1:-1]
+        whole = (out / NAME).read_bytes().rpartition(b"\n")[0]
     except FileNotFoundError:
         return 0
-    return sum(len(json.loads(line)["clips"]) for line in lines)
+    return whole.count(b'"file":')
 
 
 def finish(words: list[str], out: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def killed(words: list[str], out: Path, until: int) -> dict[str, Any]:
     before = kept(out)
     process = subprocess.Popen([*words, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and kept(out) < until:
-        time.sleep(0.01)
+        time.sleep(0.02)
     time.sleep(random.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
