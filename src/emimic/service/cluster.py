@@ -95,16 +95,11 @@ class Cluster:
     """A `bulk.Hearer` on the Ray cluster at `address`: "auto" (the one this machine belongs to), "local" (one made for
     this run on this machine) or HOST:PORT. One actor for every `work.threads` CPUs it has.
 
-    Raises EmimicError for ray://, through which Ray Data doesn't work: what drives it must be in the cluster. Ray is
-    started or asked when there is something to hear, and left at the end of the `with` block.
+    Not ray://, through which Ray Data doesn't work: what drives it must be in the cluster. Ray is started or asked when
+    there is something to hear, and left at the end of the `with` block.
     """
 
     def __init__(self, address: str, work: Work, targets: tuple[str, ...]) -> None:
-        if address.startswith("ray://"):
-            raise EmimicError(
-                f"--ray {address} is a Ray client's address, which Ray Data can't use: run this on a machine of the "
-                "cluster with --ray auto, or give HOST:PORT"
-            )
         self.address, self.work, self.targets = address, work, targets
         self._ray: Any = None
         self._quiet = redirect_stdout(sys.stderr)  # Ray's threads print there what befalls its workers

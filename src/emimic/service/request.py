@@ -88,7 +88,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
         if q.folder is not None:
             from emimic.service import outputs
 
-            kinds = q.kinds or (("csv",) if q.curves else ())
+            curves = q.curves or q.mic is not None  # which always has some
+            kinds = q.kinds or (("csv",) if curves else ())
             outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
             tell(f"files are in {q.folder}")
     _remarks(answers, predictor, q, tell)
@@ -106,6 +107,11 @@ def _check(q: Request) -> None:
         )
     if q.ray is not None and (q.mic is not None or "-" in q.files):
         raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
+    if q.ray is not None and q.ray.startswith("ray://"):
+        raise EmimicError(
+            f"--ray {q.ray} is a Ray client's address, which Ray Data can't use: run this on a machine of the cluster "
+            "with --ray auto, or give HOST:PORT"
+        )
     if q.ray is not None and q.device not in (None, "cpu"):
         raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
     if q.folder is not None:
