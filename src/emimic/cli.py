@@ -128,15 +128,21 @@ def predict(
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="By default all cores; of each actor of --ray, 1.")
+    ] = None,
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
+    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Intensities of recordings, their curves, pictures and files.
 
-    A broken file is named and costs only itself.
+    A broken file is named and costs only itself. With --out, a run that was stopped goes on where it was.
 
     Example: emimic predict interview.mp4 clips/ --html --out answers
     """
@@ -147,9 +153,15 @@ def predict(
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
-        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
+        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray, fresh=fresh,
+        progress=not quiet,
     )  # fmt: skip
-    if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
+    try:
+        answers = request.run(asked, lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo(request.stopped(asked), err=True)
+        raise typer.Exit(130) from None
+    if answers.failed:
         raise typer.Exit(1)
 
 
