@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny
+import torch
 from onnx import numpy_helper
 
 from emimic.service import engine, export
@@ -69,6 +70,33 @@ def test_company_in_a_batch_changes_nothing(folders):
             assert one.vad.shape == own.vad.shape == (len(one.times), 3)
             np.testing.assert_allclose(one.vad, own.vad, rtol=0, atol=1e-5)
     assert ours.predict([]) == []
+
+
+def test_hidden_states_are_the_models_own(folders):
+    ours, theirs = (open_engine(folder) for folder in folders)
+    clips = [tiny.clip(n, seed=n) for n in (400, 8000, 3333)]
+    for a, b in zip(ours.predict(clips, hidden=True), theirs.predict(clips, hidden=True), strict=True):
+        assert a.hidden.shape == (len(a.times), ours.model.config.encoder_config.d_model)
+        np.testing.assert_allclose(a.hidden, b.hidden, rtol=0, atol=1e-4)
+    with torch.inference_mode():
+        own, _ = ours.model.encode(*ours.model.collate(clips[1:2]))
+    np.testing.assert_allclose(
+        ours.predict(clips[1:2], hidden=True)[0].hidden, own[0].numpy(), rtol=0, atol=1e-6
+    )
+    assert theirs.predict(clips)[0].hidden is None
+
+
+def test_a_graph_without_hidden_states_says_so(copy):
+    graph = onnx.load(copy / "model.onnx")
+    kept = [one for one in graph.graph.output if one.name != "hidden"]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+    onnx.save(graph, copy / "model.onnx")
+    rehash(copy)
+    ours = OnnxEngine(copy)
+    assert ours.predict([tiny.clip(800)])[0].hidden is None
+    with pytest.raises(ModelError, match="hidden states"):
+        ours.predict([tiny.clip(800)], hidden=True)
 
 
 def test_an_answer_kept_keeps_no_batch(folders):

@@ -83,7 +83,7 @@ def test_every_switch_of_the_model(config):
     found = answer(runs, spec_of(model), clips)
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
-    names = {"intensities", "frames"} | ({"vad"} if model.config.answers_vad else set())
+    names = {"intensities", "frames", "hidden"} | ({"vad"} if model.config.answers_vad else set())
     assert {one.name for one in runs.get_outputs()} == names, "the auxiliary task stays behind"
 
 

@@ -614,10 +614,14 @@ def test_the_order_of_batches_and_the_workers_do_not_matter(tones: Path, tmp_pat
 
 
 def test_bf16_mixed(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
+    narrow = tiny(still=True, epochs=1, batch_size=11)
+    with pytest.raises(SettingsError, match="8 channels a group"):
+        train(tones, tmp_path / "narrow", TrainSettings(**narrow, precision="bf16-mixed"), show=False)
+    wide = {**narrow, "encoder_config": {**narrow["encoder_config"], "num_conv_pos_embedding_groups": 1}}
     losses = [
         train(
             tones, tmp_path / precision,
-            TrainSettings(**tiny(still=True, precision=precision, epochs=1, batch_size=11)), show=False,
+            TrainSettings(**wide, precision=precision), show=False,
         ).history[0]["loss"]
         for precision in ("32-true", "bf16-mixed")
     ]  # fmt: skip

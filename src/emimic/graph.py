@@ -42,13 +42,13 @@ class Graph(nn.Module):
         self.eval()  # else the exporter "restores" training, dropout included
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """samples (batch, sample), lengths (batch,) -> intensities (batch, target), frames (batch,), then vad
-        (batch, frame, 3) when the model answers it."""
+        """samples (batch, sample), lengths (batch,) -> intensities (batch, target), frames (batch,), hidden
+        (batch, frame, feature), then vad (batch, frame, 3) when the model answers it."""
         hidden, frames = (self._whisper if self.whisper else self._raw)(samples, lengths)
         real = _real(hidden.shape[1], frames)
         output = self.model.regress(hidden, real)
         vad = (output.vad,) if self.model.config.answers_vad else ()
-        return output.intensities, frames, *vad
+        return output.intensities, frames, hidden, *vad
 
     def _raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         encoder: Any = self.model.encoder
@@ -115,8 +115,8 @@ def to_onnx(model: EmiModel) -> bytes:
     """The graph as ONNX (opset 17, weights inside), not optimised.
 
     Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, and vad (batch, frame, 3) when the model answers it. Raises ModelError when the encoder
-    can't be traced.
+    frames (batch,) int64, hidden (batch, frame, feature), and vad (batch, frame, 3) when the model answers it. Raises
+    ModelError when the encoder can't be traced.
     """
     most = round(model.config.max_seconds * SAMPLE_RATE)
     long = max(model.min_samples, min(4000, most))
@@ -126,9 +126,10 @@ def to_onnx(model: EmiModel) -> bytes:
         "lengths": {0: "batch"},
         "intensities": {0: "batch"},
         "frames": {0: "batch"},
+        "hidden": {0: "batch", 1: "frame"},
         "vad": {0: "batch", 1: "frame"},
     }
-    outputs = ["intensities", "frames", *(["vad"] if model.config.answers_vad else [])]
+    outputs = ["intensities", "frames", "hidden", *(["vad"] if model.config.answers_vad else [])]
     file = io.BytesIO()
     with warnings.catch_warnings():
         # The tracer warns of what may go wrong; the export is verified at several lengths and batch sizes instead.

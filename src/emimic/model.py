@@ -200,11 +200,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         *,
         batch_seconds: float = 60.0,
         encoded: bool = False,
+        hidden: bool = False,
     ) -> list[Prediction]:
         """Prepared clips, (sample,) float32 each -> one Prediction a clip, in the same order.
 
         batch_seconds: the most audio of a batch after padding. encoded: the clips are hidden states
-        (frame, feature) that `encode` gave before. Dropout is off whatever the model's mode.
+        (frame, feature) that `encode` gave before. hidden: also hand those out. Dropout is off whatever the
+        model's mode.
         """
         training = self.training
         self.eval()
@@ -213,9 +215,11 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             for rows in self.plan(
                 [len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded
             ):
-                values, mask = self.collate([clips[i] for i in rows])
-                output = (self.regress if encoded else self)(values, mask)
-                answers.update(zip(rows, self._split(output), strict=True))
+                states, mask = self.collate([clips[i] for i in rows])
+                if not encoded:
+                    states, mask = self.encode(states, mask)
+                output = self.regress(states, mask)
+                answers.update(zip(rows, self._split(output, states if hidden else None), strict=True))
         finally:
             self.train(training)
         return [answers[i] for i in range(len(clips))]
@@ -231,7 +235,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         values, mask = buckets.pad(clips)
         return torch.from_numpy(values).to(self.device, self.dtype), torch.from_numpy(mask).to(self.device)
 
-    def _split(self, output: EmiOutput) -> list[Prediction]:
+    def _split(self, output: EmiOutput, hidden: Tensor | None) -> list[Prediction]:
         """A batch's output -> one Prediction a row, without the padded frames."""
 
         def array(tensor: Tensor) -> NDArray[np.float32]:
@@ -243,6 +247,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 intensities=array(output.intensities[row]),
                 vad=array(output.vad[row, :count]) if self.config.answers_vad else None,  # type: ignore[index]
                 times=self.frame_times(count),
+                hidden=None if hidden is None else array(hidden[row, :count]),
             )
             for row, count in enumerate(counts)
         ]

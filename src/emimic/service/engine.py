@@ -47,10 +47,13 @@ class Engine(Protocol):
 
     spec: Spec
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
+    def predict(
+        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+    ) -> list[Prediction]:
         """One Prediction a clip, in the same order; padding and company in a batch change nothing.
 
-        Raises ModelError when a clip is too short or too long, or an answer is NaN or infinite (damaged weights).
+        hidden: also the encoder's last hidden states. Raises ModelError when a clip is too short or too long, an answer
+        is NaN or infinite (damaged weights), or hidden states are asked of a graph that doesn't give them.
         """
         ...
 
@@ -111,9 +114,11 @@ class TorchEngine:
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = spec_of(self.model)
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
+    def predict(
+        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+    ) -> list[Prediction]:
         """See `Engine.predict`."""
-        answers = self.model.predict(clips, batch_seconds=batch_seconds)
+        answers = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for answer in answers:
             _check_finite(answer, "the run")
         return answers
@@ -139,7 +144,7 @@ class OnnxEngine:
     """An engine folder on ONNX Runtime; needs neither torch nor transformers. See `open_engine`.
 
     The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
-    frames (batch,) int64 and, when VAD has been learnt, vad (batch, frame, 3).
+    frames (batch,) int64, hidden (batch, frame, feature) and, when VAD has been learnt, vad (batch, frame, 3).
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -163,9 +168,18 @@ class OnnxEngine:
         if missing:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
-    def predict(self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0) -> list[Prediction]:
+    def predict(
+        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+    ) -> list[Prediction]:
         """See `Engine.predict`."""
-        return answer(self._session, self.spec, clips, batch_seconds=batch_seconds, name=str(self.folder))
+        return answer(
+            self._session,
+            self.spec,
+            clips,
+            batch_seconds=batch_seconds,
+            hidden=hidden,
+            name=str(self.folder),
+        )
 
     def check(self) -> float:
         """Answer the clips whose answers were written down at export; the largest difference of an intensity.
@@ -191,6 +205,7 @@ def answer(
     clips: Sequence[NDArray[Any]],
     *,
     batch_seconds: float = 30.0,
+    hidden: bool = False,
     name: str = "the graph",
 ) -> list[Prediction]:
     """Clips through an ONNX Runtime session in batches of similar length; see `Engine.predict`."""
@@ -201,20 +216,24 @@ def answer(
             raise ModelError(
                 f"a clip has {length} samples; {name} takes {spec.min_samples} to {most}: cut or pad it"
             )
-    outputs = ["intensities", "frames", *(["vad"] if spec.vad else [])]
+    outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
+    if hidden and "hidden" not in {one.name for one in session.get_outputs()}:
+        raise ModelError(f"{name} gives no hidden states: export its run again")
     budget = max(1, int(batch_seconds * SAMPLE_RATE))
     answers: dict[int, Prediction] = {}
     for rows in buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding):
         samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
         feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
-        intensities, frames, *vad = session.run(outputs, feed)
+        found = dict(zip(outputs, session.run(outputs, feed), strict=True))
+        vad, states = found.get("vad"), found.get("hidden")
         for place, row in enumerate(rows):
-            count = int(frames[place])
+            count = int(found["frames"][place])
             one = Prediction(
                 # Copies, so that a kept answer doesn't keep its whole batch.
-                intensities=intensities[place].copy(),
-                vad=vad[0][place, :count].copy() if vad else None,
+                intensities=found["intensities"][place].copy(),
+                vad=None if vad is None else vad[place, :count].copy(),
                 times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
+                hidden=None if states is None else states[place, :count].copy(),
             )
             _check_finite(one, name)
             answers[row] = one

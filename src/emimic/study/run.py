@@ -67,6 +67,7 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
     torch.manual_seed(settings.seed)
     model = build_model(settings, corpus, items).to(fabric.device)
+    _check_precision(model, settings)
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
@@ -177,6 +178,20 @@ def _check_learnable(
     ]:
         raise CorpusError(
             f"{corpus.folder}: no training clip has a label for {', '.join(empty)}; add labels, or name other targets"
+        )
+
+
+def _check_precision(model: EmiModel, settings: TrainSettings) -> None:
+    """oneDNN's bf16 convolutions with groups of other than 16, 32, ... channels are wrong on CPUs with AMX (torch 2.13:
+    off by as much as their own spread), so the positional convolution of such an encoder would learn from rubbish."""
+    inner: Any = model.config.encoder_config
+    groups = getattr(inner, "num_conv_pos_embedding_groups", None)
+    wide = inner.hidden_size // groups if groups else 16
+    if settings.precision == "bf16-mixed" and model.device.type == "cpu" and wide % 16:
+        raise SettingsError(
+            f"precision is bf16-mixed, but the encoder's positional convolution has {wide} channels a group, and "
+            "such are computed wrongly on some CPUs; expected a multiple of 16: set precision to 32-true, or fewer "
+            "num_conv_pos_embedding_groups"
         )
 
 
