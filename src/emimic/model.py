@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from emimic import buckets, encoders
+from emimic import buckets, encoders, recurrent
 from emimic.config import EmiConfig
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, ModelError
@@ -166,9 +166,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 # One frame has no spread, and the root of zero no gradient.
                 parts.append((apart.square().sum(dim=1) / count + SPREAD_FLOOR).sqrt())
         if self.config.lstm:
-            # Left to right and padded on the right: what stands at the last real frame hasn't seen the padding.
-            rows = torch.arange(frames.shape[0], device=frames.device)
-            parts.append(self.lstm(frames)[0][rows, frame_mask.sum(dim=1) - 1])
+            parts.append(recurrent.last_outputs(self.lstm, frames, frame_mask))
         last = torch.cat(parts, dim=-1)
         if self.config.regression_head:
             last = self.head.hidden(last)  # type: ignore[operator]

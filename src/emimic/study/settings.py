@@ -140,7 +140,9 @@ class TrainSettings(BaseModel):
     )
     gradient_checkpointing: bool = Field(False, description="less memory, about a tenth more time")
     batch_seconds: float = Field(
-        60.0, gt=0, description="most audio of one forward pass, in seconds after padding"
+        60.0,
+        gt=0,
+        description="most audio of one forward pass, in seconds after padding; of cached features 8 times as much",
     )
     accelerator: str = Field("auto", description="auto, cpu, cuda, mps (Lightning Fabric)")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; by default torch's choice")

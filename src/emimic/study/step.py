@@ -26,6 +26,10 @@ from emimic.task import EmimicError
 NONE: Final = -100
 """The class of a clip without one."""
 
+ENCODED: Final = 8
+"""So many times `batch_seconds` of cached features are one batch: the heads alone need that much less memory, and the
+LSTM reads its weights once a frame whatever the number of clips."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -52,11 +56,9 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     model, fabric = run.model, run.fabric
     labels = Labels.of(run, rows)
     place = {row: i for i, row in enumerate(rows)}
-    plan = model.plan(
-        [len(clip.values) for clip in clips],
-        batch_seconds=run.settings.batch_seconds,
-        encoded=run.train.encoded,
-    )
+    seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
+    lengths = [len(clip.values) for clip in clips]
+    plan = model.plan(lengths, batch_seconds=seconds, encoded=run.train.encoded)
     run.optimizer.zero_grad(set_to_none=True)
     together = not run.loss.decomposes and labels.targets.shape[1] > 0
     answers: list[tuple[list[int], Tensor]] = []
