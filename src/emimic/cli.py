@@ -131,6 +131,9 @@ def predict(
     threads: Annotated[
         int | None, typer.Option(min=1, help="By default all cores; of each actor of --ray, 1.")
     ] = None,
+    streams: Annotated[
+        int | None, typer.Option(min=1, help="Batches heard at once; default: for many files a thread each.")
+    ] = None,
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
@@ -153,8 +156,8 @@ def predict(
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
-        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray, fresh=fresh,
-        progress=not quiet,
+        threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray,
+        fresh=fresh, progress=not quiet,
     )  # fmt: skip
     try:
         answers = request.run(asked, lambda line: typer.echo(line, err=True))

@@ -35,8 +35,8 @@ class Predictor:
     """A finished model ready to hear recordings.
 
     model: an engine folder, a run folder (torch runs it), an Engine, or None for the model in the package. device: for
-    a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores. Raises ModelError when
-    the folder can't be used.
+    a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores; streams: into how
+    many batches at once they are divided (see `open_engine`). Raises ModelError when the folder can't be used.
     """
 
     def __init__(
@@ -45,10 +45,11 @@ class Predictor:
         *,
         device: str | None = None,
         threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         chosen = default_model() if model is None else model
         self.engine: Engine = (
-            open_engine(chosen, device=device, threads=threads)
+            open_engine(chosen, device=device, threads=threads, streams=streams)
             if isinstance(chosen, str | os.PathLike)
             else chosen
         )
