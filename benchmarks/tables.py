@@ -157,13 +157,13 @@ def student() -> str:
 
 
 TABLES = {
-    "student": student,
     "default": default,
     "default_by_emotion": default_by_emotion,
     "conditions": conditions,
     "tava": tava,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
+    "student": student,
 }
 
 
