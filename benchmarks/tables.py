@@ -143,26 +143,27 @@ def student() -> str:
             f"| {label} | {score['megabytes']:.0f} | {own if name == 'teacher' else own['all']:.2f} "
             f"| {results['speed']['engines'][name]['per_cpu_second']:.0f} | {_interval(score['mean'])} |"
         )
-    below = results["scores"]["student"]["below_teacher"]
+    low, middle, high = (-value for value in reversed(results["scores"]["student"]["below_teacher"]))
     return "\n".join(
         [
             *lines,
             "",
             f"{arithmetic['parameters'] / 1e6:.1f} million parameters, {arithmetic['times_fewer_than_the_paper']:.0f} "
-            f"times fewer operations than the paper's model ({arithmetic['paper_gflop_per_second']} GFLOP). Below its "
-            f"teacher by {below[1]:.3f} [{below[0]:.3f}, {below[2]:.3f}]. {results['note']}",
+            f"times fewer operations than the paper's model ({arithmetic['paper_gflop_per_second']} GFLOP). Its mean "
+            f"Pearson less its teacher's: {middle:+.3f} [{low:+.3f}, {high:+.3f}]. {results['note']} Machine: "
+            f"{results['machine']}.",
         ]
     )
 
 
 TABLES = {
-    "student": student,
     "default": default,
     "default_by_emotion": default_by_emotion,
     "conditions": conditions,
     "tava": tava,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
+    "student": student,
 }
 
 
