@@ -42,8 +42,9 @@ TOLERANCE: Final = {"float32": 1e-4, "int8": 0.03}
 8 bits a last bit can tip a rounding)."""
 
 LARGE: Final = 64 * 2**20
-"""Bytes from which on weights stand beside the graph, mapped and not parsed when it is opened, and are known again by
-samples of them."""
+"""Bytes from which on an int8 graph is optimised beforehand, with its weights beside it, mapped and not parsed when it
+is opened; and from which on a file is known again by samples of it. (A smaller one stays smaller as it is: ONNX Runtime
+would bring its 8-bit weights of float32 products to float32.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,14 @@ def export(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
             graph.write_bytes(small)
-        _finish(graph, folder, to, optimised=int8)
+        optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
+        _finish(graph, folder, to, optimised=optimised)
         description = {
             "schema": SCHEMA,
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
-            "optimised": int8 and to == "onnx",
+            "optimised": optimised,
             "spec": asdict(spec),
             "files": {file.name: _identity(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
@@ -182,7 +184,7 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     )
     options.optimized_model_filepath = str(out)
     options.log_severity_level = 4
-    if level == "extended" and graph.stat().st_size >= LARGE:
+    if level == "extended":
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "model.weights"
         )
