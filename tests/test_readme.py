@@ -56,10 +56,12 @@ def test_python_runs(
 
 
 def test_tables_come_from_the_results() -> None:
+    shown = set()
     for page in tables.PAGES:
         text = page.read_text(encoding="utf-8")
         assert tables.filled(text) == text, f"{page}: run python -m benchmarks.tables"
-    assert re.findall(r"<!-- table: (\w+) -->", README) == list(tables.TABLES)
+        shown |= set(re.findall(r"<!-- table: (\w+) -->", text))
+    assert shown == set(tables.TABLES)
 
 
 def test_links_lead_somewhere() -> None:

@@ -395,8 +395,10 @@ def bench(
     report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    console = Console()
+    console.width = max(console.width, 100)  # a narrower table would lose what it says
     for part in report.tables():
-        Console().print(part, soft_wrap=True)
+        console.print(part)
 
 
 def _quiet_libraries() -> None:

@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """`emimic predict one.flac` (6.9 s) as a whole process: medians of wall and CPU seconds, and its peak memory in MB."""
+    """`emimic predict one.flac` as a whole process: medians of wall and CPU seconds and of its peak memory in MB."""
 
     model: str
     wall: float
@@ -165,7 +165,7 @@ def measure(
                     told.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
                     shown.advance(task)
         stack.pop_all().close()  # nothing shall run beside a start
-        starts = tuple(_start(subject, Path(folder), turns) for subject in subjects)
+        starts = tuple(_start(subject, Path(folder), 1 if quick else turns) for subject in subjects)
     peak = {n: round(_median(told[n], "operations_per_second") / 1e9, 1) for n in products}
     rows, arithmetic = _rows(told, ways, peak, count)
     return Report(
@@ -344,7 +344,7 @@ def _rows(
                 peak_mb=max(one["peak_mb"] for one in told[key, batch]),
             )
         )
-    return tuple(rows), {name: round(value / 1e9, 3) for name, value in arithmetic.items()}
+    return tuple(rows), {name: round(value / 1e9, 6) for name, value in arithmetic.items()}
 
 
 def advice(rows: Sequence[Row]) -> tuple[str, ...]:

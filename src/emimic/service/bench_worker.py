@@ -79,7 +79,7 @@ def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
     for way in ways:
         way()
 
-    def work(_: dict[str, Any]) -> dict[str, Any]:
+    def work(asked: dict[str, Any]) -> dict[str, Any]:
         best = 0.0
         for way in ways:
             for _ in range(4):
