@@ -16,6 +16,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "src" / "emimic" / "default" / "README.md",
     ROOT / "docs" / "training.md",
+    ROOT / "docs" / "speed.md",
 )
 MODELS = {
     "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
@@ -156,7 +157,69 @@ def student() -> str:
     )
 
 
+def _machine(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    return f"Machine: {found['cores']} cores, {found['cpu']}; {versions}."
+
+
+def bench() -> str:
+    """What `emimic bench` found last: engines, threads, batches, and a cold start."""
+    results = _read("bench")
+    lines = [
+        "| model | threads | batch | clips a second | x real time | x the loop | GFLOP/s (of peak) | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        batch = "one clip" if row["batch_seconds"] is None else f"{row['batch_seconds']:g} s"
+        loop = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        counted = "-" if row["gflops"] is None else f"{row['gflops']:.0f} ({row['share']:.0%})"
+        lines.append(
+            f"| {row['model']} | {row['threads']} | {batch} | {row['clips_per_second']:.2f} "
+            f"| {row['times_real_time']:.1f} | {loop} | {counted} | {row['peak_mb']} MB |"
+        )
+    lines += ["", "| `emimic predict one.flac`, whole process | wall | CPU | memory |", "|---|---|---|---|"]
+    lines += [
+        f"| {one['model']} | {one['wall']:.2f} s | {one['cpu']:.2f} s | {one['peak_mb']} MB |"
+        for one in results["starts"]
+    ]
+    peaks = ", ".join(f"{value:.0f} ({threads})" for threads, value in results["peak"].items())
+    clips = f"{results['clips']['count']} clips, medians of {results['clips']['turns']} turns."
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{clips} Peak of float32 products, GFLOP/s (threads): {peaks}. {_machine(results['machine'])}",
+        ]
+    )
+
+
+def training() -> str:
+    """An epoch's seconds a clip, each way of training beside the clip-by-clip loops."""
+    results = _read("training")
+    titles = {"frozen": "paper's size, encoder frozen", "tiny": "tiny encoder, all of it"}
+    lines = [
+        "| model | way | threads | CPU s a clip | x as released, CPU (wall) | x clip by clip, CPU (wall) | memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, title in titles.items():
+        for threads, part in sorted(results["threads"].items()):
+            for way, found in part[kind].items():
+                if way == "waiting":
+                    continue
+                ratios = [
+                    f"{found[f'cpu_times_{base}']:.1f} ({found[f'wall_times_{base}']:.1f})"
+                    for base in ("as_released", "clip_by_clip")
+                ]
+                memory = f"{found['peak_mb']} MB" if "peak_mb" in found else "-"
+                lines.append(
+                    f"| {title} | {way} | {threads} | {found['cpu_s_per_clip']:.3f} | {' | '.join(ratios)} | {memory} |"
+                )
+    return "\n".join([*lines, "", _machine(results["machine"])])
+
+
 TABLES = {
+    "bench": bench,
+    "training": training,
     "default": default,
     "default_by_emotion": default_by_emotion,
     "conditions": conditions,

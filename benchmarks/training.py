@@ -70,7 +70,7 @@ def set_up(
     """A run of the project as `emimic train` makes it, without its folder."""
     settings = TrainSettings.read(overrides={"accelerator": "cpu", "batch_size": BATCH, **values})
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     source = source or batches.waveforms(clips, model.config, model.min_samples)
     return run.Run(
         folder=Path(), settings=settings, fabric=run._fabric(settings), model=model.train(),
@@ -112,7 +112,7 @@ def head_packed(state: run.Run, rows: Sequence[int], hidden: Sequence[torch.Tens
     loss.backward()
     nn.utils.clip_grad_value_(model.parameters(), 100.0)
     state.optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 @contextlib.contextmanager

@@ -450,6 +450,39 @@ def export(
     typer.echo(report.table())
 
 
+@app.command()
+def bench(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Runs or engine folders; default: the model included.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also the paper's size, random weights: 10 minutes, 10 GB.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer clips and turns.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="The most; by default all cores.")] = None,
+    file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """How fast models are on this machine, and what to choose.
+
+    Example: emimic bench runs/paper engine --json bench.json
+    """
+    import json
+
+    from rich.console import Console
+
+    from emimic.files import write_atomic
+    from emimic.service.bench import measure
+
+    report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
+    if file is not None:
+        write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    console = Console()
+    console.width = max(console.width, 100)  # a narrower table would lose what it says
+    for part in report.tables():
+        console.print(part)
+
+
 def _quiet_libraries() -> None:
     """No progress bars of other libraries between ours."""
     from transformers.utils import logging

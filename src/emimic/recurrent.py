@@ -35,7 +35,7 @@ def last_outputs(lstm: nn.LSTM, frames: Tensor, frame_mask: Tensor) -> Tensor:
     for layer in range(lstm.num_layers):
         if layer and lstm.dropout:
             hidden = nn.functional.dropout(hidden, lstm.dropout)
-        hidden = _Layer.apply(hidden, sizes, *lstm.all_weights[layer])
+        hidden = _Layer.apply(hidden, sizes, *lstm.all_weights[layer])  # type: ignore[no-untyped-call]
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     return hidden[starts[counts - 1] + place]
@@ -103,7 +103,8 @@ class _Layer(torch.autograd.Function):
                 output[:size] = slopes[now].to(ctx.dtype) @ low
             slow = slopes.to(ctx.dtype)
             across = slow.t()
-            earlier = torch.cat([outputs[before][:size] for size, _, before in _frames(ctx.sizes) if before])
+            parts = [outputs[before][:size] for size, _, before in _frames(ctx.sizes) if before]
+            earlier = torch.cat([outputs[:0], *parts])  # clips of one frame have no parts
             by_bias = slopes.sum(dim=0)
             by_inputs = None
             if ctx.needs_input_grad[0]:
