@@ -238,8 +238,11 @@ def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="needs openvino, which isn't installed"):
         export.export(run, tmp_path / "engine", to="openvino")
     assert not (tmp_path / "engine").exists()
+    other = shutil.copytree(engines / "onnx", tmp_path / "abacus")
+    description = json.loads((other / "engine.json").read_text())
+    (other / "engine.json").write_text(json.dumps({**description, "runtime": "abacus"}))
     with pytest.raises(ModelError, match="the runtime 'abacus'; expected one of onnx, openvino"):
-        open_runtime("abacus", b"")
+        open_engine(other)
 
 
 def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeypatch):

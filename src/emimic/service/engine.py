@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic import buckets
 from emimic.files import fingerprint, sha256
 from emimic.prediction import Prediction
-from emimic.service.runtimes import RUNTIMES, Runtime, installed, open_runtime
+from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, ModelError
 from emimic.waveform import prepare
 
@@ -181,9 +181,14 @@ class GraphEngine:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.spec = _read_spec(self.description, self.folder / DESCRIPTION)
-        self.runtime = str(self.description.get("runtime", "onnx"))
+        self.runtime: Name = self.description.get("runtime", "onnx")
+        if self.runtime not in RUNTIMES:
+            raise ModelError(
+                f"{self.folder} is for the runtime {self.runtime!r}; expected one of {', '.join(RUNTIMES)}: "
+                "export it again"
+            )
         _check_files(self.folder, self.description)
-        graph = self.folder / RUNTIMES.get(self.runtime, RUNTIMES["onnx"])[1]
+        graph = self.folder / RUNTIMES[self.runtime][1]
         self._graph = open_runtime(
             self.runtime,
             graph,

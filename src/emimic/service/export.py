@@ -28,7 +28,7 @@ from emimic.service.engine import (
     check_clip,
     spec_of,
 )
-from emimic.service.runtimes import RUNTIMES, Runtime, installed, open_runtime
+from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def export(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    to: Literal["onnx", "openvino"] = "onnx",
+    to: Name = "onnx",
     int8: bool = False,
     calibrate: str | os.PathLike[str] | None = None,
     least: float = LEAST,

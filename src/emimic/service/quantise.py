@@ -13,8 +13,8 @@ from onnx import helper
 from emimic.prediction import Prediction
 from emimic.progress import shown
 from emimic.service.engine import Spec, answer
-from emimic.service.rewrite import Form, Layer, Scale, layers, quantise
-from emimic.service.runtimes import Feed, Runtime, open_runtime
+from emimic.service.rewrite import Layer, Scale, layers, quantise
+from emimic.service.runtimes import Feed, Name, Runtime, open_runtime
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 HELD_OUT: Final = 3
@@ -47,7 +47,7 @@ class Quantisation:
 
 
 def search(
-    graph: bytes, clips: Clips, spec: Spec, *, least: float, form: Form = "onnx", progress: bool = False
+    graph: bytes, clips: Clips, spec: Spec, *, least: float, form: Name = "onnx", progress: bool = False
 ) -> tuple[bytes, Quantisation]:
     """The int8 graph with the fewest products left in float32 whose answers keep a mean Pearson of `least`.
 

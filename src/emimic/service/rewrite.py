@@ -8,17 +8,18 @@ and DequantizeLinear pairs around float32 products, which OpenVINO makes int8 ke
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from emimic.service.runtimes import Name
+
 Scale = tuple[np.float32, np.uint8]
 """Step and zero point: value = step * (uint8 - zero point)."""
 
-Form = Literal["onnx", "openvino"]
 
 _SMALL: Final = 1024  # weights of fewer values stay float32: they are not worth two more nodes
 # Whisper's conv1 and conv2; of the others' stacks all but the first, which is over 10 samples and no quicker in int8.
@@ -45,7 +46,7 @@ class Layer:
     size: int
 
 
-def layers(graph: onnx.ModelProto, form: Form = "onnx") -> list[Layer]:
+def layers(graph: onnx.ModelProto, form: Name = "onnx") -> list[Layer]:
     """The encoder's matrix products with constant weights and, for ONNX Runtime, the LSTM's, in the graph's order."""
     weights = {one.name: one for one in graph.graph.initializer}
     found = []
@@ -70,7 +71,7 @@ def _plain_lstm(graph: onnx.ModelProto, node: onnx.NodeProto) -> bool:
 
 
 def quantise(
-    graph: onnx.ModelProto, chosen: Sequence[Layer], scales: Mapping[str, Scale], form: Form = "onnx"
+    graph: onnx.ModelProto, chosen: Sequence[Layer], scales: Mapping[str, Scale], form: Name = "onnx"
 ) -> onnx.ModelProto:
     """The graph with the chosen layers computed in int8. For ONNX Runtime all other large weights are stored in 8 or
     16 bits, too."""
@@ -81,7 +82,7 @@ class _Rewrite:
     """One pass over a graph's nodes; `made` knows what has been added for a tensor already."""
 
     def __init__(
-        self, graph: onnx.ModelProto, chosen: Sequence[Layer], scales: Mapping[str, Scale], form: Form
+        self, graph: onnx.ModelProto, chosen: Sequence[Layer], scales: Mapping[str, Scale], form: Name
     ) -> None:
         self.graph = onnx.ModelProto()
         self.graph.CopyFrom(graph)

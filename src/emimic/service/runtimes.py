@@ -4,7 +4,7 @@ import queue
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,12 @@ from emimic.task import ModelError
 
 Feed = dict[str, NDArray[Any]]
 
-RUNTIMES: Final = {"onnx": ("onnxruntime", "model.onnx"), "openvino": ("openvino", "model.xml")}
+Name = Literal["onnx", "openvino"]
+
+RUNTIMES: Final[dict[Name, tuple[str, str]]] = {
+    "onnx": ("onnxruntime", "model.onnx"),
+    "openvino": ("openvino", "model.xml"),
+}
 """By name: the module each needs, and the file that it opens."""
 
 
@@ -35,7 +40,7 @@ def installed(runtime: str) -> bool:
 
 
 def open_runtime(
-    runtime: str,
+    runtime: Name,
     graph: Path | bytes,
     *,
     threads: int = 1,
@@ -48,8 +53,6 @@ def open_runtime(
     ModelError when the runtime is not installed or the graph is damaged.
     """
     name = graph if isinstance(graph, Path) else "the graph"
-    if runtime not in RUNTIMES:
-        raise ModelError(f"{name} is for the runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}")
     if not installed(runtime):
         module = RUNTIMES[runtime][0]
         raise ModelError(f"{name} needs {module}, which isn't installed: pip install {module}")
