@@ -394,3 +394,22 @@ def test_whispers_spectrum_keeps_its_precision_under_autocast_and_in_bfloat16():
     assert coarse.dtype == torch.bfloat16
     assert (near.float() - exact).abs().max() < 0.1
     assert (coarse.float() - exact).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-layer", "wavlm", "hubert", "data2vec"])
+def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
+    """While learning on a CPU it is computed another way: the same outputs and gradients, to summation order."""
+    stack = tiny.model(family, encoder={"feat_extract_norm": "layer"}).encoder.feature_extractor.double()
+    samples = torch.randn(2, 4321, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    told, called = [], []
+    for layer in stack.conv_layers:
+        layer.conv.register_forward_hook(lambda *_: called.append(stack.training))
+    for training in (True, False):
+        stack.train(training)
+        stack.zero_grad()
+        made = stack(samples)
+        made.sin().sum().backward()
+        told.append([made, *(parameter.grad.clone() for parameter in stack.parameters())])
+    assert called == [False] * 7, "the other way computes no convolution, transformers' own seven"
+    for one, other in zip(*told, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)

@@ -67,8 +67,32 @@ def build(config: Any) -> nn.Module:
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         return WhisperEncoder(config)  # type: ignore[no-any-return]
-    module: nn.Module = getattr(transformers, FAMILIES[config.model_type])(config)
-    return module
+    module: Any = getattr(transformers, FAMILIES[config.model_type])(config)
+    for layer in module.feature_extractor.conv_layers:
+        if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
+            layer.__class__ = _quick_in_training(type(layer))
+    return module  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _quick_in_training(kind: type[Any]) -> type[Any]:
+    """A convolution layer of transformers with the same weights and formula, a third of the time while learning on a
+    CPU: a matrix product over frames that lie together, instead of torch's convolution, whose backward pass is slow,
+    between two transpositions for the norm."""
+
+    def forward(self: Any, hidden: Tensor) -> Tensor:
+        """(batch, channel, step) -> (batch, channel, step); features of a step lie together in what is given back."""
+        if not self.training or hidden.device.type != "cpu":
+            return kind.forward(self, hidden)  # type: ignore[no-any-return]
+        (width,), (stride,) = self.conv.kernel_size, self.conv.stride
+        steps = hidden.transpose(1, 2)
+        span = steps.shape[1] - width + 1
+        taps = torch.cat([steps[:, tap : tap + span : stride] for tap in range(width)], dim=-1)
+        made = nn.functional.linear(taps, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)
+        return self.activation(self.layer_norm(made)).transpose(1, 2)  # type: ignore[no-any-return]
+
+    # The name stays: transformers looks layers up by it.
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def is_exact_under_padding(config: Any) -> bool:
