@@ -70,7 +70,7 @@ def build(config: Any) -> nn.Module:
     module: Any = getattr(transformers, FAMILIES[config.model_type])(config)
     for layer in module.feature_extractor.conv_layers:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
-            layer.__class__ = _quick_in_training(type(layer))
+            layer.__class__ = _quick_in_training(type(layer))  # type: ignore[arg-type]
     return module  # type: ignore[no-any-return]
 
 

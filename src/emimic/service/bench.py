@@ -14,9 +14,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,7 +151,10 @@ def measure(
             given = [default_model()]
         subjects = [subject for one in given for subject in subjects_of(one)]
         if paper:
-            subjects += _paper(Path(folder), missing)
+            # In a process of its own: others would inherit its peak of memory as theirs.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                made, refused = pool.submit(_paper, Path(folder)).result()
+            subjects, missing = subjects + made, missing + refused
         keys = [(subject, number) for subject in subjects for number in sorted({1, most})]
         with bar(show=progress) as shown:
             task = shown.add_task("opening models", total=None)
@@ -198,8 +203,10 @@ def subjects_of(model: Path) -> list[Subject]:
     ]
 
 
-def _paper(folder: Path, missing: list[str]) -> list[Subject]:
-    """The paper's model with random weights as a run, and as every engine it can be exported to here."""
+def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
+    """The paper's model with random weights as a run and as every engine it can be exported to here; and which it can't
+    be."""
+    missing: list[str] = []
     try:
         import torch
 
@@ -232,7 +239,7 @@ def _paper(folder: Path, missing: list[str]) -> list[Subject]:
                 missing.append(f"{family}, {runtime} {precision}: {error}")
             else:
                 found.append(Subject(family, out, runtime, precision))
-    return found
+    return found, missing
 
 
 def _batches(key: tuple[Subject, int], most: int, *, paper: bool) -> tuple[float | None, ...]:
