@@ -12,7 +12,12 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "src" / "emimic" / "default" / "README.md", ROOT / "docs" / "speed.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "src" / "emimic" / "default" / "README.md",
+    ROOT / "docs" / "training.md",
+    ROOT / "docs" / "speed.md",
+)
 MODELS = {
     "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
     "run": "the default model, float32",
@@ -117,6 +122,41 @@ def tava() -> str:
     return "\n".join([*lines, "", results["note"]])
 
 
+STUDENTS = {
+    "teacher": "its teacher, the model in the package, int8",
+    "student": "a student, float32",
+    "student_int8": "the same student, int8",
+}
+
+
+def student() -> str:
+    """A student beside its teacher: size, arithmetic, speed on one core, mean Pearson on the unseen speakers."""
+    results = _read("student")
+    arithmetic = results["arithmetic"]
+    lines = [
+        "| model | MB | GFLOP a second of audio | seconds of audio a second, one core | mean Pearson [95 %] |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for name, label in STUDENTS.items():
+        own = arithmetic["teacher_gflop_per_second" if name == "teacher" else "gflop_per_second"]
+        score = results["scores"][name]
+        lines.append(
+            f"| {label} | {score['megabytes']:.0f} | {own if name == 'teacher' else own['all']:.2f} "
+            f"| {results['speed']['engines'][name]['per_cpu_second']:.0f} | {_interval(score['mean'])} |"
+        )
+    low, middle, high = (-value for value in reversed(results["scores"]["student"]["below_teacher"]))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{arithmetic['parameters'] / 1e6:.1f} million parameters, {arithmetic['times_fewer_than_the_paper']:.0f} "
+            f"times fewer operations than the paper's model ({arithmetic['paper_gflop_per_second']} GFLOP). Its mean "
+            f"Pearson less its teacher's: {middle:+.3f} [{low:+.3f}, {high:+.3f}]. {results['note']} Machine: "
+            f"{results['machine']}.",
+        ]
+    )
+
+
 def _machine(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     return f"Machine: {found['cores']} cores, {found['cpu']}; {versions}."
@@ -186,6 +226,7 @@ TABLES = {
     "tava": tava,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
+    "student": student,
 }
 
 

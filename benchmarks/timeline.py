@@ -1,78 +1,153 @@
-"""A long recording's timeline: how fast, and how much memory the whole process takes.
+"""Long recordings: how fast, how much memory the whole process takes, and what windows cost in exactness.
 
-    python -m benchmarks.timeline ../shared/data/bursts/audio --minutes 30 [--model FOLDER]
+    python -m benchmarks.timeline ../shared/data/bursts/audio [--minutes 60] [--model FOLDER]
+    python -m benchmarks.timeline ../shared/data/bursts/audio --attention RUN
 
-Clips of the folder, in a shuffled order, are joined to one wav; `emimic predict WAV --timeline` hears it in a process
-of its own. Expected on two idle cores with the model in the package: faster than 30x real time, below 1 GB.
-Writes docs/results/timeline.json.
+Clips of the folder, in a shuffled order, are joined to one wav and to files of a minute each; `emimic predict
+--timeline` hears both, in processes of their own, in turn. Expected with the model in the package: below 1.5 GB, and an
+hour within 5 % of the time of its minutes. Every 0.2 s is heard once, for the speed; the ratio is the median of five
+with `--hop 1`.
+
+With `--attention`, RUN (whose encoder must know no limit of length: wav2vec 2.0 and its kin) hears two minutes with
+attention over all of them, and in windows: how far apart the VAD curves are. Both write docs/results/timeline.json.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from benchmarks.bursts import machine
 from emimic import audio
 from emimic.files import write_atomic
+from emimic.task import SAMPLE_RATE
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "timeline.json"
+REPEATS = 5
 
 
-def join(folder: Path, path: Path, seconds: float) -> None:
-    """Clips in a shuffled order, cut at `seconds`, as 16-bit wav."""
+def joined(folder: Path, seconds: float) -> np.ndarray:
+    """Clips in a shuffled order, one after the other, cut at `seconds`: (sample,)."""
     clips = sorted(folder.glob("*.mp3"))
-    left = round(seconds * 16_000)
-    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as file:
-        for number in np.random.default_rng(0).permutation(len(clips)):
-            clip = audio.load(clips[number])[:left]
-            file.write(clip)
-            left -= len(clip)
-            if not left:
-                return
-    raise SystemExit(f"the clips of {folder} are {left / 16_000:g} s too short")
+    left, parts = round(seconds * SAMPLE_RATE), []
+    for number in np.random.default_rng(0).permutation(len(clips)):
+        parts.append(audio.load(clips[number])[:left])
+        left -= len(parts[-1])
+        if not left:
+            return np.concatenate(parts)
+    raise SystemExit(f"the clips of {folder} are {left / SAMPLE_RATE:g} s too short")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--model", help="default: the one in the package")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "long.wav"
-        join(given.folder, path, 60 * given.minutes)
-        words = [sys.executable, "-m", "emimic", "predict", path, "--timeline", "--format", "json", "--quiet"]
-        words += ["--model", given.model] if given.model else []
-        start = time.perf_counter()
-        shown = subprocess.run(words, stdout=subprocess.PIPE, check=True)
-        wall = time.perf_counter() - start
+def hear(paths: list[Path], model: str | None, *options: str) -> tuple[float, list[dict[str, Any]]]:
+    """Wall seconds of `emimic predict --timeline`, and what it answers."""
+    words: list[str | Path] = [sys.executable, "-m", "emimic", "predict", *paths, "--timeline", "--quiet"]
+    words += ["--format", "json", *options, *(["--model", model] if model else [])]
+    start = time.perf_counter()
+    shown = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    wall = time.perf_counter() - start
+    clips: list[dict[str, Any]] = json.loads(shown.stdout)["clips"]
+    return wall, clips
+
+
+def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
+    """One long file, and the same in minutes."""
+    with tempfile.TemporaryDirectory() as place:
+        wave = joined(folder, 60.0 * minutes)
+        whole = Path(place) / "long.wav"
+        soundfile.write(whole, wave, SAMPLE_RATE, "PCM_16")
+        pieces = [Path(place) / f"{i:04d}.wav" for i in range(minutes)]
+        for path, piece in zip(pieces, wave.reshape(minutes, -1), strict=True):
+            soundfile.write(path, piece, SAMPLE_RATE, "PCM_16")
+        del wave
+        ratios = []
+        for _ in range(REPEATS):
+            long, _ = hear([whole], model, "--hop", "1")
+            short, _ = hear(pieces, model, "--hop", "1")
+            ratios.append(long / short)
+            print(f"one file {long:.1f} s, minutes {short:.1f} s", flush=True)
+        wall, (clip,) = hear([whole], model)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (clip,) = json.loads(shown.stdout)["clips"]
     joy = next(iter(clip["timeline"]["intensities"].values()))
-    seconds = clip["seconds"]
-    result = {
-        "command": f"python -m benchmarks.timeline CLIPS --minutes {given.minutes:g}",
-        "cores": len(os.sched_getaffinity(0)),
+    return {
+        "command": f"python -m benchmarks.timeline CLIPS --minutes {minutes}",
+        "machine": machine(),
         "load_before": round(os.getloadavg()[2], 2),
-        "seconds": seconds,
+        "seconds": clip["seconds"],
         "windows": len(joy),
         "windows_with_voice": sum(value is not None for value in joy),
         "wall_s": round(wall, 1),
-        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
-        "times_real_time": round(seconds / wall, 1),
+        "times_real_time": round(clip["seconds"] / wall, 1),
         "peak_mb": round(used.ru_maxrss / 1024),
+        "one_file_to_its_minutes": {
+            "median": round(statistics.median(ratios), 3),
+            "least": round(min(ratios), 3),
+            "most": round(max(ratios), 3),
+            "repeats": REPEATS,
+        },
     }
-    print(json.dumps(result, indent=1))
+
+
+def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
+    """VAD of windows against that of all frames attending to each other."""
+    import torch
+
+    from emimic.model import EmiModel
+    from emimic.service.engine import TorchEngine
+    from emimic.service.predict import Predictor
+    from emimic.waveform import prepare
+
+    wave = joined(folder, seconds)
+    model = EmiModel.open_run(run, device="cpu")
+    clip = prepare(wave, max_seconds=None, normalise=model.config.do_normalize).samples
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(clip)[None]).vad[0].numpy()
+    times = model.frame_times(len(whole))
+    predictor = Predictor(TorchEngine(run))
+    found: dict[str, Any] = {"seconds": seconds, "windows": {}}
+    for window, hop in ((2.5, 0.2), (12.0, 6.0)):
+        line = predictor.timeline(
+            wave, sample_rate=SAMPLE_RATE, name="joined", window=window, hop=hop, regions=False
+        )
+        assert line.vad is not None
+        assert line.vad_times is not None
+        own = np.stack([np.interp(line.vad_times, times, curve) for curve in whole.T], axis=1)
+        apart = np.sqrt(np.square(line.vad - own).mean(axis=0)) / own.std(axis=0)
+        together = [float(np.corrcoef(line.vad[:, i], own[:, i])[0, 1]) for i in range(3)]
+        found["windows"][f"{window:g} s every {hop:g} s"] = {
+            "rms_difference_in_spreads": [round(float(v), 3) for v in apart],
+            "pearson": [round(v, 4) for v in together],
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument("--model", help="default: the one in the package")
+    parser.add_argument("--attention", metavar="RUN")
+    given = parser.parse_args()
+    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    if given.attention:
+        results["full_attention"] = attention(given.folder, given.attention)
+    else:
+        kept = {"full_attention": results["full_attention"]} if "full_attention" in results else {}
+        results = speed(given.folder, given.minutes, given.model) | kept
+    print(json.dumps(results, indent=1))
     if given.model is None:
-        write_atomic(OUT, json.dumps(result, indent=1) + "\n")
+        write_atomic(OUT, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
         wave = soundfile.read(item.path, dtype="float64")[0][:2400]
         wanted = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         wanted = np.pad(wanted, (0, max(0, 400 - len(wanted))))
-        found = source.read(item, 0)
+        found = source.read(item, 0).values
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         seen.add(len(found))
@@ -77,9 +77,9 @@ def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
     changed = batches.waveforms(clips, config, 400, augment)
     seen = set()
     for item in clips:
-        np.testing.assert_array_equal(plain.read(item, 0), plain.read(item, 1))
+        np.testing.assert_array_equal(plain.read(item, 0).values, plain.read(item, 1).values)
         for epoch in range(3):
-            found = changed.read(item, epoch)
+            found = changed.read(item, epoch).values
             assert 400 <= len(found) <= 11_200, "cut after it got longer, padded as any clip"
             waves = augment(audio.load(item.path), item.id, epoch)[:11_200]
             wanted = np.zeros_like(found)
@@ -92,7 +92,9 @@ def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
 def test_clips_can_stay_as_they_are(tones: Path) -> None:
     config = EmiConfig(encoder_config=ENCODER, do_normalize=False)
     item = items(tones)[0]
-    np.testing.assert_array_equal(batches.waveforms([item], config, 400).read(item, 0), audio.load(item.path))
+    np.testing.assert_array_equal(
+        batches.waveforms([item], config, 400).read(item, 0).values, audio.load(item.path)
+    )
 
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
@@ -109,7 +111,10 @@ def test_each_answer_is_its_own_clips(
     source = batches.waveforms(clips, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
-        alone = [model(torch.from_numpy(source.read(item, 0))[None]).intensities[0].numpy() for item in clips]
+        alone = [
+            model(torch.from_numpy(source.read(item, 0).values)[None]).intensities[0].numpy()
+            for item in clips
+        ]
     np.testing.assert_allclose(found, np.stack(alone), atol=2e-6)
     assert np.unique(found.round(5), axis=0).shape == (15, 6)
     backwards, _ = batches.predict(model, clips[::-1], batch_seconds=batch_seconds)
@@ -122,11 +127,14 @@ def test_no_clips_give_no_answers(model: EmiModel) -> None:
 
 
 def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
-    source = batches.Source(items(tones), lambda item, epoch: np.float32([float(item.id), epoch]))
+    def read(item: Item, epoch: int) -> batches.Heard:
+        return batches.Heard(np.float32([float(item.id), epoch]))
+
+    source = batches.Source(items(tones), read)
     groups = [[3, 1], [], [14], [0]]
     for epoch in (0, 7):
         found = [
-            [clip.tolist() for clip in group]
+            [clip.values.tolist() for clip in group]
             for group in batches.decoded(source, groups, workers=2, epoch=epoch)
         ]
         assert found == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]

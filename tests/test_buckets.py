@@ -1,5 +1,6 @@
 """Length buckets: every clip once, no batch over the budget, padding only where it may be."""
 
+import threading
 import time
 
 import numpy as np
@@ -88,6 +89,33 @@ def test_reading_ahead_reads_two_groups_more_and_no_further():
         time.sleep(0.001)
     assert started == [0, 1, 2, 3]
     reading.close()
+
+
+def test_a_slow_member_holds_up_its_own_group_alone():
+    let_go = threading.Event()
+
+    def read(number):
+        return let_go.wait(10) and number if number == 1 else number
+
+    reading = buckets.as_read(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
+    assert sorted(next(reading) for _ in range(5)) == [(1, [2, 3]), (2, [4]), (3, []), (4, [5]), (5, [6])]
+    let_go.set()
+    assert list(reading) == [(0, [0, 1])]
+
+
+def test_reading_in_any_order_holds_three_groups_besides_the_one_handed_out():
+    started = []
+    reading = buckets.as_read(
+        lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
+    )
+    assert next(reading) == (0, [0])
+    time.sleep(0.05)
+    assert len(started) <= 3
+    assert next(reading) == (1, [1])
+    time.sleep(0.05)
+    assert len(started) <= 4
+    reading.close()
+    assert list(reading) == []
 
 
 def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():

@@ -50,7 +50,7 @@ def constant_engine(folder: Path) -> Path:
     spec |= {"hop": 320, "first": 200.0, "vad": False}
     checks = {"tolerance": 1e-4, "clips": [{"samples": 400, "intensities": [0.5] * 6}]}
     description = {"schema": engine.SCHEMA, "spec": spec, "precision": "float32", "checks": checks}
-    description["sha256"] = files.sha256(folder / "model.onnx")
+    description["files"] = {"model.onnx": {"sha256": files.sha256(folder / "model.onnx")}}
     (folder / "engine.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
 

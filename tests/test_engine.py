@@ -12,8 +12,9 @@ import tiny
 import torch
 from onnx import numpy_helper
 
-from emimic.service import engine, export
-from emimic.service.engine import OnnxEngine, TorchEngine, open_engine
+from emimic.files import sha256
+from emimic.service import engine, export, runtimes
+from emimic.service.engine import GraphEngine, TorchEngine, open_engine
 from emimic.task import ModelError
 
 SHORT = {"max_seconds": 0.5, "vad_learnt": True}
@@ -36,7 +37,7 @@ def copy(folders, tmp_path):
 
 def rehash(folder):
     """Make engine.json agree with whatever model.onnx is now."""
-    change(folder, sha256=engine.sha256(folder / "model.onnx"))
+    change(folder, files={"model.onnx": {"sha256": sha256(folder / "model.onnx")}})
 
 
 def change(folder, **fields):
@@ -47,7 +48,7 @@ def change(folder, **fields):
 def test_both_engines_answer_alike(folders):
     ours, theirs = (open_engine(folder) for folder in folders)
     assert type(ours) is TorchEngine
-    assert type(theirs) is OnnxEngine
+    assert type(theirs) is GraphEngine
     assert ours.spec == theirs.spec
     assert theirs.spec.hop == 320
     assert theirs.spec.first == 0
@@ -60,7 +61,7 @@ def test_both_engines_answer_alike(folders):
 
 
 def test_company_in_a_batch_changes_nothing(folders):
-    ours = OnnxEngine(folders[1])
+    ours = GraphEngine(folders[1])
     rng = np.random.default_rng(0)
     clips = [tiny.clip(int(n), seed=i) for i, n in enumerate(rng.integers(400, 8001, size=24))]
     alone = [ours.predict([clip])[0] for clip in clips]
@@ -93,14 +94,14 @@ def test_a_graph_without_hidden_states_says_so(copy):
     graph.graph.output.extend(kept)
     onnx.save(graph, copy / "model.onnx")
     rehash(copy)
-    ours = OnnxEngine(copy)
+    ours = GraphEngine(copy)
     assert ours.predict([tiny.clip(800)])[0].hidden is None
     with pytest.raises(ModelError, match="hidden states"):
         ours.predict([tiny.clip(800)], hidden=True)
 
 
 def test_an_answer_kept_keeps_no_batch(folders):
-    for one in OnnxEngine(folders[1]).predict([tiny.clip(400), tiny.clip(800)]):
+    for one in GraphEngine(folders[1]).predict([tiny.clip(400), tiny.clip(800)]):
         assert one.intensities.base is None
         assert one.vad.base is None
 
@@ -108,7 +109,7 @@ def test_an_answer_kept_keeps_no_batch(folders):
 @pytest.mark.parametrize("samples", [399, 8001])
 def test_clips_that_do_not_fit(folders, samples):
     with pytest.raises(ModelError, match=f"{samples} samples; .*engine takes 400 to 8000"):
-        OnnxEngine(folders[1]).predict([tiny.clip(500), tiny.clip(samples)])
+        GraphEngine(folders[1]).predict([tiny.clip(500), tiny.clip(samples)])
 
 
 def test_vad_that_was_never_learnt_is_not_answered(tmp_path):
@@ -142,8 +143,8 @@ def test_cpus_that_sum_8_bit_products_in_32(monkeypatch, tmp_path, cpus, known):
     file = tmp_path / "cpuinfo"
     if cpus is not None:
         file.write_text("".join(f"processor\t: {i}\nflags\t\t: {one}\n\n" for i, one in enumerate(cpus)))
-    monkeypatch.setattr(engine, "Path", lambda name: file)
-    assert engine._has_vnni() is known
+    monkeypatch.setattr(runtimes, "Path", lambda name: file)
+    assert runtimes._has_vnni() is known
 
 
 # Folders that can't be used
@@ -240,12 +241,12 @@ def test_weights_that_are_nan(copy):
 
 
 def test_the_check_notices_another_answer(copy):
-    assert OnnxEngine(copy).check() <= 1e-6
+    assert GraphEngine(copy).check() <= 1e-6
     checks = json.loads((copy / "engine.json").read_text())["checks"]
     checks["clips"][1]["intensities"][0] += 0.01
     change(copy, checks=checks)
     with pytest.raises(ModelError, match=r"answers its check clips 0.01 apart .* \(at most 0.0001\)"):
-        OnnxEngine(copy).check()
+        GraphEngine(copy).check()
 
 
 def test_the_package_without_a_model(monkeypatch, tmp_path):

@@ -36,7 +36,9 @@ def alone(model: EmiModel, items: tuple[Item, ...]) -> list[np.ndarray]:
     source = batches.waveforms(items, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
-        return [model.encode(torch.from_numpy(source.read(item, 0))[None])[0][0].numpy() for item in items]
+        return [
+            model.encode(torch.from_numpy(source.read(item, 0).values)[None])[0][0].numpy() for item in items
+        ]
 
 
 @pytest.mark.parametrize("encoder", [{}, {"feat_extract_norm": "group", "do_stable_layer_norm": False}])
@@ -50,7 +52,7 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
         assert model.training
         assert source.encoded
         for item, hidden in zip(items, wanted, strict=True):
-            found = source.read(item, 0)
+            found = source.read(item, 0).values
             assert found.dtype == dtype
             assert (
                 found.shape == hidden.shape == (model.num_frames(max(400, round(item.seconds * 16_000))), 16)
@@ -58,7 +60,7 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
             np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
     one = features.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)
     for item, hidden in zip(items, wanted, strict=True):  # a batch of one is the same arithmetic
-        np.testing.assert_array_equal(one.read(item, 0), hidden)
+        np.testing.assert_array_equal(one.read(item, 0).values, hidden)
 
 
 def test_the_key_is_what_decides_the_features() -> None:
@@ -122,7 +124,7 @@ def test_interrupted_it_goes_on(
     assert len(after) == len(items)
     assert {path: after[path] for path in before} == before
     for item, hidden in zip(items, alone(model, items), strict=True):
-        np.testing.assert_allclose(source.read(item, 0), hidden, atol=2e-6)
+        np.testing.assert_allclose(source.read(item, 0).values, hidden, atol=2e-6)
 
 
 def test_what_is_there_needs_no_encoder(
@@ -134,13 +136,13 @@ def test_what_is_there_needs_no_encoder(
     monkeypatch.setattr(features, "_encode", lambda *_: pytest.fail("the encoder ran"))
     again = features.compute(model, items, tmp_path)
     assert cached(tmp_path) == before
-    np.testing.assert_array_equal(again.read(items[3], 0), first.read(items[3], 0))
+    np.testing.assert_array_equal(again.read(items[3], 0).values, first.read(items[3], 0).values)
     # Another name for the same sound, too; another sound, not.
     copy = tmp_path / "copy.wav"
     copy.write_bytes(items[3].path.read_bytes())
     renamed = dataclasses.replace(items[3], id="renamed", path=copy)
     np.testing.assert_array_equal(
-        features.compute(model, [renamed], tmp_path).read(renamed, 0), first.read(items[3], 0)
+        features.compute(model, [renamed], tmp_path).read(renamed, 0).values, first.read(items[3], 0).values
     )
     data = items[3].path.read_bytes()
     copy.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -152,7 +154,7 @@ def test_what_is_there_needs_no_encoder(
 def test_a_damaged_file_is_computed_anew(damage: str, items: tuple[Item, ...], tmp_path: Path) -> None:
     model = build()
     source = features.compute(model, items, tmp_path, dtype="float32")
-    wanted = [source.read(item, 0) for item in items]
+    wanted = [source.read(item, 0).values for item in items]
     before = cached(tmp_path)
     victim = sorted(before)[2]
     data = victim.read_bytes()
@@ -162,7 +164,7 @@ def test_a_damaged_file_is_computed_anew(damage: str, items: tuple[Item, ...], t
         victim.write_bytes(data[: {"empty": 0, "header": 20, "cut": len(data) - 4}.get(damage, len(data))])
     found = features.compute(model, items, tmp_path, dtype="float32")
     for item, hidden in zip(items, wanted, strict=True):
-        np.testing.assert_allclose(found.read(item, 0), hidden, atol=2e-6)
+        np.testing.assert_allclose(found.read(item, 0).values, hidden, atol=2e-6)
     after = cached(tmp_path)
     assert [path for path in before if after[path] != before[path]] == [victim]
 

@@ -1,15 +1,17 @@
 """Atomic writes: the old content or the new one, nothing between and nothing left behind."""
 
+import errno
 import hashlib
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.files import atomic, sha256, write_atomic
+from emimic.files import atomic, lock, sha256, write_atomic
 
 
 def test_bytes_and_text_arrive_unchanged(tmp_path: Path) -> None:
@@ -112,3 +114,24 @@ def test_sha256_across_blocks(tmp_path_factory: pytest.TempPathFactory, size: in
     path = tmp_path_factory.mktemp("hash") / "file"
     path.write_bytes(b"x" * size)
     assert sha256(str(path)) == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def test_a_lock_is_one_holders_until_it_closes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("ab") as one, path.open("ab") as two:
+        assert lock(one)
+        assert not lock(two)
+    with path.open("ab") as again:
+        assert lock(again)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fcntl")
+def test_a_file_system_without_locks_is_taken_at_its_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (tmp_path / "a").open("ab") as file:
+        assert lock(file)

@@ -312,7 +312,7 @@ def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: P
     source = batches.waveforms(items, model.config, model.min_samples)
     _, vad = batches.predict(model, items)
     with torch.inference_mode():
-        outputs = [model(torch.from_numpy(source.read(item, 0))[None]) for item in items]
+        outputs = [model(torch.from_numpy(source.read(item, 0).values)[None]) for item in items]
     wanted = [output.vad[0].mean(dim=0).numpy() for output in outputs]
     np.testing.assert_allclose(vad, wanted, atol=2e-6)
     assert all(output.categories is None for output in outputs), "an auxiliary task is for training"

@@ -129,9 +129,7 @@ class Missing:
 def test_the_command_line_listens(use: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(device())
     monkeypatch.setattr(request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
-    result = CliRunner().invoke(
-        cli.app, ["predict", "--mic", "4", "--formats", "csv", "--out", str(tmp_path / "o")]
-    )
+    result = CliRunner().invoke(cli.app, ["predict", "--mic", "4", "--out", str(tmp_path / "o")])
     assert result.exit_code == 0, result.output
     assert "1 heard, 0 failed" in result.output
     (kept,) = (tmp_path / "o").glob("microphone-*.flac")

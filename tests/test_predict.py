@@ -491,7 +491,9 @@ def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: 
     assert len(printed.stdout.splitlines()) == 2  # nothing but the CSV, though the bar was on
     shown = invoke("predict", recordings / "b.mp3", "-m", run, "-f", "json", "-o", tmp_path / "o", "-q")
     assert '"schema": "emimic/answers/1"' in shown
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"answers.json", "intensities.csv", "b.csv"}
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        "answers.json", "intensities.csv", "journal.jsonl",
+    }  # fmt: skip
 
 
 def test_pictures_pages_and_formats_go_to_a_folder(
@@ -504,7 +506,7 @@ def test_pictures_pages_and_formats_go_to_a_folder(
     assert "of 1 longer recordings" in shown
     names = {path.name for path in (tmp_path / "emimic-out").iterdir()}
     kinds = {"png", "svg", "html", "json", "TextGrid"}
-    assert names == {"answers.json", "intensities.csv", *(f"long.{kind}" for kind in kinds)}
+    assert names == {"answers.json", "intensities.csv", "journal.jsonl", *(f"long.{kind}" for kind in kinds)}
     (clip,) = json.loads((tmp_path / "emimic-out" / "answers.json").read_text())["clips"]
     assert clip["timeline"]["hop"] == 0.5
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny as tiny_models
 import torch
 import yaml
 from lightning_fabric import Fabric
@@ -32,6 +33,7 @@ from safetensors.torch import save_file
 from emimic.cli import app
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
+from emimic.service.teach import teach
 from emimic.study import batches, checkpoint
 from emimic.study import run as runs
 from emimic.study import step as steps
@@ -40,7 +42,7 @@ from emimic.study.settings import TrainSettings
 from emimic.study.train import train
 from emimic.task import CorpusError, ModelError, SettingsError
 
-POINTS = {"trained": 15, "frozen": 5}
+POINTS = {"trained": 15, "frozen": 5, "taught": 5}
 """Random moments of SIGKILL, for each kind of run."""
 
 
@@ -176,6 +178,14 @@ def script(job: dict[str, Any]) -> dict[str, Any]:
 # --- the tests
 
 
+def taught(corpus: Path, folder: Path) -> str:
+    """The key of a tiny teacher that has answered every clip of a corpus, in `folder`/answers."""
+    teacher = folder / "teacher"
+    tiny_models.model("whisper", do_normalize=False, vad_learnt=True).save_pretrained(teacher)
+    done = teach(teacher, sorted((corpus / "audio").iterdir()), folder / "answers")
+    return done.teacher.key
+
+
 def test_killed_and_resumed_is_uninterrupted(tones: Path, tmp_path: Path, tiny: Callable[..., Any]) -> None:
     common = {"epochs": 4, "checkpoint_steps": 2, "ema": 0.9, "seed": 3}
     job = {
@@ -186,11 +196,15 @@ def test_killed_and_resumed_is_uninterrupted(tones: Path, tmp_path: Path, tiny: 
         "cases": {
             "trained": tiny(**common, loss={"mse": 1.0, "pearson": 0.5}),
             "frozen": tiny(**common | {"epochs": 6}, freeze_encoder=True),
+            "taught": tiny(
+                **common, augment=0.7, teacher=taught(tones, tmp_path), answers=str(tmp_path / "answers")
+            ),
         },
         # Around the renaming of train.json, the features (15 clips), the first best model, its config, a checkpoint.
         "renames": {
             "trained": [(1, True), (2, True), (3, False), (4, True), (5, False), (7, False), (8, True)],
             "frozen": [(1, False), (3, True), (13, False), (17, False), (18, True)],
+            "taught": [(4, True)],
         },
     }
     (tmp_path / "job.json").write_text(json.dumps(job))

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emimic.service import regions
-from emimic.service.engine import Engine, OnnxEngine, TorchEngine
+from emimic.service.engine import Engine, GraphEngine, TorchEngine
 from emimic.service.export import export
 from emimic.service.stream import Step, Stream, floats
 from emimic.service.timeline import timeline
@@ -49,11 +49,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> GraphEngine:
     folder = tmp_path_factory.mktemp("exported") / "engine"
     tiny.model(vad_pretrained=True).save_pretrained(folder.parent / "run")
     export(folder.parent / "run", folder)
-    return OnnxEngine(folder, threads=1)
+    return GraphEngine(folder, threads=1)
 
 
 def same(engine: Engine, sound: np.ndarray, sizes: list[int], **options: float) -> None:
@@ -93,12 +93,12 @@ def test_any_chunking_gives_the_same_steps_with_a_real_model(run: TorchEngine, s
 @settings(max_examples=6, deadline=None)
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_an_exported_model(
-    exported: OnnxEngine, sizes: list[int]
+    exported: GraphEngine, sizes: list[int]
 ) -> None:
     same(exported, SOUND[:80_000], sizes, window=1.0, hop=0.4)
 
 
-def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: OnnxEngine) -> None:
+def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
     ours, theirs = (joined(in_chunks(Stream(engine), SOUND[:60_000], [60_000])) for engine in (run, exported))
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)

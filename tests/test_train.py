@@ -218,7 +218,7 @@ def test_parts_add_up_to_the_whole_step(
         found.append((loss, [p.grad.clone() for p in run.model.parameters() if p.grad is not None]))
     model = run.model
     model.zero_grad()
-    clips = [torch.from_numpy(clip)[None] for clip in step_of(run, rows)[2]]
+    clips = [torch.from_numpy(clip.values)[None] for clip in step_of(run, rows)[2]]
     predictions = torch.cat([model(clip).intensities for clip in clips])
     labels = torch.from_numpy(np.stack([run.train.items[row].labels for row in rows]))
     if standardize:
@@ -265,8 +265,8 @@ def test_parts_add_up_whatever_labels_are_missing(
     rows = [8, 1, 10, 4, 6]
     build = runs.build_model
 
-    def with_classes(settings: TrainSettings, corpus: Any, items: Any) -> EmiModel:
-        model = build(settings, corpus, items)
+    def with_classes(settings: TrainSettings, corpus: Any, items: Any, **teacher: Any) -> EmiModel:
+        model = build(settings, corpus, items, **teacher)
         torch.manual_seed(3)
         values = model.config.to_dict() | {"categories": ["calm", "keen", "sad"]}
         return EmiModel(EmiConfig(**values))
@@ -285,7 +285,7 @@ def test_parts_add_up_whatever_labels_are_missing(
         found.append((loss, gradients))
     model = run.model
     model.zero_grad()
-    outputs = [model(torch.from_numpy(clip)[None]) for clip in step_of(run, rows)[2]]
+    outputs = [model(torch.from_numpy(clip.values)[None]) for clip in step_of(run, rows)[2]]
     items = [run.train.items[row] for row in rows]
     wanted = torch.zeros(())
     predictions = torch.cat([output.intensities for output in outputs])
@@ -570,8 +570,8 @@ def test_only_what_is_learnt_from_is_changed(start: Callable[..., runs.Run]) -> 
     assert run.valid is not None
     assert plain.valid is not None
     for item in run.valid.items:
-        np.testing.assert_array_equal(run.valid.read(item, 1), plain.valid.read(item, 0))
-    train = [(run.train.read(item, 1), plain.train.read(item, 1)) for item in run.train.items]
+        np.testing.assert_array_equal(run.valid.read(item, 1).values, plain.valid.read(item, 0).values)
+    train = [(run.train.read(item, 1).values, plain.train.read(item, 1).values) for item in run.train.items]
     assert sum(not np.array_equal(*pair) for pair in train) > len(train) / 2
 
 

@@ -5,8 +5,8 @@ a batch are nearly equal, and the mask says which samples are real.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,9 +54,9 @@ def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]
     return values, mask
 
 
-def chunks(count: int) -> list[range]:
-    """The rows 0 to count - 1, CHUNK at a time."""
-    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+def chunks(count: int, size: int = CHUNK) -> list[range]:
+    """The rows 0 to count - 1, `size` at a time."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def read_ahead(
@@ -73,5 +73,33 @@ def read_ahead(
                 if not ahead:
                     return
                 yield [future.result() for future in ahead.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def as_read(
+    read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
+) -> Generator[tuple[int, list[Read]], None, None]:
+    """As `read_ahead`, but a group comes, with its number, once it is read: a slow member holds up its own group alone.
+
+    At most three groups are being read or wait, besides the one handed out.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: dict[int, list[Future[Read]]] = {}
+        waiting = iter(enumerate(groups))
+        try:
+            while True:
+                while len(ahead) < 3 and (group := next(waiting, None)) is not None:
+                    ahead[group[0]] = [pool.submit(read, member) for member in group[1]]
+                if not ahead:
+                    return
+                open_ones = {number: [f for f in own if not f.done()] for number, own in ahead.items()}
+                ready = next((number for number, own in open_ones.items() if not own), None)
+                if ready is None:
+                    wait(
+                        [future for own in open_ones.values() for future in own], return_when=FIRST_COMPLETED
+                    )
+                else:
+                    yield ready, [future.result() for future in ahead.pop(ready)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

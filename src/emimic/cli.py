@@ -14,7 +14,7 @@ from emimic.task import EmimicError, EmimicWarning
 
 app = typer.Typer(
     name="emimic",
-    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n\n"
+    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
     "Example: emimic predict clip.wav",
     no_args_is_help=True,
     add_completion=False,
@@ -59,6 +59,7 @@ class Runtime(StrEnum):
     """What `export` writes for."""
 
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 class Clock(StrEnum):
@@ -127,15 +128,24 @@ def predict(
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="By default all cores; of each actor of --ray, 1.")
+    ] = None,
+    streams: Annotated[
+        int | None, typer.Option(min=1, help="Batches heard at once; default: for many files a thread each.")
+    ] = None,
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
+    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Intensities of recordings, their curves, pictures and files.
 
-    A broken file is named and costs only itself.
+    A broken file is named and costs only itself. With --out, a run that was stopped goes on where it was.
 
     Example: emimic predict interview.mp4 clips/ --html --out answers
     """
@@ -146,9 +156,15 @@ def predict(
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
-        threads=threads, batch_seconds=batch_seconds, workers=workers, device=device, progress=not quiet,
+        threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray,
+        fresh=fresh, progress=not quiet,
     )  # fmt: skip
-    if request.run(asked, lambda line: typer.echo(line, err=True)).failed:
+    try:
+        answers = request.run(asked, lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo(request.stopped(asked), err=True)
+        raise typer.Exit(130) from None
+    if answers.failed:
         raise typer.Exit(1)
 
 
@@ -264,7 +280,6 @@ def train(
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
     from emimic.study.settings import TrainSettings, parse_overrides
-    from emimic.study.train import train as run
 
     _quiet_libraries()
     given: dict[str, Any] = {
@@ -276,12 +291,73 @@ def train(
         name: value for name, value in given.items() if value is not None
     }
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
-    result = run(folder, out, settings, resume=resume, show=not quiet)
+    _learn(folder, out, settings, resume=resume, quiet=quiet)
+
+
+def _learn(folder: Path, out: Path, settings: Any, *, resume: bool, quiet: bool) -> None:
+    """Train, and tell how it went."""
+    from emimic.study.train import train
+
+    result = train(folder, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(result.table())
     if result.signal is not None:
         typer.echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
+
+
+@app.command()
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
+    folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option("--unlabelled", "-u", help="A further folder of recordings. Repeatable."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Where the teacher's answers lie, for several students; default in RUN."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings in YAML, over the student's.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value, over both. Repeatable.")
+    ] = None,
+    train_on: Annotated[TrainOn | None, typer.Option(help="Learn from train, or from valid, too.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over all recordings.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model on a large one's answers.
+
+    TEACHER answers every recording first (kept, resumable); labels count where there are some.
+
+    Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
+    """
+    from emimic.service.teach import teach
+    from emimic.study import distill as student
+    from emimic.study.settings import parse_overrides
+
+    _quiet_libraries()
+    given: dict[str, Any] = {
+        "train_on": train_on and train_on.value,
+        "epochs": epochs,
+        "unlabelled": unlabelled and [str(place.resolve()) for place in unlabelled],
+        "answers": answers and str(answers.resolve()),
+    }
+    overrides = parse_overrides(sets or []) | {
+        name: value for name, value in given.items() if value is not None
+    }
+    task = student.plan(folder, out, config, overrides, resume=resume)
+    taught = teach(
+        teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
+        progress=not quiet,
+    )  # fmt: skip
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(taught.table())
+    _learn(folder, out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
 @app.command()
@@ -342,7 +418,10 @@ def submit(
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The engine's folder, new.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The engine's folder, new; by default RUN/engines/NAME."),
+    ] = None,
     to: Annotated[Runtime, typer.Option(help="What shall run it.")] = Runtime.ONNX,
     int8: Annotated[bool, typer.Option("--int8", help="Small and quick: 8 bits.")] = False,
     calibrate: Annotated[
@@ -357,14 +436,17 @@ def export(
 ) -> None:
     """Make a run an engine folder, which predicts without torch.
 
+    A run is heard with the quickest float32 engine in its engines/.
+
     Example: emimic export runs/paper --out engine --int8 --calibrate clips/
     """
     from emimic.service.export import export as write
 
     _quiet_libraries()
     report = write(
-        run, out, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence, progress=not quiet
-    )
+        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence,
+        progress=not quiet,
+    )  # fmt: skip
     typer.echo(report.table())
 
 

@@ -39,6 +39,9 @@ class Graph(nn.Module):
             encoder: Any = model.encoder
             self.conv1, self.conv2 = _as_linear(encoder.conv1), _as_linear(encoder.conv2)
             self.register_buffer("positions", encoder.embed_positions.weight[:most].detach().clone())
+        else:
+            stack: Any = self.model.encoder.feature_extractor
+            self.convs = nn.ModuleList(_as_linear(layer.conv) for layer in stack.conv_layers)
         self.eval()  # else the exporter "restores" training, dropout included
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
@@ -51,12 +54,23 @@ class Graph(nn.Module):
         return output.intensities, frames, hidden, *vad
 
     def _raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolution stack frame by frame, (batch, frame, feature) throughout: no layer norm needs a
+        transposition, and every product is a matrix product, which runs in 8 bits too."""
         encoder: Any = self.model.encoder
         config = encoder.config
-        frames = lengths
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        frames, hidden = lengths, samples[..., None]
+        layers = encoder.feature_extractor.conv_layers
+        for linear, layer, kernel, stride in zip(
+            self.convs, layers, config.conv_kernel, config.conv_stride, strict=True
+        ):
             frames = (frames - kernel) // stride + 1
-        hidden = encoder.feature_extractor(samples).transpose(1, 2)
+            hidden = linear(_windows(hidden, kernel, stride))
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm):
+                hidden = norm(hidden.transpose(1, 2)).transpose(1, 2)
+            elif norm is not None:
+                hidden = norm(hidden)
+            hidden = layer.activation(hidden)
         hidden = encoder.feature_projection(hidden)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = _real(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
@@ -96,13 +110,39 @@ def _real(count: Any, lengths: Tensor) -> Tensor:
 
 
 def _as_linear(convolution: Any) -> nn.Linear:
-    """A convolution of three taps as the matrix product it is, which runs in 8 bits too: input (..., tap * feature)."""
+    """A convolution as the matrix product it is, which runs in 8 bits too: input (..., tap * feature)."""
     outputs, inputs, taps = convolution.weight.shape
-    linear = nn.Linear(taps * inputs, outputs)
+    linear = nn.Linear(taps * inputs, outputs, bias=convolution.bias is not None)
     with torch.no_grad():
         linear.weight.copy_(convolution.weight.transpose(1, 2).flatten(1))
-        linear.bias.copy_(convolution.bias)
+        if convolution.bias is not None:
+            linear.bias.copy_(convolution.bias)
     return linear
+
+
+def _windows(frames: Tensor, kernel: int, stride: int) -> Tensor:
+    """(batch, frame, feature) -> what each step of a convolution without padding sees, (batch, step, kernel * feature).
+
+    In slices that lie together in memory, `stride` frames each, as a kernel is mostly hardly wider than its stride.
+    """
+    steps = (frames.shape[1] - kernel) // stride + 1
+    parts = []
+    for first in range(0, kernel, stride):
+        width = min(stride, kernel - first)
+        if width == stride:
+            part = frames[:, first : first + steps * stride].reshape(
+                frames.shape[0], steps, stride * frames.shape[2]
+            )
+        else:
+            part = torch.cat(
+                [
+                    frames[:, first + tap : first + tap + stride * (steps - 1) + 1 : stride]
+                    for tap in range(width)
+                ],
+                dim=-1,
+            )
+        parts.append(part)
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
 def _threes(frames: Tensor, stride: int) -> Tensor:
@@ -131,6 +171,11 @@ def to_onnx(model: EmiModel) -> bytes:
     }
     outputs = ["intensities", "frames", "hidden", *(["vad"] if model.config.answers_vad else [])]
     file = io.BytesIO()
+    inner: Any = model.config.encoder_config
+    attention = inner._attn_implementation
+    # torch's fused attention comes out with a guard for rows that see nothing, which costs a twentieth of the time;
+    # here a clip always sees itself.
+    inner._attn_implementation = "eager"
     with warnings.catch_warnings():
         # The tracer warns of what may go wrong; the export is verified at several lengths and batch sizes instead.
         warnings.simplefilter("ignore")
@@ -147,8 +192,9 @@ def to_onnx(model: EmiModel) -> bytes:
                 dynamo=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            family = model.config.encoder_config.model_type
             raise ModelError(
-                f"this {family} encoder can't be exported: {' '.join(str(error).split())[:300]}"
+                f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
             ) from error
+        finally:
+            inner._attn_implementation = attention
     return file.getvalue()

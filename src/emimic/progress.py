@@ -4,7 +4,17 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
+from rich.text import Text
 
 Member = TypeVar("Member")
 
@@ -18,3 +28,24 @@ def shown(members: Iterable[Member], label: str, *, total: int, show: bool) -> I
 def bar(*, show: bool) -> Progress:
     """A bar to move by hand (`add_task`, `update`), as a context manager."""
     return Progress(disable=not show, console=Console(stderr=True))
+
+
+def counted(*, unit: str, show: bool) -> Progress:
+    """A bar as of `bar` that says how many are done, and how many a second in words of `unit`; it goes at its end."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, disable=not show, console=Console(stderr=True), transient=True)
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")

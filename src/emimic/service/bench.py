@@ -5,7 +5,6 @@ thread pool. What is compared is measured in turns, and a figure is the median o
 """
 
 import contextlib
-import inspect
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.service import mix
 from emimic.service.engine import DESCRIPTION, cores, default_model, read_description
+from emimic.service.runtimes import RUNTIMES, installed
 from emimic.task import ModelError
 
 SCHEMA: Final = "emimic/bench/1"
@@ -220,17 +220,14 @@ def _paper(folder: Path, missing: list[str]) -> list[Subject]:
     for file in sorted((sample_folder() / "audio").glob("*.mp3"))[: 8 * HELD_OUT]:
         (voices / file.name).write_bytes(file.read_bytes())
     found = [Subject(family, run, "torch", "float32")]
-    for runtime, module in (("onnx", "onnxruntime"), ("openvino", "openvino")):
-        if runtime != "onnx" and "to" not in inspect.signature(export).parameters:
-            continue
-        for int8 in (False, True) if find_spec(module) else ():
+    for runtime in RUNTIMES:
+        for int8 in (False, True) if installed(runtime) else ():
             precision = "int8" if int8 else "float32"
             out = folder / f"{runtime}-{precision}"
-            options: dict[str, Any] = {} if runtime == "onnx" else {"to": runtime}
             # Random weights exaggerate what int8 costs; here only speed counts, so nothing stays float32 for it.
-            options |= {"int8": True, "calibrate": voices, "least": -1.0} if int8 else {}
+            options: dict[str, Any] = {"int8": True, "calibrate": voices, "least": -1.0} if int8 else {}
             try:
-                export(run, out, **options)
+                export(run, out, to=runtime, **options)
             except ModelError as error:
                 missing.append(f"{family}, {runtime} {precision}: {error}")
             else:
@@ -285,6 +282,7 @@ def _start(subject: Subject, folder: Path, turns: int) -> Start:
     if not clip.exists():
         audio.save(clip, mix.clips(3)[1], codec="flac")
     words = [sys.executable, "-m", "emimic", "predict", str(clip), "--model", str(subject.folder), "--quiet"]
+    words += ["--device", "cpu"] * (subject.runtime == "torch")  # a run, and not an engine in it
     taken = []
     for _ in range(turns):
         begun = time.perf_counter()

@@ -130,12 +130,12 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
         engines.append("run folders (torch)")
     if not troubles:
         # These import what may be missing.
-        from emimic.service import engine, regions
+        from emimic.service import engine, regions, runtimes
 
         threads = engine.cores()
         try:
             state = _try(Path(engine.default_model() if model is None else model))
-            engine.session(regions._MODEL, threads=1)  # timelines need it
+            runtimes.open_runtime("onnx", regions._MODEL)  # timelines need it
         except EmimicError as error:
             troubles.append(str(error))
     return Report(
@@ -191,13 +191,16 @@ def _extras() -> dict[str, tuple[str, ...]]:
 
 def _try(folder: Path) -> ModelState:
     """Open a model and let it answer its check clips. Raises ModelError."""
-    from emimic.service.engine import OnnxEngine, open_engine
+    from emimic.files import sha256
+    from emimic.service.engine import GraphEngine, open_engine
+    from emimic.service.runtimes import RUNTIMES
 
     engine = open_engine(folder)
     kind, digest, difference = "a run, on torch", None, None
-    if isinstance(engine, OnnxEngine):
-        kind = f"{engine.description.get('precision')} on onnxruntime"
-        digest, difference = engine.description.get("sha256"), engine.check()
+    if isinstance(engine, GraphEngine):
+        kind = f"{engine.description.get('precision')} on {RUNTIMES[engine.runtime][0]}"
+        difference = engine.check()
+        digest = sha256(engine.folder / RUNTIMES[engine.runtime][1])
     return ModelState(
         folder=folder.resolve().name,
         size=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),

@@ -1,8 +1,9 @@
-"""What runs a finished model: one protocol; ONNX Runtime for an engine folder, torch for a run that is not exported."""
+"""What runs a finished model: one protocol; a graph on ONNX Runtime or OpenVINO, or torch for a run not exported."""
 
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import buckets
-from emimic.files import sha256
+from emimic.files import fingerprint, sha256
 from emimic.prediction import Prediction
+from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, ModelError
 from emimic.waveform import prepare
 
 SCHEMA: Final = "emimic/engine/1"
 DESCRIPTION: Final = "engine.json"
-GRAPH: Final = "model.onnx"
 DEFAULT: Final = Path(__file__).parent.parent / "default"
+ENGINES: Final = "engines"
+"""Folder inside a run for the engines exported from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,18 @@ def default_model() -> Path:
 
 
 def open_engine(
-    folder: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+    folder: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    streams: int = 1,
 ) -> Engine:
     """A finished model's folder, ready to answer: one written by `emimic export`, or a run of `emimic train`.
 
-    device: for a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu".
-    threads: None takes as many as there are cores. Raises ModelError when the folder can't be used.
+    A run is heard with the quickest float32 engine exported into it (`emimic export RUN`), else with torch. device: for
+    a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu". threads: None
+    takes as many as there are cores. streams: into how many parallel runs they are divided, which is quicker for many
+    clips and slower for one; torch takes no notice. Raises ModelError when the folder can't be used.
     """
     place = Path(folder)
     if not place.exists():
@@ -85,13 +94,32 @@ def open_engine(
             raise ModelError(
                 f"{place} is an engine folder, which runs on the cpu; found device {device!r}: leave it out"
             )
-        return OnnxEngine(place, threads=threads)
+        return GraphEngine(place, threads=threads, streams=streams)
     if (place / "config.json").exists():
+        inside = None if device else quickest(place)
+        if inside is not None:
+            return GraphEngine(inside, threads=threads, streams=streams)
         return TorchEngine(place, device=device, threads=threads)
     raise ModelError(
         f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
         "(a run, written by `emimic train`). Give the folder of one of them"
     )
+
+
+def quickest(run: Path) -> Path | None:
+    """The float32 engine exported into a run that was quickest at export, of those that can be opened here and are of
+    the run's present weights; None without any."""
+    found = []
+    for file in run.glob(f"{ENGINES}/*/{DESCRIPTION}"):
+        description = read_description(file.parent)
+        same = description.get("weights") == fingerprint(run / "model.safetensors")
+        if (
+            same
+            and description.get("precision") == "float32"
+            and installed(description.get("runtime", "onnx"))
+        ):
+            found.append((description.get("speed") or 0.0, file.parent))
+    return max(found)[1] if found else None
 
 
 class TorchEngine:
@@ -140,31 +168,35 @@ def spec_of(model: Any) -> Spec:
     )
 
 
-class OnnxEngine:
-    """An engine folder on ONNX Runtime; needs neither torch nor transformers. See `open_engine`.
+class GraphEngine:
+    """An engine folder, on the runtime it was exported for; needs neither torch nor transformers. See `open_engine`.
 
     The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
     frames (batch,) int64, hidden (batch, frame, feature) and, when VAD has been learnt, vad (batch, frame, 3).
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, threads: int | None = None, streams: int = 1
+    ) -> None:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.spec = _read_spec(self.description, self.folder / DESCRIPTION)
-        graph = self.folder / GRAPH
-        if not graph.is_file():
+        self.runtime: Name = self.description.get("runtime", "onnx")
+        if self.runtime not in RUNTIMES:
             raise ModelError(
-                f"{self.folder} has no {GRAPH}; the folder is not whole: copy or export it again"
+                f"{self.folder} is for the runtime {self.runtime!r}; expected one of {', '.join(RUNTIMES)}: "
+                "export it again"
             )
-        wanted, found = self.description.get("sha256"), sha256(graph)
-        if wanted != found:
-            raise ModelError(
-                f"{graph} is not the file its {DESCRIPTION} describes (sha256 {found[:12]}..., expected "
-                f"{str(wanted)[:12]}...): copy or export the folder again"
-            )
-        self._session = session(graph, threads=threads)
-        missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])}
-        missing -= {one.name for one in self._session.get_outputs()}
+        _check_files(self.folder, self.description)
+        graph = self.folder / RUNTIMES[self.runtime][1]
+        self._graph = open_runtime(
+            self.runtime,
+            graph,
+            threads=cores() if threads is None else threads,
+            streams=streams,
+            optimised=bool(self.description.get("optimised")),
+        )
+        missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])} - self._graph.outputs
         if missing:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
@@ -173,7 +205,7 @@ class OnnxEngine:
     ) -> list[Prediction]:
         """See `Engine.predict`."""
         return answer(
-            self._session,
+            self._graph,
             self.spec,
             clips,
             batch_seconds=batch_seconds,
@@ -182,10 +214,13 @@ class OnnxEngine:
         )
 
     def check(self) -> float:
-        """Answer the clips whose answers were written down at export; the largest difference of an intensity.
+        """Read all files and answer the clips whose answers were written down at export; the largest difference of an
+        intensity.
 
-        Raises ModelError when it is beyond what the export allows: the machine or ONNX Runtime computes otherwise.
+        Raises ModelError when a file is another, or the difference is beyond what the export allows: the machine or the
+        runtime computes otherwise.
         """
+        _check_files(self.folder, self.description, whole=True)
         checks = self.description.get("checks", {})
         largest = 0.0
         for one in checks.get("clips", []):
@@ -194,13 +229,30 @@ class OnnxEngine:
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
                 f"{self.folder} answers its check clips {largest:.2g} apart from what was written at export (at most "
-                f"{checks.get('tolerance')}): upgrade onnxruntime, or export again on this machine"
+                f"{checks.get('tolerance')}): upgrade {RUNTIMES[self.runtime][0]}, or export again on this machine"
             )
         return largest
 
 
+def _check_files(folder: Path, description: dict[str, Any], *, whole: bool = False) -> None:
+    """Raise ModelError unless every file of an engine folder is the one described; large ones are read in samples
+    unless `whole`, as to read them all would take longer than to answer."""
+    files = description.get("files", {"model.onnx": {"sha256": description.get("sha256")}})
+    for name, wanted in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ModelError(f"{folder} has no {name}; the folder is not whole: copy or export it again")
+        kind = "fingerprint" if "fingerprint" in wanted and not whole else "sha256"
+        found = fingerprint(file) if kind == "fingerprint" else sha256(file)
+        if wanted[kind] != found:
+            raise ModelError(
+                f"{file} is not the file its {DESCRIPTION} describes ({kind} {found[:12]}..., expected "
+                f"{str(wanted[kind])[:12]}...): copy or export the folder again"
+            )
+
+
 def answer(
-    session: Any,
+    graph: Runtime,
     spec: Spec,
     clips: Sequence[NDArray[Any]],
     *,
@@ -208,7 +260,7 @@ def answer(
     hidden: bool = False,
     name: str = "the graph",
 ) -> list[Prediction]:
-    """Clips through an ONNX Runtime session in batches of similar length; see `Engine.predict`."""
+    """Clips through a graph in batches of similar length, as many at once as it has streams; see `Engine.predict`."""
     most = round(spec.max_seconds * SAMPLE_RATE)
     lengths = [len(clip) for clip in clips]
     for length in lengths:
@@ -217,14 +269,16 @@ def answer(
                 f"a clip has {length} samples; {name} takes {spec.min_samples} to {most}: cut or pad it"
             )
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
-    if hidden and "hidden" not in {one.name for one in session.get_outputs()}:
+    if hidden and "hidden" not in graph.outputs:
         raise ModelError(f"{name} gives no hidden states: export its run again")
     budget = max(1, int(batch_seconds * SAMPLE_RATE))
+    plan = buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding)
     answers: dict[int, Prediction] = {}
-    for rows in buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding):
+
+    def hear(rows: list[int]) -> None:
         samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
         feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
-        found = dict(zip(outputs, session.run(outputs, feed), strict=True))
+        found = dict(zip(outputs, graph.run(outputs, feed), strict=True))
         vad, states = found.get("vad"), found.get("hidden")
         for place, row in enumerate(rows):
             count = int(found["frames"][place])
@@ -237,6 +291,13 @@ def answer(
             )
             _check_finite(one, name)
             answers[row] = one
+
+    if graph.streams > 1 and len(plan) > 1:
+        with ThreadPoolExecutor(graph.streams) as pool:
+            list(pool.map(hear, plan))
+    else:
+        for rows in plan:
+            hear(rows)
     return [answers[i] for i in range(len(clips))]
 
 
@@ -250,35 +311,6 @@ def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
         normalise=spec.do_normalize,
         min_samples=spec.min_samples,
     ).samples
-
-
-def session(graph: Path | bytes, *, threads: int | None = None) -> Any:
-    """An ONNX Runtime session of a file or its bytes, on the CPU. Raises ModelError when it is damaged."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cores() if threads is None else threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong arrives as an exception
-    # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums. This makes them unsigned, which is right
-    # everywhere, but at less than half the speed where VNNI is.
-    options.add_session_config_entry("session.x64quantprecision", "0" if _has_vnni() else "1")
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        name = graph if isinstance(graph, Path) else "the graph"
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name} can't be opened: {reason}. Copy or export it again") from error
-
-
-def _has_vnni() -> bool:
-    """Whether the CPU is known to sum 8-bit products in 32 bits; only Linux tells without a library."""
-    try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = [line.split() for line in found.splitlines() if line.startswith("flags")]
-    return bool(flags) and all({"avx512_vnni", "avx_vnni"} & set(line) for line in flags)
 
 
 def cores() -> int:

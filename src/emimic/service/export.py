@@ -1,32 +1,34 @@
 """A run becomes an engine folder: one ONNX graph from prepared samples to answers, verified before it is written."""
 
-import hashlib
+import contextlib
 import json
 import os
 import secrets
 import shutil
-import tempfile
+import statistics
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic import __version__, audio
-from emimic.files import write_atomic
+from emimic.files import fingerprint, sha256, write_atomic
 from emimic.progress import shown
 from emimic.service.engine import (
     DESCRIPTION,
-    GRAPH,
+    ENGINES,
     SCHEMA,
-    OnnxEngine,
+    GraphEngine,
     Spec,
     answer,
     check_clip,
-    session,
     spec_of,
 )
+from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 
 if TYPE_CHECKING:
@@ -39,20 +41,28 @@ TOLERANCE: Final = {"float32": 1e-4, "int8": 0.03}
 """Most that float32 may differ from torch, and the check clips' answers on another machine from those at export (in
 8 bits a last bit can tip a rounding)."""
 
+LARGE: Final = 64 * 2**20
+"""Bytes from which on an int8 graph is optimised beforehand, with its weights beside it, mapped and not parsed when it
+is opened; and from which on a file is known again by samples of it. (A smaller one stays smaller as it is: ONNX Runtime
+would bring its 8-bit weights of float32 products to float32.)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An exported engine: its folder, its bytes, the largest difference of the float32 graph from torch."""
+    """An exported engine: its folder, its bytes, the largest difference of the float32 graph from torch, and the
+    seconds of audio that a core hears in a second."""
 
     folder: Path
     size: int
     difference: float
+    speed: float
     quantisation: "Quantisation | None"
 
     def table(self) -> str:
         """The report in a few lines of text."""
         lines = [
-            f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch"
+            f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
+            f"{self.speed:.1f} s of audio a second and core"
         ]
         if (q := self.quantisation) is not None:
             lines.append(
@@ -66,8 +76,9 @@ class Report:
 
 def export(
     run: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
+    to: Name = "onnx",
     int8: bool = False,
     calibrate: str | os.PathLike[str] | None = None,
     least: float = LEAST,
@@ -77,14 +88,15 @@ def export(
 ) -> Report:
     """Write the engine folder `out` (new or empty) from a run folder.
 
-    int8: quantise with scales from the media files in the folder `calibrate`; matrix products that cost most stay
+    out: None puts it into the run itself, which is then heard with it if it is float32. to: the runtime that shall run
+    it. int8: quantise with scales from the media files in the folder `calibrate`; products that cost most stay
     float32 until the mean Pearson with float32 answers reaches `least`. card, licence: text files that become
     README.md and LICENSE. Raises ModelError when the run can't be exported, the graph doesn't answer as torch does,
     or too few clips could be read.
     """
     if int8 != (calibrate is not None):
         raise ModelError("int8 needs --calibrate FOLDER, a folder of recordings, and only int8 needs it")
-    target = Path(out)
+    target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target} exists already; give a new folder, or remove it first")
     try:
@@ -95,56 +107,144 @@ def export(
         raise ModelError(
             f"export needs {error.name}, which isn't installed: pip install 'emimic[study]'"
         ) from error
+    if not installed(to):
+        raise ModelError(
+            f"an engine for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}"
+        )
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} answers VAD only; an engine needs targets: train with some")
-    spec = spec_of(model)
-    graph = _optimised(to_onnx(model))
-    difference = _verify(model, graph, spec)
-    quantisation = None
-    if calibrate is not None:
-        clips = _read_clips(Path(calibrate), spec, progress=progress)
-        graph, quantisation = quantise.search(graph, clips, spec, least=least, progress=progress)
-    precision = "int8" if int8 else "float32"
-    description = {
-        "schema": SCHEMA,
-        "emimic": __version__,
-        "precision": precision,
-        "spec": asdict(spec),
-        "sha256": hashlib.sha256(graph).hexdigest(),
-        "checks": _checks(graph, spec, TOLERANCE[precision]),
-        "largest_difference_from_torch": difference,
-        "quantisation": None if quantisation is None else asdict(quantisation),
-        "training": _training(Path(run)),
-    }
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", licence))
         if file is not None
     }
-    size = _write(target, graph, description, texts)
-    return Report(target, size, difference, quantisation)
+    spec = spec_of(model)
+    with _beside(target) as folder:
+        graph = folder / "plain.onnx"
+        graph.write_bytes(to_onnx(model))
+        _optimise(graph, folder / "model.onnx", level="basic")
+        graph.unlink()
+        graph = (folder / "model.onnx").rename(graph)
+        difference = _verify(model, open_runtime(to, graph), spec)
+        quantisation = None
+        if calibrate is not None:
+            clips = _read_clips(Path(calibrate), spec, progress=progress)
+            small, quantisation = quantise.search(
+                graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
+            )
+            graph.write_bytes(small)
+        optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
+        _finish(graph, folder, to, optimised=optimised)
+        description = {
+            "schema": SCHEMA,
+            "emimic": __version__,
+            "runtime": to,
+            "precision": "int8" if int8 else "float32",
+            "optimised": optimised,
+            "spec": asdict(spec),
+            "files": {file.name: _identity(file) for file in sorted(folder.iterdir())},
+            "weights": fingerprint(Path(run) / "model.safetensors"),
+            "largest_difference_from_torch": difference,
+            "quantisation": None if quantisation is None else asdict(quantisation),
+            "training": _training(Path(run)),
+        }
+        for name, text in texts.items():
+            write_atomic(folder / name, text)
+        speed = _describe(folder, description)
+        GraphEngine(folder).check()
+    size = sum(file.stat().st_size for file in target.iterdir())
+    return Report(target, size, difference, speed, quantisation)
 
 
-def _optimised(graph: bytes) -> bytes:
-    """Constants folded beforehand, by ONNX Runtime; only standard operators stay."""
-    import onnx
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target` when the block ends well, else it goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    folder.mkdir()
+    try:
+        yield folder
+        if target.exists():
+            target.rmdir()  # empty, as was seen before
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
+    """A graph's file as ONNX Runtime would run it. basic: constants are folded beforehand, and only standard operators
+    stay; extended: with its own fused operators, and large weights beside the graph."""
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / GRAPH
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(file)
-        options.log_severity_level = 4
-        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        model = onnx.load(file)
-    used = {node.domain for node in model.graph.node}
-    kept = [one for one in model.opset_import if one.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    small: bytes = model.SerializeToString()
-    return small
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_BASIC if level == "basic" else levels.ORT_ENABLE_EXTENDED
+    )
+    options.optimized_model_filepath = str(out)
+    options.log_severity_level = 4
+    if level == "extended":
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "model.weights"
+        )
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+        )
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
+    """The graph's file (gone then) as the files that the runtime opens."""
+    if to == "openvino":
+        import openvino
+
+        openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
+        graph.unlink()
+    elif optimised:
+        _optimise(graph, folder / "model.onnx", level="extended")
+        graph.unlink()
+    else:
+        import onnx
+
+        model = onnx.load(graph)
+        used = {node.domain for node in model.graph.node}
+        kept = [one for one in model.opset_import if one.domain in used]
+        del model.opset_import[:]
+        model.opset_import.extend(kept)
+        onnx.save(model, folder / "model.onnx")
+        graph.unlink()
+
+
+def _identity(file: Path) -> dict[str, str]:
+    found = {"sha256": sha256(file)}
+    return found | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else found
+
+
+def _describe(folder: Path, description: dict[str, Any]) -> float:
+    """Write the description with what the engine answers and how fast it is, which it returns."""
+    precision = str(description["precision"])
+    file = folder / DESCRIPTION
+    write_atomic(file, json.dumps(description | {"checks": {}}))
+    engine = GraphEngine(folder, threads=1)
+    clips = [check_clip(engine.spec, samples) for samples in _lengths(engine.spec)]
+    answers = [engine.predict([clip])[0] for clip in clips]
+    checks = [
+        {"samples": len(clip), "intensities": [round(float(v), 7) for v in one.intensities]}
+        for clip, one in zip(clips, answers, strict=True)
+    ]
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        engine.predict(clips[-1:])
+        taken.append(time.process_time() - start)
+    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(taken), 1e-9)
+    whole = description | {
+        "speed": round(speed, 2),
+        "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
+    }
+    write_atomic(file, json.dumps(whole, indent=1) + "\n")
+    return speed
 
 
 def _lengths(spec: Spec) -> list[int]:
@@ -153,11 +253,10 @@ def _lengths(spec: Spec) -> list[int]:
     return [spec.min_samples, min(max(spec.min_samples, 20_011), most), most]
 
 
-def _verify(model: Any, graph: bytes, spec: Spec) -> float:
+def _verify(model: Any, runs: Runtime, spec: Spec) -> float:
     """The largest difference from torch at three lengths, each alone and together in a batch."""
     clips = [check_clip(spec, samples) for samples in _lengths(spec)]
     own = [model.predict([clip])[0] for clip in clips]
-    runs = session(graph)
     # Where padding is not allowed, `answer` makes pairs of equal length instead.
     together = answer(runs, spec, [*clips, *clips], batch_seconds=1e9)
     alone = [answer(runs, spec, [clip])[0] for clip in clips]
@@ -176,16 +275,6 @@ def _verify(model: Any, graph: bytes, spec: Spec) -> float:
 
 def _apart(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
-
-
-def _checks(graph: bytes, spec: Spec, tolerance: float) -> dict[str, Any]:
-    """What `OnnxEngine.check` compares with later."""
-    runs = session(graph)
-    clips = []
-    for samples in _lengths(spec):
-        (one,) = answer(runs, spec, [check_clip(spec, samples)])
-        clips.append({"samples": samples, "intensities": [round(float(v), 7) for v in one.intensities]})
-    return {"tolerance": tolerance, "clips": clips}
 
 
 def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.float32]]:
@@ -224,22 +313,3 @@ def _names_only(value: Any) -> Any:
     if isinstance(value, str) and (value.startswith(("~", ".")) or Path(value).is_absolute()):
         return Path(value).name
     return value
-
-
-def _write(target: Path, graph: bytes, description: dict[str, Any], texts: dict[str, str]) -> int:
-    """The folder, whole or not at all; opened and checked before it gets its name. Returns its bytes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    folder.mkdir()
-    try:
-        write_atomic(folder / GRAPH, graph)
-        write_atomic(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
-        for name, text in texts.items():
-            write_atomic(folder / name, text)
-        OnnxEngine(folder).check()
-        if target.exists():
-            target.rmdir()  # empty, as was seen before
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return sum(file.stat().st_size for file in target.iterdir())

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.service.formats.steps import heard
 from emimic.service.results import Answer, Region, Timeline
 from emimic.task import SAMPLE_RATE, AudioError
 
@@ -148,10 +149,3 @@ def about(answer: Answer) -> str:
     if answer.was_cut:
         told += f"; the first {heard(answer):.1f} s were heard"
     return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")
-
-
-def heard(answer: Answer) -> float:
-    """Seconds of the recording that the clip's answer rests on."""
-    times = answer.prediction.times
-    step = float(times[1] - times[0]) if len(times) > 1 else 0.02
-    return min(answer.seconds, float(times[-1]) + step / 2) if answer.was_cut else answer.seconds

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from emimic import __version__
 from emimic import audio as media
 from emimic.service import outline
+from emimic.service.formats.steps import heard
 from emimic.service.outline import Envelope
 from emimic.service.results import Answer, Region
 from emimic.task import SAMPLE_RATE, VAD, EmimicWarning
@@ -176,7 +177,7 @@ def _told(curve: _Curve) -> dict[str, Any]:
 def _not_heard(answer: Answer) -> list[Region]:
     if answer.timeline is not None:
         return outline.silences(answer.timeline)
-    return [Region(outline.heard(answer), answer.seconds)] if answer.was_cut else []
+    return [Region(heard(answer), answer.seconds)] if answer.was_cut else []
 
 
 def _about(answer: Answer) -> str:
@@ -266,7 +267,7 @@ def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
     """Each value of the clip and, over time, its curve's mean and highest value with its place."""
     one, t = answer.prediction, answer.timeline
     values = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
-    heads = [f"first {outline.heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
+    heads = [f"first {heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
     heads += [] if t is None else ["mean over time", "highest", "at"]
     rows = []
     for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.service.formats.steps import heard
 from emimic.service.outline import (
     COLOURS,
     Envelope,
@@ -18,7 +19,6 @@ from emimic.service.outline import (
     clock,
     coarser,
     envelope,
-    heard,
     overview,
     short,
     silences,

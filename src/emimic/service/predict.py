@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import audio, buckets
+from emimic import audio
 from emimic import progress as bars
 from emimic.prediction import Prediction
+from emimic.service import bulk
 from emimic.service import timeline as curves
 from emimic.service.engine import Engine, default_model, open_engine
 from emimic.service.paths import content, expand
@@ -34,8 +35,8 @@ class Predictor:
     """A finished model ready to hear recordings.
 
     model: an engine folder, a run folder (torch runs it), an Engine, or None for the model in the package. device: for
-    a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores. Raises ModelError when
-    the folder can't be used.
+    a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores; streams: into how
+    many batches at once they are divided (see `open_engine`). Raises ModelError when the folder can't be used.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Predictor:
         *,
         device: str | None = None,
         threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         chosen = default_model() if model is None else model
         self.engine: Engine = (
-            open_engine(chosen, device=device, threads=threads)
+            open_engine(chosen, device=device, threads=threads, streams=streams)
             if isinstance(chosen, str | os.PathLike)
             else chosen
         )
@@ -84,28 +86,12 @@ class Predictor:
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
+        hearer = bulk.Local(self, (window, hop), batch_seconds, workers)
         found = list(expand([paths] if isinstance(paths, str | os.PathLike) else paths))
-        groups = [[found[i] for i in rows] for rows in buckets.chunks(len(found))]
-        batches = buckets.read_ahead(self._read, groups, workers=workers)
-        told: list[Answer | Failure] = []
-        for group, read in zip(
-            groups, bars.shown(batches, "hearing", total=len(groups), show=progress), strict=True
-        ):
-            good = [one.clip.samples for one in read if isinstance(one, _Heard)]
-            answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
-            for path, one in zip(group, read, strict=True):
-                if isinstance(one, Failure):
-                    told.append(one)
-                elif isinstance(path, Path):
-                    told.append(self._answer(path, one, next(answers)))
-        if timeline:
-            options = {"window": window, "hop": hop, "batch_seconds": batch_seconds, "progress": progress}
-            told = [one if isinstance(one, Failure) else self._with_curves(one, options) for one in told]
-        return Answers(
-            self.targets,
-            tuple(one for one in told if isinstance(one, Answer)),
-            tuple(one for one in told if isinstance(one, Failure)),
+        told, _ = bulk.hear(
+            hearer, found, curves=timeline, max_seconds=self.engine.spec.max_seconds, progress=progress
         )
+        return Answers.of(self.targets, told)
 
     def timeline(
         self,
@@ -152,15 +138,54 @@ class Predictor:
         """The curves of a recording while it arrives: push chunks, take steps; see `Stream`."""
         return Stream(self.engine, window=window, hop=hop, sample_rate=sample_rate, regions=regions)
 
-    def _read(self, path: Path | Failure) -> "_Heard | Failure":
-        if isinstance(path, Failure):
-            return path
+    def read(self, path: Path, place: Path | None = None) -> "Heard | Failure":
+        """A file, or standard input, ready for `hear`. place: where it lies when `path` is only what it is called."""
         try:
-            return self._clip(_blocks(content(path), self.engine.spec.max_seconds, None, path))
+            blocks = audio.blocks(
+                place or content(path), seconds=self.engine.spec.max_seconds, name=os.fspath(path)
+            )
+            return self._clip(blocks)
         except AudioError as error:
             return Failure(path, str(error))
 
-    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> "_Heard":
+    def hear(
+        self, paths: Sequence[Path], read: "Sequence[Heard | Failure]", *, batch_seconds: float
+    ) -> list[Answer | Failure]:
+        """What was read of these files -> their answers. Raises ModelError when the model answers NaN."""
+        good = [one.clip.samples for one in read if isinstance(one, Heard)]
+        answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
+        return [
+            one if isinstance(one, Failure) else self._answer(path, one, next(answers))
+            for path, one in zip(paths, read, strict=True)
+        ]
+
+    def curves(
+        self,
+        path: Path,
+        place: Path | None = None,
+        *,
+        grid: tuple[float, float],
+        batch_seconds: float,
+        heard: Callable[[float], object] = lambda seconds: None,
+    ) -> Timeline | Failure:
+        """The curves on the grid (window, hop) of a file that was read before. path, place: as in `read`. heard: is
+        told after each block how many seconds are done."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
+            try:
+                return curves.timeline(
+                    self.engine,
+                    audio.blocks(place or content(path), seconds=_BLOCK, name=os.fspath(path)),
+                    name=path.stem,
+                    window=grid[0],
+                    hop=grid[1],
+                    batch_seconds=batch_seconds,
+                    heard=heard,
+                )
+            except AudioError as error:  # gone or changed since
+                return Failure(path, str(error))
+
+    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> "Heard":
         """Blocks of max_seconds -> the first one prepared; the others only count."""
         spec = self.engine.spec
         head = next(blocks)
@@ -169,9 +194,9 @@ class Predictor:
             head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
         )
         whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        return _Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE))
+        return Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE))
 
-    def _answer(self, path: Path, heard: "_Heard", prediction: Prediction) -> Answer:
+    def _answer(self, path: Path, heard: "Heard", prediction: Prediction) -> Answer:
         clip = heard.clip
         if heard.silent:
             vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
@@ -186,20 +211,9 @@ class Predictor:
             was_silent=heard.silent,
         )
 
-    def _with_curves(self, answer: Answer, options: dict[str, Any]) -> Answer | Failure:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
-            try:
-                line = self.timeline(
-                    content(answer.path), name=answer.path, seconds=answer.seconds, **options
-                )
-            except AudioError as error:  # gone or changed since
-                return Failure(answer.path, str(error))
-        return replace(answer, timeline=line)
-
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class Heard:
     """A clip ready for the engine, and whether it is silent."""
 
     clip: audio.Clip

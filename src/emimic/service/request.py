@@ -2,20 +2,28 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from emimic import audio
-from emimic.service import table
+from emimic.service import bulk, table
+from emimic.service.engine import cores, default_model
+from emimic.service.journal import NAME as JOURNAL
+from emimic.service.journal import Journal
+from emimic.service.paths import expand
 from emimic.service.predict import Predictor
-from emimic.service.results import Answers
+from emimic.service.results import Answer, Answers, Failure
 from emimic.service.stream import HOP, WINDOW, Step, Stream
 from emimic.service.timeline import assemble
 from emimic.task import SAMPLE_RATE, EmimicError
 
 FOLDER: Final = Path("emimic-out")
 """Where pictures, pages and formats go when no folder is given."""
+
+MANY: Final = 16
+"""Files from which on several batches at once, a core each, are quicker than one after the other on all cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +43,13 @@ class Request:
     kinds: tuple[str, ...] = ()
     mic: float | None = None
     threads: int | None = None
+    streams: int | None = None
     batch_seconds: float = 30.0
     workers: int = 2
     device: str | None = None
     progress: bool = False
+    fresh: bool = False
+    ray: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -60,31 +71,91 @@ class Request:
 def run(request: Request, tell: Callable[[str], object]) -> Answers:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
+    _check(q)
+    found = list(expand(q.files))
+    threads = cores() if q.threads is None else q.threads
+    streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
+    predictor = Predictor(q.model, device=q.device, threads=threads, streams=streams)
+    window, hop = q.grid
+    if q.curves:
+        predictor.stream(window=window, hop=hop)  # senseless options are told before the work
+    with ExitStack() as stack:
+        if q.mic is None:
+            # Held until all is written: another process must not write to the same folder.
+            journal = (
+                None if q.folder is None else stack.enter_context(_journal(predictor, q, q.folder, tell))
+            )
+            told, tally = _from_files(predictor, q, found, journal)
+            answers = Answers.of(predictor.targets, told)
+            summary = tally.line(len(answers.failed))
+        else:
+            answers = _from_microphone(predictor, q, q.mic)
+            summary = f"{len(answers.clips)} heard, 0 failed"
+        table.show(answers, q.form)
+        if q.folder is not None:
+            from emimic.service import outputs
+
+            curves = q.curves or q.mic is not None  # which always has some
+            kinds = q.kinds or (("csv",) if curves else ())
+            outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
+            tell(f"files are in {q.folder}")
+    _remarks(answers, predictor, q, tell)
+    tell(summary)
+    return answers
+
+
+def _check(q: Request) -> None:
+    """What can be said before a model is opened."""
     if (q.mic is None) == (not q.files):
         raise EmimicError(
             "give files, folders or -, or listen with --mic SECONDS"
             if q.mic is None
             else "--mic listens to the microphone; give either files or --mic"
         )
+    if q.ray is not None and (q.mic is not None or "-" in q.files):
+        raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
+    if q.ray is not None and q.ray.startswith("ray://"):
+        raise EmimicError(
+            f"--ray {q.ray} is a Ray client's address, which Ray Data can't use: run this on a machine of the cluster "
+            "with --ray auto, or give HOST:PORT"
+        )
+    if q.ray is not None and q.device not in (None, "cpu"):
+        raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
     if q.folder is not None:
         from emimic.service import outputs
 
         if q.folder.exists() and not q.folder.is_dir():
             raise EmimicError(f"--out {q.folder} is a file; name a folder")
         outputs.check(q.kinds, plot=q.plot)
-    predictor = Predictor(q.model, device=q.device, threads=q.threads)
-    window, hop = q.grid
-    if q.mic is None:
-        answers = predictor.files(
-            q.files, timeline=q.curves, window=window, hop=hop, batch_seconds=q.batch_seconds, workers=q.workers,
-            progress=q.progress,
+
+
+def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str], object]) -> Journal:
+    grid = q.grid if q.curves else None
+    model = default_model() if q.model is None else q.model
+    journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=q.fresh)
+    if journal.note:
+        tell(f"emimic: {journal.note}")
+    return journal
+
+
+def _from_files(
+    predictor: Predictor, q: Request, found: list[Path | Failure], journal: Journal | None
+) -> tuple[list[Answer | Failure], bulk.Tally]:
+    hearer: bulk.Hearer = bulk.Local(predictor, q.grid, q.batch_seconds, q.workers)
+    with ExitStack() as stack:
+        if q.ray is not None:
+            from emimic.service.cluster import Cluster, Work
+
+            work = Work(q.model and q.model.absolute(), q.threads or 1, q.grid, q.batch_seconds)
+            hearer = stack.enter_context(Cluster(q.ray, work, predictor.targets))
+        return bulk.hear(
+            hearer, found, curves=q.curves, max_seconds=predictor.engine.spec.max_seconds,
+            journal=journal, slim=True, progress=q.progress,
         )  # fmt: skip
-    else:
-        answers = _from_microphone(predictor, q, q.mic)
-    table.show(answers, q.form)
-    if q.folder is not None:
-        outputs.write(answers, q.folder, q.kinds or ("csv",), plot=q.plot, html=q.html, progress=q.progress)
-        tell(f"files are in {q.folder}")
+
+
+def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
+    """What a reader of the values should know."""
     for failure in answers.failed:
         tell(f"emimic: {failure.reason}")
     cut = sum(answer.was_cut for answer in answers.clips)
@@ -95,8 +166,13 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     unheard = sum("silent" in answer.marks or "no voice" in answer.marks for answer in answers.clips)
     if unheard:
         tell(f"emimic: no voice is in {unheard} recording{'s' * (unheard > 1)} (marked in the table)")
-    tell(f"{len(answers.clips)} heard, {len(answers.failed)} failed")
-    return answers
+
+
+def stopped(q: Request) -> str:
+    """What Ctrl-C leaves behind, for the user."""
+    if q.folder is None or q.mic is not None:
+        return "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    return f"stopped; what was heard is kept in {q.folder / JOURNAL}: give the same command again to go on"
 
 
 def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answers:

@@ -8,10 +8,10 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,12 @@ class Answers:
     targets: tuple[str, ...]
     clips: tuple[Answer, ...]
     failed: tuple[Failure, ...]
+
+    @classmethod
+    def of(cls, targets: tuple[str, ...], told: Sequence[Answer | Failure]) -> Self:
+        """Answers and failures, in one order, apart."""
+        clips = tuple(one for one in told if isinstance(one, Answer))
+        return cls(targets, clips, tuple(one for one in told if isinstance(one, Failure)))
 
     @property
     def names(self) -> list[str]:

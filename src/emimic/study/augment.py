@@ -22,6 +22,18 @@ EACH: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """Where a recording lies in a clip of it: from `start` seconds on, `rate` times as fast."""
+
+    start: float = 0.0
+    rate: float = 1.0
+
+    def recorded(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Times of the clip -> times of the recording, in seconds; those before it starts are negative."""
+        return (times - self.start) * self.rate
+
+
+@dataclass(frozen=True, slots=True)
 class Augment:
     """Called with a clip's samples (sample,) at 16 kHz, its id and the epoch; gives the clip as heard then.
 
@@ -33,13 +45,23 @@ class Augment:
     seed: int
 
     def __call__(self, samples: Wave, clip: str, epoch: int) -> Wave:
+        return self.timed(samples, clip, epoch)[0]
+
+    def timed(self, samples: Wave, clip: str, epoch: int) -> tuple[Wave, Clock]:
+        """The clip as heard then, and where its recording lies in it."""
         rng = np.random.default_rng((self.seed, epoch, zlib.crc32(clip.encode())))
         if rng.random() >= self.share:
-            return samples
+            return samples, Clock()
+        start, rate = 0, 1.0
         for change in CHANGES:
             if rng.random() < EACH:
+                length = len(samples)
                 samples = change(samples, rng)
-        return np.ascontiguousarray(samples, dtype=np.float32)
+                if change is speed:
+                    rate = length / len(samples)
+                elif change is lead:
+                    start = len(samples) - length
+        return np.ascontiguousarray(samples, dtype=np.float32), Clock(start / SAMPLE_RATE, rate)
 
 
 def speed(samples: Wave, rng: np.random.Generator) -> Wave:

@@ -4,7 +4,7 @@ The id travels with the clip from the table to the answer; nothing is looked up 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,17 @@ from emimic import audio, buckets
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
 from emimic.progress import shown
-from emimic.study.augment import Augment
+from emimic.study.augment import Augment, Clock
 from emimic.study.corpus import Item
 from emimic.task import VAD
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A clip as a model takes it: values, (sample,) or hidden states (frame, feature), and its recording's clock."""
+
+    values: NDArray[Any]
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Source:
     """
 
     items: Sequence[Item]
-    read: Callable[[Item, int], NDArray[Any]]
+    read: Callable[[Item, int], Heard]
     encoded: bool = False
 
 
@@ -36,13 +44,14 @@ def waveforms(
 ) -> Source:
     """The clips themselves, perhaps changed, prepared as the model wants them: (sample,) float32 each."""
 
-    def read(item: Item, epoch: int) -> NDArray[np.float32]:
-        samples = audio.load(item.path, max_seconds=config.max_seconds)
+    def read(item: Item, epoch: int) -> Heard:
+        samples, clock = audio.load(item.path, max_seconds=config.max_seconds), Clock()
         if augment is not None:
-            samples = augment(samples, item.id, epoch)
-        return audio.prepare(
+            samples, clock = augment.timed(samples, item.id, epoch)
+        ready = audio.prepare(
             samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
-        ).samples
+        )
+        return Heard(ready.samples, clock)
 
     return Source(items, read)
 
@@ -55,7 +64,7 @@ def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[in
 
 def decoded(
     source: Source, groups: Sequence[Sequence[int]], *, workers: int, epoch: int = 0
-) -> Iterator[list[NDArray[Any]]]:
+) -> Iterator[list[Heard]]:
     """The clips of each group of rows in turn, the next ones being decoded meanwhile."""
     return buckets.read_ahead(lambda row: source.read(source.items[row], epoch), groups, workers=workers)
 
@@ -71,7 +80,9 @@ def answer(
     unknown = np.full(len(VAD), np.nan, np.float32)
     batches = decoded(source, groups, workers=workers)
     for clips in shown(batches, "hearing", total=len(groups), show=progress):
-        answers = model.predict(clips, batch_seconds=batch_seconds, encoded=source.encoded)
+        answers = model.predict(
+            [clip.values for clip in clips], batch_seconds=batch_seconds, encoded=source.encoded
+        )
         rows.extend(one.intensities for one in answers)
         vad.extend(unknown if one.vad is None else one.vad.mean(axis=0) for one in answers)
     intensities = np.array(rows, dtype=np.float32).reshape(len(source.items), len(model.config.targets))

@@ -22,6 +22,8 @@ from emimic.task import ModelError
 LAST: Final = "last.safetensors"
 SETTINGS: Final = "train.json"
 HISTORY: Final = "history.json"
+PROJECTION: Final = "projection"
+"""The student's layer that is learnt beside it and is no part of the finished model, see `run.Run`."""
 
 
 @dataclass
@@ -53,6 +55,7 @@ def write_model(folder: Path, model: EmiModel, weights: dict[str, Tensor] | None
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if weights is not None:
         state.update({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{PROJECTION}.")}
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     model.config.architectures = [type(model).__name__]

@@ -64,14 +64,13 @@ def compute(
     for group, clips in zip(
         groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):
-        for rows in model.plan([len(clip) for clip in clips], batch_seconds=batch_seconds):
-            for row, hidden in zip(rows, _encode(model, [clips[i] for i in rows]), strict=True):
+        for rows in model.plan([len(clip.values) for clip in clips], batch_seconds=batch_seconds):
+            for row, hidden in zip(rows, _encode(model, [clips[i].values for i in rows]), strict=True):
                 with atomic(files[missing[group[row]].id]) as temporary, temporary.open("wb") as file:
                     np.save(file, hidden.astype(dtype), allow_pickle=False)
 
-    def read(item: Item, _: int) -> NDArray[Any]:
-        array: NDArray[Any] = np.load(files[item.id], allow_pickle=False)
-        return array
+    def read(item: Item, _: int) -> batches.Heard:
+        return batches.Heard(np.load(files[item.id], allow_pickle=False))
 
     return batches.Source(items, read, encoded=True)
 

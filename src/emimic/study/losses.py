@@ -64,6 +64,20 @@ def pearson_loss(predictions: Tensor, labels: Tensor) -> Tensor:
     return _mean(1 - cov / spread, known)
 
 
+def framewise(predictions: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Squared error over the known frames of each clip and their features, its mean in a clip, summed over clips.
+
+    Args:
+        predictions, truth: (clip, frame, feature), any float type.
+        known: (clip, frame), bool; a clip without any adds nothing.
+
+    Returns:
+        A scalar >= 0 in float32.
+    """
+    errors = (predictions.float() - truth.float()).square().mean(dim=-1).masked_fill(~known, 0.0)
+    return (errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)).sum()
+
+
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "mse": mse,
     "ccc": ccc_loss,

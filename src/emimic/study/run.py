@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
@@ -20,6 +20,8 @@ from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features
 from emimic.study.augment import Augment
 from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.distill import answers_of, load_taught
+from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
@@ -27,7 +29,11 @@ from emimic.task import VAD, CorpusError, SettingsError
 
 @dataclass
 class Run:
-    """What a training run holds while it runs."""
+    """What a training run holds while it runs.
+
+    A student's model has one part more, `checkpoint.PROJECTION`: from its hidden states to its teacher's (frame,
+    feature).
+    """
 
     folder: Path
     settings: TrainSettings
@@ -36,6 +42,7 @@ class Run:
     optimizer: torch.optim.AdamW
     loss: Mix
     train: batches.Source
+    lessons: Lessons | None  # a teacher's
     valid: batches.Source | None
     progress: checkpoint.Progress
     average: dict[str, Tensor] | None
@@ -52,21 +59,18 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     fabric = _fabric(settings)
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
-    corpus = load_corpus(
-        folder,
-        targets=settings.targets,
-        splits=["train", "valid"],
-        label_scale=settings.label_scale,
-        category=settings.category,
-        workers=settings.workers,
-        progress=show,
-    )
+    lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
+    corpus = _corpus(folder, settings, lessons, show)
     if show:
         print(corpus.summary())  # noqa: T201 - the report a run starts with
     items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
     held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
     torch.manual_seed(settings.seed)
-    model = build_model(settings, corpus, items).to(fabric.device)
+    model = build_model(settings, corpus, items, vad=lessons is not None and lessons.teacher.vad)
+    if lessons is not None and settings.teacher_frame_weight:
+        inner: Any = model.config.encoder_config
+        model.add_module(checkpoint.PROJECTION, nn.Linear(inner.hidden_size, lessons.measure(items)))
+    model = model.to(fabric.device)
     _check_precision(model, settings)
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
@@ -106,12 +110,27 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         optimizer=optimizer,
         loss=loss,
         train=learned,
+        lessons=lessons,
         valid=watched,
         progress=progress,
         average=average,
         show=show,
         log=log,
         left_out=left_out,
+    )
+
+
+def _corpus(folder: Path, settings: TrainSettings, lessons: Lessons | None, show: bool) -> Corpus:
+    if lessons is not None:
+        return load_taught(folder, settings, lessons)
+    return load_corpus(
+        folder,
+        targets=settings.targets,
+        splits=["train", "valid"],
+        label_scale=settings.label_scale,
+        category=settings.category,
+        workers=settings.workers,
+        progress=show,
     )
 
 
@@ -133,7 +152,10 @@ def _fabric(settings: TrainSettings) -> Any:
     return fabric
 
 
-def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) -> EmiModel:
+def build_model(
+    settings: TrainSettings, corpus: Corpus, items: Sequence[Item], *, vad: bool = False
+) -> EmiModel:
+    """A fresh model for a corpus. vad: a teacher answers VAD, too."""
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
@@ -141,8 +163,8 @@ def build_model(settings: TrainSettings, corpus: Corpus, items: Sequence[Item]) 
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
-    felt = any(item.vad is not None for item in items)
-    config["vad_learnt"] = settings.vad_head and settings.vad_weight > 0 and felt
+    felt = settings.vad_weight > 0 and any(item.vad is not None for item in items)
+    config["vad_learnt"] = settings.vad_head and (felt or (vad and settings.teacher_vad_weight > 0))
     _check_learnable(settings, corpus, items, config)
     if settings.vad_dropout is not None:
         config["vad_dropout"] = settings.vad_dropout
@@ -268,13 +290,16 @@ def _fingerprint(*splits: Sequence[Item]) -> str:
 
 
 def _facts(folder: Path, corpus: Corpus, fabric: Any, model: EmiModel) -> dict[str, Any]:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts = [p for name, p in model.named_parameters() if not name.startswith(f"{checkpoint.PROJECTION}.")]
     return {
         "versions": {
             name: version(name) for name in ("emimic", "torch", "transformers", "lightning-fabric", "numpy")
         },
         "device": str(fabric.device),
         "processes": fabric.world_size,
-        "parameters": {"all": sum(p.numel() for p in model.parameters()), "trained": trained},
+        "parameters": {
+            "all": sum(p.numel() for p in parts),
+            "trained": sum(p.numel() for p in parts if p.requires_grad),
+        },
         "corpus": {"folder": folder.name, **corpus.report()},
     }

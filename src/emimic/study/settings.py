@@ -82,6 +82,31 @@ class TrainSettings(BaseModel):
         le=1,
         description="share of training clips that are changed: noise, room, band, speed, gain",
     )
+    teacher: str | None = Field(
+        None,
+        description="whose answers are learnt beside the labels: set by emimic distill, which wrote them",
+    )
+    answers: str | None = Field(
+        None, description="folder of the teacher's answers, which runs may share; default: in the run"
+    )
+    unlabelled: tuple[str, ...] = Field(
+        (), description="further folders of recordings, in depth, that the teacher alone speaks for"
+    )
+    teacher_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the teacher's intensities in a target; the rest is the label, where there is one",
+    )
+    teacher_vad_weight: float = Field(
+        1.0, ge=0, description="weight of the squared error to the teacher's VAD, frame by frame"
+    )
+    teacher_frame_weight: float = Field(
+        0.05,
+        ge=0,
+        description="weight of the squared error to the teacher's standardised hidden states, by way of a linear "
+        "layer of the training's own",
+    )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate (section 4)")
     encoder_lr: float | None = Field(
         None, gt=0, description="another rate for the encoder and its pre-trained VAD head"
@@ -145,6 +170,8 @@ class TrainSettings(BaseModel):
             raise SettingsError(
                 "encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config"
             )
+        if self.teacher is not None and self.targets is not None:
+            raise SettingsError("a student has its teacher's targets; leave targets out")
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
 
@@ -154,16 +181,23 @@ class TrainSettings(BaseModel):
         return (value,) if isinstance(value, str) else value
 
     @classmethod
-    def read(cls, file: Path | None = None, overrides: dict[str, Any] | None = None) -> Self:
-        """Settings from a YAML file, then overrides; dotted names reach into dictionaries (`loss.pearson`)."""
-        values: dict[str, Any] = {}
-        if file is not None:
-            try:
-                values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise SettingsError(f"{file} can't be read as YAML: {error}") from error
-            if not isinstance(values, dict):
-                raise SettingsError(f"{file} must hold `name: value` lines; found a {type(values).__name__}")
+    def read(
+        cls, file: Path | None = None, overrides: dict[str, Any] | None = None, *, base: Path | None = None
+    ) -> Self:
+        """Settings from a YAML file, then overrides; dotted names reach into dictionaries (`loss.pearson`).
+
+        base: another YAML file, which goes before both; its encoder gives way to an encoder_config.
+        """
+        values = {} if file is None else _read_yaml(file)
+        if base is not None:
+            scratch = any(
+                name.partition(".")[0] == "encoder_config" for name in (*values, *(overrides or {}))
+            )
+            values = {
+                name: value
+                for name, value in _read_yaml(base).items()
+                if not (scratch and name in ("encoder", "encoder_layers"))
+            } | values
         for name, value in (overrides or {}).items():
             *path, last = name.split(".")
             default = getattr(cls.model_fields.get(path[0]), "default", None) if path else None
@@ -186,6 +220,16 @@ class TrainSettings(BaseModel):
                 f"; known names: {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else ""
             )
             raise SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}") from error
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file} can't be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file} must hold `name: value` lines; found a {type(values).__name__}")
+    return values
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:

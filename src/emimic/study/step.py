@@ -12,9 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emimic.study.augment import Clock
+from emimic.study.batches import Heard
+from emimic.study.checkpoint import PROJECTION
+from emimic.study.corpus import Item
+from emimic.study.losses import framewise
 from emimic.study.run import Run, labels_of, vad_of
 from emimic.study.settings import TrainSettings
 from emimic.task import EmimicError
@@ -47,25 +51,28 @@ class Labels:
         )
 
 
-def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[NDArray[Any]]) -> float:
+def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
     """One optimiser step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
     model, fabric = run.model, run.fabric
-    forward = model.regress if run.train.encoded else model
     labels = Labels.of(run, rows)
     place = {row: i for i, row in enumerate(rows)}
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
-    plan = model.plan([len(clip) for clip in clips], batch_seconds=seconds, encoded=run.train.encoded)
+    lengths = [len(clip.values) for clip in clips]
+    plan = model.plan(lengths, batch_seconds=seconds, encoded=run.train.encoded)
     run.optimizer.zero_grad(set_to_none=True)
     together = not run.loss.decomposes and labels.targets.shape[1] > 0
     answers: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
-        values, mask = model.collate([clips[i] for i in part])
+        values, mask = model.collate([clips[i].values for i in part])
         places = [place[own[i]] for i in part]
         with fabric.autocast():
-            output = forward(values, mask)
+            hidden, frames = (values, mask) if run.train.encoded else model.encode(values, mask)
+            output = model.regress(hidden, frames)
         # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.
         loss = _of_part(run, output, labels, places)
+        heard = [(run.train.items[own[i]], clips[i].clock) for i in part]
+        loss = loss + _of_lesson(run, heard, hidden, output) / len(rows)
         if loss.requires_grad:
             loss.backward(retain_graph=together)
         total += loss.detach()
@@ -119,6 +126,28 @@ def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor
             output.categories.float(), labels.categories[places], ignore_index=NONE, reduction="sum"
         )
         loss = loss + run.settings.category_weight * entropy / (labels.categories != NONE).sum().clamp(min=1)
+    return loss
+
+
+def _of_lesson(run: Run, heard: Sequence[tuple[Item, Clock]], hidden: Tensor, output: Any) -> Tensor:
+    """How far a part's frames are from a teacher's, summed over clips: VAD and, projected, hidden states."""
+    model, settings, device = run.model, run.settings, run.fabric.device
+    loss = hidden.new_zeros((), dtype=torch.float32)
+    if run.lessons is None:
+        return loss
+    project = getattr(model, PROJECTION, None)
+    counts = output.frame_mask.sum(dim=1).tolist()
+    times = model.frame_times(hidden.shape[1])
+    lesson = run.lessons.lesson(heard, times, counts, hidden=project is not None)
+    known = torch.from_numpy(lesson.known).to(device)
+    if settings.teacher_vad_weight and output.vad is not None and lesson.vad is not None:
+        apart = framewise(output.vad, torch.from_numpy(lesson.vad).to(device), known)
+        loss = loss + settings.teacher_vad_weight * apart
+    if project is not None and lesson.hidden is not None:
+        with run.fabric.autocast():
+            projected = project(hidden)
+        apart = framewise(projected, torch.from_numpy(lesson.hidden).to(device), known)
+        loss = loss + settings.teacher_frame_weight * apart
     return loss
 
 

@@ -69,7 +69,8 @@ def train(
 ) -> Result:
     """Train on the corpus in `folder`, the run kept in `out` (paper section 4).
 
-    settings: None means the paper's, or with `resume` the run's own. show: progress bars. Raises EmimicError when the
+    settings: None means the paper's, or with `resume` the run's own; with a `teacher`, its answers must be there
+    already (`emimic distill` lets it answer first). show: progress bars. Raises EmimicError when the
     corpus, the settings or the run folder can't be used, or the loss stops being finite. A first SIGTERM or SIGINT
     saves after the current step and returns with `signal` set.
     """

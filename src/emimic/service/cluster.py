@@ -1,0 +1,228 @@
+"""Recordings heard on many machines: the same engine in Ray Data's pool of actors (Ray only here).
+
+Workers are sent paths, not sound: what a cluster shares is a file system, and a video would cross the network twice to
+give six numbers. What a batch's answers are doesn't depend on where it is heard. Ray Data restarts an actor that died
+and hears its batch again.
+"""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from emimic import __version__
+from emimic.service.bulk import Batches, slimmed
+from emimic.service.journal import packed, packed_curves, unpacked, unpacked_curves
+from emimic.service.predict import Predictor
+from emimic.service.results import Answer, Failure, Timeline
+from emimic.task import EmimicError, EmimicWarning, ModelError
+
+TOGETHER: Final = 300.0
+"""Seconds of recordings whose curves are asked of an actor at a time; a longer recording goes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every actor is told: the model's folder (None: the one in the package), threads of each actor, and the
+    options of `Predictor.files`."""
+
+    model: Path | None
+    threads: int
+    grid: tuple[float, float]
+    batch_seconds: float
+    version: str = __version__
+
+
+class Worker:
+    """Lives in an actor: jobs in, as JSON; answers out. What goes wrong is told, and the driver raises it."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.trouble: str | None = None
+        if work.version != __version__:
+            self.trouble = (
+                f"a worker has emimic {__version__}, this is {work.version}: install one on all machines"
+            )
+            return
+        try:
+            self.predictor = Predictor(work.model, threads=work.threads)
+        except EmimicError as error:
+            self.trouble = f"on a worker: {error}"
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Ray Data's batch {"item": jobs} -> {"told": answers to each job}."""
+        return {"told": [json.dumps(self._told(json.loads(job))) for job in batch["item"]]}
+
+    def _told(self, job: dict[str, Any]) -> dict[str, Any]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", EmimicWarning)
+            try:
+                if self.trouble is not None:
+                    raise ModelError(self.trouble)
+                answers = self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])
+            except ModelError as error:
+                return {"trouble": str(error)}
+        notes = [str(one.message) for one in caught if issubclass(one.category, EmimicWarning)]
+        return {"answers": answers, "notes": notes}
+
+    def _clips(self, files: list[tuple[int, str, str]]) -> list[Any]:
+        paths = [Path(name) for _, name, _ in files]
+        read = [self.predictor.read(Path(name), Path(place)) for _, name, place in files]
+        told = self.predictor.hear(paths, read, batch_seconds=self.work.batch_seconds)
+        return [
+            [row, {"reason": one.reason} if isinstance(one, Failure) else packed(slimmed(one))]
+            for (row, _, _), one in zip(files, told, strict=True)
+        ]
+
+    def _curves(self, files: list[tuple[int, str, str]]) -> list[Any]:
+        told = []
+        for row, name, place in files:
+            one = self.predictor.curves(
+                Path(name), Path(place), grid=self.work.grid, batch_seconds=self.work.batch_seconds
+            )
+            told.append([row, {"reason": one.reason} if isinstance(one, Failure) else packed_curves(one)])
+        return told
+
+
+class Cluster:
+    """A `bulk.Hearer` on the Ray cluster at `address`: "auto" (the one this machine belongs to), "local" (one made for
+    this run on this machine) or HOST:PORT. One actor for every `work.threads` CPUs it has.
+
+    Not ray://, through which Ray Data doesn't work: what drives it must be in the cluster. Ray is started or asked when
+    there is something to hear, and left at the end of the `with` block.
+    """
+
+    def __init__(self, address: str, work: Work, targets: tuple[str, ...]) -> None:
+        self.address, self.work, self.targets = address, work, targets
+        self._ray: Any = None
+        self._quiet = redirect_stdout(sys.stderr)  # Ray's threads print there what befalls its workers
+
+    def __enter__(self) -> Self:
+        self._quiet.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._ray is not None:
+                self._ray.shutdown()
+        finally:
+            self._quiet.__exit__(kind, error, trace)
+
+    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
+        """See `bulk.Hearer.clips`. Raises as `curves`."""
+        paths = {row: path for group in groups for row, path in group}
+        jobs = [{"clips": [_placed(row, path) for row, path in group]} for group in groups]
+        for found in self._run(jobs):
+            yield [
+                (row, _failure(told, paths[row]) or unpacked(told, paths[row], self.targets))
+                for row, told in found
+            ]
+
+    def curves(
+        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+    ) -> Batches[Timeline]:
+        """See `bulk.Hearer.curves`; `heard` is told nothing.
+
+        Raises EmimicError when Ray isn't installed, the cluster doesn't answer or gives up; ModelError as an engine.
+        """
+        paths = {row: answer.path for row, answer in answers}
+        jobs = [{"curves": [_placed(row, paths[row]) for row in rows]} for rows in _together(answers)]
+        for found in self._run(jobs):
+            yield [
+                (row, _failure(told, paths[row]) or unpacked_curves(told, self.targets))
+                for row, told in found
+            ]
+
+    def _run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
+        """The answers to each job, in any order."""
+        if not jobs:
+            return
+        if self._ray is None:
+            self._ray = _connect(self.address)
+        data, threads = self._ray.data, self.work.threads
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        nodes = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
+        slots = sum(int(cpus // threads) for cpus in nodes)
+        if not slots:
+            raise EmimicError(
+                f"no machine of the cluster has {threads} CPUs (found {nodes}): give --threads less"
+            )
+        # A job a block: what an actor hears at a time. Ray Data restarts actors and tries their jobs again by itself.
+        told = data.from_items([json.dumps(job) for job in jobs], override_num_blocks=len(jobs)).map_batches(
+            Worker,
+            fn_constructor_args=(self.work,),
+            batch_size=1,
+            num_cpus=threads,
+            compute=data.ActorPoolStrategy(size=min(slots, len(jobs))),
+        )
+        try:
+            for row in told.iter_rows():
+                found = json.loads(row["told"])
+                if "trouble" in found:
+                    raise ModelError(found["trouble"])
+                for note in found["notes"]:
+                    warnings.warn(note, EmimicWarning, stacklevel=2)
+                yield found["answers"]
+        except self._ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())[-300:]
+            raise EmimicError(f"the Ray cluster gave up: ...{reason}") from error
+
+
+def _connect(address: str) -> Any:
+    """The module ray, connected."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported home; read when Ray starts
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Ray's own defaults
+            import ray
+            import ray.data
+    except ModuleNotFoundError as error:
+        raise EmimicError(
+            f"--ray needs Ray ({error.name} isn't installed): pip install 'emimic[ray]'"
+        ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EmimicError(
+            f"no Ray cluster answers at {address!r} ({reason}): start one, or use --ray local"
+        ) from error
+    return ray
+
+
+def _placed(row: int, path: Path) -> tuple[int, str, str]:
+    """A file for a worker, whose working folder is another: its place among the inputs, its name, where it lies."""
+    return row, str(path), os.path.abspath(path)  # noqa: PTH100 - links stay
+
+
+def _together(answers: Sequence[tuple[int, Answer]]) -> list[list[int]]:
+    """Neighbouring rows in groups of about TOGETHER seconds."""
+    groups: list[list[int]] = []
+    filled = TOGETHER
+    for row, answer in answers:
+        if filled + answer.seconds > TOGETHER:
+            groups.append([])
+            filled = 0.0
+        groups[-1].append(row)
+        filled += answer.seconds
+    return groups
+
+
+def _failure(told: dict[str, Any], path: Path) -> Failure | None:
+    return Failure(path, told["reason"]) if "reason" in told else None
