@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from emimic.config import EmiConfig
 from emimic.files import write_atomic
 from emimic.model import EmiModel
 from emimic.service import mix
+from emimic.service.bench_worker import peak_mb
 from emimic.study import batches, checkpoint, features, run, step
 from emimic.study.corpus import Item
 from emimic.study.losses import Mix
@@ -258,7 +258,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
 
 
 def memory(folder: Path, way: str) -> int:
-    """The peak of this process in MB after one epoch, and what it had before any."""
+    """The peak of this process in MB after one epoch."""
     files = sorted(folder.glob("*.mp3"))
     clips = [Item(file.stem, file, np.zeros(6, np.float32), None, 0.0) for file in files]
     state = way_of(clips, "buckets" if way == "clip by clip" else way)
@@ -268,7 +268,7 @@ def memory(folder: Path, way: str) -> int:
             head_packed(state, rows, encoded_alone(state, rows))
     else:
         epoch(state)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peak_mb()
 
 
 def machine() -> dict[str, Any]:

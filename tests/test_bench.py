@@ -1,6 +1,8 @@
 """`emimic bench`: operations against torch's own counter, the mix of clips, and a tiny model measured in seconds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from emimic.cli import app
 from emimic.config import EmiConfig
 from emimic.service import bench, mix
 from emimic.service.arithmetic import operations, per_second
+from emimic.service.bench_worker import peak_mb
 from emimic.task import ModelError
 
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
@@ -104,6 +107,17 @@ def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
     assert all(one["cpu"] > 0.1 and one["peak_mb"] > 20 for one in found["starts"])
     assert "many clips: " in done.output
     assert "small, torch float32" in done.output
+
+
+def test_memory_is_that_of_the_process_alone() -> None:
+    held = np.ones(100_000_000, np.float32)  # 400 MB
+    words = [sys.executable, "-c", "from emimic.service.bench_worker import peak_mb; print(peak_mb())"]
+    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 300
+    assert peak_mb() > held.nbytes >> 20
+    told = subprocess.run(
+        [sys.executable, "-ISc", bench._TIMED, *words], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout)["mb"] < 300
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
