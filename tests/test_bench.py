@@ -13,12 +13,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from benchmarks import tables
+from benchmarks import tables, training
 from emimic.cli import app
 from emimic.config import EmiConfig
 from emimic.service import bench, mix
 from emimic.service.arithmetic import operations, per_second
 from emimic.service.bench_worker import peak_mb
+from emimic.study import features
 from emimic.task import ModelError
 
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
@@ -138,6 +139,29 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="can't be measured"):
         bench.measure([tmp_path], quick=True, threads=1)
+
+
+def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path) -> None:
+    clips = training.items(tmp_path, 5)
+    model = tiny.model(freeze_encoder=True, **training.STILL)
+    live = training.set_up(model, clips, freeze_encoder=True)
+    cached = features.compute(model, clips, tmp_path / "features", dtype="float32")
+    disk = training.set_up(model, clips, cached, freeze_encoder=True)
+    start, losses, after = training.trained(model), [], []
+    (rows,) = training.batches.steps(5, training.BATCH, seed=0, epoch=0)
+    for way in (
+        lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
+        lambda: training.epoch(live)[0],
+        lambda: training.epoch(disk)[0],
+    ):
+        with training.anew(disk, start), training.anew(live, start):
+            losses.append(way())
+        after.append(torch.cat([tensor.flatten() for tensor in training.trained(model).values()]))
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    begun = torch.cat([tensor.flatten() for tensor in start.values()])
+    assert (after[0] - begun).abs().mean() > 5e-5  # AdamW's first step is the rate, 1e-4
+    for one in after[1:]:
+        assert (one - after[0]).abs().mean() < 2e-6
 
 
 def test_tables_hold_the_figures() -> None:
