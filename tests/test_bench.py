@@ -1,6 +1,8 @@
 """`emimic bench`: operations against torch's own counter, the mix of clips, and a tiny model measured in seconds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from benchmarks import tables
+from benchmarks import tables, training
 from emimic.cli import app
 from emimic.config import EmiConfig
 from emimic.service import bench, mix
 from emimic.service.arithmetic import operations, per_second
+from emimic.service.bench_worker import peak_mb
+from emimic.study import features
 from emimic.task import ModelError
 
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
@@ -106,6 +110,17 @@ def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
     assert "small, torch float32" in done.output
 
 
+def test_memory_is_that_of_the_process_alone() -> None:
+    held = np.ones(100_000_000, np.float32)  # 400 MB
+    words = [sys.executable, "-c", "from emimic.service.bench_worker import peak_mb; print(peak_mb())"]
+    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 300
+    assert peak_mb() > held.nbytes >> 20
+    told = subprocess.run(
+        [sys.executable, "-ISc", bench._TIMED, *words], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout)["mb"] < 300
+
+
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
     return bench.Row(name, 2, batch, speed, speed * 6.9, 0.1, None, None, None, memory)
 
@@ -124,6 +139,29 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="can't be measured"):
         bench.measure([tmp_path], quick=True, threads=1)
+
+
+def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path) -> None:
+    clips = training.items(tmp_path, 5)
+    model = tiny.model(freeze_encoder=True, **training.STILL)
+    live = training.set_up(model, clips, freeze_encoder=True)
+    cached = features.compute(model, clips, tmp_path / "features", dtype="float32")
+    disk = training.set_up(model, clips, cached, freeze_encoder=True)
+    start, losses, after = training.trained(model), [], []
+    (rows,) = training.batches.steps(5, training.BATCH, seed=0, epoch=0)
+    for way in (
+        lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
+        lambda: training.epoch(live)[0],
+        lambda: training.epoch(disk)[0],
+    ):
+        with training.anew(disk, start), training.anew(live, start):
+            losses.append(way())
+        after.append(torch.cat([tensor.flatten() for tensor in training.trained(model).values()]))
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    begun = torch.cat([tensor.flatten() for tensor in start.values()])
+    assert (after[0] - begun).abs().mean() > 5e-5  # AdamW's first step is the rate, 1e-4
+    for one in after[1:]:
+        assert (one - after[0]).abs().mean() < 2e-6
 
 
 def test_tables_hold_the_figures() -> None:

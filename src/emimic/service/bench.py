@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -39,6 +38,18 @@ BATCHES: Final = (None, 30.0, 60.0)
 """Seconds of audio of a forward pass; None is clip by clip."""
 ALIKE: Final = 1.05
 """A choice that is less than this much quicker than a smaller one is not worth its memory."""
+
+_TIMED: Final = """
+import json, os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+wall = time.perf_counter() - begun
+scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
+print(json.dumps({"wall": wall, "cpu": used.ru_utime + used.ru_stime, "mb": used.ru_maxrss / scale}))
+sys.exit(status != 0)
+"""
+"""Runs a command from a process that is small: Linux counts the memory of the one that starts another as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,25 +300,14 @@ def _start(subject: Subject, folder: Path, turns: int) -> Start:
     if not clip.exists():
         audio.save(clip, mix.clips(3)[1], codec="flac")
     words = [sys.executable, "-m", "emimic", "predict", str(clip), "--model", str(subject.folder), "--quiet"]
-    words += ["--device", "cpu"] * (subject.runtime == "torch")  # a run, and not an engine in it
     taken = []
     for _ in range(turns):
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            [*words, "--format", "json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        told = subprocess.run(
+            [sys.executable, "-ISc", _TIMED, *words], capture_output=True, text=True, check=False
         )
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if told.returncode:
             raise ModelError(f"emimic predict failed with {subject.name}: run it by hand to see why")
-        scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        taken.append(
-            {
-                "wall": time.perf_counter() - begun,
-                "cpu": used.ru_utime + used.ru_stime,
-                "mb": used.ru_maxrss / scale,
-            }
-        )
+        taken.append(json.loads(told.stdout))
     return Start(
         subject.name,
         round(_median(taken, "wall"), 2),
