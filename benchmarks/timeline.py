@@ -6,7 +6,7 @@
 Clips of the folder, in a shuffled order, are joined to one wav and to files of a minute each; `emimic predict
 --timeline` hears both, in processes of their own, in turn. Expected with the model in the package: below 1.5 GB, and an
 hour within 5 % of the time of its minutes. Every 0.2 s is heard once, for the speed; the ratio is the median of five
-with `--hop 1`.
+with `--hop 2`.
 
 With `--attention`, RUN (whose encoder must know no limit of length: wav2vec 2.0 and its kin) hears two minutes with
 attention over all of them, and in windows: how far apart the VAD curves are. Both write docs/results/timeline.json.
@@ -71,8 +71,8 @@ def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
         del wave
         ratios = []
         for _ in range(REPEATS):
-            long, _ = hear([whole], model, "--hop", "1")
-            short, _ = hear(pieces, model, "--hop", "1")
+            long, _ = hear([whole], model, "--hop", "2")
+            short, _ = hear(pieces, model, "--hop", "2")
             ratios.append(long / short)
             print(f"one file {long:.1f} s, minutes {short:.1f} s", flush=True)
         wall, (clip,) = hear([whole], model)
