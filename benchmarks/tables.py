@@ -188,7 +188,8 @@ def bench() -> str:
         [
             *lines,
             "",
-            f"{clips} Peak of float32 products, GFLOP/s (threads): {peaks}. {_machine(results['machine'])}",
+            f"{clips} Peak of float32 products, GFLOP/s (threads): {peaks}. {_machine(results['machine'])}"
+            + (f" {results['note']}" if "note" in results else ""),
         ]
     )
 
@@ -214,7 +215,9 @@ def training() -> str:
                 lines.append(
                     f"| {title} | {way} | {threads} | {found['cpu_s_per_clip']:.3f} | {' | '.join(ratios)} | {memory} |"
                 )
-    return "\n".join([*lines, "", _machine(results["machine"])])
+    return "\n".join(
+        [*lines, "", " ".join([_machine(results["machine"]), *filter(None, [results.get("note")])])]
+    )
 
 
 TABLES = {
