@@ -86,7 +86,8 @@ def _options(
     _: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    # Out of the help, which fits a screen: an unexpected error names it.
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
     if debug:
