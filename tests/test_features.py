@@ -13,7 +13,7 @@ from conftest import ENCODER
 
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
-from emimic.study import batches, features
+from emimic.study import batches, features, store
 from emimic.study import run as runs
 from emimic.study.corpus import Item, load_corpus
 from emimic.study.settings import TrainSettings
@@ -95,24 +95,26 @@ def test_the_key_ignores_where_the_encoder_came_from() -> None:
 
 
 def cached(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
+    """The cached features: named by a hash, unlike a run's own files."""
+    found = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.mark.parametrize("written", [0, 1, 5])
 def test_interrupted_it_goes_on(
     written: int, items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, save, count = build(), np.save, 0
+    model, save, count = build(), store.save_file, 0
 
-    def dying(file: Any, array: np.ndarray, allow_pickle: bool) -> None:
+    def dying(tensors: dict[str, Any], file: Path, metadata: dict[str, str]) -> None:
         nonlocal count
         count += 1
         if count > written:
-            file.write(b"half of it")
+            file.write_bytes(b"half of it")
             raise KeyboardInterrupt
-        save(file, array, allow_pickle=allow_pickle)
+        save(tensors, file, metadata=metadata)
 
-    monkeypatch.setattr(features.np, "save", dying)
+    monkeypatch.setattr(store, "save_file", dying)
     with pytest.raises(KeyboardInterrupt):
         features.compute(model, items, tmp_path, dtype="float32")
     monkeypatch.undo()

@@ -163,13 +163,10 @@ def script(job: dict[str, Any]) -> dict[str, Any]:
         for number, after in job["renames"][name]:
             run = folder / f"{name}-rename-{number}-{after}"
             hit = wait(fork(corpus, run, values, kill_at_rename(number, after=after)))
-            files = {path.name: path.stat().st_mtime_ns for path in run.rglob("*.npy") if path.name[0] != "."}
+            found = [path for path in run.rglob("*.safetensors") if len(path.stem) == 64]  # named by a hash
+            files = {path.name: path.stat().st_mtime_ns for path in found}
             wait(fork(corpus, run, values))
-            kept = [
-                path.stat().st_mtime_ns == files[path.name]
-                for path in run.rglob("*.npy")
-                if path.name in files
-            ]
+            kept = [path.stat().st_mtime_ns == files[path.name] for path in found]
             ends.append(state(run) | {"hit": hit, "features": len(files), "kept": all(kept)})
         report[name] = {"whole": state(whole), "seconds": seconds, "kills": kills, "ends": ends}
     return report

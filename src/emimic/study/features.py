@@ -6,7 +6,7 @@ A clip's file is named by the hash of its audio file, its folder by everything e
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from emimic import buckets
-from emimic.files import atomic, sha256
+from emimic.files import sha256
 from emimic.model import EmiModel
 from emimic.progress import shown
-from emimic.study import batches
+from emimic.study import batches, store
 from emimic.study.corpus import Item
 
 PREPARATION: Final = 1
@@ -56,32 +56,40 @@ def compute(
     """
     place = folder / key(model, dtype)
     place.mkdir(parents=True, exist_ok=True)
-    files = {item.id: place / f"{sha256(item.path)}.npy" for item in items}
-    missing = [item for item in items if not _is_whole(files[item.id])]
-    source = batches.waveforms(missing, model.config, model.min_samples)
-    groups = buckets.chunks(len(missing))
+    files = {item.id: place / f"{sha256(item.path)}{store.SUFFIX}" for item in items}
+    missing = [item for item in items if store.clip_of(files[item.id]) is None]
+    for item, frames in encode(
+        model, missing, dtype=dtype, batch_seconds=batch_seconds, workers=workers, progress=progress
+    ):
+        # The same recording has the same features in any corpus, so its hash is its id here.
+        store.write(files[item.id], files[item.id].stem, frames)
+
+    def read(item: Item, _: int) -> batches.Heard:
+        return batches.Heard(store.read(files[item.id], files[item.id].stem).values)
+
+    return batches.Source(items, read, encoded=True)
+
+
+def encode(
+    model: EmiModel,
+    items: Sequence[Item],
+    *,
+    dtype: str = "float16",
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = False,
+) -> Iterator[tuple[Item, store.Sequence]]:
+    """Every item with the hidden states of its clip, as they come; clips of similar length go together."""
+    source = batches.waveforms(items, model.config, model.min_samples)
+    groups = buckets.chunks(len(items))
     decoded = batches.decoded(source, groups, workers=workers)
     for group, clips in zip(
         groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):
         for rows in model.plan([len(clip.values) for clip in clips], batch_seconds=batch_seconds):
             for row, hidden in zip(rows, _encode(model, [clips[i].values for i in rows]), strict=True):
-                with atomic(files[missing[group[row]].id]) as temporary, temporary.open("wb") as file:
-                    np.save(file, hidden.astype(dtype), allow_pickle=False)
-
-    def read(item: Item, _: int) -> batches.Heard:
-        return batches.Heard(np.load(files[item.id], allow_pickle=False))
-
-    return batches.Source(items, read, encoded=True)
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a file is there and as long as its header says; of the content only the header is read."""
-    try:
-        np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    return True
+                times = model.frame_times(len(hidden))
+                yield items[group[row]], store.Sequence.whole(hidden.astype(dtype), times)
 
 
 @torch.inference_mode()
