@@ -79,7 +79,7 @@ def clip_of(file: Path) -> str | None:
     """The id in a file's header; None when the file isn't whole (its length is compared with its header's)."""
     try:
         with safe_open(file, "np") as opened:
-            return (opened.metadata() or {}).get("id")  # type: ignore[no-any-return]
+            return (opened.metadata() or {}).get("id")
     except (SafetensorError, OSError):
         return None
 
