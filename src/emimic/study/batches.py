@@ -21,9 +21,10 @@ from emimic.task import VAD
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A clip as a model takes it: values, (sample,) or hidden states (frame, feature), and its recording's clock."""
+    """A clip as a model takes it: values, (sample,) or hidden states (frame, feature) or a rival's `sequences.Clip`;
+    and its recording's clock."""
 
-    values: NDArray[Any]
+    values: Any
     clock: Clock = field(default_factory=Clock)
 
 
@@ -70,10 +71,10 @@ def decoded(
 
 
 def answer(
-    model: EmiModel, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
+    model: Any, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For every clip of a source, in its order: intensities (clip, target), and VAD as the mean over its frames
-    (clip, 3), NaN where the model doesn't answer VAD."""
+    """Of an EmiModel or a rival, for every clip of a source, in its order: intensities (clip, target), and VAD as the
+    mean over its frames (clip, 3), NaN where the model doesn't answer VAD."""
     groups = buckets.chunks(len(source.items))
     rows: list[NDArray[np.float32]] = []
     vad: list[NDArray[np.float32]] = []

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from emimic.files import atomic, write_atomic
 from emimic.model import WEIGHTS, EmiModel
+from emimic.study.learner import Learner
 from emimic.study.settings import TrainSettings
 from emimic.task import ModelError
 
@@ -50,7 +51,7 @@ def sweep(folder: Path) -> None:
             stale.unlink(missing_ok=True)
 
 
-def write_model(folder: Path, model: EmiModel, weights: dict[str, Tensor] | None = None) -> None:
+def write_model(folder: Path, model: Learner, weights: dict[str, Tensor] | None = None) -> None:
     """The model (or the given weights in its place) as a folder that `EmiModel.from_pretrained` reads."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if weights is not None:
@@ -58,14 +59,15 @@ def write_model(folder: Path, model: EmiModel, weights: dict[str, Tensor] | None
     state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{PROJECTION}.")}
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
-    model.config.architectures = [type(model).__name__]
+    if isinstance(model, EmiModel):
+        model.config.architectures = [type(model).__name__]
     write_atomic(folder / "config.json", model.config.to_json_string())
 
 
 def write_last(
     folder: Path,
     progress: Progress,
-    model: EmiModel,
+    model: Learner,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor] | None,
 ) -> None:
@@ -85,7 +87,7 @@ def write_last(
 
 
 def read_last(
-    folder: Path, model: EmiModel, optimizer: torch.optim.Optimizer
+    folder: Path, model: Learner, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor] | None]:
     """Put a model and its optimiser back where `write_last` left them. Raises ModelError on a damaged file."""
     file = folder / LAST

@@ -8,7 +8,7 @@ import math
 import os
 import warnings as pywarnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -186,6 +186,7 @@ def load_corpus(
     labels: bool = True,
     category: str | None = None,
     allow_speaker_overlap: bool = False,
+    clips: Mapping[str, Path] | None = None,
 ) -> Corpus:
     """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
 
@@ -202,6 +203,7 @@ def load_corpus(
     labels: False leaves the labels unread, whatever they are; then every readable clip is usable.
     category: a column of class names that training clips may have too, for an auxiliary task; no target then.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
+    clips: clip key -> the file of it, in place of what lies in `audio/` and `raw/`: of features, which aren't scanned.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
     always an error: it would be learnt and then judged. Both are looked for in every table of the folder, also
@@ -222,15 +224,16 @@ def load_corpus(
     if category is not None and labels:
         check_category(tables, category)
     refuse_leaks(tables, read_others(others, notes), allow_speaker_overlap, notes)
-    media: dict[str, list[Path]] = {}
-    for name in reversed(MEDIA_FOLDERS):
+    media: dict[str, list[Path]] = {key: [path] for key, path in (clips or {}).items()}
+    for name in reversed(MEDIA_FOLDERS if clips is None else ()):
         media |= list_media(folder / name)
+    nowhere = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
     values = [read_labels(table, names, label_scale, notes) if labels else None for table in tables]
     matched = [
-        _match(table, media, names, v, notes, category if labels else None)
+        _match(table, media, names, v, notes, category if labels else None, nowhere)
         for table, v in zip(tables, values, strict=True)
     ]
-    if scan:
+    if scan and clips is None:
         items = [item for split in matched for item in split.items]
         lengths = dict(
             zip((item.path for item in items), _scan(items, workers, progress, notes), strict=True)
@@ -240,8 +243,9 @@ def load_corpus(
         # The challenge gives out test tables before test clips, so only a split that was asked for must work.
         if not split.items and (splits is not None or split.name != "test"):
             why = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
+            place = "audio/" if clips is None else "features/"
             raise CorpusError(
-                f"{folder}: no clip of split {split.name!r} can be used ({why}); is audio/ complete?"
+                f"{folder}: no clip of split {split.name!r} can be used ({why}); is {place} complete?"
             )
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
@@ -297,6 +301,7 @@ def _match(
     labels: NDArray[np.float64] | None,
     notes: list[str],
     category: str | None,
+    nowhere: str,
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
@@ -314,7 +319,7 @@ def _match(
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
-            left.append(Left(name, "no file of that name under audio/ or raw/", "missing"))
+            left.append(Left(name, nowhere, "missing"))
         elif wrong and table.name in LABELLED:
             left.append(Left(name, f"{wrong}, expected a finite number", "label"))
         else:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.files import write_atomic
-from emimic.model import EmiModel
 from emimic.study import pictures
-from emimic.study.batches import predict
+from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Item, Split, load_corpus
+from emimic.study.learner import Features, Learner, open_run, source_of
 from emimic.study.report import Report, score
+from emimic.study.rivals.model import RivalModel
 from emimic.study.tables import some
 from emimic.task import VAD, CorpusError, ModelError
 
@@ -60,7 +61,9 @@ def evaluate(
     run = Path(run)
     model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
-    answers = predict_split(model, part, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    answers = predict_split(
+        model, part, folder, batch_seconds=batch_seconds, workers=workers, progress=progress
+    )
     bare = np.setdiff1d(np.arange(len(part.items)), truths[0].rows)
     left_out = [(left.id, left.reason) for left in part.left_out]
     left_out += [(part.items[row].id, "a label is missing") for row in bare]
@@ -72,7 +75,10 @@ def evaluate(
         for truth in truths
     ]  # fmt: skip
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
-    report = dataclasses.replace(report, notes=(*_learnt(run, part.name), *report.notes, *warnings))
+    notes = _learnt(run, part.name)
+    if isinstance(model, RivalModel) and model.config.weights is not None and part.name == "valid":
+        notes.append("valid chose the weights of the members, so these scores flatter them")
+    report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
     predictions, truth = answers[truths[0].vad], truths[0]
     pair = predictions[truth.rows], truth.labels, truth.names
     out = run / "evaluation" / part.name if out is None else Path(out)
@@ -99,7 +105,7 @@ class _Truth:
     """Theirs, (clip, name)."""
 
 
-def _truths(model: EmiModel, part: Split) -> list[_Truth]:
+def _truths(model: Learner, part: Split) -> list[_Truth]:
     """Of the targets, if the model has any, then of VAD, if it answers it and clips are labelled.
 
     Clips of train may lack a target, and any clip VAD. Raises CorpusError where there is nothing to score.
@@ -133,7 +139,7 @@ def open_split(
     labels: bool = True,
     workers: int,
     progress: bool,
-) -> tuple[EmiModel, Split, tuple[str, ...]]:
+) -> tuple[Learner, Split, tuple[str, ...]]:
     """The model of a run, the split of the corpus with the model's targets, and the corpus's warnings.
 
     Without `labels` nothing is scored: they aren't read, and a speaker heard in training is a warning only.
@@ -142,7 +148,10 @@ def open_split(
         ModelError: if the run is no local folder or can't be loaded.
         CorpusError: if the split can't be read or none of its clips can be used.
     """
-    model = EmiModel.open_run(run)
+    if not run.is_dir():
+        raise ModelError(f"{run} is no folder; expected a run folder written by emimic train")
+    model = open_run(run)
+    clips = Features.of(folder, model.config.modalities).clips if isinstance(model, RivalModel) else None
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -152,6 +161,7 @@ def open_split(
         allow_speaker_overlap=not labels,
         workers=workers,
         progress=progress,
+        clips=clips,
     )
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
@@ -180,16 +190,15 @@ def _learnt(run: Path, split: str) -> list[str]:
 
 
 def predict_split(
-    model: EmiModel, part: Split, *, batch_seconds: float, workers: int, progress: bool
+    model: Learner, part: Split, folder: Path, *, batch_seconds: float, workers: int, progress: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Intensities (clip, target) and VAD (clip, 3; NaN unless answered) in the order of the split's items.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
-    predictions, vad = predict(
-        model, part.items, batch_seconds=batch_seconds, workers=workers, progress=progress
-    )
+    source = source_of(model, part.items, folder)
+    predictions, vad = answer(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)
     answers = np.hstack([predictions, vad]) if model.config.answers_vad else predictions
     bad = [item.id for item, row in zip(part.items, answers, strict=True) if not np.isfinite(row).all()]
     if bad:

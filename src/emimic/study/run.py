@@ -21,8 +21,10 @@ from emimic.study import batches, checkpoint, features
 from emimic.study.augment import Augment
 from emimic.study.corpus import Corpus, Item, load_corpus
 from emimic.study.distill import answers_of, load_taught
+from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
+from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
 
@@ -38,7 +40,7 @@ class Run:
     folder: Path
     settings: TrainSettings
     fabric: Any
-    model: EmiModel
+    model: Learner
     optimizer: torch.optim.AdamW
     loss: Mix
     train: batches.Source
@@ -60,13 +62,18 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
     lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
-    corpus = _corpus(folder, settings, lessons, show)
+    heard = Features.of(folder, settings.modalities) if settings.rival else None
+    corpus = _corpus(folder, settings, lessons, heard, show)
     if show:
         print(corpus.summary())  # noqa: T201 - the report a run starts with
     items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
     held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
     torch.manual_seed(settings.seed)
-    model = build_model(settings, corpus, items, vad=lessons is not None and lessons.teacher.vad)
+    model: Any = (
+        build_model(settings, corpus, items, vad=lessons is not None and lessons.teacher.vad)
+        if heard is None
+        else build_rival(settings, corpus, items, heard)
+    )
     if lessons is not None and settings.teacher_frame_weight:
         inner: Any = model.config.encoder_config
         model.add_module(checkpoint.PROJECTION, nn.Linear(inner.hidden_size, lessons.measure(items)))
@@ -92,8 +99,11 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         checkpoint.sweep(out)
     if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
         checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
-    learned = source_of(model, items, out, settings, fabric, show, learning=True)
-    watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
+    if heard is None:
+        learned = source_of(model, items, out, settings, fabric, show, learning=True)
+        watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
+    else:
+        learned, watched = heard.source(model, items), heard.source(model, held_out) if held_out else None
     log = (
         SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
@@ -120,7 +130,9 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     )
 
 
-def _corpus(folder: Path, settings: TrainSettings, lessons: Lessons | None, show: bool) -> Corpus:
+def _corpus(
+    folder: Path, settings: TrainSettings, lessons: Lessons | None, heard: Features | None, show: bool
+) -> Corpus:
     if lessons is not None:
         return load_taught(folder, settings, lessons)
     return load_corpus(
@@ -131,6 +143,7 @@ def _corpus(folder: Path, settings: TrainSettings, lessons: Lessons | None, show
         category=settings.category,
         workers=settings.workers,
         progress=show,
+        clips=None if heard is None else heard.clips,
     )
 
 
@@ -169,13 +182,37 @@ def build_model(
     if settings.vad_dropout is not None:
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
-        labels = np.stack([labels_of(item) for item in items]).astype(np.float64)
-        spread = np.nanstd(labels, axis=0)
-        config["target_mean"] = np.nanmean(labels, axis=0).tolist()
-        config["target_std"] = np.where(spread > 0, spread, 1.0).tolist()
+        config |= _scale(items)
     if settings.encoder is not None:
         return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
     return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+
+
+def build_rival(
+    settings: TrainSettings, corpus: Corpus, items: Sequence[Item], heard: Features
+) -> RivalModel:
+    """A compared system at its start, for a corpus and its features."""
+    _check_learnable(settings, corpus, items, {"categories": [], "vad_learnt": False})
+    config = RivalConfig(
+        rival=str(settings.rival),
+        options=settings.rival_options,
+        modalities=settings.modalities,
+        sizes=heard.sizes(),
+        targets=list(corpus.targets),
+        max_seconds=settings.max_seconds,
+        **(_scale(items) if settings.standardize_targets else {}),
+    )
+    return RivalModel.fresh(config, settings.encoder or settings.encoder_config, settings.encoder_layers)
+
+
+def _scale(items: Sequence[Item]) -> dict[str, Any]:
+    """Mean and spread of each target over the clips that are learnt."""
+    labels = np.stack([labels_of(item) for item in items]).astype(np.float64)
+    spread = np.nanstd(labels, axis=0)
+    return {
+        "target_mean": np.nanmean(labels, axis=0).tolist(),
+        "target_std": np.where(spread > 0, spread, 1.0).tolist(),
+    }
 
 
 def _check_learnable(
@@ -203,10 +240,10 @@ def _check_learnable(
         )
 
 
-def _check_precision(model: EmiModel, settings: TrainSettings) -> None:
+def _check_precision(model: Learner, settings: TrainSettings) -> None:
     """oneDNN's bf16 convolutions with groups of other than 16, 32, ... channels are wrong on CPUs with AMX (torch 2.13:
     off by as much as their own spread), so the positional convolution of such an encoder would learn from rubbish."""
-    inner: Any = model.config.encoder_config
+    inner: Any = model.encoder.config if hasattr(model, "encoder") else None
     groups = getattr(inner, "num_conv_pos_embedding_groups", None)
     wide = inner.hidden_size // groups if groups else 16
     if settings.precision == "bf16-mixed" and model.device.type == "cpu" and wide % 16:
@@ -229,15 +266,17 @@ def vad_of(item: Item) -> NDArray[np.float32]:
     return np.full(len(VAD), np.nan, np.float32) if item.vad is None else item.vad
 
 
-def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over what is trained; the encoder and the VAD head that came with it may have a rate of their own."""
-    own = ("encoder.", "vad.") if model.config.vad_pretrained else ("encoder.",)
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+def _optimizer(model: Learner, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW over what is trained; the encoder and the VAD head that came with it may have a rate of their own, and so
+    may what `rates` names."""
+    own = ("encoder.", "vad.") if getattr(model.config, "vad_pretrained", False) else ("encoder.",)
+    groups: dict[float, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[name.startswith(own)].append(parameter)
-    rates = {True: settings.encoder_lr or settings.lr, False: settings.lr}
-    parts = [{"params": groups[of], "peak": rates[of]} for of in (True, False) if groups[of]]
+            rate = settings.encoder_lr or settings.lr if name.startswith(own) else settings.lr
+            rate = next((value for part, value in settings.rates.items() if part in name.split(".")), rate)
+            groups.setdefault(rate, []).append(parameter)
+    parts = [{"params": group, "peak": rate} for rate, group in groups.items()]
     if not parts:
         raise SettingsError(
             "nothing is left to train: freeze_encoder also freezes the VAD head that came with the encoder, and "
@@ -245,7 +284,9 @@ def _optimizer(model: EmiModel, settings: TrainSettings) -> torch.optim.AdamW:
         )
     # The same formula in one pass over memory; torch chooses so by itself on no device.
     fused = model.device.type == "cpu"
-    return torch.optim.AdamW(parts, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.AdamW(
+        parts, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused
+    )
 
 
 def source_of(
@@ -289,7 +330,7 @@ def _fingerprint(*splits: Sequence[Item]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _facts(folder: Path, corpus: Corpus, fabric: Any, model: EmiModel) -> dict[str, Any]:
+def _facts(folder: Path, corpus: Corpus, fabric: Any, model: Learner) -> dict[str, Any]:
     parts = [p for name, p in model.named_parameters() if not name.startswith(f"{checkpoint.PROJECTION}.")]
     return {
         "versions": {

@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emimic.study.rivals.sequences import WAVEFORM
+from emimic.study.rivals.system import system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 
 
@@ -54,6 +56,16 @@ class TrainSettings(BaseModel):
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
     )
+    rival: str | None = Field(
+        None,
+        description="in the model's place, a system that the paper compares with; its settings are the defaults",
+    )
+    modalities: dict[str, str] = Field(
+        {},
+        description="what a rival hears: role -> folder under FOLDER/features, or waveform (with an encoder); fewer "
+        "roles leave the members that need them out",
+    )
+    rival_options: dict[str, Any] = Field({}, description="the rival's own fields")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
     targets: tuple[str, ...] | None = Field(
         None,
@@ -111,8 +123,22 @@ class TrainSettings(BaseModel):
     encoder_lr: float | None = Field(
         None, gt=0, description="another rate for the encoder and its pre-trained VAD head"
     )
+    rates: dict[str, float] = Field(
+        {}, description="other rates: part of a parameter's name, such as lstm or a rival's role -> its rate"
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decays of its two averages")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay [released code]")
-    warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, then cosine to 0 [released code]")
+    l2: float = Field(
+        0.0,
+        ge=0,
+        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown)",
+    )
+    warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, before any schedule [released code]")
+    schedule: Literal["cosine", "restarts", "constant"] = Field(
+        "cosine",
+        description="of the rate: cosine to 0 at the last step (section 4); cosine that restarts after 5 epochs, then "
+        "after twice as many each time; constant",
+    )
     epochs: int = Field(30, ge=1, description="epochs (section 4)")
     batch_size: int = Field(32, ge=1, description="clips of one optimiser step (section 4)")
     clip_value: float | None = Field(
@@ -157,7 +183,11 @@ class TrainSettings(BaseModel):
 
     def model_post_init(self, _: Any) -> None:
         """Checks over several fields."""
-        if (self.encoder is None) == (self.encoder_config is None):
+        if self.rival is not None:
+            self._check_rival(self.rival)
+        elif self.modalities or self.rival_options:
+            raise SettingsError("modalities and rival_options are a rival's: set rival, too")
+        elif (self.encoder is None) == (self.encoder_config is None):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
@@ -174,6 +204,22 @@ class TrainSettings(BaseModel):
             raise SettingsError("a student has its teacher's targets; leave targets out")
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
+
+    def _check_rival(self, name: str) -> None:
+        found = system(name)
+        found.read_options(self.rival_options)
+        if not self.modalities or set(self.modalities) - set(found.modalities):
+            raise SettingsError(
+                f"modalities are {', '.join(self.modalities) or 'none'}, expected some of {', '.join(found.modalities)}"
+            )
+        heard = list(self.modalities.values()).count(WAVEFORM)
+        if heard > 1 or (heard == 1) == (self.encoder is None and self.encoder_config is None):
+            raise SettingsError(
+                f"{name} hears {heard} waveforms; expected one with encoder or encoder_config, or none without"
+            )
+        for other in ("category", "teacher", "augment", "gradient_checkpointing"):
+            if getattr(self, other):
+                raise SettingsError(f"a rival can't have {other}: leave it out")
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -198,6 +244,10 @@ class TrainSettings(BaseModel):
                 for name, value in _read_yaml(base).items()
                 if not (scratch and name in ("encoder", "encoder_layers"))
             } | values
+        rival = (overrides or {}).get("rival", values.get("rival"))
+        if rival is not None:
+            found = system(str(rival))
+            values = {"encoder": None, "modalities": dict(found.modalities), **found.settings, **values}
         for name, value in (overrides or {}).items():
             *path, last = name.split(".")
             default = getattr(cls.model_fields.get(path[0]), "default", None) if path else None

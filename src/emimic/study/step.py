@@ -18,10 +18,15 @@ from emimic.study.augment import Clock
 from emimic.study.batches import Heard
 from emimic.study.checkpoint import PROJECTION
 from emimic.study.corpus import Item
+from emimic.study.lessons import Lessons
 from emimic.study.losses import framewise
+from emimic.study.rivals.model import RivalModel
 from emimic.study.run import Run, labels_of, vad_of
 from emimic.study.settings import TrainSettings
 from emimic.task import EmimicError
+
+RESTART: Final = 5
+"""Epochs until the first restart of the schedule "restarts"."""
 
 NONE: Final = -100
 """The class of a clip without one."""
@@ -33,7 +38,8 @@ LSTM reads its weights once a frame whatever the number of clips."""
 
 @dataclass(frozen=True)
 class Labels:
-    """Of one step's clips: targets (clip, target) and vad (clip, 3), NaN where missing; categories (clip,), or NONE."""
+    """Of one step's clips: targets (clip, target; of a rival, member x fold x target) and vad (clip, 3), NaN where
+    missing; categories (clip,), or NONE."""
 
     targets: Tensor
     vad: Tensor
@@ -42,10 +48,13 @@ class Labels:
     @classmethod
     def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
         items = [run.train.items[row] for row in rows]
+        targets = torch.from_numpy(np.stack([labels_of(item) for item in items]))
+        if isinstance(run.model, RivalModel):
+            targets = run.model.wanted(targets, items)
         number = {name: i for i, name in enumerate(run.model.config.categories)}
         device = run.fabric.device
         return cls(
-            torch.from_numpy(np.stack([labels_of(item) for item in items])).to(device),
+            targets.to(device),
             torch.from_numpy(np.stack([vad_of(item) for item in items])).to(device),
             torch.tensor([number.get(item.category or "", NONE) for item in items], device=device),
         )
@@ -53,7 +62,8 @@ class Labels:
 
 def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
     """One optimiser step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
-    model, fabric = run.model, run.fabric
+    fabric = run.fabric
+    model: Any = run.model
     labels = Labels.of(run, rows)
     place = {row: i for i, row in enumerate(rows)}
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
@@ -72,7 +82,8 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
         # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.
         loss = _of_part(run, output, labels, places)
         heard = [(run.train.items[own[i]], clips[i].clock) for i in part]
-        loss = loss + _of_lesson(run, heard, hidden, output) / len(rows)
+        if run.lessons is not None:
+            loss = loss + _of_lesson(run, run.lessons, heard, hidden, output) / len(rows)
         if loss.requires_grad:
             loss.backward(retain_graph=together)
         total += loss.detach()
@@ -81,13 +92,28 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     total = summed(fabric, total)
     if together:
         total = total + _backward_together(run, answers, labels.targets)
-    value = float(total)
+    value = _finite(run, float(total), rows)
+    add_gradients(run)
+    _update(run)
+    return value
+
+
+def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].id for row in rows)
         raise EmimicError(
             f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}"
         )
-    add_gradients(run)
+    return value
+
+
+def _update(run: Run) -> None:
+    """From the gradients to the weights and their average."""
+    model = run.model
+    if run.settings.l2:
+        for parameter in model.parameters():
+            if parameter.grad is not None and parameter.ndim > 1:
+                parameter.grad.add_(parameter.detach(), alpha=2 * run.settings.l2)
     if run.settings.clip_value is not None:
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
     run.optimizer.step()
@@ -97,13 +123,13 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
         for name, parameter in model.named_parameters():
             if name in run.average:
                 run.average[name].lerp_(parameter.detach(), 1.0 - decay)
-    return value
 
 
 def _loss(run: Run, predictions: Tensor, labels: Tensor) -> Tensor:
     spread = run.model.config.target_std
     if spread is not None:  # z-scored targets; the mean cancels
-        predictions, labels = predictions / predictions.new_tensor(spread), labels / labels.new_tensor(spread)
+        scale = predictions.new_tensor(spread).repeat(predictions.shape[1] // len(spread))
+        predictions, labels = predictions / scale, labels / scale
     return run.loss(predictions, labels)
 
 
@@ -129,16 +155,17 @@ def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor
     return loss
 
 
-def _of_lesson(run: Run, heard: Sequence[tuple[Item, Clock]], hidden: Tensor, output: Any) -> Tensor:
+def _of_lesson(
+    run: Run, lessons: Lessons, heard: Sequence[tuple[Item, Clock]], hidden: Tensor, output: Any
+) -> Tensor:
     """How far a part's frames are from a teacher's, summed over clips: VAD and, projected, hidden states."""
-    model, settings, device = run.model, run.settings, run.fabric.device
+    settings, device = run.settings, run.fabric.device
+    model: Any = run.model
     loss = hidden.new_zeros((), dtype=torch.float32)
-    if run.lessons is None:
-        return loss
     project = getattr(model, PROJECTION, None)
     counts = output.frame_mask.sum(dim=1).tolist()
     times = model.frame_times(hidden.shape[1])
-    lesson = run.lessons.lesson(heard, times, counts, hidden=project is not None)
+    lesson = lessons.lesson(heard, times, counts, hidden=project is not None)
     known = torch.from_numpy(lesson.known).to(device)
     if settings.teacher_vad_weight and output.vad is not None and lesson.vad is not None:
         apart = framewise(output.vad, torch.from_numpy(lesson.vad).to(device), known)
@@ -191,11 +218,19 @@ def add_gradients(run: Run) -> None:
 
 
 def rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
-    """Share of the peak learning rate: linear warm-up, then cosine to 0 at the last step (paper section 4)."""
+    """Share of the peak learning rate: linear warm-up, then what `schedule` says, such as cosine to 0 at the last step
+    (paper section 4)."""
     warm = settings.warmup_epochs * per_epoch
     if step < warm:
         return (step + 1) / (warm + 1)
-    share = (step - warm) / max(1.0, settings.epochs * per_epoch - warm)
+    if settings.schedule == "constant":
+        return 1.0
+    past, length = step - warm, max(1.0, settings.epochs * per_epoch - warm)
+    if settings.schedule == "restarts":
+        length = float(RESTART * per_epoch)
+        while past >= length:
+            past, length = past - length, 2 * length
+    share = past / length
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emimic import scores
+from emimic import buckets, scores
+from emimic.files import write_atomic
 from emimic.progress import bar
 from emimic.study import batches, checkpoint, step
 from emimic.study import run as runs
+from emimic.study.rivals import fusion
+from emimic.study.rivals.model import RivalModel
 from emimic.study.run import Run
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, SettingsError
@@ -94,6 +97,8 @@ def train(
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
         with _signals(run):
             _fit(run)
+            if run.progress.finished and run.valid is not None and run.fabric.is_global_zero:
+                _settle(run, run.valid)
     run.fabric.barrier()
     state = run.progress
     return Result(
@@ -266,6 +271,27 @@ def _averaged(run: Run) -> Iterator[None]:
         finally:
             for name, tensor in own.items():
                 parameters[name].copy_(tensor)
+
+
+def _settle(run: Run, source: batches.Source) -> None:
+    """Search the weights of a finished rival's fusion, if it has any to search, and keep them with its best model."""
+    if not isinstance(run.model, RivalModel) or run.model.options.fusion == "mean":
+        return
+    best = RivalModel.open_run(run.folder)
+    groups = buckets.chunks(len(source.items))
+    answers, heard = [], []
+    for clips in batches.decoded(source, groups, workers=run.settings.workers):
+        some = best.predict_members(
+            [clip.values for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=source.encoded
+        )
+        answers.append(some[0])
+        heard.append(some[1])
+    labels = np.stack([runs.labels_of(item) for item in source.items])
+    each = run.model.options.fusion == "emotion"
+    found = fusion.search(np.concatenate(answers), np.concatenate(heard), labels, each=each)
+    weights = {name: row.tolist() for name, row in zip(best.members, found, strict=True)}
+    config = best.config.model_copy(update={"weights": weights})
+    write_atomic(run.folder / "config.json", config.to_json_string())
 
 
 # Around the loop

@@ -1,0 +1,68 @@
+"""Savchenko (2024): statistics of frozen face and voice features, one sigmoid layer each, weighted late fusion.
+
+Source: A. V. Savchenko, "HSEmotion Team at the 6th ABAW Competition: Facial Expressions, Valence-Arousal and Emotion
+Intensity Prediction", CVPR Workshops 2024, and its released code. Published there: every 5th face, its 8 expression
+scores, valence and arousal from a frozen multi-task network; wav2vec2-base-960h's last hidden states; mean, standard
+deviation, minimum and maximum of each over the clip; a dense layer of 6 sigmoids with L2 1/512; Adam with 1e-3, batches
+of 512, 100 epochs, loss 1 - mean Pearson; joined with .1 (face) and .9 (voice): .289 on validation, .331 on test; voice
+alone .236.
+Not published: by what step the weights were searched (here .1), and whether features were standardised (here not).
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from emimic.study.rivals import layers
+from emimic.study.rivals.sequences import every
+from emimic.study.rivals.system import Options, System
+
+
+class SavchenkoOptions(Options):
+    """What was chosen where the source leaves it open, and what it says."""
+
+    fusion: Literal["mean", "global", "emotion"] = Field(
+        "global",
+        description="weights searched on validation: one pair for all emotions, as published, or one each",
+    )
+    face_step: int = Field(5, ge=1, description="of the faces, one in so many is read")
+
+
+class StatisticsMember(nn.Module):
+    """Four statistics over a clip -> dense layer -> sigmoid."""
+
+    def __init__(self, role: str, features: int, targets: int) -> None:
+        super().__init__()
+        self.roles = (role,)
+        self.output = nn.Linear(4 * features, targets)
+
+    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """{role: (batch, frame, feature)} -> (batch, target) in [0, 1]."""
+        (role,) = self.roles
+        return self.output(layers.statistics(parts[role], masks[role])).sigmoid()  # type: ignore[no-any-return]
+
+
+SYSTEM = System(
+    title="Savchenko",
+    source="CVPR-W 2024, Savchenko",
+    published={"valid": 0.289, "test": 0.331},
+    modalities={"face": "face-descriptors", "audio": "wav2vec2"},
+    options=SavchenkoOptions,
+    shorten=lambda options: {"face": every(options.face_step)},
+    settings={
+        "loss": {"pearson": 1.0},
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "l2": 1 / 512,
+        "batch_size": 512,
+        "epochs": 100,
+        "patience": None,
+        "schedule": "constant",
+        "warmup_epochs": 0.0,
+    },
+    members=lambda options, sizes, targets: {
+        role: StatisticsMember(role, sizes[role], targets) for role in ("face", "audio") if role in sizes
+    },
+)

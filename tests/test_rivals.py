@@ -1,0 +1,353 @@
+"""The compared systems: each forward equals a formula written anew and ignores padding; all learn by the same loop."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import features as made
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emimic.study import store
+from emimic.study.evaluate import evaluate
+from emimic.study.learner import Features, open_run
+from emimic.study.rivals import fusion, sequences
+from emimic.study.rivals.model import RivalConfig, RivalModel, fold_of, join
+from emimic.study.rivals.sequences import Clip
+from emimic.study.rivals.system import NAMES, system
+from emimic.study.settings import TrainSettings
+from emimic.study.submit import submit
+from emimic.study.train import train
+from emimic.task import EMOTIONS, CorpusError, ModelError, SettingsError
+
+Array = np.ndarray
+
+
+def rival(name: str, roles: tuple[str, ...], *, seed: int = 0, **options: Any) -> RivalModel:
+    """A small one with random weights, norms and biases too, in evaluation mode."""
+    torch.manual_seed(seed)
+    config = RivalConfig(
+        rival=name, options=options, modalities=made.modalities(*roles), sizes={r: made.SIZES[r] for r in roles},
+        targets=list(EMOTIONS),
+    )  # fmt: skip
+    model = RivalModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None) -> Clip:
+    """A random clip; of the faces some frames aren't there."""
+    rng = np.random.default_rng(seed)
+    parts, masks = {}, {}
+    for role in roles:
+        count = (frames or {}).get(role, int(rng.integers(1, 40)))
+        mask = rng.random(count) < (0.7 if role in ("face", "vision") else 1.1)
+        mask[rng.integers(count)] = True
+        parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(np.float32)
+        masks[role] = mask
+    return Clip(parts, masks)
+
+
+def weights(model: RivalModel) -> dict[str, Array]:
+    return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+
+
+def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
+    """Each clip's answer is the same alone, in a batch with longer ones, and with more frames that are not there."""
+    clips = [clip(seed, roles) for seed in range(7)]
+    alone = [model.predict([one])[0].intensities for one in clips]
+    together = [answer.intensities for answer in model.predict(clips)]
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+    rubbish = np.random.default_rng(1)
+    for one, wanted in zip(clips, alone, strict=True):
+        parts, masks = model.collate([one])
+        for role in roles:
+            more = torch.from_numpy(rubbish.standard_normal((1, 9, made.SIZES[role]))).float()
+            parts[role] = torch.cat([parts[role], 1e3 * more], dim=1)
+            masks[role] = torch.cat([masks[role], torch.zeros(1, 9, dtype=torch.bool)], dim=1)
+        with torch.inference_mode():
+            found = model.regress(parts, masks).intensities[0].numpy()
+        np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # it does hear
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def test_savchenko() -> None:
+    roles = ("face", "audio")
+    model = rival("savchenko", roles)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    said = []
+    for role in roles:
+        x = one.parts[role][one.masks[role]].astype(np.float64)
+        found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        said.append(
+            sigmoid(w[f"members.{role}.0.output.weight"] @ found + w[f"members.{role}.0.output.bias"])
+        )
+    np.testing.assert_allclose(model.predict([one])[0].intensities, np.mean(said, axis=0), atol=1e-6)
+    model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
+    np.testing.assert_allclose(
+        model.predict([one])[0].intensities, 0.1 * said[0] + 0.9 * said[1], atol=1e-6
+    )
+
+
+# What all have in common
+
+
+def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
+    values = {"rival": name, "epochs": 2, "workers": 1, "threads": 1, "accelerator": "cpu"} | more
+    return train(folder, out, TrainSettings.read(overrides=values), show=False)
+
+
+ROLES = {"savchenko": ("face", "audio")}
+"""What each system hears in these tests."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Path) -> None:
+    roles = ROLES[name]
+    folder = made.corpus(tmp_path / "corpus", roles, without={roles[0]: (2, 26, 38)})
+    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8)
+    report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
+    assert report.clips == 12
+    assert np.isfinite(report.mean_pearson)
+    found = submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
+    assert found.rows == 6
+    with (tmp_path / "p.csv").open(newline="") as file:
+        assert [row["Filename"] for row in csv.DictReader(file)] == [str(n) for n in range(37, 43)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
+    """Rows in another order, files under each other's names, numbers with and without zeros: the same answers."""
+    roles = ROLES[name]
+    folder = made.corpus(tmp_path / "corpus", roles)
+    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8, epochs=1)
+    submit(tmp_path / "run", folder, out=tmp_path / "before.csv", progress=False)
+    rng = np.random.default_rng(0)
+    table = folder / "test_split.csv"
+    head, *rows = table.read_text().splitlines()
+    order = rng.permutation(len(rows))
+    table.write_text("\n".join([head, *("000" + rows[i] for i in order)]) + "\n")
+    for role in roles:
+        files = sorted((folder / "features" / role).glob("*.safetensors"))
+        data = [file.read_bytes() for file in files]
+        for file, place in zip(files, rng.permutation(len(files)), strict=True):
+            file.write_bytes(data[place])
+    submit(tmp_path / "run", folder, out=tmp_path / "after.csv", progress=False)
+    before, after = ((tmp_path / f"{name}.csv").read_text().splitlines()[1:] for name in ("before", "after"))
+    assert after == [before[i] for i in order]
+    assert len(set(row.split(",", 1)[1] for row in before)) == len(before)
+
+
+def test_the_loop_learns(tmp_path: Path) -> None:
+    folder = made.corpus(tmp_path / "corpus", splits={"train": 60, "valid": 30})
+    result = learnt(
+        "savchenko", folder, tmp_path / "run", modalities=made.modalities("face", "audio"), epochs=30, lr=1e-2,
+        batch_size=16,
+    )  # fmt: skip
+    assert max(entry["pearson"] for entry in result.history) > 0.9
+
+
+def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
+    folder = made.corpus(tmp_path / "corpus")
+    run = tmp_path / "run"
+    learnt("savchenko", folder, run, modalities=made.modalities("face", "audio"), batch_size=8)
+    config = json.loads((run / "config.json").read_text())
+    assert set(config["weights"]) == {"face", "audio"}
+    assert np.allclose(np.sum(list(config["weights"].values()), axis=0), 1.0)
+    report = evaluate(run, folder, n_bootstrap=10, progress=False)
+    assert any("chose the weights" in note for note in report.notes)
+    model = open_run(run)
+    assert isinstance(model, RivalModel)
+    source = Features.of(folder, model.config.modalities)
+    config["weights"] = {"face": [1.0] * 6, "audio": [0.0] * 6}
+    (run / "config.json").write_text(json.dumps(config))
+    worse = evaluate(run, folder, n_bootstrap=10, progress=False)
+    assert report.mean_pearson >= worse.mean_pearson
+    assert source.sizes() == {"face": 10, "audio": 12}
+
+
+@given(
+    members=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans()
+)
+@settings(max_examples=20, deadline=None)
+def test_no_tenths_are_better(members: int, clips: int, seed: int, each: bool) -> None:
+    rng = np.random.default_rng(seed)
+    answers = rng.random((clips, members, 2)).astype(np.float32)
+    labels = rng.random((clips, 2)).astype(np.float32)
+    heard = np.ones((clips, members), np.bool_)
+    found = fusion.search(answers, heard, labels, each=each)
+    np.testing.assert_allclose(found.sum(axis=0), 1.0)
+
+    def rho(w: Array) -> Array:
+        joined = (answers.astype(np.float64) * w[None]).sum(axis=1)
+        both = [np.corrcoef(joined[:, t], labels[:, t])[0, 1] for t in range(2)]
+        return np.nan_to_num(both)
+
+    best = rho(found)
+    grid = [w for w in np.ndindex(*(11,) * members) if sum(w) == 10]
+    tried = np.stack([rho(np.repeat(np.array(w)[:, None] / 10, 2, axis=1)) for w in grid])
+    wanted = tried.max(axis=0).mean() if each else tried.mean(axis=1).max()
+    assert best.mean() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_joining_leaves_out_who_heard_nothing() -> None:
+    answers = torch.tensor([[[1.0], [1.0], [1.0]], [[3.0], [3.0], [3.0]]])
+    heard = torch.tensor([[True, True, False], [True, False, True]])
+    even, one = torch.ones(2, 1), torch.tensor([[1.0], [0.0]])
+    assert join(answers, heard, even)[:, 0].tolist() == [2.0, 1.0, 3.0]
+    # Who has no weight is still heard where nobody else is.
+    assert join(answers, heard, one)[:, 0].tolist() == [1.0, 1.0, 3.0]
+    rows = answers.permute(1, 0, 2).numpy()
+    for w in ([1.0, 1.0], [1.0, 0.0], [0.3, 0.7]):
+        np.testing.assert_allclose(
+            fusion.join(rows, heard.t().numpy(), np.array(w)),
+            join(answers, heard, torch.tensor(w)[:, None]).numpy(),
+            atol=1e-6,
+        )
+
+
+def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
+    folder = made.corpus(tmp_path / "corpus", speakers=9)
+    learnt(
+        "savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, rival_options={"folds": 3}, batch_size=8,
+        epochs=1,
+    )  # fmt: skip
+    model = open_run(tmp_path / "run")
+    assert isinstance(model, RivalModel)
+    from emimic.study.corpus import load_corpus
+
+    items = load_corpus(folder, clips=Features.of(folder, {"audio": "audio"}).clips).splits["train"].items
+    labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
+    wide = model.wanted(labels, items).reshape(len(items), 1, 3, 6)
+    folds = {item.speaker: fold_of(item, 3) for item in items}
+    assert len(set(folds.values())) == 3
+    for i, item in enumerate(items):
+        for fold in range(3):
+            if fold == folds[item.speaker]:
+                assert wide[i, 0, fold].isnan().all()
+            else:
+                assert torch.equal(wide[i, 0, fold], labels[i])
+    one = clip(0, ("audio",))
+    said, _ = model.answers(*model.collate([one]))
+    assert said.shape == (1, 3, 1, 6)
+    np.testing.assert_allclose(
+        model.predict([one])[0].intensities, said.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
+    )
+
+
+def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    from emimic.study import train as training
+
+    folder = made.corpus(tmp_path / "corpus")
+    values = {"modalities": made.modalities("face", "audio"), "batch_size": 8, "checkpoint_steps": 1, "epochs": 3}
+    learnt("savchenko", folder, tmp_path / "whole", **values)
+
+    class StopError(Exception):
+        pass
+
+    take, taken = training.step.take, 0
+
+    def dying(*args: Any) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == 5:
+            raise StopError
+        return take(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.step, "take", dying)
+        with pytest.raises(StopError):
+            learnt("savchenko", folder, tmp_path / "cut", **values)
+    train(folder, tmp_path / "cut", resume=True, show=False)
+    for name in ("model.safetensors", "last.safetensors", "config.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, tmp_path: Path) -> None:
+    """In the place of a feature folder: the clip itself, the encoder trained with the rest."""
+    encoder = tiny()["encoder_config"]
+    result = learnt(
+        "savchenko", tones, tmp_path / "run", modalities={"audio": "waveform"}, encoder_config=encoder, batch_size=5,
+    )  # fmt: skip
+    assert np.isfinite(result.history[-1]["loss"])
+    model = open_run(tmp_path / "run")
+    assert isinstance(model, RivalModel)
+    torch.manual_seed(0)
+    before = RivalModel.fresh(
+        model.config.model_copy(update={"encoder_config": None, "sizes": {}}), encoder=encoder
+    )
+    moved = [
+        not torch.equal(one, other)
+        for one, other in zip(before.encoder.parameters(), model.encoder.parameters(), strict=True)
+    ]
+    assert any(moved)
+    report = evaluate(tmp_path / "run", tones, n_bootstrap=10, progress=False)
+    assert report.clips > 0
+
+
+# What is read of a sequence
+
+
+def frames(times: list[float], present: list[bool] | None = None) -> store.Sequence:
+    values = np.arange(len(times), dtype=np.float32)[:, None] + np.array([[0.0, 100.0]], np.float32)
+    there = np.ones(len(times), np.bool_) if present is None else np.array(present)
+    return store.Sequence(values, np.array(times, np.float64), there)
+
+
+def test_shortening() -> None:
+    found = frames([i / 10 for i in range(11)])
+    assert sequences.every(5)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert sequences.first(3)(found).values[:, 0].tolist() == [0, 1, 2]
+    assert sequences.evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert sequences.evenly(20)(found) is found
+    binned = sequences.bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
+    assert binned.present.tolist() == [True, False, False, True]
+    assert binned.values[[0, 3]].tolist() == [[0.5, 100.5], [3.0, 103.0]]
+    np.testing.assert_allclose(binned.times, [0.1, 0.3, 0.5, 0.7])
+    nothing = frames([])
+    for how in (sequences.every(2), sequences.first(2), sequences.evenly(2), sequences.bins(0.2)):
+        assert len(how(nothing).values) == 0
+
+
+# What is refused
+
+
+def test_errors(tmp_path: Path) -> None:
+    folder = made.corpus(tmp_path / "corpus", ("audio",))
+    with pytest.raises(SettingsError, match="rival is 'nobody'; known are"):
+        TrainSettings.read(overrides={"rival": "nobody"})
+    with pytest.raises(SettingsError, match="modalities are smell, expected some of"):
+        TrainSettings.read(overrides={"rival": "savchenko", "modalities": {"smell": "x"}})
+    with pytest.raises(SettingsError, match=r"rival_options.face_step: .* found 0; known names: "):
+        TrainSettings.read(overrides={"rival": "savchenko", "rival_options.face_step": 0})
+    with pytest.raises(SettingsError, match="hears 1 waveforms; expected one with encoder"):
+        TrainSettings.read(overrides={"rival": "savchenko", "modalities.audio": "waveform"})
+    with pytest.raises(SettingsError, match="a rival can't have augment"):
+        TrainSettings.read(overrides={"rival": "savchenko", "augment": 0.5})
+    with pytest.raises(SettingsError, match="are a rival's: set rival"):
+        TrainSettings.read(overrides={"modalities": {"audio": "wav2vec2"}})
+    with pytest.raises(CorpusError, match=r"features/face-descriptors is not there; expected features made by"):
+        learnt("savchenko", folder, tmp_path / "a")
+    with pytest.raises(CorpusError, match=r"features/nothing is not there"):
+        learnt("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})
+    learnt("savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, epochs=1)
+    wrong = folder / "features" / "audio" / "00025.safetensors"
+    store.write(wrong, "25", store.Sequence.whole(np.zeros((3, 5), np.float32), np.arange(3.0)))
+    with pytest.raises(CorpusError, match=r"00025.safetensors has 5 features a frame, expected 12"):
+        evaluate(tmp_path / "run", folder, progress=False)
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ModelError, match="can't be loaded as a system"):
+        open_run(tmp_path / "run")
+    with pytest.raises(ModelError, match="no member of savchenko hears"):
+        RivalModel(RivalConfig(rival="savchenko", modalities={"x": "x"}, sizes={"x": 3}, targets=["Joy"]))
