@@ -18,7 +18,7 @@ from emimic.study.learner import Features, open_run
 from emimic.study.rivals import fusion, sequences
 from emimic.study.rivals.model import RivalConfig, RivalModel, fold_of, join
 from emimic.study.rivals.sequences import Clip
-from emimic.study.rivals.system import NAMES, system
+from emimic.study.rivals.system import NAMES
 from emimic.study.settings import TrainSettings
 from emimic.study.submit import submit
 from emimic.study.train import train
@@ -49,7 +49,9 @@ def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None
         count = (frames or {}).get(role, int(rng.integers(1, 40)))
         mask = rng.random(count) < (0.7 if role in ("face", "vision") else 1.1)
         mask[rng.integers(count)] = True
-        parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(np.float32)
+        parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(
+            np.float32
+        )
         masks[role] = mask
     return Clip(parts, masks)
 
@@ -95,9 +97,7 @@ def test_savchenko() -> None:
         )
     np.testing.assert_allclose(model.predict([one])[0].intensities, np.mean(said, axis=0), atol=1e-6)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    np.testing.assert_allclose(
-        model.predict([one])[0].intensities, 0.1 * said[0] + 0.9 * said[1], atol=1e-6
-    )
+    np.testing.assert_allclose(model.predict([one])[0].intensities, 0.1 * said[0] + 0.9 * said[1], atol=1e-6)
 
 
 # What all have in common
@@ -146,7 +146,7 @@ def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     submit(tmp_path / "run", folder, out=tmp_path / "after.csv", progress=False)
     before, after = ((tmp_path / f"{name}.csv").read_text().splitlines()[1:] for name in ("before", "after"))
     assert after == [before[i] for i in order]
-    assert len(set(row.split(",", 1)[1] for row in before)) == len(before)
+    assert len({row.split(",", 1)[1] for row in before}) == len(before)
 
 
 def test_the_loop_learns(tmp_path: Path) -> None:
@@ -177,9 +177,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     assert source.sizes() == {"face": 10, "audio": 12}
 
 
-@given(
-    members=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans()
-)
+@given(members=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())
 @settings(max_examples=20, deadline=None)
 def test_no_tenths_are_better(members: int, clips: int, seed: int, each: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -250,7 +248,12 @@ def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
     from emimic.study import train as training
 
     folder = made.corpus(tmp_path / "corpus")
-    values = {"modalities": made.modalities("face", "audio"), "batch_size": 8, "checkpoint_steps": 1, "epochs": 3}
+    values = {
+        "modalities": made.modalities("face", "audio"),
+        "batch_size": 8,
+        "checkpoint_steps": 1,
+        "epochs": 3,
+    }
     learnt("savchenko", folder, tmp_path / "whole", **values)
 
     class StopError(Exception):
@@ -337,7 +340,9 @@ def test_errors(tmp_path: Path) -> None:
         TrainSettings.read(overrides={"rival": "savchenko", "augment": 0.5})
     with pytest.raises(SettingsError, match="are a rival's: set rival"):
         TrainSettings.read(overrides={"modalities": {"audio": "wav2vec2"}})
-    with pytest.raises(CorpusError, match=r"features/face-descriptors is not there; expected features made by"):
+    with pytest.raises(
+        CorpusError, match=r"features/face-descriptors is not there; expected features made by"
+    ):
         learnt("savchenko", folder, tmp_path / "a")
     with pytest.raises(CorpusError, match=r"features/nothing is not there"):
         learnt("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})

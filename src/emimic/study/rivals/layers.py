@@ -3,7 +3,9 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from emimic import recurrent
 
 FLOOR = 1e-5
 """Added to a variance before its root: one frame has no spread, and the root of zero no gradient."""
@@ -25,3 +27,111 @@ def statistics(frames: Tensor, mask: Tensor) -> Tensor:
     high = frames.masked_fill(~there, -math.inf).amax(dim=1)
     found = torch.cat([centre, spread, low, high], dim=1)
     return torch.where(mask.any(dim=1)[:, None], found, 0.0)
+
+
+def compact(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames that are there moved to the front, in order: (batch, frame, feature), (batch, frame) -> the same.
+
+    A clip without any is given one frame of zeros, so that what runs over frames has something to run over.
+    """
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    there = mask.gather(1, order)
+    moved = frames.gather(1, order[..., None].expand_as(frames)) * there[..., None]
+    there = there | (torch.arange(mask.shape[1], device=mask.device) == 0)
+    longest = int(there.sum(dim=1).max())
+    return moved[:, :longest], there[:, :longest]
+
+
+def last(network: nn.LSTM | nn.GRU, frames: Tensor, mask: Tensor) -> Tensor:
+    """(batch, frame, feature), (batch, frame) -> (batch, unit): the last layer's output at each clip's last frame; 0
+    without any frame."""
+    moved, there = compact(frames, mask)
+    if isinstance(network, nn.LSTM):
+        found = recurrent.last_outputs(network, moved, there)
+    else:
+        rows = torch.arange(len(moved), device=moved.device)
+        found = network(moved)[0][rows, there.sum(dim=1) - 1]
+    return torch.where(mask.any(dim=1)[:, None], found, 0.0)
+
+
+class Tcn(nn.Module):
+    """Temporal convolutional network (Bai, Kolter and Koltun 2018, section 3): residual blocks of two dilated
+    convolutions, the dilation doubling from block to block; here they look both ways, and without weight norm."""
+
+    def __init__(
+        self, features: int, units: int, blocks: int, *, kernel: int = 3, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.input = nn.Linear(features, units)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(
+                nn.Conv1d(units, units, kernel, padding="same", dilation=2**block) for _ in range(2)
+            )
+            for block in range(blocks)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, frame, unit), 0 where a frame is not there."""
+        there = mask[:, None, :].to(frames.dtype)
+        hidden: Tensor = self.input(frames).transpose(1, 2) * there
+        for block in self.blocks:
+            inner = hidden
+            for convolution in block:  # type: ignore[attr-defined]
+                inner = self.dropout(torch.relu(convolution(inner))) * there
+            hidden = torch.relu(hidden + inner)
+        return hidden.transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Transformer encoder (Vaswani et al. 2017, norms after the sums) over projected frames, sinusoids as positions;
+    a frame that is not there is not attended to."""
+
+    def __init__(
+        self,
+        features: int,
+        units: int,
+        *,
+        layers: int = 1,
+        heads: int = 4,
+        wide: int | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.input = nn.Linear(features, units)
+        layer = nn.TransformerEncoderLayer(units, heads, wide or 4 * units, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, frame, unit), 0 where a frame is not there."""
+        there = mask[..., None].to(frames.dtype)
+        hidden = self.input(frames)
+        hidden = (hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)) * there
+        # Attention over nothing at all is undefined: a clip without frames attends to its first, and is 0 after.
+        none = ~mask.any(dim=1, keepdim=True)
+        ignored = ~mask & ~(none & (torch.arange(mask.shape[1], device=mask.device) == 0))
+        return self.encoder(hidden, src_key_padding_mask=ignored) * there  # type: ignore[no-any-return]
+
+
+def sinusoids(frames: int, units: int) -> Tensor:
+    """(frame, unit): Vaswani et al. 2017, section 3.5."""
+    rates = torch.exp(-math.log(10_000.0) * torch.arange(0, units, 2, dtype=torch.float64) / units)
+    angles = torch.arange(frames)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :units]
+
+
+class AttentiveStatistics(nn.Module):
+    """Attentive statistics pooling (Okabe, Koshinaka and Shinoda 2018, equations 3 to 6)."""
+
+    def __init__(self, features: int, units: int = 128) -> None:
+        super().__init__()
+        self.hidden, self.score = nn.Linear(features, units), nn.Linear(units, 1)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, 2 x feature): mean and deviation; 0 without any."""
+        scores = self.score(torch.tanh(self.hidden(frames)))
+        shares = scores.masked_fill(~mask[..., None], torch.finfo(scores.dtype).min).softmax(dim=1)
+        shares = shares * mask[..., None]
+        centre = (shares * frames).sum(dim=1)
+        spread = ((shares * frames.square()).sum(dim=1) - centre.square()).clamp(min=0) + FLOOR
+        return torch.where(mask.any(dim=1)[:, None], torch.cat([centre, spread.sqrt()], dim=1), 0.0)

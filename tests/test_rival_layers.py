@@ -1,0 +1,169 @@
+"""The parts of the compared systems against formulas in NumPy, clip by clip."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emimic.study.rivals import layers
+
+Array = np.ndarray
+
+
+def batch(seed: int = 0, features: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five clips in double precision: whole, with holes, of one frame, without any, and one that is long."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((5, 12), np.bool_)
+    mask[0, :7] = True
+    mask[1, [1, 2, 5, 8]] = True
+    mask[2, 3] = True
+    mask[4] = True
+    return torch.from_numpy(rng.standard_normal((5, 12, features))), torch.from_numpy(mask)
+
+
+def weights(module: nn.Module) -> dict[str, Array]:
+    return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+
+
+def double(module: Any, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    module = module.double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.4 * torch.randn_like(parameter))
+    return module
+
+
+def clips(frames: torch.Tensor, mask: torch.Tensor) -> list[Array]:
+    return [row[there].numpy() for row, there in zip(frames, mask, strict=True)]
+
+
+def test_means_and_statistics() -> None:
+    frames, mask = batch()
+    means, found = layers.mean(frames, mask).numpy(), layers.statistics(frames, mask).numpy()
+    for x, mean, four in zip(clips(frames, mask), means, found, strict=True):
+        if len(x):
+            wanted = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        else:
+            wanted = np.zeros(24)
+        np.testing.assert_allclose(mean, wanted[:6], atol=1e-12)
+        np.testing.assert_allclose(four, wanted, atol=1e-12)
+
+
+def test_compact_keeps_order() -> None:
+    frames, mask = batch()
+    moved, there = layers.compact(frames, mask)
+    for x, row, own in zip(clips(frames, mask), moved, there, strict=True):
+        wanted = x if len(x) else np.zeros((1, 6))
+        assert own.tolist() == [i < len(wanted) for i in range(len(own))]
+        np.testing.assert_array_equal(row[own].numpy(), wanted)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("learning", [False, True])
+def test_the_last_output(kind: Any, learning: bool) -> None:
+    frames, mask = batch()
+    network = double(kind(6, 5, 2, batch_first=True))
+    network.train(learning)
+    found = layers.last(network, frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), found, strict=True):
+        alone = network(torch.from_numpy(x)[None])[0][0, -1].detach().numpy() if len(x) else np.zeros(5)
+        np.testing.assert_allclose(row, alone, atol=1e-12)
+
+
+def test_tcn() -> None:
+    frames, mask = batch()
+    network = double(layers.Tcn(6, 4, 3, kernel=3, dropout=0.3))
+    w = weights(network)
+    found = network(frames, mask).detach().numpy()
+    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+        length = len(x)
+        hidden = (x @ w["input.weight"].T + w["input.bias"]) * there[:, None]
+        for block in range(3):
+            inner, step = hidden, 2**block
+            for part in range(2):
+                kernel, bias = w[f"blocks.{block}.{part}.weight"], w[f"blocks.{block}.{part}.bias"]
+                made = np.tile(bias, (length, 1))
+                for t in range(length):
+                    for tap in range(3):
+                        if 0 <= (at := t + (tap - 1) * step) < length:
+                            made[t] += kernel[:, :, tap] @ inner[at]
+                inner = np.maximum(made, 0) * there[:, None]
+            hidden = np.maximum(hidden + inner, 0)
+        np.testing.assert_allclose(rows, hidden, atol=1e-12)
+    for row, count in ((0, 7), (2, 12)):
+        alone = network(frames[row : row + 1, :count], mask[row : row + 1, :count]).detach().numpy()
+        np.testing.assert_allclose(found[row, :count], alone[0], atol=1e-12)
+
+
+def norm(x: Array, scale: Array, shift: Array) -> Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-5) * scale + shift
+
+
+def test_attention() -> None:
+    frames, mask = batch()
+    network = double(layers.Attention(6, 8, layers=2, heads=2, wide=10, dropout=0.2))
+    w = weights(network)
+    found = network(frames, mask).detach().numpy()
+    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+        places = np.flatnonzero(there)
+        hidden = x @ w["input.weight"].T + w["input.bias"]
+        for t in range(len(hidden)):
+            for pair in range(4):
+                angle = t / 10_000 ** (2 * pair / 8)
+                hidden[t, 2 * pair] += math.sin(angle)
+                hidden[t, 2 * pair + 1] += math.cos(angle)
+        hidden = hidden[places]
+        for layer in range(2):
+            own = {n.removeprefix(f"encoder.layers.{layer}."): v for n, v in w.items()}
+            parts = hidden @ own["self_attn.in_proj_weight"].T + own["self_attn.in_proj_bias"]
+            query, key, value = np.split(parts, 3, axis=1)
+            mixed = np.zeros_like(hidden)
+            for head in (slice(0, 4), slice(4, 8)):
+                scores = query[:, head] @ key[:, head].T / 2.0
+                shares = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(places) else scores
+                mixed[:, head] = shares / shares.sum(axis=1, keepdims=True) @ value[:, head]
+            mixed = mixed @ own["self_attn.out_proj.weight"].T + own["self_attn.out_proj.bias"]
+            hidden = norm(hidden + mixed, own["norm1.weight"], own["norm1.bias"])
+            wide = np.maximum(hidden @ own["linear1.weight"].T + own["linear1.bias"], 0)
+            hidden = norm(
+                hidden + wide @ own["linear2.weight"].T + own["linear2.bias"], own["norm2.weight"], own["norm2.bias"]
+            )
+        wanted = np.zeros_like(rows)
+        wanted[places] = hidden
+        np.testing.assert_allclose(rows, wanted, atol=1e-10)
+
+
+def test_attentive_statistics() -> None:
+    frames, mask = batch()
+    network = double(layers.AttentiveStatistics(6, 5))
+    w = weights(network)
+    found = network(frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), found, strict=True):
+        if not len(x):
+            assert not row.any()
+            continue
+        score = np.tanh(x @ w["hidden.weight"].T + w["hidden.bias"]) @ w["score.weight"][0] + w["score.bias"]
+        share = np.exp(score - score.max())
+        share /= share.sum()
+        mean = share @ x
+        spread = np.sqrt(np.maximum(share @ x**2 - mean**2, 0) + 1e-5)
+        np.testing.assert_allclose(row, np.concatenate([mean, spread]), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tcn", "attention", "pool"])
+def test_gradients_are_finite_where_nothing_is_there(name: str) -> None:
+    frames, mask = batch()
+    frames.requires_grad_()
+    network: Any = {
+        "tcn": layers.Tcn(6, 8, 2), "attention": layers.Attention(6, 8), "pool": layers.AttentiveStatistics(6),
+    }[name].double()  # fmt: skip
+    network(frames, mask).square().sum().backward()
+    assert frames.grad is not None
+    assert frames.grad.isfinite().all()
+    assert not frames.grad[~mask].any()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
