@@ -45,10 +45,8 @@ def test_means_and_statistics() -> None:
     frames, mask = batch()
     means, found = layers.mean(frames, mask).numpy(), layers.statistics(frames, mask).numpy()
     for x, mean, four in zip(clips(frames, mask), means, found, strict=True):
-        if len(x):
-            wanted = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        else:
-            wanted = np.zeros(24)
+        four_of = [x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)] if len(x) else [np.zeros(24)]
+        wanted = np.concatenate(four_of)
         np.testing.assert_allclose(mean, wanted[:6], atol=1e-12)
         np.testing.assert_allclose(four, wanted, atol=1e-12)
 
@@ -131,7 +129,9 @@ def test_attention() -> None:
             hidden = norm(hidden + mixed, own["norm1.weight"], own["norm1.bias"])
             wide = np.maximum(hidden @ own["linear1.weight"].T + own["linear1.bias"], 0)
             hidden = norm(
-                hidden + wide @ own["linear2.weight"].T + own["linear2.bias"], own["norm2.weight"], own["norm2.bias"]
+                hidden + wide @ own["linear2.weight"].T + own["linear2.bias"],
+                own["norm2.weight"],
+                own["norm2.bias"],
             )
         wanted = np.zeros_like(rows)
         wanted[places] = hidden
