@@ -32,6 +32,8 @@ def key(model: EmiModel, dtype: str) -> str:
     settings = {**config.encoder_config.to_dict(), "_name_or_path": ""}
     settings.pop("transformers_version", None)
     preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
+    if config.padding != "masked":  # as before there was another
+        preparation.append(config.padding)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())
