@@ -29,7 +29,11 @@ def key(model: EmiModel, dtype: str) -> str:
     """16 hex digits that name the encoder's configuration and weights, the preparation of clips, and the type."""
     digest = hashlib.sha256()
     config = model.config
-    settings = {**config.encoder_config.to_dict(), "_name_or_path": ""}
+    settings = {
+        **config.encoder_config.to_dict(),
+        "_name_or_path": "",
+        "dtype": None,
+    }  # as before a run is written
     settings.pop("transformers_version", None)
     preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
     if config.padding != "masked":  # as before there was another
