@@ -78,8 +78,8 @@ class Outcome:
         return (
             f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
             "The paper's figures are of another corpus (Hume-Vidmimic2, validation). Difference: of means over "
-            f"seeds, less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of {self.over}, the same "
-            "for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. Nothing is "
+            f"seeds, less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of "
+            f"{self.over}, the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. Nothing is "
             "corrected for the number of rows."
         )
 
