@@ -77,10 +77,10 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         return (
             f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
-            "The paper's figures are of another corpus (Hume-Vidmimic2, validation). Difference: of means over "
-            f"seeds, less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of "
-            f"{self.over}, the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. Nothing is "
-            "corrected for the number of rows."
+            "The paper's figures are of another corpus (Hume-Vidmimic2, validation). Difference: of means over seeds, "
+            f"less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of {self.over}, "
+            "the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. "
+            "Nothing is corrected for the number of rows."
         )
 
     def to_dict(self) -> dict[str, Any]:
