@@ -438,6 +438,10 @@ def ablate(
         typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: the two rows' own. Repeatable."),
     ] = None,
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-run the paper's Table 2 and its further findings.
@@ -452,7 +456,7 @@ def ablate(
     _grid(
         lambda tell: ablation.ablate(
             folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or [], encoders=encoders or [],
-            processes=torchrun, show=not quiet, tell=tell,
+            processes=torchrun, storage=storage, show=not quiet, tell=tell,
         )
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from emimic.study import grid, outcome
+from emimic.study import grid, outcome, workers
 from emimic.study.grid import Cell
 from emimic.study.settings import TrainSettings, parse_overrides
 from emimic.task import SettingsError
@@ -117,6 +117,7 @@ def ablate(
     sets: Sequence[str] = (),
     encoders: Sequence[str] = (),
     processes: int = 1,
+    storage: str | None = None,
     show: bool = True,
     tell: Callable[[str], None] = print,
 ) -> outcome.Outcome:
@@ -128,7 +129,10 @@ def ablate(
     whole = grid.plan(folder, out, every, numbers, given, BASE, **options)
     names = {cell.name for cell in choose(every, chosen)}
     asked = grid.Grid(folder, out, tuple(job for job in whole.jobs if job.cell.name in names), **options)
-    grid.run(asked, tell)
+    if storage is None:
+        grid.run(asked, tell)
+    else:
+        workers.run(asked, storage, tell)
     found = outcome.read(whole, FULL, GROUPS, names)
     found.write(out)
     return found

@@ -7,6 +7,7 @@ that several commands may work on one DIR.
 
 import contextlib
 import json
+import math
 import re
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from emimic.study import checkpoint
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
-from emimic.task import CorpusError, EmimicError, SettingsError
+from emimic.task import EmimicError, SettingsError
 
 NOTES: Final = "grid.json"
 LOCK: Final = ".lock"
@@ -78,6 +79,13 @@ class Job:
         if not (report.exists() and self.finished):
             return False
         return report.stat().st_mtime_ns >= (self.folder / checkpoint.LAST).stat().st_mtime_ns
+
+    def settled(self, split: str, begun: int) -> bool:
+        """Whether it is scored, or has failed since `begun` (ns): then it isn't tried once more."""
+        notes = self.folder / NOTES
+        if "reason" in self.notes() and notes.stat().st_mtime_ns >= begun:
+            return True
+        return self.scored(split)
 
     def notes(self) -> dict[str, Any]:
         """seconds: of training, summed over what wasn't killed; reason: why it failed, if it did."""
@@ -174,7 +182,7 @@ def _check(job: Job) -> None:
 def run(grid: Grid, tell: Callable[[str], None]) -> None:
     """Every run that isn't done, one after another; raises Stopped on SIGTERM or Ctrl-C.
 
-    A run that can't be had is told, noted in its folder, and passed over; a corpus that can't be used ends all.
+    A run that can't be had is told, noted in its folder, and passed over.
     """
     begun = time.time_ns()
     with stoppable():
@@ -187,27 +195,31 @@ def work(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> bo
 
     Returns whether it is settled: scored, or failed.
     """
-    if job.scored(grid.split):
+    if job.settled(grid.split, begun):
         return True
     with held(job.folder) as ours:
         if not ours:
             tell(f"{job.cell.name} seed {job.seed}: another process is at it")
             return False
-        notes = job.folder / NOTES
-        if job.scored(grid.split) or (
-            "reason" in job.notes() and notes.exists() and notes.stat().st_mtime_ns >= begun
-        ):
+        if job.settled(grid.split, begun):
             return True
         tell(f"{job.cell.name} seed {job.seed}")
         try:
             _bring(grid, job)
-        except CorpusError:
-            raise
         except (EmimicError, OSError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             job.note(reason=reason)
             tell(f"{job.cell.name} seed {job.seed} can't be had: {reason}")
     return True
+
+
+def score_of(job: Job, split: str) -> float:
+    """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
+    if not job.scored(split):
+        return math.nan
+    report = json.loads((job.folder / "evaluation" / split / "report.json").read_text(encoding="utf-8"))
+    value = report["metrics"]["pearson"]["mean"]["value"]
+    return math.nan if value is None else float(value)
 
 
 def _bring(grid: Grid, job: Job) -> None:
