@@ -417,6 +417,63 @@ def submit(
 
 
 @app.command()
+def ablate(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")],
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows or tables, with commas: table2, frozen, dropout, padding, losses, cut, gv, ..."
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")
+    ] = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: the two rows' own. Repeatable."),
+    ] = None,
+    torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Re-run the paper's Table 2 and its further findings.
+
+    Each row and seed is a run; stopped or killed, the same command goes on.
+
+    Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
+    """
+    from emimic.study import ablation
+
+    _quiet_libraries()
+    _grid(
+        lambda tell: ablation.ablate(
+            folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or [], encoders=encoders or [],
+            processes=torchrun, storage=storage, show=not quiet, tell=tell,
+        )
+    )  # fmt: skip
+
+
+def _grid(run: Any) -> None:
+    """Run a grid and print its tables; exit as the signal says that stopped it."""
+    from emimic.study.grid import Stopped
+
+    try:
+        outcome = run(lambda line: typer.echo(line, err=True))
+    except Stopped as stopped:
+        typer.echo(f"{stopped}; the same command goes on", err=True)
+        raise typer.Exit(128 + stopped.number) from None
+    typer.echo(outcome.markdown())
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[

@@ -23,7 +23,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
     the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
     auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
-    (cut, then zero mean and unit variance).
+    (cut, then zero mean and unit variance). padding: "masked", or "zeros": every clip is then filled up with zeros to
+    max_seconds, which nothing masks (paper section 6.2), while learning and while answering.
     target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
     """
 
@@ -49,6 +50,7 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     freeze_convolutions: bool = False
     max_seconds: float = MAX_SECONDS
     do_normalize: bool = True
+    padding: str = "masked"
     target_mean: list[float] | None = None
     target_std: list[float] | None = None
 
@@ -76,6 +78,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             )
         if self.global_spread and not self.global_vector:
             raise ModelError("global_spread stands beside the mean: switch global_vector on, too")
+        if self.padding not in ("masked", "zeros"):
+            raise ModelError(f"padding is {self.padding!r}; expected masked or zeros")
         limit = encoders.max_samples(found)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(

@@ -129,8 +129,10 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def min_samples(self) -> int:
-        """The shortest clip the encoder can take, in samples."""
-        return encoders.min_samples(self.config.encoder_config)
+        """What shorter clips are filled up to with zeros, in samples: the encoder's smallest input, or with the padding
+        "zeros" the longest clip, so that batches are of one length and no mask has anything to hide."""
+        longest = round(self.config.max_seconds * SAMPLE_RATE) if self.config.padding == "zeros" else 0
+        return max(encoders.min_samples(self.config.encoder_config), longest)
 
     @property
     def exact_under_padding(self) -> bool:

@@ -118,6 +118,18 @@ def read_last(
     return progress, parts["average"] or None
 
 
+def read_progress(folder: Path) -> Progress | None:
+    """Where a run stands, its weights left unread; None where it hasn't saved yet. Raises ModelError if damaged."""
+    file = folder / LAST
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            return Progress(**json.loads((opened.metadata() or {})["progress"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} can't be read ({error}); start the run anew in another folder") from error
+
+
 def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
     """`train.json`: the settings, and what ran (versions, corpus, device)."""
     text = json.dumps({"settings": settings.model_dump(mode="json"), **facts}, indent=1)

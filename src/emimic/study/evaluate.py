@@ -17,6 +17,7 @@ from emimic.study import pictures
 from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Item, Split, load_corpus
+from emimic.study.features import compute
 from emimic.study.learner import Features, Learner, open_run, source_of
 from emimic.study.report import Report, score
 from emimic.study.rivals.model import RivalModel
@@ -36,6 +37,7 @@ def evaluate(
     batch_seconds: float = 60.0,
     workers: int = 2,
     progress: bool = True,
+    cached: bool = False,
 ) -> Report:
     """Scores a run on a labelled split of a corpus, and writes what there is to look at.
 
@@ -53,6 +55,8 @@ def evaluate(
         batch_seconds: seconds of audio in a batch.
         workers: threads that read audio.
         progress: whether to show a bar.
+        cached: answer from the features of a frozen encoder where the run's training kept them, which are rounded
+            to `feature_dtype`, instead of from the clips.
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used.
@@ -61,8 +65,18 @@ def evaluate(
     run = Path(run)
     model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
+    settings = _settings(run) if cached else {}
+    features = (
+        (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
+    )
     answers = predict_split(
-        model, part, folder, batch_seconds=batch_seconds, workers=workers, progress=progress
+        model,
+        part,
+        folder,
+        batch_seconds=batch_seconds,
+        workers=workers,
+        progress=progress,
+        features=features,
     )
     bare = np.setdiff1d(np.arange(len(part.items)), truths[0].rows)
     left_out = [(left.id, left.reason) for left in part.left_out]
@@ -190,15 +204,26 @@ def _learnt(run: Path, split: str) -> list[str]:
 
 
 def predict_split(
-    model: Learner, part: Split, folder: Path, *, batch_seconds: float, workers: int, progress: bool
+    model: Learner,
+    part: Split,
+    folder: Path,
+    *,
+    batch_seconds: float,
+    workers: int,
+    progress: bool,
+    features: tuple[Path, str] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Intensities (clip, target) and VAD (clip, 3; NaN unless answered) in the order of the split's items.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
-    source = source_of(model, part.items, folder)
-    predictions, vad = answer(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
+    if features is None or isinstance(model, RivalModel):
+        source = source_of(model, part.items, folder)
+    else:
+        source = compute(model, part.items, features[0], dtype=features[1], **how)
+    predictions, vad = answer(model, source, **how)
     answers = np.hstack([predictions, vad]) if model.config.answers_vad else predictions
     bad = [item.id for item, row in zip(part.items, answers, strict=True) if not np.isfinite(row).all()]
     if bad:

@@ -29,9 +29,15 @@ def key(model: EmiModel, dtype: str) -> str:
     """16 hex digits that name the encoder's configuration and weights, the preparation of clips, and the type."""
     digest = hashlib.sha256()
     config = model.config
-    settings = {**config.encoder_config.to_dict(), "_name_or_path": ""}
+    settings = {
+        **config.encoder_config.to_dict(),
+        "_name_or_path": "",
+        "dtype": None,
+    }  # as before a run is written
     settings.pop("transformers_version", None)
     preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
+    if config.padding != "masked":  # as before there was another
+        preparation.append(config.padding)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())

@@ -172,6 +172,7 @@ def build_model(
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
+        "padding",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)

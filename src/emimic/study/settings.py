@@ -67,6 +67,11 @@ class TrainSettings(BaseModel):
     )
     rival_options: dict[str, Any] = Field({}, description="the rival's own fields")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
+    padding: Literal["masked", "zeros"] = Field(
+        "masked",
+        description="masked: padding changes nothing; zeros: each clip is filled up with silence to max_seconds and no "
+        "mask says where (section 6.2: detrimental)",
+    )
     targets: tuple[str, ...] | None = Field(
         None,
         description=f"target columns; by default the corpus's own ({', '.join(EMOTIONS)} where all six are there)",

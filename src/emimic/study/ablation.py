@@ -1,0 +1,166 @@
+"""The paper's Table 2 and the findings of its section 6.2 as cells of a grid.
+
+Table 2's best row, .386, is Table 1's run without dropout in the LSTM (.389 with it), so the rows here have none unless
+asked otherwise, and the full model is that row. Each other row differs from it in what its label says, nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from emimic.study import grid, outcome, workers
+from emimic.study.grid import Cell
+from emimic.study.settings import TrainSettings, parse_overrides
+from emimic.task import SettingsError
+
+FULL: Final = "full"
+BASE: Final[dict[str, Any]] = {"lstm_dropout": 0.0}
+"""Goes under what the user sets."""
+
+ENCODERS: Final = {
+    # "W2V2-L [1]"; section 6.1 speaks of pre-training on "standard ASR tasks, such as those involving LibriSpeech", and
+    # the released code has no such run: the large model fine-tuned on LibriSpeech's 960 hours is chosen here.
+    "w2v2-l": "facebook/wav2vec2-large-960h",
+    # "W2V2-L XLSR [9]": the paper of [9] released this one.
+    "xlsr": "facebook/wav2vec2-large-xlsr-53",
+}
+"""The rows of Table 2 that have an encoder of their own; all others have the common one."""
+
+GROUPS: Final = {
+    "table2": "Table 2: encoder, global vector, regression head, LSTM, VAD head",
+    "frozen": "Section 6.2 and Table 1: a frozen encoder",
+    "dropout": "Table 1: dropout between the LSTM's layers",
+    "padding": "Section 6.2: zero-padding without masks",
+    "losses": "Section 6.2: losses",
+    "cut": "Section 3.2: cut length",
+}
+LOSSES: Final[dict[str, tuple[str, dict[str, float]]]] = {
+    "loss-ccc": ("1 - CCC", {"ccc": 1.0}),
+    "loss-pearson": ("1 - Pearson (eq. 3)", {"pearson": 1.0}),
+    "loss-mse-ccc": ("MSE + 0.1 (1 - CCC)", {"mse": 1.0, "ccc": 0.1}),
+    "loss-mse-pearson": ("MSE + 0.1 (1 - Pearson)", {"mse": 1.0, "pearson": 0.1}),
+}
+CUTS: Final = (1.0, 3.0, 6.0, 20.0)
+
+
+def _switches(
+    *, gv: bool = False, head: bool = False, lstm: bool = False, vad: bool = False
+) -> dict[str, Any]:
+    return {"global_vector": gv, "regression_head": head, "lstm": lstm, "vad_head": vad}
+
+
+def cells(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Cell, ...]:
+    """Every row, the full model first; all tables have that one.
+
+    encoders: settings of the encoder (`encoder` or `encoder_config`) for rows of ENCODERS, in place of those there.
+    """
+    own = {name: {"encoder": source} for name, source in ENCODERS.items()} | (encoders or {})
+    gv = _switches(gv=True)
+    table2 = [
+        Cell("w2v2-l", "W2V2-L; global vector", ("table2",), own["w2v2-l"] | gv, 0.017),
+        Cell("xlsr", "XLSR; global vector", ("table2",), own["xlsr"] | gv, 0.021),
+        Cell("gv", "global vector", ("table2",), gv, 0.342),
+        Cell("gv-head", "global vector, head", ("table2",), _switches(gv=True, head=True), 0.356),
+        Cell("head-lstm", "head, LSTM", ("table2",), _switches(head=True, lstm=True), 0.375),
+        Cell("gv-head-lstm", "global vector, head, LSTM", ("table2",), _switches(gv=True, head=True, lstm=True), 0.377),
+        Cell("head-lstm-vad", "head, LSTM, VAD head", ("table2",), _switches(head=True, lstm=True, vad=True), 0.375),
+    ]  # fmt: skip
+    return (
+        Cell(
+            FULL,
+            "full model",
+            tuple(GROUPS),
+            _switches(gv=True, head=True, lstm=True, vad=True),
+            published=0.386,
+        ),
+        *table2,
+        Cell("frozen", "encoder frozen", ("frozen",), {"freeze_encoder": True}, 0.262),
+        Cell("dropout", "LSTM dropout 0.1", ("dropout",), {"lstm_dropout": 0.1}, 0.389),
+        Cell(
+            "zeros",
+            "zero-padded, no mask",
+            ("padding",),
+            {"padding": "zeros"},
+            note="The paper has no figure for zero-padding with audio; with video it often saw about -.1.",
+        ),
+        *(Cell(name, label, ("losses",), {"loss": loss}) for name, (label, loss) in LOSSES.items()),
+        *(Cell(f"cut-{s:g}", f"cut at {s:g} s", ("cut",), {"max_seconds": s}) for s in CUTS),
+    )
+
+
+def choose(every: Sequence[Cell], wanted: str | None) -> tuple[Cell, ...]:
+    """The cells that a list of names and groups asks for, in the order of the tables; all without one.
+
+    Raises SettingsError on an unknown name.
+    """
+    if wanted is None:
+        return tuple(every)
+    asked = set(wanted.replace(" ", "").split(","))
+    groups = dict.fromkeys(group for cell in every for group in cell.groups)
+    if unknown := asked - groups.keys() - {cell.name for cell in every}:
+        raise SettingsError(
+            f"{', '.join(sorted(unknown))} is no cell; expected some of the groups {', '.join(groups)} or of the rows "
+            f"{', '.join(cell.name for cell in every)}"
+        )
+    return tuple(cell for cell in every if asked & {cell.name, *cell.groups})
+
+
+def ablate(
+    folder: Path,
+    out: Path,
+    *,
+    chosen: str | None = None,
+    seeds: str = "0,1,2",
+    config: Path | None = None,
+    sets: Sequence[str] = (),
+    encoders: Sequence[str] = (),
+    processes: int = 1,
+    storage: str | None = None,
+    show: bool = True,
+    tell: Callable[[str], None] = print,
+) -> outcome.Outcome:
+    """Run the chosen rows, and write what they and the rows that were run before came to. See `emimic ablate`."""
+    given = TrainSettings.read(config, parse_overrides(list(sets)))
+    every = cells(_sources(encoders))
+    numbers = _numbers(seeds)
+    options: dict[str, Any] = {"processes": processes, "show": show}
+    whole = grid.plan(folder, out, every, numbers, given, BASE, **options)
+    names = {cell.name for cell in choose(every, chosen)}
+    asked = grid.Grid(folder, out, tuple(job for job in whole.jobs if job.cell.name in names), **options)
+    if storage is None:
+        grid.run(asked, tell)
+    else:
+        workers.run(asked, storage, tell)
+    found = outcome.read(whole, FULL, GROUPS, names)
+    found.write(out)
+    return found
+
+
+def _numbers(seeds: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(seed) for seed in seeds.split(","))
+    except ValueError as error:
+        raise SettingsError(
+            f"found the seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2"
+        ) from error
+
+
+def _sources(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`["w2v2-l=FOLDER", "xlsr=FILE.json"]` -> the rows' settings: a pre-trained encoder, or one from scratch."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, _, source = pair.partition("=")
+        if name not in ENCODERS or not source:
+            raise SettingsError(
+                f"--encoder takes ROW=SOURCE with a row of {', '.join(ENCODERS)}; found {pair!r}"
+            )
+        if not Path(source).is_file():
+            found[name] = {"encoder": source}
+            continue
+        try:
+            found[name] = {"encoder_config": yaml.safe_load(Path(source).read_text(encoding="utf-8"))}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"{source} can't be read as an encoder's configuration: {error}") from error
+    return found

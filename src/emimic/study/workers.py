@@ -1,0 +1,138 @@
+"""A grid shared by processes or machines as an Optuna study (only here): each run is one enqueued trial.
+
+The study says who takes what; the runs themselves lie in the grid's folder, which all workers must see. Whether a
+worker lives is told by the lock on its run, not by the study: a killed one's run is free at once and is taken again.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from emimic.study.grid import PLACES, Grid, Job, held, score_of, stoppable, work
+from emimic.task import SettingsError
+
+if TYPE_CHECKING:
+    import optuna
+
+RUN: Final = "run"
+"""The trial's attribute that names its run: cell/seed."""
+
+POLL: Final = 2.0
+"""Seconds between two looks at runs that others hold."""
+
+GRACE: Final = 10.0
+"""Seconds that a worker has from taking a trial to locking its run."""
+
+
+def run(grid: Grid, storage: str, tell: Callable[[str], None]) -> None:
+    """Take runs until none is open, and wait for those of other workers; raises Stopped as `grid.run`.
+
+    storage: a database's URL (`sqlite:///FILE`, `postgresql://...`), else a file that becomes Optuna's journal.
+    Raises SettingsError where it can't be opened.
+    """
+    begun = time.time_ns()
+    while True:
+        with held(grid.out) as ours:  # two that make a database's tables at once break each other
+            if ours:
+                study = _open(grid, storage)
+                break
+        time.sleep(0.1)
+    tell(f"study {study.study_name} in {storage}")
+    named = {_name(job): job for job in grid.jobs}
+    with stoppable():
+        waiting = False
+        while left := {name: job for name, job in named.items() if not job.settled(grid.split, begun)}:
+            _enqueue(study, grid, left)
+            if _take(study, grid, named, tell, begun):
+                waiting = False
+                continue
+            if not waiting:
+                tell(f"waiting for other workers: {', '.join(left)}")
+            waiting = True
+            time.sleep(POLL)
+
+
+def _name(job: Job) -> str:
+    return f"{job.cell.name}/seed-{job.seed}"
+
+
+def _open(grid: Grid, storage: str) -> "optuna.Study":
+    """The study of exactly these runs, made if it isn't there."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    what = {
+        _name(job): job.settings and job.settings.model_dump(mode="json", exclude=PLACES) for job in grid.jobs
+    }
+    digest = hashlib.sha256(json.dumps([grid.split, what], sort_keys=True).encode()).hexdigest()
+    try:
+        place: Any = storage
+        if "://" not in storage:
+            place = optuna.storages.JournalStorage(JournalFileBackend(storage))
+        return optuna.create_study(
+            storage=place, study_name=f"emimic-{digest[:8]}", direction="maximize", load_if_exists=True
+        )
+    except Exception as error:  # every database has errors of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SettingsError(f"the storage {storage} can't be opened: {reason}") from error
+
+
+def _enqueue(study: "optuna.Study", grid: Grid, left: dict[str, Job]) -> None:
+    """A waiting trial for every open run that nobody waits for or works on; one worker at a time does this."""
+    from optuna.trial import TrialState
+
+    with held(grid.out) as ours:
+        if not ours:
+            return
+        taken = set()
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+            name = trial.user_attrs.get(RUN, "")
+            if trial.state is TrialState.RUNNING and name in left and _dead(trial, left[name]):
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            else:
+                taken.add(name)
+        for name, job in left.items():
+            if name not in taken:
+                study.enqueue_trial({}, user_attrs={RUN: name, "cell": job.cell.name, "seed": job.seed})
+
+
+def _dead(trial: "optuna.trial.FrozenTrial", job: Job) -> bool:
+    """Whether nobody holds the run of a running trial."""
+    started = trial.datetime_start
+    if started is not None and datetime.datetime.now() - started < datetime.timedelta(seconds=GRACE):
+        return False
+    with held(job.folder) as free:
+        return free
+
+
+def _take(
+    study: "optuna.Study", grid: Grid, named: dict[str, Job], tell: Callable[[str], None], begun: int
+) -> bool:
+    """Run the next waiting trial; False without one."""
+    from optuna.trial import TrialState
+
+    if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return False
+    trial = study.ask()
+    value, reason = math.nan, "stopped"
+    try:
+        job = named.get(trial.user_attrs.get(RUN, ""))
+        if job is None or not work(grid, job, tell, begun=begun):
+            reason = "another worker was quicker"
+        else:
+            value, reason = (
+                score_of(job, grid.split),
+                job.notes().get("reason", "its correlation is undefined"),
+            )
+    finally:
+        if math.isnan(value):
+            trial.set_user_attr("reason", reason)
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            study.tell(trial, value, skip_if_finished=True)
+    return True
