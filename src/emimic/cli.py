@@ -437,6 +437,7 @@ def ablate(
         list[str] | None,
         typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: the two rows' own. Repeatable."),
     ] = None,
+    split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
     storage: Annotated[
         str | None,
@@ -456,7 +457,7 @@ def ablate(
     _grid(
         lambda tell: ablation.ablate(
             folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or [], encoders=encoders or [],
-            processes=torchrun, storage=storage, show=not quiet, tell=tell,
+            split=split, processes=torchrun, storage=storage, show=not quiet, tell=tell,
         )
     )  # fmt: skip
 

@@ -116,6 +116,7 @@ def ablate(
     config: Path | None = None,
     sets: Sequence[str] = (),
     encoders: Sequence[str] = (),
+    split: str = "valid",
     processes: int = 1,
     storage: str | None = None,
     show: bool = True,
@@ -125,7 +126,7 @@ def ablate(
     given = TrainSettings.read(config, parse_overrides(list(sets)))
     every = cells(_sources(encoders))
     numbers = _numbers(seeds)
-    options: dict[str, Any] = {"processes": processes, "show": show}
+    options: dict[str, Any] = {"split": split, "processes": processes, "show": show}
     whole = grid.plan(folder, out, every, numbers, given, BASE, **options)
     names = {cell.name for cell in choose(every, chosen)}
     asked = grid.Grid(folder, out, tuple(job for job in whole.jobs if job.cell.name in names), **options)
