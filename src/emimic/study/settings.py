@@ -249,6 +249,7 @@ class TrainSettings(BaseModel):
                 for name, value in _read_yaml(base).items()
                 if not (scratch and name in ("encoder", "encoder_layers"))
             } | values
+        given = {*values, *(overrides or {})}
         rival = (overrides or {}).get("rival", values.get("rival"))
         if rival is not None:
             found = system(str(rival))
@@ -266,6 +267,9 @@ class TrainSettings(BaseModel):
             place[last] = value
         if "encoder_config" in values and values["encoder_config"] is not None:
             values.setdefault("encoder", None)
+        if rival is not None and "encoder" not in given:
+            wanted = WAVEFORM in values["modalities"].values() and not values.get("encoder_config")
+            values["encoder"] = found.settings.get("encoder") if wanted else None
         try:
             return cls.model_validate(values)
         except ValidationError as error:

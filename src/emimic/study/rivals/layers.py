@@ -1,6 +1,8 @@
 """What the compared systems are built of; frames that are not there change nothing in any of them."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,3 +137,77 @@ class AttentiveStatistics(nn.Module):
         centre = (shares * frames).sum(dim=1)
         spread = ((shares * frames.square()).sum(dim=1) - centre.square()).clamp(min=0) + FLOOR
         return torch.where(mask.any(dim=1)[:, None], torch.cat([centre, spread.sqrt()], dim=1), 0.0)
+
+
+class Last(nn.Module):
+    """An LSTM's last output."""
+
+    def __init__(self, features: int, units: int, *, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.size = units
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, unit)."""
+        return last(self.lstm, frames, mask)
+
+
+class Pooled(nn.Module):
+    """Mean over frames, perhaps with the standard deviation beside it -> layer norm, dense layer, ReLU."""
+
+    def __init__(self, features: int, units: int, *, spread: bool = False) -> None:
+        super().__init__()
+        self.spread, self.size = spread, units
+        pooled = features * (1 + spread)
+        self.norm, self.dense = nn.LayerNorm(pooled), nn.Linear(pooled, units)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, unit)."""
+        found = mean(frames, mask)
+        if self.spread:
+            found = statistics(frames, mask)[:, : 2 * frames.shape[2]]
+        return torch.relu(self.dense(self.norm(found)))
+
+
+class Joined(nn.Module):
+    """A vector of each modality, side by side -> dense layer, ReLU, dropout -> targets.
+
+    In place of a modality that a clip lacks stands a vector that is learnt; while learning, a modality is taken for
+    lacking with a probability of `lacking`, so that the others learn to do without it.
+    """
+
+    def __init__(
+        self, branches: Mapping[str, nn.Module], units: int, targets: int, *, dropout: float, lacking: float
+    ) -> None:
+        super().__init__()
+        self.roles = tuple(branches)
+        self.branches = nn.ModuleDict(branches)
+        sizes: dict[str, Any] = {role: branch.size for role, branch in branches.items()}
+        self.missing = nn.ParameterDict({role: torch.zeros(size) for role, size in sizes.items()})
+        self.dense, self.output = nn.Linear(sum(sizes.values()), units), nn.Linear(units, targets)
+        self.dropout, self.lacking = nn.Dropout(dropout), lacking
+
+    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """{role: (batch, frame, feature)}, {role: (batch, frame)} -> (batch, target)."""
+        found = []
+        for role in self.roles:
+            there = masks[role].any(dim=1, keepdim=True)
+            if self.training and self.lacking:
+                there = there & (torch.rand(there.shape, device=there.device) >= self.lacking)
+            found.append(
+                torch.where(there, self.branches[role](parts[role], masks[role]), self.missing[role])
+            )
+        hidden = self.dropout(torch.relu(self.dense(torch.cat(found, dim=1))))
+        return self.output(hidden)  # type: ignore[no-any-return]
+
+
+def grouped(frames: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Means of the present frames in each group of `size` in a row: (batch, frame, feature) -> (batch, group, feature),
+    and which groups have any."""
+    short = -frames.shape[1] % size
+    frames = nn.functional.pad(frames, (0, 0, 0, short))
+    mask = nn.functional.pad(mask, (0, short))
+    there = mask.unflatten(1, (-1, size))[..., None].to(frames.dtype)
+    held = there.sum(dim=2)
+    means = (frames.unflatten(1, (-1, size)) * there).sum(dim=2) / held.clamp(min=1)
+    return means, held[..., 0] > 0

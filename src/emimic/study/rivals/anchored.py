@@ -1,0 +1,61 @@
+"""Text-anchored fusion in the manner of the ABAW 8 winner: voice and face through LSTMs, text as one vector, an MLP.
+
+Source: T. Hallmen et al., "Semantic Matters" (first in the EMI challenge of ABAW 8, 2025). Published: Whisper's
+transcript embedded by GTE, wav2vec 2.0 frames with their VAD predictions through an LSTM, ViT frames of faces through
+an LSTM, joined; .522 on validation (as read from the challenge's record), .706 on test.
+Not published, or not found: sizes, dropout, learning rate and epochs of the joined part, and how a clip without a face
+or without words is answered. Chosen here: the paper's LSTM (two layers, dropout .1), dense layers of 512, and a learnt
+vector in place of a modality that is missing, which is also drawn at random while learning (the winner of ABAW 10 has
+tokens for that).
+"""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+from torch import nn
+
+from emimic.study.rivals import layers
+from emimic.study.rivals.system import Options, System
+
+
+class AnchoredOptions(Options):
+    """What was chosen where the source leaves it open."""
+
+    units: int = Field(
+        512, ge=1, description="units of each LSTM, of the text's dense layer, of the joined one"
+    )
+    lstm_layers: int = Field(2, ge=1, description="layers of each LSTM")
+    lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between them")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the output")
+    lacking: float = Field(
+        0.1, ge=0, lt=1, description="how often a modality is taken for missing while learning"
+    )
+
+
+def _members(options: AnchoredOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches: dict[str, nn.Module] = {
+        role: layers.Pooled(sizes[role], options.units)
+        if role == "text"
+        else layers.Last(sizes[role], options.units, layers=options.lstm_layers, dropout=options.lstm_dropout)
+        for role in ("text", "audio", "face")
+        if role in sizes
+    }
+    joined = layers.Joined(
+        branches,
+        options.units,
+        targets,
+        dropout=options.dropout,
+        lacking=options.lacking * (len(branches) > 1),
+    )
+    return {"joined": joined} if branches else {}
+
+
+SYSTEM = System(
+    title="Text-anchored fusion (ABAW 8, first)",
+    source="Hallmen et al. 2025, Semantic Matters",
+    published={"valid": 0.522, "test": 0.706},
+    modalities={"text": "text", "audio": "wav2vec2", "face": "vit"},
+    options=AnchoredOptions,
+    settings={"lr": 1e-4, "epochs": 30, "batch_size": 32},
+    members=_members,
+)
