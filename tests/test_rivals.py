@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import features as made
+import formulas
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.study import store
+from emimic.study import checkpoint, store
 from emimic.study.evaluate import evaluate
 from emimic.study.learner import Features, open_run
 from emimic.study.rivals import fusion, sequences
@@ -60,6 +61,26 @@ def weights(model: RivalModel) -> dict[str, Array]:
     return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
 
 
+def heard(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
+    """Role -> a clip's frames, which of them are there, and those alone; in double precision."""
+    return {
+        role: (part.astype(np.float64), one.masks[role], part[one.masks[role]].astype(np.float64))
+        for role, part in one.parts.items()
+    }
+
+
+def lacking(one: Clip, role: str) -> Clip:
+    """A clip without one of its modalities, as the reader gives it."""
+    return Clip(
+        {**one.parts, role: np.zeros((1, made.SIZES[role]), np.float32)},
+        {**one.masks, role: np.zeros(1, np.bool_)},
+    )
+
+
+def says(model: RivalModel, one: Clip, wanted: Array) -> None:
+    np.testing.assert_allclose(model.predict([one])[0].intensities, wanted, atol=3e-6)
+
+
 def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
     """Each clip's answer is the same alone, in a batch with longer ones, and with more frames that are not there."""
     clips = [clip(seed, roles) for seed in range(7)]
@@ -79,8 +100,21 @@ def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
     assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # it does hear
 
 
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+def test_baseline() -> None:
+    roles = ("vision", "audio")
+    model = rival("baseline", roles, units=5)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    x = {role: frames for role, (_, _, frames) in heard(one).items()}
+    vision = formulas.linear(
+        formulas.last(x["vision"], formulas.under(w, "members.vision.0.gru."), layers=3),
+        w,
+        "members.vision.0.output.",
+    )
+    audio = formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
+    says(model, one, (vision + audio) / 2)
+    says(model, lacking(one, "vision"), audio)
+    says(model, lacking(one, "audio"), vision)
 
 
 def test_savchenko() -> None:
@@ -88,16 +122,14 @@ def test_savchenko() -> None:
     model = rival("savchenko", roles)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
-    said = []
-    for role in roles:
-        x = one.parts[role][one.masks[role]].astype(np.float64)
+    said = {}
+    for role, (_, _, x) in heard(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said.append(
-            sigmoid(w[f"members.{role}.0.output.weight"] @ found + w[f"members.{role}.0.output.bias"])
-        )
-    np.testing.assert_allclose(model.predict([one])[0].intensities, np.mean(said, axis=0), atol=1e-6)
+        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output."))
+    says(model, one, (said["face"] + said["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    np.testing.assert_allclose(model.predict([one])[0].intensities, 0.1 * said[0] + 0.9 * said[1], atol=1e-6)
+    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
+    says(model, lacking(one, "audio"), said["face"])
 
 
 # What all have in common
@@ -108,15 +140,25 @@ def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
-ROLES = {"savchenko": ("face", "audio")}
+ROLES = {"baseline": ("vision", "audio"), "savchenko": ("face", "audio")}
 """What each system hears in these tests."""
+
+SMALL: dict[str, dict[str, Any]] = {"baseline": {"units": 8}, "savchenko": {}}
+"""Its options in these tests."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Path) -> None:
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles, without={roles[0]: (2, 26, 38)})
-    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8)
+    learnt(
+        name,
+        folder,
+        tmp_path / "run",
+        modalities=made.modalities(*roles),
+        rival_options=SMALL[name],
+        batch_size=8,
+    )
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips == 12
     assert np.isfinite(report.mean_pearson)
@@ -127,11 +169,40 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_finished_system_answers_as_the_one_that_learnt(name: str, tmp_path: Path) -> None:
+    roles = ROLES[name]
+    model, one = rival(name, roles, **SMALL[name]), clip(1, roles)
+    checkpoint.write_model(tmp_path, model, None)
+    opened = open_run(tmp_path)
+    assert isinstance(opened, RivalModel)
+    says(opened, one, model.predict([one])[0].intensities)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clip_without_a_modality_is_answered_from_the_others(name: str) -> None:
+    roles = ROLES[name]
+    model = rival(name, roles, **SMALL[name])
+    for role in roles:
+        one, other = clip(1, roles), clip(2, roles)
+        found = model.predict([lacking(one, role), lacking(other, role), one])
+        assert np.isfinite([answer.intensities for answer in found]).all()
+        assert np.abs(found[0].intensities - found[1].intensities).max() > 1e-4
+        assert np.abs(found[0].intensities - found[2].intensities).max() > 1e-4
+        # Whatever stands in frames where nothing was found.
+        rubbish, nowhere = other.parts[role], np.zeros_like(other.masks[role])
+        unseen = Clip({**one.parts, role: rubbish}, {**one.masks, role: nowhere})
+        says(model, unseen, found[0].intensities)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     """Rows in another order, files under each other's names, numbers with and without zeros: the same answers."""
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles)
-    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8, epochs=1)
+    learnt(
+        name, folder, tmp_path / "run", modalities=made.modalities(*roles), rival_options=SMALL[name], batch_size=8,
+        epochs=1,
+    )  # fmt: skip
     submit(tmp_path / "run", folder, out=tmp_path / "before.csv", progress=False)
     rng = np.random.default_rng(0)
     table = folder / "test_split.csv"
