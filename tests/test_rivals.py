@@ -48,7 +48,7 @@ def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None
     parts, masks = {}, {}
     for role in roles:
         count = (frames or {}).get(role, int(rng.integers(1, 40)))
-        mask = rng.random(count) < (0.7 if role in ("face", "vision") else 1.1)
+        mask = rng.random(count) < (0.7 if role in ("face", "units", "vision") else 1.1)
         mask[rng.integers(count)] = True
         parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(
             np.float32
@@ -132,6 +132,37 @@ def test_savchenko() -> None:
     says(model, lacking(one, "audio"), said["face"])
 
 
+def test_yu() -> None:
+    roles = ("face", "units", "audio")
+    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+
+    def wanted(one: Clip) -> dict[str, Array]:
+        found = {}
+        for role, (x, there, _) in heard(one).items():
+            member = "audio" if role == "audio" else "vision"
+            own = formulas.under(w, f"members.{member}.0.channels.{role}.")
+            hidden = formulas.tcn(x, there, formulas.under(own, "tcn."), blocks=2)
+            if member == "vision":
+                hidden = formulas.attention(
+                    hidden, there, formulas.under(own, "attention."), layers=2, heads=2
+                )
+            found[role] = formulas.mean(hidden[there])
+        vision = np.concatenate([found["face"], found["units"]])
+        return {
+            "vision": formulas.linear(vision, w, "members.vision.0.output."),
+            "audio": formulas.linear(found["audio"], w, "members.audio.0.output."),
+        }
+
+    said = wanted(one)
+    says(model, one, (said["vision"] + said["audio"]) / 2)
+    says(model, lacking(one, "audio"), said["vision"])
+    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
+    said = wanted(lacking(one, "units"))
+    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+
+
 # What all have in common
 
 
@@ -140,10 +171,14 @@ def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
-ROLES = {"baseline": ("vision", "audio"), "savchenko": ("face", "audio")}
+ROLES = {"baseline": ("vision", "audio"), "savchenko": ("face", "audio"), "yu": ("face", "units", "audio")}
 """What each system hears in these tests."""
 
-SMALL: dict[str, dict[str, Any]] = {"baseline": {"units": 8}, "savchenko": {}}
+SMALL: dict[str, dict[str, Any]] = {
+    "baseline": {"units": 8},
+    "savchenko": {},
+    "yu": {"units": 8, "blocks": 2, "layers": 1},
+}
 """Its options in these tests."""
 
 
