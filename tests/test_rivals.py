@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic.study import checkpoint, store
+from emimic.study import run as runs
 from emimic.study.evaluate import evaluate
 from emimic.study.learner import Features, open_run
 from emimic.study.rivals import fusion, sequences
@@ -163,6 +164,61 @@ def test_yu() -> None:
     says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
 
 
+def test_zhang() -> None:
+    roles = ("face", "audio", "text")
+    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
+    ignores_padding(model, roles)
+    w = weights(model)
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        votes = []
+        for fold in range(2):
+            own, found = formulas.under(w, f"members.fused.{fold}."), []
+            for role in roles:
+                x, there, _ = heard(one)[role]
+                hidden = formulas.attention(
+                    x, there, formulas.under(own, f"branches.{role}."), layers=2, heads=2
+                )
+                found.append(formulas.mean(hidden[there]))  # 0 without any
+            votes.append(formulas.linear(np.concatenate(found), own, "output."))
+        says(model, one, np.mean(votes, axis=0))
+
+
+def test_zhang_learns_and_reads_as_published() -> None:
+    roles = ("face", "audio", "text")
+    chosen = TrainSettings.read(overrides={"rival": "zhang"})
+    model = rival("zhang", roles, units=8)
+    rates = {}
+    optimizer = runs._optimizer(model, chosen)
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.0, 0.99)
+        assert group["weight_decay"] == 0.0
+        rates |= {id(parameter): group["peak"] for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        heard_there = ".branches.audio." in name or ".branches.text." in name
+        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
+    longer = frames([i / 10 for i in range(400)])
+    shorten = model.system.shorten(model.options)
+    assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
+        "face": 32,
+        "audio": 320,
+        "text": 128,
+    }
+    assert chosen.folds == 5
+
+
+def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.corpus(tmp_path / "corpus", ("audio",))
+    values = {"modalities": {"audio": "audio"}, "rival_options": {"folds": 3}, "batch_size": 24, "epochs": 1}
+    chosen = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **values})
+    train(folder, tmp_path / "known", chosen)
+    assert "the 3 folds" not in capsys.readouterr().out
+    for table in folder.glob("*_split.csv"):
+        table.write_text("".join(line.rpartition(",")[0] + "\n" for line in table.read_text().splitlines()))
+    train(folder, tmp_path / "unknown", chosen)
+    assert "the 3 folds of savchenko are of clips where the table names no speaker" in capsys.readouterr().out
+    assert "folds of savchenko" in (tmp_path / "unknown" / "train.json").read_text()
+
+
 # What all have in common
 
 
@@ -171,13 +227,19 @@ def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
-ROLES = {"baseline": ("vision", "audio"), "savchenko": ("face", "audio"), "yu": ("face", "units", "audio")}
+ROLES = {
+    "baseline": ("vision", "audio"),
+    "savchenko": ("face", "audio"),
+    "yu": ("face", "units", "audio"),
+    "zhang": ("face", "audio", "text"),
+}
 """What each system hears in these tests."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "baseline": {"units": 8},
     "savchenko": {},
     "yu": {"units": 8, "blocks": 2, "layers": 1},
+    "zhang": {"units": 8, "layers": 1, "folds": 2},
 }
 """Its options in these tests."""
 
