@@ -9,10 +9,10 @@ import numpy as np
 from emimic.study import store
 from emimic.task import EMOTIONS
 
-SIZES = {"face": 10, "vision": 8, "audio": 12, "text": 6}
+SIZES = {"face": 10, "units": 5, "vision": 8, "audio": 12, "text": 6}
 """Role -> features of a frame; the folders have the roles' names."""
 
-RATES = {"face": 6.0, "vision": 6.0, "audio": 50.0, "text": 2.0}
+RATES = {"face": 6.0, "units": 6.0, "vision": 6.0, "audio": 50.0, "text": 2.0}
 
 
 def sequence(role: str, seconds: float, rng: np.random.Generator, tone: float) -> store.Sequence:
@@ -21,7 +21,7 @@ def sequence(role: str, seconds: float, rng: np.random.Generator, tone: float) -
     values = rng.standard_normal((frames, SIZES[role])) * 0.3
     values[:, :3] += tone
     present = np.ones(frames, np.bool_)
-    if role in ("face", "vision"):
+    if role in ("face", "units", "vision"):
         present = rng.random(frames) < 0.9
         values[~present] = np.nan
     return store.Sequence(values.astype(np.float32), (np.arange(frames) + 0.5) / RATES[role], present)

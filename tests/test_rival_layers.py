@@ -1,8 +1,8 @@
 """The parts of the compared systems against formulas in NumPy, clip by clip."""
 
-import math
 from typing import Any
 
+import formulas
 import numpy as np
 import pytest
 import torch
@@ -68,8 +68,7 @@ def test_the_last_output(kind: Any, learning: bool) -> None:
     network.train(learning)
     found = layers.last(network, frames, mask).detach().numpy()
     for x, row in zip(clips(frames, mask), found, strict=True):
-        alone = network(torch.from_numpy(x)[None])[0][0, -1].detach().numpy() if len(x) else np.zeros(5)
-        np.testing.assert_allclose(row, alone, atol=1e-12)
+        np.testing.assert_allclose(row, formulas.last(x, weights(network), layers=2), atol=1e-12)
 
 
 def test_tcn() -> None:
@@ -78,28 +77,10 @@ def test_tcn() -> None:
     w = weights(network)
     found = network(frames, mask).detach().numpy()
     for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        length = len(x)
-        hidden = (x @ w["input.weight"].T + w["input.bias"]) * there[:, None]
-        for block in range(3):
-            inner, step = hidden, 2**block
-            for part in range(2):
-                kernel, bias = w[f"blocks.{block}.{part}.weight"], w[f"blocks.{block}.{part}.bias"]
-                made = np.tile(bias, (length, 1))
-                for t in range(length):
-                    for tap in range(3):
-                        if 0 <= (at := t + (tap - 1) * step) < length:
-                            made[t] += kernel[:, :, tap] @ inner[at]
-                inner = np.maximum(made, 0) * there[:, None]
-            hidden = np.maximum(hidden + inner, 0)
-        np.testing.assert_allclose(rows, hidden, atol=1e-12)
+        np.testing.assert_allclose(rows, formulas.tcn(x, there, w, blocks=3), atol=1e-12)
     for row, count in ((0, 7), (2, 12)):
         alone = network(frames[row : row + 1, :count], mask[row : row + 1, :count]).detach().numpy()
         np.testing.assert_allclose(found[row, :count], alone[0], atol=1e-12)
-
-
-def norm(x: Array, scale: Array, shift: Array) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-5) * scale + shift
 
 
 def test_attention() -> None:
@@ -108,34 +89,7 @@ def test_attention() -> None:
     w = weights(network)
     found = network(frames, mask).detach().numpy()
     for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        places = np.flatnonzero(there)
-        hidden = x @ w["input.weight"].T + w["input.bias"]
-        for t in range(len(hidden)):
-            for pair in range(4):
-                angle = t / 10_000 ** (2 * pair / 8)
-                hidden[t, 2 * pair] += math.sin(angle)
-                hidden[t, 2 * pair + 1] += math.cos(angle)
-        hidden = hidden[places]
-        for layer in range(2):
-            own = {n.removeprefix(f"encoder.layers.{layer}."): v for n, v in w.items()}
-            parts = hidden @ own["self_attn.in_proj_weight"].T + own["self_attn.in_proj_bias"]
-            query, key, value = np.split(parts, 3, axis=1)
-            mixed = np.zeros_like(hidden)
-            for head in (slice(0, 4), slice(4, 8)):
-                scores = query[:, head] @ key[:, head].T / 2.0
-                shares = np.exp(scores - scores.max(axis=1, keepdims=True)) if len(places) else scores
-                mixed[:, head] = shares / shares.sum(axis=1, keepdims=True) @ value[:, head]
-            mixed = mixed @ own["self_attn.out_proj.weight"].T + own["self_attn.out_proj.bias"]
-            hidden = norm(hidden + mixed, own["norm1.weight"], own["norm1.bias"])
-            wide = np.maximum(hidden @ own["linear1.weight"].T + own["linear1.bias"], 0)
-            hidden = norm(
-                hidden + wide @ own["linear2.weight"].T + own["linear2.bias"],
-                own["norm2.weight"],
-                own["norm2.bias"],
-            )
-        wanted = np.zeros_like(rows)
-        wanted[places] = hidden
-        np.testing.assert_allclose(rows, wanted, atol=1e-10)
+        np.testing.assert_allclose(rows, formulas.attention(x, there, w, layers=2, heads=2), atol=1e-10)
 
 
 def test_attentive_statistics() -> None:
@@ -144,15 +98,7 @@ def test_attentive_statistics() -> None:
     w = weights(network)
     found = network(frames, mask).detach().numpy()
     for x, row in zip(clips(frames, mask), found, strict=True):
-        if not len(x):
-            assert not row.any()
-            continue
-        score = np.tanh(x @ w["hidden.weight"].T + w["hidden.bias"]) @ w["score.weight"][0] + w["score.bias"]
-        share = np.exp(score - score.max())
-        share /= share.sum()
-        mean = share @ x
-        spread = np.sqrt(np.maximum(share @ x**2 - mean**2, 0) + 1e-5)
-        np.testing.assert_allclose(row, np.concatenate([mean, spread]), atol=1e-12)
+        np.testing.assert_allclose(row, formulas.attentive_statistics(x, w), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["tcn", "attention", "pool"])

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import features as made
+import formulas
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.study import store
+from emimic.study import checkpoint, store
+from emimic.study import run as runs
 from emimic.study.evaluate import evaluate
 from emimic.study.learner import Features, open_run
 from emimic.study.rivals import fusion, sequences
@@ -47,7 +49,7 @@ def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None
     parts, masks = {}, {}
     for role in roles:
         count = (frames or {}).get(role, int(rng.integers(1, 40)))
-        mask = rng.random(count) < (0.7 if role in ("face", "vision") else 1.1)
+        mask = rng.random(count) < (0.7 if role in ("face", "units", "vision") else 1.1)
         mask[rng.integers(count)] = True
         parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(
             np.float32
@@ -58,6 +60,26 @@ def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None
 
 def weights(model: RivalModel) -> dict[str, Array]:
     return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+
+
+def heard(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
+    """Role -> a clip's frames, which of them are there, and those alone; in double precision."""
+    return {
+        role: (part.astype(np.float64), one.masks[role], part[one.masks[role]].astype(np.float64))
+        for role, part in one.parts.items()
+    }
+
+
+def lacking(one: Clip, role: str) -> Clip:
+    """A clip without one of its modalities, as the reader gives it."""
+    return Clip(
+        {**one.parts, role: np.zeros((1, made.SIZES[role]), np.float32)},
+        {**one.masks, role: np.zeros(1, np.bool_)},
+    )
+
+
+def says(model: RivalModel, one: Clip, wanted: Array) -> None:
+    np.testing.assert_allclose(model.predict([one])[0].intensities, wanted, atol=3e-6)
 
 
 def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
@@ -79,8 +101,21 @@ def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
     assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # it does hear
 
 
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+def test_baseline() -> None:
+    roles = ("vision", "audio")
+    model = rival("baseline", roles, units=5)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    x = {role: frames for role, (_, _, frames) in heard(one).items()}
+    vision = formulas.linear(
+        formulas.last(x["vision"], formulas.under(w, "members.vision.0.gru."), layers=3),
+        w,
+        "members.vision.0.output.",
+    )
+    audio = formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
+    says(model, one, (vision + audio) / 2)
+    says(model, lacking(one, "vision"), audio)
+    says(model, lacking(one, "audio"), vision)
 
 
 def test_savchenko() -> None:
@@ -88,16 +123,100 @@ def test_savchenko() -> None:
     model = rival("savchenko", roles)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
-    said = []
-    for role in roles:
-        x = one.parts[role][one.masks[role]].astype(np.float64)
+    said = {}
+    for role, (_, _, x) in heard(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said.append(
-            sigmoid(w[f"members.{role}.0.output.weight"] @ found + w[f"members.{role}.0.output.bias"])
-        )
-    np.testing.assert_allclose(model.predict([one])[0].intensities, np.mean(said, axis=0), atol=1e-6)
+        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output."))
+    says(model, one, (said["face"] + said["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    np.testing.assert_allclose(model.predict([one])[0].intensities, 0.1 * said[0] + 0.9 * said[1], atol=1e-6)
+    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
+    says(model, lacking(one, "audio"), said["face"])
+
+
+def test_yu() -> None:
+    roles = ("face", "units", "audio")
+    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+
+    def wanted(one: Clip) -> dict[str, Array]:
+        found = {}
+        for role, (x, there, _) in heard(one).items():
+            member = "audio" if role == "audio" else "vision"
+            own = formulas.under(w, f"members.{member}.0.channels.{role}.")
+            hidden = formulas.tcn(x, there, formulas.under(own, "tcn."), blocks=2)
+            if member == "vision":
+                hidden = formulas.attention(
+                    hidden, there, formulas.under(own, "attention."), layers=2, heads=2
+                )
+            found[role] = formulas.mean(hidden[there])
+        vision = np.concatenate([found["face"], found["units"]])
+        return {
+            "vision": formulas.linear(vision, w, "members.vision.0.output."),
+            "audio": formulas.linear(found["audio"], w, "members.audio.0.output."),
+        }
+
+    said = wanted(one)
+    says(model, one, (said["vision"] + said["audio"]) / 2)
+    says(model, lacking(one, "audio"), said["vision"])
+    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
+    said = wanted(lacking(one, "units"))
+    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+
+
+def test_zhang() -> None:
+    roles = ("face", "audio", "text")
+    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
+    ignores_padding(model, roles)
+    w = weights(model)
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        votes = []
+        for fold in range(2):
+            own, found = formulas.under(w, f"members.fused.{fold}."), []
+            for role in roles:
+                x, there, _ = heard(one)[role]
+                hidden = formulas.attention(
+                    x, there, formulas.under(own, f"branches.{role}."), layers=2, heads=2
+                )
+                found.append(formulas.mean(hidden[there]))  # 0 without any
+            votes.append(formulas.linear(np.concatenate(found), own, "output."))
+        says(model, one, np.mean(votes, axis=0))
+
+
+def test_zhang_learns_and_reads_as_published() -> None:
+    roles = ("face", "audio", "text")
+    chosen = TrainSettings.read(overrides={"rival": "zhang"})
+    model = rival("zhang", roles, units=8)
+    rates = {}
+    optimizer = runs._optimizer(model, chosen)
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.0, 0.99)
+        assert group["weight_decay"] == 0.0
+        rates |= {id(parameter): group["peak"] for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        heard_there = ".branches.audio." in name or ".branches.text." in name
+        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
+    longer = frames([i / 10 for i in range(400)])
+    shorten = model.system.shorten(model.options)
+    assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
+        "face": 32,
+        "audio": 320,
+        "text": 128,
+    }
+    assert chosen.folds == 5
+
+
+def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.corpus(tmp_path / "corpus", ("audio",))
+    values = {"modalities": {"audio": "audio"}, "rival_options": {"folds": 3}, "batch_size": 24, "epochs": 1}
+    chosen = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **values})
+    train(folder, tmp_path / "known", chosen)
+    assert "the 3 folds" not in capsys.readouterr().out
+    for table in folder.glob("*_split.csv"):
+        table.write_text("".join(line.rpartition(",")[0] + "\n" for line in table.read_text().splitlines()))
+    train(folder, tmp_path / "unknown", chosen)
+    assert "the 3 folds of savchenko are of clips where the table names no speaker" in capsys.readouterr().out
+    assert "folds of savchenko" in (tmp_path / "unknown" / "train.json").read_text()
 
 
 # What all have in common
@@ -108,15 +227,35 @@ def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
-ROLES = {"savchenko": ("face", "audio")}
+ROLES = {
+    "baseline": ("vision", "audio"),
+    "savchenko": ("face", "audio"),
+    "yu": ("face", "units", "audio"),
+    "zhang": ("face", "audio", "text"),
+}
 """What each system hears in these tests."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "baseline": {"units": 8},
+    "savchenko": {},
+    "yu": {"units": 8, "blocks": 2, "layers": 1},
+    "zhang": {"units": 8, "layers": 1, "folds": 2},
+}
+"""Its options in these tests."""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Path) -> None:
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles, without={roles[0]: (2, 26, 38)})
-    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8)
+    learnt(
+        name,
+        folder,
+        tmp_path / "run",
+        modalities=made.modalities(*roles),
+        rival_options=SMALL[name],
+        batch_size=8,
+    )
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips == 12
     assert np.isfinite(report.mean_pearson)
@@ -127,11 +266,40 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_finished_system_answers_as_the_one_that_learnt(name: str, tmp_path: Path) -> None:
+    roles = ROLES[name]
+    model, one = rival(name, roles, **SMALL[name]), clip(1, roles)
+    checkpoint.write_model(tmp_path, model, None)
+    opened = open_run(tmp_path)
+    assert isinstance(opened, RivalModel)
+    says(opened, one, model.predict([one])[0].intensities)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clip_without_a_modality_is_answered_from_the_others(name: str) -> None:
+    roles = ROLES[name]
+    model = rival(name, roles, **SMALL[name])
+    for role in roles:
+        one, other = clip(1, roles), clip(2, roles)
+        found = model.predict([lacking(one, role), lacking(other, role), one])
+        assert np.isfinite([answer.intensities for answer in found]).all()
+        assert np.abs(found[0].intensities - found[1].intensities).max() > 1e-4
+        assert np.abs(found[0].intensities - found[2].intensities).max() > 1e-4
+        # Whatever stands in frames where nothing was found.
+        rubbish, nowhere = other.parts[role], np.zeros_like(other.masks[role])
+        unseen = Clip({**one.parts, role: rubbish}, {**one.masks, role: nowhere})
+        says(model, unseen, found[0].intensities)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     """Rows in another order, files under each other's names, numbers with and without zeros: the same answers."""
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles)
-    learnt(name, folder, tmp_path / "run", modalities=made.modalities(*roles), batch_size=8, epochs=1)
+    learnt(
+        name, folder, tmp_path / "run", modalities=made.modalities(*roles), rival_options=SMALL[name], batch_size=8,
+        epochs=1,
+    )  # fmt: skip
     submit(tmp_path / "run", folder, out=tmp_path / "before.csv", progress=False)
     rng = np.random.default_rng(0)
     table = folder / "test_split.csv"

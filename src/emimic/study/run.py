@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def _corpus(
 ) -> Corpus:
     if lessons is not None:
         return load_taught(folder, settings, lessons)
-    return load_corpus(
+    corpus = load_corpus(
         folder,
         targets=settings.targets,
         splits=["train", "valid"],
@@ -145,6 +145,13 @@ def _corpus(
         progress=show,
         clips=None if heard is None else heard.clips,
     )
+    if settings.folds > 1 and any(item.speaker is None for item in corpus.splits["train"].items):
+        note = (
+            f"the {settings.folds} folds of {settings.rival} are of clips where the table names no speaker: "
+            "one speaker may be in several"
+        )
+        return replace(corpus, warnings=(*corpus.warnings, note))
+    return corpus
 
 
 def _fabric(settings: TrainSettings) -> Any:

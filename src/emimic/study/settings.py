@@ -210,6 +210,11 @@ class TrainSettings(BaseModel):
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
 
+    @property
+    def folds(self) -> int:
+        """So many models are learnt, each without the speakers of one fold."""
+        return 1 if self.rival is None else system(self.rival).read_options(self.rival_options).folds
+
     def _check_rival(self, name: str) -> None:
         found = system(name)
         found.read_options(self.rival_options)

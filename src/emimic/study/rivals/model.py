@@ -93,8 +93,10 @@ class RivalModel(nn.Module):
         if config.encoder_config is not None:
             settings = dict(config.encoder_config)
             self.encoder = encoders.build(AutoConfig.for_model(settings.pop("model_type"), **settings))
+        # In the system's order: a configuration's may be any.
+        sizes = {role: config.sizes[role] for role in self.system.modalities if role in config.sizes}
         members = [
-            self.system.members(self.options, config.sizes, len(config.targets))
+            self.system.members(self.options, sizes, len(config.targets)) if sizes else {}
             for _ in range(self.options.folds)
         ]
         if not members[0]:

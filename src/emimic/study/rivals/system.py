@@ -11,7 +11,7 @@ from torch import nn
 from emimic.study.rivals.sequences import Shorten
 from emimic.task import SettingsError
 
-NAMES: Final = ("savchenko", "anchored", "wavlm_tcn", "concatenated")
+NAMES: Final = ("baseline", "savchenko", "yu", "zhang", "anchored", "wavlm_tcn", "concatenated")
 """Every system, in the order of Table 1, then of the record since; each is a module of this package."""
 
 
