@@ -190,20 +190,24 @@ def stub(monkeypatch, tmp_path):
     )
     state.model.config.targets = list(EMOTIONS)
 
-    def load(folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress):
+    def load(
+        folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress, clips
+    ):
+        assert clips is None
         assert labels
         assert not allow_speaker_overlap
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def predict(model, items, *, batch_seconds, workers, progress):
+    def answer(model, items, *, batch_seconds, workers, progress):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items]), state.vad
 
-    monkeypatch.setattr(module.EmiModel, "open_run", lambda run: state.model)
+    monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
-    monkeypatch.setattr(module, "predict", predict)
+    monkeypatch.setattr(module, "source_of", lambda model, items, folder: items)
+    monkeypatch.setattr(module, "answer", answer)
     return state
 
 
@@ -299,7 +303,7 @@ def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
 def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
     bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
     stub.split = Split("test", stub.split.listed, bare, ())
-    monkeypatch.setattr(module, "predict", lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(module, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
     with pytest.raises(CorpusError, match="test"):
         evaluate(tmp_path / "run", tmp_path, split="test", progress=False)
 

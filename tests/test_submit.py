@@ -24,18 +24,22 @@ def stub(monkeypatch, tmp_path):
     state = SimpleNamespace(split=split, answers=answers, warnings=())
     model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS), answers_vad=False))
 
-    def load(folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress):
+    def load(
+        folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress, clips
+    ):
+        assert clips is None
         assert not labels
         assert (list(targets), list(splits)) == (TARGETS, ["test"])
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def predict(model, items, *, batch_seconds, workers, progress):
+    def answer(model, items, *, batch_seconds, workers, progress):
         answers = np.array([state.answers[item.id] for item in items], dtype=np.float32)
         return answers, np.full((len(items), 3), np.nan, np.float32)
 
-    monkeypatch.setattr(shared.EmiModel, "open_run", lambda run: model)
+    monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
-    monkeypatch.setattr(shared, "predict", predict)
+    monkeypatch.setattr(shared, "source_of", lambda model, items, folder: items)
+    monkeypatch.setattr(shared, "answer", answer)
     return state
 
 

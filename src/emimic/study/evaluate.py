@@ -162,8 +162,6 @@ def open_split(
         ModelError: if the run is no local folder or can't be loaded.
         CorpusError: if the split can't be read or none of its clips can be used.
     """
-    if not run.is_dir():
-        raise ModelError(f"{run} is no folder; expected a run folder written by emimic train")
     model = open_run(run)
     clips = Features.of(folder, model.config.modalities).clips if isinstance(model, RivalModel) else None
     corpus = load_corpus(
