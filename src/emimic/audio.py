@@ -171,7 +171,9 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
 
 
 @contextmanager
-def container(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> "Iterator[InputContainer]":
+def container(
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None
+) -> "Iterator[InputContainer]":
     """The file opened by PyAV, for those who look at its tracks; by content alone, and it can open nothing else.
 
     Raises:

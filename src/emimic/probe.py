@@ -10,8 +10,11 @@ from emimic import audio
 from emimic.task import AudioError
 
 if TYPE_CHECKING:
-    from av import Packet, VideoStream
+    from av import VideoStream
     from av.container import InputContainer
+
+_Packet = tuple[int | None, int, int]
+"""Time and duration in ticks, size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) ->
             return _facts(opened, label)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         what = getattr(error, "strerror", None) or error
-        raise AudioError(f"{label}: is no audio or video that can be read ({what}). Check the file.") from None
+        raise AudioError(
+            f"{label}: is no audio or video that can be read ({what}). Check the file."
+        ) from None
 
 
 def _facts(opened: "InputContainer", label: str) -> Facts:
@@ -79,30 +84,27 @@ def _facts(opened: "InputContainer", label: str) -> Facts:
     tracks: list[Any] = [*videos[:1], *opened.streams.audio[:1]]
     if not tracks:
         raise AudioError(f"{label}: has no video and no audio track. Check the file.")
-    packets: dict[int, list[tuple[int | None, int, int]]] = {track.index: [] for track in tracks}
-    broken = False
+    packets: dict[int, list[_Packet]] = {track.index: [] for track in tracks}
+    broken, hidden = False, 0
     try:
         for packet in opened.demux(tracks):
             broken = broken or packet.is_corrupt
-            if _there(packet):
+            if packet.is_discard:  # an edit list leaves it out
+                hidden += packet.stream.type == "video"
+            elif packet.size and not packet.is_corrupt:  # the last packet is empty
                 packets[packet.stream_index].append((packet.pts, packet.duration or 0, packet.size))
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, IndexError):  # IndexError: PyAV met a new stream midway
         broken = True
     picture, sound = None, None
     for track in tracks:
         if track.type == "video":
-            picture = _picture(track, packets[track.index])
+            picture = _picture(track, packets[track.index], hidden)
         else:
             sound = _sound(track, packets[track.index])
     return Facts(opened.format.name, picture, sound, broken)
 
 
-def _there(packet: "Packet[Any]") -> bool:
-    """Whether it holds something that is shown: not the empty last one, not what an edit list leaves out."""
-    return packet.size > 0 and not packet.is_corrupt and not packet.is_discard
-
-
-def _picture(track: "VideoStream", packets: list[tuple[int | None, int, int]]) -> Picture:
+def _picture(track: "VideoStream", packets: list[_Packet], hidden: int) -> Picture:
     fps = track.average_rate or track.guessed_rate or 0
     timed = [(time, length) for time, length, _ in packets if time is not None]
     return Picture(
@@ -112,7 +114,7 @@ def _picture(track: "VideoStream", packets: list[tuple[int | None, int, int]]) -
         fps=float(fps),
         frames=len(packets),
         seconds=float(_span(timed) * (track.time_base or 0)),
-        promised=track.frames,
+        promised=max(0, track.frames - hidden),
     )
 
 
@@ -129,7 +131,7 @@ def _span(timed: Iterable[tuple[int, int]]) -> Fraction:
     return last - first + max(step, Fraction(length))
 
 
-def _sound(track: Any, packets: list[tuple[int | None, int, int]]) -> Sound:
+def _sound(track: Any, packets: list[_Packet]) -> Sound:
     timed = [(time, size) for time, _, size in packets if time is not None]
     # Not by the packets' durations, of which the last may be nonsense (vorbis).
     ticks = timed[-1][0] - timed[0][0] if timed else 0
