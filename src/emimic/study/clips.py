@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import __version__, audio, speech
+from emimic import audio, speech
 from emimic.files import lock
 from emimic.probe import Facts, Picture, Sound, probe
 from emimic.study.corpus import Corpus, Item, collecting_warnings, in_parallel, list_media
@@ -36,7 +37,7 @@ FULL: Final = 0.999
 RUN: Final = 3
 """So many samples in a row at full scale are clipped; a single one may be a peak that was normalised to it."""
 
-_HEAD: Final = {"schema": "emimic/facts/1", "emimic": __version__}
+_HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
 

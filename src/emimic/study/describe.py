@@ -155,10 +155,12 @@ def _frames(clip: Clip) -> dict[str, Any]:
 def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, Any]) -> None:
     seconds = np.sort(np.array(list(_lengths(clips).values())))
     rates = [clip.found.picture.fps for clip in clips if clip.found.picture and clip.found.picture.fps]
-    cuts = np.unique(seconds)  # between these the curves are straight
+    usual = statistics.credible(seconds)
+    cuts = np.unique(usual)  # between these the curves are straight
+    kept, lost = statistics.cost_of_cuts(seconds, cuts)[0], statistics.cost_of_cuts(usual, cuts)[1]
     figures = {
         "durations": pictures.durations(seconds, np.array(rates)),
-        "cuts": pictures.cuts(cuts, *statistics.cost_of_cuts(seconds, cuts), numbers["durations"]["cut"]),
+        "cuts": pictures.cuts(cuts, kept, lost, numbers["durations"]["cut"]),
     }
     if labels := _labels(corpus):
         figures = {"labels": pictures.boxes(labels, corpus.targets), **figures}

@@ -108,7 +108,7 @@ def boxes(labels: Mapping[str, NDArray[Any]], targets: Sequence[str]) -> "Figure
             medianprops={"color": "black", "linewidth": 2},
             meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black", "markersize": 5},
             flierprops={
-                "marker": "o", "markersize": 3, "markerfacecolor": "black", "markeredgewidth": 0, "alpha": 0.1,
+                "marker": "o", "markersize": 4, "markerfacecolor": "black", "markeredgewidth": 0, "alpha": 0.1,
             },
         )  # fmt: skip
         panel.set_ylabel("label")
@@ -199,7 +199,9 @@ def _plain_numbers(panel: Any) -> None:
 
     for axis in (panel.xaxis, panel.yaxis):
         if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis is panel.xaxis else (1,)))
+            low, high = axis.get_view_interval()
+            wide = axis is panel.yaxis or high > 3000 * low
+            axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
 

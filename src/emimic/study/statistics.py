@@ -81,7 +81,7 @@ def shifts(labels: Mapping[str, NDArray[np.floating[Any]]], targets: Sequence[st
 def of_durations(seconds: Iterable[float], cut: float) -> Numbers:
     """Lengths in seconds, at least one -> their range, and what a cut after so many seconds costs."""
     every = np.sort(np.fromiter(seconds, np.float64))
-    kept = every[every <= ERROR_SECONDS] if every[0] <= ERROR_SECONDS else every
+    kept = credible(every)
     whole, lost = cost_of_cuts(every, [cut])[0][0], cost_of_cuts(kept, [cut])[1][0]
     steps = np.arange(0.5, 60.5, 0.5)
     curve = zip(steps, cost_of_cuts(every, steps)[0], cost_of_cuts(kept, steps)[1], strict=True)
@@ -102,6 +102,12 @@ def of_durations(seconds: Iterable[float], cut: float) -> Numbers:
             {"cut": float(at), "kept_whole": float(k), "audio_lost": float(gone)} for at, k, gone in curve
         ],
     }
+
+
+def credible(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths (clip,) without those that are errors of recording, unless all are."""
+    kept = seconds[seconds <= ERROR_SECONDS]
+    return kept if len(kept) else seconds
 
 
 def cost_of_cuts(
