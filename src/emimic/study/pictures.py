@@ -150,7 +150,7 @@ def cuts(at: NDArray[Any], kept: NDArray[Any], lost: NDArray[Any], chosen: float
 
 
 def svg(figure: "Figure") -> bytes:
-    """The figure as SVG; the same figure gives the same bytes, and text stays text."""
+    """The figure as SVG without a date, and text stays text."""
     import matplotlib as mpl
 
     buffer = io.BytesIO()
