@@ -26,6 +26,7 @@ import emimic.sample
 from emimic import audio, cli, speech
 from emimic.files import lock
 from emimic.study import clips, pictures, sheet, statistics
+from emimic.study.corpus import load_corpus
 from emimic.study.describe import Description, describe
 from emimic.task import EMOTIONS, CorpusError
 
@@ -321,6 +322,15 @@ def test_the_report_shows_the_papers_values_beside_its_own(found: Description, n
     assert "| over 5 s | 2 (12.5 %) | - |" in other  # the paper has no value for another cut
 
 
+def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
+    rates = {str(rate): {"count": 2, "share": 0.05} for rate in range(25, 45)}
+    damaged = [{"split": "train", "clip": str(i), "kind": "missing", "reason": "gone"} for i in range(60)]
+    fps = {**numbers["fps"], "values": rates}
+    text = sheet.markdown({**numbers, "fps": fps, "damaged": damaged}, (), "facts.jsonl")
+    assert "| 36 | 2 (5.0 %) |\n| others | 16 (40.0 %) |" in text
+    assert "train 49: gone\n- and 10 more" in text
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != clips.JOURNAL}
 
@@ -383,6 +393,24 @@ def test_what_changed_is_measured_anew(tmp_path: Path) -> None:
         assert lock(other)
         with pytest.raises(CorpusError, match="in use by another run"):
             describe(folder, progress=False)
+
+
+def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
+    folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
+    corpus = load_corpus(folder, scan=False)
+    (folder / "audio" / "00006.flac").unlink()
+    gone, there = clips.measure(corpus, tmp_path)
+    assert gone.found.troubles == ("audio/00006.flac: does not exist. Check the path.",)
+    assert (gone.seconds, there.seconds) == (None, 10.0)
+
+
+def test_damage_inside_a_video_is_told(tmp_path: Path) -> None:
+    folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
+    stream = bytearray(video(30, 90, "mpegts", codec="mpeg2video"))
+    stream[len(stream) // 3 // 188 * 188 : len(stream) // 2 // 188 * 188] = b""
+    (folder / "raw" / "6.ts").write_bytes(stream)
+    (entry,) = describe(folder, progress=False).numbers["damaged"]
+    assert entry["reason"] == "raw/6.ts: a part of it is damaged; the rest is counted."
 
 
 def test_audio_alone(tmp_path: Path) -> None:

@@ -142,6 +142,30 @@ def test_what_is_cut_off_is_not_counted() -> None:
     assert found.seconds == pytest.approx(found.frames / 30)
 
 
+def test_damage_in_the_middle_is_told() -> None:
+    whole = bytearray(video(30, 90, "mpegts", codec="mpeg2video", sound=None))
+    facts = probe(bytes(whole))
+    assert (picture(facts).frames, facts.broken) == (90, False)
+    whole[len(whole) // 3 // 188 * 188 : len(whole) // 2 // 188 * 188] = (
+        b""  # packets of the stream lost on the way
+    )
+    facts = probe(bytes(whole))
+    assert facts.broken
+    assert picture(facts).frames < 90
+
+
+def test_a_file_without_tracks_is_refused() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("ass")
+        packet = av.Packet(b"0,0,Default,,0,0,0,,words")
+        packet.stream, packet.pts, packet.dts, packet.duration = stream, 0, 0, 1000
+        packet.time_base = Fraction(1, 1000)
+        container.mux(packet)
+    with pytest.raises(AudioError, match="has no video and no audio track"):
+        probe(file.getvalue())
+
+
 def test_refusals_name_the_file(tmp_path: Any) -> None:
     whole = video(30, 60)  # its index stands at the end
     for content, said in (

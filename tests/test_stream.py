@@ -1,6 +1,5 @@
 """A stream in any chunks gives what the whole gives, and the whole is the definition written out anew."""
 
-
 import hearing
 import numpy as np
 import pytest

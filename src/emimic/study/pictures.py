@@ -200,8 +200,7 @@ def _plain_numbers(panel: Any) -> None:
     for axis in (panel.xaxis, panel.yaxis):
         if axis.get_scale() == "log":
             low, high = axis.get_view_interval()
-            wide = axis is panel.yaxis or high > 3000 * low
-            axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+            axis.set_major_locator(LogLocator(subs=(1,) if high > 3000 * low else (1, 2, 5)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
 
