@@ -102,9 +102,8 @@ class Clip:
 
     @property
     def faces_fps(self) -> float | None:
-        """Faces a second of the picture or, without one, of the sound."""
-        seconds = self.video_seconds or self.seconds
-        return self.faces / seconds if self.faces is not None and seconds else None
+        """Faces a second of the clip."""
+        return self.faces / self.seconds if self.faces is not None and self.seconds else None
 
 
 def measure(
