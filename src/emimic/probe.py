@@ -51,7 +51,6 @@ class Sound:
 class Facts:
     """A file's first tracks; a cover picture is no video."""
 
-    container: str
     picture: Picture | None
     sound: Sound | None
     broken: bool
@@ -101,7 +100,7 @@ def _facts(opened: "InputContainer", label: str) -> Facts:
             picture = _picture(track, packets[track.index], hidden)
         else:
             sound = _sound(track, packets[track.index])
-    return Facts(opened.format.name, picture, sound, broken)
+    return Facts(picture, sound, broken)
 
 
 def _picture(track: "VideoStream", packets: list[_Packet], hidden: int) -> Picture:

@@ -145,7 +145,7 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Found:
         try:
             facts.append(probe(path, name=name))
         except AudioError as error:
-            facts.append(Facts("", None, None, False))
+            facts.append(Facts(None, None, broken=False))
             troubles.append(str(error))
             continue
         picture = facts[-1].picture

@@ -100,7 +100,9 @@ def _numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[str, Any
         "fps": statistics.of_rates(clips),
         "frames": statistics.of_frames(clips),
         "papers_clips": {
-            clip.id: _frames(clip) for clip in clips if clip_key(clip.id) in PAPERS_CLIPS and clip.expected
+            clip_key(clip.id): {"faces": clip.faces, "expected": clip.expected, "faces_fps": clip.faces_fps}
+            for clip in clips
+            if clip_key(clip.id) in PAPERS_CLIPS and clip.faces_fps is not None
         },
         "audio": statistics.of_sound(clips),
         "damaged": [
@@ -140,16 +142,6 @@ def _labels(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
         for name, split in corpus.splits.items()
     }
     return {name: np.stack(found) for name, found in rows.items() if found and corpus.targets}
-
-
-def _frames(clip: Clip) -> dict[str, Any]:
-    """Frames and faces found of those expected."""
-    return {
-        "faces": clip.faces,
-        "expected": clip.expected,
-        "faces_fps": clip.faces_fps,
-        "frames": clip.found.picture.frames if clip.found.picture else None,
-    }
 
 
 def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, Any]) -> None:
