@@ -20,7 +20,8 @@ import numpy as np
 
 from emimic import audio
 from emimic.files import write_atomic
-from emimic.service.regions import CHUNK, Detector, decide
+from emimic.service.regions import Detector, decide
+from emimic.speech import CHUNK
 
 Array = np.ndarray[Any, Any]
 OUT = Path(__file__).parent.parent / "docs" / "results" / "regions.json"

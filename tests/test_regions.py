@@ -10,6 +10,7 @@ import emimic.sample
 from emimic import audio
 from emimic.service import regions
 from emimic.service.regions import Detector, decide, find
+from emimic.speech import CHUNK
 
 RNG = np.random.default_rng(0)
 
@@ -121,7 +122,7 @@ def test_a_decision_waits_no_longer_than_it_says() -> None:
     detector = Detector()
     for start in range(0, 48_000, 160):
         detector.push(np.zeros(160, np.float32))
-        assert start + 160 - detector.decided <= (regions.AHEAD + 4) * regions.CHUNK
+        assert start + 160 - detector.decided <= (regions.AHEAD + 4) * CHUNK
 
 
 def test_reset_forgets() -> None:

@@ -1,7 +1,5 @@
 """A stream in any chunks gives what the whole gives, and the whole is the definition written out anew."""
 
-from pathlib import Path
-
 import hearing
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from emimic import speech
 from emimic.service import regions
 from emimic.service.engine import Engine, GraphEngine, TorchEngine
 from emimic.service.export import export
@@ -268,5 +267,5 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
 
 
 def test_the_detectors_model_has_its_licence() -> None:
-    folder = Path(regions.__file__).parent / "silero"
+    folder = speech.MODEL.parent
     assert "MIT License" in (folder / "LICENSE").read_text(encoding="utf-8")

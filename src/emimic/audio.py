@@ -10,7 +10,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
@@ -22,6 +22,7 @@ from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalis
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
+    from av.container import InputContainer
 
 __all__ = [
     "CEILING_SECONDS",
@@ -29,6 +30,7 @@ __all__ = [
     "Clip",
     "Wave",
     "blocks",
+    "container",
     "cut",
     "load",
     "normalise",
@@ -166,6 +168,20 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
         soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
+
+
+@contextmanager
+def container(
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None
+) -> "Iterator[InputContainer]":
+    """The file opened by PyAV, for those who look at its tracks; by content alone, and it can open nothing else.
+
+    Raises:
+        AudioError: not there, not a file, a URL, or empty. What PyAV raises passes through.
+    """
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    with _open(source, label) as file, _demuxer(_Nameless(file)) as opened:
+        yield opened
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -330,11 +346,11 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
 
     broken, seconds = False, 0.0
     try:
-        with av.open(file, "r", metadata_errors="replace", options=dict(_GUARD)) as container:
-            if not container.streams.audio:
+        with _demuxer(file) as opened:
+            if not opened.streams.audio:
                 raise AudioError(f"{label}: has no audio track; give a recording with sound.")
-            stream = container.streams.audio[0]
-            packets = container.demux(stream)
+            stream = opened.streams.audio[0]
+            packets = opened.demux(stream)
             while True:
                 try:
                     frames = next(packets).decode()
@@ -347,11 +363,17 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     check_format(frame.sample_rate, frame.layout.nb_channels, label)
                     yield _floats(frame), frame.sample_rate
                     seconds += frame.samples / frame.sample_rate
-            broken = broken or seconds < _claimed(container.format.name, stream) - 0.15
+            broken = broken or seconds < _claimed(opened.format.name, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
         raise _DamagedError
+
+
+def _demuxer(file: _Nameless) -> "InputContainer":
+    import av
+
+    return av.open(file, "r", metadata_errors="replace", options=dict(_GUARD))
 
 
 def _floats(frame: "AudioFrame") -> Wave:

@@ -261,6 +261,29 @@ def prepare(
 
 
 @app.command()
+def describe(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write; default FOLDER/description.")
+    ] = None,
+    cut: Annotated[float, typer.Option(help="Seconds of a cut whose cost is told.")] = 12.0,
+    label_scale: LabelScale = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Numbers and figures of a corpus, beside the paper's.
+
+    Section 3.2: labels, durations, fps, faces, sound, damage. Resumable.
+
+    Example: emimic describe hume-vidmimic2 --out description
+    """
+    from emimic.study.describe import describe as run
+
+    description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
+    typer.echo(description.table())
+
+
+@app.command()
 def train(
     folder: Folder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],

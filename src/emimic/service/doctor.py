@@ -130,12 +130,13 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
         engines.append("run folders (torch)")
     if not troubles:
         # These import what may be missing.
-        from emimic.service import engine, regions, runtimes
+        from emimic import speech
+        from emimic.service import engine, runtimes
 
         threads = engine.cores()
         try:
             state = _try(Path(engine.default_model() if model is None else model))
-            runtimes.open_runtime("onnx", regions._MODEL)  # timelines need it
+            runtimes.open_runtime("onnx", speech.MODEL)  # timelines need it
         except EmimicError as error:
             troubles.append(str(error))
     return Report(

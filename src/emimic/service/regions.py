@@ -7,8 +7,6 @@ is taken for a voice. Every decision looks at most PAST back and AHEAD forward, 
 recording does.
 """
 
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from emimic.service.results import Region
+from emimic.speech import CHUNK, GROUP, SPEECH, Listener
 from emimic.task import SAMPLE_RATE
-
-CHUNK: Final = 512
-"""Samples (32 ms) of one decision, as silero-vad's 16 kHz model takes them."""
-
-SPEECH: Final = 0.5
-"""Least probability of speech, silero-vad's own default."""
 
 ABOVE_NOISE: Final = 10.0
 """Decibels above the noise floor that count as voice."""
@@ -43,25 +36,20 @@ AHEAD: Final = _SMOOTH + _FLOOR_AHEAD + (SHORTEST - 1) + MARGIN
 """Chunks (0.93 s) that must have been heard after a chunk before it is decided."""
 
 _BEHIND: Final = _SMOOTH + PAST + (SHORTEST - 1) + MARGIN
-_CONTEXT: Final = 64  # samples of the chunk before that the model wants in front of each
-_GROUP: Final = 4  # chunks heard in one call, always: other shapes would give other last bits
 _BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz
 _TAPER: Final = np.hanning(CHUNK)
-_MODEL: Final = Path(__file__).parent / "silero" / "silero_vad_16k_sequence.onnx"
 
 
 class Detector:
     """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing."""
 
     def __init__(self) -> None:
-        self._session = _session()
         self.reset()
 
     def reset(self) -> None:
         """Forget the recording."""
         self._rest = np.empty(0, np.float32)
-        self._tail = np.zeros(_CONTEXT, np.float32)
-        self._state = [np.zeros((1, 1, 128), np.float32)] * 2
+        self._listener = Listener()
         self._evidence = np.empty((2, 0))  # (speech and level, chunk) of the last chunks
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
@@ -73,18 +61,17 @@ class Detector:
         """Hear (sample,) more."""
         self._samples += len(samples)
         rest = np.concatenate([self._rest, samples])
-        size = _GROUP * CHUNK
-        for start in range(0, len(rest) - size + 1, size):
-            self._hear(rest[start : start + size])
-        self._rest = rest[len(rest) // size * size :].copy()
+        for start in range(0, len(rest) - GROUP + 1, GROUP):
+            self._hear(rest[start : start + GROUP])
+        self._rest = rest[len(rest) // GROUP * GROUP :].copy()
         self._decide(self._first + self._evidence.shape[1] - AHEAD)
 
     def flush(self) -> None:
         """The recording ends here: decide about the rest."""
         if len(self._rest):
             chunks = -(-len(self._rest) // CHUNK)
-            self._hear(np.pad(self._rest, (0, _GROUP * CHUNK - len(self._rest))))
-            self._evidence = self._evidence[:, : self._evidence.shape[1] - _GROUP + chunks]
+            self._hear(np.pad(self._rest, (0, GROUP - len(self._rest))))
+            self._evidence = self._evidence[:, : self._evidence.shape[1] - GROUP // CHUNK + chunks]
             self._rest = self._rest[:0]
         self._decide(self._first + self._evidence.shape[1])
         self.decided = self._samples
@@ -105,13 +92,8 @@ class Detector:
         return self._voiced[0]
 
     def _hear(self, group: NDArray[np.float32]) -> None:
-        """_GROUP * CHUNK samples -> their evidence."""
-        whole = np.concatenate([self._tail, group])
-        frames = np.ascontiguousarray(sliding_window_view(whole, _CONTEXT + CHUNK)[::CHUNK])
-        feed = {"input": frames, "h": self._state[0], "c": self._state[1]}
-        speech, *self._state = self._session.run(["speech_probs", "hn", "cn"], feed)
-        evidence = np.stack([speech, _levels(frames[:, _CONTEXT:])])
-        self._tail = whole[-_CONTEXT:].copy()
+        """(GROUP,) samples -> their evidence."""
+        evidence = np.stack([self._listener.hear(group), _levels(group.reshape(-1, CHUNK))])
         self._evidence = np.concatenate([self._evidence, evidence], axis=1)
 
     def _decide(self, until: int) -> None:
@@ -162,12 +144,3 @@ def _near(values: Any, before: int, after: int, beyond: Any) -> Any:
         [np.full(before, beyond, values.dtype), values, np.full(after, beyond, values.dtype)]
     )
     return sliding_window_view(padded, before + 1 + after)
-
-
-@cache
-def _session() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # more threads only wait for each other
-    return onnxruntime.InferenceSession(_MODEL, options, providers=["CPUExecutionProvider"])

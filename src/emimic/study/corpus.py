@@ -269,11 +269,14 @@ def in_parallel(
 
 
 @contextmanager
-def collecting_warnings(notes: list[str]) -> Iterator[None]:
-    """Append to `notes` what is warned of inside, in any thread: filters belong to the process."""
+def collecting_warnings(notes: list[str]) -> Iterator[list[pywarnings.WarningMessage]]:
+    """Append to `notes`, at the end, what is warned of inside, in any thread: filters belong to the process.
+
+    Gives the list that grows meanwhile.
+    """
     with pywarnings.catch_warnings(record=True) as caught:
         pywarnings.simplefilter("always", EmimicWarning)
-        yield
+        yield caught
     notes += [str(entry.message) for entry in caught]
 
 

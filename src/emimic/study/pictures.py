@@ -1,4 +1,4 @@
-"""Pictures of how predictions relate to labels. The only place that draws with matplotlib for `evaluate`.
+"""Pictures of how predictions relate to labels, and of what a corpus is made of. The only place that draws for `study`.
 
 Everything is grey: density as darkness, lines told apart by their dashes, so print and colour-blind
 readers lose nothing.
@@ -6,7 +6,7 @@ readers lose nothing.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -89,6 +89,76 @@ def residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str])
     return figure
 
 
+def boxes(labels: Mapping[str, NDArray[Any]], targets: Sequence[str]) -> "Figure":
+    """Box plots of each split's labels (clip, target), NaN where missing, a panel a split (the paper's Figure 1).
+
+    The box spans the quartiles, whiskers reach the last label within 1.5 times its height, the line is the median and
+    the diamond the mean; labels beyond are dots, darker where many lie.
+    """
+    figure, panels = _stacked(len(labels), height=2.6)
+    for panel, (split, values) in zip(panels, labels.items(), strict=True):
+        columns = [column[np.isfinite(column)] for column in values.T]
+        panel.boxplot(
+            columns,
+            tick_labels=targets,
+            widths=0.55,
+            patch_artist=True,
+            showmeans=True,
+            boxprops={"facecolor": "0.8", "edgecolor": "black"},
+            medianprops={"color": "black", "linewidth": 2},
+            meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black", "markersize": 5},
+            flierprops={
+                "marker": "o", "markersize": 4, "markerfacecolor": "black", "markeredgewidth": 0, "alpha": 0.1,
+            },
+        )  # fmt: skip
+        panel.set_ylabel("label")
+        panel.set_title(f"{split} ({len(values):,} clips)")
+    return figure
+
+
+def durations(seconds: NDArray[Any], fps: NDArray[Any]) -> "Figure":
+    """Histograms on two logarithmic axes of lengths (clip,) in s, and below of (video,) fps if any (Figure 2)."""
+    kinds = [("duration in seconds", "clips", seconds), ("frames a second", "videos", fps)]
+    kinds = [kind for kind in kinds if len(kind[2])]
+    figure, panels = _stacked(len(kinds), height=2.6)
+    for panel, (label, unit, values) in zip(panels, kinds, strict=True):
+        low, high = float(values.min()), float(values.max())
+        low, high = (low, high) if high > 1.1 * low else (low / 1.5, high * 1.5)
+        edges = np.geomspace(0.98 * low, 1.02 * high, 61)
+        panel.hist(values, bins=edges, color="0.55", edgecolor="black", linewidth=0.4)
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_ylim(bottom=0.7)  # a single one is seen
+        panel.set_xlabel(label)
+        panel.set_ylabel(unit)
+        _plain_numbers(panel)
+    return figure
+
+
+def cuts(at: NDArray[Any], kept: NDArray[Any], lost: NDArray[Any], chosen: float) -> "Figure":
+    """For each cut (cut,) in seconds, rising: the share of clips kept whole and of audio lost; a line at the chosen."""
+    figure, (panel,) = _stacked(1, height=3.6)
+    panel.step(at, 100 * kept, where="post", color="black", linewidth=2, label="clips kept whole")
+    panel.plot(at, 100 * lost, color="black", linewidth=1.5, linestyle="--", label="audio lost")
+    panel.axvline(chosen, color="0.5", linewidth=1.5, label=f"cut at {chosen:g} s")
+    panel.set_xscale("log")
+    panel.set_xlabel("cut in seconds")
+    panel.set_ylabel("%")
+    _plain_numbers(panel)
+    _legend(figure, [panel])
+    return figure
+
+
+def svg(figure: "Figure") -> bytes:
+    """The figure as SVG without a date, and text stays text."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "emimic"})
+    return buffer.getvalue()
+
+
 def png(figure: "Figure", *, dpi: int = 120) -> bytes:
     """The figure as a PNG."""
     buffer = io.BytesIO()
@@ -113,6 +183,26 @@ def _panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Fig
         panel.set_xlabel(x_label)
         panel.set_ylabel(y_label)
     return figure, panels
+
+
+def _stacked(count: int, *, height: float) -> "tuple[Figure, list[Any]]":
+    """A figure with so many axes, one below the other, each so many inches high."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height * count + 0.4), layout="constrained")
+    return figure, list(figure.subplots(count, 1, squeeze=False).flat)
+
+
+def _plain_numbers(panel: Any) -> None:
+    """30, not 3 x 10^1, on logarithmic axes."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (panel.xaxis, panel.yaxis):
+        if axis.get_scale() == "log":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1,) if high > 3000 * low else (1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _clips(

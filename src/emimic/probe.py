@@ -1,0 +1,143 @@
+"""Facts of a media file's container, from its packets: nothing is decoded, and no length it claims is believed."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from emimic import audio
+from emimic.task import AudioError
+
+if TYPE_CHECKING:
+    from av import VideoStream
+    from av.container import InputContainer
+
+_Packet = tuple[int | None, int, int]
+"""Time and duration in ticks, size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The first video track."""
+
+    codec: str
+    width: int
+    height: int
+    """In pixels."""
+    fps: float
+    """Frames a second as the container states them, which need not be true: 1000 is the clock of some recorders."""
+    frames: int
+    """Frames that are there."""
+    seconds: float
+    """From the first frame's time to the last one's end."""
+    promised: int
+    """Frames that the container promises; 0 when it promises none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """The first audio track."""
+
+    codec: str
+    rate: int
+    """Samples a second of one channel."""
+    channels: int
+    bit_rate: int | None
+    """Bits a second of the packets that are there; None of fewer than two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A file's first tracks; a cover picture is no video."""
+
+    picture: Picture | None
+    sound: Sound | None
+    broken: bool
+    """Whether reading stopped at damage; what came before is counted."""
+
+
+def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Facts:
+    """Read all packets of a file once. `name` is what messages call it.
+
+    Raises:
+        AudioError: not there, empty, or no container that PyAV reads, or one without a track.
+    """
+    import av
+
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    try:
+        with audio.container(source, name=label) as opened:
+            return _facts(opened, label)
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise AudioError(
+            f"{label}: is no audio or video that can be read ({what}). Check the file."
+        ) from None
+
+
+def _facts(opened: "InputContainer", label: str) -> Facts:
+    import av
+
+    videos = [s for s in opened.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    tracks: list[Any] = [*videos[:1], *opened.streams.audio[:1]]
+    if not tracks:
+        raise AudioError(f"{label}: has no video and no audio track. Check the file.")
+    packets: dict[int, list[_Packet]] = {track.index: [] for track in tracks}
+    broken, hidden = False, 0
+    try:
+        for packet in opened.demux(tracks):
+            broken = broken or packet.is_corrupt
+            if packet.is_discard:  # an edit list leaves it out
+                hidden += packet.stream.type == "video"
+            elif packet.size and not packet.is_corrupt:  # the last packet is empty
+                packets[packet.stream_index].append((packet.pts, packet.duration or 0, packet.size))
+    except (av.error.FFmpegError, IndexError):  # IndexError: PyAV met a new stream midway
+        broken = True
+    picture, sound = None, None
+    for track in tracks:
+        if track.type == "video":
+            picture = _picture(track, packets[track.index], hidden)
+        else:
+            sound = _sound(track, packets[track.index])
+    return Facts(picture, sound, broken)
+
+
+def _picture(track: "VideoStream", packets: list[_Packet], hidden: int) -> Picture:
+    fps = track.average_rate or track.guessed_rate or 0
+    timed = [(time, length) for time, length, _ in packets if time is not None]
+    return Picture(
+        codec=track.codec_context.name,
+        width=track.codec_context.width,
+        height=track.codec_context.height,
+        fps=float(fps),
+        frames=len(packets),
+        seconds=float(_span(timed) * (track.time_base or 0)),
+        promised=max(0, track.frames - hidden),
+    )
+
+
+def _span(timed: Iterable[tuple[int, int]]) -> Fraction:
+    """(time, duration) of frames -> ticks from the first to the last one's end.
+
+    Some recorders give a frame a tick for its duration: the last one then lasts as long as the mean of the others.
+    """
+    times = sorted(timed)
+    if not times:
+        return Fraction(0)
+    (first, _), (last, length) = times[0], times[-1]
+    step = Fraction(last - first, len(times) - 1) if len(times) > 1 else Fraction(0)
+    return last - first + max(step, Fraction(length))
+
+
+def _sound(track: Any, packets: list[_Packet]) -> Sound:
+    timed = [(time, size) for time, _, size in packets if time is not None]
+    # Not by the packets' durations, of which the last may be nonsense (vorbis).
+    ticks = timed[-1][0] - timed[0][0] if timed else 0
+    bits = 8 * sum(size for _, size in timed[:-1])
+    return Sound(
+        codec=track.codec_context.name,
+        rate=track.codec_context.sample_rate or 0,
+        channels=track.codec_context.channels,
+        bit_rate=round(bits / (ticks * track.time_base)) if ticks > 0 else None,
+    )

@@ -1,0 +1,182 @@
+"""Facts of containers are those they were made with, and what a file only promises is not counted."""
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+
+from emimic import audio
+from emimic.probe import Facts, Picture, probe
+from emimic.task import AudioError
+
+
+def video(
+    fps: Fraction | int,
+    frames: int,
+    form: str = "mp4",
+    *,
+    codec: str = "mpeg4",
+    skip: tuple[int, int] = (0, 0),
+    clock: Fraction | None = None,
+    sound: np.ndarray[Any, Any] | None = None,
+) -> bytes:
+    """Grey frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=1 / clock if clock else Fraction(fps))
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        track = None if sound is None else container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for number in range(frames):
+            if skip[0] <= number < skip[1]:
+                continue
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), number % 200, np.uint8), format="rgb24")
+            frame.time_base = clock or 1 / Fraction(fps)
+            frame.pts = number if clock is None else round(Fraction(number) / Fraction(fps) / clock)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if track is not None:
+            whole = np.clip(np.round(sound * 32768.0), -32768, 32767).astype(np.int16)
+            block = av.AudioFrame.from_ndarray(whole[None, :], format="s16", layout="mono")
+            block.sample_rate, block.pts = 16_000, 0
+            container.mux(track.encode(block))
+            container.mux(track.encode())
+    return file.getvalue()
+
+
+def picture(facts: Facts) -> Picture:
+    assert facts.picture is not None
+    return facts.picture
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames"),
+    [(25, 40), (30, 196), (Fraction(2983, 100), 60), (Fraction(125, 2), 7), (1000, 500), (30, 1)],
+)
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mov"])
+def test_fps_frames_and_length(form: str, fps: Fraction | int, frames: int) -> None:
+    facts = probe(video(fps, frames, form))
+    found = picture(facts)
+    assert (found.codec, found.width, found.height, found.frames) == ("mpeg4", 48, 32, frames)
+    assert found.fps == float(fps)
+    # Matroska's clock ticks once a millisecond.
+    assert found.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
+    assert facts.sound is None
+    assert not facts.broken
+
+
+def test_a_recorders_clock_is_no_frame_rate() -> None:
+    """30 frames a second, stamped in milliseconds: the container states 1000, and the frames tell the truth."""
+    found = picture(probe(video(30, 60, "matroska", clock=Fraction(1, 1000))))
+    assert found.fps == 1000
+    assert found.frames / found.seconds == pytest.approx(30, rel=1e-3)
+
+
+def test_frames_left_out_are_not_there() -> None:
+    found = picture(probe(video(30, 60, "matroska", skip=(20, 35))))
+    assert found.frames == 45
+    assert round(found.seconds * found.fps) == 60
+
+
+def test_sound_beside_and_alone() -> None:
+    facts = probe(video(25, 10, "mov", sound=media.sine(seconds=0.5)))
+    assert picture(facts).frames == 10
+    assert facts.sound is not None
+    assert (facts.sound.codec, facts.sound.rate, facts.sound.channels) == ("pcm_s16le", 16_000, 1)
+    assert facts.sound.bit_rate == 256_000
+    stereo = np.stack([media.sine(rate=44_100)] * 2, axis=1)
+    facts = probe(media.encode(stereo, "flac", 44_100))
+    assert facts.picture is None
+    assert facts.sound is not None
+    assert (facts.sound.codec, facts.sound.rate, facts.sound.channels) == ("flac", 44_100, 2)
+
+
+@pytest.mark.parametrize("kind", ["ogg", "opus", "mp3vbr", "aac", "m4a", "webm"])
+def test_bit_rates_are_those_of_the_bytes(kind: str) -> None:
+    content = media.encode(media.noise(seconds=20), kind)
+    sound = probe(content).sound
+    assert sound is not None
+    assert sound.bit_rate == pytest.approx(8 * len(content) / 20, rel=0.1)
+
+
+def test_the_papers_mp3_has_64_kilobits(tmp_path: Any) -> None:
+    audio.save(tmp_path / "1.mp3", media.noise(seconds=3), codec="mp3")
+    sound = probe(tmp_path / "1.mp3").sound
+    assert sound is not None
+    assert (sound.rate, sound.channels, sound.bit_rate) == (16_000, 1, 64_000)
+
+
+def test_a_cover_is_no_video() -> None:
+    flac = media.encode(media.sine(), "flac")
+    assert flac[:4] == b"fLaC"
+    end = 8 + int.from_bytes(flac[5:8], "big")  # of the block STREAMINFO
+    image = _png()
+    fields = struct.pack(">II9sIIIIII", 3, 9, b"image/png", 0, 4, 4, 24, 0, len(image)) + image
+    block = bytes([6]) + len(fields).to_bytes(3, "big") + fields
+    facts = probe(flac[:4] + bytes([0]) + flac[5:end] + block + flac[end:])
+    assert facts.picture is None
+    assert facts.sound is not None
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="image2pipe") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width = stream.height = 4
+        stream.pix_fmt = "rgb24"
+        frame = av.VideoFrame.from_ndarray(np.zeros((4, 4, 3), np.uint8), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def test_what_is_cut_off_is_not_counted() -> None:
+    whole = video(30, 300, "avi")
+    found = picture(probe(whole[: len(whole) // 2]))
+    assert found.promised == 300
+    assert 50 < found.frames < 200
+    assert found.seconds == pytest.approx(found.frames / 30)
+
+
+def test_damage_in_the_middle_is_told() -> None:
+    whole = bytearray(video(30, 90, "mpegts", codec="mpeg2video", sound=None))
+    facts = probe(bytes(whole))
+    assert (picture(facts).frames, facts.broken) == (90, False)
+    whole[len(whole) // 3 // 188 * 188 : len(whole) // 2 // 188 * 188] = (
+        b""  # packets of the stream lost on the way
+    )
+    facts = probe(bytes(whole))
+    assert facts.broken
+    assert picture(facts).frames < 90
+
+
+def test_a_file_without_tracks_is_refused() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("ass")
+        packet = av.Packet(b"0,0,Default,,0,0,0,,words")
+        packet.stream, packet.pts, packet.dts, packet.duration = stream, 0, 0, 1000
+        packet.time_base = Fraction(1, 1000)
+        container.mux(packet)
+    with pytest.raises(AudioError, match="has no video and no audio track"):
+        probe(file.getvalue())
+
+
+def test_refusals_name_the_file(tmp_path: Any) -> None:
+    whole = video(30, 60)  # its index stands at the end
+    for content, said in (
+        (whole[: len(whole) // 2], "can be read"),
+        (b"no video" * 99, "can be read"),
+        (b"", "empty"),
+    ):
+        (tmp_path / "1.mp4").write_bytes(content)
+        with pytest.raises(AudioError, match=rf"raw/1\.mp4: .*{said}"):
+            probe(tmp_path / "1.mp4", name="raw/1.mp4")
+    with pytest.raises(AudioError, match=r"nowhere\.mp4: does not exist"):
+        probe(tmp_path / "nowhere.mp4")
+    with pytest.raises(AudioError, match="is a URL"):
+        probe("https://localhost/1.mp4")
