@@ -451,15 +451,15 @@ def ablate(
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
-    from emimic.study import ablation
+    from emimic.study.ablation import ablate as run
+    from emimic.study.comparison import Request
 
     _quiet_libraries()
-    _grid(
-        lambda tell: ablation.ablate(
-            folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or [], encoders=encoders or [],
-            split=split, processes=torchrun, storage=storage, show=not quiet, tell=tell,
-        )
+    request = Request(
+        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, processes=torchrun,
+        storage=storage, show=not quiet,
     )  # fmt: skip
+    _grid(lambda tell: run(request, encoders or (), tell))
 
 
 def _grid(run: Any) -> None:

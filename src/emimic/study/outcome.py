@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rows, the reference among them. over: what was resampled, with its number."""
+    """All rows, the reference among them. over: what was resampled, with its number. settings: what rows share."""
 
     corpus: str
     split: str
@@ -58,12 +58,19 @@ class Outcome:
     reference: str
     groups: Mapping[str, str]
     rows: tuple[Row, ...]
+    settings: str
 
     def markdown(self) -> str:
         """A table for each group; no time and no place in it, so that equal runs give equal text."""
         named = {row.cell.name: row for row in self.rows}
         reference = named[self.reference].cell.label if self.reference in named else self.reference
-        text = [f"# {self.corpus}, split {self.split}: mean Pearson", "", self._preface(reference)]
+        text = [
+            f"# {self.corpus}, split {self.split}: mean Pearson",
+            "",
+            self._preface(reference),
+            "",
+            self.settings,
+        ]
         for group, title in self.groups.items():
             rows = [row for row in self.rows if group in row.cell.groups]
             if any(row.cell.name != self.reference for row in rows):
@@ -93,6 +100,7 @@ class Outcome:
             "resamples": RESAMPLES,
             "seeds": list(self.seeds),
             "reference": self.reference,
+            "settings": self.settings,
             "rows": [
                 {
                     "name": row.cell.name,
@@ -172,7 +180,9 @@ def _troubles(row: Row) -> list[str]:
     ]
 
 
-def read(grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collection[str]) -> Outcome:
+def read(
+    grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collection[str], settings: str
+) -> Outcome:
     """From what lies in the runs' folders: rows of the chosen cells, and of others that have a score. Raises
     EmimicError."""
     jobs: dict[str, list[Job]] = {}
@@ -201,6 +211,7 @@ def read(grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collecti
         reference=reference,
         groups=groups,
         rows=tuple(rows),
+        settings=settings,
     )
 
 
