@@ -23,7 +23,8 @@ class Request:
     """What the user asked for.
 
     chosen: names of rows or groups, with commas; None: all. seeds: whole numbers, with commas. config, sets: settings
-    of every row. split: that is scored; epochs are chosen on valid whatever it is. processes: of each training (torchrun). storage: an Optuna study that workers share.
+    of every row. split: that is scored; epochs are chosen on valid whatever it is. processes: of each training
+    (torchrun). storage: an Optuna study that workers share.
     """
 
     folder: Path

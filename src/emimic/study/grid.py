@@ -242,7 +242,7 @@ def _bring(grid: Grid, job: Job) -> None:
     ran = checkpoint.read_settings(job.folder)
     evaluate(
         job.folder, grid.folder, split=grid.split, batch_seconds=ran.batch_seconds, workers=ran.workers,
-        progress=grid.show, cached=ran.freeze_encoder,
+        progress=grid.show, cached=ran.freeze_encoder, draw=False,
     )  # fmt: skip
 
 

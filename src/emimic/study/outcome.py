@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
-from emimic.study.grid import Cell, Grid, Job
+from emimic.study.grid import Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
 
 RESAMPLES: Final = 1000
@@ -84,7 +84,7 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         return (
             f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
-            "The paper's figures are of another corpus (Hume-Vidmimic2, validation). Difference: of means over seeds, "
+            "The paper's figures are of another corpus (Hume-Vidmimic2). Difference: of means over seeds, "
             f"less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of {self.over}, "
             "the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. "
             "Nothing is corrected for the number of rows."
@@ -126,12 +126,18 @@ class Outcome:
 
 
 def _table(rows: Sequence[Row], reference: str) -> list[str]:
-    head = ["row", "this corpus", "the paper", f"less the {reference} [95 %]", "p over seeds"]
-    cells = [head, ["-" * len(name) for name in head]]
+    head = ["row", "this corpus", "paper, validation", "paper, test"]
+    cells = [[*head, f"less the {reference} [95 %]", "p over seeds"]]
+    cells.append(["-" * len(name) for name in cells[0]])
     for row in rows:
-        paper = "-" if row.cell.published is None else _number(row.cell.published)
-        cells.append([row.cell.label, _mean(row), paper, *_apart(row)])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+        paper = [
+            "-" if value is None else _number(value)
+            for value in (row.cell.published, row.cell.published_test)
+        ]
+        cells.append([row.cell.label, _mean(row), *paper, *_apart(row)])
+    if all(line[3] == "-" for line in cells[2:]):
+        cells = [[*line[:3], *line[4:]] for line in cells]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
         for line in cells
@@ -201,6 +207,10 @@ def read(
     }
     truth = _Truth.load(grid, jobs, predictions)
     drawn = {place: truth.resampled(found) for place, found in predictions.items()}
+    for name, own in jobs.items():
+        for job in own:
+            if (name, job.seed) in drawn:  # as `evaluate` has it, whose table of predictions is rounded
+                drawn[name, job.seed][0] = score_of(job, grid.split)
     rows = [_row(name, own, drawn, reference, grid.split) for name, own in jobs.items()]
     return Outcome(
         corpus=grid.folder.resolve().name,
