@@ -5,15 +5,11 @@ asked otherwise, and the full model is that row. Each other row differs from it 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from emimic.study import outcome
-from emimic.study.comparison import Request, compare, encoder_of
+from emimic.study.comparison import Request, compare, encoder_of, sources
 from emimic.study.grid import Cell
-from emimic.task import SettingsError
 
 FULL: Final = "full"
 BASE: Final[dict[str, Any]] = {"lstm_dropout": 0.0}
@@ -106,23 +102,4 @@ def ablate(
     encoders: `ROW=SOURCE` for rows of ENCODERS: a folder, a name on the hub, or a file of an encoder's configuration,
     which is then trained from scratch. Raises EmimicError, and Stopped as `grid.run`.
     """
-    return compare(request, cells(_sources(encoders)), FULL, GROUPS, BASE, tell)
-
-
-def _sources(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`["w2v2-l=FOLDER", "xlsr=FILE.json"]` -> the rows' settings: a pre-trained encoder, or one from scratch."""
-    found: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        name, _, source = pair.partition("=")
-        if name not in ENCODERS or not source:
-            raise SettingsError(
-                f"--encoder takes ROW=SOURCE with a row of {', '.join(ENCODERS)}; found {pair!r}"
-            )
-        if not Path(source).is_file():
-            found[name] = {"encoder": source}
-            continue
-        try:
-            found[name] = {"encoder_config": yaml.safe_load(Path(source).read_text(encoding="utf-8"))}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{source} can't be read as an encoder's configuration: {error}") from error
-    return found
+    return compare(request, cells(sources(encoders, ENCODERS)), FULL, GROUPS, BASE, tell)

@@ -1,9 +1,11 @@
 """A command that runs a grid and tables it: `emimic ablate` and `emimic rivals`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from emimic.study import grid, workers
 from emimic.study.grid import Cell
@@ -12,8 +14,8 @@ from emimic.study.settings import TrainSettings, parse_overrides
 from emimic.task import SettingsError
 
 UNSAID: Final = {
-    "accelerator", "batch_seconds", "checkpoint_steps", "encoder", "encoder_config", "features", "seed", "threads",
-    "workers",
+    "accelerator", "batch_seconds", "checkpoint_steps", "encoder", "encoder_config", "features", "modalities",
+    "rival", "rival_options", "seed", "threads", "workers",
 }  # fmt: skip
 """Settings that the table doesn't list: of the machine, or said otherwise."""
 
@@ -38,6 +40,10 @@ class Request:
     storage: str | None = None
     show: bool = True
 
+    def settings(self) -> TrainSettings:
+        """What the user set for every row. Raises SettingsError."""
+        return TrainSettings.read(self.config, parse_overrides(list(self.sets)))
+
 
 def compare(
     request: Request,
@@ -51,7 +57,7 @@ def compare(
 
     base: settings beneath the user's. Raises EmimicError, and Stopped as `grid.run`.
     """
-    given = TrainSettings.read(request.config, parse_overrides(list(request.sets)))
+    given = request.settings()
     options: dict[str, Any] = {"split": request.split, "processes": request.processes, "show": request.show}
     whole = grid.plan(request.folder, request.out, cells, _numbers(request.seeds), given, base, **options)
     names = {cell.name for cell in choose(cells, request.chosen)}
@@ -111,3 +117,22 @@ def _numbers(seeds: str) -> tuple[int, ...]:
         raise SettingsError(
             f"found the seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2"
         ) from error
+
+
+def sources(pairs: Sequence[str], known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """`["w2v2-l=FOLDER", "xlsr=FILE.json"]` -> the rows' settings: a pre-trained encoder, or one from scratch."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, _, source = pair.partition("=")
+        if name not in known or not source:
+            raise SettingsError(
+                f"--encoder takes ROW=SOURCE with a row of {', '.join(known)}; found {pair!r}"
+            )
+        if not Path(source).is_file():
+            found[name] = {"encoder": source}
+            continue
+        try:
+            found[name] = {"encoder_config": yaml.safe_load(Path(source).read_text(encoding="utf-8"))}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"{source} can't be read as an encoder's configuration: {error}") from error
+    return found

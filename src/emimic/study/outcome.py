@@ -16,6 +16,7 @@ from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
 from emimic.study.grid import Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
+from emimic.study.tables import clip_key
 
 RESAMPLES: Final = 1000
 
@@ -199,18 +200,13 @@ def read(
         for name, own in jobs.items()
         if name in chosen or any(job.scored(grid.split) for job in own)
     }
-    predictions = {
-        (name, job.seed): _predictions(job, grid.split)
-        for name, own in jobs.items()
-        for job in own
-        if job.scored(grid.split)
-    }
-    truth = _Truth.load(grid, jobs, predictions)
+    scored = {(name, job.seed): job for name, own in jobs.items() for job in own if job.scored(grid.split)}
+    predictions = {place: _predictions(job, grid.split) for place, job in scored.items()}
+    truth = _Truth.load(grid, predictions, scored)
     drawn = {place: truth.resampled(found) for place, found in predictions.items()}
-    for name, own in jobs.items():
-        for job in own:
-            if (name, job.seed) in drawn:  # as `evaluate` has it, whose table of predictions is rounded
-                drawn[name, job.seed][0] = score_of(job, grid.split)
+    for place, (_, answers) in predictions.items():
+        if len(answers) == len(truth.ids):  # as `evaluate` has it, whose table of predictions is rounded
+            drawn[place][0] = score_of(scored[place], grid.split)
     rows = [_row(name, own, drawn, reference, grid.split) for name, own in jobs.items()]
     return Outcome(
         corpus=grid.folder.resolve().name,
@@ -233,7 +229,7 @@ def _row(
     shared = [job.seed for job in done if (reference, job.seed) in drawn and name != reference]
     return Row(
         cell=jobs[0].cell,
-        scores={job.seed: float(drawn[name, job.seed][0]) for job in done},
+        scores={job.seed: score_of(job, split) for job in done},
         failed=failed,
         open=tuple(job.seed for job in jobs if job not in done and job.seed not in failed),
         runs=tuple(_facts(job, split) for job in done),
@@ -283,18 +279,18 @@ class _Truth:
     def load(
         cls,
         grid: Grid,
-        jobs: Mapping[str, Sequence[Job]],
         predictions: Mapping[tuple[str, int], tuple[tuple[str, ...], dict[str, list[float]]]],
+        scored: Mapping[tuple[str, int], Job],
     ) -> "_Truth":
         if not predictions:
             return cls((), np.empty((0, 0), np.float32), None)
-        (targets, clips), *_ = predictions.values()
-        settings = checkpoint.read_settings(
-            next(job for own in jobs.values() for job in own if job.finished).folder
-        )
+        (targets, _), *_ = predictions.values()
+        clips = set.intersection(*({*answers} for _, answers in predictions.values()))
+        settings = checkpoint.read_settings(next(iter(scored.values())).folder)
         corpus = load_corpus(
-            grid.folder, targets=targets, splits=[grid.split], label_scale=settings.label_scale, scan=False
-        )
+            grid.folder, targets=targets, splits=[grid.split], label_scale=settings.label_scale, scan=False,
+            clips={clip_key(name): grid.folder for name in clips},
+        )  # fmt: skip
         (part,) = corpus.splits.values()
         known = [
             (item.id, item.labels, item.speaker)
