@@ -216,6 +216,27 @@ def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_p
         ablation.ablate(request, tell=lambda _: None)
 
 
+def test_a_storage_needs_optuna(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite://")
+    with pytest.raises(SettingsError, match=r"pip install 'emimic\[ablate\]'"):
+        ablation.ablate(request, tell=lambda _: None)
+
+
+def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
+    assert (
+        outcome.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
+        == f"{tmp_path.name}, its first 4 layers"
+    )
+    assert outcome.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
+    assert outcome.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
+    assert (
+        outcome.encoder_of({"encoder": None, "encoder_config": ENCODER}) == "a wav2vec2 encoder from scratch"
+    )
+
+
 def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
     request = Request(
         tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
@@ -250,6 +271,7 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
         tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
     )
     ablation.ablate(request, tell=lambda _: None)
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text()
     (cache,) = (tmp_path / "features").iterdir()
     assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
 

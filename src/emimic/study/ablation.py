@@ -7,9 +7,9 @@ asked otherwise, and the full model is that row. Each other row differs from it 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from emimic.study import outcome
-from emimic.study.comparison import Request, compare, encoder_of, sources
+from emimic.study.comparison import Request, compare, sources
 from emimic.study.grid import Cell
+from emimic.study.outcome import Outcome, encoder_of
 
 FULL: Final = "full"
 BASE: Final[dict[str, Any]] = {"lstm_dropout": 0.0}
@@ -94,9 +94,7 @@ def _named(name: str, own: Mapping[str, dict[str, Any]]) -> str:
     return f"{'XLSR' if name == 'xlsr' else 'W2V2-L'}: {found}{instead}."
 
 
-def ablate(
-    request: Request, encoders: Sequence[str] = (), tell: Callable[[str], None] = print
-) -> outcome.Outcome:
+def ablate(request: Request, encoders: Sequence[str] = (), tell: Callable[[str], None] = print) -> Outcome:
     """Run the rows asked for, and write what they and those that were run before came to.
 
     encoders: `ROW=SOURCE` for rows of ENCODERS: a folder, a name on the hub, or a file of an encoder's configuration,

@@ -9,7 +9,7 @@ import yaml
 
 from emimic.study import grid, workers
 from emimic.study.grid import Cell
-from emimic.study.outcome import Outcome, read
+from emimic.study.outcome import Outcome, encoder_of, read
 from emimic.study.settings import TrainSettings, parse_overrides
 from emimic.task import SettingsError
 
@@ -81,16 +81,6 @@ def _settings(given: TrainSettings) -> str:
         if others
         else "All other settings: the paper's."
     )
-
-
-def encoder_of(settings: Mapping[str, Any]) -> str:
-    """An encoder as a table names it, without the place where it lies."""
-    layers = f", its first {settings['encoder_layers']} layers" if settings.get("encoder_layers") else ""
-    if settings.get("encoder") is not None:
-        source = str(settings["encoder"])
-        return (Path(source).resolve().name if Path(source).is_dir() else source) + layers
-    config = settings["encoder_config"]
-    return f"a {config.get('model_type', 'nameless')} encoder from scratch"
 
 
 def choose(every: Sequence[Cell], wanted: str | None) -> tuple[Cell, ...]:

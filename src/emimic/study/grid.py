@@ -305,7 +305,9 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
-from emimic.study.grid import Cell, Grid, Job, score_of
+from emimic.study.grid import PLACES, Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
 from emimic.study.tables import clip_key
 
@@ -241,11 +241,25 @@ def _row(
     )
 
 
+def encoder_of(settings: Mapping[str, Any]) -> str:
+    """An encoder as a table names it, without the place where it lies."""
+    layers = f", its first {settings['encoder_layers']} layers" if settings.get("encoder_layers") else ""
+    if settings.get("encoder") is not None:
+        source = str(settings["encoder"])
+        place = source.startswith(("/", ".", "~")) or Path(source).is_dir()
+        return (Path(source).resolve().name if place else source) + layers
+    config = settings["encoder_config"]
+    return f"a {config.get('model_type', 'nameless')} encoder from scratch"
+
+
 def _facts(job: Job, split: str) -> dict[str, Any]:
-    """A finished run for the JSON: scores, settings but places, versions, epochs, time."""
+    """A finished run for the JSON: scores, settings without places, versions, epochs, time."""
     report = json.loads((job.folder / "evaluation" / split / "report.json").read_text(encoding="utf-8"))
     facts = json.loads((job.folder / checkpoint.SETTINGS).read_text(encoding="utf-8"))
     progress = checkpoint.read_progress(job.folder)
+    settings = {name: value for name, value in facts["settings"].items() if name not in PLACES}
+    if settings["encoder"] is not None:
+        settings["encoder"] = encoder_of({"encoder": settings["encoder"]})
     pearson = report["metrics"]["pearson"]
     return {
         "seed": job.seed,
@@ -255,7 +269,7 @@ def _facts(job: Job, split: str) -> dict[str, Any]:
         "best_epoch": progress.best_epoch if progress else None,
         "seconds": job.notes().get("seconds"),
         "parameters": facts["parameters"],
-        "settings": {name: value for name, value in facts["settings"].items() if name != "features"},
+        "settings": settings,
         "versions": facts["versions"],
     }
 
