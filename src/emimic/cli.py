@@ -474,15 +474,61 @@ def ablate(
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
-    from emimic.study import ablation
+    from emimic.study.ablation import ablate as run
+    from emimic.study.comparison import Request
 
     _quiet_libraries()
-    _grid(
-        lambda tell: ablation.ablate(
-            folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or [], encoders=encoders or [],
-            split=split, processes=torchrun, storage=storage, show=not quiet, tell=tell,
-        )
+    request = Request(
+        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, processes=torchrun,
+        storage=storage, show=not quiet,
     )  # fmt: skip
+    _grid(lambda tell: run(request, encoders or (), tell))
+
+
+@app.command()
+def rivals(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")],
+    cells: Annotated[
+        str | None, typer.Option(help="Rows or tables, with commas: table1, record, audio, savchenko, ...")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")
+    ] = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=NAME, as audio=wavlm: what systems read in a role. Repeatable."),
+    ] = None,
+    encoders: Annotated[
+        list[str] | None, typer.Option("--encoder", help="wavlm_tcn=FOLDER, or =CONFIG.json: its own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
+    torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Re-run Table 1 and the record since, on features.
+
+    Each system and seed is a run; stopped or killed, the same command goes on.
+
+    Example: emimic rivals hume-vidmimic2 --out rivals --cells table1
+    """
+    from emimic.study.comparison import Request
+    from emimic.study.record import rivals as run
+
+    _quiet_libraries()
+    request = Request(
+        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, processes=torchrun,
+        storage=storage, show=not quiet,
+    )  # fmt: skip
+    _grid(lambda tell: run(request, modality or (), encoders or (), tell))
 
 
 def _grid(run: Any) -> None:

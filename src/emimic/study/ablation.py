@@ -4,16 +4,12 @@ Table 2's best row, .386, is Table 1's run without dropout in the LSTM (.389 wit
 asked otherwise, and the full model is that row. Each other row differs from it in what its label says, nothing else.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import yaml
-
-from emimic.study import grid, outcome, workers
+from emimic.study.comparison import Request, compare, sources
 from emimic.study.grid import Cell
-from emimic.study.settings import TrainSettings, parse_overrides
-from emimic.task import SettingsError
+from emimic.study.outcome import Outcome, encoder_of
 
 FULL: Final = "full"
 BASE: Final[dict[str, Any]] = {"lstm_dropout": 0.0}
@@ -59,8 +55,8 @@ def cells(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Cell, ...]
     own = {name: {"encoder": source} for name, source in ENCODERS.items()} | (encoders or {})
     gv = _switches(gv=True)
     table2 = [
-        Cell("w2v2-l", "W2V2-L; global vector", ("table2",), own["w2v2-l"] | gv, 0.017),
-        Cell("xlsr", "XLSR; global vector", ("table2",), own["xlsr"] | gv, 0.021),
+        Cell("w2v2-l", "W2V2-L; global vector", ("table2",), own["w2v2-l"] | gv, 0.017, note=_named("w2v2-l", own)),
+        Cell("xlsr", "XLSR; global vector", ("table2",), own["xlsr"] | gv, 0.021, note=_named("xlsr", own)),
         Cell("gv", "global vector", ("table2",), gv, 0.342),
         Cell("gv-head", "global vector, head", ("table2",), _switches(gv=True, head=True), 0.356),
         Cell("head-lstm", "head, LSTM", ("table2",), _switches(head=True, lstm=True), 0.375),
@@ -74,10 +70,11 @@ def cells(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Cell, ...]
             tuple(GROUPS),
             _switches(gv=True, head=True, lstm=True, vad=True),
             published=0.386,
+            published_test=0.461,
         ),
         *table2,
         Cell("frozen", "encoder frozen", ("frozen",), {"freeze_encoder": True}, 0.262),
-        Cell("dropout", "LSTM dropout 0.1", ("dropout",), {"lstm_dropout": 0.1}, 0.389),
+        Cell("dropout", "LSTM dropout 0.1", ("dropout",), {"lstm_dropout": 0.1}, 0.389, 0.465),
         Cell(
             "zeros",
             "zero-padded, no mask",
@@ -90,78 +87,17 @@ def cells(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Cell, ...]
     )
 
 
-def choose(every: Sequence[Cell], wanted: str | None) -> tuple[Cell, ...]:
-    """The cells that a list of names and groups asks for, in the order of the tables; all without one.
+def _named(name: str, own: Mapping[str, dict[str, Any]]) -> str:
+    """What stands in a row that has its own encoder."""
+    found = encoder_of(own[name])
+    instead = "" if found == ENCODERS[name] else f", in place of {ENCODERS[name]}"
+    return f"{'XLSR' if name == 'xlsr' else 'W2V2-L'}: {found}{instead}."
 
-    Raises SettingsError on an unknown name.
+
+def ablate(request: Request, encoders: Sequence[str] = (), tell: Callable[[str], None] = print) -> Outcome:
+    """Run the rows asked for, and write what they and those that were run before came to.
+
+    encoders: `ROW=SOURCE` for rows of ENCODERS: a folder, a name on the hub, or a file of an encoder's configuration,
+    which is then trained from scratch. Raises EmimicError, and Stopped as `grid.run`.
     """
-    if wanted is None:
-        return tuple(every)
-    asked = set(wanted.replace(" ", "").split(","))
-    groups = dict.fromkeys(group for cell in every for group in cell.groups)
-    if unknown := asked - groups.keys() - {cell.name for cell in every}:
-        raise SettingsError(
-            f"{', '.join(sorted(unknown))} is no cell; expected some of the groups {', '.join(groups)} or of the rows "
-            f"{', '.join(cell.name for cell in every)}"
-        )
-    return tuple(cell for cell in every if asked & {cell.name, *cell.groups})
-
-
-def ablate(
-    folder: Path,
-    out: Path,
-    *,
-    chosen: str | None = None,
-    seeds: str = "0,1,2",
-    config: Path | None = None,
-    sets: Sequence[str] = (),
-    encoders: Sequence[str] = (),
-    split: str = "valid",
-    processes: int = 1,
-    storage: str | None = None,
-    show: bool = True,
-    tell: Callable[[str], None] = print,
-) -> outcome.Outcome:
-    """Run the chosen rows, and write what they and the rows that were run before came to. See `emimic ablate`."""
-    given = TrainSettings.read(config, parse_overrides(list(sets)))
-    every = cells(_sources(encoders))
-    numbers = _numbers(seeds)
-    options: dict[str, Any] = {"split": split, "processes": processes, "show": show}
-    whole = grid.plan(folder, out, every, numbers, given, BASE, **options)
-    names = {cell.name for cell in choose(every, chosen)}
-    asked = grid.Grid(folder, out, tuple(job for job in whole.jobs if job.cell.name in names), **options)
-    if storage is None:
-        grid.run(asked, tell)
-    else:
-        workers.run(asked, storage, tell)
-    found = outcome.read(whole, FULL, GROUPS, names)
-    found.write(out)
-    return found
-
-
-def _numbers(seeds: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(seed) for seed in seeds.split(","))
-    except ValueError as error:
-        raise SettingsError(
-            f"found the seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2"
-        ) from error
-
-
-def _sources(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`["w2v2-l=FOLDER", "xlsr=FILE.json"]` -> the rows' settings: a pre-trained encoder, or one from scratch."""
-    found: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        name, _, source = pair.partition("=")
-        if name not in ENCODERS or not source:
-            raise SettingsError(
-                f"--encoder takes ROW=SOURCE with a row of {', '.join(ENCODERS)}; found {pair!r}"
-            )
-        if not Path(source).is_file():
-            found[name] = {"encoder": source}
-            continue
-        try:
-            found[name] = {"encoder_config": yaml.safe_load(Path(source).read_text(encoding="utf-8"))}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{source} can't be read as an encoder's configuration: {error}") from error
-    return found
+    return compare(request, cells(sources(encoders, ENCODERS)), FULL, GROUPS, BASE, tell)

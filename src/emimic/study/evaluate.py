@@ -38,6 +38,7 @@ def evaluate(
     workers: int = 2,
     progress: bool = True,
     cached: bool = False,
+    draw: bool = True,
 ) -> Report:
     """Scores a run on a labelled split of a corpus, and writes what there is to look at.
 
@@ -57,6 +58,7 @@ def evaluate(
         progress: whether to show a bar.
         cached: answer from the features of a frozen encoder where the run's training kept them, which are rounded
             to `feature_dtype`, instead of from the clips.
+        draw: whether to make the two pictures.
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used.
@@ -100,8 +102,9 @@ def evaluate(
     write_atomic(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
     write_atomic(out / "predictions.csv", table_csv(truth.names, rows))
-    write_atomic(out / "scatter.png", pictures.png(pictures.scatter(*pair)))
-    write_atomic(out / "residuals.png", pictures.png(pictures.residuals(*pair)))
+    if draw:
+        write_atomic(out / "scatter.png", pictures.png(pictures.scatter(*pair)))
+        write_atomic(out / "residuals.png", pictures.png(pictures.residuals(*pair)))
     return report
 
 

@@ -39,7 +39,8 @@ class Cell:
     """A row of a table: settings over the common ones, and what was published for it.
 
     name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
-    test, None where there is no figure. note: a sentence beneath the table.
+    test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
+    lacking: why the row can't be had, if it can't.
     """
 
     name: str
@@ -49,11 +50,13 @@ class Cell:
     published: float | None = None
     published_test: float | None = None
     note: str = ""
+    beneath: Mapping[str, Any] = field(default_factory=dict)
+    lacking: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.name):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):
             raise SettingsError(
-                f"the cell {self.name!r} names a folder; expected small letters, digits and . + - only"
+                f"the cell {self.name!r} names a folder; expected small letters, digits and . + _ - only"
             )
 
 
@@ -142,7 +145,7 @@ def plan(
     jobs = []
     for seed in seeds:  # a first answer for every row comes before the second for any
         for cell in cells:
-            values = dict(base or {}) | asked | dict(cell.settings) | {"seed": seed}
+            values = {**(base or {}), **cell.beneath, **asked, **cell.settings, "seed": seed}
             if cell.settings.keys() & {"encoder", "encoder_config"}:
                 for name in {"encoder", "encoder_config", "encoder_layers"} - cell.settings.keys():
                     values[name] = None
@@ -154,6 +157,8 @@ def plan(
 
 def _job(out: Path, cell: Cell, seed: int, values: dict[str, Any]) -> Job:
     place = out / cell.name / f"seed-{seed}"
+    if cell.lacking:
+        return Job(cell, seed, place, None, cell.lacking)
     try:
         settings = TrainSettings.model_validate(values)
     except (ValidationError, SettingsError) as error:
@@ -242,7 +247,7 @@ def _bring(grid: Grid, job: Job) -> None:
     ran = checkpoint.read_settings(job.folder)
     evaluate(
         job.folder, grid.folder, split=grid.split, batch_seconds=ran.batch_seconds, workers=ran.workers,
-        progress=grid.show, cached=ran.freeze_encoder,
+        progress=grid.show, cached=ran.freeze_encoder, draw=False,
     )  # fmt: skip
 
 
@@ -300,7 +305,9 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

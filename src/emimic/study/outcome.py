@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
-from emimic.study.grid import Cell, Grid, Job
+from emimic.study.grid import PLACES, Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
+from emimic.study.tables import clip_key
 
 RESAMPLES: Final = 1000
 
@@ -48,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rows, the reference among them. over: what was resampled, with its number."""
+    """All rows, the reference among them. over: what was resampled, with its number. settings: what rows share."""
 
     corpus: str
     split: str
@@ -58,12 +59,19 @@ class Outcome:
     reference: str
     groups: Mapping[str, str]
     rows: tuple[Row, ...]
+    settings: str
 
     def markdown(self) -> str:
         """A table for each group; no time and no place in it, so that equal runs give equal text."""
         named = {row.cell.name: row for row in self.rows}
         reference = named[self.reference].cell.label if self.reference in named else self.reference
-        text = [f"# {self.corpus}, split {self.split}: mean Pearson", "", self._preface(reference)]
+        text = [
+            f"# {self.corpus}, split {self.split}: mean Pearson",
+            "",
+            self._preface(reference),
+            "",
+            self.settings,
+        ]
         for group, title in self.groups.items():
             rows = [row for row in self.rows if group in row.cell.groups]
             if any(row.cell.name != self.reference for row in rows):
@@ -77,7 +85,7 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         return (
             f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
-            "The paper's figures are of another corpus (Hume-Vidmimic2, validation). Difference: of means over seeds, "
+            "The paper's figures are of another corpus (Hume-Vidmimic2). Difference: of means over seeds, "
             f"less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of {self.over}, "
             "the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. "
             "Nothing is corrected for the number of rows."
@@ -93,6 +101,7 @@ class Outcome:
             "resamples": RESAMPLES,
             "seeds": list(self.seeds),
             "reference": self.reference,
+            "settings": self.settings,
             "rows": [
                 {
                     "name": row.cell.name,
@@ -118,12 +127,18 @@ class Outcome:
 
 
 def _table(rows: Sequence[Row], reference: str) -> list[str]:
-    head = ["row", "this corpus", "the paper", f"less the {reference} [95 %]", "p over seeds"]
-    cells = [head, ["-" * len(name) for name in head]]
+    head = ["row", "this corpus", "paper, validation", "paper, test"]
+    cells = [[*head, f"less the {reference} [95 %]", "p over seeds"]]
+    cells.append(["-" * len(name) for name in cells[0]])
     for row in rows:
-        paper = "-" if row.cell.published is None else _number(row.cell.published)
-        cells.append([row.cell.label, _mean(row), paper, *_apart(row)])
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+        paper = [
+            "-" if value is None else _number(value)
+            for value in (row.cell.published, row.cell.published_test)
+        ]
+        cells.append([row.cell.label, _mean(row), *paper, *_apart(row)])
+    if all(line[3] == "-" for line in cells[2:]):
+        cells = [[*line[:3], *line[4:]] for line in cells]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
         for line in cells
@@ -172,7 +187,9 @@ def _troubles(row: Row) -> list[str]:
     ]
 
 
-def read(grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collection[str]) -> Outcome:
+def read(
+    grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collection[str], settings: str
+) -> Outcome:
     """From what lies in the runs' folders: rows of the chosen cells, and of others that have a score. Raises
     EmimicError."""
     jobs: dict[str, list[Job]] = {}
@@ -183,14 +200,13 @@ def read(grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collecti
         for name, own in jobs.items()
         if name in chosen or any(job.scored(grid.split) for job in own)
     }
-    predictions = {
-        (name, job.seed): _predictions(job, grid.split)
-        for name, own in jobs.items()
-        for job in own
-        if job.scored(grid.split)
-    }
-    truth = _Truth.load(grid, jobs, predictions)
+    scored = {(name, job.seed): job for name, own in jobs.items() for job in own if job.scored(grid.split)}
+    predictions = {place: _predictions(job, grid.split) for place, job in scored.items()}
+    truth = _Truth.load(grid, predictions, scored)
     drawn = {place: truth.resampled(found) for place, found in predictions.items()}
+    for place, (_, answers) in predictions.items():
+        if len(answers) == len(truth.ids):  # as `evaluate` has it, whose table of predictions is rounded
+            drawn[place][0] = score_of(scored[place], grid.split)
     rows = [_row(name, own, drawn, reference, grid.split) for name, own in jobs.items()]
     return Outcome(
         corpus=grid.folder.resolve().name,
@@ -201,6 +217,7 @@ def read(grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collecti
         reference=reference,
         groups=groups,
         rows=tuple(rows),
+        settings=settings,
     )
 
 
@@ -212,7 +229,7 @@ def _row(
     shared = [job.seed for job in done if (reference, job.seed) in drawn and name != reference]
     return Row(
         cell=jobs[0].cell,
-        scores={job.seed: float(drawn[name, job.seed][0]) for job in done},
+        scores={job.seed: score_of(job, split) for job in done},
         failed=failed,
         open=tuple(job.seed for job in jobs if job not in done and job.seed not in failed),
         runs=tuple(_facts(job, split) for job in done),
@@ -224,11 +241,25 @@ def _row(
     )
 
 
+def encoder_of(settings: Mapping[str, Any]) -> str:
+    """An encoder as a table names it, without the place where it lies."""
+    layers = f", its first {settings['encoder_layers']} layers" if settings.get("encoder_layers") else ""
+    if settings.get("encoder") is not None:
+        source = str(settings["encoder"])
+        place = source.startswith(("/", ".", "~")) or Path(source).is_dir()
+        return (Path(source).resolve().name if place else source) + layers
+    config = settings["encoder_config"]
+    return f"a {config.get('model_type', 'nameless')} encoder from scratch"
+
+
 def _facts(job: Job, split: str) -> dict[str, Any]:
-    """A finished run for the JSON: scores, settings but places, versions, epochs, time."""
+    """A finished run for the JSON: scores, settings without places, versions, epochs, time."""
     report = json.loads((job.folder / "evaluation" / split / "report.json").read_text(encoding="utf-8"))
     facts = json.loads((job.folder / checkpoint.SETTINGS).read_text(encoding="utf-8"))
     progress = checkpoint.read_progress(job.folder)
+    settings = {name: value for name, value in facts["settings"].items() if name not in PLACES}
+    if settings["encoder"] is not None:
+        settings["encoder"] = encoder_of({"encoder": settings["encoder"]})
     pearson = report["metrics"]["pearson"]
     return {
         "seed": job.seed,
@@ -238,7 +269,7 @@ def _facts(job: Job, split: str) -> dict[str, Any]:
         "best_epoch": progress.best_epoch if progress else None,
         "seconds": job.notes().get("seconds"),
         "parameters": facts["parameters"],
-        "settings": {name: value for name, value in facts["settings"].items() if name != "features"},
+        "settings": settings,
         "versions": facts["versions"],
     }
 
@@ -262,18 +293,18 @@ class _Truth:
     def load(
         cls,
         grid: Grid,
-        jobs: Mapping[str, Sequence[Job]],
         predictions: Mapping[tuple[str, int], tuple[tuple[str, ...], dict[str, list[float]]]],
+        scored: Mapping[tuple[str, int], Job],
     ) -> "_Truth":
         if not predictions:
             return cls((), np.empty((0, 0), np.float32), None)
-        (targets, clips), *_ = predictions.values()
-        settings = checkpoint.read_settings(
-            next(job for own in jobs.values() for job in own if job.finished).folder
-        )
+        (targets, _), *_ = predictions.values()
+        clips = set.intersection(*({*answers} for _, answers in predictions.values()))
+        settings = checkpoint.read_settings(next(iter(scored.values())).folder)
         corpus = load_corpus(
-            grid.folder, targets=targets, splits=[grid.split], label_scale=settings.label_scale, scan=False
-        )
+            grid.folder, targets=targets, splits=[grid.split], label_scale=settings.label_scale, scan=False,
+            clips={clip_key(name): grid.folder for name in clips},
+        )  # fmt: skip
         (part,) = corpus.splits.values()
         known = [
             (item.id, item.labels, item.speaker)

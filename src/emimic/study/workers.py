@@ -62,9 +62,13 @@ def _name(job: Job) -> str:
 
 def _open(grid: Grid, storage: str) -> "optuna.Study":
     """The study of exactly these runs, made if it isn't there."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "a storage needs Optuna: pip install 'emimic[ablate]', or leave it out"
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what = {
         _name(job): job.settings and job.settings.model_dump(mode="json", exclude=PLACES) for job in grid.jobs

@@ -1,0 +1,457 @@
+"""The grid of ablations: every row runs, survives a kill, and is compared as independent formulas say."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from conftest import ENCODER
+from scipy import stats
+from typer.testing import CliRunner
+
+from emimic import sample
+from emimic.cli import app
+from emimic.study import ablation, checkpoint, grid, outcome, paired, workers
+from emimic.study.comparison import Request
+from emimic.study.grid import Cell, Job
+from emimic.study.settings import TrainSettings
+from emimic.task import EMOTIONS, SettingsError
+
+ROWS = {cell.name for cell in ablation.cells()}
+COMMON: dict[str, Any] = {
+    "encoder_config": ENCODER,
+    "epochs": 1,
+    "batch_size": 16,
+    "lr": 3e-3,
+    "accelerator": "cpu",
+    "threads": 1,
+    "workers": 1,
+    "checkpoint_steps": 1,
+    "max_seconds": 1.1,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the settings of all rows and an encoder's configuration."""
+    folder = tmp_path_factory.mktemp("ablation")
+    (folder / "common.yaml").write_text(yaml.safe_dump(COMMON))
+    (folder / "encoder.json").write_text(json.dumps(ENCODER))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample corpus with a third of its training clips, for time."""
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "audio").symlink_to(sample.folder() / "audio")
+    for name, rows in (("train", 40), ("valid", 28)):
+        lines = (sample.folder() / f"{name}_split.csv").read_text().splitlines()
+        (folder / f"{name}_split.csv").write_text("\n".join(lines[: 1 + rows]) + "\n")
+    return folder
+
+
+def words(place: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    given = ["ablate", str(corpus), "--out", str(out), "--config", str(place / "common.yaml"), "--quiet"]
+    return [*given, "--encoder", "xlsr=" + str(place / "encoder.json"), *more]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "emimic", "--offline", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def underway(out: Path, finished: int) -> Path:
+    """Waits until so many runs have finished and another has saved a step; that one's folder."""
+    end = time.monotonic() + 100
+    while time.monotonic() < end:
+        states = {
+            file.parent: checkpoint.read_progress(file.parent) for file in out.glob("*/*/last.safetensors")
+        }
+        done = [state.finished for state in states.values() if state]
+        if sum(done) >= finished:
+            for folder, state in states.items():
+                if state and not state.finished:
+                    return folder
+        time.sleep(0.005)
+    raise AssertionError("nothing was trained")
+
+
+def timeless(out: Path) -> Any:
+    found = json.loads((out / "results.json").read_text())
+    for row in found["rows"]:
+        for run in row["runs"]:
+            assert run.pop("seconds") >= 0
+    return found
+
+
+def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, speech: Path) -> None:
+    whole, killed = place / "whole", place / "killed"
+    more = ("--seeds", "0", "--encoder", "w2v2-l=/no/such/folder")
+    answer = CliRunner().invoke(app, words(place, speech, whole, *more))
+    assert answer.exit_code == 0, answer.output
+    rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
+    assert rows.keys() == ROWS
+    for name, row in rows.items():
+        if name == "w2v2-l":  # named, with its reason, and not faked
+            assert row["mean"] is None
+            assert "no such folder" in row["failed"]["0"]
+            continue
+        assert -1 <= row["mean"] <= 1, name
+        (run,) = row["runs"]
+        assert run["mean"] == row["mean"]
+        assert set(run["targets"]) == set(EMOTIONS)
+        assert run["settings"]["seed"] == 0
+        assert run["versions"]["torch"]
+    text = (whole / "table.md").read_text()
+    assert text.strip() in answer.output
+    assert re.search(r"W2V2-L; global vector +\| can't be had +\| 0\.017", text)
+    assert "/no/such/folder can't be read" in text
+    for published in ("0.342", "0.356", "0.375", "0.377", "0.386", "0.389", "0.262", "0.021"):
+        assert published in text
+
+    process = start(*words(place, speech, killed, *more))
+    struck = underway(killed, 3)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "table.md").exists()
+    before = {file: file.stat().st_mtime_ns for file in killed.glob("*/*/model.safetensors")}
+    answer = CliRunner().invoke(app, words(place, speech, killed, *more))
+    assert answer.exit_code == 0, answer.output
+    assert (killed / "table.md").read_bytes() == (whole / "table.md").read_bytes()
+    assert timeless(killed) == timeless(whole)
+    for file, written in before.items():  # what was finished wasn't trained again
+        if file.parent != struck:
+            assert file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = words(place, tones, tmp_path, "--seeds", "0", "--cells", "full", "--set", "epochs=300")
+    process = start(*command, "--set", "patience=null")
+    folder = underway(tmp_path, 0)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "the same command goes on" in said
+    state = checkpoint.read_progress(folder)
+    assert state is not None
+    assert not state.finished
+
+
+def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    names = ["full", "gv", "gv-head", "xlsr", "frozen", "dropout"]
+    out = tmp_path / "out"
+    command = words(place, tones, out, "--seeds", "0,1", "--cells", ",".join(names), "--storage", storage)
+    dying = start(*command)
+    struck = underway(out, 1)
+    dying.kill()
+    dying.communicate()
+    monkeypatch.setattr(workers, "GRACE", 0.0)
+    monkeypatch.setattr(workers, "POLL", 0.1)
+    other = start(*command)
+    ours: list[str] = []
+    request = Request(
+        tones, out, ",".join(names), "0,1", config=place / "common.yaml", storage=storage, show=False
+    )
+    found = ablation.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
+    _, theirs = other.communicate(timeout=100)
+    assert other.returncode == 0, theirs
+    assert [row.cell.name for row in found.rows] == [c.name for c in ablation.cells() if c.name in names]
+    assert all(len(row.scores) == 2 for row in found.rows)
+    trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
+    assert len(set(trained)) == len(trained), "a run was done twice"
+    assert f"{struck.parent.name} seed {struck.name[-1]}" in trained
+    (name,) = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    done = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert sorted(trial.user_attrs["run"] for trial in done) == sorted(
+        f"{n}/seed-{s}" for n in names for s in (0, 1)
+    )
+    scores = {(row.cell.name, seed): score for row in found.rows for seed, score in row.scores.items()}
+    for trial in done:
+        assert trial.value == pytest.approx(
+            scores[trial.user_attrs["cell"], trial.user_attrs["seed"]], abs=1e-5
+        )
+    (lost,) = [trial for trial in trials if trial.state.name == "FAIL"]
+    assert lost.user_attrs["run"] == f"{struck.parent.name}/{struck.name}"
+
+
+def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    request = Request(
+        tones,
+        tmp_path / "out",
+        "gv",
+        "0",
+        config=place / "common.yaml",
+        storage=str(tmp_path / "j"),
+        show=False,
+    )
+    (row,) = ablation.ablate(request, ["w2v2-l=/no"], told.append).rows
+    assert row.difference is None  # the full model isn't there to compare with
+    assert (tmp_path / "j").stat().st_size > 0
+
+
+def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite:////no/such/a.db"
+    )
+    with pytest.raises(SettingsError, match="can't be opened"):
+        ablation.ablate(request, tell=lambda _: None)
+
+
+def test_a_storage_needs_optuna(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite://")
+    with pytest.raises(SettingsError, match=r"pip install 'emimic\[ablate\]'"):
+        ablation.ablate(request, tell=lambda _: None)
+
+
+def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
+    assert (
+        outcome.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
+        == f"{tmp_path.name}, its first 4 layers"
+    )
+    assert outcome.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
+    assert outcome.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
+    assert (
+        outcome.encoder_of({"encoder": None, "encoder_config": ENCODER}) == "a wav2vec2 encoder from scratch"
+    )
+
+
+def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
+    )
+    gone, row = ablation.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
+    assert math.isfinite(row.mean)
+    assert json.loads((tmp_path / "gv/seed-0/train.json").read_text())["processes"] == 2
+    assert "no such folder" in gone.failed[0]
+
+
+def test_changed_settings_are_refused_and_a_moved_folder_is_not(
+    place: Path, tones: Path, tmp_path: Path
+) -> None:
+    def once(out: Path, *sets: str) -> outcome.Outcome:
+        request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
+        return ablation.ablate(request, tell=told.append)
+
+    told: list[str] = []
+    first = once(tmp_path / "a")
+    assert (tmp_path / "a" / "features").is_dir()
+    with pytest.raises(SettingsError, match=r"full/seed-0 was started with other settings \(lr differ\)"):
+        once(tmp_path / "a", "lr=0.1")
+    (tmp_path / "a").rename(tmp_path / "b")
+    told.clear()
+    assert once(tmp_path / "b").markdown() == first.markdown()
+    assert not told
+
+
+def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Path) -> None:
+    sets = ("freeze_encoder=true", "encoder=null")
+    request = Request(
+        tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
+    )
+    ablation.ablate(request, tell=lambda _: None)
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text()
+    (cache,) = (tmp_path / "features").iterdir()
+    assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
+
+
+def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+    with grid.held(tmp_path / "gv" / "seed-0") as ours:
+        assert ours
+        (row,) = ablation.ablate(request, tell=told.append).rows
+    assert row.open == (0,)
+    assert told == ["gv seed 0: another process is at it"]
+
+
+def test_what_failed_is_tried_once_more(place: Path, tones: Path, tmp_path: Path) -> None:
+    def once(*sets: str) -> outcome.Row:
+        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", sets=sets, show=False)
+        (row,) = ablation.ablate(request, tell=lambda _: None).rows
+        return row
+
+    (tones_audio := tones / "audio")
+    hidden = tones_audio.rename(tones / "hidden")
+    try:
+        assert once().failed.keys() == {0}
+    finally:
+        hidden.rename(tones_audio)
+    again = once()
+    assert not again.failed
+    assert again.scores.keys() == {0}
+
+
+def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:
+    cells = (
+        Cell("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
+        Cell("good", "x", ("all",)),
+    )
+    given = TrainSettings.read(place / "common.yaml")
+    planned = grid.plan(tones, tmp_path, cells, [0], given, show=False)
+    grid.run(planned, lambda _: None)
+    bad, good = planned.jobs
+    assert re.search("the loss is|predictions are NaN", bad.notes()["reason"])
+    assert good.scored("valid")
+    assert outcome.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {0}
+
+
+def test_rows_keep_what_they_are_about() -> None:
+    cells = {cell.name: cell for cell in ablation.cells()}
+    switches = ("global_vector", "regression_head", "lstm", "vad_head")
+    table = {
+        "w2v2-l": (1, 0, 0, 0, 0.017), "xlsr": (1, 0, 0, 0, 0.021), "gv": (1, 0, 0, 0, 0.342),
+        "gv-head": (1, 1, 0, 0, 0.356), "head-lstm": (0, 1, 1, 0, 0.375), "gv-head-lstm": (1, 1, 1, 0, 0.377),
+        "head-lstm-vad": (0, 1, 1, 1, 0.375), "full": (1, 1, 1, 1, 0.386),
+    }  # fmt: skip
+    assert {n: (*(int(cells[n].settings[s]) for s in switches), cells[n].published) for n in table} == table
+    assert {n for n, cell in cells.items() if "table2" in cell.groups} == table.keys()
+
+
+def jobs(tmp_path: Path, cells: tuple[Cell, ...], **given: Any) -> dict[str, Job]:
+    planned = grid.plan(tmp_path, tmp_path, cells, [3], TrainSettings.read(None, given), ablation.BASE)
+    return {job.cell.name: job for job in planned.jobs}
+
+
+def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: Path) -> None:
+    planned = jobs(tmp_path, ablation.cells(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
+    settings = {name: job.settings for name, job in planned.items() if job.settings is not None}
+    assert settings["full"].lstm_dropout == 0.0
+    assert settings["dropout"].lstm_dropout == 0.1
+    assert (settings["gv"].encoder, settings["gv"].encoder_layers) == ("mine", 3)
+    assert (settings["xlsr"].encoder, settings["xlsr"].encoder_layers) == (
+        "facebook/wav2vec2-large-xlsr-53",
+        None,
+    )
+    assert {s.seed for s in settings.values()} == {3}
+    assert {s.lr for s in settings.values()} == {0.5}
+    # A frozen encoder can't be augmented: that row is named.
+    assert planned["frozen"].settings is None
+    assert "augment" in planned["frozen"].reason
+    asked = jobs(tmp_path, ablation.cells(), lstm_dropout=0.3)
+    assert asked["full"].settings is not None
+    assert asked["full"].settings.lstm_dropout == 0.3
+    scratch = jobs(tmp_path, ablation.cells({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
+    assert scratch is not None
+    assert (scratch.encoder, scratch.encoder_config) == (None, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"chosen": "table3"}, "table3 is no cell; expected some of the groups table2"),
+        ({"seeds": "a"}, "found the seeds 'a'"),
+        ({"seeds": "1,1"}, r"found the seeds \[1, 1\]"),
+    ],
+)
+def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        ablation.ablate(Request(tmp_path, tmp_path, **given))
+
+
+@pytest.mark.parametrize("pair", ["full=x", "xlsr", "xlsr="])
+def test_only_two_rows_have_an_encoder_of_their_own(tmp_path: Path, pair: str) -> None:
+    with pytest.raises(SettingsError, match="ROW=SOURCE"):
+        ablation.ablate(Request(tmp_path, tmp_path), [pair])
+
+
+def test_a_cell_names_a_folder() -> None:
+    for name in ("", "../up", "A", ".hidden", "a b"):
+        with pytest.raises(SettingsError, match="names a folder"):
+            Cell(name, "x", ())
+
+
+# Comparing
+
+
+def test_the_paired_t_is_scipys() -> None:
+    rng = np.random.default_rng(5)
+    for seeds in range(3, 14):
+        ours, theirs = rng.normal(size=(2, seeds))
+        expected = stats.ttest_rel(ours, theirs)
+        found = paired.t_test(ours - theirs)
+        assert found.t == pytest.approx(expected.statistic, rel=1e-12)
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert found.freedom == seeds - 1
+    for freedom in range(1, 20):
+        for t in (0.0, -0.4, 1.7, 12.0):
+            assert paired.two_sided(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
+    assert math.isnan(paired.t_test(np.full(4, 0.25)).p)
+
+
+def test_the_difference_is_what_a_plain_loop_finds() -> None:
+    rng = np.random.default_rng(1)
+    speakers = [f"s{i}" for i in rng.integers(0, 9, 60)]
+    labels = rng.random((60, 3)).astype(np.float32)
+    ours, theirs = (labels + rng.normal(scale=s, size=(4, 60, 3)) for s in (0.4, 0.8))
+
+    def rho(runs: Any, rows: Any) -> Any:
+        return np.array(
+            [np.mean([np.corrcoef(run[rows, t], labels[rows, t])[0, 1] for t in range(3)]) for run in runs]
+        )
+
+    names = list(dict.fromkeys(speakers))
+    clips = {name: [row for row, who in enumerate(speakers) if who == name] for name in names}
+    draw, drawn = np.random.default_rng(0), []
+    for _ in range(200):
+        rows = [row for who in draw.integers(len(names), size=len(names)) for row in clips[names[who]]]
+        drawn.append(rho(ours, rows).mean() - rho(theirs, rows).mean())
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    both = [
+        [paired.resampled(run, labels, speakers, n=200, seed=0) for run in runs] for runs in (ours, theirs)
+    ]
+    found = paired.difference(*both)
+    everyone = rho(ours, slice(None)), rho(theirs, slice(None))
+    assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    assert found.test is not None
+    assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
+    assert paired.difference(both[0][:2], both[1][:2]).test is None
+
+
+def test_what_is_undefined_is_said(tmp_path: Path) -> None:
+    flat = paired.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
+    fine = paired.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
+    apart = paired.difference([flat, fine, fine], [fine, fine, fine])
+    assert apart.to_dict() == {
+        "value": None, "low": None, "high": None, "paired_t_over_seeds": {"t": None, "freedom": 2, "p": None},
+    }  # fmt: skip
+    cell = Cell("gv", "global vector", ("a",), published=0.342, note="A note.")
+    full = Cell("full", "full model", ("a", "b"))
+    rows = (
+        outcome.Row(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
+        outcome.Row(cell, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
+    )
+    made = outcome.Outcome(
+        corpus="c", split="valid", clips=6, over="6 clips", seeds=(0, 1, 2), reference="full",
+        groups={"a": "Table A", "b": "Table B"}, rows=rows, settings="All equal.",
+    )  # fmt: skip
+    text = made.markdown()
+    assert "| full model    | 0.500 ± 0.250 | -" in text
+    assert re.search(r"global vector \| undefined +\| 0\.342 +\| undefined +\| undefined", text)
+    assert "global vector (seed 0): predictions for a target are constant" in text
+    assert "A note." in text
+    assert "Table B" not in text  # the full model alone is no comparison
+    made.write(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["mean"] is None

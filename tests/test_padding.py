@@ -1,0 +1,85 @@
+"""Zero-padding without masks (paper section 6.2) is what it says, wherever a clip is heard."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+
+import emimic
+from emimic.model import EmiModel
+from emimic.study import batches, features
+from emimic.study.corpus import Item, load_corpus
+from emimic.study.settings import TrainSettings
+from emimic.study.train import train
+from emimic.task import ModelError
+
+SECONDS = 0.3  # 4,800 samples, 14 frames
+EXACT = {"atol": 2e-5, "rtol": 0}
+
+
+def prepared(path: Path) -> Any:
+    samples, _ = soundfile.read(path)
+    wave = samples[: round(SECONDS * 16_000)]
+    return (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+
+
+def items(corpus: Path) -> list[Item]:
+    return list(load_corpus(corpus, splits=["valid"]).splits["valid"].items)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-layer", "wav2vec2-group", "whisper"])
+def test_zeros_are_heard_as_silence_up_to_the_longest_clip(tones: Path, family: str) -> None:
+    model = tiny.model(family, padding="zeros", max_seconds=SECONDS, vad_pretrained=True)
+    inner: Any = model.config.encoder_config
+    weights = tiny.weights(model)
+    found, vad = batches.predict(model, clips := items(tones), batch_seconds=0.7)
+    masked = tiny.model(family, max_seconds=SECONDS)
+    other, _ = batches.predict(masked, clips, batch_seconds=0.7)
+    for row, item in enumerate(clips):
+        wave = prepared(item.path)
+        silent = np.concatenate([wave, np.zeros(round(SECONDS * 16_000) - len(wave))])
+        formula = tiny.FORMULAS[family]
+        hidden = formula(tiny.under(weights, "encoder."), inner.to_dict(), silent)
+        answer, curves = tiny.heads(weights, hidden)
+        np.testing.assert_allclose(found[row], answer, **EXACT)
+        assert curves is not None
+        np.testing.assert_allclose(vad[row], curves.mean(axis=0), **EXACT)
+        assert np.abs(found[row] - other[row]).max() > 1e-3  # and a mask answers otherwise
+
+
+def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> None:
+    clips = items(tones)
+    folders = {}
+    for padding in ("masked", "zeros"):
+        model = tiny.model(padding=padding, max_seconds=SECONDS, freeze_encoder=True)
+        source = features.compute(model, clips, tmp_path)
+        lengths = {len(source.read(item, 0).values) for item in clips}
+        assert (len(lengths) == 1) == (padding == "zeros")
+        answers, _ = batches.answer(model, source)
+        direct, _ = batches.predict(model, clips)
+        np.testing.assert_allclose(answers, direct, atol=2e-3)
+        folders[padding] = features.key(model, "float16")
+    assert folders["masked"] != folders["zeros"]
+    assert {place.name for place in tmp_path.iterdir()} == set(folders.values())
+
+
+def test_a_finished_run_answers_as_it_was_validated(tones: Path, tmp_path: Path, tiny: Any) -> None:
+    settings = TrainSettings(**tiny(still=True, padding="zeros", max_seconds=SECONDS, epochs=1))
+    result = train(tones, tmp_path / "run", settings, show=False)
+    model = EmiModel.open_run(tmp_path / "run")
+    assert model.config.padding == "zeros"
+    clips = items(tones)
+    answers, _ = batches.predict(model, clips)
+    labels = np.stack([item.labels for item in clips if item.labels is not None])
+    rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
+    assert result.history[0]["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
+    heard = emimic.load(tmp_path / "run")(clips[0].path)
+    np.testing.assert_allclose(heard.prediction.intensities, answers[0], **EXACT)
+
+
+def test_another_padding_is_refused() -> None:
+    with pytest.raises(ModelError, match="expected masked or zeros"):
+        tiny.model(padding="reflect")
