@@ -11,7 +11,9 @@ from torch import nn
 from emimic.study.rivals.sequences import Shorten
 from emimic.task import SettingsError
 
-NAMES: Final = ("baseline", "savchenko", "yu", "zhang", "anchored", "wavlm_tcn", "concatenated")
+NAMES: Final = (
+    "baseline", "savchenko", "yu", "zhang", "ours_vision", "anchored", "wavlm_tcn", "concatenated",
+)  # fmt: skip
 """Every system, in the order of Table 1, then of the record since; each is a module of this package."""
 
 
