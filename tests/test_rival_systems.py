@@ -19,7 +19,7 @@ def test_baseline() -> None:
     w, one = weights(model), clip(3, roles)
     x = {role: frames for role, (_, _, frames) in heard(one).items()}
     vision = formulas.linear(
-        formulas.last(x["vision"], formulas.under(w, "members.vision.0.gru."), layers=3),
+        formulas.last(x["vision"], formulas.under(w, "members.vision.0.branches.vision.gru."), layers=3),
         w,
         "members.vision.0.output.",
     )
@@ -37,7 +37,7 @@ def test_savchenko() -> None:
     said = {}
     for role, (_, _, x) in heard(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output."))
+        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output.0."))
     says(model, one, (said["face"] + said["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
     says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
@@ -54,7 +54,7 @@ def test_yu() -> None:
         found = {}
         for role, (x, there, _) in heard(one).items():
             member = "audio" if role == "audio" else "vision"
-            own = formulas.under(w, f"members.{member}.0.channels.{role}.")
+            own = formulas.under(w, f"members.{member}.0.branches.{role}.")
             hidden = formulas.tcn(x, there, formulas.under(own, "tcn."), blocks=2)
             if member == "vision":
                 hidden = formulas.attention(
@@ -87,7 +87,7 @@ def test_zhang() -> None:
             for role in roles:
                 x, there, _ = heard(one)[role]
                 hidden = formulas.attention(
-                    x, there, formulas.under(own, f"branches.{role}."), layers=2, heads=2
+                    x, there, formulas.under(own, f"branches.{role}.encoder."), layers=2, heads=2
                 )
                 found.append(formulas.mean(hidden[there]))  # 0 without any
             votes.append(formulas.linear(np.concatenate(found), own, "output."))
@@ -126,9 +126,12 @@ def test_ours_with_vision() -> None:
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
         for role, (_, _, x) in heard(one).items():
-            found += [formulas.mean(x), formulas.last(x, formulas.under(w, f"lstms.{role}."), layers=2)]
-        hidden = np.tanh(formulas.linear(np.concatenate(found), w, "head.dense."))
-        says(model, one, formulas.linear(hidden, w, "head.out_proj."))
+            found += [formulas.mean(x), formulas.last(x, formulas.under(w, f"branches.{role}.last.lstm."), layers=2)]
+        hidden = np.tanh(formulas.linear(np.concatenate(found), w, "output.dense."))
+        says(model, one, formulas.linear(hidden, w, "output.out_proj."))
+    assert TrainSettings.read(overrides={"rival": "ours_vision"}).encoder is None
+    tuned = TrainSettings.read(overrides={"rival": "ours_vision", "modalities.audio": "waveform"})
+    assert tuned.encoder == TrainSettings().encoder
 
 
 def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:

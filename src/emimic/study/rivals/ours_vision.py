@@ -9,8 +9,9 @@ Here each modality is pooled as the paper pools its audio (the mean over frames 
 is the main system's.
 
 Image models run as ONNX here, so vision is frozen: features on disk. So is audio, unless it is fine-tuned with
-`--set modalities.audio=waveform --set encoder=NAME`; the VAD that the paper has beside its frames is left out. The row
-of vision alone: `--set 'modalities={"vision": "vit"}'`.
+`--set modalities.audio=waveform` (and `--set encoder=NAME` for another than the paper's); the VAD that the paper has
+beside its frames is left out. The row of vision alone: `--set 'modalities={"vision": "vit"}'`. Only a later row of the
+table says "w/ Dropout", so the published figures may be without: `--set rival_options.lstm_dropout=0`.
 """
 
 from collections.abc import Mapping
@@ -34,34 +35,24 @@ class OursOptions(Options):
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between an LSTM's layers (section 5)")
 
 
-class Pooled(nn.Module):
-    """Of every role the mean over frames and the last output of an LSTM -> dense, tanh, projection."""
+class MeanAndLast(nn.Module):
+    """The mean over frames beside an LSTM's last output, as the paper pools its audio."""
 
-    def __init__(self, sizes: Mapping[str, int], targets: int, options: OursOptions) -> None:
+    def __init__(self, features: int, options: OursOptions) -> None:
         super().__init__()
-        self.roles = tuple(sizes)
-        self.lstms = nn.ModuleDict(
-            {
-                role: nn.LSTM(
-                    size,
-                    options.lstm_units or size,
-                    options.lstm_layers,
-                    batch_first=True,
-                    dropout=options.lstm_dropout if options.lstm_layers > 1 else 0.0,
-                )
-                for role, size in sizes.items()
-            }
-        )
-        self.head = TanhHead(sum(size + (options.lstm_units or size) for size in sizes.values()), targets)
+        units = options.lstm_units or features
+        self.last = layers.Last(features, units, layers=options.lstm_layers, dropout=options.lstm_dropout)
+        self.size = features + units
 
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target)"""
-        found = []
-        for role in self.roles:
-            lstm: nn.LSTM = self.lstms[role]  # type: ignore[assignment]
-            found.append(layers.mean(parts[role], masks[role]))
-            found.append(layers.last(lstm, parts[role], masks[role]))
-        return self.head(torch.cat(found, dim=1))  # type: ignore[no-any-return]
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, feature + unit)."""
+        return torch.cat([layers.mean(frames, mask), self.last(frames, mask)], dim=1)
+
+
+def _members(options: OursOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches = {role: MeanAndLast(size, options) for role, size in sizes.items()}
+    head = TanhHead(sum(branch.size for branch in branches.values()), targets)
+    return {"pooled": layers.Member(branches, head)}
 
 
 SYSTEM = System(
@@ -70,6 +61,6 @@ SYSTEM = System(
     published={"valid": 0.198, "test": None},
     modalities={"vision": "vit", "audio": "wav2vec2"},
     options=OursOptions,
-    settings={},
-    members=lambda options, sizes, targets: {"pooled": Pooled(sizes, targets, options)},
+    settings={"encoder": "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"},
+    members=_members,
 )
