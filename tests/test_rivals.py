@@ -1,20 +1,21 @@
-"""The compared systems: each forward equals a formula written anew and ignores padding; all learn by the same loop."""
+"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_rival_systems.py."""
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import features as made
-import formulas
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rivalry import ROLES, SMALL, Array, clip, lacking, rival, says
 
 from emimic.study import checkpoint, store
-from emimic.study import run as runs
+from emimic.study.corpus import load_corpus
 from emimic.study.evaluate import evaluate
 from emimic.study.learner import Features, open_run
 from emimic.study.rivals import fusion, sequences
@@ -24,281 +25,7 @@ from emimic.study.rivals.system import NAMES
 from emimic.study.settings import TrainSettings
 from emimic.study.submit import submit
 from emimic.study.train import train
-from emimic.task import EMOTIONS, CorpusError, ModelError, SettingsError
-
-Array = np.ndarray
-
-
-def rival(name: str, roles: tuple[str, ...], *, seed: int = 0, **options: Any) -> RivalModel:
-    """A small one with random weights, norms and biases too, in evaluation mode."""
-    torch.manual_seed(seed)
-    config = RivalConfig(
-        rival=name, options=options, modalities=made.modalities(*roles), sizes={r: made.SIZES[r] for r in roles},
-        targets=list(EMOTIONS),
-    )  # fmt: skip
-    model = RivalModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None) -> Clip:
-    """A random clip; of the faces some frames aren't there."""
-    rng = np.random.default_rng(seed)
-    parts, masks = {}, {}
-    for role in roles:
-        count = (frames or {}).get(role, int(rng.integers(1, 40)))
-        mask = rng.random(count) < (0.7 if role in ("face", "units", "vision") else 1.1)
-        mask[rng.integers(count)] = True
-        parts[role] = np.where(mask[:, None], rng.standard_normal((count, made.SIZES[role])), 0.0).astype(
-            np.float32
-        )
-        masks[role] = mask
-    return Clip(parts, masks)
-
-
-def weights(model: RivalModel) -> dict[str, Array]:
-    return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
-
-
-def heard(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
-    """Role -> a clip's frames, which of them are there, and those alone; in double precision."""
-    return {
-        role: (part.astype(np.float64), one.masks[role], part[one.masks[role]].astype(np.float64))
-        for role, part in one.parts.items()
-    }
-
-
-def lacking(one: Clip, role: str) -> Clip:
-    """A clip without one of its modalities, as the reader gives it."""
-    return Clip(
-        {**one.parts, role: np.zeros((1, made.SIZES[role]), np.float32)},
-        {**one.masks, role: np.zeros(1, np.bool_)},
-    )
-
-
-def says(model: RivalModel, one: Clip, wanted: Array) -> None:
-    np.testing.assert_allclose(model.predict([one])[0].intensities, wanted, atol=3e-6)
-
-
-def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
-    """Each clip's answer is the same alone, in a batch with longer ones, and with more frames that are not there."""
-    clips = [clip(seed, roles) for seed in range(7)]
-    alone = [model.predict([one])[0].intensities for one in clips]
-    together = [answer.intensities for answer in model.predict(clips)]
-    np.testing.assert_allclose(together, alone, atol=2e-6)
-    rubbish = np.random.default_rng(1)
-    for one, wanted in zip(clips, alone, strict=True):
-        parts, masks = model.collate([one])
-        for role in roles:
-            more = torch.from_numpy(rubbish.standard_normal((1, 9, made.SIZES[role]))).float()
-            parts[role] = torch.cat([parts[role], 1e3 * more], dim=1)
-            masks[role] = torch.cat([masks[role], torch.zeros(1, 9, dtype=torch.bool)], dim=1)
-        with torch.inference_mode():
-            found = model.regress(parts, masks).intensities[0].numpy()
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
-    assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # it does hear
-
-
-def test_baseline() -> None:
-    roles = ("vision", "audio")
-    model = rival("baseline", roles, units=5)
-    ignores_padding(model, roles)
-    w, one = weights(model), clip(3, roles)
-    x = {role: frames for role, (_, _, frames) in heard(one).items()}
-    vision = formulas.linear(
-        formulas.last(x["vision"], formulas.under(w, "members.vision.0.gru."), layers=3),
-        w,
-        "members.vision.0.output.",
-    )
-    audio = formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
-    says(model, one, (vision + audio) / 2)
-    says(model, lacking(one, "vision"), audio)
-    says(model, lacking(one, "audio"), vision)
-
-
-def test_savchenko() -> None:
-    roles = ("face", "audio")
-    model = rival("savchenko", roles)
-    ignores_padding(model, roles)
-    w, one = weights(model), clip(3, roles)
-    said = {}
-    for role, (_, _, x) in heard(one).items():
-        found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output."))
-    says(model, one, (said["face"] + said["audio"]) / 2)
-    model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
-    says(model, lacking(one, "audio"), said["face"])
-
-
-def test_yu() -> None:
-    roles = ("face", "units", "audio")
-    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
-    ignores_padding(model, roles)
-    w, one = weights(model), clip(3, roles)
-
-    def wanted(one: Clip) -> dict[str, Array]:
-        found = {}
-        for role, (x, there, _) in heard(one).items():
-            member = "audio" if role == "audio" else "vision"
-            own = formulas.under(w, f"members.{member}.0.channels.{role}.")
-            hidden = formulas.tcn(x, there, formulas.under(own, "tcn."), blocks=2)
-            if member == "vision":
-                hidden = formulas.attention(
-                    hidden, there, formulas.under(own, "attention."), layers=2, heads=2
-                )
-            found[role] = formulas.mean(hidden[there])
-        vision = np.concatenate([found["face"], found["units"]])
-        return {
-            "vision": formulas.linear(vision, w, "members.vision.0.output."),
-            "audio": formulas.linear(found["audio"], w, "members.audio.0.output."),
-        }
-
-    said = wanted(one)
-    says(model, one, (said["vision"] + said["audio"]) / 2)
-    says(model, lacking(one, "audio"), said["vision"])
-    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
-    said = wanted(lacking(one, "units"))
-    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
-
-
-def test_zhang() -> None:
-    roles = ("face", "audio", "text")
-    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
-    ignores_padding(model, roles)
-    w = weights(model)
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        votes = []
-        for fold in range(2):
-            own, found = formulas.under(w, f"members.fused.{fold}."), []
-            for role in roles:
-                x, there, _ = heard(one)[role]
-                hidden = formulas.attention(
-                    x, there, formulas.under(own, f"branches.{role}."), layers=2, heads=2
-                )
-                found.append(formulas.mean(hidden[there]))  # 0 without any
-            votes.append(formulas.linear(np.concatenate(found), own, "output."))
-        says(model, one, np.mean(votes, axis=0))
-
-
-def test_zhang_learns_and_reads_as_published() -> None:
-    roles = ("face", "audio", "text")
-    chosen = TrainSettings.read(overrides={"rival": "zhang"})
-    model = rival("zhang", roles, units=8)
-    rates = {}
-    optimizer = runs._optimizer(model, chosen)
-    for group in optimizer.param_groups:
-        assert group["betas"] == (0.0, 0.99)
-        assert group["weight_decay"] == 0.0
-        rates |= {id(parameter): group["peak"] for parameter in group["params"]}
-    for name, parameter in model.named_parameters():
-        heard_there = ".branches.audio." in name or ".branches.text." in name
-        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
-    longer = frames([i / 10 for i in range(400)])
-    shorten = model.system.shorten(model.options)
-    assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
-        "face": 32,
-        "audio": 320,
-        "text": 128,
-    }
-    assert chosen.folds == 5
-
-
-def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
-    """Vectors side by side, a learnt one where a modality is lacking -> dense layer, ReLU -> answers."""
-    whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
-    return formulas.linear(np.maximum(formulas.linear(whole, own, "dense."), 0), own, "output.")
-
-
-def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
-    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if spread else x.mean(axis=0)
-    return np.maximum(formulas.linear(formulas.norm(found, own, "norm."), own, "dense."), 0)
-
-
-@pytest.mark.parametrize("name", ["anchored", "concatenated"])
-def test_text_voice_and_face_side_by_side(name: str) -> None:
-    roles = ROLES[name]
-    model = rival(name, roles, units=8)
-    ignores_padding(model, roles)
-    own = formulas.under(weights(model), "members.joined.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        found = {}
-        for role, (_, _, x) in heard(one).items():
-            branch = formulas.under(own, f"branches.{role}.")
-            if not len(x):
-                continue
-            if name == "anchored" and role != "text":
-                found[role] = formulas.last(x, formulas.under(branch, "lstm."), layers=2)
-            else:
-                found[role] = pooled(x, branch, spread=name == "concatenated")
-        says(model, one, joined(found, own))
-
-
-def test_modalities_are_taken_for_lacking_while_learning() -> None:
-    roles = ROLES["anchored"]
-    model = rival("anchored", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
-    one, own = clip(3, roles), formulas.under(weights(model), "members.joined.0.")
-    torch.manual_seed(0)
-    model.train()
-    said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
-    found = {}
-    for role, (_, _, x) in heard(one).items():
-        branch = formulas.under(own, f"branches.{role}.")
-        found[role] = (
-            pooled(x, branch, spread=False)
-            if role == "text"
-            else formulas.last(x, formulas.under(branch, "lstm."), layers=2)
-        )
-    every = [
-        joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
-    ]
-    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in said]
-    for row, kept in zip(said, which, strict=True):
-        np.testing.assert_allclose(row, every[kept], atol=3e-6)
-    assert len(set(which)) > 4
-    assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
-
-
-def test_wavlm_tcn() -> None:
-    model = rival("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
-    ignores_padding(model, ("audio",))
-    own = formulas.under(weights(model), "members.audio.0.")
-    for seed in (3, 4, 5):
-        one = clip(seed, ("audio",))
-        x = one.parts["audio"].astype(np.float64)
-        means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
-        there = np.ones(len(means), np.bool_)
-        hidden = formulas.tcn(means, there, formulas.under(own, "tcn."), blocks=3)
-        found = formulas.attentive_statistics(hidden, formulas.under(own, "pool."))
-        says(model, one, formulas.linear(found, own, "output."))
-
-
-def test_wavlm_tcn_learns_as_published() -> None:
-    chosen = TrainSettings.read(overrides={"rival": "wavlm_tcn"})
-    assert (chosen.encoder, chosen.encoder_lr, chosen.lr) == ("microsoft/wavlm-large", 1e-5, 1e-4)
-    assert (chosen.max_seconds, chosen.standardize_targets, chosen.batch_size) == (20.0, True, 32)
-    frozen = TrainSettings.read(overrides={"rival": "wavlm_tcn", "modalities.audio": "wavlm"})
-    assert frozen.encoder is None
-    other = TrainSettings.read(overrides={"rival": "wavlm_tcn", "encoder": "somewhere"})
-    assert other.encoder == "somewhere"
-
-
-def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = made.corpus(tmp_path / "corpus", ("audio",))
-    values = {"modalities": {"audio": "audio"}, "rival_options": {"folds": 3}, "batch_size": 24, "epochs": 1}
-    chosen = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **values})
-    train(folder, tmp_path / "known", chosen)
-    assert "the 3 folds" not in capsys.readouterr().out
-    for table in folder.glob("*_split.csv"):
-        table.write_text("".join(line.rpartition(",")[0] + "\n" for line in table.read_text().splitlines()))
-    train(folder, tmp_path / "unknown", chosen)
-    assert "the 3 folds of savchenko are of clips where the table names no speaker" in capsys.readouterr().out
-    assert "folds of savchenko" in (tmp_path / "unknown" / "train.json").read_text()
-
-
-# What all have in common
+from emimic.task import CorpusError, ModelError, SettingsError
 
 
 def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
@@ -306,34 +33,11 @@ def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
-ROLES = {
-    "baseline": ("vision", "audio"),
-    "savchenko": ("face", "audio"),
-    "yu": ("face", "units", "audio"),
-    "zhang": ("face", "audio", "text"),
-    "anchored": ("text", "audio", "face"),
-    "wavlm_tcn": ("audio",),
-    "concatenated": ("text", "audio", "face"),
-}
-"""What each system hears in these tests."""
-
-SMALL: dict[str, dict[str, Any]] = {
-    "baseline": {"units": 8},
-    "savchenko": {},
-    "yu": {"units": 8, "blocks": 2, "layers": 1},
-    "zhang": {"units": 8, "layers": 1, "folds": 2},
-    "anchored": {"units": 8},
-    "wavlm_tcn": {"units": 8, "blocks": 2, "pooling_units": 4, "group": 3},
-    "concatenated": {"units": 8},
-}
-"""Its options in these tests."""
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Path) -> None:
     roles = ROLES[name]
-    lacking = {roles[0]: (2, 26, 38)} if len(roles) > 1 else {}
-    folder = made.corpus(tmp_path / "corpus", roles, without=lacking)
+    without = {roles[0]: (2, 26, 38)} if len(roles) > 1 else {}
+    folder = made.corpus(tmp_path / "corpus", roles, without=without)
     learnt(
         name,
         folder,
@@ -477,8 +181,6 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     )  # fmt: skip
     model = open_run(tmp_path / "run")
     assert isinstance(model, RivalModel)
-    from emimic.study.corpus import load_corpus
-
     items = load_corpus(folder, clips=Features.of(folder, {"audio": "audio"}).clips).splits["train"].items
     labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
     wide = model.wanted(labels, items).reshape(len(items), 1, 3, 6)
@@ -496,6 +198,19 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         model.predict([one])[0].intensities, said.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
     )
+
+
+def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.corpus(tmp_path / "corpus", ("audio",))
+    values = {"modalities": {"audio": "audio"}, "rival_options": {"folds": 3}, "batch_size": 24, "epochs": 1}
+    chosen = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **values})
+    train(folder, tmp_path / "known", chosen)
+    assert "the 3 folds" not in capsys.readouterr().out
+    for table in folder.glob("*_split.csv"):
+        table.write_text("".join(line.rpartition(",")[0] + "\n" for line in table.read_text().splitlines()))
+    train(folder, tmp_path / "unknown", chosen)
+    assert "the 3 folds of savchenko are of clips where the table names no speaker" in capsys.readouterr().out
+    assert "folds of savchenko" in (tmp_path / "unknown" / "train.json").read_text()
 
 
 def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
@@ -532,24 +247,31 @@ def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, tmp_path: Path) -> None:
-    """In the place of a feature folder: the clip itself, the encoder trained with the rest."""
+    """In the place of a feature folder: the clip itself, the encoder trained with the rest. One clip has a face."""
+    folder = tmp_path / "corpus"
+    shutil.copytree(tones, folder)
+    item = load_corpus(folder, splits=["train"]).splits["train"].items[0]
+    (folder / "features" / "vision").mkdir(parents=True)
+    face = made.sequence("vision", 2.0, np.random.default_rng(0), 0.5)
+    store.write(folder / "features" / "vision" / f"{item.id}.safetensors", item.id, face)
     encoder = tiny()["encoder_config"]
     result = learnt(
-        "savchenko", tones, tmp_path / "run", modalities={"audio": "waveform"}, encoder_config=encoder, batch_size=5,
+        "ours_vision", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
+        encoder_config=encoder, batch_size=5,
     )  # fmt: skip
     assert np.isfinite(result.history[-1]["loss"])
     model = open_run(tmp_path / "run")
     assert isinstance(model, RivalModel)
+    assert model.config.sizes == {"vision": made.SIZES["vision"], "audio": encoder["hidden_size"]}
     torch.manual_seed(0)
-    before = RivalModel.fresh(
-        model.config.model_copy(update={"encoder_config": None, "sizes": {}}), encoder=encoder
-    )
-    moved = [
-        not torch.equal(one, other)
-        for one, other in zip(before.encoder.parameters(), model.encoder.parameters(), strict=True)
-    ]
-    assert any(moved)
-    report = evaluate(tmp_path / "run", tones, n_bootstrap=10, progress=False)
+    before = RivalModel.fresh(model.config.model_copy(update={"encoder_config": None}), encoder=encoder)
+    moved = {
+        name.partition(".")[0]
+        for (name, new), old in zip(model.named_parameters(), before.parameters(), strict=True)
+        if not torch.equal(new, old)
+    }
+    assert moved == {"encoder", "members"}
+    report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips > 0
 
 

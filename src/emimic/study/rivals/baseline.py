@@ -8,7 +8,6 @@ Not published: the GRU's units (here `units`) and dropout (`dropout`), loss, rat
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,41 +23,25 @@ class BaselineOptions(Options):
     dropout: float = Field(0.0, ge=0, lt=1, description="between the GRU's layers")
 
 
-class Vision(nn.Module):
-    """The last output of a GRU of three layers -> linear layer."""
+class Recurrent(nn.Module):
+    """The last output of a GRU of three layers."""
 
-    roles = ("vision",)
-
-    def __init__(self, features: int, targets: int, options: BaselineOptions) -> None:
+    def __init__(self, features: int, options: BaselineOptions) -> None:
         super().__init__()
         self.gru = nn.GRU(features, options.units, 3, batch_first=True, dropout=options.dropout)
-        self.output = nn.Linear(options.units, targets)
 
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target)"""
-        return self.output(layers.last(self.gru, parts["vision"], masks["vision"]))  # type: ignore[no-any-return]
-
-
-class Audio(nn.Module):
-    """The mean over frames -> linear layer."""
-
-    roles = ("audio",)
-
-    def __init__(self, features: int, targets: int) -> None:
-        super().__init__()
-        self.output = nn.Linear(features, targets)
-
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target)"""
-        return self.output(layers.mean(parts["audio"], masks["audio"]))  # type: ignore[no-any-return]
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, unit)."""
+        return layers.last(self.gru, frames, mask)
 
 
-def _members(options: Any, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+def _members(options: BaselineOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
     members: dict[str, nn.Module] = {}
-    if "vision" in sizes:
-        members["vision"] = Vision(sizes["vision"], targets, options)
-    if "audio" in sizes:
-        members["audio"] = Audio(sizes["audio"], targets)
+    if size := sizes.get("vision"):
+        branch = Recurrent(size, options)
+        members["vision"] = layers.Member({"vision": branch}, nn.Linear(options.units, targets))
+    if size := sizes.get("audio"):
+        members["audio"] = layers.Member({"audio": layers.Pool(layers.mean)}, nn.Linear(size, targets))
     return members
 
 

@@ -1,7 +1,7 @@
 """What the compared systems are built of; frames that are not there change nothing in any of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -211,3 +211,31 @@ def grouped(frames: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     held = there.sum(dim=2)
     means = (frames.unflatten(1, (-1, size)) * there).sum(dim=2) / held.clamp(min=1)
     return means, held[..., 0] > 0
+
+
+class Pool(nn.Module):
+    """`mean` or `statistics` as a branch of a member."""
+
+    def __init__(self, how: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, feature)."""
+        return self.how(frames, mask)
+
+
+class Member(nn.Module):
+    """A vector of each role, side by side -> answers. Each branch maps frames (batch, frame, feature) and mask (batch,
+    frame) to (batch, unit), 0 for a clip without any frame."""
+
+    def __init__(self, branches: Mapping[str, nn.Module], output: nn.Module) -> None:
+        super().__init__()
+        self.roles = tuple(branches)
+        self.branches = nn.ModuleDict(branches)
+        self.output = output
+
+    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """{role: (batch, frame, feature)}, {role: (batch, frame)} -> (batch, target)."""
+        found = [self.branches[role](parts[role], masks[role]) for role in self.roles]
+        return self.output(torch.cat(found, dim=1))  # type: ignore[no-any-return]

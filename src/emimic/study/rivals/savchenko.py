@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from emimic.study.rivals import layers
 from emimic.study.rivals.sequences import every
@@ -30,18 +30,14 @@ class SavchenkoOptions(Options):
     face_step: int = Field(5, ge=1, description="of the faces, one in so many is read")
 
 
-class StatisticsMember(nn.Module):
-    """Four statistics over a clip -> dense layer -> sigmoid."""
-
-    def __init__(self, role: str, features: int, targets: int) -> None:
-        super().__init__()
-        self.roles = (role,)
-        self.output = nn.Linear(4 * features, targets)
-
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target) in [0, 1]."""
-        (role,) = self.roles
-        return self.output(layers.statistics(parts[role], masks[role])).sigmoid()  # type: ignore[no-any-return]
+def _members(_: SavchenkoOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    """Of the face and of the voice: four statistics over a clip -> dense layer -> sigmoid."""
+    return {
+        role: layers.Member(
+            {role: layers.Pool(layers.statistics)}, nn.Sequential(nn.Linear(4 * size, targets), nn.Sigmoid())
+        )
+        for role, size in sizes.items()
+    }
 
 
 SYSTEM = System(
@@ -62,7 +58,5 @@ SYSTEM = System(
         "schedule": "constant",
         "warmup_epochs": 0.0,
     },
-    members=lambda options, sizes, targets: {
-        role: StatisticsMember(role, sizes[role], targets) for role in ("face", "audio") if role in sizes
-    },
+    members=_members,
 )

@@ -11,7 +11,9 @@ from torch import nn
 from emimic.study.rivals.sequences import Shorten
 from emimic.task import SettingsError
 
-NAMES: Final = ("baseline", "savchenko", "yu", "zhang", "anchored", "wavlm_tcn", "concatenated")
+NAMES: Final = (
+    "baseline", "savchenko", "yu", "zhang", "ours_vision", "anchored", "wavlm_tcn", "concatenated",
+)  # fmt: skip
 """Every system, in the order of Table 1, then of the record since; each is a module of this package."""
 
 
@@ -40,7 +42,7 @@ class System:
     settings: TrainSettings in place of the main system's.
     members: (options, features of a frame by role, number of targets) -> the networks whose answers are joined, by
     name. Each has `roles`, the modalities it hears, and maps parts {role: (batch, frame, feature)} and masks {role:
-    (batch, frame)} to (batch, target). A member is left out when one of its roles isn't among `sizes`.
+    (batch, frame)} to (batch, target). Roles come in the order of `modalities`; one that isn't given is left out.
     shorten: options -> what is read of a role's frames, where that isn't all.
     published: mean Pearson on "valid" and "test" of Hume-Vidmimic2, as its source says; None where it doesn't.
     """

@@ -12,16 +12,13 @@ for one that a clip lacks). The voice's level is left to the features' encoder.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from emimic.study.rivals import layers
 from emimic.study.rivals.system import Options, System
-
-FACE: Final = ("face", "units")
 
 
 class YuOptions(Options):
@@ -56,30 +53,14 @@ class Channel(nn.Module):
         return layers.mean(hidden, mask)
 
 
-class Member(nn.Module):
-    """The channels of a modality, side by side -> linear layer."""
-
-    def __init__(
-        self, sizes: Mapping[str, int], targets: int, options: YuOptions, *, attentive: bool
-    ) -> None:
-        super().__init__()
-        self.roles = tuple(sizes)
-        self.channels = nn.ModuleDict(
-            {role: Channel(size, options, attentive=attentive) for role, size in sizes.items()}
-        )
-        self.output = nn.Linear(len(sizes) * options.units, targets)
-
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target)"""
-        found = [self.channels[role](parts[role], masks[role]) for role in self.roles]
-        return self.output(torch.cat(found, dim=1))  # type: ignore[no-any-return]
-
-
-def _members(options: Any, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+def _members(options: YuOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
     members: dict[str, nn.Module] = {}
-    for name, roles in (("vision", FACE), ("audio", ("audio",))):
-        if there := {role: sizes[role] for role in roles if role in sizes}:
-            members[name] = Member(there, targets, options, attentive=name == "vision")
+    for name, roles in (("vision", ("face", "units")), ("audio", ("audio",))):
+        branches = {
+            role: Channel(sizes[role], options, attentive=name == "vision") for role in roles if role in sizes
+        }
+        if branches:
+            members[name] = layers.Member(branches, nn.Linear(len(branches) * options.units, targets))
     return members
 
 

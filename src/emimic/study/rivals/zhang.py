@@ -15,7 +15,6 @@ and the head, which are fresh here: `--set lr=1e-4` learns all at one rate.
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -37,29 +36,23 @@ class ZhangOptions(Options):
     dropout: float = Field(0.1, ge=0, lt=1, description="in the Transformer encoders")
 
 
-class Fused(nn.Module):
-    """A Transformer encoder for each role and the mean of its frames, all concatenated -> linear layer; 0 for a role
-    that a clip lacks."""
+class Encoded(nn.Module):
+    """The mean over what a Transformer encoder makes of frames."""
 
-    def __init__(self, sizes: Mapping[str, int], targets: int, options: ZhangOptions) -> None:
+    def __init__(self, features: int, options: ZhangOptions) -> None:
         super().__init__()
-        self.roles = tuple(sizes)
-        self.branches = nn.ModuleDict(
-            {
-                role: layers.Attention(
-                    size, options.units, layers=options.layers, heads=options.heads, dropout=options.dropout
-                )
-                for role, size in sizes.items()
-            }
+        self.encoder = layers.Attention(
+            features, options.units, layers=options.layers, heads=options.heads, dropout=options.dropout
         )
-        self.output = nn.Linear(len(sizes) * options.units, targets)
 
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)} -> (batch, target)"""
-        found = [
-            layers.mean(self.branches[role](parts[role], masks[role]), masks[role]) for role in self.roles
-        ]
-        return self.output(torch.cat(found, dim=1))  # type: ignore[no-any-return]
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, unit), 0 without any frame."""
+        return layers.mean(self.encoder(frames, mask), mask)
+
+
+def _members(options: ZhangOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches = {role: Encoded(size, options) for role, size in sizes.items()}
+    return {"fused": layers.Member(branches, nn.Linear(len(branches) * options.units, targets))}
 
 
 SYSTEM = System(
@@ -83,5 +76,5 @@ SYSTEM = System(
         "epochs": 35,
         "patience": None,
     },
-    members=lambda options, sizes, targets: {"fused": Fused(sizes, targets, options)},
+    members=_members,
 )

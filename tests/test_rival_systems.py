@@ -1,0 +1,213 @@
+"""Each compared system's forward equals a formula written anew, ignores padding, and does without a modality."""
+
+import formulas
+import numpy as np
+import pytest
+import torch
+from rivalry import ROLES, Array, clip, heard, ignores_padding, lacking, rival, says, weights
+
+from emimic.study import run as runs
+from emimic.study import store
+from emimic.study.rivals.sequences import Clip
+from emimic.study.settings import TrainSettings
+
+
+def test_baseline() -> None:
+    roles = ("vision", "audio")
+    model = rival("baseline", roles, units=5)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    x = {role: frames for role, (_, _, frames) in heard(one).items()}
+    vision = formulas.linear(
+        formulas.last(x["vision"], formulas.under(w, "members.vision.0.branches.vision.gru."), layers=3),
+        w,
+        "members.vision.0.output.",
+    )
+    audio = formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
+    says(model, one, (vision + audio) / 2)
+    says(model, lacking(one, "vision"), audio)
+    says(model, lacking(one, "audio"), vision)
+
+
+def test_savchenko() -> None:
+    roles = ("face", "audio")
+    model = rival("savchenko", roles)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    said = {}
+    for role, (_, _, x) in heard(one).items():
+        found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        said[role] = formulas.sigmoid(formulas.linear(found, w, f"members.{role}.0.output.0."))
+    says(model, one, (said["face"] + said["audio"]) / 2)
+    model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
+    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
+    says(model, lacking(one, "audio"), said["face"])
+
+
+def test_yu() -> None:
+    roles = ("face", "units", "audio")
+    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+
+    def wanted(one: Clip) -> dict[str, Array]:
+        found = {}
+        for role, (x, there, _) in heard(one).items():
+            member = "audio" if role == "audio" else "vision"
+            own = formulas.under(w, f"members.{member}.0.branches.{role}.")
+            hidden = formulas.tcn(x, there, formulas.under(own, "tcn."), blocks=2)
+            if member == "vision":
+                hidden = formulas.attention(
+                    hidden, there, formulas.under(own, "attention."), layers=2, heads=2
+                )
+            found[role] = formulas.mean(hidden[there])
+        vision = np.concatenate([found["face"], found["units"]])
+        return {
+            "vision": formulas.linear(vision, w, "members.vision.0.output."),
+            "audio": formulas.linear(found["audio"], w, "members.audio.0.output."),
+        }
+
+    said = wanted(one)
+    says(model, one, (said["vision"] + said["audio"]) / 2)
+    says(model, lacking(one, "audio"), said["vision"])
+    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
+    said = wanted(lacking(one, "units"))
+    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+
+
+def test_zhang() -> None:
+    roles = ("face", "audio", "text")
+    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
+    ignores_padding(model, roles)
+    w = weights(model)
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        votes = []
+        for fold in range(2):
+            own, found = formulas.under(w, f"members.fused.{fold}."), []
+            for role in roles:
+                x, there, _ = heard(one)[role]
+                hidden = formulas.attention(
+                    x, there, formulas.under(own, f"branches.{role}.encoder."), layers=2, heads=2
+                )
+                found.append(formulas.mean(hidden[there]))  # 0 without any
+            votes.append(formulas.linear(np.concatenate(found), own, "output."))
+        says(model, one, np.mean(votes, axis=0))
+
+
+def test_zhang_learns_and_reads_as_published() -> None:
+    roles = ("face", "audio", "text")
+    chosen = TrainSettings.read(overrides={"rival": "zhang"})
+    model = rival("zhang", roles, units=8)
+    rates = {}
+    optimizer = runs._optimizer(model, chosen)
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.0, 0.99)
+        assert group["weight_decay"] == 0.0
+        rates |= {id(parameter): group["peak"] for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        heard_there = ".branches.audio." in name or ".branches.text." in name
+        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
+    longer = store.Sequence.whole(np.zeros((400, 1), np.float32), np.arange(400.0))
+    shorten = model.system.shorten(model.options)
+    assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
+        "face": 32,
+        "audio": 320,
+        "text": 128,
+    }
+    assert chosen.folds == 5
+
+
+def test_ours_with_vision() -> None:
+    roles = ("vision", "audio")
+    model = rival("ours_vision", roles)
+    ignores_padding(model, roles)
+    ignores_padding(rival("ours_vision", ("vision",)), ("vision",))
+    w = formulas.under(weights(model), "members.pooled.0.")
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        found = []
+        for role, (_, _, x) in heard(one).items():
+            found += [formulas.mean(x), formulas.last(x, formulas.under(w, f"branches.{role}.last.lstm."), layers=2)]
+        hidden = np.tanh(formulas.linear(np.concatenate(found), w, "output.dense."))
+        says(model, one, formulas.linear(hidden, w, "output.out_proj."))
+    assert TrainSettings.read(overrides={"rival": "ours_vision"}).encoder is None
+    tuned = TrainSettings.read(overrides={"rival": "ours_vision", "modalities.audio": "waveform"})
+    assert tuned.encoder == TrainSettings().encoder
+
+
+def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
+    """Vectors side by side, a learnt one where a modality is lacking -> dense layer, ReLU -> answers."""
+    whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
+    return formulas.linear(np.maximum(formulas.linear(whole, own, "dense."), 0), own, "output.")
+
+
+def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
+    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if spread else x.mean(axis=0)
+    return np.maximum(formulas.linear(formulas.norm(found, own, "norm."), own, "dense."), 0)
+
+
+@pytest.mark.parametrize("name", ["anchored", "concatenated"])
+def test_text_voice_and_face_side_by_side(name: str) -> None:
+    roles = ROLES[name]
+    model = rival(name, roles, units=8)
+    ignores_padding(model, roles)
+    own = formulas.under(weights(model), "members.joined.0.")
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        found = {}
+        for role, (_, _, x) in heard(one).items():
+            branch = formulas.under(own, f"branches.{role}.")
+            if not len(x):
+                continue
+            if name == "anchored" and role != "text":
+                found[role] = formulas.last(x, formulas.under(branch, "lstm."), layers=2)
+            else:
+                found[role] = pooled(x, branch, spread=name == "concatenated")
+        says(model, one, joined(found, own))
+
+
+def test_modalities_are_taken_for_lacking_while_learning() -> None:
+    roles = ROLES["anchored"]
+    model = rival("anchored", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
+    one, own = clip(3, roles), formulas.under(weights(model), "members.joined.0.")
+    torch.manual_seed(0)
+    model.train()
+    said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
+    found = {}
+    for role, (_, _, x) in heard(one).items():
+        branch = formulas.under(own, f"branches.{role}.")
+        found[role] = (
+            pooled(x, branch, spread=False)
+            if role == "text"
+            else formulas.last(x, formulas.under(branch, "lstm."), layers=2)
+        )
+    every = [
+        joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
+    ]
+    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in said]
+    for row, kept in zip(said, which, strict=True):
+        np.testing.assert_allclose(row, every[kept], atol=3e-6)
+    assert len(set(which)) > 4
+    assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
+
+
+def test_wavlm_tcn() -> None:
+    model = rival("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
+    ignores_padding(model, ("audio",))
+    own = formulas.under(weights(model), "members.audio.0.")
+    for seed in (3, 4, 5):
+        one = clip(seed, ("audio",))
+        x = one.parts["audio"].astype(np.float64)
+        means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
+        there = np.ones(len(means), np.bool_)
+        hidden = formulas.tcn(means, there, formulas.under(own, "tcn."), blocks=3)
+        found = formulas.attentive_statistics(hidden, formulas.under(own, "pool."))
+        says(model, one, formulas.linear(found, own, "output."))
+
+
+def test_wavlm_tcn_learns_as_published() -> None:
+    chosen = TrainSettings.read(overrides={"rival": "wavlm_tcn"})
+    assert (chosen.encoder, chosen.encoder_lr, chosen.lr) == ("microsoft/wavlm-large", 1e-5, 1e-4)
+    assert (chosen.max_seconds, chosen.standardize_targets, chosen.batch_size) == (20.0, True, 32)
+    frozen = TrainSettings.read(overrides={"rival": "wavlm_tcn", "modalities.audio": "wavlm"})
+    assert frozen.encoder is None
+    other = TrainSettings.read(overrides={"rival": "wavlm_tcn", "encoder": "somewhere"})
+    assert other.encoder == "somewhere"
