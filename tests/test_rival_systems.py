@@ -126,7 +126,10 @@ def test_ours_with_vision() -> None:
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
         for role, (_, _, x) in heard(one).items():
-            found += [formulas.mean(x), formulas.last(x, formulas.under(w, f"branches.{role}.last.lstm."), layers=2)]
+            found += [
+                formulas.mean(x),
+                formulas.last(x, formulas.under(w, f"branches.{role}.last.lstm."), layers=2),
+            ]
         hidden = np.tanh(formulas.linear(np.concatenate(found), w, "output.dense."))
         says(model, one, formulas.linear(hidden, w, "output.out_proj."))
     assert TrainSettings.read(overrides={"rival": "ours_vision"}).encoder is None
