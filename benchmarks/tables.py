@@ -220,7 +220,27 @@ def training() -> str:
     )
 
 
+def systems() -> str:
+    """Every system that `emimic rivals` knows, from the code: what it hears and what its source says of it."""
+    from emimic.study.rivals.system import NAMES, system
+
+    lines = [
+        "| system | `rival=` | hears | published: validation, test | train, evaluate, submit |",
+        "|---|---|---|---|---|",
+        "| the paper's, audio: frozen, fine-tuned, with dropout, train+valid, longer | - | voice | .262 .386 .389, "
+        ".461 .465 .522 .554 | works |",
+    ]
+    for name in NAMES:
+        found = system(name)
+        figures = ", ".join(
+            "-" if value is None else f"{value:.3f}".removeprefix("0") for value in found.published.values()
+        )
+        lines.append(f"| {found.title} | `{name}` | {', '.join(found.modalities)} | {figures} | works |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "systems": systems,
     "bench": bench,
     "training": training,
     "default": default,
