@@ -140,7 +140,7 @@ def test_ours_with_vision() -> None:
 def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
     """Vectors side by side, a learnt one where a modality is lacking -> dense layer, ReLU -> answers."""
     whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
-    return formulas.linear(np.maximum(formulas.linear(whole, own, "dense."), 0), own, "output.")
+    return formulas.linear(np.maximum(formulas.linear(whole, own, "output.0."), 0), own, "output.3.")
 
 
 def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
@@ -201,8 +201,9 @@ def test_wavlm_tcn() -> None:
         x = one.parts["audio"].astype(np.float64)
         means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
         there = np.ones(len(means), np.bool_)
-        hidden = formulas.tcn(means, there, formulas.under(own, "tcn."), blocks=3)
-        found = formulas.attentive_statistics(hidden, formulas.under(own, "pool."))
+        branch = formulas.under(own, "branches.audio.")
+        hidden = formulas.tcn(means, there, formulas.under(branch, "tcn."), blocks=3)
+        found = formulas.attentive_statistics(hidden, formulas.under(branch, "pool."))
         says(model, one, formulas.linear(found, own, "output."))
 
 

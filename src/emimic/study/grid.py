@@ -9,7 +9,6 @@ import contextlib
 import json
 import math
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from emimic.files import lock, write_atomic
-from emimic.study import checkpoint
+from emimic.study import checkpoint, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
@@ -302,14 +301,8 @@ def held(folder: Path) -> Iterator[bool]:
 def stoppable() -> Iterator[None]:
     """SIGTERM and Ctrl-C raise Stopped; inside a training they let it save first."""
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int) -> None:
         raise Stopped(number)
 
-    before: dict[int, Any] = {}
-    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.handled(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from emimic import buckets, scores
 from emimic.files import write_atomic
 from emimic.progress import bar
-from emimic.study import batches, checkpoint, step
+from emimic.study import batches, checkpoint, signals, step
 from emimic.study import run as runs
 from emimic.study.rivals import fusion
 from emimic.study.rivals.model import RivalModel
@@ -314,20 +314,14 @@ def _agreed(run: Run) -> int | None:
 def _signals(run: Run) -> Iterator[None]:
     """SIGTERM and a first Ctrl-C: finish the step (drop a validation), save, leave. A second one interrupts at once."""
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int) -> None:
         run.signalled = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if run.interruptible:
             raise _StopValidationError
 
-    before: dict[int, Any] = {}
-    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.handled(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import nn
 
 from emimic.study.rivals import layers
-from emimic.study.rivals.system import Options, System
+from emimic.study.rivals.system import System
 
 
-class AnchoredOptions(Options):
+class AnchoredOptions(layers.JoinedOptions):
     """What was chosen where the source leaves it open."""
 
     units: int = Field(
@@ -26,7 +26,6 @@ class AnchoredOptions(Options):
     )
     lstm_layers: int = Field(2, ge=1, description="layers of each LSTM")
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between them")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the output")
     lacking: float = Field(
         0.1, ge=0, lt=1, description="how often a modality is taken for missing while learning"
     )
@@ -34,20 +33,12 @@ class AnchoredOptions(Options):
 
 def _members(options: AnchoredOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
     branches: dict[str, nn.Module] = {
-        role: layers.Pooled(sizes[role], options.units)
+        role: layers.Pooled(size, options.units)
         if role == "text"
-        else layers.Last(sizes[role], options.units, layers=options.lstm_layers, dropout=options.lstm_dropout)
-        for role in ("text", "audio", "face")
-        if role in sizes
+        else layers.Last(size, options.units, layers=options.lstm_layers, dropout=options.lstm_dropout)
+        for role, size in sizes.items()
     }
-    joined = layers.Joined(
-        branches,
-        options.units,
-        targets,
-        dropout=options.dropout,
-        lacking=options.lacking * (len(branches) > 1),
-    )
-    return {"joined": joined} if branches else {}
+    return {"joined": layers.Joined(branches, options, targets)}
 
 
 SYSTEM = System(

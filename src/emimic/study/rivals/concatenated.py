@@ -12,34 +12,22 @@ from pydantic import Field
 from torch import nn
 
 from emimic.study.rivals import layers
-from emimic.study.rivals.system import Options, System
+from emimic.study.rivals.system import System
 
 
-class ConcatenatedOptions(Options):
+class ConcatenatedOptions(layers.JoinedOptions):
     """What was chosen where the source leaves it open."""
 
     units: int = Field(256, ge=1, description="units of each modality's dense layer, and of the joined one")
     spread: bool = Field(True, description="the standard deviation over frames beside their mean")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the output")
-    lacking: float = Field(
-        0.0, ge=0, lt=1, description="how often a modality is taken for missing while learning"
-    )
 
 
 def _members(options: ConcatenatedOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
     branches: dict[str, nn.Module] = {
-        role: layers.Pooled(sizes[role], options.units, spread=options.spread)
-        for role in ("text", "audio", "face")
-        if role in sizes
+        role: layers.Pooled(size, options.units, spread=options.spread) for role, size in sizes.items()
     }
-    joined = layers.Joined(
-        branches,
-        options.units,
-        targets,
-        dropout=options.dropout,
-        lacking=options.lacking * (len(branches) > 1),
-    )
-    return {"joined": joined} if branches else {}
+    return {"joined": layers.Joined(branches, options, targets)}
 
 
 SYSTEM = System(

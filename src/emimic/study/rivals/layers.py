@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from emimic import recurrent
+from emimic.study.rivals.system import Options
 
 FLOOR = 1e-5
 """Added to a variance before its root: one frame has no spread, and the root of zero no gradient."""
@@ -169,38 +171,6 @@ class Pooled(nn.Module):
         return torch.relu(self.dense(self.norm(found)))
 
 
-class Joined(nn.Module):
-    """A vector of each modality, side by side -> dense layer, ReLU, dropout -> targets.
-
-    In place of a modality that a clip lacks stands a vector that is learnt; while learning, a modality is taken for
-    lacking with a probability of `lacking`, so that the others learn to do without it.
-    """
-
-    def __init__(
-        self, branches: Mapping[str, nn.Module], units: int, targets: int, *, dropout: float, lacking: float
-    ) -> None:
-        super().__init__()
-        self.roles = tuple(branches)
-        self.branches = nn.ModuleDict(branches)
-        sizes: dict[str, Any] = {role: branch.size for role, branch in branches.items()}
-        self.missing = nn.ParameterDict({role: torch.zeros(size) for role, size in sizes.items()})
-        self.dense, self.output = nn.Linear(sum(sizes.values()), units), nn.Linear(units, targets)
-        self.dropout, self.lacking = nn.Dropout(dropout), lacking
-
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{role: (batch, frame, feature)}, {role: (batch, frame)} -> (batch, target)."""
-        found = []
-        for role in self.roles:
-            there = masks[role].any(dim=1, keepdim=True)
-            if self.training and self.lacking:
-                there = there & (torch.rand(there.shape, device=there.device) >= self.lacking)
-            found.append(
-                torch.where(there, self.branches[role](parts[role], masks[role]), self.missing[role])
-            )
-        hidden = self.dropout(torch.relu(self.dense(torch.cat(found, dim=1))))
-        return self.output(hidden)  # type: ignore[no-any-return]
-
-
 def grouped(frames: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Means of the present frames in each group of `size` in a row: (batch, frame, feature) -> (batch, group, feature),
     and which groups have any."""
@@ -237,5 +207,41 @@ class Member(nn.Module):
 
     def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """{role: (batch, frame, feature)}, {role: (batch, frame)} -> (batch, target)."""
-        found = [self.branches[role](parts[role], masks[role]) for role in self.roles]
+        found = [self.vector(role, parts[role], masks[role]) for role in self.roles]
         return self.output(torch.cat(found, dim=1))  # type: ignore[no-any-return]
+
+    def vector(self, role: str, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, unit) of one role."""
+        return self.branches[role](frames, mask)  # type: ignore[no-any-return]
+
+
+class JoinedOptions(Options):
+    """Of Joined; what a system's source says, or leaves open, it puts in their place."""
+
+    units: int = Field(512, ge=1, description="units of each modality's vector, and of the joined one")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the output")
+    lacking: float = Field(
+        0.0, ge=0, lt=1, description="how often a modality is taken for missing while learning"
+    )
+
+
+class Joined(Member):
+    """A vector of each role, side by side -> dense layer, ReLU, dropout -> targets.
+
+    In place of a modality that a clip lacks stands a vector that is learnt; while learning, a modality is taken for
+    lacking with a probability of `lacking` (none when it is the only one), so that the others learn to do without it.
+    """
+
+    def __init__(self, branches: Mapping[str, nn.Module], options: JoinedOptions, targets: int) -> None:
+        sizes: dict[str, Any] = {role: branch.size for role, branch in branches.items()}
+        dense, output = nn.Linear(sum(sizes.values()), options.units), nn.Linear(options.units, targets)
+        super().__init__(branches, nn.Sequential(dense, nn.ReLU(), nn.Dropout(options.dropout), output))
+        self.missing = nn.ParameterDict({role: torch.zeros(size) for role, size in sizes.items()})
+        self.lacking = options.lacking if len(branches) > 1 else 0.0
+
+    def vector(self, role: str, frames: Tensor, mask: Tensor) -> Tensor:
+        """As Member's, or the learnt vector of what is lacking."""
+        there = mask.any(dim=1, keepdim=True)
+        if self.training and self.lacking:
+            there = there & (torch.rand(there.shape, device=there.device) >= self.lacking)
+        return torch.where(there, super().vector(role, frames, mask), self.missing[role])

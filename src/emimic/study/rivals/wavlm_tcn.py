@@ -28,24 +28,26 @@ class WavlmTcnOptions(Options):
     pooling_units: int = Field(128, ge=1, description="units of the pooling's attention")
 
 
-class WavlmTcn(nn.Module):
-    """Frames -> stretches -> TCN -> attentive statistics -> linear layer."""
+class Stretches(nn.Module):
+    """Frames -> means of stretches -> TCN -> attentive statistics."""
 
-    roles = ("audio",)
-
-    def __init__(self, features: int, targets: int, options: WavlmTcnOptions) -> None:
+    def __init__(self, features: int, options: WavlmTcnOptions) -> None:
         super().__init__()
         self.group = options.group
         self.tcn = layers.Tcn(
             features, options.units, options.blocks, kernel=options.kernel, dropout=options.dropout
         )
         self.pool = layers.AttentiveStatistics(options.units, options.pooling_units)
-        self.output = nn.Linear(2 * options.units, targets)
 
-    def forward(self, parts: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """{"audio": (batch, frame, feature)} -> (batch, target)."""
-        frames, mask = layers.grouped(parts["audio"], masks["audio"], self.group)
-        return self.output(self.pool(self.tcn(frames, mask), mask))  # type: ignore[no-any-return]
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """(batch, frame, feature), (batch, frame) -> (batch, 2 x unit)."""
+        frames, mask = layers.grouped(frames, mask, self.group)
+        return self.pool(self.tcn(frames, mask), mask)  # type: ignore[no-any-return]
+
+
+def _members(options: WavlmTcnOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches = {role: Stretches(size, options) for role, size in sizes.items()}
+    return {"audio": layers.Member(branches, nn.Linear(2 * options.units, targets))}
 
 
 SYSTEM = System(
@@ -63,7 +65,5 @@ SYSTEM = System(
         "epochs": 10,
         "batch_size": 32,
     },
-    members=lambda options, sizes, targets: (
-        {"audio": WavlmTcn(sizes["audio"], targets, options)} if "audio" in sizes else {}
-    ),
+    members=_members,
 )
