@@ -27,14 +27,23 @@ TEXT_BYTES: Final = 1 << 25
 DEPTH: Final = 32
 """Containers in containers."""
 
-_ELSEWHERE: Final = dict(
-    zip(
-        b"ioPQS\x81\x82\x83\x84\x8f\x90\x91\x92\x97\x98",
-        "INST OBJ PERSID BINPERSID STRING NEWOBJ EXT1 EXT2 EXT4 EMPTY_SET ADDITEMS FROZENSET NEWOBJ_EX NEXT_BUFFER "
-        "READONLY_BUFFER".split(),
-        strict=True,
-    )
-)
+_ELSEWHERE: Final = {
+    ord("i"): "INST",
+    ord("o"): "OBJ",
+    ord("P"): "PERSID",
+    ord("Q"): "BINPERSID",
+    ord("S"): "STRING",
+    0x81: "NEWOBJ",
+    0x82: "EXT1",
+    0x83: "EXT2",
+    0x84: "EXT4",
+    0x8F: "EMPTY_SET",
+    0x90: "ADDITEMS",
+    0x91: "FROZENSET",
+    0x92: "NEWOBJ_EX",
+    0x97: "NEXT_BUFFER",
+    0x98: "READONLY_BUFFER",
+}
 """Operations of pickle that are not done here."""
 
 _EXPECTED: Final = "only numeric NumPy arrays in lists, tuples and dicts are read"
