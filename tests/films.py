@@ -1,4 +1,4 @@
-"""Short videos made on the spot: every frame with the time it is to be shown at, and a sound that starts when it likes."""
+"""Short videos made on the spot: every frame with the time it is to be shown at, and a sound that starts later."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -59,8 +59,12 @@ def even(fps: float, count: int) -> list[float]:
 
 
 def square(
-    left: int, top: int, side: int = 40, colour: tuple[int, int, int] = (255, 255, 255), shape: tuple[int, int] = (HEIGHT, WIDTH)
-) -> Image:  # fmt: skip
+    left: int,
+    top: int,
+    side: int = 40,
+    colour: tuple[int, int, int] = (255, 255, 255),
+    shape: tuple[int, int] = (HEIGHT, WIDTH),
+) -> Image:
     """A square of one colour on black."""
     picture = np.zeros((*shape, 3), np.uint8)
     picture[top : top + side, left : left + side] = colour

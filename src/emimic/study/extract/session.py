@@ -187,6 +187,8 @@ def run(work: Work, *, progress: bool) -> Report:
                     made.append(clip.id)
                 else:
                     failed[clip.id] = reason
+        if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
+            store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
