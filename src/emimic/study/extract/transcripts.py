@@ -5,6 +5,7 @@ On transformers (any Whisper of the hub or a folder), or on faster-whisper where
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -67,7 +68,11 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
     def make(clip: Clip) -> None:
         samples = audio.load(clip.path, max_seconds=settings.max_seconds)
-        transcript = Transcript(clip.id, tuple(hear(samples)))
+        try:
+            transcript = Transcript(clip.id, tuple(hear(samples)))
+        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{clip.path}: {source} fails on it: {reason}") from error
         said = {**asdict(transcript), "text": transcript.text}
         write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
 
@@ -110,11 +115,14 @@ def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognise
     given = {"language": settings.language, "task": "transcribe"} if settings.language else {}
 
     def hear(samples: Wave) -> list[Word]:
-        heard: Any = recognise(
-            {"raw": samples, "sampling_rate": SAMPLE_RATE},
-            return_timestamps="word",
-            generate_kwargs=dict(given),
-        )
+        with warnings.catch_warnings():
+            # transformers takes the spread of one token's times where only one was said.
+            warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")
+            heard: Any = recognise(
+                {"raw": samples, "sampling_rate": SAMPLE_RATE},
+                return_timestamps="word",
+                generate_kwargs=dict(given),
+            )
         end = len(samples) / SAMPLE_RATE
         return list(_words(heard["chunks"], end))
 
@@ -148,6 +156,7 @@ def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str
 
     def hear(samples: Wave) -> list[Word]:
         segments, _ = model.transcribe(samples, language=settings.language, word_timestamps=True)
-        return [Word(word.word, word.start, word.end) for segment in segments for word in segment.words or ()]
+        heard = (word for segment in segments for word in segment.words or ())
+        return [Word(word.word, float(word.start), float(word.end)) for word in heard]
 
     return hear, known
