@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import Kind, app
-from emimic.study import extract as package
 from emimic.study import store
 from emimic.study.extract import KINDS, extract, logmel, settings_of
 from emimic.task import CorpusError, ModelError, SettingsError
@@ -290,12 +287,3 @@ def test_the_command_tells_what_became_of_the_clips(corpus: Path) -> None:
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0
     assert "vggish: 0 clips made, 4 were there, 0 failed" in done.output
-
-
-def test_log_mel_needs_no_torch() -> None:
-    home = str(Path(package.__file__).parents[3])
-    code = "import sys; from emimic.study.extract import logmel, challenge, descriptors; print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": home}
-    )
-    assert done.stdout.strip() == "False"
