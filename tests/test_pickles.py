@@ -222,6 +222,16 @@ FILES: dict[str, Callable[[], bytes]] = {
         + b"".join(b"](" + (b"h" + bytes([i])) * 10 + b"eq" + bytes([i + 1]) for i in range(40))
         + b"."
     ),
+    "a long name for many arrays": lambda: (
+        b"\x80\x02" + array(b"I2\n")[:-1] + b"q\x000}" + text("x" * 1_000_000) + b"](" + b"h\x00" * 100_000 + b"es."
+    ),
+    "an array often and deep": lambda: (
+        b"\x80\x02"
+        + array(b"I2\n")[:-1]
+        + (b"q\x000](" + b"h\x00" * 400_000 + b"e" + b"\x85" * 7)
+        + (b"q\x01(" + b"h\x01" * 20 + b"t.")
+    ),
+    "two arrays of one name": lambda: pickle.dumps({1: np.ones(1), "1": np.ones(2)}),
     "a list in itself": lambda: b"\x80\x02]q\x00h\x00a.",
     "a hundred thousand lists deep": lambda: b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
     "a hundred thousand tuples deep": lambda: b"\x80\x02N" + b"\x85" * 100_000 + b".",

@@ -22,28 +22,19 @@ OPERATIONS: Final = 500_000
 """A longer program is refused: a list of 10,000 arrays has half as many."""
 
 TEXT_BYTES: Final = 1 << 25
-"""Protocols 0 to 2 write an array's bytes as text, which takes up to four times as much memory."""
+"""Protocols 0 to 2 write an array's bytes as text, which takes up to four times as much memory. The names of all arrays
+together may not be longer either."""
 
-DEPTH: Final = 32
+DEPTH: Final = 8
 """Containers in containers."""
 
+AXES: Final = 32
+
 _ELSEWHERE: Final = {
-    ord("i"): "INST",
-    ord("o"): "OBJ",
-    ord("P"): "PERSID",
-    ord("Q"): "BINPERSID",
-    ord("S"): "STRING",
-    0x81: "NEWOBJ",
-    0x82: "EXT1",
-    0x83: "EXT2",
-    0x84: "EXT4",
-    0x8F: "EMPTY_SET",
-    0x90: "ADDITEMS",
-    0x91: "FROZENSET",
-    0x92: "NEWOBJ_EX",
-    0x97: "NEXT_BUFFER",
-    0x98: "READONLY_BUFFER",
-}
+    ord("i"): "INST", ord("o"): "OBJ", ord("P"): "PERSID", ord("Q"): "BINPERSID", ord("S"): "STRING", 0x81: "NEWOBJ",
+    0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4", 0x8F: "EMPTY_SET", 0x90: "ADDITEMS", 0x91: "FROZENSET",
+    0x92: "NEWOBJ_EX", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER",
+}  # fmt: skip
 """Operations of pickle that are not done here."""
 
 _EXPECTED: Final = "only numeric NumPy arrays in lists, tuples and dicts are read"
@@ -110,7 +101,12 @@ def arrays(data: bytes) -> dict[str, NDArray[Any]]:
         raise RefusedError(f"is no pickle, or damaged ({' '.join(str(error).split())[:100]})") from None
     if not found:
         raise RefusedError("holds no array")
-    return {"/".join(place): array for place, array in found}
+    if sum(len(key) + 1 for place, _ in found for key in place) > TEXT_BYTES:
+        raise RefusedError("has names of absurd length")
+    named = {"/".join(place): array for place, array in found}
+    if len(named) < len(found):
+        raise RefusedError("has two arrays of one name")
+    return named
 
 
 def _leaves(
@@ -363,7 +359,7 @@ def _plain(code: object) -> np.dtype[Any]:
 
 def _shaped(raw: memoryview, kind: np.dtype[Any], shape: tuple[Any, ...], order: str) -> NDArray[Any]:
     """Bytes -> the array of that shape, a view; the bytes must be as many as the shape says."""
-    if not all(type(size) is int and 0 <= size < 1 << 40 for size in shape) or len(shape) > DEPTH:
+    if not all(type(size) is int and 0 <= size < 1 << 40 for size in shape) or len(shape) > AXES:
         raise RefusedError("has an array of an impossible shape")
     if math.prod(shape) * kind.itemsize != len(raw):
         raise RefusedError(f"has an array of {len(raw)} bytes that claims the shape {shape} of {kind}")

@@ -14,8 +14,8 @@ from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel,
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
-COMPARED: Final = ("kind", "model", "weights", "source", "settings")
-"""What must be the same for features of one folder; versions are only written down."""
+COMPARED: Final = ("kind", "weights", "source", "settings")
+"""What must be the same for features of one folder; versions, and where a model was found, are only written down."""
 
 
 class Options(BaseModel):
@@ -201,12 +201,10 @@ def run(work: Work, *, progress: bool) -> Report:
 def _agree(work: Work, made: bool) -> None:
     """Features of two makers never share a folder: nobody could tell them apart."""
     found = store.facts(work.place)
-    if not made:
-        return
     wrong = [name for name in COMPARED if found.get(name) != work.facts.get(name)]
-    if wrong:
+    if made and wrong:
         told = "; ".join(
-            f"{name} {found.get(name)} there, {work.facts.get(name)} asked for" for name in wrong
+            f"{name} {found.get(name)} there, {work.facts.get(name)} asked for" for name in (*wrong, "model")
         )
         raise CorpusError(
             f"{work.place} holds other features ({told}); give another --name, or delete the folder"
