@@ -70,7 +70,7 @@ def test_crops_are_cut_at_their_times_and_missing_where_there_is_no_face(corpus:
     assert list(report.failed) == ["00009"]
     assert "00009.mp4" in report.failed["00009"]
     assert any("00010.mp4: no face in 5 frames" in note for note in report.warnings)
-    found = faces.find(corpus, None, 6.0)
+    found = faces.find(corpus / "features/faces", 6.0)
     assert list(found) == ["7", "8", "10"]
     crops = found["8"]
     np.testing.assert_allclose(crops.times, np.arange(40) / FPS, atol=1e-3)
@@ -133,7 +133,7 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
         (corpus / "face_images" / clip).mkdir(parents=True)
         for number in numbers:
             Image.new("RGB", (20, 20)).save(corpus / "face_images" / clip / f"frame_{number}.png")
-    found = faces.find(corpus, None, 6.0)
+    found = faces.find(corpus / "face_images", 6.0)
     np.testing.assert_allclose(found["2"].times, np.arange(4) / 6)
     assert [file is not None for file in found["2"].files] == [False, False, False, True]
 
@@ -236,6 +236,13 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
     colours(corpus / "colours.onnx", scale=2.0)  # another network under the same name
     with pytest.raises(CorpusError, match=r"holds other features.*weights"):
         describe(corpus)
+    colours(corpus / "colours.onnx")
+    assert describe(corpus).skipped == ("00007", "00008")
+    # Nor do those of faces that were cut in another way.
+    shutil.rmtree(corpus / "features/faces")
+    cut(corpus, margin=0.2)
+    with pytest.raises(CorpusError, match=r"holds other features.*source"):
+        describe(corpus)
 
 
 def test_the_licence_of_a_model_is_told(corpus: Path) -> None:
@@ -272,7 +279,7 @@ def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPa
         extract(corpus, "faces", model=str(corpus / "bad.onnx"))
     with pytest.raises(ModelError, match=r"colours\.onnx gives .*expected boxes"):
         Detector(str(corpus / "colours.onnx")).face(square(0, 0), 0.6)
-    with pytest.raises(CorpusError, match="has no face crops"):
+    with pytest.raises(CorpusError, match="face_images holds no face crops"):
         describe(corpus)
     cut(corpus)
     with pytest.raises(ModelError, match="has no output other; it has colour, spread"):

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from emimic.study import store
 from emimic.study.extract import faces
 from emimic.study.extract.networks import Network, licence, pick, resized
-from emimic.study.extract.session import Clip, Job, Options, Work, each, facts
+from emimic.study.extract.session import Clip, Job, Options, Work, each, facts, maker
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError, ModelError
 
@@ -59,7 +59,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     """One folder of descriptors."""
     source = job.need_model("descriptor.onnx")
     network = Network(source)
-    crops = faces.find(job.folder, settings.faces, settings.fps)
+    place = faces.place(job.folder, settings.faces)
+    crops = faces.find(place, settings.fps)
     # An answer to a grey picture says early what does not fit, and which features there are.
     sizes = {name: values.shape[1] for name, values in _describe(network, [_GREY], settings).items()}
 
@@ -69,22 +70,17 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     known = facts(
         job,
         settings,
+        "onnxruntime",
         weights=network.weights,
         licence=licence(source),
         outputs=sizes,
-        source=_source(job.folder, settings),
+        source=maker(place),
     )
-    place = job.place()
-    chosen = [Clip(one.id, job.folder) for one in crops.values()]
-    return [Work(place, known, chosen, each(make, place, job.workers))]
+    chosen = [Clip(one.id, place) for one in crops.values()]
+    return [Work(job.place(), known, chosen, each(make, job.place(), job.workers))]
 
 
 _GREY = np.full((224, 224, 3), 128, np.uint8)
-
-
-def _source(folder: Path, settings: Settings) -> str:
-    made = settings.faces or "faces"
-    return made if (folder / store.FOLDER / made).is_dir() else faces.CORPUS
 
 
 def _sequence(network: Network, crops: faces.Crops, settings: Settings, batch: int = 32) -> store.Sequence:

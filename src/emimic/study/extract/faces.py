@@ -116,18 +116,21 @@ def _save(file: Path, image: Image.Image) -> None:
     write_atomic(file, data.getvalue())
 
 
-def find(folder: Path, name: str | None, fps: float) -> dict[str, Crops]:
-    """A corpus's crops by clip key, in order of their names: `features/NAME` (by default `faces`) where it is there,
-    else `face_images`, whose frames are 1 / fps apart. Raises CorpusError when there are none."""
+def place(folder: Path, name: str | None) -> Path:
+    """Where a corpus's crops are: `features/NAME`, by default `features/faces` if it is there, else `face_images`."""
     made = folder / store.FOLDER / (name or "faces")
-    if name is not None or made.is_dir():
-        found = [_read(file) for file in sorted(made.glob(f"*/{FRAMES}"))]
-    else:
-        found = _given(folder / CORPUS, fps)
+    return made if name is not None or made.is_dir() else folder / CORPUS
+
+
+def find(place: Path, fps: float) -> dict[str, Crops]:
+    """A corpus's crops by clip key, in order of their names; in `face_images` frames are 1 / fps apart.
+
+    Raises CorpusError when there are none.
+    """
+    given = place.name == CORPUS
+    found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"*/{FRAMES}"))]
     if not found:
-        raise CorpusError(
-            f"{folder} has no face crops in {made.relative_to(folder)} or {CORPUS}; make them with --kind faces"
-        )
+        raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {CORPUS}")
     return {clip_key(crops.id): crops for crops in found}
 
 

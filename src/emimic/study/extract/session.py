@@ -126,6 +126,12 @@ def facts(job: Job, settings: BaseModel, *libraries: str, **more: Any) -> dict[s
     }
 
 
+def maker(place: Path) -> dict[str, Any]:
+    """What made the features that others are made of: these are others when those change. Raises CorpusError."""
+    found = store.facts(place)
+    return {"name": place.name, "weights": found.get("weights"), "settings": found.get("settings")}
+
+
 def clips(folder: Path, places: Sequence[str] = MEDIA_FOLDERS) -> list[Clip]:
     """The recordings of a corpus in order of their names, of each clip the one in the first of `places` that has it.
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.study import features, store
 from emimic.study.extract.networks import licence
-from emimic.study.extract.session import Clip, Job, Work, each, facts
+from emimic.study.extract.session import Clip, Job, Work, each, facts, maker
 from emimic.study.extract.transcripts import Transcript, read_all
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError, EmimicWarning, ModelError
@@ -45,6 +45,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         "transformers",
         weights=features.weights(reader.model),
         licence=licence(source),
+        source=maker(spoken),
     )
     chosen = [Clip(transcript.id, job.folder) for transcript in said.values()]
     make = each(lambda clip: reader.read(said[clip_key(clip.id)]), place, 1)
