@@ -87,11 +87,17 @@ def yunet(path: Path) -> Path:
 
 
 def colours(
-    path: Path, *, batch: int | None = None, last: bool = False, scale: float = 1.0, size: Any = None
+    path: Path,
+    *,
+    batch: int | None = None,
+    last: bool = False,
+    scale: float = 1.0,
+    size: Any = None,
+    channels: int = 3,
 ) -> Path:
     """Outputs `colour`, the mean of each channel times `scale`, and `spread`, (batch, 1): red less blue. batch: the
     only batch it takes. last: channels come last. size: of the pictures, any by default."""
-    shape = [batch, size, size, 3] if last else [batch, 3, size, size]
+    shape = [batch, size, size, channels] if last else [batch, channels, size, size]
     axes = [1, 2] if last else [2, 3]
     nodes = [
         helper.make_node("ReduceMean", ["picture"], ["mean"], axes=axes, keepdims=0),
@@ -103,8 +109,8 @@ def colours(
         nodes,
         [helper.make_tensor_value_info("picture", FLOAT, shape)],
         [
-            helper.make_tensor_value_info("colour", FLOAT, [batch, 3]),
+            helper.make_tensor_value_info("colour", FLOAT, [batch, channels]),
             helper.make_tensor_value_info("spread", FLOAT, [batch, 1]),
         ],
-        {"scale": np.float32(scale), "weights": np.array([[1], [0], [-1]], np.float32)},
+        {"scale": np.float32(scale), "weights": np.array([[1], [0], [-1], [0], [0]], np.float32)[:channels]},
     )

@@ -138,7 +138,7 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
     assert [file is not None for file in found["2"].files] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("network", [{"batch": 1}, {"last": True}, {"size": 64}, {}])
+@pytest.mark.parametrize("network", [{"batch": 1}, {"batch": 2}, {"last": True}, {"size": 64}, {}])
 @pytest.mark.parametrize(
     ("settings", "formula"),
     [
@@ -161,6 +161,26 @@ def test_pictures_are_normalised_as_asked(
     np.testing.assert_allclose(found.values, [formula(np.array(one)) for one in shown], atol=2e-2)
     # A black picture that is there is a picture.
     assert found.present.all()
+
+
+def test_a_network_over_grey_pictures_sees_their_brightness(corpus: Path) -> None:
+    colours(corpus / "other.onnx", channels=1)
+    (corpus / "face_images/1").mkdir(parents=True)
+    Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
+    report = describe(corpus, "other.onnx", outputs=["colour"], normalise="bytes")
+    found = store.read(store.index(report.place)["1"], "1")
+    np.testing.assert_allclose(found.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
+
+
+def test_networks_over_something_else_are_refused(corpus: Path) -> None:
+    (corpus / "face_images/1").mkdir(parents=True)
+    Image.new("RGB", (80, 80)).save(corpus / "face_images/1/1.png")
+    colours(corpus / "other.onnx", channels=5)
+    with pytest.raises(ModelError, match=r"other\.onnx takes picture .*expected one batch of pictures"):
+        describe(corpus, "other.onnx")
+    colours(corpus / "other.onnx", size=64)
+    with pytest.raises(ModelError, match=r"other\.onnx fails: "):
+        describe(corpus, "other.onnx", size=32)
 
 
 def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:

@@ -348,3 +348,15 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.pkl"):
         with pytest.raises(CorpusError, match=path.name):
             read_arrays(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_hostile_pickle_is_refused_by_its_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "CANARY").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.pkl").write_bytes(FILES[name]())
+    with pytest.raises(CorpusError, match=r"clip\.pkl "):
+        read_arrays("clip.pkl")
+    assert not (tmp_path / CANARY).exists()

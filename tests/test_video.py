@@ -133,3 +133,33 @@ def test_a_recording_without_pictures_is_named(tmp_path: Path) -> None:
 def test_an_absurd_rate_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="give a number above 0"):
         list(video.frames(tmp_path / "a.mp4", fps=0))
+
+
+def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (60, 64, 64, 3), np.uint8)
+    path = film(tmp_path / "a.ts", even(20, 60), lambda time: noise[round(time * 20)])
+    whole = times(path)
+    data = bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third : third + 20_000] = rng.bytes(20_000)
+    path.write_bytes(data)
+    with pytest.warns(EmimicWarning, match=r"a\.ts: damaged or cut short"):
+        found = times(path)
+    assert 10 < len(found) < 60
+    assert (np.diff(found) > 0).all()
+    assert np.abs(found[:, None] - whole).min(axis=1).max() < 1e-3
+
+
+def test_absurd_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50))
+    monkeypatch.setattr(video, "PIXELS", 64 * 63)
+    with pytest.raises(AudioError, match=r"a\.mp4: has pictures of 64 x 64, expected at most 4,032 pixels"):
+        list(video.frames(path))
+
+
+def test_a_film_may_come_as_bytes(tmp_path: Path) -> None:
+    data = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50)).read_bytes()
+    assert [round(frame.time, 3) for frame in video.frames(data)] == [0, 0.05, 0.1]
+    with pytest.raises(AudioError, match="take: "):
+        list(video.frames(b"nothing", name="take"))

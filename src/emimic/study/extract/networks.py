@@ -77,33 +77,35 @@ class Network:
         self.outputs = tuple(one.name for one in self._session.get_outputs())
         self._input = inputs[0].name
         shape = [size if isinstance(size, int) and size > 0 else None for size in inputs[0].shape]
-        if len(inputs) != 1 or len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(uint8)"):
+        self._last = len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+        self.channels = (shape[3 if self._last else 1] or 3) if len(shape) == 4 else 0
+        kind = inputs[0].type
+        if len(inputs) != 1 or self.channels not in (1, 3) or kind not in ("tensor(float)", "tensor(uint8)"):
             found = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
             raise ModelError(
                 f"{source} takes {found}; expected one batch of pictures (batch, 3, height, width)"
             )
-        self._last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-        self.channels = (shape[3] if self._last else shape[1]) or 3
         self.height, self.width = shape[1:3] if self._last else shape[2:4]
         self._batch = shape[0]
-        self._type = np.uint8 if "uint8" in inputs[0].type else np.float32
+        self._type = np.uint8 if "uint8" in kind else np.float32
 
     def run(self, pictures: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """(batch, height, width, channel) -> outputs by name, each (batch, ...). Raises ModelError."""
         batch = pictures if self._last else pictures.transpose(0, 3, 1, 2)
-        batch = np.ascontiguousarray(batch, self._type)
         step = self._batch or len(batch)
+        # A network exported for a batch of so many gets so many, the last ones only to fill it.
+        batch = np.concatenate([batch, np.repeat(batch[:1], -len(batch) % step, axis=0)]).astype(self._type)
         try:
-            # A network exported for a batch of one sees them one by one.
             parts = [
                 self._session.run(None, {self._input: batch[start : start + step]})
                 for start in range(0, len(batch), step)
             ]
         except Exception as error:  # it has its own
             raise ModelError(f"{self.source} fails: {' '.join(str(error).split())[:200]}") from error
+        columns = zip(*parts, strict=True)
         return {
-            name: np.concatenate(part)
-            for name, part in zip(self.outputs, zip(*parts, strict=True), strict=True)
+            name: np.concatenate(part)[: len(pictures)]
+            for name, part in zip(self.outputs, columns, strict=True)
         }
 
 
