@@ -22,13 +22,13 @@ from pydantic import Field
 from emimic import video
 from emimic.files import write_atomic
 from emimic.study import store
+from emimic.study.clips import FACES
 from emimic.study.extract.detectors import Box, Detector
 from emimic.study.extract.networks import licence
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError, EmimicWarning
 
-CORPUS: Final = "face_images"
 FRAMES: Final = "frames.json"
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
@@ -119,7 +119,7 @@ def _save(file: Path, image: Image.Image) -> None:
 def place(folder: Path, name: str | None) -> Path:
     """Where a corpus's crops are: `features/NAME`, by default `features/faces` if it is there, else `face_images`."""
     made = folder / store.FOLDER / (name or "faces")
-    return made if name is not None or made.is_dir() else folder / CORPUS
+    return made if name is not None or made.is_dir() else folder / FACES
 
 
 def find(place: Path, fps: float) -> dict[str, Crops]:
@@ -127,10 +127,10 @@ def find(place: Path, fps: float) -> dict[str, Crops]:
 
     Raises CorpusError when there are none.
     """
-    given = place.name == CORPUS
+    given = place.name == FACES
     found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"*/{FRAMES}"))]
     if not found:
-        raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {CORPUS}")
+        raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {FACES}")
     return {clip_key(crops.id): crops for crops in found}
 
 
