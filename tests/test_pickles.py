@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import emimic
-from emimic.files import read_arrays
+from emimic.files import PICKLE_BYTES, read_arrays
 from emimic.task import CorpusError
 
 RNG = np.random.default_rng(0)
@@ -294,12 +294,17 @@ def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> Non
     names = {f"{i:03d}.pkl": name for i, name in enumerate(FILES)}
     for file, name in names.items():
         (place / file).write_bytes(FILES[name]())
-    with (place / "sparse.pkl").open("wb") as sparse:
-        sparse.write(b"\x80\x04\x8e" + struct.pack("<Q", (1 << 28) - 100))
-        sparse.truncate(1 << 28)
+    with (place / "worst.pkl").open("wb") as worst:
+        # As many objects as there may be, letters of four bytes each, and bytes up to the largest size.
+        letters = b"x" * (2**25 - 4) + "😀".encode()
+        worst.write(b"\x80\x04" + b"C\x00\x94" * 249_990 + b"X" + struct.pack("<I", len(letters)) + letters)
+        worst.write(b"\x8e" + struct.pack("<Q", PICKLE_BYTES - worst.tell() - 10))
+        worst.truncate(PICKLE_BYTES - 1)
+        worst.seek(PICKLE_BYTES - 1)
+        worst.write(b".")
     with (place / "large.pkl").open("wb") as large:
-        large.truncate((1 << 28) + 1)
-    names |= {"sparse.pkl": "256 MB of zeros", "large.pkl": "more than 256 MB"}
+        large.truncate(PICKLE_BYTES + 1)
+    names |= {"worst.pkl": "the most memory", "large.pkl": "more than 192 MB"}
     # Relative: the files say CANARY/ran.
     (tmp_path / "CANARY").symlink_to(canary)
     home = str(Path(emimic.__file__).parents[1])

@@ -294,12 +294,11 @@ class _Reader:
 
     def name(self, module: object, name: object) -> None:
         """A global: one of the few, or the file is refused."""
-        call = _GLOBALS.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise RefusedError(f"names something that isn't text; {_EXPECTED}")
+        call = _GLOBALS.get((module, name))
         if call is None:
-            told = (
-                f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "something odd"
-            )
-            raise RefusedError(f"asks for {told[:100]!r}, which was not run; {_EXPECTED}")
+            raise RefusedError(f"asks for {f'{module}.{name}'[:100]!r}, which was not run; {_EXPECTED}")
         self.stack.append(call)
 
     def global_lines(self) -> None:
