@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 
 PICKLE_BYTES: Final = 192 << 20
-"""Larger pickles are refused. 1249.9 s, the corpus's longest clip but one, of 768 features 50 times a second are 183 MB."""
+"""Larger pickles are refused. 1249.9 s, the corpus's longest clip but one, of 768 features at 50 a second: 183 MB."""
 
 
 @contextmanager
