@@ -40,6 +40,18 @@ class Codec(StrEnum):
     FLAC = "flac"
 
 
+class Kind(StrEnum):
+    """Features that `features` makes."""
+
+    CHALLENGE = "challenge"
+    SPEECH = "speech"
+    LOG_MEL = "log-mel"
+    FACES = "faces"
+    FACE_DESCRIPTORS = "face-descriptors"
+    TRANSCRIPTS = "transcripts"
+    TEXT = "text"
+
+
 class TrainOn(StrEnum):
     """Splits `train` learns from."""
 
@@ -281,6 +293,47 @@ def describe(
 
     description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
     typer.echo(description.table())
+
+
+@app.command()
+def features(
+    folder: Folder,
+    kind: Annotated[Kind, typer.Option(help="What to make of the clips.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the features, in FOLDER/features/; by default the kind's.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="For kinds that need one: a path, or a name on the hub."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="name=value, a setting of the kind. Repeatable.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default one a core.")] = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make features for other systems: faces, speech, text; resumable.
+
+    challenge: the challenge's vit/*.pkl and wav2vec2/*.pkl, read safely. speech: frames of a speech encoder.
+    log-mel: as VGGish hears. faces: crops by an ONNX detector. face-descriptors: an ONNX network over the crops.
+    transcripts: Whisper. text: a text encoder over the transcripts.
+
+    Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
+    """
+    from emimic.study.extract import extract
+    from emimic.study.settings import parse_overrides
+
+    if kind in (Kind.SPEECH, Kind.TRANSCRIPTS, Kind.TEXT):
+        _quiet_libraries()
+    reports = extract(
+        folder, kind.value, name=name, model=model, overrides=parse_overrides(sets or []), workers=workers,
+        device=device, progress=not quiet,
+    )  # fmt: skip
+    for report in reports:
+        typer.echo(report.summary())
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command()

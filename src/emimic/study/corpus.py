@@ -28,6 +28,7 @@ from emimic.study.tables import (
     clip_key,
     fault,
     has_vad,
+    listing,
     read_labels,
     read_others,
     read_table,
@@ -150,11 +151,7 @@ class Corpus:
             counts["hours"] = "unknown" if facts["hours"] is None else f"{split.hours:.2f}"
             lines.append(f"  {name}: " + ", ".join(f"{spoken} {n}" for spoken, n in counts.items()))
         left = [f"{name} {clip.id}: {clip.reason}" for name, s in self.splits.items() for clip in s.left_out]
-        for title, entries in (("Left out", left), ("Warnings", self.warnings)):
-            if entries:
-                lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries[:limit])]
-                lines += [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
-        return "\n".join(lines)
+        return "\n".join(lines + listing({"Left out": left, "Warnings": self.warnings}, limit))
 
 
 def _report(split: Split) -> dict[str, Any]:

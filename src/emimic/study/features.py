@@ -39,9 +39,18 @@ def key(model: EmiModel, dtype: str) -> str:
     if config.padding != "masked":  # as before there was another
         preparation.append(config.padding)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.encoder.state_dict().items()):
+    return _with_weights(digest, model.encoder)
+
+
+def weights(module: torch.nn.Module) -> str:
+    """16 hex digits that name the weights of a module."""
+    return _with_weights(hashlib.sha256(), module)
+
+
+def _with_weights(digest: "hashlib._Hash", module: torch.nn.Module) -> str:
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

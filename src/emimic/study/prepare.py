@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 
 from emimic import audio, files
 from emimic.study.corpus import collecting_warnings, in_parallel, list_media
+from emimic.study.tables import listing
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
 Codec = Literal["mp3", "flac"]
@@ -41,11 +42,7 @@ class PrepareReport:
             + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]
         failed = [f"{name}: {reason}" for name, reason in self.failed.items()]
-        for title, entries in (("Failed", failed), ("Warnings", self.warnings)):
-            if entries:
-                lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries[:limit])]
-                lines += [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
-        return "\n".join(lines)
+        return "\n".join(lines + listing({"Failed": failed, "Warnings": self.warnings}, limit))
 
 
 def prepare(

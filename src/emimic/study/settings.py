@@ -278,12 +278,15 @@ class TrainSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            known = (
-                f"; known names: {', '.join(cls.model_fields)}" if first["type"] == "extra_forbidden" else ""
-            )
-            raise SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}") from error
+            raise explain(error, cls) from error
+
+
+def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
+    """What pydantic found wrong first, in a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    known = f"; known names: {', '.join(schema.model_fields)}" if first["type"] == "extra_forbidden" else ""
+    return SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}")
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -41,6 +41,16 @@ class Table:
         return [row["Filename"] for row in self.rows]
 
 
+def listing(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]:
+    """Lines of a report: each section that isn't empty with its first `limit` entries and the number of the others."""
+    lines: list[str] = []
+    for title, entries in sections.items():
+        if entries:
+            lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries[:limit])]
+            lines += [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
+    return lines
+
+
 def some(names: Sequence[str], limit: int = 10) -> str:
     """The first names as text, with the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

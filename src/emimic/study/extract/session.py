@@ -1,0 +1,217 @@
+"""The way of every extraction: which clips there are, what is made already, what is made now, what fails."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emimic.progress import shown
+from emimic.study import store
+from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
+from emimic.study.tables import clip_key, listing
+from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
+
+COMPARED: Final = ("kind", "weights", "source", "settings")
+"""What must be the same for features of one folder; versions, and where a model was found, are only written down."""
+
+
+class Options(BaseModel):
+    """What every kind that hears or sees clips lets one set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_seconds: float | None = Field(
+        MAX_SECONDS, gt=0, description="only the first seconds of a clip (paper: 12); null: all of it"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for."""
+
+    folder: Path
+    kind: str
+    name: str | None
+    model: str | None
+    workers: int
+    device: str | None = None
+    progress: bool = False
+
+    def place(self, name: str | None = None) -> Path:
+        """Where the features go; `name` unless one was asked for, by default the kind's."""
+        return self.folder / store.FOLDER / (self.name or name or self.kind)
+
+    def need_model(self, example: str) -> str:
+        """The model that was named. Raises ModelError."""
+        if self.model is None:
+            raise ModelError(
+                f"--kind {self.kind} needs a model: --model {example}, a path or a name on the hub"
+            )
+        return self.model
+
+    def refuse_model(self) -> None:
+        """For kinds that need none. Raises ModelError."""
+        if self.model is not None:
+            raise ModelError(f"--kind {self.kind} takes no model, found {self.model!r}: leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip and the file, or folder, that its features are made of."""
+
+    id: str
+    path: Path
+
+
+Outcome = tuple[Clip, str | None]
+"""A clip, and why nothing could be made of it; None when its features are written."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Features to make.
+
+    facts: what decides them (COMPARED) and what else is worth knowing, for features.json. make: writes the features of
+    clips into `place` and tells of each, in any order. there: the keys of clips that are made.
+    """
+
+    place: Path
+    facts: Mapping[str, Any]
+    clips: Sequence[Clip]
+    make: Callable[[Sequence[Clip]], Iterable[Outcome]]
+    there: Callable[[Path], Iterable[str]] = store.index
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the clips, by id."""
+
+    place: Path
+    facts: Mapping[str, Any]
+    made: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """Made before."""
+    failed: dict[str, str]
+    """Id -> why there are no features of it."""
+    warnings: tuple[str, ...]
+
+    def summary(self, limit: int = 20) -> str:
+        """The report as plain text; of failures and of warnings, the first `limit` are named."""
+        model = (
+            f"; model {self.facts['model']}, licence: {self.facts['licence']}"
+            if self.facts.get("model")
+            else ""
+        )
+        failed = [f"{clip}: {reason}" for clip, reason in self.failed.items()]
+        return "\n".join(
+            [
+                f"{self.place}: {len(self.made)} clips made, {len(self.skipped)} were there, "
+                f"{len(self.failed)} failed{model}",
+                *listing({"Failed": failed, "Warnings": self.warnings}, limit),
+            ]
+        )
+
+
+def facts(job: Job, settings: BaseModel, *libraries: str, **more: Any) -> dict[str, Any]:
+    """What features.json says of features made by a job. libraries: whose versions are of interest."""
+    return {
+        "kind": job.kind,
+        "model": job.model,
+        **more,
+        "settings": settings.model_dump(mode="json"),
+        "versions": {name: version(name) for name in ("emimic", "numpy", *libraries)},
+    }
+
+
+def maker(place: Path) -> dict[str, Any]:
+    """What made the features that others are made of: these are others when those change. Raises CorpusError."""
+    found = store.facts(place)
+    return {"name": place.name, "weights": found.get("weights"), "settings": found.get("settings")}
+
+
+def clips(folder: Path, places: Sequence[str] = MEDIA_FOLDERS) -> list[Clip]:
+    """The recordings of a corpus in order of their names, of each clip the one in the first of `places` that has it.
+
+    Raises CorpusError when there is none.
+    """
+    media: dict[str, list[Path]] = {}
+    for place in reversed(places):
+        media |= list_media(folder / place)
+    if not media:
+        raise CorpusError(f"{folder} holds no recording in {' or '.join(f'{name}/' for name in places)}")
+    return sorted((Clip(paths[0].stem, paths[0]) for paths in media.values()), key=lambda clip: clip.id)
+
+
+def each(
+    make: Callable[[Clip], store.Sequence], place: Path, workers: int
+) -> Callable[[Sequence[Clip]], Iterator[Outcome]]:
+    """Clips on their own, several at once, each written where it is made."""
+    return each_written(lambda clip: write(place, clip, make(clip)), workers)
+
+
+def each_written(work: Callable[[Clip], None], workers: int) -> Callable[[Sequence[Clip]], Iterator[Outcome]]:
+    """As `each`, for what writes itself."""
+
+    def one(clip: Clip) -> str | None:
+        try:
+            work(clip)
+        except EmimicError as error:
+            return str(error)
+        return None
+
+    def all_of(chosen: Sequence[Clip]) -> Iterator[Outcome]:
+        told = in_parallel(one, chosen, workers=workers, progress=False, text="")
+        return zip(chosen, told, strict=True)
+
+    return all_of
+
+
+def write(place: Path, clip: Clip, sequence: store.Sequence) -> None:
+    """A clip's file of features."""
+    store.write(place / f"{clip.id}{store.SUFFIX}", clip.id, sequence)
+
+
+def run(work: Work, *, progress: bool) -> Report:
+    """Make what isn't there yet. Raises CorpusError: other features are there, or the folder can't be written."""
+    made: list[str] = []
+    failed: dict[str, str] = {}
+    notes: list[str] = []
+    try:
+        work.place.mkdir(parents=True, exist_ok=True)
+        there = set(work.there(work.place))
+        _agree(work, bool(there))
+        store.describe(work.place, work.facts)
+        todo = [clip for clip in work.clips if clip_key(clip.id) not in there]
+        with collecting_warnings(notes):
+            for clip, reason in shown(
+                work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
+            ):
+                if reason is None:
+                    made.append(clip.id)
+                else:
+                    failed[clip.id] = reason
+        if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
+            store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
+    except OSError as error:
+        # A full disk would fail every other clip too; what is finished stays.
+        raise CorpusError(
+            f"{work.place} can't be written ({error}); mend that and run again to go on"
+        ) from error
+    skipped = tuple(clip.id for clip in work.clips if clip_key(clip.id) in there)
+    return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
+
+
+def _agree(work: Work, made: bool) -> None:
+    """Features of two makers never share a folder: nobody could tell them apart."""
+    found = store.facts(work.place)
+    wrong = [name for name in COMPARED if found.get(name) != work.facts.get(name)]
+    if made and wrong:
+        told = "; ".join(
+            f"{name} {found.get(name)} there, {work.facts.get(name)} asked for" for name in (*wrong, "model")
+        )
+        raise CorpusError(
+            f"{work.place} holds other features ({told}); give another --name, or delete the folder"
+        )

@@ -1,0 +1,166 @@
+"""A video -> its frames, each with the time at which it is shown, on the clock of the sound.
+
+Times come from the container (time stamp x time base), never from a frame rate: recorders state rates that aren't true,
+leave frames out, and start picture and sound apart. Second 0 is the first sample that `audio.load` gives, so that a
+face and a sound of the same time belong together; of a video without sound it is the first frame.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic import audio
+from emimic.task import AudioError, EmimicWarning
+
+if TYPE_CHECKING:
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
+
+PIXELS: Final = 1 << 26
+"""Larger pictures are refused: 8k has half as many."""
+
+_Timed = tuple[float, "VideoFrame"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture, (height, width, 3) uint8 in RGB, upright; and its time in seconds."""
+
+    time: float
+    image: NDArray[np.uint8]
+
+
+def frames(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    fps: float | None = None,
+    max_seconds: float | None = None,
+    name: str | None = None,
+) -> Iterator[Frame]:
+    """The frames of a video's first track in order, one decoded at a time.
+
+    fps: only those nearest to 0, 1 / fps, 2 / fps, ...; each once and with its own time, so a slower video gives all it
+    has. max_seconds: only those up to that time. name: what messages call the source.
+
+    Raises:
+        AudioError: not there, no video, without a picture that can be decoded, with pictures of an absurd size.
+
+    Warns:
+        EmimicWarning: after the last frame, when the file is damaged or cut short.
+    """
+    import av
+
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    if fps is not None and not 0 < fps < math.inf:
+        raise AudioError(f"{label}: {fps} frames a second are asked for; give a number above 0")
+    state = _State()
+    try:
+        start = _sound_start(source, label)
+        with audio.container(source, name=label) as opened:
+            timed = _decoded(opened, label, start, state)
+            for time, frame in timed if fps is None else _nearest(timed, fps):
+                if max_seconds is not None and time > max_seconds:
+                    return
+                yield Frame(time, _picture(frame))
+    except (av.error.FFmpegError, ValueError, OSError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise AudioError(f"{label}: is no video that can be decoded ({what}). Check the file.") from error
+    if state.last is None:
+        raise AudioError(f"{label}: holds no picture that can be decoded. Check the file.")
+    if state.damaged:
+        note = f"damaged or cut short; only pictures up to {state.last:.4g} s were readable and are used."
+        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=2)
+
+
+@dataclass(slots=True)
+class _State:
+    last: float | None = None
+    damaged: bool = False
+
+
+def _sound_start(source: str | os.PathLike[str] | bytes, label: str) -> float | None:
+    """When the first decoded sample is heard, on the container's clock; None without sound."""
+    import av
+
+    with audio.container(source, name=label) as opened:
+        try:
+            # Decoded, since what an encoder puts in front is only left out then.
+            return (
+                next((frame.time for frame in opened.decode(audio=0)), None) if opened.streams.audio else None
+            )
+        except (av.error.FFmpegError, IndexError):
+            return None  # a sound track that nobody can hear sets no clock
+
+
+def _decoded(opened: "InputContainer", label: str, start: float | None, state: _State) -> Iterator[_Timed]:
+    """Frames with times that rise; what is broken is left out."""
+    import av
+
+    pictures = [s for s in opened.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not pictures:
+        raise AudioError(f"{label}: has no video track; give a file with pictures.")
+    stream = pictures[0]
+    if stream.codec_context.width * stream.codec_context.height > PIXELS:
+        size = f"{stream.codec_context.width} x {stream.codec_context.height}"
+        raise AudioError(
+            f"{label}: has pictures of {size}, expected at most {PIXELS:,} pixels. Check the file."
+        )
+    packets = opened.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+            found = packet.decode()
+        except (StopIteration, av.error.EOFError):
+            break
+        except (av.error.InvalidDataError, IndexError):
+            state.damaged = True
+            continue
+        state.damaged = state.damaged or packet.is_corrupt
+        for frame in found:
+            if frame.time is None or frame.width * frame.height > PIXELS:
+                state.damaged = True
+                continue
+            start = frame.time if start is None else start
+            time = frame.time - start
+            if state.last is None or time > state.last:
+                state.last = time
+                yield time, frame
+    if "mp4" in opened.format.name and start is not None and state.last is not None:
+        state.damaged = state.damaged or _lacks(stream, state.last + start)
+
+
+def _lacks(stream: "VideoStream", end: float) -> bool:
+    """Whether an mp4's header promises pictures much later than `end`, on the container's clock."""
+    if not stream.duration or not stream.time_base:
+        return False
+    claimed = float((stream.start_time or 0) * stream.time_base + stream.duration * stream.time_base)
+    return end + 1 / float(stream.average_rate or 1) < claimed - 0.15
+
+
+def _nearest(timed: Iterable[_Timed], fps: float) -> Iterator[_Timed]:
+    """Those nearest to a multiple of 1 / fps, each once."""
+    waiting: _Timed | None = None
+    wanted = -math.inf
+    for one in timed:
+        if waiting is None:
+            wanted = round(one[0] * fps)
+        else:
+            halfway = (waiting[0] + one[0]) / 2 * fps
+            if wanted <= halfway:
+                yield waiting
+                wanted = math.floor(halfway) + 1
+        waiting = one
+    if waiting is not None and wanted <= waiting[0] * fps + 0.5:
+        yield waiting
+
+
+def _picture(frame: "VideoFrame") -> NDArray[np.uint8]:
+    """RGB, turned as the recorder says that it is to be seen (phones film lying)."""
+    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))

@@ -1,0 +1,179 @@
+"""What is said, when, and what it means to a text encoder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from talkers import WORDS, bert, whisper
+from transformers import AutoModel, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+
+from emimic.study import store
+from emimic.study.extract import extract
+from emimic.task import CorpusError, ModelError
+
+LENGTHS = {"00001": 48_000, "00002": 16_000, "00003": 800}
+
+
+@pytest.fixture(scope="module")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whisper(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "audio").mkdir()
+    for clip, samples in LENGTHS.items():
+        pitch = 300 + 400 * rng.random()
+        tone = 0.3 * np.sin(2 * np.pi * pitch * np.arange(samples) / 16_000) + 0.05 * rng.standard_normal(
+            samples
+        )
+        soundfile.write(tmp_path / f"audio/{clip}.wav", tone, 16_000, "FLOAT")
+    (tmp_path / "audio/00004.wav").write_bytes(b"broken")
+    return tmp_path
+
+
+def say(corpus: Path, clip: str, words: list[tuple[str, float, float]], name: str = "transcripts") -> None:
+    place = corpus / "features" / name
+    place.mkdir(parents=True, exist_ok=True)
+    said = {"id": clip, "words": [{"word": word, "start": start, "end": end} for word, start, end in words]}
+    (place / f"{clip}.json").write_text(json.dumps(said))
+
+
+def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: Path) -> None:
+    (report,) = extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "en"})
+    assert report.made == tuple(LENGTHS)
+    assert list(report.failed) == ["00004"]
+    model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper).eval()
+    extractor = WhisperFeatureExtractor.from_pretrained(tiny_whisper)
+    tokenizer = WhisperTokenizer.from_pretrained(tiny_whisper)
+    for clip, samples in LENGTHS.items():
+        said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
+        assert said["id"] == clip
+        heard = extractor(
+            soundfile.read(corpus / f"audio/{clip}.wav")[0], sampling_rate=16_000, return_tensors="pt"
+        )
+        tokens = model.generate(
+            heard.input_features, language="en", task="transcribe", return_timestamps=True, num_beams=5
+        )
+        letters = [token for token in tokens[0].tolist() if token < 256]
+        assert letters
+        assert said["text"] == tokenizer.decode(letters)
+        assert "".join(word["word"] for word in said["words"]) == said["text"]
+        times = [time for word in said["words"] for time in (word["start"], word["end"])]
+        assert times == sorted(times)
+        assert 0 <= times[0] <= times[-1] <= samples / 16_000
+    again = extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "en"})[0]
+    assert again.skipped == tuple(LENGTHS)
+    with pytest.raises(CorpusError, match="holds other features"):
+        extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "de"})
+
+
+def test_faster_whisper_runs_in_its_place(
+    corpus: Path, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faster_whisper")
+    from ctranslate2.converters import TransformersConverter
+
+    converted = tmp_path / "converted"
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    TransformersConverter(str(tiny_whisper), copy_files=files).convert(str(converted))
+    given = {"engine": "faster-whisper", "language": "en", "max_seconds": 1}
+    (report,) = extract(corpus, "transcripts", model=str(converted), device="cpu", overrides=given)
+    assert report.made == tuple(LENGTHS)
+    assert report.facts["versions"].keys() >= {"faster-whisper"}
+    for clip in LENGTHS:
+        said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
+        assert all(0 <= word["start"] <= word["end"] for word in said["words"])
+    with pytest.raises(ModelError, match="can't be loaded by faster-whisper"):
+        extract(corpus, "transcripts", name="x", model=str(tiny_whisper), overrides=given)
+    monkeypatch.setattr("emimic.study.extract.transcripts.find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"emimic\[features\]"):
+        extract(corpus, "transcripts", name="x", model=str(converted), overrides=given)
+
+
+def test_a_clip_that_whisper_fails_on_costs_only_itself(
+    corpus: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WhisperForConditionalGeneration.generate
+
+    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return real(self, *args, **kwargs)
+
+    calls: list[int] = []
+    monkeypatch.setattr(WhisperForConditionalGeneration, "generate", fail)
+    (report,) = extract(corpus, "transcripts", model=str(tiny_whisper))
+    assert len(report.made) == 2
+    assert any("fails on it: out of memory" in reason for reason in report.failed.values())
+
+
+def test_a_frame_of_text_is_a_token_at_the_time_of_its_word(corpus: Path, tiny_bert: Path) -> None:
+    say(corpus, "00001", [(" Well", 0.5, 0.7), (" done!", 0.7, 1.1), (" Sorryed", 2.0, 2.6)])
+    say(corpus, "00002", [])
+    (report,) = extract(corpus, "text", model=str(tiny_bert))
+    assert report.made == ("00001", "00002")
+    index = store.index(corpus / "features/text")
+    frames = store.read(index["1"], "00001")
+    ids = [2, *(4 + WORDS.index(word) for word in ("well", "done", "!", "sorry", "##ed")), 3]
+    with torch.inference_mode():
+        wanted = AutoModel.from_pretrained(tiny_bert).eval()(torch.tensor([ids])).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(frames.values, wanted[1:-1], atol=1e-5)
+    np.testing.assert_allclose(frames.times, [0.6, 0.9, 0.9, 2.3, 2.3])
+    assert frames.present.all()
+    silent = store.read(index["2"], "00002")
+    assert silent.values.shape == (1, 16)
+    assert not silent.present.any()
+
+
+def test_a_clip_may_be_one_frame(corpus: Path, tiny_bert: Path) -> None:
+    say(corpus, "00001", [(" Wow", 1.0, 1.5), (".", 1.5, 3.0)], "spoken")
+    given = {"pool": "mean", "transcripts": "spoken"}
+    (report,) = extract(corpus, "text", name="mean", model=str(tiny_bert), overrides=given)
+    frames = store.read(store.index(report.place)["1"], "1")
+    ids = [2, 4 + WORDS.index("wow"), 4 + WORDS.index("."), 3]
+    with torch.inference_mode():
+        wanted = (
+            AutoModel.from_pretrained(tiny_bert)
+            .eval()(torch.tensor([ids]))
+            .last_hidden_state[0]
+            .mean(0)
+            .numpy()
+        )
+    np.testing.assert_allclose(frames.values, wanted[None], atol=1e-5)
+    np.testing.assert_allclose(frames.times, [2.0])
+
+
+def test_a_long_transcript_is_cut_and_said_to_be(corpus: Path, tiny_bert: Path) -> None:
+    say(corpus, "00001", [(" so", k, k + 1.0) for k in range(30)])
+    say(
+        corpus, "00002", [(" so", k, k + 1.0) for k in range(10)]
+    )  # with the two ends just what BERT has places for
+    (report,) = extract(corpus, "text", model=str(tiny_bert))
+    assert list(report.warnings) == ["00001: only the first 12 tokens of its transcript are used"]
+    frames = store.read(store.index(report.place)["1"], "1")
+    np.testing.assert_allclose(frames.times, np.arange(10) + 0.5)
+
+
+def test_what_cannot_be_used_is_named(corpus: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="holds no transcripts; make them"):
+        extract(corpus, "text", model=str(tiny_bert))
+    with pytest.raises(ModelError, match="can't be loaded as a Whisper model"):
+        extract(corpus, "transcripts", model=str(tiny_bert))
+    say(corpus, "00001", [(" so", 0, 1)])
+    with pytest.raises(ModelError, match="can't be loaded as a text encoder"):
+        extract(corpus, "text", model=str(tmp_path / "nowhere"))
+    (corpus / "features/transcripts/00001.json").write_text('{"id": 1}')
+    with pytest.raises(CorpusError, match=r"00001\.json can't be read"):
+        extract(corpus, "text", model=str(tiny_bert))
