@@ -157,7 +157,19 @@ def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     names = ["full", "gv", "gv-head", "xlsr", "frozen", "dropout"]
     out = tmp_path / "out"
-    command = words(place, tones, out, "--seeds", "0,1", "--cells", ",".join(names), "--storage", storage)
+    command = words(
+        place,
+        tones,
+        out,
+        "--seeds",
+        "0,1",
+        "--cells",
+        ",".join(names),
+        "--storage",
+        storage,
+        "--set",
+        "epochs=5",
+    )
     dying = start(*command)
     struck = underway(out, 1)
     dying.kill()
@@ -167,7 +179,14 @@ def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
     other = start(*command)
     ours: list[str] = []
     request = Request(
-        tones, out, ",".join(names), "0,1", config=place / "common.yaml", storage=storage, show=False
+        tones,
+        out,
+        ",".join(names),
+        "0,1",
+        config=place / "common.yaml",
+        sets=("epochs=5",),
+        storage=storage,
+        show=False,
     )
     found = ablation.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)

@@ -261,21 +261,15 @@ def _train(grid: Grid, job: Job, settings: TrainSettings) -> None:
 
 
 def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(grid.processes),
-    ]
-    words += ["-m", "emimic", "train", str(grid.folder), "--out", str(job.folder), "--resume"]
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(grid.processes)]
+    words += ["-m", "emimic", "train", str(grid.folder), "--out", str(job.folder), "--resume", "--quiet"]
     if not (job.folder / checkpoint.SETTINGS).exists():
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(job.folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
-        words += ["--config", str(job.folder / "settings.yaml")]
-    words += [] if grid.show else ["--quiet"]
-    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        file = job.folder / "settings.yaml"
+        write_atomic(file, yaml.safe_dump(settings.model_dump(mode="json")))
+        words += ["--config", str(file)]
+    child = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         _, said = child.communicate()
     except BaseException:
