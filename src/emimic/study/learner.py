@@ -14,6 +14,7 @@ from emimic.study import batches
 from emimic.study.corpus import Item
 from emimic.study.rivals import sequences
 from emimic.study.rivals.model import MODEL_TYPE, RivalModel
+from emimic.study.rivals.system import WAVEFORM
 
 Learner = EmiModel | RivalModel
 
@@ -57,7 +58,7 @@ class Features:
         return {
             role: sequences.frame_size(self.folder, name, self.indexes[role])
             for role, name in self.modalities.items()
-            if name != sequences.WAVEFORM
+            if name != WAVEFORM
         }
 
     def source(self, model: RivalModel, items: Sequence[Item]) -> batches.Source:

@@ -9,8 +9,7 @@ from emimic.study import store
 from emimic.study.comparison import Request, compare, sources
 from emimic.study.grid import Cell
 from emimic.study.outcome import Outcome
-from emimic.study.rivals.sequences import WAVEFORM
-from emimic.study.rivals.system import NAMES, System, system
+from emimic.study.rivals.system import NAMES, WAVEFORM, System, system
 from emimic.study.settings import TrainSettings
 from emimic.task import SettingsError
 

@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from emimic.study.rivals.sequences import WAVEFORM
-from emimic.study.rivals.system import system
+from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 
 

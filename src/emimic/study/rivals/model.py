@@ -25,7 +25,8 @@ from emimic.model import WEIGHTS
 from emimic.prediction import Prediction
 from emimic.study.corpus import Item
 from emimic.study.rivals import system as systems
-from emimic.study.rivals.sequences import WAVEFORM, Clip
+from emimic.study.rivals.sequences import Clip
+from emimic.study.rivals.system import WAVEFORM
 from emimic.task import MAX_SECONDS, SAMPLE_RATE, ModelError
 
 MODEL_TYPE: Final = "emimic-rival"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +10,9 @@ from numpy.typing import NDArray
 from emimic import audio
 from emimic.study import batches, store
 from emimic.study.corpus import Item, list_media
+from emimic.study.rivals.system import WAVEFORM
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
-
-WAVEFORM: Final = "waveform"
-"""In place of a feature folder's name: the clip itself, through an encoder that is trained, too."""
 
 Shorten = Callable[[store.Sequence], store.Sequence]
 Index = Mapping[str, Path]

@@ -3,13 +3,19 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
-from emimic.study.rivals.sequences import Shorten
 from emimic.task import SettingsError
+
+if TYPE_CHECKING:  # settings are read without torch
+    from torch import nn
+
+    from emimic.study.rivals.sequences import Shorten
+
+WAVEFORM: Final = "waveform"
+"""In place of a feature folder's name: the clip itself, through an encoder that is trained, too."""
 
 NAMES: Final = (
     "baseline", "savchenko", "yu", "zhang", "ours_vision", "anchored", "wavlm_tcn", "concatenated",
@@ -52,9 +58,9 @@ class System:
     published: Mapping[str, float | None]
     modalities: Mapping[str, str]
     settings: Mapping[str, Any]
-    members: Callable[[Any, Mapping[str, int], int], dict[str, nn.Module]]
+    members: Callable[[Any, Mapping[str, int], int], "dict[str, nn.Module]"]
     options: type[Options] = Options
-    shorten: Callable[[Any], Mapping[str, Shorten]] = lambda _: {}
+    shorten: Callable[[Any], "Mapping[str, Shorten]"] = lambda _: {}
 
     def read_options(self, values: Mapping[str, Any]) -> Options:
         """Raises SettingsError on an unknown name or a value out of range."""

@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emimic.study.rivals import layers
-from emimic.study.rivals.sequences import WAVEFORM
-from emimic.study.rivals.system import Options, System
+from emimic.study.rivals.system import WAVEFORM, Options, System
 
 
 class WavlmTcnOptions(Options):
