@@ -1,6 +1,8 @@
 """Table 1 and the record since as one grid: every system runs on features, what can't be had is named."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import features
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ENCODER
+from test_readme import parse
 from typer.testing import CliRunner
 
 from emimic.cli import app
@@ -114,6 +117,15 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         record.rivals(Request(tmp_path, tmp_path), **given)
+
+
+def test_the_commands_named_are_commands(tmp_path: Path) -> None:
+    request = Request(tmp_path, tmp_path)
+    rows = record.cells(request, request.settings(), {"audio": "wavlm"}, {})
+    named = {command for row in rows for command in re.findall(r"emimic (features [^;]+)", row.lacking)}
+    assert any("--kind speech --model ENCODER --name wavlm" in command for command in named)
+    for command in named:
+        parse(shlex.split(command))
 
 
 def test_longer_training_is_longer_than_what_was_asked_for(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ The study says who takes what; the runs themselves lie in the grid's folder, whi
 worker lives is told by the lock on its run, not by the study: a killed one's run is free at once and is taken again.
 """
 
+import contextlib
 import datetime
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from emimic.study.grid import PLACES, Grid, Job, held, score_of, stoppable, work
@@ -35,25 +36,31 @@ def run(grid: Grid, storage: str, tell: Callable[[str], None]) -> None:
     Raises SettingsError where it can't be opened.
     """
     begun = time.time_ns()
-    while True:
-        with held(grid.out) as ours:  # two that make a database's tables at once break each other
-            if ours:
-                study = _open(grid, storage)
-                break
-        time.sleep(0.1)
+    with _alone(grid):  # two that make a database's tables at once break each other
+        study = _open(grid, storage)
     tell(f"study {study.study_name} in {storage}")
     named = {_name(job): job for job in grid.jobs}
     with stoppable():
         waiting = False
         while left := {name: job for name, job in named.items() if not job.settled(grid.split, begun)}:
-            _enqueue(study, grid, left)
-            if _take(study, grid, named, tell, begun):
-                waiting = False
-                continue
-            if not waiting:
+            if (trial := _next(study, grid, left)) is not None:
+                _do(study, grid, named, trial, tell, begun)
+            elif not waiting:
                 tell(f"waiting for other workers: {', '.join(left)}")
-            waiting = True
-            time.sleep(POLL)
+            waiting = trial is None
+            if waiting:
+                time.sleep(POLL)
+
+
+@contextlib.contextmanager
+def _alone(grid: Grid) -> Iterator[None]:
+    """One worker at a time, for the moment in which it looks at the study and changes it."""
+    while True:
+        with held(grid.out) as ours:
+            if ours:
+                yield
+                return
+        time.sleep(0.05)
 
 
 def _name(job: Job) -> str:
@@ -86,23 +93,25 @@ def _open(grid: Grid, storage: str) -> "optuna.Study":
         raise SettingsError(f"the storage {storage} can't be opened: {reason}") from error
 
 
-def _enqueue(study: "optuna.Study", grid: Grid, left: dict[str, Job]) -> None:
-    """A waiting trial for every open run that nobody waits for or works on; one worker at a time does this."""
+def _next(study: "optuna.Study", grid: Grid, left: dict[str, Job]) -> "optuna.Trial | None":
+    """The next waiting trial, now running; before, one is enqueued for every open run that nobody waits for or works
+    on."""
     from optuna.trial import TrialState
 
-    with held(grid.out) as ours:
-        if not ours:
-            return
-        taken = set()
+    with _alone(grid):
+        taken, waiting = set(), False
         for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
             name = trial.user_attrs.get(RUN, "")
             if trial.state is TrialState.RUNNING and name in left and _dead(trial, left[name]):
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             else:
                 taken.add(name)
+                waiting = waiting or trial.state is TrialState.WAITING
         for name, job in left.items():
             if name not in taken:
                 study.enqueue_trial({}, user_attrs={RUN: name, "cell": job.cell.name, "seed": job.seed})
+                waiting = True
+        return study.ask() if waiting else None  # without one waiting, Optuna would make one up
 
 
 def _dead(trial: "optuna.trial.FrozenTrial", job: Job) -> bool:
@@ -114,29 +123,27 @@ def _dead(trial: "optuna.trial.FrozenTrial", job: Job) -> bool:
         return free
 
 
-def _take(
-    study: "optuna.Study", grid: Grid, named: dict[str, Job], tell: Callable[[str], None], begun: int
-) -> bool:
-    """Run the next waiting trial; False without one."""
+def _do(
+    study: "optuna.Study", grid: Grid, named: dict[str, Job], trial: "optuna.Trial", tell: Callable[[str], None],
+    begun: int,
+) -> None:  # fmt: skip
+    """Bring a trial's run to its score and tell the study."""
     from optuna.trial import TrialState
 
-    if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        return False
-    trial = study.ask()
     value, reason = math.nan, "stopped"
     try:
-        job = named.get(trial.user_attrs.get(RUN, ""))
-        if job is None or not work(grid, job, tell, begun=begun):
-            reason = "another worker was quicker"
-        else:
+        job = named[trial.user_attrs[RUN]]
+        if work(grid, job, tell, begun=begun):
             value, reason = (
                 score_of(job, grid.split),
                 job.notes().get("reason", "its correlation is undefined"),
             )
+        else:
+            reason = "another process is at it"
+            time.sleep(POLL)  # one that isn't of the study, or the trial would come back at once
     finally:
         if math.isnan(value):
             trial.set_user_attr("reason", reason)
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
             study.tell(trial, value, skip_if_finished=True)
-    return True
