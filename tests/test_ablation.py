@@ -1,5 +1,6 @@
 """The grid of ablations: every row runs, survives a kill, and is compared as independent formulas say."""
 
+import dataclasses
 import json
 import math
 import re
@@ -228,6 +229,19 @@ def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Pat
     (row,) = ablation.ablate(request, ["w2v2-l=/no"], told.append).rows
     assert row.difference is None  # the full model isn't there to compare with
     assert (tmp_path / "j").stat().st_size > 0
+
+
+def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
+    )
+    gv, head = ablation.ablate(request, tell=lambda _: None).rows
+    assert gv.difference is None
+    assert head.difference is not None
+    assert head.difference.value == pytest.approx(head.mean - gv.mean, abs=1e-5)
+    assert "less the global vector [95 %]" in (tmp_path / "table.md").read_text()
+    with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
+        ablation.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
 
 
 def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_path: Path) -> None:

@@ -315,6 +315,7 @@ def ablate(
         typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: the two rows' own. Repeatable."),
     ] = None,
     split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
+    against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
     storage: Annotated[
         str | None,
@@ -333,8 +334,8 @@ def ablate(
 
     quiet_libraries()
     request = Request(
-        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, processes=torchrun,
-        storage=storage, show=not quiet,
+        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
+        processes=torchrun, storage=storage, show=not quiet,
     )  # fmt: skip
     _grid(lambda tell: run(request, encoders or (), tell))
 
@@ -361,6 +362,7 @@ def rivals(
         list[str] | None, typer.Option("--encoder", help="wavlm_tcn=FOLDER, or =CONFIG.json: its own.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
+    against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
     storage: Annotated[
         str | None,
@@ -379,8 +381,8 @@ def rivals(
 
     quiet_libraries()
     request = Request(
-        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, processes=torchrun,
-        storage=storage, show=not quiet,
+        folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
+        processes=torchrun, storage=storage, show=not quiet,
     )  # fmt: skip
     _grid(lambda tell: run(request, modality or (), encoders or (), tell))
 

@@ -25,8 +25,9 @@ class Request:
     """What the user asked for.
 
     chosen: names of rows or groups, with commas; None: all. seeds: whole numbers, with commas. config, sets: settings
-    of every row. split: that is scored; epochs are chosen on valid whatever it is. processes: of each training
-    (torchrun). storage: an Optuna study that workers share.
+    of every row. split: that is scored; epochs are chosen on valid whatever it is. against: the row that others are
+    compared with, where that isn't the command's own. processes: of each training (torchrun). storage: an Optuna study
+    that workers share.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Request:
     config: Path | None = None
     sets: Sequence[str] = ()
     split: str = "valid"
+    against: str | None = None
     processes: int = 1
     storage: str | None = None
     show: bool = True
@@ -61,6 +63,10 @@ def compare(
     options: dict[str, Any] = {"split": request.split, "processes": request.processes, "show": request.show}
     whole = grid.plan(request.folder, request.out, cells, _numbers(request.seeds), given, base, **options)
     names = {cell.name for cell in choose(cells, request.chosen)}
+    if request.against is not None:
+        if request.against not in {cell.name for cell in cells}:
+            raise SettingsError(f"--against takes a row; found {request.against!r}")
+        reference = request.against
     jobs = tuple(job for job in whole.jobs if job.cell.name in names)
     asked = grid.Grid(request.folder, request.out, jobs, **options)
     if request.storage is None:

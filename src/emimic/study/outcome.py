@@ -73,7 +73,7 @@ class Outcome:
             self.settings,
         ]
         for group, title in self.groups.items():
-            rows = [row for row in self.rows if group in row.cell.groups]
+            rows = [row for row in self.rows if group in row.cell.groups or row.cell.name == self.reference]
             if any(row.cell.name != self.reference for row in rows):
                 text += ["", f"## {title}", "", *_table(rows, reference)]
                 text += [f"\n{note}" for note in dict.fromkeys(row.cell.note for row in rows) if note]
