@@ -17,6 +17,7 @@ PAGES = (
     ROOT / "src" / "emimic" / "default" / "README.md",
     ROOT / "docs" / "training.md",
     ROOT / "docs" / "speed.md",
+    ROOT / "docs" / "evidence.md",
 )
 MODELS = {
     "ridge": "ridge regression on the same encoder, frozen (layer 3, mean and standard deviation)",
@@ -239,8 +240,52 @@ def systems() -> str:
     return "\n".join(lines)
 
 
+STAND_INS = {
+    "w2v2-l": "never trained (in the place of W2V2-L); global vector",
+    "xlsr": "Whisper base, four layers (in the place of XLSR); global vector",
+}
+
+
+def _grid(name: str) -> str:
+    """A finished grid on vocal bursts, the paper's figures beside."""
+    results = _read("evidence")
+    grid = results[name]
+    labels = {row["name"]: STAND_INS.get(row["name"], row["label"]) for row in grid["rows"]}
+    lines = [
+        f"| row | vocal bursts | the paper, its corpus | less {labels[grid['reference']]} [95 %] | p over seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in grid["rows"]:
+        if row["mean"] is None:
+            continue
+        paper = next((value for value in row["paper"].values() if value is not None), None)
+        spread = "" if row["standard_deviation"] is None else f" ± {row['standard_deviation']:.3f}"
+        apart, p = row["difference"], "-"
+        if apart is not None and apart["paired_t_over_seeds"] is not None:
+            p = f"{apart['paired_t_over_seeds']['p']:.3f}"
+        inside = "-"
+        if apart is not None:
+            inside = f"{apart['value']:+.3f} [{apart['low']:+.3f}, {apart['high']:+.3f}]"
+        lines.append(
+            f"| {labels[row['name']]} | {row['mean']:.3f}{spread} | {'-' if paper is None else f'{paper:.3f}'} "
+            f"| {inside} | {p} |"
+        )
+    return "\n".join([*lines, "", f"{grid['clips']} clips, seeds {', '.join(map(str, grid['seeds']))}."])
+
+
+def evidence() -> str:
+    """What all tables of the grids have in common."""
+    results = _read("evidence")
+    return f"{results['note']} {results['encoders']} Machine: {results['machine']}."
+
+
 TABLES = {
     "systems": systems,
+    "evidence": evidence,
+    "ablation": lambda: _grid("ablation"),
+    "losses": lambda: _grid("losses"),
+    "padding": lambda: _grid("padding"),
+    "rivals": lambda: _grid("rivals"),
     "bench": bench,
     "training": training,
     "default": default,
