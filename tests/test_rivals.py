@@ -309,6 +309,43 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
     assert report.clips > 0
 
 
+def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
+    folder = made.corpus(tmp_path / "corpus", ("audio",))
+    place = folder / "features" / "audio"
+    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
+    values = {"modalities": {"audio": "audio"}, "batch_size": 24, "epochs": 1}
+    learnt("savchenko", folder, tmp_path / "run", **values)
+    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
+    evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)  # versions decide nothing
+    store.describe(place, {"kind": "speech", "weights": "b", "settings": {}})
+    with pytest.raises(
+        CorpusError, match=r"features/audio was made by another model, or with other settings"
+    ):
+        evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
+    with pytest.raises(CorpusError, match="made by another model"):
+        submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
+    with pytest.raises(CorpusError, match="made by another model"):
+        train(folder, tmp_path / "run", resume=True, show=False)
+
+
+def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.corpus(tmp_path / "corpus", without={"audio": (3, 26)})
+    cut = folder / "features" / "audio" / "00027.safetensors"
+    cut.write_bytes(cut.read_bytes()[:100])
+    chosen = {"modalities": made.modalities("face", "audio"), "batch_size": 24, "epochs": 1}
+    settings = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **chosen})
+    result = train(folder, tmp_path / "run", settings)
+    said = capsys.readouterr().out
+    assert "00027.safetensors is damaged" in said
+    assert "train: 1 of 24 clips have no audio and go without: 3" in said
+    assert "valid: 2 of 12 clips have no audio and go without: 26, 27" in said
+    notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
+    assert any("go without: 26, 27" in note for note in notes)
+    assert "those found on validation" in result.table()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert f"audio {config['weights']['audio'][0]:.1f}" in result.table()
+
+
 # What is read of a sequence
 
 
@@ -348,6 +385,13 @@ def test_errors(tmp_path: Path) -> None:
         TrainSettings.read(overrides={"rival": "savchenko", "modalities.audio": "waveform"})
     with pytest.raises(SettingsError, match="a rival can't have augment"):
         TrainSettings.read(overrides={"rival": "savchenko", "augment": 0.5})
+    for name in ("lstm", "freeze_encoder", "padding", "features"):
+        with pytest.raises(SettingsError, match=f"a rival has no {name}: leave that out"):
+            TrainSettings.read(overrides={"rival": "savchenko", name: None})
+    with pytest.raises(SettingsError, match="modalities: Input should be a valid dictionary, found 'vit'"):
+        TrainSettings.read(overrides={"rival": "savchenko", "modalities": "vit"})
+    with pytest.raises(SettingsError, match="rates names bogus, and no parameter has such a part"):
+        learnt("savchenko", folder, tmp_path / "r", modalities={"audio": "audio"}, rates={"bogus": 1e-3})
     with pytest.raises(SettingsError, match="are a rival's: set rival"):
         TrainSettings.read(overrides={"modalities": {"audio": "wav2vec2"}})
     with pytest.raises(
@@ -362,7 +406,7 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"00025.safetensors has 5 features a frame, expected 12"):
         evaluate(tmp_path / "run", folder, progress=False)
     (tmp_path / "run" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(ModelError, match="can't be loaded as a system"):
+    with pytest.raises(ModelError, match="can't be loaded as a compared system"):
         open_run(tmp_path / "run")
     with pytest.raises(ModelError, match="no member of savchenko hears"):
         RivalModel(RivalConfig(rival="savchenko", modalities={"x": "x"}, sizes={"x": 3}, targets=["Joy"]))

@@ -166,7 +166,7 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = open_run(run)
-    clips = Features.of(folder, model.config.modalities).clips if isinstance(model, RivalModel) else None
+    heard = Features.of(folder, model.config.modalities) if isinstance(model, RivalModel) else None
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -176,8 +176,10 @@ def open_split(
         allow_speaker_overlap=not labels,
         workers=workers,
         progress=progress,
-        clips=clips,
+        clips=None if heard is None else heard.clips,
     )
+    if heard is not None:
+        corpus = heard.told(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings

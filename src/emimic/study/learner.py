@@ -1,7 +1,8 @@
 """What the loop trains and the verbs score: the paper's model, or a system it compares with; opened, and fed."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 
 from emimic import audio
 from emimic.model import EmiModel
-from emimic.study import batches
-from emimic.study.corpus import Item
+from emimic.study import batches, store
+from emimic.study.corpus import Corpus, Item
 from emimic.study.rivals import sequences
 from emimic.study.rivals.model import MODEL_TYPE, RivalModel
 from emimic.study.rivals.system import WAVEFORM
+from emimic.study.tables import clip_key, some
+from emimic.task import CorpusError
 
 Learner = EmiModel | RivalModel
 
@@ -42,11 +45,13 @@ class Features:
     folder: Path
     modalities: dict[str, str]
     indexes: dict[str, sequences.Index]
+    damaged: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
         """Raises CorpusError when a folder isn't there or two of its files hold one clip."""
-        return cls(folder, modalities, sequences.indexes(folder, modalities))
+        damaged: list[Path] = []
+        return cls(folder, modalities, sequences.indexes(folder, modalities, damaged), tuple(damaged))
 
     @property
     def clips(self) -> sequences.Index:
@@ -61,9 +66,42 @@ class Features:
             if name != WAVEFORM
         }
 
+    def made_by(self) -> dict[str, str]:
+        """Role -> what made its features, where that was written down."""
+        known = {
+            role: store.made_by(self.folder / store.FOLDER / name)
+            for role, name in self.modalities.items()
+            if name != WAVEFORM
+        }
+        return {role: digest for role, digest in known.items() if digest is not None}
+
+    def check(self, made_by: Mapping[str, str]) -> None:
+        """Raise CorpusError where features are known to be made by something else than those a system learnt from."""
+        for role, digest in self.made_by().items():
+            if made_by.get(role, digest) != digest:
+                place = self.folder / store.FOLDER / self.modalities[role]
+                raise CorpusError(
+                    f"{place} was made by another model, or with other settings, than the features this system has "
+                    f"learnt from ({store.FACTS} says by which): make the same ones, or train anew"
+                )
+
+    def told(self, corpus: Corpus) -> Corpus:
+        """The corpus with a warning for damaged files, and one for each split and role that clips go without."""
+        notes = [f"{path} is damaged, its clip goes without: make it anew" for path in self.damaged]
+        for split in corpus.splits.values():
+            for role, index in self.indexes.items():
+                lacking = [item.id for item in split.items if clip_key(item.id) not in index]
+                if lacking:
+                    notes.append(
+                        f"{split.name}: {len(lacking)} of {len(split.items)} clips have no {role} and go without: "
+                        f"{some(lacking)}"
+                    )
+        return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
+
     def source(self, model: RivalModel, items: Sequence[Item]) -> batches.Source:
         """What `model` reads of the clips of `items`."""
         config = model.config
+        self.check(config.made_by)
 
         def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             ready = audio.prepare(

@@ -62,7 +62,7 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
     lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
-    heard = Features.of(folder, settings.modalities) if settings.rival else None
+    heard = _features(folder, out, settings)
     corpus = _corpus(folder, settings, lessons, heard, show)
     if show:
         print(corpus.summary())  # noqa: T201 - the report a run starts with
@@ -130,6 +130,16 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
     )
 
 
+def _features(folder: Path, out: Path, settings: TrainSettings) -> Features | None:
+    """What a rival hears; a run that goes on must find what it began with."""
+    if settings.rival is None:
+        return None
+    heard = Features.of(folder, settings.modalities)
+    if (out / "config.json").exists():
+        heard.check(RivalModel.config_of(out).made_by)
+    return heard
+
+
 def _corpus(
     folder: Path, settings: TrainSettings, lessons: Lessons | None, heard: Features | None, show: bool
 ) -> Corpus:
@@ -145,6 +155,8 @@ def _corpus(
         progress=show,
         clips=None if heard is None else heard.clips,
     )
+    if heard is not None:
+        corpus = heard.told(corpus)
     if settings.folds > 1 and any(item.speaker is None for item in corpus.splits["train"].items):
         note = (
             f"the {settings.folds} folds of {settings.rival} are of clips where the table names no speaker: "
@@ -206,6 +218,7 @@ def build_rival(
         options=settings.rival_options,
         modalities=settings.modalities,
         sizes=heard.sizes(),
+        made_by=heard.made_by(),
         targets=list(corpus.targets),
         max_seconds=settings.max_seconds,
         **(_scale(items) if settings.standardize_targets else {}),
@@ -284,6 +297,14 @@ def _optimizer(model: Learner, settings: TrainSettings) -> torch.optim.AdamW:
             rate = settings.encoder_lr or settings.lr if name.startswith(own) else settings.lr
             rate = next((value for part, value in settings.rates.items() if part in name.split(".")), rate)
             groups.setdefault(rate, []).append(parameter)
+    names = {
+        part for name, _ in model.named_parameters() for part in name.split(".")
+    } | settings.modalities.keys()
+    if unknown := [part for part in settings.rates if part not in names | set(settings.roles)]:
+        raise SettingsError(
+            f"rates names {', '.join(unknown)}, and no parameter has such a part in its name; parts are "
+            f"{', '.join(sorted(name for name in names if not name.isdigit()))}"
+        )
     parts = [{"params": group, "peak": rate} for rate, group in groups.items()]
     if not parts:
         raise SettingsError(

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -210,6 +210,11 @@ class TrainSettings(BaseModel):
             raise SettingsError("global_vector and lstm are both off: switch one on")
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """What the rival may hear; without one, nothing."""
+        return () if self.rival is None else tuple(system(self.rival).modalities)
+
+    @property
     def folds(self) -> int:
         """So many models are learnt, each without the speakers of one fold."""
         return 1 if self.rival is None else system(self.rival).read_options(self.rival_options).folds
@@ -256,8 +261,7 @@ class TrainSettings(BaseModel):
         given = {*values, *(overrides or {})}
         rival = (overrides or {}).get("rival", values.get("rival"))
         if rival is not None:
-            found = system(str(rival))
-            values = {"encoder": None, "modalities": dict(found.modalities), **found.settings, **values}
+            values = _beneath_rival(str(rival), given) | values
         for name, value in (overrides or {}).items():
             *path, last = name.split(".")
             default = getattr(cls.model_fields.get(path[0]), "default", None) if path else None
@@ -271,9 +275,14 @@ class TrainSettings(BaseModel):
             place[last] = value
         if "encoder_config" in values and values["encoder_config"] is not None:
             values.setdefault("encoder", None)
-        if rival is not None and "encoder" not in given:
-            wanted = WAVEFORM in values["modalities"].values() and not values.get("encoder_config")
-            values["encoder"] = found.settings.get("encoder") if wanted else None
+        heard = values.get("modalities")
+        waveform = isinstance(heard, dict) and WAVEFORM in heard.values()
+        if (
+            rival is not None
+            and "encoder" not in given
+            and not (waveform and not values.get("encoder_config"))
+        ):
+            values["encoder"] = None
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -286,6 +295,25 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
     where = ".".join(str(part) for part in first["loc"])
     known = f"; known names: {', '.join(schema.model_fields)}" if first["type"] == "extra_forbidden" else ""
     return SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}")
+
+
+IDLE: Final = {
+    "category", "category_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder",
+    "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "lstm", "lstm_dropout", "lstm_layers",
+    "lstm_units", "padding", "regression_head", "vad_dropout", "vad_head", "vad_weight",
+}  # fmt: skip
+"""Settings of the paper's model that do nothing for a rival."""
+
+
+def _beneath_rival(name: str, given: set[str]) -> dict[str, Any]:
+    """A rival's own settings. Raises SettingsError where the user gave some that do nothing for it."""
+    if idle := sorted(IDLE & given):
+        raise SettingsError(
+            f"a rival has no {', '.join(idle)}: leave that out; its own fields are in rival_options, and what it hears "
+            "in modalities"
+        )
+    found = system(name)
+    return {"encoder": None, "modalities": dict(found.modalities), **found.settings}
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

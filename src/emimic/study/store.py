@@ -4,6 +4,7 @@ A corpus keeps them in `features/NAME/`, beside `features.json`, which says what
 in a file's header and never by a row number, so the frames of two modalities can't come from two clips.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ FOLDER: Final = "features"
 
 FACTS: Final = "features.json"
 SUFFIX: Final = ".safetensors"
+DECISIVE: Final = ("kind", "weights", "source", "settings")
+"""What of the facts decides the features; the rest may differ."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +87,8 @@ def clip_of(file: Path) -> str | None:
         return None
 
 
-def index(folder: Path) -> dict[str, Path]:
-    """Clip key -> its file, by the ids inside the files; files that aren't whole are left out.
+def index(folder: Path, damaged: list[Path] | None = None) -> dict[str, Path]:
+    """Clip key -> its file, by the ids inside the files; those that aren't whole are left out, and put into `damaged`.
 
     Raises CorpusError without such a folder, or when two files hold the same clip.
     """
@@ -96,6 +99,8 @@ def index(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         if (clip := clip_of(file)) is None:
+            if damaged is not None:
+                damaged.append(file)
             continue
         if (other := found.setdefault(clip_key(clip), file)) != file:
             raise CorpusError(f"{other} and {file.name} both hold clip {clip!r}; delete one of them")
@@ -119,6 +124,16 @@ def facts(folder: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, TypeError) as error:
         raise CorpusError(f"{file} can't be read ({error}); delete {folder} and make it anew") from error
+
+
+def made_by(folder: Path) -> str | None:
+    """16 hex digits of what made the features of a folder: kind, weights, source and settings; None if nobody wrote it
+    down. Raises CorpusError."""
+    known = facts(folder)
+    if not known:
+        return None
+    text = json.dumps([known.get(name) for name in DECISIVE], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def describe(folder: Path, made_by: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ class Result:
     history: tuple[dict[str, Any], ...]
     best_epoch: int | None
     signal: int | None = None  # the signal that stopped it early, if one did
+    fused: str = ""  # of a rival, the weights of its members, if they were searched
     left_out: tuple[str, ...] = ()  # "split: clip: reason" of every listed clip that couldn't be used
 
     def table(self) -> str:
@@ -59,6 +60,8 @@ class Result:
                 "undef.: predictions or labels are constant. To compare epochs, a target with constant labels is left "
                 "out of the mean, one with constant predictions counts as 0"
             )
+        if self.fused:
+            lines.append(self.fused)
         if self.left_out:
             more = (
                 [f"and {len(self.left_out) - 20} more (train.json counts them)"] if self.left_out[20:] else []
@@ -93,12 +96,13 @@ def train(
             f"{out} holds no run to resume: give its settings too, or start it without --resume"
         )
     settings = settings or TrainSettings.read()
+    fused = ""
     with _denormals_flushed(), _threads(settings.threads):
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
         with _signals(run):
             _fit(run)
             if run.progress.finished and run.valid is not None and run.fabric.is_global_zero:
-                _settle(run, run.valid)
+                fused = _settle(run, run.valid)
     run.fabric.barrier()
     state = run.progress
     return Result(
@@ -107,6 +111,7 @@ def train(
         history=tuple(state.history),
         best_epoch=state.best_epoch,
         signal=run.stopped_by,
+        fused=fused,
         left_out=run.left_out,
     )
 
@@ -273,10 +278,13 @@ def _averaged(run: Run) -> Iterator[None]:
                 parameters[name].copy_(tensor)
 
 
-def _settle(run: Run, source: batches.Source) -> None:
-    """Search the weights of a finished rival's fusion, if it has any to search, and keep them with its best model."""
+def _settle(run: Run, source: batches.Source) -> str:
+    """Search the weights of a finished rival's fusion, if it has any to search, and keep them with its best model.
+
+    Returns what they are, and what they come to.
+    """
     if not isinstance(run.model, RivalModel) or run.model.options.fusion == "mean":
-        return
+        return ""
     best = RivalModel.open_run(run.folder)
     groups = buckets.chunks(len(source.items))
     answers, heard = [], []
@@ -292,6 +300,12 @@ def _settle(run: Run, source: batches.Source) -> None:
     weights = {name: row.tolist() for name, row in zip(best.members, found, strict=True)}
     config = best.config.model_copy(update={"weights": weights})
     write_atomic(run.folder / "config.json", config.to_json_string())
+    rho = scores.pearson(fusion.join_all(np.concatenate(answers), np.concatenate(heard), found), labels)
+    told = "; ".join(f"{name} {', '.join(f'{value:.1f}' for value in row)}" for name, row in weights.items())
+    return (
+        f"the epochs were compared with equal weights; those found on validation ({', '.join(best.config.targets)}): "
+        f"{told}; with them its mean Pearson is {np.mean(rho):.4f}"
+    )
 
 
 # Around the loop

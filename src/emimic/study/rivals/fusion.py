@@ -43,6 +43,14 @@ def join(
     return joined
 
 
+def join_all(
+    answers: NDArray[np.float32], heard: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """As `join`, with weights (member, target)."""
+    columns = [join(answers[:, :, [target]], heard, weights[:, target]) for target in range(weights.shape[1])]
+    return np.concatenate(columns, axis=1)
+
+
 def _rho(
     answers: NDArray[np.float32],
     heard: NDArray[np.bool_],

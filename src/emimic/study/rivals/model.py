@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -39,9 +39,9 @@ Parts = Mapping[str, Tensor]
 class RivalConfig(BaseModel):
     """What a finished system is made of, `config.json` in its run's folder.
 
-    modalities: role -> feature folder, or "waveform"; sizes: role -> features of a frame. weights: member -> its weight
-    for each target, once they were searched. encoder_config: of the encoder behind a waveform, a transformers
-    configuration. The rest is as in EmiConfig.
+    modalities: role -> feature folder, or "waveform"; sizes: role -> features of a frame; made_by: role -> what made
+    its features, where that is known (`store.made_by`). weights: member -> its weight for each target, once they were
+    searched. encoder_config: of the encoder behind a waveform, as transformers has it. The rest is as in EmiConfig.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -51,6 +51,7 @@ class RivalConfig(BaseModel):
     options: dict[str, Any] = {}
     modalities: dict[str, str]
     sizes: dict[str, int]
+    made_by: dict[str, str] = {}
     targets: list[str]
     target_mean: list[float] | None = None
     target_std: list[float] | None = None
@@ -244,16 +245,27 @@ class RivalModel(nn.Module):
             checkpoints.fill(made.encoder, loaded.encoder, str(encoder))
         return made
 
+    @staticmethod
+    def config_of(folder: Path) -> RivalConfig:
+        """What a run's system is made of. Raises ModelError."""
+        try:
+            return RivalConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"{folder} can't be loaded as a compared system: config.json: {reason}"
+            ) from error
+
     @classmethod
     def open_run(cls, folder: Path, *, device: str | None = None) -> Self:
         """A finished system from its run's folder, ready to answer. Raises ModelError."""
+        config = cls.config_of(folder)
         try:
-            text = (folder / "config.json").read_text(encoding="utf-8")
-            model = cls(RivalConfig(**json.loads(text)))
+            model = cls(config)
             model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-        except (OSError, ValueError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+        except (OSError, ValueError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{folder} can't be loaded as a system of {MODEL_TYPE}: {reason}") from error
+            raise ModelError(f"{folder} can't be loaded as a compared system: {reason}") from error
         return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

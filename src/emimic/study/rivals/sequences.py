@@ -73,14 +73,17 @@ def _rows(found: store.Sequence, rows: NDArray[np.intp]) -> store.Sequence:
     return store.Sequence(found.values[rows], found.times[rows], found.present[rows])
 
 
-def indexes(folder: Path, modalities: Mapping[str, str]) -> dict[str, Index]:
-    """Role -> clip key -> file, for the features (or the media, of a waveform) of a corpus. Raises CorpusError."""
+def indexes(
+    folder: Path, modalities: Mapping[str, str], damaged: list[Path] | None = None
+) -> dict[str, Index]:
+    """Role -> clip key -> file, for the features (or the media, of a waveform) of a corpus; damaged files go into
+    `damaged`. Raises CorpusError."""
     return {
         role: {
             key: paths[0] for place in ("raw", "audio") for key, paths in list_media(folder / place).items()
         }
         if name == WAVEFORM
-        else store.index(folder / store.FOLDER / name)
+        else store.index(folder / store.FOLDER / name, damaged)
         for role, name in modalities.items()
     }
 
