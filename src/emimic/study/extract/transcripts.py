@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from emimic import audio
-from emimic.files import fingerprint, write_atomic
+from emimic.files import fingerprint, need_file, write_atomic
 from emimic.study import features, store
 from emimic.study.extract.networks import cannot_load, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
@@ -88,13 +88,16 @@ def read_all(place: Path) -> dict[str, Transcript]:
         if file.name == store.FACTS:
             continue
         try:
+            need_file(file)
             said = json.loads(file.read_text(encoding="utf-8"))
             words = tuple(
-                Word(str(one["word"]), float(one["start"]), float(one["end"])) for one in said["words"]
+                Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in said["words"]
             )
-            found[clip_key(str(said["id"]))] = Transcript(str(said["id"]), words)
+            one = Transcript(str(said["id"]), words)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{file} can't be read ({error}); delete it and make it anew") from error
+        if found.setdefault(clip_key(one.id), one) is not one:
+            raise CorpusError(f"{file} holds clip {one.id!r}, as another file there does; delete one of them")
     return found
 
 
