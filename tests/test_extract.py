@@ -1,7 +1,10 @@
 """`emimic features`: what is made of sound and of the challenge's files, and the ways all kinds share."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from tiny import encoder
 from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
-from emimic.cli import Kind, app
+from emimic.cli import app
+from emimic.cli.learn import Kind
 from emimic.study import store
-from emimic.study.extract import KINDS, extract, logmel, settings_of
+from emimic.study.extract import KINDS, extract, faces, logmel, settings_of, transcripts
 from emimic.task import CorpusError, ModelError, SettingsError
 
 LENGTHS = {"00001": 16_000, "00002": 300, "00003": 5_000, "00004": 250_000}
@@ -198,6 +202,46 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
     assert again[0].made == ()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_among_the_files_is_named_not_waited_for(corpus: Path) -> None:
+    (corpus / "vit").mkdir()
+    (corpus / "vit/00001.pkl").write_bytes(pickle.dumps(np.zeros((3, 384))))
+    (corpus / "face_images/00001").mkdir(parents=True)
+    (corpus / "features/transcripts").mkdir(parents=True)
+    (corpus / "features/faces/00001").mkdir(parents=True)
+    for pipe in (
+        "vit/00004.pkl", "audio/00009.wav", "face_images/00001/1.jpg", "features/transcripts/00001.json",
+        "features/faces/00001/frames.json",
+    ):  # fmt: skip
+        os.mkfifo(corpus / pipe)
+    # In a process of its own, since what waits for a pipe can't be stopped from here.
+    script = f"""
+from pathlib import Path
+from emimic.study.extract import descriptors, extract, faces, transcripts
+folder = Path({str(corpus)!r})
+for kind in ("challenge", "log-mel"):
+    print(extract(folder, kind)[0].summary())
+for call in (
+    lambda: descriptors._open(folder / "face_images/00001/1.jpg"),
+    lambda: transcripts.read_all(folder / "features/transcripts"),
+    lambda: faces.find(folder / "features/faces", 6.0),
+):
+    try:
+        call()
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "vit: 1 clips made, 0 were there, 1 failed" in done.stdout, done.stderr
+    assert "00004.pkl can't be read (it is a pipe" in done.stdout
+    assert "log-mel: 4 clips made, 0 were there, 2 failed" in done.stdout
+    assert "00009.wav: is a pipe" in done.stdout
+    assert done.stdout.count("CorpusError") == 3
+    assert done.stdout.count("(it is a pipe") == 4
+
+
 def test_a_folder_without_the_challenges_files_is_named(corpus: Path) -> None:
     with pytest.raises(CorpusError, match="neither vit"):
         extract(corpus, "challenge")
@@ -257,6 +301,35 @@ def test_what_makes_no_sense_is_named(
     asked = {"folder": corpus, "kind": "log-mel", **given}
     with pytest.raises(error, match=told):
         extract(asked.pop("folder"), asked.pop("kind"), **asked)
+
+
+def test_two_files_of_one_clip_never_become_two_features(corpus: Path) -> None:
+    twins = ["00001.flac", "1.wav"]
+    for name in twins:
+        soundfile.write(corpus / "audio" / name, wave(corpus, "00002"), 16_000)
+    (corpus / "vit").mkdir()
+    for name in ("00029", "29", "30"):
+        (corpus / f"vit/{name}.pkl").write_bytes(pickle.dumps(np.zeros((2, 384))))
+    for kind, made, named, taken in (
+        ("log-mel", {"00001", "00002", "00003", "00004"}, ["00001.wav", "1.wav"], "00001.flac"),
+        ("challenge", {"00029", "30"}, ["29.pkl"], "00029.pkl"),
+    ):
+        (report,) = extract(corpus, kind)
+        assert set(report.made) == made
+        for name in named:
+            assert report.failed[name] == f"is the same clip as {taken}, which was taken; delete one"
+        (again,) = extract(corpus, kind)
+        assert set(again.skipped) == made
+        assert again.failed == report.failed
+    (corpus / "features/transcripts").mkdir()
+    for name in ("1", "00001"):
+        (corpus / f"face_images/{name}").mkdir(parents=True)
+        (corpus / f"face_images/{name}/1.jpg").write_bytes(b"")
+        (corpus / f"features/transcripts/{name}.json").write_text(json.dumps({"id": name, "words": []}))
+    with pytest.raises(CorpusError, match="face_images holds 00001 and 1, the same clip"):
+        faces.find(corpus / "face_images", 6.0)
+    with pytest.raises(CorpusError, match=r"1\.json holds clip '1', as another file there does"):
+        transcripts.read_all(corpus / "features/transcripts")
 
 
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is said, when, and what it means to a text encoder."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 from talkers import WORDS, bert, whisper
 from transformers import AutoModel, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
@@ -177,3 +179,44 @@ def test_what_cannot_be_used_is_named(corpus: Path, tiny_bert: Path, tmp_path: P
     (corpus / "features/transcripts/00001.json").write_text('{"id": 1}')
     with pytest.raises(CorpusError, match=r"00001\.json can't be read"):
         extract(corpus, "text", model=str(tiny_bert))
+
+
+def without(model: Path, folder: Path, *parts: str) -> Path:
+    """A copy of a model without the weights, and without the files, that have these parts in their names."""
+    shutil.copytree(model, folder, ignore=lambda _, names: [n for n in names if any(p in n for p in parts)])
+    kept = {k: v for k, v in load_file(model / "model.safetensors").items() if not any(p in k for p in parts)}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_weights_that_are_missing_are_never_drawn_at_random(
+    corpus: Path, tiny_bert: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    say(corpus, "00001", [(" so", 0, 1)])
+    lacking = without(tiny_bert, tmp_path / "lacking", "layer.1.attention.self.key")
+    told = r"lacks weights of a text encoder.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder\.layer\.1\."
+    with pytest.raises(ModelError, match=told):
+        extract(corpus, "text", model=str(lacking))
+    config = json.loads((lacking / "config.json").read_text())
+    other = without(tiny_bert, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
+    told = r"encoder\.layer\.0\.intermediate\.dense\.weight \(24, 16\) instead of \(20, 16\)"
+    with pytest.raises(ModelError, match=told):
+        extract(corpus, "text", model=str(other))
+    # What only stands behind the last hidden states may be missing, and then decides nothing.
+    plain = str(without(tiny_bert, tmp_path / "plain", "pooler"))
+    (report,) = extract(corpus, "text", model=plain)
+    assert report.made == ("00001",)
+    assert extract(corpus, "text", model=plain)[0].skipped == ("00001",)
+    wanted = extract(corpus, "text", name="whole", model=str(tiny_bert))[0].place / "00001.safetensors"
+    np.testing.assert_array_equal(
+        store.read(report.place / "00001.safetensors", "1").values, store.read(wanted, "1").values
+    )
+    encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
+    told = r"lacks weights of a Whisper model.*: model\.decoder\.embed_positions\.weight"
+    with pytest.raises(ModelError, match=told):
+        extract(corpus, "transcripts", name="x", model=str(encoder))
+    mute = without(tiny_whisper, tmp_path / "mute", "tokenizer", "vocab", "merges", "added_tokens")
+    with pytest.raises(ModelError, match="mute has no tokenizer; expected Whisper's"):
+        extract(corpus, "transcripts", name="x", model=str(mute))
+    assert not (corpus / "features/x").exists()

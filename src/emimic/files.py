@@ -85,6 +85,18 @@ def fingerprint(path: str | os.PathLike[str], blocks: int = 64) -> str:
     return digest.hexdigest()[:16]
 
 
+def need_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system says of a file that may be opened: a pipe would block for ever.
+
+    Raises:
+        OSError: not there, or a pipe, a device or a folder.
+    """
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is a pipe, a device or a folder")
+    return status
+
+
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     """Every array of a pickle by its place in it: "" for a bare array, else such as "0" or "faces/3".
 
@@ -96,8 +108,7 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     from emimic import pickles  # most that write a file read no pickle
 
     try:
-        status = Path(path).stat()
-        size = status.st_size if stat.S_ISREG(status.st_mode) else 0  # a pipe would block for ever
+        size = need_file(path).st_size
         if size > PICKLE_BYTES:
             raise CorpusError(
                 f"{path} has {size:,} bytes, expected at most {PICKLE_BYTES:,} of a clip's features: cut the clip, or "
@@ -108,7 +119,7 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     except OSError as error:
         raise CorpusError(f"{path} can't be read ({error}); expected a pickle of arrays") from error
     if not data:
-        raise CorpusError(f"{path} is empty or no file; expected a pickle of arrays: copy it again")
+        raise CorpusError(f"{path} is empty; expected a pickle of arrays: copy it again")
     try:
         return pickles.arrays(data)
     except pickles.RefusedError as error:

@@ -277,8 +277,11 @@ def collecting_warnings(notes: list[str]) -> Iterator[list[pywarnings.WarningMes
     notes += [str(entry.message) for entry in caught]
 
 
-def list_media(folder: Path) -> dict[str, list[Path]]:
-    """Clip key -> its files in one folder, sorted, hidden ones left aside; empty without such a folder."""
+def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
+    """Clip key -> its files in one folder, sorted, hidden ones left aside; empty without such a folder.
+
+    pipes: list what is no file either, save folders, for those who name what they can't open.
+    """
     if not folder.is_dir():
         return {}
     found: dict[str, list[Path]] = {}
@@ -287,7 +290,8 @@ def list_media(folder: Path) -> dict[str, list[Path]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
-                if media and not entry.name.startswith(".") and entry.is_file():
+                there = not entry.is_dir() if pipes else entry.is_file()
+                if media and there and not entry.name.startswith("."):
                     found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
     except OSError as error:
         raise CorpusError(f"{folder} can't be listed ({error}); expected a folder you may read") from error

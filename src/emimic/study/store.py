@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from emimic.files import atomic, write_atomic
+from emimic.files import atomic, need_file, write_atomic
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
 
@@ -81,6 +81,7 @@ def read(file: Path, clip: str) -> Sequence:
 def clip_of(file: Path) -> str | None:
     """The id in a file's header; None when the file isn't whole (its length is compared with its header's)."""
     try:
+        need_file(file)
         with safe_open(file, "np") as opened:
             return (opened.metadata() or {}).get("id")
     except (SafetensorError, OSError):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
 
+from emimic.files import need_file
 from emimic.study import store
 from emimic.study.extract import faces
 from emimic.study.extract.networks import Network, licence, pick, resized
@@ -127,6 +128,7 @@ def _describe(
 
 def _open(file: Path | None) -> NDArray[np.uint8]:
     try:
+        need_file(str(file))
         with Image.open(str(file)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:

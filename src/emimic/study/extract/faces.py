@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from emimic import video
-from emimic.files import write_atomic
+from emimic.files import need_file, write_atomic
 from emimic.study import store
 from emimic.study.clips import FACES
 from emimic.study.extract.detectors import Box, Detector
@@ -125,17 +125,22 @@ def place(folder: Path, name: str | None) -> Path:
 def find(place: Path, fps: float) -> dict[str, Crops]:
     """A corpus's crops by clip key, in order of their names; in `face_images` frames are 1 / fps apart.
 
-    Raises CorpusError when there are none.
+    Raises CorpusError when there are none, or two of one clip.
     """
     given = place.name == FACES
     found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"*/{FRAMES}"))]
     if not found:
         raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {FACES}")
-    return {clip_key(crops.id): crops for crops in found}
+    first: dict[str, Crops] = {}
+    for crops in found:
+        if (other := first.setdefault(clip_key(crops.id), crops)) is not crops:
+            raise CorpusError(f"{place} holds {other.id} and {crops.id}, the same clip; delete one of them")
+    return first
 
 
 def _read(file: Path) -> Crops:
     try:
+        need_file(file)
         table: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         rows = table["frames"]
         return Crops(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emimic.files import fingerprint
+from emimic.study.tables import some
 from emimic.task import ModelError
 
 UNKNOWN: Final = "unknown, look it up"
@@ -51,6 +52,40 @@ def licence(source: str) -> str:
         return str(found.get("license_name") or found.get("license") or UNKNOWN)
     except Exception:  # noqa: BLE001  no card, no network, or not the form of one: nothing is known then
         return UNKNOWN
+
+
+def pretrained(kind: Any, source: str, what: str) -> Any:
+    """A model of transformers with every weight that is used read from `source`: what is missing there, transformers
+    draws at random. kind: its class. what: the words for it. Raises ModelError."""
+    try:
+        model, told = kind.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    except Exception as error:  # safetensors, JSON and hub errors share no other base
+        raise cannot_load(source, what, error) from error
+    missing = set(told["missing_keys"])
+    if poolers := {key for key in missing if key.startswith("pooler.")}:
+        model.pooler = None  # what it gives is not used, and its weights would be others at each start
+        missing -= poolers
+    wrong = [
+        *sorted(missing),
+        *(
+            f"{key} {(*found,)} instead of {(*wanted,)}"
+            for key, found, wanted in sorted(told["mismatched_keys"])
+        ),
+    ]
+    if wrong:
+        raise ModelError(
+            f"{source} lacks weights of {what}, or has them in another shape: {some(wrong, 6)}; take a whole "
+            "checkpoint"
+        )
+    return model
+
+
+def cannot_load(source: str, what: str, error: Exception) -> ModelError:
+    """What is told of a model that its library can't load."""
+    return ModelError(f"{source} can't be loaded as {what}: {' '.join(str(error).split())[:300]}")
 
 
 class Network:

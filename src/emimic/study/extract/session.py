@@ -133,16 +133,17 @@ def maker(place: Path) -> dict[str, Any]:
 
 
 def clips(folder: Path, places: Sequence[str] = MEDIA_FOLDERS) -> list[Clip]:
-    """The recordings of a corpus in order of their names, of each clip the one in the first of `places` that has it.
+    """The recordings of a corpus in order of their names, of each clip those in the first of `places` that has it.
 
     Raises CorpusError when there is none.
     """
     media: dict[str, list[Path]] = {}
     for place in reversed(places):
-        media |= list_media(folder / place)
+        media |= list_media(folder / place, pipes=True)
     if not media:
         raise CorpusError(f"{folder} holds no recording in {' or '.join(f'{name}/' for name in places)}")
-    return sorted((Clip(paths[0].stem, paths[0]) for paths in media.values()), key=lambda clip: clip.id)
+    found = (Clip(path.stem, path) for paths in media.values() for path in paths)
+    return sorted(found, key=lambda clip: (clip.id, clip.path))
 
 
 def each(
@@ -184,7 +185,11 @@ def run(work: Work, *, progress: bool) -> Report:
         there = set(work.there(work.place))
         _agree(work, bool(there))
         store.describe(work.place, work.facts)
-        todo = [clip for clip in work.clips if clip_key(clip.id) not in there]
+        first: dict[str, Clip] = {}
+        for clip in work.clips:
+            if (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
+                failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+        todo = [clip for key, clip in first.items() if key not in there]
         with collecting_warnings(notes):
             for clip, reason in shown(
                 work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
@@ -200,7 +205,7 @@ def run(work: Work, *, progress: bool) -> Report:
         raise CorpusError(
             f"{work.place} can't be written ({error}); mend that and run again to go on"
         ) from error
-    skipped = tuple(clip.id for clip in work.clips if clip_key(clip.id) in there)
+    skipped = tuple(clip.id for key, clip in first.items() if key in there)
     return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.study import features, store
-from emimic.study.extract.networks import licence
+from emimic.study.extract.networks import cannot_load, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Work, each, facts, maker
 from emimic.study.extract.transcripts import Transcript, read_all
 from emimic.study.tables import clip_key
@@ -58,10 +58,9 @@ class _Reader:
 
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model: Any = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
-        except Exception as error:  # safetensors, JSON and hub errors share no other base
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{source} can't be loaded as a text encoder: {reason}") from error
+        except Exception as error:  # JSON and hub errors share no other base
+            raise cannot_load(source, "a text encoder", error) from error
+        model = pretrained(AutoModel, source, "a text encoder")
         if not self.tokenizer.is_fast:
             raise ModelError(
                 f"{source} has no fast tokenizer, which says where in the text a token is: take another"

@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 
 from emimic import audio
-from emimic.files import fingerprint, write_atomic
+from emimic.files import fingerprint, need_file, write_atomic
 from emimic.study import features, store
-from emimic.study.extract.networks import licence
+from emimic.study.extract.networks import cannot_load, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -88,25 +88,32 @@ def read_all(place: Path) -> dict[str, Transcript]:
         if file.name == store.FACTS:
             continue
         try:
+            need_file(file)
             said = json.loads(file.read_text(encoding="utf-8"))
             words = tuple(
-                Word(str(one["word"]), float(one["start"]), float(one["end"])) for one in said["words"]
+                Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in said["words"]
             )
-            found[clip_key(str(said["id"]))] = Transcript(str(said["id"]), words)
+            one = Transcript(str(said["id"]), words)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{file} can't be read ({error}); delete it and make it anew") from error
+        if found.setdefault(clip_key(one.id), one) is not one:
+            raise CorpusError(f"{file} holds clip {one.id!r}, as another file there does; delete one of them")
     return found
 
 
 def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
     from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
 
+    model = pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-        model = WhisperForConditionalGeneration.from_pretrained(source, use_safetensors=True)
-    except Exception as error:  # safetensors, JSON and hub errors share no other base
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{source} can't be loaded as a Whisper model: {reason}") from error
+    except Exception as error:  # JSON and hub errors share no other base
+        raise cannot_load(source, "a Whisper model", error) from error
+    if not processor.tokenizer.vocab_size:  # transformers makes an empty one where there is none
+        raise ModelError(
+            f"{source} has no tokenizer; expected Whisper's tokenizer.json, or vocab.json and merges.txt, beside the "
+            "weights"
+        )
     recognise = pipeline(
         "automatic-speech-recognition", model=model.eval(), tokenizer=processor.tokenizer,
         feature_extractor=processor.feature_extractor,
