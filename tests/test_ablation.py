@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from emimic.study import ablation, checkpoint, grid, outcome, paired, workers
 from emimic.study.comparison import Request
 from emimic.study.grid import Cell, Job
 from emimic.study.settings import TrainSettings
-from emimic.task import EMOTIONS, SettingsError
+from emimic.task import EMOTIONS, CorpusError, SettingsError
 
 ROWS = {cell.name for cell in ablation.cells()}
 COMMON: dict[str, Any] = {
@@ -228,6 +229,7 @@ def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Pat
     )
     (row,) = ablation.ablate(request, ["w2v2-l=/no"], told.append).rows
     assert row.difference is None  # the full model isn't there to compare with
+    assert not re.search("less|p over", (tmp_path / "out" / "table.md").read_text())
     assert (tmp_path / "j").stat().st_size > 0
 
 
@@ -239,7 +241,7 @@ def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -
     assert gv.difference is None
     assert head.difference is not None
     assert head.difference.value == pytest.approx(head.mean - gv.mean, abs=1e-5)
-    assert "less the global vector [95 %]" in (tmp_path / "table.md").read_text()
+    assert 'less "global vector" [95 %]' in (tmp_path / "table.md").read_text()
     with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
         ablation.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
 
@@ -317,26 +319,117 @@ def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Pat
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
     with grid.held(tmp_path / "gv" / "seed-0") as ours:
         assert ours
-        (row,) = ablation.ablate(request, tell=told.append).rows
-    assert row.open == (0,)
+        found = ablation.ablate(request, tell=told.append)
+        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--cells", "gv", "--seeds", "0"))
+    assert found.rows[0].open == (0,)
+    assert found.elsewhere == ("gv seed 0",)
     assert told == ["gv seed 0: another process is at it"]
+    assert answer.exit_code == 1
+    assert "not run yet" in answer.output
+    assert "not all runs are done: another command is at them (gv seed 0)" in answer.output
+    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
 
 
-def test_what_failed_is_tried_once_more(place: Path, tones: Path, tmp_path: Path) -> None:
-    def once(*sets: str) -> outcome.Row:
-        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", sets=sets, show=False)
+def test_what_failed_is_tried_once_more(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once() -> outcome.Row:
+        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
         (row,) = ablation.ablate(request, tell=lambda _: None).rows
         return row
 
-    (tones_audio := tones / "audio")
-    hidden = tones_audio.rename(tones / "hidden")
-    try:
-        assert once().failed.keys() == {0}
-    finally:
-        hidden.rename(tones_audio)
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "evaluate", full)
+        assert once().failed == {0: "no space left on device"}
     again = once()
     assert not again.failed
     assert again.scores.keys() == {0}
+
+
+def copy(corpus: Path, to: Path, **changed: tuple[str, str]) -> Path:
+    """The corpus, with some text of a split's table replaced."""
+    shutil.copytree(corpus, to)
+    for split, (old, new) in changed.items():
+        table = to / f"{split}_split.csv"
+        assert old in table.read_text()
+        table.write_text(table.read_text().replace(old, new, 1))
+    return to
+
+
+def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: Path) -> None:
+    def once(corpus: Path, split: str = "valid") -> outcome.Outcome:
+        request = Request(
+            corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
+        )
+        return ablation.ablate(request, tell=told.append)
+
+    told: list[str] = []
+    first = copy(tones, tmp_path / "first")
+    (valid,) = first.glob("val*_split.csv")
+    lines = valid.read_text().splitlines()
+    (first / "test_split.csv").write_text("\n".join([lines[0], *lines[-2:]]) + "\n")
+    valid.write_text("\n".join(lines[:-2]) + "\n")
+    once(first)
+    once(first, "test")
+    told.clear()
+    first.rename(tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert once(moved).corpus == "moved"  # what lies elsewhere is no other corpus
+    for split, table in (("train", "train"), ("valid", valid.stem.removesuffix("_split")), ("test", "test")):
+        text = (moved / f"{table}_split.csv").read_text().splitlines()[1]
+        cells = text.split(",")
+        other = copy(
+            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([cells[0], "0.123", *cells[2:]]))}
+        )
+        with pytest.raises(CorpusError, match=f"other-{split}.* clips or labels"):
+            once(other, "test")
+    # Of runs that were scored before this was noted, the clips tell.
+    notes = tmp_path / "out/gv/seed-0/grid.json"
+    notes.write_text("{}")
+    once(moved, "test")
+    fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
+    with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
+        once(fewer, "test")
+    assert not told  # nothing was trained or scored anew
+
+
+def test_what_is_wrong_for_every_row_is_said_once_and_before(
+    place: Path, tones: Path, tmp_path: Path
+) -> None:
+    def refused(corpus: Path, said: str, *more: str) -> None:
+        command = words(place, corpus, tmp_path / "out", "--cells", "gv,gv-head", "--seeds", "0", *more)
+        answer = CliRunner().invoke(app, command)
+        assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
+        assert re.search(said, str(answer.exception))
+        assert not list((tmp_path / "out").glob("*"))
+
+    corpus = copy(tones, tmp_path / "corpus")
+    refused(corpus, "has no test_split.csv", "--split", "test")
+    table = corpus / "test_split.csv"
+    table.write_text("Filename\n" + "".join(f"{n}\n" for n in range(90001, 94001)))
+    for name in range(90001, 90031):
+        (corpus / "audio" / f"{name}.wav").symlink_to(next((corpus / "audio").glob("*.wav")))
+    refused(corpus, r"'test' is not fully labelled \(90001, .* and 20 more\)", "--split", "test")
+    table.unlink()
+    train = corpus / "train_split.csv"
+    text = train.read_text()
+    train.rename(tmp_path / "train")
+    refused(corpus, "has no train_split.csv")
+    head, *rows = text.splitlines()
+    cells = [row.split(",") for row in rows]
+    columns = [head.split(",").index(name) for name in EMOTIONS]
+    for row in cells:
+        for column in columns:
+            row[column] = str(100 * float(row[column]) + 30)
+    train.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    refused(corpus, "label_scale=100")
+    refused(corpus, "even after division by label_scale 3", "--label-scale", "3")
+    train.write_text(text)
+    (corpus / "audio").rename(tmp_path / "audio")
+    refused(corpus, "no clip of split 'train' can be used")
 
 
 def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:

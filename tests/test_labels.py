@@ -250,7 +250,7 @@ def test_a_frozen_model_without_targets_has_nothing_to_learn(tiny: Tiny) -> None
 def test_a_run_is_on_its_labels_of_every_kind() -> None:
     plain = item(1, [0.5])
     others = [item(1, [0.5], **FELT), item(1, [0.5], category="x"), item(1, [np.nan]), item(2, [0.5])]
-    assert len({runs._fingerprint([one], []) for one in (plain, *others)}) == 5
+    assert len({runs.fingerprint([one], []) for one in (plain, *others)}) == 5
 
 
 # --- trained and scored

@@ -14,11 +14,13 @@ from test_readme import parse
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.study import record, store
+from emimic.model import EmiModel
+from emimic.study import comparison, record, store
 from emimic.study.comparison import Request
 from emimic.study.corpus import load_corpus
+from emimic.study.outcome import Row
 from emimic.study.rivals.system import NAMES, system
-from emimic.task import SettingsError
+from emimic.task import ModelError, SettingsError
 
 ROLES = ("face", "units", "vision", "audio", "text")
 
@@ -66,6 +68,58 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     assert found["ours"]["failed"]["0"]
     assert found["ours_vision-vision"]["paper"] == {"validation": 0.013, "test": None}
     assert "| 0.463 " in answer.output
+    assert "| published, validation |" in answer.output
+    assert "paper, validation" not in answer.output
+    with pytest.raises(ModelError, match="use emimic evaluate or emimic submit"):
+        EmiModel.open_run(out / "yu" / "seed-0")
+
+
+def test_a_row_says_what_it_read_and_what_its_figure_is(tmp_path: Path) -> None:
+    request = Request(tmp_path, tmp_path)
+    cells = {cell.name: cell for cell in record.cells(request, request.settings(), {"audio": "wavlm"}, {})}
+    assert "audio is features/wavlm, not features/wav2vec2" in cells["savchenko"].note
+    assert "face is" not in cells["savchenko"].note
+    assert "features/wavlm, as it is, not the clips" in cells["wavlm_tcn"].note
+    assert "unreviewed" in cells["wavlm_tcn"].note
+    assert ".522 on validation is inferred" in cells["anchored"].note
+    assert "on which split isn't said" in cells["savchenko-audio"].note
+    assert cells["savchenko-audio"].published is None
+    own = {cell.name: cell for cell in record.cells(request, request.settings(), {}, {})}
+    assert {name for name, cell in own.items() if cell.note} == record.NOTES.keys()
+    ours = {cell.label for name, cell in own.items() if name.startswith("ours")}
+    assert all(label.startswith("the paper's, ") for label in ours)
+    assert len(ours) == 7
+
+
+def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
+    request = Request(tmp_path, tmp_path, "table1")
+    cells = record.cells(request, request.settings(), {}, {})
+
+    def tables(chosen: str | None, *names: str) -> list[str]:
+        rows = [
+            Row(cell, {0: 0.5}, {}, (), ())
+            for cell in cells
+            if cell.name in names or cell in comparison.choose(cells, chosen)
+        ]
+        return list(comparison._tabled(record.GROUPS, cells, chosen, rows, record.OURS))
+
+    assert tables(None) == ["table1", "record", "audio"]
+    assert tables("table1") == ["table1"]
+    assert tables("table1,audio") == ["table1", "audio"]
+    assert tables("table1", "yu-audio") == ["table1", "audio"]  # which was run before
+    assert tables("ours-frozen") == ["table1", "audio"]
+
+
+def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "yu", "--label-scale", "50"))
+    assert "yet label_scale is 50" in str(answer.exception)
+    for rows, refused in (([{"name": "gv"}, {"name": "full"}], True), ([{"name": "yu"}], False)):
+        (out / "results.json").write_text(json.dumps({"rows": rows}))
+        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "wrong"))
+        assert ("rows of another verb (full, gv)" in str(answer.exception)) is refused
+        assert isinstance(answer.exception, SettingsError)
 
 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
@@ -92,11 +146,8 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
         frames = store.Sequence.whole(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
         store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
-    encoder = tmp_path / "encoder.json"
-    encoder.write_text(json.dumps(ENCODER))
     cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    command = words(place, out, tmp_path, "--cells", cells, "--encoder", f"wavlm_tcn={encoder}")
-    answer = CliRunner().invoke(app, command)
+    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--cells", cells))
     assert answer.exit_code == 0, answer.output
     found = json.loads((out / "results.json").read_text())
     assert found["clips"] == 3
@@ -112,6 +163,8 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
     [
         ({"modalities": ["ear=x"]}, "ROLE=NAME"),
         ({"encoders": ["yu=x"]}, "ROW=SOURCE with a row of ours_vision, wavlm_tcn"),
+        ({"encoders": ["wavlm_tcn=x"], "modalities": ["audio=y"]}, r"wavlm_tcn reads features \(y\)"),
+        ({"encoders": ["ours_vision=x"]}, r"ours_vision reads features \(vit, wav2vec2\)"),
     ],
 )
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
@@ -124,6 +177,7 @@ def test_the_commands_named_are_commands(tmp_path: Path) -> None:
     rows = record.cells(request, request.settings(), {"audio": "wavlm"}, {})
     named = {command for row in rows for command in re.findall(r"emimic (features [^;]+)", row.lacking)}
     assert any("--kind speech --model ENCODER --name wavlm" in command for command in named)
+    assert any("--kind transcripts --model" in command for command in named)
     for command in named:
         parse(shlex.split(command))
 

@@ -347,6 +347,10 @@ def _check_folder(source: str | os.PathLike[str]) -> None:
         raise ModelError(
             f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged"
         ) from error
+    if found == "emimic-rival":
+        raise ModelError(
+            f"{folder} is a run of a compared system, which hears features: use emimic evaluate or emimic submit"
+        )
     if found != EmiConfig.model_type:
         raise ModelError(
             f"{folder} holds a model of type {found!r}, expected {EmiConfig.model_type!r}: "

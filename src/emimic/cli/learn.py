@@ -316,6 +316,7 @@ def ablate(
     ] = None,
     split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
     against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
+    label_scale: LabelScale = None,
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
     storage: Annotated[
         str | None,
@@ -335,9 +336,9 @@ def ablate(
     quiet_libraries()
     request = Request(
         folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, storage=storage, show=not quiet,
+        processes=torchrun, storage=storage, show=not quiet, label_scale=label_scale,
     )  # fmt: skip
-    _grid(lambda tell: run(request, encoders or (), tell))
+    _grid(out, lambda tell: run(request, encoders or (), tell))
 
 
 @app.command()
@@ -363,6 +364,7 @@ def rivals(
     ] = None,
     split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
     against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
+    label_scale: LabelScale = None,
     torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
     storage: Annotated[
         str | None,
@@ -382,14 +384,16 @@ def rivals(
     quiet_libraries()
     request = Request(
         folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, storage=storage, show=not quiet,
+        processes=torchrun, storage=storage, show=not quiet, label_scale=label_scale,
     )  # fmt: skip
-    _grid(lambda tell: run(request, modality or (), encoders or (), tell))
+    _grid(out, lambda tell: run(request, modality or (), encoders or (), tell))
 
 
-def _grid(run: Any) -> None:
-    """Run a grid and print its tables; exit as the signal says that stopped it."""
+def _grid(out: Path, run: Any) -> None:
+    """Run a grid and print its tables; exit as the signal says that stopped it, with 1 where runs are left to another
+    command."""
     from emimic.study.grid import Stopped
+    from emimic.study.outcome import RESULTS, TABLE
 
     try:
         outcome = run(lambda line: typer.echo(line, err=True))
@@ -397,3 +401,11 @@ def _grid(run: Any) -> None:
         typer.echo(f"{stopped}; the same command goes on", err=True)
         raise typer.Exit(128 + stopped.number) from None
     typer.echo(outcome.markdown())
+    typer.echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
+    if outcome.elsewhere:
+        typer.echo(
+            f"not all runs are done: another command is at them ({', '.join(outcome.elsewhere)}); once it has ended, "
+            "the same command prints the whole table",
+            err=True,
+        )
+        raise typer.Exit(1)

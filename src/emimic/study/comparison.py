@@ -1,16 +1,18 @@
 """A command that runs a grid and tables it: `emimic ablate` and `emimic rivals`."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from emimic.study import grid, workers
+from emimic.study import contents, grid, workers
 from emimic.study.grid import Cell
-from emimic.study.outcome import Outcome, encoder_of, read
+from emimic.study.outcome import RESULTS, Outcome, Row, encoder_of, read
 from emimic.study.settings import TrainSettings, parse_overrides
+from emimic.study.tables import some
 from emimic.task import SettingsError
 
 UNSAID: Final = {
@@ -27,7 +29,7 @@ class Request:
     chosen: names of rows or groups, with commas; None: all. seeds: whole numbers, with commas. config, sets: settings
     of every row. split: that is scored; epochs are chosen on valid whatever it is. against: the row that others are
     compared with, where that isn't the command's own. processes: of each training (torchrun). storage: an Optuna study
-    that workers share.
+    that workers share. label_scale: as in `load_corpus`, over the settings'.
     """
 
     folder: Path
@@ -41,10 +43,16 @@ class Request:
     processes: int = 1
     storage: str | None = None
     show: bool = True
+    label_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.split == "val":
+            object.__setattr__(self, "split", "valid")
 
     def settings(self) -> TrainSettings:
         """What the user set for every row. Raises SettingsError."""
-        return TrainSettings.read(self.config, parse_overrides(list(self.sets)))
+        scale = {} if self.label_scale is None else {"label_scale": self.label_scale}
+        return TrainSettings.read(self.config, parse_overrides(list(self.sets)) | scale)
 
 
 def compare(
@@ -54,12 +62,14 @@ def compare(
     groups: Mapping[str, str],
     base: Mapping[str, Any],
     tell: Callable[[str], None],
+    whose: str = "paper",
 ) -> Outcome:
     """Run the chosen cells, then write and return the tables of those and of all others that have a score.
 
-    base: settings beneath the user's. Raises EmimicError, and Stopped as `grid.run`.
+    base: settings beneath the user's. whose: the figures beside. Raises EmimicError, and Stopped as `grid.run`.
     """
     given = request.settings()
+    _refuse_other_verbs(request.out, cells)
     options: dict[str, Any] = {"split": request.split, "processes": request.processes, "show": request.show}
     whole = grid.plan(request.folder, request.out, cells, _numbers(request.seeds), given, base, **options)
     names = {cell.name for cell in choose(cells, request.chosen)}
@@ -69,13 +79,61 @@ def compare(
         reference = request.against
     jobs = tuple(job for job in whole.jobs if job.cell.name in names)
     asked = grid.Grid(request.folder, request.out, jobs, **options)
+    contents.check(asked, given)
+    contents.check_runs(whole)
     if request.storage is None:
         grid.run(asked, tell)
     else:
         workers.run(asked, request.storage, tell)
     outcome = read(whole, reference, groups, names, _settings(given))
+    outcome = replace(
+        outcome,
+        groups=_tabled(groups, cells, request.chosen, outcome.rows, reference),
+        whose=whose,
+        elsewhere=tuple(
+            f"{row.cell.name} seed {seed}"
+            for row in outcome.rows
+            for seed in row.open
+            if row.cell.name in names
+        ),
+    )
     outcome.write(request.out)
     return outcome
+
+
+def _tabled(
+    groups: Mapping[str, str], cells: Sequence[Cell], chosen: str | None, rows: Sequence[Row], reference: str
+) -> dict[str, str]:
+    """The tables to print: those asked for, and others that are whole or have a row that isn't there for these."""
+    if chosen is None:
+        return dict(groups)
+    asked = groups.keys() & _words(chosen)
+    there = {row.cell.name: set(row.cell.groups) for row in rows}
+    found = {}
+    for group, title in groups.items():
+        of_it = {name for name, own in there.items() if group in own and name != reference}
+        whole = all(cell.name in there for cell in cells if group in cell.groups)
+        if group in asked or whole or any(not asked & there[name] for name in of_it):
+            found[group] = title
+    return found
+
+
+def _refuse_other_verbs(out: Path, cells: Sequence[Cell]) -> None:
+    """Raise SettingsError where a folder holds tables of none of the cells."""
+    try:
+        rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["rows"]
+        there = {row["name"] for row in rows}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    if there and not there & {cell.name for cell in cells}:
+        raise SettingsError(
+            f"{out / RESULTS} holds rows of another verb ({some(sorted(there), 5)}), whose tables would be lost; "
+            "name another folder: emimic ablate and emimic rivals take one each"
+        )
+
+
+def _words(wanted: str) -> set[str]:
+    return set(wanted.replace(" ", "").split(","))
 
 
 def _settings(given: TrainSettings) -> str:
@@ -96,7 +154,7 @@ def choose(every: Sequence[Cell], wanted: str | None) -> tuple[Cell, ...]:
     """
     if wanted is None:
         return tuple(every)
-    asked = set(wanted.replace(" ", "").split(","))
+    asked = _words(wanted)
     groups = dict.fromkeys(group for cell in every for group in cell.groups)
     if unknown := asked - groups.keys() - {cell.name for cell in every}:
         raise SettingsError(

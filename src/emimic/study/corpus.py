@@ -101,8 +101,11 @@ class Split:
         """(clip, target) float32 in the order of `items`; CorpusError when a clip has no labels."""
         rows = [item.labels for item in self.items if item.labels is not None]
         if not rows or len(rows) < len(self.items):
-            bare = ", ".join(item.id for item in self.items if item.labels is None) or "it has no usable clip"
-            raise CorpusError(f"split {self.name!r} is not fully labelled ({bare:.200}): it can't be scored")
+            bare = some([item.id for item in self.items if item.labels is None])
+            raise CorpusError(
+                f"split {self.name!r} is not fully labelled ({bare or 'it has no usable clip'}): it can't be scored; "
+                "name one that is (--split)"
+            )
         return np.stack(rows)
 
     @property

@@ -21,7 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from emimic.files import lock, write_atomic
-from emimic.study import checkpoint, signals
+from emimic.study import checkpoint, contents, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
@@ -90,7 +90,8 @@ class Job:
         return self.scored(split)
 
     def notes(self) -> dict[str, Any]:
-        """seconds: of training, summed over what wasn't killed; reason: why it failed, if it did."""
+        """seconds: of training, summed over what wasn't killed; scored: by split, `contents.scored_on`; reason: why it
+        failed, if it did."""
         try:
             return dict(json.loads((self.folder / NOTES).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
@@ -244,6 +245,8 @@ def _bring(grid: Grid, job: Job) -> None:
             seconds = job.notes().get("seconds", 0.0) + time.monotonic() - started
             job.note(seconds=round(seconds, 1))
     ran = checkpoint.read_settings(job.folder)
+    noted = job.notes().get("scored", {})
+    job.note(scored={**noted, grid.split: contents.scored_on(grid.folder, job.folder, grid.split)})
     evaluate(
         job.folder, grid.folder, split=grid.split, batch_seconds=ran.batch_seconds, workers=ran.workers,
         progress=grid.show, cached=ran.freeze_encoder, draw=False,

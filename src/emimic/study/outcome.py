@@ -19,6 +19,8 @@ from emimic.study.paired import Difference, clean
 from emimic.study.tables import clip_key
 
 RESAMPLES: Final = 1000
+TABLE: Final = "table.md"
+RESULTS: Final = "results.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rows, the reference among them. over: what was resampled, with its number. settings: what rows share."""
+    """All rows, the reference among them.
+
+    over: what was resampled, with its number. settings: what rows share. whose: the figures beside. elsewhere: runs
+    asked for that another command is at.
+    """
 
     corpus: str
     split: str
@@ -60,11 +66,13 @@ class Outcome:
     groups: Mapping[str, str]
     rows: tuple[Row, ...]
     settings: str
+    whose: str = "paper"
+    elsewhere: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """A table for each group; no time and no place in it, so that equal runs give equal text."""
         named = {row.cell.name: row for row in self.rows}
-        reference = named[self.reference].cell.label if self.reference in named else self.reference
+        reference = f'"{named[self.reference].cell.label}"' if self.reference in named else self.reference
         text = [
             f"# {self.corpus}, split {self.split}: mean Pearson",
             "",
@@ -75,7 +83,7 @@ class Outcome:
         for group, title in self.groups.items():
             rows = [row for row in self.rows if group in row.cell.groups or row.cell.name == self.reference]
             if any(row.cell.name != self.reference for row in rows):
-                text += ["", f"## {title}", "", *_table(rows, reference)]
+                text += ["", f"## {title}", "", *_table(rows, reference, self.whose)]
                 text += [f"\n{note}" for note in dict.fromkeys(row.cell.note for row in rows) if note]
         if lines := [line for row in self.rows for line in _troubles(row)]:
             text += ["", "## Without a figure", "", *lines]
@@ -83,12 +91,18 @@ class Outcome:
 
     def _preface(self, reference: str) -> str:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
-        return (
+        figures = "The paper's" if self.whose == "paper" else f"The {self.whose}"
+        text = (
             f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
-            "The paper's figures are of another corpus (Hume-Vidmimic2). Difference: of means over seeds, "
-            f"less the {reference}'s, on the same clips; in brackets 95 % of {RESAMPLES} resamples of {self.over}, "
-            "the same for both. p: Student's t, two-sided, paired by seed; undefined with fewer than three seeds. "
-            "Nothing is corrected for the number of rows."
+            f"{figures} figures are of another corpus (Hume-Vidmimic2)"
+        )
+        text += "." if self.whose == "paper" else ", as each system's authors give them."
+        if all(row.difference is None for row in self.rows):
+            return text
+        return (
+            f"{text} Difference: of means over seeds, less that of {reference}, on the same clips; in brackets 95 % of "
+            f"{RESAMPLES} resamples of {self.over}, the same for both. p: Student's t, two-sided, paired by seed; "
+            "undefined with fewer than three seeds. Nothing is corrected for the number of rows."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,22 +134,24 @@ class Outcome:
         }
 
     def write(self, out: Path) -> None:
-        """`table.md` and `results.json`."""
-        write_atomic(out / "table.md", self.markdown())
+        """TABLE and RESULTS."""
+        write_atomic(out / TABLE, self.markdown())
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
-        write_atomic(out / "results.json", text + "\n")
+        write_atomic(out / RESULTS, text + "\n")
 
 
-def _table(rows: Sequence[Row], reference: str) -> list[str]:
-    head = ["row", "this corpus", "paper, validation", "paper, test"]
-    cells = [[*head, f"less the {reference} [95 %]", "p over seeds"]]
+def _table(rows: Sequence[Row], reference: str, whose: str) -> list[str]:
+    head = ["row", "this corpus", f"{whose}, validation", f"{whose}, test"]
+    cells = [[*head, f"less {reference} [95 %]", "p over seeds"]]
     cells.append(["-" * len(name) for name in cells[0]])
     for row in rows:
-        paper = [
+        figures = [
             "-" if value is None else _number(value)
             for value in (row.cell.published, row.cell.published_test)
         ]
-        cells.append([row.cell.label, _mean(row), *paper, *_apart(row)])
+        cells.append([row.cell.label, _mean(row), *figures, *_apart(row)])
+    if all(row.difference is None for row in rows):
+        cells = [line[:4] for line in cells]
     if all(line[3] == "-" for line in cells[2:]):
         cells = [[*line[:3], *line[4:]] for line in cells]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
@@ -159,7 +175,7 @@ def _apart(row: Row) -> tuple[str, str]:
     if row.difference is None:
         return "-", "-"
     value, test = row.difference, row.difference.test
-    p = "undefined" if test is None or math.isnan(test.p) else f"{test.p:.3f}"
+    p = "undefined" if test is None or math.isnan(test.p) else f"{test.p:.3f}".replace("0.000", "<0.001")
     if math.isnan(value.value):
         return "undefined", p
     inside = "no interval" if math.isnan(value.low) else f"{value.low:+.3f}, {value.high:+.3f}"

@@ -30,18 +30,24 @@ ALONE: Final[dict[tuple[str, str], dict[str, float | None]]] = {
 }
 """Published of one role of a system alone."""
 
-MADE_BY: Final = {
-    "vit": "--kind challenge",
-    "wav2vec2": "--kind challenge",
-    "face-descriptors": "--kind face-descriptors --model NETWORK.onnx",
-    "text": "--kind text --model ENCODER",
+NOTES: Final = {
+    "savchenko-audio": ".236 is published of voice alone, on which split isn't said",
+    "anchored": "the .522 on validation is inferred",
+    "wavlm_tcn": "the .417 is of one participant's notebooks, of one seed, unreviewed",
 }
-"""How `emimic features` makes a folder; others by the role they stand in."""
+"""What is to be known of a row's published figure."""
 
-BY_ROLE: Final = {
-    "audio": "--kind speech --model ENCODER",
-    "text": "--kind text --model ENCODER",
+FACES: Final = ("--kind face-descriptors --model NETWORK.onnx",)
+TEXT: Final = ("--kind transcripts --model WHISPER", "--kind text --model ENCODER")
+MADE_BY: Final = {
+    "vit": ("--kind challenge",),
+    "wav2vec2": ("--kind challenge",),
+    "face-descriptors": FACES,
+    "text": TEXT,
 }
+"""How `emimic features` makes a folder, one command after another; others by the role they stand in."""
+
+BY_ROLE: Final = {"audio": ("--kind speech --model ENCODER",), "text": TEXT}
 
 
 def rivals(
@@ -57,8 +63,20 @@ def rivals(
     """
     own = {name: system(name).settings["encoder"] for name in NAMES if "encoder" in system(name).settings}
     given = request.settings()
-    every = cells(request, given, _folders(modalities), sources(encoders, own))
-    return compare(request, every, OURS, GROUPS, {}, tell)
+    folders, encoders_of = _folders(modalities), sources(encoders, own)
+    for name in encoders_of:
+        if WAVEFORM not in (read := _read(system(name), folders)).values():
+            raise SettingsError(
+                f"--encoder {name} would be without use: {name} reads features ({', '.join(read.values())}), not the "
+                f"clips. Leave it out, or have the clips read (--modality audio={WAVEFORM})"
+            )
+    every = cells(request, given, folders, encoders_of)
+    return compare(request, every, OURS, GROUPS, {}, tell, whose="published")
+
+
+def _read(what: System, folders: Mapping[str, str]) -> dict[str, str]:
+    """Role -> the feature folder that a system reads."""
+    return {role: folders.get(role, own) for role, own in what.modalities.items()}
 
 
 def cells(
@@ -76,7 +94,7 @@ def cells(
     found = [
         Cell("ours-frozen", "the paper's, encoder frozen", ("table1", "audio"), {"freeze_encoder": True}, 0.262),
         Cell("ours-plain", "the paper's, no LSTM dropout", ("table1", "audio"), {"lstm_dropout": 0.0}, 0.386, 0.461),
-        Cell(OURS, "paper's system", tuple(GROUPS), {"lstm_dropout": 0.1}, 0.389, 0.465),
+        Cell(OURS, "the paper's, LSTM dropout 0.1", tuple(GROUPS), {"lstm_dropout": 0.1}, 0.389, 0.465),
         Cell("ours-train+valid", "the paper's, train+valid", ("table1",), both, None, 0.522, lacking=unseen),
         Cell(
             "ours-longer", f"the paper's, train+valid, {LONGER} x the epochs", ("table1",),
@@ -112,20 +130,37 @@ def _cell(
     encoder: Mapping[str, Any],
 ) -> Cell:
     whole = roles == tuple(what.modalities)
-    modalities = {role: folders.get(role, what.modalities[role]) for role in roles}
+    modalities = {role: name for role, name in _read(what, folders).items() if role in roles}
     published = what.published if whole else ALONE.get((name, roles[0]), {"valid": None, "test": None})
     heard = WAVEFORM in modalities.values()
     own = dict(encoder) or {"encoder": what.settings.get("encoder")} if heard else {"encoder": None}
+    title = what.title.replace("Ours", "the paper's")
+    label = title if whole else f"{title.removesuffix(', vision + audio')}, {roles[0]}"
+    row = name if whole else f"{name}-{roles[0]}"
+    notes = [NOTES[row]] if row in NOTES else []
+    notes += [
+        _instead(role, read, what) for role, read in modalities.items() if read != what.modalities[role]
+    ]
     return Cell(
-        name=name if whole else f"{name}-{roles[0]}",
-        label=what.title if whole else f"{what.title.removesuffix(', vision + audio')}, {roles[0]}",
+        name=row,
+        label=label,
         groups=groups,
         settings={"rival": name, "modalities": modalities, "freeze_encoder": False, **own},
         beneath={key: value for key, value in what.settings.items() if key != "encoder"},
         published=published["valid"],
         published_test=published["test"],
         lacking=_lacking(request.folder, modalities),
+        note=f"{label}: {'; '.join(notes)}." if notes else "",
     )
+
+
+def _instead(role: str, read: str, what: System) -> str:
+    """What a row reads in a role in place of the system's own."""
+    own = what.modalities[role]
+    if own == WAVEFORM:
+        return f"{role} is {store.FOLDER}/{read}, as it is, not the clips through an encoder that is trained, too"
+    here = "the clips themselves" if read == WAVEFORM else f"{store.FOLDER}/{read}"
+    return f"{role} is {here}, not {store.FOLDER}/{own}"
 
 
 def _lacking(folder: Path, modalities: Mapping[str, str]) -> str:
@@ -134,11 +169,10 @@ def _lacking(folder: Path, modalities: Mapping[str, str]) -> str:
     for role, name in modalities.items():
         if name == WAVEFORM or (folder / store.FOLDER / name).is_dir():
             continue
-        how = (
-            MADE_BY.get(name)
-            or f"{BY_ROLE.get(role, '--kind face-descriptors --model NETWORK.onnx')} --name {name}"
-        )
-        missing.append(f"{store.FOLDER}/{name} isn't there: emimic features {shlex.quote(folder.name)} {how}")
+        *before, last = MADE_BY.get(name) or BY_ROLE.get(role, FACES)
+        how = [*before, last if name in MADE_BY else f"{last} --name {name}"]
+        commands = "; then ".join(f"emimic features {shlex.quote(folder.name)} {words}" for words in how)
+        missing.append(f"{store.FOLDER}/{name} isn't there: {commands}")
     return "; ".join(missing)
 
 

@@ -84,11 +84,11 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
     out.mkdir(parents=True, exist_ok=True)
-    progress, average = checkpoint.Progress(corpus=_fingerprint(items, held_out)), None
+    progress, average = checkpoint.Progress(corpus=fingerprint(items, held_out)), None
     if resume and (out / checkpoint.LAST).exists():
-        fingerprint = progress.corpus
+        here = progress.corpus
         progress, average = checkpoint.read_last(out, model, optimizer)
-        if progress.corpus != fingerprint:
+        if progress.corpus != here:
             raise CorpusError(
                 f"{folder} isn't the corpus that {out} was started with: clips or labels differ. "
                 "Bring it back as it was, or start another run"
@@ -348,7 +348,7 @@ def source_of(
     return source
 
 
-def _fingerprint(*splits: Sequence[Item]) -> str:
+def fingerprint(*splits: Sequence[Item]) -> str:
     """16 hex digits that change with the clips of the splits, their order or their labels of any kind."""
     digest = hashlib.sha256()
     for items in splits:
