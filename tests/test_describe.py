@@ -179,7 +179,7 @@ def test_every_clips_own_facts(rows: dict[str, dict[str, str]]) -> None:
         assert float(row["faces_fps"]) == pytest.approx((plan.faces or 0) / SECONDS[plan.id], rel=1e-12)
         if plan.sound is not None:
             assert (row["rate"], row["channels"]) == ("16000", "1")
-            assert row["codec"] == {"mp3": "mp3float", "flac": "flac", None: "pcm_s16le"}[plan.suffix]
+            assert row["codec"] == {"mp3": "mp3", "flac": "flac", None: "pcm_s16le"}[plan.suffix]
         if plan.suffix == "mp3":
             assert row["bit_rate"] == "64000"
     assert (rows["6"]["clipped"], rows["21"]["clipped"], rows["5"]["clipped"]) == ("16000", "3", "0")
@@ -443,10 +443,17 @@ def test_video_alone(tmp_path: Path) -> None:
 
 def test_frames_missing_in_the_video_are_told(tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
-    (folder / "raw" / "6.mkv").write_bytes(video(30, 60, "matroska", skip=(20, 35)))
-    told = describe(folder, progress=False).numbers["frames"]
-    assert (told["found"], told["expected"]) == (45, 60)
-    assert told["with_gaps"] == {"count": 1, "share": 1.0}
+    (folder / "raw" / "6.mp4").write_bytes(video(30, 196, skip=(100, 150)))
+    (folder / "raw" / "23.mkv").write_bytes(video(30, 60, "matroska", clock=Fraction(1, 1000)))
+    told = describe(folder, progress=False)
+    frames, fps = told.numbers["frames"], told.numbers["fps"]
+    assert (frames["found"], frames["expected"]) == (146 + 60, 196 + 60)
+    assert frames["with_gaps"] == {"count": 1, "share": 0.5}
+    assert set(fps["values"]) == {
+        "30",
+        "1000",
+    }  # as the containers state them; the clock's 1000 are not expected
+    assert "206 of 256 expected" in (told.out / "description.md").read_text(encoding="utf-8")
 
 
 def test_other_targets_and_holes(tmp_path: Path) -> None:

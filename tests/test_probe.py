@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -23,9 +24,14 @@ def video(
     codec: str = "mpeg4",
     skip: tuple[int, int] = (0, 0),
     clock: Fraction | None = None,
+    times: Sequence[int] | None = None,
     sound: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
-    """Grey frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any."""
+    """Grey frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any.
+
+    clock: seconds of a tick that times are rounded to. times: of the frames, in milliseconds.
+    """
+    clock = Fraction(1, 1000) if times else clock
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=1 / clock if clock else Fraction(fps))
@@ -37,6 +43,7 @@ def video(
             frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), number % 200, np.uint8), format="rgb24")
             frame.time_base = clock or 1 / Fraction(fps)
             frame.pts = number if clock is None else round(Fraction(number) / Fraction(fps) / clock)
+            frame.pts = times[number] if times else frame.pts
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if track is not None:
@@ -63,6 +70,7 @@ def test_fps_frames_and_length(form: str, fps: Fraction | int, frames: int) -> N
     found = picture(facts)
     assert (found.codec, found.width, found.height, found.frames) == ("mpeg4", 48, 32, frames)
     assert found.fps == float(fps)
+    assert found.expected == frames
     # Matroska's clock ticks once a millisecond.
     assert found.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
     assert facts.sound is None
@@ -73,13 +81,45 @@ def test_a_recorders_clock_is_no_frame_rate() -> None:
     """30 frames a second, stamped in milliseconds: the container states 1000, and the frames tell the truth."""
     found = picture(probe(video(30, 60, "matroska", clock=Fraction(1, 1000))))
     assert found.fps == 1000
+    assert found.expected == 60
     assert found.frames / found.seconds == pytest.approx(30, rel=1e-3)
 
 
-def test_frames_left_out_are_not_there() -> None:
-    found = picture(probe(video(30, 60, "matroska", skip=(20, 35))))
-    assert found.frames == 45
-    assert round(found.seconds * found.fps) == 60
+@pytest.mark.parametrize(
+    ("form", "codec"),
+    [
+        ("mp4", "mpeg4"),
+        ("mov", "h264"),
+        ("matroska", "mpeg4"),
+        ("webm", "vp8"),
+        ("avi", "mpeg4"),
+        ("mpeg", "mpeg2video"),
+    ],
+)
+def test_frames_left_out_are_expected(form: str, codec: str) -> None:
+    """The paper's clip 11437: 6.54 s at 30 fps are 196 frames, however many of them are there."""
+    found = picture(probe(video(30, 196, form, codec=codec, skip=(100, 150))))
+    assert (found.fps, found.frames, found.expected) == (30.0, 146, 196)
+    assert found.seconds == pytest.approx(196 / 30, abs=1e-3)
+    one = picture(probe(video(30, 60, form, codec=codec, skip=(31, 32))))
+    assert (one.fps, one.frames, one.expected) == (30.0, 59, 60)
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska"])
+@pytest.mark.parametrize("fps", [Fraction(2983, 100), Fraction(125, 2)])
+def test_odd_rates_stay_what_they_are_with_frames_left_out(form: str, fps: Fraction) -> None:
+    found = picture(probe(video(fps, 90, form, skip=(20, 30))))
+    assert (found.fps, found.frames, found.expected) == (float(fps), 80, 90)
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska"])
+def test_frames_that_come_late_leave_no_gap(form: str) -> None:
+    """Intervals of 20 to 46 ms, as webcams give them; the means of any tenth of a second are alike."""
+    late = [0, 13, 3, 9]  # ms
+    times = [round(number * 100 / 3) + late[number % 4] for number in range(120)]
+    whole, part = (picture(probe(video(30, 120, form, skip=s, times=times))) for s in ((0, 0), (40, 60)))
+    assert (whole.frames, whole.expected) == (120, 120)
+    assert (part.frames, part.expected) == (100, 120)
 
 
 def test_sound_beside_and_alone() -> None:
@@ -107,7 +147,7 @@ def test_the_papers_mp3_has_64_kilobits(tmp_path: Any) -> None:
     audio.save(tmp_path / "1.mp3", media.noise(seconds=3), codec="mp3")
     sound = probe(tmp_path / "1.mp3").sound
     assert sound is not None
-    assert (sound.rate, sound.channels, sound.bit_rate) == (16_000, 1, 64_000)
+    assert (sound.codec, sound.rate, sound.channels, sound.bit_rate) == ("mp3", 16_000, 1, 64_000)
 
 
 def test_a_cover_is_no_video() -> None:

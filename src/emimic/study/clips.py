@@ -96,9 +96,8 @@ class Clip:
 
     @property
     def expected(self) -> int | None:
-        """Frames that the container's fps promise for the picture's length (paper section 3.2), rounded."""
-        picture = self.found.picture
-        return round(picture.seconds * picture.fps) if picture and picture.frames and picture.fps else None
+        """Frames of the picture and of its gaps: its length x the rate of the recording (paper section 3.2)."""
+        return self.found.picture.expected if self.found.picture and self.found.picture.frames else None
 
     @property
     def faces_fps(self) -> float | None:

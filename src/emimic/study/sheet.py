@@ -171,7 +171,7 @@ def _video(numbers: Mapping[str, Any]) -> list[str]:
         parts += [
             f"Frames a second as the containers state them, {fps['videos']} videos, mean {fps['mean']:.1f}{true}.",
             _table(("fps", "videos"), [*rows[:_RATES], *more]),
-            f"Frames found: {frames['found']} of {frames['expected']} expected (length x fps); "
+            f"Frames found: {frames['found']} of {frames['expected']} expected without gaps; "
             f"{_counted(frames['with_gaps'])} of the videos have fewer than expected.",
             f"Sizes: {_top(fps['sizes'])}. Codecs: {_top(fps['codecs'])}.",
         ]

@@ -145,7 +145,7 @@ def of_rates(clips: Sequence[Clip]) -> Numbers | None:
 
 
 def of_frames(clips: Sequence[Clip]) -> Numbers:
-    """Frames found against those expected (length of the video x the container's fps), and the faces among them."""
+    """Frames found against those expected without gaps, and the faces among them."""
     videos = [clip for clip in clips if clip.expected]
     gaps = [
         clip for clip in videos if clip.found.picture and clip.found.picture.frames < (clip.expected or 0)
