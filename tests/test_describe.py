@@ -470,7 +470,41 @@ def test_other_targets_and_holes(tmp_path: Path) -> None:
     (folder / "valid_split.csv").write_text("Filename,Arousal,Dominance,Valence\n23,0,1,0.5\n")
     told = describe(folder, progress=False)
     assert told.numbers["labels"] == {}
-    assert "No split has labels" in (told.out / "description.md").read_text(encoding="utf-8")
+    assert "## Labels" not in (told.out / "description.md").read_text(encoding="utf-8")
+
+
+def test_one_table_or_none_will_do(tmp_path: Path) -> None:
+    folder = write(tmp_path, [p for p in PLAN if p.id in ("2", "8", "23")], damaged=False)
+    (folder / "train_split.csv").rename(folder / "test_split.csv")
+    (folder / "test_split.csv").write_text("Filename\n2\n8\n")
+    (folder / "valid_split.csv").rename(folder / "val_split.csv")
+    both = describe(folder, progress=False).numbers
+    assert [(name, part["listed"]) for name, part in both["clips"].items()] == [("valid", 1), ("test", 2)]
+    assert set(both["labels"]) == {"valid"}
+    (folder / "val_split.csv").unlink()
+    one = describe(folder, progress=False)
+    assert {name: part["readable"] for name, part in one.numbers["clips"].items()} == {"test": 2}
+    (folder / "test_split.csv").unlink()
+    none = describe(folder, out=tmp_path / "none", progress=False)
+    assert [(c.split, c.id, c.audio, c.video) for c in none.clips] == [
+        ("all", "00002", "audio/00002.mp3", "raw/00002.mov"),
+        ("all", "00023", "audio/00023.flac", None),
+        ("all", "00008", "raw/00008.mov", "raw/00008.mov"),
+    ]
+    assert [c.seconds for c in none.clips] == [0.5, 10.0, 1.5]
+    text = (none.out / "description.md").read_text(encoding="utf-8")
+    assert "## Labels" not in text
+    assert not (none.out / "labels.png").exists()
+    assert "| length, all | 0.2 min | about 15 h, 9 h, 9 h |" in text
+    assert "by decoding: 0.2 min, median 1.50 s" in text
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"), [(0.04, "2.4 min"), (0.999, "59.9 min"), (1.0, "1.00 h"), (33, "33.00 h")]
+)
+def test_less_than_an_hour_is_told_in_minutes(numbers: Any, hours: float, told: str) -> None:
+    changed = {**numbers, "clips": {"all": {"listed": 1, "hours": hours}}}
+    assert sheet.beside_the_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
 
 
 def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.study import pictures, sheet, statistics
 from emimic.study.clips import JOURNAL, Clip, measure
-from emimic.study.corpus import Corpus, load_corpus
-from emimic.study.tables import clip_key
+from emimic.study.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
+from emimic.study.tables import LABELLED, clip_key
 from emimic.task import MAX_SECONDS, CorpusError
 
 SCHEMA: Final = "emimic/description/1"
@@ -60,6 +60,8 @@ def describe(
     `clips.csv` (a row a listed clip), and as PNG and SVG `labels` (Figure 1), `durations` (Figure 2) and `cuts` (what
     each cut would cost). `facts.jsonl` there keeps what was measured: an interrupted run goes on where it was.
 
+    Of a folder without train and valid, whatever tables are there count; without a table, all its media are one split.
+
     cut: the length in seconds whose cost is told. label_scale, workers, progress: as in `load_corpus`.
 
     Raises CorpusError when the tables can't be used, no clip can be measured, or `out` can't be written.
@@ -67,7 +69,7 @@ def describe(
     folder = Path(folder)
     if not 0 < cut < math.inf:
         raise CorpusError(f"cut is {cut}, expected a positive number of seconds, such as {MAX_SECONDS:g}")
-    corpus = load_corpus(folder, label_scale=label_scale, scan=False, allow_speaker_overlap=True)
+    corpus = _corpus(folder, label_scale)
     out = folder / OUT if out is None else Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,25 @@ def describe(
     except OSError as error:
         raise CorpusError(f"{out} can't be written ({error}); give another folder (--out)") from error
     return Description(out, numbers, clips)
+
+
+def _corpus(folder: Path, label_scale: float | None) -> Corpus:
+    """As `describe` says; what is wrong with a table is told by `load_corpus`."""
+    there = {path.name.removesuffix("_split.csv") for path in folder.glob("*_split.csv")}
+    raw, sound = (list_media(folder / name) for name in reversed(MEDIA_FOLDERS))
+    if not there and (media := raw | sound):
+        items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]
+        return Corpus(folder, (), {"all": Split("all", tuple(item.id for item in items), tuple(items), ())})
+    names = sorted(
+        {"valid" if name == "val" else name for name in there}, key=lambda n: (n not in LABELLED, n)
+    )
+    return load_corpus(
+        folder,
+        splits=None if not names or set(LABELLED) <= set(names) else names,
+        label_scale=label_scale,
+        scan=False,
+        allow_speaker_overlap=True,
+    )
 
 
 def _numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[str, Any]:

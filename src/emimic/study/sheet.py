@@ -23,8 +23,16 @@ def beside_the_paper(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     shifted.sort(key=lambda row: -row["ks"])
     at_12 = lengths["cut"] == 12
     rows = [
-        ("clips listed, " + ", ".join(clips), _each(clips, "listed", "d"), "8072, 4588, 4586"),
-        ("hours, " + ", ".join(clips), _each(clips, "hours", ".2f"), "about 15, 9, 9"),
+        (
+            "clips listed, " + ", ".join(clips),
+            ", ".join(str(p["listed"]) for p in clips.values()),
+            "8072, 4588, 4586",
+        ),
+        (
+            "length, " + ", ".join(clips),
+            ", ".join(_h(p["hours"]) for p in clips.values()),
+            "about 15 h, 9 h, 9 h",
+        ),
         ("speakers", str(numbers["speakers"] or "-"), "557"),
         ("zero labels, train", _range(zeros.get("train")), "55.3 % to 89.9 %"),
         ("zero labels, valid", _range(zeros.get("valid")), "34.1 % to 52.4 %"),
@@ -100,7 +108,7 @@ def markdown(numbers: Mapping[str, Any], figures: Sequence[str], journal: str) -
 
 def _labels(numbers: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
     if not numbers["labels"]:
-        return ["## Labels", "No split has labels of intensities."]
+        return []
     rows = [
         (split, name, str(column["clips"]), *(_statistics(column) if column["clips"] else ("-",) * 5))
         for split, columns in numbers["labels"].items()
@@ -147,8 +155,8 @@ def _durations(numbers: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "## Durations",
-        f"Of {lengths['clips']} clips whose sound (or else picture) could be read, by decoding: {lengths['hours']:.2f} "
-        f"hours, median {_s(lengths['median'])}. What other cuts would cost:",
+        f"Of {lengths['clips']} clips whose sound (or else picture) could be read, by decoding: "
+        f"{_h(lengths['hours'])}, median {_s(lengths['median'])}. What other cuts would cost:",
         _table(("cut in s", "clips kept whole", "audio lost"), rows),
         "![Histograms of durations and fps](durations.png)",
         "![Cost of each cut](cuts.png)",
@@ -223,10 +231,6 @@ def _listed(title: str, entries: Sequence[str], level: int = 2) -> list[str]:
     return [f"{'#' * level} {title} ({len(entries)})", "\n".join(lines)]
 
 
-def _each(parts: Mapping[str, Any], key: str, form: str) -> str:
-    return ", ".join(format(part[key], form) for part in parts.values())
-
-
 def _range(shares: Sequence[float] | None) -> str:
     return f"{_percent(min(shares))} to {_percent(max(shares))}" if shares else "-"
 
@@ -254,3 +258,8 @@ def _s(seconds: float) -> str:
     """Seconds with at least two digits that mean something."""
     digits = 2 if seconds >= 0.1 else 1 - math.floor(math.log10(seconds))
     return f"{seconds:.{digits}f} s"
+
+
+def _h(hours: float) -> str:
+    """Hours, or minutes where there is less than one."""
+    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.3g} min"
