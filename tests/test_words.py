@@ -15,6 +15,8 @@ from talkers import WORDS, bert, whisper
 from transformers import (
     AutoModel,
     BertModel,
+    T5Config,
+    T5EncoderModel,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
     WhisperTokenizer,
@@ -24,6 +26,7 @@ from typer.testing import CliRunner
 from emimic.cli import app
 from emimic.study import store
 from emimic.study.extract import extract
+from emimic.study.extract.networks import pretrained
 from emimic.task import CorpusError, ModelError
 
 LENGTHS = {"00001": 48_000, "00002": 16_000, "00003": 800}
@@ -150,12 +153,12 @@ def test_a_model_that_always_fails_is_not_tried_on_every_clip(
     with monkeypatch.context() as broken:
         broken.setattr(BertModel, "forward", fail)
         done = run()
-        assert str(done.exception).count("fails: index out of range; so it was on all 3 clips") == 1
+        assert str(done.exception).count("fails: index out of range; so it does on every clip (3 tried)") == 1
         for number in range(4, 200):
             say(corpus, f"{number:05d}", [(" so", 0, 1)])
         done = run()
         assert isinstance(done.exception, ModelError)  # exit code 2
-        assert "so it was on all 20 clips" in str(done.exception)
+        assert "(20 tried)" in str(done.exception)
         assert len(calls) < 150
     # Of a model that made features of others, a clip that it fails on costs only itself.
     (corpus / "features/transcripts/00003.json").unlink()
@@ -260,6 +263,12 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     np.testing.assert_array_equal(
         store.read(report.place / "00001.safetensors", "1").values, store.read(wanted, "1").values
     )
+    T5EncoderModel(
+        T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path / "t5")
+    config = json.loads((tmp_path / "t5/config.json").read_text())
+    (tmp_path / "t5/config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
+    assert pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
     encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
     told = r"lacks weights of a Whisper model.*: model\.decoder\.embed_positions\.weight"
     with pytest.raises(ModelError, match=told):

@@ -70,6 +70,9 @@ def pretrained(kind: Any, source: str, what: str) -> Any:
     if poolers := {key for key in missing if key.startswith("pooler.")}:
         model.pooler = None  # what it gives is not used, and its weights would be others at each start
         missing -= poolers
+    if model.config.is_encoder_decoder:
+        # Of a bare pair only the encoder is used. Whisper's decoder, which is, is called model.decoder.
+        missing = {key for key in missing if not key.startswith("decoder.")}
     wrong = [
         *sorted(missing),
         *(

@@ -226,7 +226,7 @@ def run(work: Work, *, progress: bool) -> Report:
 def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:
     if not made and len(set(faults)) == 1:
         raise ModelError(
-            f"{faults[0]}; so it was on all {len(faults)} clips that it was tried on: take another model"
+            f"{faults[0]}; so it does on every clip ({len(faults)} tried): mend that, or take another model"
         )
 
 
