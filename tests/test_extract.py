@@ -125,7 +125,7 @@ def test_speech_is_the_encoder_of_transformers(corpus: Path, family: str) -> Non
     (report,) = extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
     assert set(report.made) == set(LENGTHS)
     assert list(report.failed) == ["00005"]
-    assert "licence: apache-2.0" in report.summary()
+    assert f"licence: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.summary()
     index = store.index(corpus / "features/frames")
     for clip in LENGTHS:
         heard = wave(corpus, clip)[:192_000]
@@ -200,6 +200,36 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
     again = extract(tmp_path, "challenge")
     assert [len(report.skipped) for report in again] == [5, 2]
     assert again[0].made == ()
+
+
+def test_frames_of_another_size_cost_only_their_clip(tmp_path: Path) -> None:
+    (tmp_path / "vit").mkdir()
+    shapes = {"00001": (5, 384), "00002": (384, 5), "00003": (5, 100), "00004": (7, 100), "00005": (2, 100)}
+    for clip, shape in shapes.items():
+        (tmp_path / f"vit/{clip}.pkl").write_bytes(pickle.dumps(np.ones(shape)))
+    (report,) = extract(tmp_path, "challenge")
+    assert report.made == ("00001",)
+    told = "00002.pkl holds 384 frames of 5 features, expected 384 features"
+    assert told in report.failed["00002"]
+    assert list(report.failed) == ["00002", "00003", "00004", "00005"]
+    (tmp_path / "features").rename(tmp_path / "before")
+    (report,) = extract(tmp_path, "challenge", overrides={"vit_size": None})
+    assert report.made == ("00003", "00004", "00005")
+    assert "expected 100 features" in report.failed["00001"]
+
+
+def test_numbered_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "vit").mkdir()
+    frames = {name: np.full(384, value) for value, name in enumerate(("10.jpg", "2.jpg", "a/1.jpg"))}
+    (tmp_path / "vit/1.pkl").write_bytes(pickle.dumps(frames))
+    # Where a number is not a frame's own, the file's order is all there is.
+    (tmp_path / "vit/2.pkl").write_bytes(
+        pickle.dumps({"b/1.jpg": frames["10.jpg"], "a/1.jpg": frames["2.jpg"]})
+    )
+    extract(tmp_path, "challenge")
+    for clip, wanted in (("1", [2, 1, 0]), ("2", [0, 1])):
+        found = store.read(tmp_path / f"features/vit/{clip}.safetensors", clip)
+        assert found.values[:, 0].tolist() == wanted
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -288,6 +318,7 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
         ({"kind": "smell"}, SettingsError, "expected one of challenge, speech"),
         ({"overrides": {"colour": 1}}, SettingsError, "colour: .*known names: max_seconds, patches"),
         ({"overrides": {"max_seconds": -1}}, SettingsError, "max_seconds: .*greater than 0"),
+        ({"name": " "}, SettingsError, "name is ' ', expected a plain folder name"),
         ({"name": "../elsewhere"}, SettingsError, "expected a plain folder name"),
         ({"model": "x"}, ModelError, "takes no model"),
         ({"folder": "nowhere"}, CorpusError, "nowhere is not a folder"),

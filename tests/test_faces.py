@@ -266,7 +266,8 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
 
 
 def test_the_licence_of_a_model_is_told(corpus: Path) -> None:
-    assert "licence: unknown, look it up" in cut(corpus).summary()
+    unknown = f"licence: unknown, look it up (there is no {corpus / 'README.md'})"
+    assert unknown in cut(corpus).summary()
     (corpus / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
     assert "colours.onnx, licence: cc-by-nc-4.0" in describe(corpus).summary()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,21 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 from talkers import WORDS, bert, whisper
-from transformers import AutoModel, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import (
+    AutoModel,
+    BertModel,
+    T5Config,
+    T5EncoderModel,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+from typer.testing import CliRunner
 
+from emimic.cli import app
 from emimic.study import store
 from emimic.study.extract import extract
+from emimic.study.extract.networks import pretrained
 from emimic.task import CorpusError, ModelError
 
 LENGTHS = {"00001": 48_000, "00002": 16_000, "00003": 800}
@@ -118,7 +130,46 @@ def test_a_clip_that_whisper_fails_on_costs_only_itself(
     monkeypatch.setattr(WhisperForConditionalGeneration, "generate", fail)
     (report,) = extract(corpus, "transcripts", model=str(tiny_whisper))
     assert len(report.made) == 2
-    assert any("fails on it: out of memory" in reason for reason in report.failed.values())
+    assert any(reason.endswith("fails: out of memory") for reason in report.failed.values())
+
+
+def test_a_model_that_always_fails_is_not_tried_on_every_clip(
+    corpus: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        calls.append(1)
+        time.sleep(0.01)
+        raise IndexError("index out of range")
+
+    def run() -> Any:
+        calls.clear()
+        return CliRunner().invoke(
+            app, ["features", str(corpus), "--kind", "text", "-m", str(tiny_bert), "-q"]
+        )
+
+    calls: list[int] = []
+    for number in range(1, 4):
+        say(corpus, f"{number:05d}", [(" so", 0, 1)])
+    with monkeypatch.context() as broken:
+        broken.setattr(BertModel, "forward", fail)
+        done = run()
+        assert str(done.exception).count("fails: index out of range; so it does on every clip (3 tried)") == 1
+        for number in range(4, 200):
+            say(corpus, f"{number:05d}", [(" so", 0, 1)])
+        done = run()
+        assert isinstance(done.exception, ModelError)  # exit code 2
+        assert "(20 tried)" in str(done.exception)
+        assert len(calls) < 150
+    # Of a model that made features of others, a clip that it fails on costs only itself.
+    (corpus / "features/transcripts/00003.json").unlink()
+    for number in range(4, 200):
+        (corpus / f"features/transcripts/{number:05d}.json").unlink()
+    assert run().exit_code == 0
+    say(corpus, "00009", [(" so", 0, 1)])
+    monkeypatch.setattr(BertModel, "forward", fail)
+    done = run()
+    assert done.exit_code == 1
+    assert "2 were there, 1 failed" in done.output
 
 
 def test_a_frame_of_text_is_a_token_at_the_time_of_its_word(corpus: Path, tiny_bert: Path) -> None:
@@ -212,6 +263,12 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     np.testing.assert_array_equal(
         store.read(report.place / "00001.safetensors", "1").values, store.read(wanted, "1").values
     )
+    T5EncoderModel(
+        T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path / "t5")
+    config = json.loads((tmp_path / "t5/config.json").read_text())
+    (tmp_path / "t5/config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
+    assert pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
     encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
     told = r"lacks weights of a Whisper model.*: model\.decoder\.embed_positions\.weight"
     with pytest.raises(ModelError, match=told):

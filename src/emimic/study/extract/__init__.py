@@ -60,7 +60,9 @@ def extract(
     folder = Path(folder)
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected a corpus with audio/ or raw/")
-    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
+    if name is not None and (
+        not name or Path(name).name != name or name.startswith(".") or name != name.strip()
+    ):
         raise SettingsError(f"name is {name!r}, expected a plain folder name such as {kind}")
     try:
         settings = schema.model_validate(dict(overrides or {}))

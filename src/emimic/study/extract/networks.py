@@ -36,7 +36,8 @@ def find(source: str) -> Path:
 
 
 def licence(source: str) -> str:
-    """What the model's card says: the README.md beside it, or that of its repository on the hub; else UNKNOWN."""
+    """What the model's card says, the README.md beside it or that of its repository on the hub, else UNKNOWN; and which
+    card that is."""
     import huggingface_hub
 
     path = Path(source)
@@ -44,14 +45,15 @@ def licence(source: str) -> str:
     if path.exists():
         card = (path if path.is_dir() else path.parent) / "README.md"
         if not card.is_file():
-            return UNKNOWN
+            return f"{UNKNOWN} (there is no {card})"
     else:
         card = "/".join(source.split("/")[:2])
     try:
         found = huggingface_hub.ModelCard.load(card, ignore_metadata_errors=True).data
-        return str(found.get("license_name") or found.get("license") or UNKNOWN)
+        stated = str(found.get("license_name") or found.get("license") or UNKNOWN)
     except Exception:  # noqa: BLE001  no card, no network, or not the form of one: nothing is known then
-        return UNKNOWN
+        stated = UNKNOWN
+    return f"{stated} (looked in {card})"
 
 
 def pretrained(kind: Any, source: str, what: str) -> Any:
@@ -68,6 +70,9 @@ def pretrained(kind: Any, source: str, what: str) -> Any:
     if poolers := {key for key in missing if key.startswith("pooler.")}:
         model.pooler = None  # what it gives is not used, and its weights would be others at each start
         missing -= poolers
+    if model.config.is_encoder_decoder:
+        # Of a bare pair only the encoder is used. Whisper's decoder, which is, is called model.decoder.
+        missing = {key for key in missing if not key.startswith("decoder.")}
     wrong = [
         *sorted(missing),
         *(
@@ -86,6 +91,11 @@ def pretrained(kind: Any, source: str, what: str) -> Any:
 def cannot_load(source: str, what: str, error: Exception) -> ModelError:
     """What is told of a model that its library can't load."""
     return ModelError(f"{source} can't be loaded as {what}: {' '.join(str(error).split())[:300]}")
+
+
+def fails(source: str, error: Exception) -> ModelError:
+    """What is told of a model that fails on a clip; it doesn't name the clip, so that one can see the same again."""
+    return ModelError(f"{source} fails: {' '.join(str(error).split())[:200]}")
 
 
 class Network:
@@ -136,7 +146,7 @@ class Network:
                 for start in range(0, len(batch), step)
             ]
         except Exception as error:  # it has its own
-            raise ModelError(f"{self.source} fails: {' '.join(str(error).split())[:200]}") from error
+            raise fails(self.source, error) from error
         columns = zip(*parts, strict=True)
         return {
             name: np.concatenate(part)[: len(pictures)]

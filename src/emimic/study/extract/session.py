@@ -1,6 +1,6 @@
 """The way of every extraction: which clips there are, what is made already, what is made now, what fails."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,8 +66,11 @@ class Clip:
     path: Path
 
 
-Outcome = tuple[Clip, str | None]
+Outcome = tuple[Clip, EmimicError | None]
 """A clip, and why nothing could be made of it; None when its features are written."""
+
+HOPELESS: Final = 20
+"""A model that has failed on so many clips in the same way, and on none in another, is not tried on the others."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,11 @@ def each(
 def each_written(work: Callable[[Clip], None], workers: int) -> Callable[[Sequence[Clip]], Iterator[Outcome]]:
     """As `each`, for what writes itself."""
 
-    def one(clip: Clip) -> str | None:
+    def one(clip: Clip) -> EmimicError | None:
         try:
             work(clip)
         except EmimicError as error:
-            return str(error)
+            return error
         return None
 
     def all_of(chosen: Sequence[Clip]) -> Iterator[Outcome]:
@@ -176,8 +179,14 @@ def write(place: Path, clip: Clip, sequence: store.Sequence) -> None:
 
 
 def run(work: Work, *, progress: bool) -> Report:
-    """Make what isn't there yet. Raises CorpusError: other features are there, or the folder can't be written."""
+    """Make what isn't there yet.
+
+    Raises:
+        CorpusError: other features are there, or the folder can't be written.
+        ModelError: the model fails on every clip in the same way.
+    """
     made: list[str] = []
+    faults: list[str] = []
     failed: dict[str, str] = {}
     notes: list[str] = []
     try:
@@ -196,8 +205,13 @@ def run(work: Work, *, progress: bool) -> Report:
             ):
                 if reason is None:
                     made.append(clip.id)
-                else:
-                    failed[clip.id] = reason
+                    continue
+                failed[clip.id] = str(reason)
+                if isinstance(reason, ModelError):
+                    faults.append(str(reason))
+                if len(faults) == HOPELESS:
+                    _check_hope(faults, there or made)
+        _check_hope(faults, there or made)
         if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
     except OSError as error:
@@ -207,6 +221,13 @@ def run(work: Work, *, progress: bool) -> Report:
         ) from error
     skipped = tuple(clip.id for key, clip in first.items() if key in there)
     return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
+
+
+def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:
+    if not made and len(set(faults)) == 1:
+        raise ModelError(
+            f"{faults[0]}; so it does on every clip ({len(faults)} tried): mend that, or take another model"
+        )
 
 
 def _agree(work: Work, made: bool) -> None:

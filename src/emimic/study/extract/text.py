@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.study import features, store
-from emimic.study.extract.networks import cannot_load, licence, pretrained
+from emimic.study.extract.networks import cannot_load, fails, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Work, each, facts, maker
 from emimic.study.extract.transcripts import Transcript, read_all
 from emimic.study.tables import clip_key
@@ -48,8 +48,14 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         source=maker(spoken),
     )
     chosen = [Clip(transcript.id, job.folder) for transcript in said.values()]
-    make = each(lambda clip: reader.read(said[clip_key(clip.id)]), place, 1)
-    return [Work(place, known, chosen, make)]
+
+    def make(clip: Clip) -> store.Sequence:
+        try:
+            return reader.read(said[clip_key(clip.id)])
+        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
+            raise fails(source, error) from error
+
+    return [Work(place, known, chosen, each(make, place, 1))]
 
 
 class _Reader:

@@ -18,7 +18,7 @@ from pydantic import Field
 from emimic import audio
 from emimic.files import fingerprint, need_file, write_atomic
 from emimic.study import features, store
-from emimic.study.extract.networks import cannot_load, licence, pretrained
+from emimic.study.extract.networks import cannot_load, fails, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -71,8 +71,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         try:
             transcript = Transcript(clip.id, tuple(hear(samples)))
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{clip.path}: {source} fails on it: {reason}") from error
+            raise fails(source, error) from error
         said = {**asdict(transcript), "text": transcript.text}
         write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
 
