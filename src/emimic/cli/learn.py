@@ -293,35 +293,44 @@ def submit(
     typer.echo(report.table())
 
 
+# What the two grids share
+GridFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")]
+Seeds = Annotated[str, typer.Option(help="With commas.")]
+RowsConfig = Annotated[Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")]
+RowsSets = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")
+]
+ScoredSplit = Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")]
+Against = Annotated[str | None, typer.Option(help="The row that others are compared with.")]
+Torchrun = Annotated[int, typer.Option(min=1, help="Processes of each training.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
+]
+
+
 @app.command()
 def ablate(
     folder: Folder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")],
+    out: GridFolder,
     cells: Annotated[
         str | None,
         typer.Option(
             help="Rows or tables, with commas: table2, frozen, dropout, padding, losses, cut, gv, ..."
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")
-    ] = None,
+    seeds: Seeds = "0,1,2",
+    config: RowsConfig = None,
+    sets: RowsSets = None,
     encoders: Annotated[
         list[str] | None,
         typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: the two rows' own. Repeatable."),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
-    against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
+    split: ScoredSplit = "valid",
+    against: Against = None,
     label_scale: LabelScale = None,
-    torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
-    storage: Annotated[
-        str | None,
-        typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
-    ] = None,
+    torchrun: Torchrun = 1,
+    storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-run the paper's Table 2 and its further findings.
@@ -344,17 +353,13 @@ def ablate(
 @app.command()
 def rivals(
     folder: Folder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")],
+    out: GridFolder,
     cells: Annotated[
         str | None, typer.Option(help="Rows or tables, with commas: table1, record, audio, savchenko, ...")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="With commas.")] = "0,1,2",
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")
-    ] = None,
+    seeds: Seeds = "0,1,2",
+    config: RowsConfig = None,
+    sets: RowsSets = None,
     modality: Annotated[
         list[str] | None,
         typer.Option(help="ROLE=NAME, as audio=wavlm: what systems read in a role. Repeatable."),
@@ -362,14 +367,11 @@ def rivals(
     encoders: Annotated[
         list[str] | None, typer.Option("--encoder", help="wavlm_tcn=FOLDER, or =CONFIG.json: its own.")
     ] = None,
-    split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
-    against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
+    split: ScoredSplit = "valid",
+    against: Against = None,
     label_scale: LabelScale = None,
-    torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
-    storage: Annotated[
-        str | None,
-        typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
-    ] = None,
+    torchrun: Torchrun = 1,
+    storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-run Table 1 and the record since, on features.

@@ -14,9 +14,6 @@ from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel,
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
-COMPARED: Final = ("kind", "weights", "source", "settings")
-"""What must be the same for features of one folder; versions, and where a model was found, are only written down."""
-
 
 class Options(BaseModel):
     """What every kind that hears or sees clips lets one set."""
@@ -77,7 +74,7 @@ HOPELESS: Final = 20
 class Work:
     """Features to make.
 
-    facts: what decides them (COMPARED) and what else is worth knowing, for features.json. make: writes the features of
+    facts: what decides them (store.DECISIVE) and what else is worth knowing, for features.json. make: writes the features of
     clips into `place` and tells of each, in any order. there: the keys of clips that are made.
     """
 
@@ -233,7 +230,7 @@ def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:
 def _agree(work: Work, made: bool) -> None:
     """Features of two makers never share a folder: nobody could tell them apart."""
     found = store.facts(work.place)
-    wrong = [name for name in COMPARED if found.get(name) != work.facts.get(name)]
+    wrong = [name for name in store.DECISIVE if found.get(name) != work.facts.get(name)]
     if made and wrong:
         told = "; ".join(
             f"{name} {found.get(name)} there, {work.facts.get(name)} asked for" for name in (*wrong, "model")
