@@ -74,8 +74,8 @@ HOPELESS: Final = 20
 class Work:
     """Features to make.
 
-    facts: what decides them (store.DECISIVE) and what else is worth knowing, for features.json. make: writes the features of
-    clips into `place` and tells of each, in any order. there: the keys of clips that are made.
+    facts: what decides them (store.DECISIVE) and what else is worth knowing, for features.json. make: writes the
+    features of clips into `place` and tells of each, in any order. there: the keys of clips that are made.
     """
 
     place: Path
