@@ -144,6 +144,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "freeze_convolutions": True,
         "max_seconds": 7.5,
         "do_normalize": False,
+        "padding": "zeros",
         "target_mean": [0.1, 0.2, 0.3],
         "target_std": [1.0, 2.0, 3.0],
     }

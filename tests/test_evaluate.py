@@ -382,8 +382,9 @@ def test_every_clip_is_in_a_cell():
 def test_pictures_are_grey_and_leave_no_global_state():
     from matplotlib.image import imread
 
+    before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it
     x, y = sample(700, 2)
     pixels = imread(io.BytesIO(pictures.png(pictures.scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
     assert pixels.std(axis=2).max() < 0.01
     assert pixels.min() < 0.2
-    assert "matplotlib.pyplot" not in sys.modules
+    assert ("matplotlib.pyplot" in sys.modules) == before
