@@ -206,7 +206,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
-    monkeypatch.setattr(module, "source_of", lambda model, items, folder: items)
+    monkeypatch.setattr(module, "source_of", lambda model, items, heard: items)
     monkeypatch.setattr(module, "answer", answer)
     return state
 

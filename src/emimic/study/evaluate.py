@@ -65,7 +65,9 @@ def evaluate(
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
     """
     run = Path(run)
-    model, part, warnings = open_split(run, folder, split, label_scale, workers=workers, progress=progress)
+    model, part, warnings, heard = open_split(
+        run, folder, split, label_scale, workers=workers, progress=progress
+    )
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
     settings = _settings(run) if cached else {}
     features = (
@@ -74,7 +76,7 @@ def evaluate(
     answers = predict_split(
         model,
         part,
-        folder,
+        heard,
         batch_seconds=batch_seconds,
         workers=workers,
         progress=progress,
@@ -156,8 +158,9 @@ def open_split(
     labels: bool = True,
     workers: int,
     progress: bool,
-) -> tuple[Learner, Split, tuple[str, ...]]:
-    """The model of a run, the split of the corpus with the model's targets, and the corpus's warnings.
+) -> tuple[Learner, Split, tuple[str, ...], Features | None]:
+    """The model of a run, the split of the corpus with the model's targets, the corpus's warnings, and of a rival the
+    features it hears.
 
     Without `labels` nothing is scored: they aren't read, and a speaker heard in training is a warning only.
 
@@ -182,7 +185,7 @@ def open_split(
         corpus = heard.told(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
-    return model, part, corpus.warnings
+    return model, part, corpus.warnings, heard
 
 
 def _settings(run: Path) -> dict[str, Any]:
@@ -209,7 +212,7 @@ def _learnt(run: Path, split: str) -> list[str]:
 def predict_split(
     model: Learner,
     part: Split,
-    folder: Path,
+    heard: Features | None,
     *,
     batch_seconds: float,
     workers: int,
@@ -223,7 +226,7 @@ def predict_split(
     """
     how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, RivalModel):
-        source = source_of(model, part.items, folder)
+        source = source_of(model, part.items, heard)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **how)
     predictions, vad = answer(model, source, **how)

@@ -31,11 +31,13 @@ def open_run(folder: Path) -> Learner:
     return RivalModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(model: Learner, items: Sequence[Item], folder: Path) -> batches.Source:
-    """Where a model's clips come from: the media files, or the features in the corpus `folder`."""
+def source_of(model: Learner, items: Sequence[Item], heard: "Features | None") -> batches.Source:
+    """Where a model's clips come from: the media files or, of a rival, the features it hears."""
     if isinstance(model, EmiModel):
         return batches.waveforms(items, model.config, model.min_samples)
-    return Features.of(folder, model.config.modalities).source(model, items)
+    if heard is None:
+        raise CorpusError(f"{model.config.rival} hears features; expected those of a corpus")
+    return heard.source(model, items)
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,14 @@ def submit(
     if fill not in (None, "mean"):
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
-    model, part, warnings = open_split(
+    model, part, warnings, heard = open_split(
         Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
     _check(part, filled=fill is not None)
     if not model.config.targets:
         raise ModelError(f"{run} answers VAD alone; expected a model with targets to submit")
     predictions, _ = predict_split(
-        model, part, Path(folder), batch_seconds=batch_seconds, workers=workers, progress=progress
+        model, part, heard, batch_seconds=batch_seconds, workers=workers, progress=progress
     )
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)

@@ -56,7 +56,7 @@ def _members(options: OursOptions, sizes: Mapping[str, int], targets: int) -> di
 
 
 SYSTEM = System(
-    title="Ours, vision + audio",
+    title="the paper's, vision and audio",
     source="the paper, Table 1",
     published={"valid": 0.198, "test": None},
     modalities={"vision": "vit", "audio": "wav2vec2"},
