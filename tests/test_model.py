@@ -296,9 +296,9 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
     model, clips, _ = pool
     seen = []
 
-    def spy(encoder, samples, mask):
+    def spy(encoder, samples, mask, layers=None):
         seen.append(bool(mask.all()))
-        return run(encoder, samples, mask)
+        return run(encoder, samples, mask, layers)
 
     run = encoders.run
     monkeypatch.setattr(encoders, "run", spy)

@@ -25,6 +25,15 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
     (cut, then zero mean and unit variance). padding: "masked", or "zeros": every clip is then filled up with zeros to
     max_seconds, which nothing masks (paper section 6.2), while learning and while answering.
+    hidden_layers: the encoder layers, counted from 1, whose outputs side by side are a frame (None: the last hidden
+    states, as the paper). standardize_frames: each feature of a frame is brought to zero mean and unit variance over
+    the training clips, by numbers that the model carries. attentive: attentive statistics pooling beside the others.
+    head_units: width of the regression head's dense layer (None: as wide as its input, as the paper).
+    vad_units: the same of the V/A/D head; 0 leaves it linear. vad_seconds: V/A/D are the means of what the head says
+    over so many seconds around a frame (0: of the frame alone, as the paper). vad_bounded: a sigmoid keeps V/A/D
+    within [0, 1]. domains: kinds of recording, told apart by a linear layer on mean and standard deviation of a clip's
+    frames; domain_targets: domain -> targets for which it has a linear layer of its own there, weighted by how
+    probable the domain is; elsewhere, and for the other targets, the regression head predicts.
     target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
     """
 
@@ -51,6 +60,15 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     max_seconds: float = MAX_SECONDS
     do_normalize: bool = True
     padding: str = "masked"
+    hidden_layers: list[int] | tuple[int, ...] | None = None
+    standardize_frames: bool = False
+    attentive: bool = False
+    head_units: int | None = None
+    vad_units: int | None = None
+    vad_seconds: float = 0.0
+    vad_bounded: bool = False
+    domains: list[str] | tuple[str, ...] = ()
+    domain_targets: dict[str, Any] | None = None
     target_mean: list[float] | None = None
     target_std: list[float] | None = None
 
@@ -72,14 +90,16 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             raise ModelError(
                 f"targets must be one or more different names, or none for the VAD head alone; found {self.targets}"
             )
-        if not (self.global_vector or self.lstm):
+        if not (self.global_vector or self.lstm or self.attentive):
             raise ModelError(
-                "global_vector and lstm are both off: switch one on, or no frame reaches the output"
+                "global_vector, lstm and attentive are all off: switch one on, or no frame reaches the output"
             )
         if self.global_spread and not self.global_vector:
             raise ModelError("global_spread stands beside the mean: switch global_vector on, too")
         if self.padding not in ("masked", "zeros"):
             raise ModelError(f"padding is {self.padding!r}; expected masked or zeros")
+        self._check_layers(found)
+        self._check_domains()
         limit = encoders.max_samples(found)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(
@@ -87,10 +107,37 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             )
         super().__post_init__(**kwargs)
 
+    def _check_layers(self, encoder: Any) -> None:
+        if self.hidden_layers is None:
+            return
+        self.hidden_layers = list(self.hidden_layers)
+        count = encoders.num_layers(encoder)
+        if not self.hidden_layers or sorted(set(self.hidden_layers) & set(range(1, count + 1))) != self.hidden_layers:
+            raise ModelError(f"hidden_layers are {self.hidden_layers}; expected some of 1 to {count}, in order")
+
+    def _check_domains(self) -> None:
+        self.domains = list(self.domains)
+        self.domain_targets = {name: list(targets) for name, targets in (self.domain_targets or {}).items()}
+        if len(set(self.domains)) != len(self.domains) or len(self.domains) == 1:
+            raise ModelError(f"domains are {self.domains}; expected two or more different names, or none")
+        for name, targets in self.domain_targets.items():
+            unknown = [target for target in targets if target not in self.targets]
+            if name not in self.domains or unknown:
+                raise ModelError(
+                    f"domain_targets has {name}: {targets}; expected a name among {', '.join(self.domains) or 'none'} "
+                    f"and targets among {', '.join(self.targets)}"
+                )
+
+    @property
+    def hidden_features(self) -> int:
+        """Features of a frame as the encoder gives it: 1024 with the paper's."""
+        size = int(self.encoder_config.hidden_size)  # type: ignore[union-attr]
+        return size * (1 if self.hidden_layers is None else len(self.hidden_layers))
+
     @property
     def frame_features(self) -> int:
         """Features of a frame as the poolings see it: 1024, and 3 more with the VAD head (paper section 4)."""
-        return int(self.encoder_config.hidden_size) + (len(VAD) if self.vad_head else 0)  # type: ignore[union-attr]
+        return self.hidden_features + (len(VAD) if self.vad_head else 0)
 
     @property
     def answers_vad(self) -> bool:

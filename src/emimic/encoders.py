@@ -6,6 +6,7 @@ its log-mel features are computed here).
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -155,8 +156,19 @@ def frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
     )
 
 
-def run(encoder: nn.Module, samples: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def num_layers(config: Any) -> int:
+    """Transformer layers of an encoder."""
+    return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
+
+
+def run(
+    encoder: nn.Module, samples: Tensor, mask: Tensor, layers: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """samples, mask (batch, sample) -> hidden states (batch, frame, feature), frame mask (batch, frame).
+
+    layers: None gives the last hidden states; else the outputs of these layers, counted from 1, side by side in a
+    frame: as they leave a layer of Whisper's, and as transformers' `hidden_states` of the other families (there the
+    last of a stable layer norm encoder has passed its final norm).
 
     Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
     """
@@ -176,10 +188,17 @@ def run(encoder: nn.Module, samples: Tensor, mask: Tensor) -> tuple[Tensor, Tens
         )
     frames = frame_mask(config, mask, num_frames(config, longest))
     if config.model_type == "whisper":
-        return _run_whisper(encoder, samples, mask, frames), frames
+        return _run_whisper(encoder, samples, mask, frames, layers), frames
     masked = _time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
-    output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
-    return output.last_hidden_state, frames
+    output = encoder(
+        samples,
+        attention_mask=mask.long() if padded else None,
+        mask_time_indices=masked,
+        output_hidden_states=layers is not None,
+    )
+    if layers is None:
+        return output.last_hidden_state, frames
+    return torch.cat([output.hidden_states[layer] for layer in layers], dim=-1), frames
 
 
 def _time_mask(config: Any, frames: Tensor) -> Tensor:
@@ -240,7 +259,9 @@ def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     return features * real[:, None, :], real
 
 
-def _run_whisper(encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
+def _run_whisper(
+    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None = None
+) -> Tensor:
     """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
     config = encoder.config
     with torch.autocast(samples.device.type, enabled=False):  # the spectrum needs more than bf16's 8 bits
@@ -260,8 +281,11 @@ def _run_whisper(encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor) ->
         bias = torch.zeros(frames.shape, dtype=hidden.dtype, device=hidden.device)
         bias = bias.masked_fill(~frames, torch.finfo(hidden.dtype).min)[:, None, None, :]
         bias = bias.expand(-1, 1, frames.shape[1], -1)
+    outputs = []
     for layer in encoder.layers:
-        if encoder.training and float(torch.rand(())) < encoder.layerdrop:
-            continue
-        hidden = layer(hidden, bias)
+        if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
+            hidden = layer(hidden, bias)
+        outputs.append(hidden)
+    if layers is not None:
+        return torch.cat([outputs[layer - 1] for layer in layers], dim=-1)
     return encoder.layer_norm(hidden)  # type: ignore[no-any-return]

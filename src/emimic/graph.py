@@ -74,7 +74,11 @@ class Graph(nn.Module):
         hidden = encoder.feature_projection(hidden)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = _real(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
-        return encoder.encoder(hidden, attention_mask=mask).last_hidden_state, frames
+        layers = self.model.config.hidden_layers
+        output = encoder.encoder(hidden, attention_mask=mask, output_hidden_states=layers is not None)
+        if layers is None:
+            return output.last_hidden_state, frames
+        return torch.cat([output.hidden_states[layer] for layer in layers], dim=-1), frames
 
     def _whisper(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         encoder: Any = self.model.encoder
@@ -87,8 +91,12 @@ class Graph(nn.Module):
         hidden = hidden + self.positions[: hidden.shape[1]]
         frames = (heard + 1) // 2
         bias = (~_real(hidden.shape[1], frames)).float() * torch.finfo(torch.float32).min
+        outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, bias[:, None, None])
+            outputs.append(hidden)
+        if (wanted := self.model.config.hidden_layers) is not None:
+            return torch.cat([outputs[layer - 1] for layer in wanted], dim=-1), frames
         return encoder.layer_norm(hidden), frames
 
     def _log_mel(self, samples: Tensor) -> Tensor:

@@ -17,44 +17,90 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from emimic import buckets, encoders, recurrent
+from emimic import buckets, encoders, pooling, recurrent
 from emimic.config import EmiConfig
+from emimic.pooling import AttentiveStatistics
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 WEIGHTS: Final = "model.safetensors"
-SPREAD_FLOOR: Final = 1e-5
 
 
 @dataclass
 class EmiOutput(ModelOutput):  # type: ignore[misc]
     """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
     without the VAD head; frame_mask (batch, frame), true where a frame is real; categories (batch, category), logits of
-    the auxiliary task, when there is one."""
+    the auxiliary task, when there is one; domains (batch, domain), logits, when there are any."""
 
     # transformers wants a default for every field but the first; these two are always there.
     intensities: Tensor = None  # type: ignore[assignment]
     frame_mask: Tensor = None  # type: ignore[assignment]
     vad: Tensor | None = None
     categories: Tensor | None = None
+    domains: Tensor | None = None
 
 
 class TanhHead(nn.Module):
     """Dense layer, tanh, projection (the layout of the audeering checkpoint's `classifier`, paper section 4)."""
 
-    def __init__(self, features: int, outputs: int, dropout: float = 0.0) -> None:
+    def __init__(self, features: int, outputs: int, dropout: float = 0.0, units: int | None = None) -> None:
         super().__init__()
+        units = features if units is None else units
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(features, features)
-        self.out_proj = nn.Linear(features, outputs)
+        self.dense = nn.Linear(features, units) if units else None
+        self.out_proj = nn.Linear(units or features, outputs)
 
     def hidden(self, features: Tensor) -> Tensor:
-        """(..., feature) -> (..., feature): what the projection sees."""
-        return self.dropout(torch.tanh(self.dense(self.dropout(features))))  # type: ignore[no-any-return]
+        """(..., feature) -> (..., unit): what the projection sees; without units the features themselves."""
+        features = self.dropout(features)
+        return features if self.dense is None else self.dropout(torch.tanh(self.dense(features)))
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., feature) -> (..., output)."""
         return self.out_proj(self.hidden(features))  # type: ignore[no-any-return]
+
+
+class DomainHeads(nn.Module):
+    """What kind of recording a clip is, and the targets that a kind has a linear layer of its own for.
+
+    Both read the mean and the standard deviation of a clip's (standardized) frames, as ridge regression on frozen
+    features does: on speech of few speakers such a layer carries over to other languages, where a deeper head that
+    learns from other recordings too does not.
+    """
+
+    def __init__(self, config: EmiConfig) -> None:
+        super().__init__()
+        features = 2 * config.hidden_features
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.domain = nn.Linear(features, len(config.domains))
+        own = config.domain_targets or {}
+        self.own = nn.ModuleDict({name: nn.Linear(features, len(targets)) for name, targets in own.items()})
+        # Domain -> its place, and the places of its targets among all.
+        self.places = {
+            name: (config.domains.index(name), [list(config.targets).index(target) for target in targets])
+            for name, targets in own.items()
+        }
+
+    def forward(
+        self, intensities: Tensor, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return intensities (batch, target) with the domains' own in their place, and logits (batch, domain).
+
+        intensities: of the regression head. hidden (batch, frame, feature), frame_mask (batch, frame). domains:
+        (batch,), the known ones, else -1; None where none is known.
+        """
+        means = pooling.mean(hidden, frame_mask)
+        moments = self.dropout(torch.cat([means, pooling.std(hidden, frame_mask, means)], dim=-1))
+        logits = self.domain(moments)
+        weights = logits.softmax(dim=-1)
+        if domains is not None:
+            known = nn.functional.one_hot(domains.clamp(min=0), logits.shape[1]).to(weights.dtype)
+            weights = torch.where((domains >= 0)[:, None], known, weights)
+        columns = list(intensities.unbind(dim=1))
+        for name, (domain, targets) in self.places.items():
+            for target, own in zip(targets, self.own[name](moments).unbind(dim=1), strict=True):
+                columns[target] = torch.lerp(columns[target], own, weights[:, domain])
+        return torch.stack(columns, dim=1), logits
 
 
 class EmiModel(PreTrainedModel):  # type: ignore[misc]
@@ -71,9 +117,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         features, outputs = config.frame_features, len(config.targets)
         self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
-            inner: Any = config.encoder_config
-            self.vad = TanhHead(inner.hidden_size, len(VAD), config.vad_dropout)
-        pooled = features * (config.global_vector * (1 + config.global_spread))
+            self.vad = TanhHead(config.hidden_features, len(VAD), config.vad_dropout, config.vad_units)
+        if config.standardize_frames:
+            self.register_buffer("frame_mean", torch.zeros(config.hidden_features))
+            self.register_buffer("frame_std", torch.ones(config.hidden_features))
+        pooled = features * (config.global_vector * (1 + config.global_spread) + 2 * config.attentive)
+        if config.attentive and outputs:
+            self.attention = AttentiveStatistics(features)
         if config.lstm and outputs:
             # torch warns of dropout where no second layer could use it.
             dropout = config.lstm_dropout if config.lstm_layers > 1 else 0.0
@@ -81,10 +131,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             self.lstm = nn.LSTM(features, units, config.lstm_layers, batch_first=True, dropout=dropout)
             pooled += units
         if outputs:
-            head = TanhHead(pooled, outputs, config.head_dropout)
+            head = TanhHead(pooled, outputs, config.head_dropout, config.head_units)
             self.head = head if config.regression_head else nn.Linear(pooled, outputs)
             if config.categories:
-                self.category = nn.Linear(pooled, len(config.categories))
+                last = head.out_proj.in_features if config.regression_head else pooled
+                self.category = nn.Linear(last, len(config.categories))
+            if config.domains:
+                self.domains = DomainHeads(config)
         self.post_init()
         self._freeze()
 
@@ -149,24 +202,27 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Prepared samples (batch, sample) at 16 kHz -> hidden states (batch, frame, feature), mask (batch, frame)."""
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            return encoders.run(self.encoder, input_values, mask.bool())
+            return encoders.run(self.encoder, input_values, mask.bool(), self.config.hidden_layers)
 
-    def regress(self, hidden: Tensor, frame_mask: Tensor) -> EmiOutput:
-        """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4)."""
-        vad = self.vad(hidden) if self.config.vad_head else None
+    def regress(self, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None = None) -> EmiOutput:
+        """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4).
+
+        domains: (batch,) the number of each clip's domain where that is known, else -1: the model's own guess.
+        """
+        if self.config.standardize_frames:
+            hidden = (hidden - self.frame_mean) / self.frame_std
+        vad = self._vad(hidden, frame_mask) if self.config.vad_head else None
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         frames = frames * frame_mask[..., None]
         parts = []
         if self.config.global_vector:
-            count = frame_mask.sum(dim=1, keepdim=True)
-            mean = frames.sum(dim=1) / count
-            parts.append(mean)
+            parts.append(pooling.mean(frames, frame_mask))
             if self.config.global_spread:
-                apart = (frames - mean[:, None]) * frame_mask[..., None]
-                # One frame has no spread, and the root of zero no gradient.
-                parts.append((apart.square().sum(dim=1) / count + SPREAD_FLOOR).sqrt())
+                parts.append(pooling.std(frames, frame_mask, parts[0]))
+        if self.config.attentive:
+            parts.append(self.attention(frames, frame_mask))
         if self.config.lstm:
             parts.append(recurrent.last_outputs(self.lstm, frames, frame_mask))
         last = torch.cat(parts, dim=-1)
@@ -180,7 +236,20 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             answer = answer * answer.new_tensor(self.config.target_std)
             answer = answer + answer.new_tensor(self.config.target_mean)
         categories = self.category(last) if self.training and self.config.categories else None
-        return EmiOutput(intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories)
+        logits = None
+        if self.config.domains:
+            answer, logits = self.domains(answer, hidden, frame_mask, domains)
+        return EmiOutput(
+            intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories, domains=logits
+        )
+
+    def _vad(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
+        """V/A/D of each frame, (batch, frame, 3)."""
+        width = 2 * round(self.config.vad_seconds * SAMPLE_RATE / encoders.hop(self.config.encoder_config) / 2) + 1
+        vad: Tensor = self.vad(hidden)
+        if width > 1:
+            vad = pooling.smooth(vad, frame_mask, width)
+        return vad.sigmoid() if self.config.vad_bounded else vad
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
