@@ -39,6 +39,7 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
         actors = {row["ActorID"]: row for row in read_rows(table, ("ActorID", "Sex", "Age"))}
     else:
         source.notes.append(f"no {ACTORS} in {source.folder}: gender and age are unknown")
+    without = 0
     for path in source.recordings:
         match = _NAME.fullmatch(path.stem)
         if match is None:
@@ -46,11 +47,13 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
             continue
         speaker, sentence, emotion, level = match.groups()
         actor = actors.get(speaker, {})
+        heard = joy.get(_key(path.stem))
+        without += heard is None
         yield Clip(
             path,
             speaker,
             _EMOTIONS[emotion],
-            joy=joy.get(_key(path.stem)),
+            joy=heard,
             columns={
                 "Gender": actor.get("Sex", "").lower(),
                 "Age": actor.get("Age", ""),
@@ -58,6 +61,8 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
                 "Intensity": _LEVELS.get(level, ""),
             },
         )
+    if joy and without:
+        source.notes.append(f"{without} clips have no votes: their Joy is 1 for happiness, else as masked")
 
 
 def _key(name: str) -> str:

@@ -25,10 +25,10 @@ def choose_speakers(genders: Mapping[str, str], corpus: str, n: int | None = Non
         CorpusError: nobody would be left to train on.
     """
     wanted = max(1, round(len(genders) / FRACTION)) if n is None else n
-    if wanted and wanted >= len(genders):
+    if not 0 <= wanted < len(genders):
         raise CorpusError(
-            f"{corpus}: found {len(genders)} speakers, {wanted} of them for validation; expected at least one more. "
-            "Import more of the corpus, or give fewer (--valid-speakers 0: no validation split)"
+            f"{corpus}: found {len(genders)} speakers, {wanted} of them for validation; expected 0 or more, and one to "
+            "train on. Import more of the corpus, or give fewer (--valid-speakers 0: no validation split)"
         )
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for speaker, gender in genders.items():
