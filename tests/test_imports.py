@@ -531,6 +531,26 @@ def test_trimming_an_import(tmp_path: Path) -> None:
     assert set(rows(out)).isdisjoint(report.failed)
 
 
+def test_a_failed_import_may_be_tried_with_other_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = emodb(tmp_path / "in")
+    for path in (folder / "wav").iterdir():
+        path.write_bytes(b"ID3 as if mp3")
+    with pytest.raises(CorpusError, match="leave --trim out"):
+        bring("emodb", folder, trim=True)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    with monkeypatch.context() as windows:
+        windows.setattr(Path, "symlink_to", refuse)
+        with pytest.raises(CorpusError, match="leave --link out"):
+            bring("emodb", folder, link=True)
+    _, report = bring("emodb", folder)
+    assert report.made == 28
+
+
 def test_the_command(tmp_path: Path) -> None:
     assert [str(name) for name in imports.Published] == list(LAYOUTS)
     assert tuple(imports.TestSet) == TEST_SETS

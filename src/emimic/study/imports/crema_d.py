@@ -1,4 +1,4 @@
-"""CREMA-D: 91 actors, twelve English sentences, six emotions; who heard the voice alone voted for one, with a level.
+"""CREMA-D: 91 actors, twelve English sentences, six emotions; listeners to the voice alone voted for one, with a level.
 
 Cao et al., IEEE Transactions on Affective Computing 5(4), 2014.
 """
@@ -47,13 +47,13 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
             continue
         speaker, sentence, emotion, level = match.groups()
         actor = actors.get(speaker, {})
-        heard = joy.get(_key(path.stem))
-        without += heard is None
+        perceived = joy.get(_key(path.stem))
+        without += perceived is None
         yield Clip(
             path,
             speaker,
             _EMOTIONS[emotion],
-            joy=heard,
+            joy=perceived,
             columns={
                 "Gender": actor.get("Sex", "").lower(),
                 "Age": actor.get("Age", ""),
@@ -82,7 +82,7 @@ def _read_joy(source: Source) -> dict[str, float]:
                 )
             return read(path)
     source.notes.append(
-        f"none of {', '.join(VOTES)} in {source.folder}: Joy of happiness is 1, not what was heard"
+        f"none of {', '.join(VOTES)} in {source.folder}: Joy of happiness is 1, not what listeners perceived"
     )
     return {}
 

@@ -119,19 +119,10 @@ def import_layout(
     settings = {"corpus": layout.name, "link": link, "trim": trim}
     try:
         _claim(out, settings)
-        (out / "audio").mkdir(exist_ok=True)
-        results = list(
-            in_parallel(
-                lambda clip: _bring(clip.path, out / "audio" / clip.path.name, link=link, trim=trim),
-                clips, workers=workers, progress=progress, text="Importing clips",
-            )
-        )  # fmt: skip
-        usable = [clip for clip, result in zip(clips, results, strict=True) if isinstance(result, bool)]
-        failed = {
-            clip.path.name: result
-            for clip, result in zip(clips, results, strict=True)
-            if isinstance(result, str)
-        }
+        results = _bring_all(clips, out / "audio", link=link, trim=trim, workers=workers, progress=progress)
+        pairs = list(zip(clips, results, strict=True))
+        usable = [clip for clip, result in pairs if isinstance(result, bool)]
+        failed = {clip.path.name: result for clip, result in pairs if isinstance(result, str)}
         if not usable:
             name, reason = next(iter(failed.items()))
             raise CorpusError(f"{folder}: none of {len(clips)} recordings can be used ({name} {reason})")
@@ -186,12 +177,13 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
             before = json.loads(report.read_text(encoding="utf-8"))["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{report} can't be read ({error}); remove {out} and import again") from error
-        if before != settings:
+        if before == settings:
+            return
+        if any((out / "audio").glob("*")):
             raise CorpusError(
                 f"{out} was imported as {before}, expected {dict(settings)}. Name another folder"
             )
-        return
-    if out.is_dir() and (other := sorted(path.name for path in out.iterdir())):
+    elif out.is_dir() and (other := sorted(path.name for path in out.iterdir())):
         raise CorpusError(
             f"{out} holds {', '.join(other[:3])} and no {REPORT}; expected a new or an empty folder. Name another"
         )
@@ -204,10 +196,23 @@ def _write_report(out: Path, settings: Mapping[str, Any], report: ImportReport |
     files.write_atomic(out / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def _bring_all(
+    clips: Sequence[Clip], target: Path, *, link: bool, trim: bool, workers: int | None, progress: bool
+) -> list[bool | str]:
+    """Return the result of `_bring` for each clip."""
+    target.mkdir(exist_ok=True)
+
+    def bring(clip: Clip) -> bool | str:
+        return _bring(clip.path, target / clip.path.name, link=link, trim=trim)
+
+    return list(in_parallel(bring, clips, workers=workers, progress=progress, text="Importing clips"))
+
+
 def _bring(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
     """Copy or link a recording: True when made, False when it was there, or why it can't be used.
 
     Raises:
+        CorpusError: no link can be made.
         OSError: the target can't be written.
     """
     if target.exists():
@@ -223,7 +228,10 @@ def _bring(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
         return "is a pointer of Git LFS, not the recording: run `git lfs pull` in its repository"
     if link:
         target.unlink(missing_ok=True)  # a link that leads nowhere
-        target.symlink_to(path.resolve())
+        try:
+            target.symlink_to(path.resolve())
+        except OSError as error:
+            raise CorpusError(f"{target} can't be made as a link ({error}); leave --link out") from error
         return True
     try:
         data = trim_zeros(data) if trim else data
@@ -236,7 +244,7 @@ def _bring(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
 def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str]) -> tuple[str, ...]:
     """Write a table per split, remove those of an earlier run; the label columns, the same in all."""
     labels = [labels_of(clip.category, clip.joy) | dict(clip.vad) for clip in clips]
-    known = set().union(*labels)
+    known: set[str] = set().union(*labels)
     targets = tuple(name for name in (*EMOTIONS, *VAD) if name in known)
     filled = (name for clip in clips for name, text in clip.columns.items() if text)
     columns = tuple(dict.fromkeys(filled))
