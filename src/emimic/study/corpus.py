@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from emimic import audio
 from emimic.progress import shown
+from emimic.study import classes
 from emimic.study.tables import (
     LABELLED,
     Table,
@@ -187,6 +188,7 @@ def load_corpus(
     category: str | None = None,
     allow_speaker_overlap: bool = False,
     clips: Mapping[str, Path] | None = None,
+    partial: bool | None = None,
 ) -> Corpus:
     """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
 
@@ -195,6 +197,7 @@ def load_corpus(
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
     `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
     A training clip needs one label only, whichever; of other clips all targets (of VAD alone, all three) must be known.
+    The labels of classes in `targets.csv` (see `classes`) count as if the tables had these columns.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
@@ -204,6 +207,7 @@ def load_corpus(
     category: a column of class names that training clips may have too, for an auxiliary task; no target then.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
     clips: clip key -> the file of it, in place of what lies in `audio/` and `raw/`: of features, which aren't scanned.
+    partial: whether any clip may lack labels as training clips may; default: where there is a `targets.csv`.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
     always an error: it would be learnt and then judged. Both are looked for in every table of the folder, also
@@ -220,17 +224,23 @@ def load_corpus(
     notes: list[str] = []
     wanted, others = split_files(folder, splits, notes)
     tables = [read_table(name, path) for name, path in wanted.items()]
+    rest = read_others(others, notes)
+    classified = classes.read(folder)
+    if classified is not None:
+        tables = classes.join(classified, tables, rest, notes)
+    if partial is None:
+        partial = classified is not None
     names = choose_targets(tables if labels else (), targets, category, notes)
     if category is not None and labels:
         check_category(tables, category)
-    refuse_leaks(tables, read_others(others, notes), allow_speaker_overlap, notes)
+    refuse_leaks(tables, rest, allow_speaker_overlap, notes)
     media: dict[str, list[Path]] = {key: [path] for key, path in (clips or {}).items()}
     for name in reversed(MEDIA_FOLDERS if clips is None else ()):
         media |= list_media(folder / name)
     nowhere = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
     values = [read_labels(table, names, label_scale, notes) if labels else None for table in tables]
     matched = [
-        _match(table, media, names, v, notes, category if labels else None, nowhere)
+        _match(table, media, names, v, notes, category if labels else None, nowhere, partial)
         for table, v in zip(tables, values, strict=True)
     ]
     if scan and clips is None:
@@ -309,6 +319,7 @@ def _match(
     notes: list[str],
     category: str | None,
     nowhere: str,
+    partial: bool,
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
@@ -322,7 +333,7 @@ def _match(
         paths = media.get(clip_key(name), [])
         kind = (category and row.get(category)) or None
         felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-        wrong = None if values is None else fault(table, i, targets, values, vad, kind)
+        wrong = None if values is None else fault(table, i, targets, values, vad, kind, partial=partial)
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:

@@ -154,6 +154,7 @@ def _corpus(
         workers=settings.workers,
         progress=show,
         clips=None if heard is None else heard.clips,
+        partial=None if heard is None else False,
     )
     if heard is not None:
         corpus = heard.told(corpus)
