@@ -1,4 +1,4 @@
-"""Category tables: `targets.csv`, which says once per class what would otherwise stand in every row of the split tables.
+"""Category tables: `targets.csv` says once per class what would otherwise stand in every row of the split tables.
 
 Its first column names a column of the split tables, such as `Category`; a row gives the labels of one class: a number,
 or an empty cell where the label is unknown.
@@ -73,7 +73,7 @@ def _check(path: Path, number: int, column: str, cell: str) -> None:
 
 
 def join(
-    classes: Classes, tables: Sequence[Table], others: Sequence[Table], notes: list[str]
+    classes: Classes | None, tables: Sequence[Table], others: Sequence[Table], notes: list[str]
 ) -> list[Table]:
     """Return the split tables with the labels of each row's class as further columns.
 
@@ -81,7 +81,7 @@ def join(
     column of classes stays as it is.
 
     Args:
-        classes: the category table.
+        classes: the category table; without one the tables stay as they are.
         tables: the split tables that get its columns.
         others: further tables of the corpus, which are only looked at: a class may be theirs.
         notes: gets a sentence about classes that no table has, and one about classes without a row.
@@ -89,12 +89,20 @@ def join(
     Raises:
         CorpusError: if train or valid has no column of classes, or a table has a column of the category table.
     """
+    if classes is None:
+        return list(tables)
     joined = [_joined(classes, table) for table in tables]
-    used = {row[classes.column] for table in (*tables, *others) for row in table.rows if row.get(classes.column)}
+    used = {
+        row[classes.column] for table in (*tables, *others) for row in table.rows if row.get(classes.column)
+    }
     if strange := [name for name in classes.rows if name not in used]:
-        notes.append(f"{classes.path.name}: no clip is of the class {some(strange)}; is it spelled as in the tables?")
+        notes.append(
+            f"{classes.path.name}: no clip is of the class {some(strange)}; is it spelled as in the tables?"
+        )
     if bare := sorted(used - classes.rows.keys()):
-        notes.append(f"{classes.path.name} has no row for {some(bare)}: the labels of these clips are unknown")
+        notes.append(
+            f"{classes.path.name} has no row for {some(bare)}: the labels of these clips are unknown"
+        )
     return joined
 
 
@@ -111,6 +119,12 @@ def _joined(classes: Classes, table: Table) -> Table:
             f"{classes.path} and {table.path} both have the column {', '.join(both)}; expected it in one of them. "
             "Remove it from the other"
         )
-    unknown = dict.fromkeys(classes.labels, "")
-    rows = tuple(row | classes.rows.get(row[classes.column], unknown) for row in table.rows)
-    return replace(table, header=(*table.header, *classes.labels), rows=rows)
+    # One of the three makes labels of V/A/D, of which the others are unknown.
+    rest = [
+        name
+        for name in VAD
+        if set(VAD) & set(classes.labels) and name not in (*classes.labels, *table.header)
+    ]
+    unknown = dict.fromkeys((*classes.labels, *rest), "")
+    rows = tuple(row | unknown | classes.rows.get(row[classes.column], {}) for row in table.rows)
+    return replace(table, header=(*table.header, *unknown), rows=rows)

@@ -168,9 +168,7 @@ def _labelled(folder: Path, settings: TrainSettings, targets: Sequence[str]) -> 
     """The splits of a corpus that have labels of all the teacher's targets; None without any."""
     names = []
     tables = [read_table(name, path) for name, path in _tables(folder).items()]
-    if (classified := classes.read(folder)) is not None:
-        tables = classes.join(classified, tables, (), [])
-    for table in tables:
+    for table in classes.join(classes.read(folder), tables, (), []):
         name = table.name
         there = set(targets) <= set(table.header) and any(row[t] for row in table.rows for t in targets)
         if there and name in ("train", "valid"):

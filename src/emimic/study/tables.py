@@ -178,11 +178,11 @@ def choose_targets(
 
 
 def check_category(tables: Sequence[Table], category: str) -> None:
-    """Raise CorpusError when no table has the column of an auxiliary task's classes."""
+    """Raise CorpusError when no table has a column of classes, such as those of an auxiliary task."""
     if not any(category in table.header for table in tables):
         raise CorpusError(
             f"{tables[0].path} has no column {category}; found {', '.join(tables[0].header)}. Name another column "
-            "of class names (category), or none"
+            "of class names (category, or balance, together and ranks of a corpus), or none"
         )
 
 
