@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from emimic.scores import ScoreError
 from emimic.study import losses
-from emimic.study.losses import Mix
+from emimic.study.losses import Mix, rank_loss
 from emimic.task import SettingsError
 
 
@@ -249,3 +249,54 @@ def test_shapes_that_would_broadcast_or_have_no_mean_are_refused(shapes):
     for loss in (*losses.LOSSES.values(), Mix({"mse": 1.0})):
         with pytest.raises(ScoreError, match="predictions have shape"):
             loss(x, y)
+
+
+# --- weights and ranks
+
+
+@pytest.mark.parametrize("name", ["mse", "ccc", "pearson"])
+def test_weights_are_factors_of_errors_or_repeat_a_clip(name: str) -> None:
+    """In MSE a clip of weight 3 has three times the error; in a correlation it counts as three clips."""
+    rng = np.random.default_rng(0)
+    x, y = torch.from_numpy(rng.random((2, 6, 2)))
+    y[1, 0] = torch.nan
+    weights = torch.tensor([3.0, 2.0, 1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    loss = Mix({name: 1.0})
+    x.requires_grad_()
+    found = loss(x, y, weights)
+    found.backward()
+    gradient, x.grad = x.grad.clone(), None
+    if name == "mse":
+        known = ~y.isnan()
+        (weights[:, None] * (x - y.nan_to_num()).square())[known].sum().div(known.sum()).backward()
+    else:
+        rows = torch.repeat_interleave(torch.arange(6), weights.long())
+        wanted = loss(x[rows], y[rows])
+        wanted.backward()
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-9)
+    np.testing.assert_allclose(gradient, x.grad, rtol=1e-9, atol=1e-12)
+    assert float(loss(x, y, torch.ones(6, dtype=torch.float64))) == pytest.approx(
+        float(loss(x, y)), rel=1e-12
+    )
+
+
+@given(st.integers(1, 9), st.integers(1, 3), st.integers(0, 10_000))
+def test_the_rank_loss_is_the_mean_over_pairs(clips: int, quantities: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(clips, quantities))
+    ranks = rng.choice([0.0, 1.0, 2.0, np.nan], size=(clips, quantities))
+    groups = rng.integers(-1, 2, clips)
+    heat = np.where(groups == 0, 0.1, 0.7)
+    terms = [
+        math.log1p(math.exp(-(values[i, q] - values[j, q]) / heat[i]))
+        for q in range(quantities)
+        for i in range(clips)
+        for j in range(clips)
+        if groups[i] == groups[j] >= 0 and ranks[i, q] > ranks[j, q]
+    ]
+    x = torch.tensor(values, requires_grad=True)
+    found = rank_loss(x, *map(torch.tensor, (ranks, groups, heat)))
+    assert float(found.detach()) == pytest.approx(np.mean(terms) if terms else 0.0, rel=1e-6)
+    found.backward()
+    assert torch.isfinite(x.grad).all()
+    assert bool(x.grad.any()) is bool(terms)

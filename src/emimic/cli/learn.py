@@ -139,7 +139,14 @@ def features(
 
 @app.command()
 def train(
-    folder: Folder,
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CORPUS [CORPUS ...]",
+            help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/. Of several, the first makes the "
+            "epochs, and `corpora` in the settings says how each counts.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings in YAML.")] = None,
     sets: Annotated[
@@ -153,7 +160,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the paper's model, or any switch of it, on a corpus.
+    """Train the paper's model, or any switch of it, on a corpus or several.
 
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
@@ -169,14 +176,14 @@ def train(
         name: value for name, value in given.items() if value is not None
     }
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
-    _learn(folder, out, settings, resume=resume, quiet=quiet)
+    _learn(corpora, out, settings, resume=resume, quiet=quiet)
 
 
-def _learn(folder: Path, out: Path, settings: Any, *, resume: bool, quiet: bool) -> None:
+def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: bool) -> None:
     """Train, and tell how it went."""
     from emimic.study.train import train
 
-    result = train(folder, out, settings, resume=resume, show=not quiet)
+    result = train(corpora, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(result.table())
     if result.signal is not None:
@@ -235,7 +242,7 @@ def distill(
     )  # fmt: skip
     if int(os.environ.get("RANK", "0")) == 0:
         typer.echo(taught.table())
-    _learn(folder, out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
+    _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
 @app.command()

@@ -5,7 +5,7 @@ The id travels with the clip from the table to the answer; nothing is looked up 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from emimic import audio, buckets
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
 from emimic.progress import shown
+from emimic.study import sampling
 from emimic.study.augment import Augment, Clock
 from emimic.study.corpus import Item
 from emimic.task import VAD
+
+SILENCE: Final = 1e-4
+"""Below this part of full scale a sample is digital silence: padding, and what a codec makes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,14 @@ class Source:
     """Where a split's clips come from: waveforms, or hidden states kept on disk (`encoded`).
 
     read: a clip as it is heard in an epoch, counted from 0; only augmented clips differ from epoch to epoch.
+    labelled: the clip with its labels in an epoch, which a mixture changes; known before it is decoded, so that every
+    process knows the labels of all clips of a step.
     """
 
     items: Sequence[Item]
     read: Callable[[Item, int], Heard]
     encoded: bool = False
+    labelled: Callable[[Item, int], Item] = field(default=lambda item, _: item)
 
 
 def waveforms(
@@ -46,9 +53,9 @@ def waveforms(
     """The clips themselves, perhaps changed, prepared as the model wants them: (sample,) float32 each."""
 
     def read(item: Item, epoch: int) -> Heard:
-        samples, clock = audio.load(item.path, max_seconds=config.max_seconds), Clock()
+        samples, clock = load(item, config.max_seconds), Clock()
         if augment is not None:
-            samples, clock = augment.timed(samples, item.id, epoch)
+            samples, clock = augment.timed(samples, item.key, epoch)
         ready = audio.prepare(
             samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
         )
@@ -57,10 +64,22 @@ def waveforms(
     return Source(items, read)
 
 
+def load(item: Item, max_seconds: float) -> NDArray[np.float32]:
+    """Return a clip's first samples at 16 kHz, after its digital silence where its corpus asks for that."""
+    if not item.trim:
+        return audio.load(item.path, max_seconds=max_seconds)
+    return audio.cut(trimmed(audio.load(item.path)), max_seconds)
+
+
+def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return samples (sample,) without digital silence (|x| < 1e-4) at either end; all of them if there is no other."""
+    loud = np.flatnonzero(np.abs(samples) >= SILENCE)
+    return samples[loud[0] : loud[-1] + 1] if len(loud) else samples
+
+
 def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
     """An epoch's optimiser steps: every clip once, in an order that (seed, epoch) alone decide."""
-    order = np.random.default_rng((seed, epoch)).permutation(clips).tolist()
-    return [order[start : start + batch_size] for start in range(0, clips, batch_size)]
+    return sampling.steps([sampling.Pool(range(clips))], batch_size, seed=seed, epoch=epoch)
 
 
 def decoded(

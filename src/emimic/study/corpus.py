@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from emimic import audio
 from emimic.progress import shown
+from emimic.study import classes
 from emimic.study.tables import (
     LABELLED,
     Table,
@@ -76,6 +77,23 @@ class Item:
     """(3,) arousal, dominance, valence in [0, 1], NaN where missing; None without any."""
     category: str | None = None
     """The clip's class for the auxiliary task; None when not asked for, or missing."""
+    corpus: str = ""
+    """The name of its corpus where a run has several: ids are unique only within one."""
+    domain: str | None = None
+    """Kind of its recording; None when unknown."""
+    weight: float = 1.0
+    """Factor of the loss of its targets."""
+    vad_weight: float = 1.0
+    """Factor of the loss of its V/A/D labels."""
+    trim: bool = False
+    """Whether digital silence at both ends is left out."""
+    cells: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Further columns of its row that were asked for, as text."""
+
+    @property
+    def key(self) -> str:
+        """Its id among all clips of a run."""
+        return f"{self.corpus}/{self.id}" if self.corpus else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +205,9 @@ def load_corpus(
     category: str | None = None,
     allow_speaker_overlap: bool = False,
     clips: Mapping[str, Path] | None = None,
+    partial: bool | None = None,
+    columns: Sequence[str] = (),
+    ranked: str | None = None,
 ) -> Corpus:
     """Read `train_split.csv`, `valid_split.csv` (or `val_split.csv`) and, when there, `test_split.csv`.
 
@@ -195,6 +216,7 @@ def load_corpus(
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
     `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
     A training clip needs one label only, whichever; of other clips all targets (of VAD alone, all three) must be known.
+    The labels of classes in `targets.csv` (see `classes`) count as if the tables had these columns.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
@@ -204,6 +226,10 @@ def load_corpus(
     category: a column of class names that training clips may have too, for an auxiliary task; no target then.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
     clips: clip key -> the file of it, in place of what lies in `audio/` and `raw/`: of features, which aren't scanned.
+    partial: whether any clip may lack labels as training clips may; default: where there is a `targets.csv`. True:
+    the corpus may even lack columns of `targets`.
+    columns: further columns, to be kept as text (`Item.cells`). ranked: one of them; a training clip with a class there
+    needs no label.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
     always an error: it would be learnt and then judged. Both are looked for in every table of the folder, also
@@ -211,26 +237,29 @@ def load_corpus(
     followed: on clusters media often lie elsewhere. Raises CorpusError.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CorpusError(
-            f"{folder} is not a folder; expected one with train_split.csv, valid_split.csv, audio/"
-        )
-    if label_scale is not None and not 0 < label_scale < math.inf:
-        raise CorpusError(f"label_scale is {label_scale}, expected the top of the scale, such as 100")
+    _check_arguments(folder, label_scale)
     notes: list[str] = []
     wanted, others = split_files(folder, splits, notes)
-    tables = [read_table(name, path) for name, path in wanted.items()]
-    names = choose_targets(tables if labels else (), targets, category, notes)
-    if category is not None and labels:
-        check_category(tables, category)
-    refuse_leaks(tables, read_others(others, notes), allow_speaker_overlap, notes)
+    rest = read_others(others, notes)
+    classified = classes.read(folder)
+    tables = classes.join(classified, [read_table(*file) for file in wanted.items()], rest, notes)
+    # A corpus among several may lack targets, or all of them.
+    lacking = bool(partial) and [n for n in targets or () if not any(n in table.header for table in tables)]
+    names = choose_targets(tables if labels and not partial else (), targets, category, notes)
+    partial = classified is not None if partial is None else partial
+    category = category if labels else None
+    for column in filter(None, (category, *columns)):
+        check_category(tables, column)
+    refuse_leaks(tables, rest, allow_speaker_overlap, notes)
     media: dict[str, list[Path]] = {key: [path] for key, path in (clips or {}).items()}
     for name in reversed(MEDIA_FOLDERS if clips is None else ()):
         media |= list_media(folder / name)
     nowhere = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
-    values = [read_labels(table, names, label_scale, notes) if labels else None for table in tables]
+    values = [
+        read_labels(table, names, label_scale, notes, lacking or ()) if labels else None for table in tables
+    ]
     matched = [
-        _match(table, media, names, v, notes, category if labels else None, nowhere)
+        _match(table, media, names, v, notes, category, nowhere, partial, columns, ranked)
         for table, v in zip(tables, values, strict=True)
     ]
     if scan and clips is None:
@@ -250,6 +279,15 @@ def load_corpus(
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
+
+
+def _check_arguments(folder: Path, label_scale: float | None) -> None:
+    if not folder.is_dir():
+        raise CorpusError(
+            f"{folder} is not a folder; expected one with train_split.csv, valid_split.csv, audio/"
+        )
+    if label_scale is not None and not 0 < label_scale < math.inf:
+        raise CorpusError(f"label_scale is {label_scale}, expected the top of the scale, such as 100")
 
 
 def in_parallel(
@@ -309,6 +347,9 @@ def _match(
     notes: list[str],
     category: str | None,
     nowhere: str,
+    partial: bool,
+    columns: Sequence[str],
+    ranked: str | None,
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
@@ -322,7 +363,11 @@ def _match(
         paths = media.get(clip_key(name), [])
         kind = (category and row.get(category)) or None
         felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-        wrong = None if values is None else fault(table, i, targets, values, vad, kind)
+        wrong = (
+            None
+            if values is None
+            else fault(table, i, targets, values, vad, kind or row.get(ranked or "") or None, partial=partial)
+        )
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
@@ -334,7 +379,9 @@ def _match(
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
             usable = None if values is None or wrong else values.astype(np.float32)
             masked += usable is not None and bool(np.isnan(usable).any())
-            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, felt, kind))
+            cells = {column: row.get(column, "") for column in columns}
+            speaker = row.get("Speaker") or None
+            items.append(Item(name, paths[0], usable, speaker, math.nan, felt, kind, cells=cells))
     if masked:
         notes.append(f"{table.path.name}: {masked} clips lack a target; the loss leaves out what is missing")
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))

@@ -10,7 +10,7 @@ import numpy as np
 
 from emimic import audio
 from emimic.files import sha256
-from emimic.study import checkpoint
+from emimic.study import checkpoint, classes
 from emimic.study.corpus import MEDIA_FOLDERS, Corpus, Item, Left, Split, list_media, load_corpus
 from emimic.study.lessons import Lessons
 from emimic.study.settings import TrainSettings
@@ -167,8 +167,9 @@ def _tables(folder: Path) -> dict[str, Path]:
 def _labelled(folder: Path, settings: TrainSettings, targets: Sequence[str]) -> Corpus | None:
     """The splits of a corpus that have labels of all the teacher's targets; None without any."""
     names = []
-    for name, path in _tables(folder).items():
-        table = read_table(name, path)
+    tables = [read_table(name, path) for name, path in _tables(folder).items()]
+    for table in classes.join(classes.read(folder), tables, (), []):
+        name = table.name
         there = set(targets) <= set(table.header) and any(row[t] for row in table.rows for t in targets)
         if there and name in ("train", "valid"):
             names.append(name)

@@ -71,16 +71,19 @@ def compute(
     """
     place = folder / key(model, dtype)
     place.mkdir(parents=True, exist_ok=True)
-    files = {item.id: place / f"{sha256(item.path)}{store.SUFFIX}" for item in items}
-    missing = [item for item in items if store.clip_of(files[item.id]) is None]
+    files = {
+        item.key: place / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
+        for item in items
+    }
+    missing = [item for item in items if store.clip_of(files[item.key]) is None]
     for item, frames in encode(
         model, missing, dtype=dtype, batch_seconds=batch_seconds, workers=workers, progress=progress
     ):
         # The same recording has the same features in any corpus, so its hash is its id here.
-        store.write(files[item.id], files[item.id].stem, frames)
+        store.write(files[item.key], files[item.key].stem, frames)
 
     def read(item: Item, _: int) -> batches.Heard:
-        return batches.Heard(store.read(files[item.id], files[item.id].stem).values)
+        return batches.Heard(store.read(files[item.key], files[item.key].stem).values)
 
     return batches.Source(items, read, encoded=True)
 

@@ -17,9 +17,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
-from emimic.study import batches, checkpoint, features
+from emimic.study import batches, checkpoint, features, ranks, sampling
 from emimic.study.augment import Augment
+from emimic.study.corpora import Member, load_corpora, pools
 from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
@@ -44,6 +46,8 @@ class Run:
     optimizer: torch.optim.AdamW
     loss: Mix
     train: batches.Source
+    pools: tuple[sampling.Pool, ...]  # how each corpus's clips are drawn
+    ranks: ranks.Ranks | None  # orders of classes, where their loss has a weight
     lessons: Lessons | None  # a teacher's
     valid: batches.Source | None
     progress: checkpoint.Progress
@@ -56,49 +60,46 @@ class Run:
     stopped_by: int | None = None  # the signal that all processes stop by
 
 
-def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, show: bool) -> Run:
+def open_run(
+    folder: Path | Sequence[Path], out: Path, settings: TrainSettings, *, resume: bool, show: bool
+) -> Run:
+    """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
+    folders = (folder,) if isinstance(folder, Path) else tuple(folder)
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
     lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
-    heard = _features(folder, out, settings)
-    corpus = _corpus(folder, settings, lessons, heard, show)
+    _check_number(folders, settings)
+    heard = _features(folders[0], out, settings)
+    members = _members(folders, settings, lessons, heard, show)
+    corpus = members[0].corpus
     if show:
-        print(corpus.summary())  # noqa: T201 - the report a run starts with
-    items: list[Item] = [*corpus.splits["train"].items, *(corpus.splits["valid"].items if both else ())]
-    held_out: Sequence[Item] = () if both else corpus.splits["valid"].items
+        for member in members:
+            print(member.corpus.summary())  # noqa: T201 - the report a run starts with
+    items = [item for member in members for item in member.learned(both=both)]
+    held_out = [item for member in members for item in member.held_out(both=both)]
+    drawn = pools(members, both=both)
+    ranked = ranks.Ranks.of(members, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed)
-    model: Any = (
-        build_model(settings, corpus, items, vad=lessons is not None and lessons.teacher.vad)
-        if heard is None
-        else build_rival(settings, corpus, items, heard)
-    )
-    if lessons is not None and settings.teacher_frame_weight:
-        inner: Any = model.config.encoder_config
-        model.add_module(checkpoint.PROJECTION, nn.Linear(inner.hidden_size, lessons.measure(items)))
-    model = model.to(fabric.device)
+    model = _build(settings, corpus, items, lessons, heard, ranked).to(fabric.device)
     _check_precision(model, settings)
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
     out.mkdir(parents=True, exist_ok=True)
-    progress, average = checkpoint.Progress(corpus=fingerprint(items, held_out)), None
     if resume and (out / checkpoint.LAST).exists():
-        here = progress.corpus
         progress, average = checkpoint.read_last(out, model, optimizer)
-        if progress.corpus != here:
-            raise CorpusError(
-                f"{folder} isn't the corpus that {out} was started with: clips or labels differ. "
-                "Bring it back as it was, or start another run"
-            )
-    elif settings.ema is not None:
-        average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        _check_same(folders, out, progress, fingerprint(items, held_out))
+    else:
+        progress, average = checkpoint.Progress(corpus=fingerprint(items, held_out)), None
+        if settings.ema is not None:
+            average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     if fabric.is_global_zero:
         checkpoint.sweep(out)
     if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
-        checkpoint.write_settings(out, settings, _facts(folder, corpus, fabric, model))
+        checkpoint.write_settings(out, settings, _facts(folders, members, fabric, model))
     if heard is None:
         learned = source_of(model, items, out, settings, fabric, show, learning=True)
         watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
@@ -110,7 +111,10 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         else None
     )
     left_out = tuple(
-        f"{s.name}: {left.id}: {left.reason}" for s in corpus.splits.values() for left in s.left_out
+        f"{member.name + ': ' if len(members) > 1 else ''}{split.name}: {left.id}: {left.reason}"
+        for member in members
+        for split in member.corpus.splits.values()
+        for left in split.left_out
     )
     return Run(
         folder=out,
@@ -120,6 +124,8 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         optimizer=optimizer,
         loss=loss,
         train=learned,
+        pools=drawn,
+        ranks=ranked,
         lessons=lessons,
         valid=watched,
         progress=progress,
@@ -128,6 +134,40 @@ def open_run(folder: Path, out: Path, settings: TrainSettings, *, resume: bool, 
         log=log,
         left_out=left_out,
     )
+
+
+def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
+    if len(folders) > 1 and (settings.rival or settings.teacher):
+        who = "a rival" if settings.rival else "a student"
+        raise SettingsError(f"{who} learns from one corpus, found {len(folders)}; name one folder")
+
+
+def _check_same(folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str) -> None:
+    if progress.corpus != here:
+        raise CorpusError(
+            f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: clips or labels differ. "
+            "Bring it back as it was, or start another run"
+        )
+
+
+def _build(
+    settings: TrainSettings,
+    corpus: Corpus,
+    items: Sequence[Item],
+    lessons: Lessons | None,
+    heard: Features | None,
+    ranked: ranks.Ranks | None,
+) -> Any:
+    """A fresh model of either kind, a student's with its projection."""
+    if heard is not None:
+        return build_rival(settings, corpus, items, heard)
+    names = () if ranked is None else ranked.names
+    vad = lessons is not None and lessons.teacher.vad
+    model = build_model(settings, corpus, items, vad=vad, **({"ranked": names} if names else {}))
+    if lessons is not None and settings.teacher_frame_weight:
+        inner: Any = model.config.encoder_config
+        model.add_module(checkpoint.PROJECTION, nn.Linear(inner.hidden_size, lessons.measure(items)))
+    return model
 
 
 def _features(folder: Path, out: Path, settings: TrainSettings) -> Features | None:
@@ -140,23 +180,34 @@ def _features(folder: Path, out: Path, settings: TrainSettings) -> Features | No
     return heard
 
 
-def _corpus(
-    folder: Path, settings: TrainSettings, lessons: Lessons | None, heard: Features | None, show: bool
-) -> Corpus:
+def _members(
+    folders: Sequence[Path],
+    settings: TrainSettings,
+    lessons: Lessons | None,
+    heard: Features | None,
+    show: bool,
+) -> tuple[Member, ...]:
     if lessons is not None:
-        return load_taught(folder, settings, lessons)
+        corpus = load_taught(folders[0], settings, lessons)
+    elif heard is not None:
+        corpus = _rivals_corpus(folders[0], settings, heard, show)
+    else:
+        return load_corpora(folders, settings, progress=show)
+    return (Member(folders[0].resolve().name, CorpusSettings.model_validate({}), corpus),)
+
+
+def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show: bool) -> Corpus:
     corpus = load_corpus(
         folder,
         targets=settings.targets,
         splits=["train", "valid"],
         label_scale=settings.label_scale,
-        category=settings.category,
         workers=settings.workers,
         progress=show,
-        clips=None if heard is None else heard.clips,
+        clips=heard.clips,
+        partial=False,
     )
-    if heard is not None:
-        corpus = heard.told(corpus)
+    corpus = heard.told(corpus)
     if settings.folds > 1 and any(item.speaker is None for item in corpus.splits["train"].items):
         note = (
             f"the {settings.folds} folds of {settings.rival} are of clips where the table names no speaker: "
@@ -185,9 +236,14 @@ def _fabric(settings: TrainSettings) -> Any:
 
 
 def build_model(
-    settings: TrainSettings, corpus: Corpus, items: Sequence[Item], *, vad: bool = False
+    settings: TrainSettings,
+    corpus: Corpus,
+    items: Sequence[Item],
+    *,
+    vad: bool = False,
+    ranked: Sequence[str] = (),
 ) -> EmiModel:
-    """A fresh model for a corpus. vad: a teacher answers VAD, too."""
+    """A fresh model for a corpus. vad: a teacher answers VAD, too. ranked: what a rank loss teaches."""
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
@@ -197,8 +253,13 @@ def build_model(
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
     felt = settings.vad_weight > 0 and any(item.vad is not None for item in items)
+    felt = felt or bool(set(VAD) & set(ranked))
     config["vad_learnt"] = settings.vad_head and (felt or (vad and settings.teacher_vad_weight > 0))
-    _check_learnable(settings, corpus, items, config)
+    if set(VAD) & (set(ranked) - set(corpus.targets)) and not settings.vad_head:
+        raise SettingsError(
+            "ranks order V/A/D, but vad_head is off: switch it on, or leave them out of the order"
+        )
+    _check_learnable(settings, corpus, items, config, ranked)
     if settings.vad_dropout is not None:
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
@@ -237,7 +298,11 @@ def _scale(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _check_learnable(
-    settings: TrainSettings, corpus: Corpus, items: Sequence[Item], config: dict[str, Any]
+    settings: TrainSettings,
+    corpus: Corpus,
+    items: Sequence[Item],
+    config: dict[str, Any],
+    ranked: Sequence[str] = (),
 ) -> None:
     """Raise CorpusError where a part of the model would find nothing to learn from."""
     if settings.category is not None and (len(config["categories"]) < 2 or not corpus.targets):
@@ -254,7 +319,7 @@ def _check_learnable(
     if empty := [
         name
         for name, column in zip(corpus.targets, np.stack([labels_of(item) for item in items]).T, strict=True)
-        if np.isnan(column).all()
+        if np.isnan(column).all() and name not in ranked
     ]:
         raise CorpusError(
             f"{corpus.folder}: no training clip has a label for {', '.join(empty)}; add labels, or name other targets"
@@ -353,13 +418,18 @@ def fingerprint(*splits: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for items in splits:
         for item in items:
-            digest.update(item.id.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update(item.key.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
+            digest.update("".join(f"\0{name}\0{cell}" for name, cell in sorted(item.cells.items())).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
 
 
-def _facts(folder: Path, corpus: Corpus, fabric: Any, model: Learner) -> dict[str, Any]:
+def _facts(folders: Sequence[Path], members: Sequence[Member], fabric: Any, model: Learner) -> dict[str, Any]:
+    reports = [
+        {"folder": folder.name, **member.corpus.report()}
+        for folder, member in zip(folders, members, strict=True)
+    ]
     parts = [p for name, p in model.named_parameters() if not name.startswith(f"{checkpoint.PROJECTION}.")]
     return {
         "versions": {
@@ -371,5 +441,6 @@ def _facts(folder: Path, corpus: Corpus, fabric: Any, model: Learner) -> dict[st
             "all": sum(p.numel() for p in parts),
             "trained": sum(p.numel() for p in parts if p.requires_grad),
         },
-        "corpus": {"folder": folder.name, **corpus.report()},
+        "corpus": reports[0],
+        **({"further_corpora": reports[1:]} if reports[1:] else {}),
     }

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
 from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 
@@ -75,6 +76,9 @@ class TrainSettings(BaseModel):
         None,
         description=f"target columns; by default the corpus's own ({', '.join(EMOTIONS)} where all six are there)",
     )
+    corpora: dict[str, CorpusSettings] = Field(
+        {}, description="name of a corpus's folder -> its own settings, see CorpusSettings"
+    )
     label_scale: float | None = Field(
         None, gt=0, description="divide labels by this, e.g. 100 for a 0-100 scale"
     )
@@ -87,6 +91,9 @@ class TrainSettings(BaseModel):
     )
     vad_weight: float = Field(
         1.0, ge=0, description="weight of the VAD labels' squared error, where the corpus has such columns"
+    )
+    rank_weight: float = Field(
+        0.0, ge=0, description="weight of the rank loss over pairs of a step's clips, see ranks of a corpus"
     )
     category: str | None = Field(
         None, description="column of class names that an auxiliary layer learns beside the targets"
@@ -200,6 +207,11 @@ class TrainSettings(BaseModel):
                 "augment changes waveforms, but a frozen encoder's features are computed once: set one of augment and "
                 "freeze_encoder only"
             )
+        if (self.rival or self.teacher) and (self.corpora or self.rank_weight):
+            who = "a rival" if self.rival else "a student"
+            raise SettingsError(f"{who} can't have corpora or rank_weight: leave them out")
+        if self.rank_weight and not any(one.ranks for one in self.corpora.values()):
+            raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
         if self.encoder_layers is not None and self.encoder_config is not None:
             raise SettingsError(
                 "encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config"
@@ -293,6 +305,9 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
     """What pydantic found wrong first, in a sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
+    inner: dict[Any, type[BaseModel]]
+    inner = {"corpora": CorpusSettings, "mixtures": MixtureSettings, "ranks": RankSettings}
+    schema = next((inner[part] for part in first["loc"][-2::-1] if part in inner), schema)
     known = f"; known names: {', '.join(schema.model_fields)}" if first["type"] == "extra_forbidden" else ""
     return SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}")
 

@@ -19,11 +19,12 @@ from emimic.study.batches import Heard
 from emimic.study.checkpoint import PROJECTION
 from emimic.study.corpus import Item
 from emimic.study.lessons import Lessons
-from emimic.study.losses import framewise
+from emimic.study.losses import framewise, rank_loss
+from emimic.study.ranks import Ranked
 from emimic.study.rivals.model import RivalModel
 from emimic.study.run import Run, labels_of, vad_of
 from emimic.study.settings import TrainSettings
-from emimic.task import EmimicError
+from emimic.task import VAD, EmimicError
 
 RESTART: Final = 5
 """Epochs until the first restart of the schedule "restarts"."""
@@ -39,15 +40,19 @@ LSTM reads its weights once a frame whatever the number of clips."""
 @dataclass(frozen=True)
 class Labels:
     """Of one step's clips: targets (clip, target; of a rival, member x fold x target) and vad (clip, 3), NaN where
-    missing; categories (clip,), or NONE."""
+    missing; categories (clip,), or NONE; weights and vad_weights (clip,) of the clips' losses, None where all are 1;
+    ranks, for a rank loss."""
 
     targets: Tensor
     vad: Tensor
     categories: Tensor
+    weights: Tensor | None
+    vad_weights: Tensor | None
+    ranks: Ranked | None
 
     @classmethod
     def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
-        items = [run.train.items[row] for row in rows]
+        items = [run.train.labelled(run.train.items[row], run.progress.epoch) for row in rows]
         targets = torch.from_numpy(np.stack([labels_of(item) for item in items]))
         if isinstance(run.model, RivalModel):
             targets = run.model.wanted(targets, items)
@@ -57,7 +62,18 @@ class Labels:
             targets.to(device),
             torch.from_numpy(np.stack([vad_of(item) for item in items])).to(device),
             torch.tensor([number.get(item.category or "", NONE) for item in items], device=device),
+            _factors([item.weight for item in items], device),
+            _factors([item.vad_weight for item in items], device),
+            None if run.ranks is None else run.ranks.ranked(items, device),
         )
+
+
+def _factors(values: Sequence[float], device: Any) -> Tensor | None:
+    return None if all(value == 1 for value in values) else torch.tensor(values, device=device)
+
+
+def _of(factors: Tensor | None, places: list[int]) -> Tensor | None:
+    return None if factors is None else factors[places]
 
 
 def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
@@ -65,17 +81,17 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.of(run, rows)
-    place = {row: i for i, row in enumerate(rows)}
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
     lengths = [len(clip.values) for clip in clips]
     plan = model.plan(lengths, batch_seconds=seconds, encoded=run.train.encoded)
     run.optimizer.zero_grad(set_to_none=True)
-    together = not run.loss.decomposes and labels.targets.shape[1] > 0
+    together = labels.ranks is not None or (not run.loss.decomposes and labels.targets.shape[1] > 0)
+    waiting: list[Tensor] = []
     answers: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
         values, mask = model.collate([clips[i].values for i in part])
-        places = [place[own[i]] for i in part]
+        places = [fabric.global_rank + i * fabric.world_size for i in part]
         with fabric.autocast():
             hidden, frames = (values, mask) if run.train.encoded else model.encode(values, mask)
             output = model.regress(hidden, frames)
@@ -84,14 +100,16 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
         heard = [(run.train.items[own[i]], clips[i].clock) for i in part]
         if run.lessons is not None:
             loss = loss + _of_lesson(run, run.lessons, heard, hidden, output) / len(rows)
-        if loss.requires_grad:
+        if loss.requires_grad and labels.ranks is not None:
+            waiting.append(loss)  # one way back through the part's graph, not two
+        elif loss.requires_grad:
             loss.backward(retain_graph=together)
         total += loss.detach()
         if together:
-            answers.append((places, output.intensities.float()))
+            answers.append((places, _compared(output, labels)))
     total = summed(fabric, total)
     if together:
-        total = total + _backward_together(run, answers, labels.targets)
+        total = total + _backward_together(run, answers, labels, waiting)
     value = _finite(run, float(total), rows)
     add_gradients(run)
     _update(run)
@@ -100,7 +118,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
 
 def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
     if not math.isfinite(value):
-        ids = ", ".join(run.train.items[row].id for row in rows)
+        ids = ", ".join(run.train.items[row].key for row in rows)
         raise EmimicError(
             f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}"
         )
@@ -125,12 +143,26 @@ def _update(run: Run) -> None:
                 run.average[name].lerp_(parameter.detach(), 1.0 - decay)
 
 
-def _loss(run: Run, predictions: Tensor, labels: Tensor) -> Tensor:
+def _loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     spread = run.model.config.target_std
     if spread is not None:  # z-scored targets; the mean cancels
         scale = predictions.new_tensor(spread).repeat(predictions.shape[1] // len(spread))
         predictions, labels = predictions / scale, labels / scale
-    return run.loss(predictions, labels)
+    return run.loss(predictions, labels, weights)
+
+
+def _vad_means(output: Any) -> Tensor:
+    """V/A/D as the mean over frames, (clip, 3)."""
+    mask = output.frame_mask[..., None]
+    means: Tensor = (output.vad.float() * mask).sum(dim=1) / mask.sum(dim=1)
+    return means
+
+
+def _compared(output: Any, labels: Labels) -> Tensor:
+    """What a loss over the whole step needs of a part: (clip, target), before V/A/D where classes are ranked."""
+    intensities: Tensor = output.intensities.float()
+    ranked = labels.ranks is not None and output.vad is not None
+    return torch.cat([intensities, _vad_means(output)], dim=1) if ranked else intensities
 
 
 def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor:
@@ -140,13 +172,13 @@ def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor
     if run.loss.decomposes and labels.targets.shape[1]:
         truth = labels.targets[places]
         share = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
-        loss = loss + share * _loss(run, output.intensities.float(), truth)
+        loss = loss + share * _loss(run, output.intensities.float(), truth, _of(labels.weights, places))
     known = ~labels.vad[places].isnan()
     if output.vad is not None and run.settings.vad_weight and known.any():
-        mask = output.frame_mask[..., None]
-        means = (output.vad.float() * mask).sum(dim=1) / mask.sum(dim=1)
-        errors = ((means - labels.vad[places].nan_to_num()) * known).square().sum()
-        loss = loss + run.settings.vad_weight * errors / (~labels.vad.isnan()).sum()
+        errors = ((_vad_means(output) - labels.vad[places].nan_to_num()) * known).square()
+        if (factors := _of(labels.vad_weights, places)) is not None:
+            errors = errors * factors[:, None]
+        loss = loss + run.settings.vad_weight * errors.sum() / (~labels.vad.isnan()).sum()
     if output.categories is not None:
         entropy = nn.functional.cross_entropy(
             output.categories.float(), labels.categories[places], ignore_index=NONE, reduction="sum"
@@ -178,19 +210,33 @@ def _of_lesson(
     return loss
 
 
-def _backward_together(run: Run, answers: Sequence[tuple[list[int], Tensor]], labels: Tensor) -> Tensor:
-    """A correlation needs the whole step: its gradient at all predictions first, then back through each part."""
+def _backward_together(
+    run: Run, answers: Sequence[tuple[list[int], Tensor]], labels: Labels, waiting: Sequence[Tensor]
+) -> Tensor:
+    """A correlation, or an order of clips, needs the whole step: its gradient at all predictions first, then back
+    through each part, together with the parts' own losses that wait for that."""
     fabric = run.fabric
-    everyone = torch.zeros(labels.shape, device=fabric.device)
+    clips, targets = labels.targets.shape
+    vad = len(VAD) if labels.ranks is not None and getattr(run.model.config, "vad_head", False) else 0
+    everyone = torch.zeros((clips, targets + vad), device=fabric.device)
     for places, predictions in answers:
         everyone[places] = predictions.detach()
     everyone = summed(fabric, everyone).requires_grad_()
-    loss = _loss(run, everyone, labels)
+    loss = everyone.sum() * 0 if labels.ranks is not None else torch.zeros((), device=fabric.device)
+    if not run.loss.decomposes and targets:
+        loss = loss + _loss(run, everyone[:, :targets], labels.targets, labels.weights)
+    if labels.ranks is not None:
+        ranks = labels.ranks
+        values = everyone[:, ranks.columns]
+        loss = loss + run.settings.rank_weight * rank_loss(
+            values, ranks.ranks, ranks.groups, ranks.temperature
+        )
     loss.backward()
     gradient = everyone.grad
     if answers and gradient is not None:
         torch.autograd.backward(
-            [predictions for _, predictions in answers], [gradient[places] for places, _ in answers]
+            [*(predictions for _, predictions in answers), *waiting],
+            [*(gradient[places] for places, _ in answers), *(None for _ in waiting)],
         )
     return loss.detach()
 

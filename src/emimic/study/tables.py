@@ -3,7 +3,7 @@
 import csv
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path, PureWindowsPath
@@ -89,15 +89,7 @@ def read_others(files: Mapping[str, Path], notes: list[str]) -> list[Table]:
 
 def read_table(name: str, path: Path) -> Table:
     """Read a comma-separated table in UTF-8, with or without BOM; CorpusError names file and line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(
-            f"{path} can't be read ({error}); expected a comma-separated table in UTF-8"
-        ) from error
-    lines = [(number, row) for number, row in lines if any(row)]
+    lines = read_lines(path)
     header = lines[0][1] if lines else []
     named = [column for column in header if column]  # spreadsheets add empty columns
     if "Filename" not in named or len(set(named)) < len(named):
@@ -107,11 +99,7 @@ def read_table(name: str, path: Path) -> Table:
         )
     if len(lines) == 1:
         raise CorpusError(f"{path} has a header but no rows; expected one row a clip")
-    for number, row in lines:
-        if len(row) != len(header):
-            raise CorpusError(
-                f"{path}, line {number}: {len(row)} cells, expected {len(header)} as in the header"
-            )
+    check_width(path, lines)
     rows = tuple(dict(zip(header, cells, strict=True)) for _, cells in lines[1:])
     for (number, _), cells in zip(lines[1:], rows, strict=True):
         # Ids also name files that are written, so a table from elsewhere must not lead out of a folder.
@@ -122,6 +110,28 @@ def read_table(name: str, path: Path) -> Table:
                 "under audio/ or raw/, without folders"
             )
     return Table(name, path, tuple(header), rows, tuple(number for number, _ in lines[1:]))
+
+
+def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return a CSV's lines that are not blank, each with its number in the file. Raises CorpusError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.reader(handle)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(
+            f"{path} can't be read ({error}); expected a comma-separated table in UTF-8"
+        ) from error
+    return [(number, row) for number, row in lines if any(row)]
+
+
+def check_width(path: Path, lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Raise CorpusError at a line that has another number of cells than the first."""
+    for number, row in lines:
+        if len(row) != len(lines[0][1]):
+            raise CorpusError(
+                f"{path}, line {number}: {len(row)} cells, expected {len(lines[0][1])} as in the header"
+            )
 
 
 def choose_targets(
@@ -168,11 +178,11 @@ def choose_targets(
 
 
 def check_category(tables: Sequence[Table], category: str) -> None:
-    """Raise CorpusError when no table has the column of an auxiliary task's classes."""
+    """Raise CorpusError when no table has a column of classes, such as those of an auxiliary task."""
     if not any(category in table.header for table in tables):
         raise CorpusError(
             f"{tables[0].path} has no column {category}; found {', '.join(tables[0].header)}. Name another column "
-            "of class names (category), or none"
+            "of class names (category, or balance, together and ranks of a corpus), or none"
         )
 
 
@@ -209,13 +219,18 @@ def _number(cell: str) -> float | None:
 
 
 def read_labels(
-    table: Table, targets: tuple[str, ...], scale: float | None, notes: list[str]
+    table: Table,
+    targets: tuple[str, ...],
+    scale: float | None,
+    notes: list[str],
+    unknown: Collection[str] = (),
 ) -> NDArray[np.float64] | None:
     """(row, target), empty cells as NaN; None for a table that may be unlabelled and is.
 
     Without targets (a corpus for the VAD head alone) every row has its no labels: (row, 0).
+    unknown: targets whose columns may be missing: all their labels are unknown.
     """
-    missing = [name for name in targets if name not in table.header]
+    missing = [name for name in targets if name not in table.header and name not in unknown]
     if missing and len(missing) == len(targets) and table.name not in LABELLED:
         return None
     if missing:
@@ -244,11 +259,13 @@ def fault(
     values: NDArray[np.float64],
     vad: NDArray[np.float64] | None,
     category: str | None,
+    *,
+    partial: bool = False,
 ) -> str | None:
     """What is wrong with the labels of a row's clip, or None: values (target,), vad (row, 3) of the table.
 
-    A clip of train needs one label of any kind, another all targets or, without targets, all of VAD. A cell that says
-    nan or inf is wrong anywhere.
+    A clip of train needs one label of any kind, another all targets or, without targets, all of VAD; with `partial`
+    one label that is no class. A cell that says nan or inf is wrong anywhere.
     """
     cells = table.rows[row]
     wanted = dict(zip(targets, values, strict=True))
@@ -257,23 +274,25 @@ def fault(
     needed = set(wanted or beside)
     if table.name == "train":
         enough = category is not None or len(holes) < len(wanted | beside)
+    elif partial:
+        enough = len(holes) < len(wanted | beside)
     else:
         enough = bool(needed) and not needed & set(holes)
-    slips = {name for name in holes if cells[name]}
+    slips = {name for name in holes if cells.get(name)}
     if enough and not slips:
         return None
     return (
-        ", ".join(f"{name} is {cells[name] or 'empty'}" for name in holes if name in needed | slips)
+        ", ".join(f"{name} is {cells.get(name) or 'empty'}" for name in holes if name in needed | slips)
         or "no VAD label"
     )
 
 
 def _numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
-    """(row, column), empty cells as NaN. Raises CorpusError at a cell that is no number."""
+    """(row, column), empty cells and missing columns as NaN. Raises CorpusError at a cell that is no number."""
     values = np.empty((len(table.rows), len(columns)))
     for i, row in enumerate(table.rows):
         for j, name in enumerate(columns):
-            value = _number(row[name])
+            value = _number(row.get(name, ""))
             if value is None:
                 raise CorpusError(
                     f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from emimic import buckets, scores
 from emimic.files import write_atomic
 from emimic.progress import bar
-from emimic.study import batches, checkpoint, signals, step
+from emimic.study import batches, checkpoint, sampling, signals, step
 from emimic.study import run as runs
+from emimic.study.corpus import Item
 from emimic.study.rivals import fusion
 from emimic.study.rivals.model import RivalModel
 from emimic.study.run import Run
@@ -27,7 +28,8 @@ from emimic.task import VAD, SettingsError
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. history: one dict an epoch (epoch, steps, loss, validation Pearson: mean and per target)."""
+    """How a run ended. history: one dict an epoch (epoch, steps, loss, validation Pearson: mean and per target; of
+    several corpora, the means over them, and of each its own)."""
 
     folder: Path
     targets: tuple[str, ...]
@@ -39,10 +41,13 @@ class Result:
 
     def table(self) -> str:
         """One line an epoch, then where the best model is."""
-        width = max(len(name) for name in self.targets)
-        lines = [f"epoch     loss  {'mean':>7}  " + "  ".join(f"{name:>{width}}" for name in self.targets)]
+        corpora = list(dict.fromkeys(name for entry in self.history for name in entry.get("corpora", {})))
+        names = [*self.targets, *corpora]
+        width = max(len(name) for name in names)
+        lines = [f"epoch     loss  {'mean':>7}  " + "  ".join(f"{name:>{width}}" for name in names)]
         for entry in self.history:
             rho = [entry.get("pearson"), *(entry.get("targets", {}).get(name) for name in self.targets)]
+            rho += [entry.get("corpora", {}).get(name, {}).get("watched") for name in corpora]
             cells = (
                 ["undef." if r is None else f"{r:.4f}" for r in rho]
                 if "pearson" in entry
@@ -71,10 +76,16 @@ class Result:
 
 
 def train(
-    folder: Path, out: Path, settings: TrainSettings | None = None, *, resume: bool = False, show: bool = True
+    folder: Path | Sequence[Path],
+    out: Path,
+    settings: TrainSettings | None = None,
+    *,
+    resume: bool = False,
+    show: bool = True,
 ) -> Result:
     """Train on the corpus in `folder`, the run kept in `out` (paper section 4).
 
+    folder: or several, of which the first makes the epochs; `settings.corpora` says how each counts.
     settings: None means the paper's, or with `resume` the run's own; with a `teacher`, its answers must be there
     already (`emimic distill` lets it answer first). show: progress bars. Raises EmimicError when the
     corpus, the settings or the run folder can't be used, or the loss stops being finite. A first SIGTERM or SIGINT
@@ -125,7 +136,7 @@ class _StopValidationError(BaseException):
 
 def _fit(run: Run) -> None:
     settings, state = run.settings, run.progress
-    count = len(run.train.items)
+    count = sum(len(pool.rows) if pool.count is None else pool.count for pool in run.pools)
     per_epoch = math.ceil(count / settings.batch_size)
     log = contextlib.nullcontext() if run.log is None else contextlib.closing(run.log)
     with log, bar(show=run.show) as shown:
@@ -147,9 +158,7 @@ def _fit(run: Run) -> None:
 def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
     """The rest of an epoch from `progress.step` on."""
     settings, state, fabric = run.settings, run.progress, run.fabric
-    all_steps = batches.steps(
-        len(run.train.items), settings.batch_size, seed=settings.seed, epoch=state.epoch
-    )
+    all_steps = sampling.steps(run.pools, settings.batch_size, seed=settings.seed, epoch=state.epoch)
     waiting = all_steps[state.step :]
     mine = [rows[fabric.global_rank :: fabric.world_size] for rows in waiting]
     run.model.train()
@@ -202,19 +211,27 @@ def _end_epoch(run: Run) -> None:
     state.finished = state.epoch == settings.epochs or (watched and waited >= (settings.patience or 0))
     if run.log is not None:
         run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
-        rho = {"mean": entry.get("pearson")} | entry.get("targets", {}) | entry.get("vad_targets", {})
-        for name, value in rho.items():
+        for name, value in _rho(entry).items():
             if value is not None:
                 run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
         run.log.flush()
     _save(run)
 
 
+def _rho(entry: dict[str, Any]) -> dict[str, float | None]:
+    """Every correlation of an epoch by the name it is logged under."""
+    found: dict[str, float | None] = {"mean": entry.get("pearson")}
+    found |= entry.get("targets", {}) | entry.get("vad_targets", {})
+    for corpus, own in entry.get("corpora", {}).items():
+        found |= {f"{corpus}/{name}": value for name, value in _rho(own).items()}
+    return found
+
+
 def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
     """Pearson on validation, of the averaged weights when there are any; undefined ones are None.
 
     `watched` is what epochs are compared by: the mean over the targets (of a model without any, over VAD) whose labels
-    vary, constant predictions counting as 0; None when none does.
+    vary, constant predictions counting as 0; None when none does. Of several corpora, the mean of each one's.
     """
     with _averaged(run), _interruptible(run):
         answers, vad = batches.answer(
@@ -224,24 +241,64 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
             workers=run.settings.workers,
             progress=run.show,
         )
+    corpora = list(dict.fromkeys(item.corpus for item in source.items))
+    if corpora == [""]:
+        return _entry(run, source.items, answers, vad)
+    entries = {}
+    for name in corpora:
+        rows = [row for row, item in enumerate(source.items) if item.corpus == name]
+        entries[name] = _entry(run, [source.items[row] for row in rows], answers[rows], vad[rows])
+    return _joined(entries)
+
+
+def _joined(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The means over corpora, where a corpus has a value; of one whose targets have none, V/A/D are watched."""
+    for own in entries.values():
+        own["watched"] = own.get("vad_watched") if own["watched"] is None else own["watched"]
+    targets = {
+        name: _mean([own["targets"].get(name) for own in entries.values()])
+        for own in entries.values()
+        for name in own["targets"]
+    }
+    watched = _mean([own["watched"] for own in entries.values()])
+    return {"pearson": watched, "watched": watched, "targets": targets, "corpora": entries}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _entry(
+    run: Run, items: Sequence[Item], answers: NDArray[np.float32], vad: NDArray[np.float32]
+) -> dict[str, Any]:
+    """The scores of one corpus's clips."""
     found: dict[str, Any] = {}
     if run.model.config.answers_vad:
-        truth = np.stack([runs.vad_of(item) for item in source.items])
-        known = np.isfinite(truth).all(axis=1)
+        truth = np.stack([runs.vad_of(item) for item in items])
+        known = np.isfinite(truth).any(axis=1)
         if known.any():
             found = {"vad_" + name: value for name, value in _scored(vad[known], truth[known], VAD).items()}
     targets = run.model.config.targets
     if not targets:
-        return {name.removeprefix("vad_"): value for name, value in found.items()}
-    labels = np.stack([runs.labels_of(item) for item in source.items])
+        nothing: dict[str, Any] = {"pearson": None, "watched": None, "targets": {}}
+        return nothing | {name.removeprefix("vad_"): value for name, value in found.items()}
+    labels = np.stack([runs.labels_of(item) for item in items])
     return found | _scored(answers, labels, targets)
 
 
 def _scored(
     answers: NDArray[np.float32], labels: NDArray[np.float32], names: Sequence[str]
 ) -> dict[str, Any]:
-    rho = scores.pearson(answers, labels)
-    varied = labels.min(axis=0) < labels.max(axis=0)
+    """Over the known labels of each name."""
+    known = np.isfinite(labels)
+    if known.all():
+        rho = scores.pearson(answers, labels)
+        varied = labels.min(axis=0) < labels.max(axis=0)
+    else:
+        pairs = [(x[k], y[k]) for x, y, k in zip(answers.T, labels.T, known.T, strict=True)]
+        rho = np.array([scores.pearson(x, y) if len(y) > 1 else math.nan for x, y in pairs])
+        varied = np.array([len(y) > 1 and y.min() < y.max() for _, y in pairs])
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))

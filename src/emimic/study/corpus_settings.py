@@ -1,0 +1,89 @@
+"""Settings of one corpus of a training run, and of what is made across corpora."""
+
+from collections import Counter
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emimic.task import SettingsError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RankSettings(_Settings):
+    """An order of a corpus's classes, for the rank loss."""
+
+    column: str = Field(description="column of the split tables with the classes")
+    by: str | None = Field(
+        "Speaker", description="column within whose values clips are compared; null: all clips of the corpus"
+    )
+    order: dict[str, tuple[tuple[str, ...], ...]] = Field(
+        description="target, Arousal, Dominance or Valence -> groups of classes, the highest first; a class in no "
+        "group is compared with none"
+    )
+    temperature: float = Field(
+        0.1, gt=0, description="difference of two predictions at which a pair in the right order costs .31"
+    )
+
+    def model_post_init(self, _: Any) -> None:
+        """Checks over several fields."""
+        if not self.order:
+            raise SettingsError(
+                "ranks.order is empty; expected target -> groups of classes, the highest first"
+            )
+        for name, groups in self.order.items():
+            times = Counter(one for group in groups for one in group)
+            if len(groups) < 2 or not all(groups) or max(times.values()) > 1:
+                raise SettingsError(
+                    f"ranks.order.{name} is {[list(group) for group in groups]}; expected two groups of classes or "
+                    "more, each class in one of them"
+                )
+
+
+class CorpusSettings(_Settings):
+    """One corpus of a run; the defaults are what a run on one corpus does."""
+
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="of a step's clips that come from it; corpora without share the rest in proportion to their clips",
+    )
+    weight: float = Field(1.0, ge=0, description="factor of the loss of its clips' targets")
+    vad_weight: float = Field(1.0, ge=0, description="factor of the loss of its clips' V/A/D labels")
+    domain: str | None = Field(None, description="kind of recordings; default: the folder's name")
+    label_scale: float | None = Field(None, gt=0, description="as label_scale, for this corpus alone")
+    balance: str | None = Field(
+        None, description="column whose classes are drawn equally often, instead of each clip equally often"
+    )
+    together: str | None = Field(
+        None,
+        description="column, such as Speaker, whose clips are drawn one after another, so that a step has pairs",
+    )
+    trim: bool = Field(
+        False,
+        description="leave out digital silence (below 1e-4 of full scale) at both ends of a clip, while training; "
+        "evaluate doesn't",
+    )
+    ranks: RankSettings | None = Field(
+        None,
+        description="order of its classes, for the rank loss (rank_weight): column, by, order, temperature",
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the split tables that are needed beside the labels."""
+        ranks = () if self.ranks is None else (self.ranks.column, self.ranks.by)
+        return tuple(dict.fromkeys(name for name in (self.balance, self.together, *ranks) if name))
+
+
+class MixtureSettings(_Settings):
+    """Training clips joined with a clip of other corpora."""
+
+    fraction: float = Field(0.2, ge=0, le=1, description="of the other corpora's training clips")
+    corpora: tuple[str, ...] = Field(
+        min_length=1,
+        description="corpora (names of folders) from whose training clips the second one is drawn",
+    )
