@@ -68,7 +68,7 @@ class Item:
     """As written in the table."""
     path: Path
     labels: NDArray[np.float32] | None = field(compare=False)
-    """(target,), in [0, 1] for the six emotions; NaN where missing, in training only; None in an unlabelled split."""
+    """(target,), in [0, 1] for the six emotions; NaN where unknown; None without any label."""
     speaker: str | None
     seconds: float
     """Length of the whole recording; NaN when the corpus was not scanned."""
@@ -76,6 +76,8 @@ class Item:
     """(3,) arousal, dominance, valence in [0, 1], NaN where missing; None without any."""
     category: str | None = None
     """The clip's class for the auxiliary task; None when not asked for, or missing."""
+    row: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The table's row: column -> stripped text, empty where the cell is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,15 @@ class Split:
 
     @property
     def labels(self) -> NDArray[np.float32]:
-        """(clip, target) float32 in the order of `items`; CorpusError when a clip has no labels."""
-        rows = [item.labels for item in self.items if item.labels is not None]
-        if not rows or len(rows) < len(self.items):
-            bare = some([item.id for item in self.items if item.labels is None])
+        """(clip, target) float32 in the order of `items`, NaN where unknown; CorpusError when no clip has labels."""
+        sizes = {len(item.labels) for item in self.items if item.labels is not None}
+        if not sizes:
+            bare = some([item.id for item in self.items]) or "it has no usable clip"
             raise CorpusError(
-                f"split {self.name!r} is not fully labelled ({bare or 'it has no usable clip'}): it can't be scored; "
-                "name one that is (--split)"
+                f"split {self.name!r} has no labels ({bare}): it can't be scored; name one that has (--split)"
             )
-        return np.stack(rows)
+        unknown = np.full(sizes.pop(), np.nan, np.float32)
+        return np.stack([unknown if item.labels is None else item.labels for item in self.items])
 
     @property
     def hours(self) -> float:
@@ -194,7 +196,7 @@ def load_corpus(
     its suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there,
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
     `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
-    A training clip needs one label only, whichever; of other clips all targets (of VAD alone, all three) must be known.
+    An empty cell is an unknown label in every split; a clip of train or valid needs one known label, whichever.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
     label_scale: labels are divided by it; a scale other than 0-1 is asked about, never guessed.
@@ -327,16 +329,21 @@ def _match(
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
             left.append(Left(name, nowhere, "missing"))
-        elif wrong and table.name in LABELLED:
+        elif wrong:
             left.append(Left(name, f"{wrong}, expected a finite number", "label"))
         else:
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
-            usable = None if values is None or wrong else values.astype(np.float32)
+            usable = None
+            if values is not None and (
+                table.name in LABELLED or felt is not None or np.isfinite(values).any()
+            ):
+                usable = values.astype(np.float32)
             masked += usable is not None and bool(np.isnan(usable).any())
-            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, felt, kind))
+            items.append(Item(name, paths[0], usable, row.get("Speaker") or None, math.nan, felt, kind, row))
     if masked:
-        notes.append(f"{table.path.name}: {masked} clips lack a target; the loss leaves out what is missing")
+        verb = "the loss leaves" if table.name == "train" else "scores leave"
+        notes.append(f"{table.path.name}: {masked} clips lack a target; {verb} out what is missing")
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
 
 

@@ -227,9 +227,8 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if run.model.config.answers_vad:
         truth = np.stack([runs.vad_of(item) for item in source.items])
-        known = np.isfinite(truth).all(axis=1)
-        if known.any():
-            found = {"vad_" + name: value for name, value in _scored(vad[known], truth[known], VAD).items()}
+        if np.isfinite(truth).any():
+            found = {"vad_" + name: value for name, value in _scored(vad, truth, VAD).items()}
     targets = run.model.config.targets
     if not targets:
         return {name.removeprefix("vad_"): value for name, value in found.items()}
@@ -240,8 +239,11 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
 def _scored(
     answers: NDArray[np.float32], labels: NDArray[np.float32], names: Sequence[str]
 ) -> dict[str, Any]:
+    """Pearson of each target over the clips whose label is known (NaN where not)."""
     rho = scores.pearson(answers, labels)
-    varied = labels.min(axis=0) < labels.max(axis=0)
+    known = np.isfinite(labels)
+    lowest = labels.min(axis=0, where=known, initial=np.inf)
+    varied = lowest < labels.max(axis=0, where=known, initial=-np.inf)
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))
