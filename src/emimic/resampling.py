@@ -10,10 +10,17 @@ from emimic.task import EmimicError
 
 Floats: TypeAlias = NDArray[np.float64]
 
+Units: TypeAlias = NDArray[np.intp]
+"""The number of each clip's unit, what is drawn whole: (clip,)."""
 Weighted: TypeAlias = Callable[[Floats | None], Floats]
-"""A score of clips that count as often as their units' weights (unit,) say, None: each once; (target,)."""
-Prepare: TypeAlias = Callable[[Floats, Floats, NDArray[np.intp], int], Weighted]
+"""Scores (draw, target) of clips that count as often as their units' weights (draw, unit) say; None: each once."""
+Prepare: TypeAlias = Callable[[Floats, Floats, Units, int], Weighted]
 """From both sides (clip, target), the unit of each clip, and the number of units."""
+Column: TypeAlias = Callable[[Floats, Floats, Units, int], Callable[[Floats], Floats]]
+"""The same for one target's known sides (clip,): weights (draw, unit) -> (draw,)."""
+
+CHUNK = 128
+"""Draws that are scored at once: enough to be fast, few enough for the memory."""
 
 
 class ScoreError(EmimicError, ValueError):
@@ -46,35 +53,35 @@ def find_units(groups: Sequence[object] | None, clips: int) -> tuple[NDArray[np.
     return np.array([codes.setdefault(name, len(codes)) for name in groups], dtype=np.intp), len(codes)
 
 
-def resampled(
-    prepare: Prepare, x: Floats, y: Floats, unit: NDArray[np.intp], units: int, n: int, seed: int
-) -> Floats:
+def resampled(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n: int, seed: int) -> Floats:
     """Score `n` resamples of the units: (n, target)."""
     values = np.full((n, x.shape[1]), np.nan)
     if units >= 2:
         weighted = prepare(x, y, unit, units)
         rng = np.random.default_rng(seed)
-        for row in range(n):
-            times = np.bincount(rng.integers(units, size=units), minlength=units)
-            values[row] = weighted(times.astype(np.float64))
+        for start in range(0, n, CHUNK):
+            rows = slice(start, min(start + CHUNK, n))
+            drawn = [rng.integers(units, size=units) for _ in range(rows.start, rows.stop)]
+            times = np.stack([np.bincount(one, minlength=units) for one in drawn])
+            values[rows] = weighted(times.astype(np.float64))
     single = [len(np.unique(unit[~np.isnan(column)])) < 2 for column in y.T]
     values[:, np.array(single, dtype=np.bool_)] = np.nan  # one unit, drawn again and again, says nothing new
     return values
 
 
-def by_column(of_column: Callable[[Floats, Floats], Callable[[Floats], float]]) -> Prepare:
-    """Make a score of each target's known predictions and labels (clip,), then of their weights (clip,)."""
+def by_column(of_column: Column) -> Prepare:
+    """Make a score of each target's known clips, then of the weights of their units."""
 
-    def prepare(x: Floats, y: Floats, unit: NDArray[np.intp], units: int) -> Weighted:
+    def prepare(x: Floats, y: Floats, unit: Units, units: int) -> Weighted:
         known = [np.flatnonzero(~np.isnan(column)) for column in y.T]
-        columns = [of_column(x[rows, i], y[rows, i]) for i, rows in enumerate(known)]
+        columns = [of_column(x[rows, i], y[rows, i], unit[rows], units) for i, rows in enumerate(known)]
 
         def weighted(times: Floats | None) -> Floats:
-            weights = np.ones(units) if times is None else times
-            return np.array(
-                [column(weights[unit[rows]]) for column, rows in zip(columns, known, strict=True)],
-                dtype=np.float64,
-            )
+            weights = np.ones((1, units)) if times is None else times
+            values = np.full((len(weights), len(columns)), np.nan)
+            for i, column in enumerate(columns):
+                values[:, i] = column(weights)
+            return values
 
         return weighted
 

@@ -16,6 +16,7 @@ from emimic.resampling import (
     Floats,
     Prepare,
     ScoreError,
+    Units,
     Weighted,
     by_column,
     check_pair,
@@ -150,7 +151,7 @@ def calibration(
         counts = np.bincount(place, minlength=count)
         predicted = np.bincount(place, x[known, column], minlength=count) / counts
         observed = np.bincount(place, y[known, column], minlength=count) / counts
-        drawn = resampled(_mean_label, np.zeros_like(binned), binned, unit, units, n, seed)
+        drawn = resampled(by_column(_mean_label), np.zeros_like(binned), binned, unit, units, n, seed)
         low, high = interval(drawn)
         gaps = counts * np.abs(predicted - observed)
         error = float(gaps.sum() / counts.sum()) if count else float("nan")
@@ -257,17 +258,19 @@ def _score(statistic: Statistic, predictions: ArrayLike, labels: ArrayLike) -> F
 
 
 def _of_sums(formula: Callable[[Floats, Floats], Floats]) -> Prepare:
-    """A score that a formula makes from the sums of `_sums` (7, target) and their reference (3, target)."""
+    """A score that a formula makes of the sums of `_sums` (7, ..., target) and their reference (3, target)."""
 
-    def prepare(x: Floats, y: Floats, unit: NDArray[np.intp], units: int) -> Weighted:
+    def prepare(x: Floats, y: Floats, unit: Units, units: int) -> Weighted:
         sums, reference = _sums(x, y)
         grouped = np.zeros((units, *sums.shape[1:]))
         np.add.at(grouped, unit, sums)
         flat = grouped.reshape(units, grouped.shape[1] * grouped.shape[2])
 
         def weighted(times: Floats | None) -> Floats:
-            total = sums.sum(axis=0) if times is None else (times @ flat).reshape(sums.shape[1:])
-            return formula(total, reference)
+            if times is None:
+                return formula(sums.sum(axis=0), reference)[None]
+            total = (times @ flat).reshape(len(times), *sums.shape[1:])
+            return formula(np.moveaxis(total, 1, 0), reference)
 
         return weighted
 
@@ -294,7 +297,7 @@ def _sums(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _variances(sums: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Means (about the whole sample's), variances and covariance from summed sums (7, target)."""
+    """Means (about the whole sample's), variances and covariance from summed sums (7, ..., target)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         u, v, uu, vv, uv = sums[1:6] / sums[0]
     return u, v, np.maximum(uu - u * u, 0.0), np.maximum(vv - v * v, 0.0), uv - u * v
@@ -319,37 +322,29 @@ def _mse(sums: Floats, _: Floats) -> Floats:
     return np.where(sums[0] > 0, sums[6] / np.maximum(sums[0], 1.0), np.nan)
 
 
-def _mean_label(x: Floats, y: Floats, unit: NDArray[np.intp], units: int) -> Weighted:
-    """The mean of the known labels."""
-    known = ~np.isnan(y)
-    sums = np.zeros((units, 2, y.shape[1]))
-    np.add.at(sums, unit, np.stack([known.astype(np.float64), np.where(known, y, 0.0)], axis=1))
-
-    def weighted(times: Floats | None) -> Floats:
-        count, total = np.tensordot(np.ones(units) if times is None else times, sums, 1)
-        return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
-
-    return weighted
+def _mean_label(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+    """The mean label of one target."""
+    count, total = np.bincount(unit, minlength=units), np.bincount(unit, y, minlength=units)
+    return lambda weights: _ratio(weights @ total, weights @ count)
 
 
-def _auc(x: Floats, y: Floats) -> Callable[[Floats], float]:
+def _auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
     if bad := int(np.count_nonzero((y != 0) & (y != 1))):
         raise ScoreError(
             f"{bad} of {y.size} known labels of a target are neither 0 nor 1, which AUC takes alone"
         )
     order = np.argsort(x, kind="stable")
-    positive = y[order]
+    positive, sorted_unit = y[order], unit[order]
     starts = np.unique(x[order], return_index=True)[1]  # of runs of equal predictions
 
-    def weighted(weights: Floats) -> float:
+    def weighted(weights: Floats) -> Floats:
         if not len(starts):
-            return float("nan")
-        sorted_weights = weights[order]
-        ones = np.add.reduceat(sorted_weights * positive, starts)
-        zeros = np.add.reduceat(sorted_weights * (1 - positive), starts)
-        pairs = ones.sum() * zeros.sum()
-        below = np.cumsum(zeros) - zeros / 2
-        return float(ones @ below / pairs) if pairs > 0 else float("nan")
+            return np.full(len(weights), np.nan)
+        of_clips = weights[:, sorted_unit]
+        ones = np.add.reduceat(of_clips * positive, starts, axis=1)
+        zeros = np.add.reduceat(of_clips * (1 - positive), starts, axis=1)
+        below = np.cumsum(zeros, axis=1) - zeros / 2
+        return _ratio((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
 
     return weighted
 
@@ -360,15 +355,16 @@ def _calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:
     return place, int(place.max(initial=-1)) + 1
 
 
-def _calibration_error(x: Floats, y: Floats) -> Callable[[Floats], float]:
-    place, count = _calibration_bins(x, BINS)
+def _calibration_error(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+    place, bins = _calibration_bins(x, BINS)
+    gaps, count = np.zeros((units, bins)), np.bincount(unit, minlength=units)
+    np.add.at(gaps, (unit, place), x - y)
+    return lambda weights: _ratio(np.abs(weights @ gaps).sum(axis=1), weights @ count)
 
-    def weighted(weights: Floats) -> float:
-        total = weights.sum()
-        gaps = np.bincount(place, weights * (x - y), minlength=count)
-        return float(np.abs(gaps).sum() / total) if total > 0 else float("nan")
 
-    return weighted
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """The quotient; NaN where `below` is 0."""
+    return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)
 
 
 _STATISTICS: Final[dict[Statistic, Prepare]] = {
