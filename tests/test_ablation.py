@@ -412,7 +412,7 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     table.write_text("Filename\n" + "".join(f"{n}\n" for n in range(90001, 94001)))
     for name in range(90001, 90031):
         (corpus / "audio" / f"{name}.wav").symlink_to(next((corpus / "audio").glob("*.wav")))
-    refused(corpus, r"'test' is not fully labelled \(90001, .* and 20 more\)", "--split", "test")
+    refused(corpus, r"'test' has no labels \(90001, .* and 20 more\)", "--split", "test")
     table.unlink()
     train = corpus / "train_split.csv"
     text = train.read_text()

@@ -103,7 +103,8 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
     assert corpus.warnings[0].startswith(said)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
-    assert corpus.splits["valid"].left_out[0].reason == "Valence is empty, expected a finite number"
+    assert corpus.warnings[2] == "valid_split.csv: 1 clips lack a target; scores leave out what is missing"
+    np.testing.assert_array_equal(corpus.splits["valid"].labels, [[np.nan, -1], [1, 1]])
     only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
     assert (only.targets, only.warnings) == (("Arousal",), ())
     np.testing.assert_array_equal(only.splits["valid"].labels, [[-0.5], [0.5]])
@@ -125,7 +126,7 @@ def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
     assert all(item.labels is None for item in split.items)
     assert "test: rows 2, usable 2, missing 0" in (text := load_corpus(tmp_path).summary())
     assert "without usable labels 2" in text
-    with pytest.raises(CorpusError, match=r"'test' is not fully labelled \(00003, 4.mp4\)"):
+    with pytest.raises(CorpusError, match=r"'test' has no labels \(00003, 4.mp4\)"):
         _ = split.labels
     alone = load_corpus(tmp_path, splits="test")
     assert (list(alone.splits), alone.targets) == (["test"], EMOTIONS)

@@ -147,6 +147,45 @@ def test_one_clip_and_none():
     strict(json.dumps(none.to_dict(), allow_nan=False))
 
 
+def test_unknown_labels_are_left_out_of_their_target_alone():
+    x, y = sample(clips=60, targets=3)
+    y[:, 2] = np.round(y[:, 2])
+    y[10:30, 0], y[:, 1], y[::7, 2] = np.nan, np.nan, np.nan
+    report = score(x, y, ["A", "B", "C"], n_bootstrap=50)
+    known = ~np.isnan(y[:, 0])
+    alone = score(x[known, :1], y[known, :1], ["A"], n_bootstrap=50)
+    for name in ("pearson", "ccc", "mse", "calibration_error"):
+        metric = report.metrics[name]
+        assert metric.targets["A"].value == pytest.approx(alone.metrics[name].targets["A"].value)
+        assert metric.defined == ("A", "C")
+    assert dict(report.known) == {"A": 40, "B": 0, "C": 51}
+    assert list(report.metrics["auc"].targets) == ["C"]
+    assert "B: 0 known labels are too few, so MSE is undefined" in report.notes
+    assert not any("AUC" in note for note in report.notes)
+    rows = report.table().splitlines()
+    assert rows[0].split()[:5] == ["valid:", "60", "clips", "labels", "Pearson"]
+    assert [row.split()[1] for row in rows[1:4]] == ["40", "0", "51"]
+    assert rows[1].count(" - ") == 1
+    data = strict(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["known_labels"] == {"A": 40, "B": 0, "C": 51}
+    assert data["calibration"]["B"] == {"error": None, "bins": []}
+    assert [one["clips"] for one in data["calibration"]["A"]["bins"]] == [20, 20]
+
+
+def test_auc_is_for_labels_of_0_and_1():
+    x, y = sample(clips=80, targets=2)
+    assert "auc" not in score(x, y, ["A", "B"], n_bootstrap=5).metrics
+    y[:, 1] = y[:, 1] > 0.6
+    report = score(x, y, ["A", "B"], n_bootstrap=50, seed=3)
+    metric = report.metrics["auc"]
+    low, high = scores.bootstrap(scores.auc, x[:, 1], y[:, 1], n=50, seed=3)
+    assert (metric.targets["B"].low, metric.targets["B"].high) == (low, high)
+    assert metric.mean.value == metric.targets["B"].value == scores.auc(x[:, 1], y[:, 1])
+    assert "AUC" in report.table().splitlines()[0]
+    y[:, 1] = 1
+    assert "B: labels are constant, so AUC is undefined" in score(x, y, ["A", "B"], n_bootstrap=5).notes
+
+
 def test_left_out_clips_are_named():
     x, y = sample()
     report = score(x, y, EMOTIONS, left_out=[("00007", "no such file")], split="valid", n_bootstrap=5)
@@ -216,8 +255,10 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     report = evaluate(run, tmp_path / "corpus", label_scale=100, n_bootstrap=30, progress=False)
     assert stub.asked == (tmp_path / "corpus", list(EMOTIONS), ["valid"], 100)
     out = run / "evaluation" / "valid"
-    files = {"report.json", "predictions.csv", "scatter.png", "residuals.png"}
+    pictures_of = ("scatter.png", "residuals.png", "reliability.png")
+    files = {"report.json", "predictions.csv", *pictures_of}
     assert {path.name for path in out.iterdir()} == files
+    assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
     assert data == report.to_dict()
     assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
@@ -230,7 +271,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert header == ["Filename", *EMOTIONS]
     assert [row[0] for row in rows] == [item.id for item in stub.split.items]
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
-    for name in ("scatter.png", "residuals.png"):
+    for name in pictures_of:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -368,6 +409,37 @@ def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
     assert np.mean(means) == pytest.approx((x.astype(float) - y).mean())
     lowest = np.argsort(x[:, 0])[:60]
     assert means[0] == pytest.approx((x.astype(float) - y)[lowest].mean())
+
+
+def test_pictures_leave_out_what_is_not_known():
+    x, y = sample(700, 3)
+    y[:650, 0], y[:, 1] = np.nan, np.nan
+    for draw in (pictures.scatter, pictures.residuals):
+        panels = draw(x, y, ["A", "B", "C"]).axes[:3]
+        assert [int(panel.collections[0].get_array().filled(0).sum()) for panel in panels] == [50, 0, 700]
+        few = draw(x[640:], y[640:], ["A", "B", "C"])
+        assert pictures.png(few, dpi=30).startswith(b"\x89PNG")
+    fit = stats.linregress(y[650:, 0].astype(float), x[650:, 0].astype(float))
+    line = pictures.scatter(x, y, ["A", "B", "C"]).axes[0].get_lines()[-1]
+    assert line.get_ydata()[0] == pytest.approx(fit.intercept + fit.slope * y[650:, 0].min())
+
+
+def test_reliability_has_a_point_for_each_bin():
+    x, y = sample(200, 2)
+    y[:, 1] = np.nan
+    found = dict(zip("AB", scores.calibration(x, y, n=50), strict=True))
+    figure = pictures.reliability(found)
+    first, second = figure.axes
+    assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"
+    assert second.get_title() == "B\ncalibration error undefined"
+    diagonal, points = first.get_lines()[:2]
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    np.testing.assert_allclose(points.get_xydata(), np.stack([found["A"].predicted, found["A"].observed], 1))
+    bars = np.array([path.vertices for path in first.collections[-1].get_paths()])
+    np.testing.assert_allclose(bars[:, 0, 1], found["A"].low)
+    np.testing.assert_allclose(bars[:, 1, 1], found["A"].high)
+    assert first.get_xlim() == first.get_ylim()
+    assert pictures.png(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_every_clip_is_in_a_cell():

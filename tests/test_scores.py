@@ -26,6 +26,12 @@ def squared(x, y):
     return math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) / len(x)
 
 
+def wins(x, y):
+    """AUC by comparing every pair."""
+    pairs = [(a, b) for a, one in zip(x, y, strict=True) for b, two in zip(x, y, strict=True) if one > two]
+    return sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs) if pairs else math.nan
+
+
 REFERENCE = {
     scores.pearson: lambda x, y: stats.pearsonr(x, y).statistic,
     scores.ccc: lin,
@@ -245,3 +251,183 @@ def test_bootstrap_refusals():
         scores.bootstrap(scores.mse, x, y, groups=["a", "b", "c"])
     with pytest.raises(scores.ScoreError, match="level 95"):
         scores.bootstrap(scores.mse, x, y, level=95)
+
+
+# --- labels that aren't known
+
+
+@st.composite
+def masked(draw):
+    """Predictions with ties, labels of three targets, the last 0 or 1, some unknown; a group for each clip."""
+    n = draw(st.integers(0, 30))
+    x = draw(arrays(np.float64, (n, 3), elements=st.integers(-4, 4).map(float)))
+    y = draw(arrays(np.float64, (n, 3), elements=st.sampled_from([math.nan, 0.0, 1.0, 0.25, 0.5])))
+    y[:, 2] = np.where(np.isnan(y[:, 2]), math.nan, np.round(y[:, 2]))
+    return x, y, [draw(st.integers(0, 3)) for _ in range(n)]
+
+
+ALL = (*REFERENCE, scores.auc, scores.calibration_error)
+
+
+@given(masked())
+@settings(deadline=None, max_examples=150)
+def test_a_score_is_that_of_the_known_labels(case):
+    x, y, _ = case
+    for statistic in ALL:
+        columns = [2] if statistic is scores.auc else [0, 1, 2]
+        together = statistic(x[:, columns], y[:, columns])
+        for i, column in enumerate(columns):
+            known = ~np.isnan(y[:, column])
+            alone = statistic(x[known, column], y[known, column])
+            np.testing.assert_allclose(together[i], alone, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(statistic(x[:, column], y[:, column]), alone, rtol=1e-9, atol=1e-12)
+    for i, flat in enumerate(scores.constant(y)):
+        assert flat == scores.constant(y[~np.isnan(y[:, i]), i])
+
+
+@given(masked())
+@settings(deadline=None, max_examples=60)
+def test_resamples_of_masked_labels_equal_a_plain_loop(case):
+    x, y, groups = case
+    names = list(dict.fromkeys(groups))
+    members = [[row for row, name in enumerate(groups) if name == own] for own in names]
+    draws = np.random.default_rng(7)
+    rows = [
+        [row for g in draws.integers(len(names), size=len(names)) for row in members[g]] if names else []
+        for _ in range(5)
+    ]
+    for statistic in (scores.mse, scores.ccc, scores.auc):
+        side = x[:, 2:], y[:, 2:]
+        expected = np.array([statistic(side[0][own], side[1][own])[0] for own in rows])
+        if len({name for name, label in zip(groups, y[:, 2], strict=True) if not math.isnan(label)}) < 2:
+            expected[:] = math.nan
+        found = scores.resamples(statistic, *side, groups=groups, n=5, seed=7)
+        np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_target_known_of_one_speaker_alone_has_no_interval():
+    x, y = sample(clips=40, targets=2)
+    speakers = [f"s{i % 4}" for i in range(40)]
+    y[[i for i in range(40) if i % 4], 1] = math.nan
+    low, high = scores.bootstrap(scores.mse, x, y, groups=speakers, n=20)
+    assert np.isnan([low, high]).tolist() == [[False, True], [False, True]]
+
+
+# --- AUC
+
+
+@given(masked())
+@settings(deadline=None, max_examples=100)
+def test_auc_compares_every_pair(case):
+    x, y = case[0][:, 2], case[1][:, 2]
+    known = ~np.isnan(y)
+    np.testing.assert_allclose(scores.auc(x, y), wins(x[known], y[known]), rtol=1e-12)
+
+
+def test_auc_equals_the_rank_sum_with_ties():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, 300).astype(float), (rng.random(300) < 0.3).astype(float)
+    ones = y.sum()
+    ranks = stats.rankdata(x)[y == 1].sum()
+    assert scores.auc(x, y) == pytest.approx((ranks - ones * (ones + 1) / 2) / (ones * (300 - ones)))
+    assert scores.auc(-x, y) == pytest.approx(1 - scores.auc(x, y))
+    assert scores.auc(y, y) == 1
+    assert scores.auc(np.zeros(300), y) == 0.5
+
+
+def test_auc_needs_both_classes_and_no_others():
+    x, y = sample(clips=30, targets=2)
+    y[:, 0], y[:, 1] = 1.0, math.nan
+    assert np.isnan(scores.auc(x, y)).all()
+    y[3, 0] = 0.5
+    with pytest.raises(scores.ScoreError, match="1 of 30 known labels of a target are neither 0 nor 1"):
+        scores.auc(x, y)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_bootstrap_of_auc_is_that_of_all_pairs(grouped):
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 8, (40, 2)).astype(float), (rng.random((40, 2)) < 0.4).astype(float)
+    y[rng.random((40, 2)) < 0.2] = math.nan
+    groups = [f"s{i % 6}" for i in range(40)] if grouped else None
+    units = [[i for i in range(40) if i % 6 == g] for g in range(6)] if grouped else [[i] for i in range(40)]
+    draws = np.random.default_rng(3)
+    expected = []
+    for _ in range(150):  # more than one chunk
+        rows = [row for g in draws.integers(len(units), size=len(units)) for row in units[g]]
+        known = [[row for row in rows if not math.isnan(y[row, i])] for i in range(2)]
+        expected.append([wins(x[own, i].tolist(), y[own, i].tolist()) for i, own in enumerate(known)])
+    found = scores.resamples(scores.auc, x, y, groups=groups, n=150, seed=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    low, high = scores.bootstrap(scores.auc, x, y, groups=groups, n=150, seed=3)
+    np.testing.assert_allclose([low, high], np.percentile(expected, [2.5, 97.5], axis=0), rtol=1e-12)
+
+
+# --- calibration
+
+
+def test_bins_of_a_constructed_calibration():
+    x = np.repeat([0.1, 0.3, 0.6, 0.9], 50)
+    y = np.zeros(200)
+    y[50:65], y[100:140], y[150:195] = 1, 1, 1  # of 50: 0, 15, 40, 45
+    order = np.random.default_rng(0).permutation(200)
+    (found,) = scores.calibration(x[order], y[order], bins=4, n=200)
+    np.testing.assert_allclose(found.predicted, [0.1, 0.3, 0.6, 0.9])
+    np.testing.assert_allclose(found.observed, [0, 0.3, 0.8, 0.9])
+    assert found.counts.tolist() == [50] * 4
+    assert found.error == pytest.approx((0.1 + 0 + 0.2 + 0) / 4)
+    assert (found.low <= found.observed).all()
+    assert (found.observed <= found.high).all()
+    assert found.low[2] == pytest.approx(0.8 - 1.96 * math.sqrt(0.8 * 0.2 / 50), abs=0.04)
+    # Ten bins make no more of four predictions than four do.
+    assert scores.calibration_error(x, y) == pytest.approx(found.error)
+
+
+def test_perfect_calibration_and_a_bias():
+    x = np.linspace(0, 1, 400)
+    assert scores.calibration_error(x, x) == 0
+    assert scores.calibration_error(x + 0.2, x) == pytest.approx(0.2)
+    # Errors in both directions within a bin cancel: it is about means.
+    assert scores.calibration_error(np.full(400, 0.5), x) == pytest.approx(0, abs=1e-12)
+
+
+def test_few_clips_get_few_bins_and_unknown_labels_none():
+    x, y = sample(clips=400, targets=3)
+    y[39:, 1], y[:, 2] = math.nan, math.nan
+    full, few, none = scores.calibration(x, y, n=10)
+    assert full.counts.tolist() == [40] * 10
+    assert few.counts.tolist() == [39]
+    assert few.error == pytest.approx(abs(np.mean(x[:39, 1] - y[:39, 1])))
+    assert len(none.counts) == 0
+    assert math.isnan(none.error)
+    np.testing.assert_allclose(scores.calibration_error(x, y), [full.error, few.error, none.error])
+    assert (np.diff(full.predicted) > 0).all()
+    with pytest.raises(scores.ScoreError, match="found 0 bins"):
+        scores.calibration(x, y, bins=0)
+
+
+def test_the_bootstrap_of_the_calibration_error_keeps_the_bins():
+    x, y = sample(clips=120, targets=1)
+    groups = [i % 5 for i in range(120)]
+    place = np.argsort(np.argsort(x[:, 0], kind="stable")) * 6 // 120
+    draws = np.random.default_rng(2)
+    expected = []
+    for _ in range(20):
+        rows = [i for g in draws.integers(5, size=5) for i in range(120) if i % 5 == g]
+        gaps = [sum(x[i, 0] - y[i, 0] for i in rows if place[i] == b) for b in range(6)]
+        expected.append(sum(map(abs, gaps)) / len(rows))
+    found = scores.resamples(scores.calibration_error, x, y, groups=groups, n=20, seed=2)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9)
+
+
+@given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 8))
+@settings(deadline=None, max_examples=100)
+def test_equal_bins_rise_and_never_split_equal_values(values, bins):
+    place = scores.equal_bins(np.array(values, dtype=float), bins)
+    assert sorted(set(place.tolist())) == list(range(len(set(place.tolist()))))
+    assert len(set(place.tolist())) <= bins
+    for (a, one), (b, two) in itertools.product(zip(values, place, strict=True), repeat=2):
+        assert (one == two) if a == b else (one <= two) == (a < b) or one == two
+    if len(set(values)) == len(values) >= bins:
+        counts = np.bincount(place, minlength=bins)
+        assert counts.max() - counts.min() <= 1

@@ -796,6 +796,26 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
     assert training._validate(run, run.valid)["watched"] is None
 
 
+def test_unknown_labels_are_left_out_of_validation(
+    start: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start()
+    items = run.valid.items
+    rng = np.random.default_rng(0)
+    truth = rng.random((len(items), 6)).astype(np.float32)
+    guesses = rng.random(truth.shape).astype(np.float32)
+    truth[0, 0], truth[:, 1], truth[1:, 2] = np.nan, np.nan, np.nan
+    for item, row in zip(items, truth, strict=True):
+        item.labels[:] = row
+    monkeypatch.setattr(batches, "answer", lambda *_, **__: (guesses, None))
+    entry = training._validate(run, run.valid)
+    found = list(entry["targets"].values())
+    assert found[0] == pytest.approx(np.corrcoef(guesses[1:, 0], truth[1:, 0])[0, 1], abs=1e-5)
+    assert found[1:3] == [None, None]
+    assert entry["pearson"] is None
+    assert entry["watched"] == pytest.approx(np.mean([found[0], *found[3:]]))
+
+
 def test_the_table_says_what_was_left_out_and_undefined() -> None:
     history = ({"epoch": 1, "loss": 0.1, "pearson": None, "targets": {"Joy": None}},)
     text = training.Result(Path("run"), ("Joy",), history, 1, left_out=("train: 7: missing",)).table()

@@ -254,23 +254,30 @@ def evaluate(
         Path | None, typer.Option("--out", "-o", help="Where to write; default RUN/evaluation/SPLIT.")
     ] = None,
     label_scale: LabelScale = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Score each value of a column of the table too, e.g. Gender. Repeatable."),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals.", min=10)] = 1000,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
     quiet: Quiet = False,
 ) -> None:
-    """Score a run: Pearson, CCC, MSE, with intervals and pictures.
+    """Score a run, also by group: intervals, calibration, pictures.
 
-    Example: emimic evaluate runs/paper hume-vidmimic2 --split valid
+    Pearson, CCC, MSE, AUC of 0/1 labels, calibration error. An empty label is left out of its target's scores.
+
+    Example: emimic evaluate runs/paper hume-vidmimic2 --split valid --by Gender
     """
     from emimic.study.evaluate import evaluate as score
 
     quiet_libraries()
     report = score(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
-        workers=workers, progress=not quiet,
+        workers=workers, progress=not quiet, by=by or (),
     )  # fmt: skip
     typer.echo(report.table())
+    typer.echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
 @app.command()

@@ -94,7 +94,7 @@ def _tables(folder: Path, splits: Sequence[str], targets: Sequence[str], stored:
     """The splits as their tables list them, whether the clips are there or not."""
     return load_corpus(
         folder, targets=targets, splits=splits, label_scale=stored.label_scale, category=stored.category,
-        scan=False, clips=_listed(folder, splits), partial=None if stored.rival is None else False,
+        scan=False, clips=_listed(folder, splits),
     )  # fmt: skip
 
 

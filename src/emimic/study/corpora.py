@@ -77,7 +77,7 @@ def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: 
             category=category,
             workers=settings.workers,
             progress=progress,
-            partial=True if several else None,
+            partial=several,
             columns=own.columns,
             ranked=own.ranks.column if own.ranks else None,
         )

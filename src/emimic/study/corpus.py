@@ -69,7 +69,7 @@ class Item:
     """As written in the table."""
     path: Path
     labels: NDArray[np.float32] | None = field(compare=False)
-    """(target,), in [0, 1] for the six emotions; NaN where missing, in training only; None in an unlabelled split."""
+    """(target,), in [0, 1] for the six emotions; NaN where unknown; None without any label."""
     speaker: str | None
     seconds: float
     """Length of the whole recording; NaN when the corpus was not scanned."""
@@ -77,6 +77,8 @@ class Item:
     """(3,) arousal, dominance, valence in [0, 1], NaN where missing; None without any."""
     category: str | None = None
     """The clip's class for the auxiliary task; None when not asked for, or missing."""
+    row: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The table's row: column -> stripped text, empty where the cell is."""
     corpus: str = ""
     """The name of its corpus where a run has several: ids are unique only within one."""
     domain: str | None = None
@@ -116,15 +118,15 @@ class Split:
 
     @property
     def labels(self) -> NDArray[np.float32]:
-        """(clip, target) float32 in the order of `items`; CorpusError when a clip has no labels."""
-        rows = [item.labels for item in self.items if item.labels is not None]
-        if not rows or len(rows) < len(self.items):
-            bare = some([item.id for item in self.items if item.labels is None])
+        """(clip, target) float32 in the order of `items`, NaN where unknown; CorpusError when no clip has labels."""
+        sizes = {len(item.labels) for item in self.items if item.labels is not None}
+        if not sizes:
+            bare = some([item.id for item in self.items]) or "it has no usable clip"
             raise CorpusError(
-                f"split {self.name!r} is not fully labelled ({bare or 'it has no usable clip'}): it can't be scored; "
-                "name one that is (--split)"
+                f"split {self.name!r} has no labels ({bare}): it can't be scored; name one that has (--split)"
             )
-        return np.stack(rows)
+        unknown = np.full(sizes.pop(), np.nan, np.float32)
+        return np.stack([unknown if item.labels is None else item.labels for item in self.items])
 
     @property
     def hours(self) -> float:
@@ -205,7 +207,7 @@ def load_corpus(
     category: str | None = None,
     allow_speaker_overlap: bool = False,
     clips: Mapping[str, Path] | None = None,
-    partial: bool | None = None,
+    partial: bool = False,
     columns: Sequence[str] = (),
     ranked: str | None = None,
 ) -> Corpus:
@@ -215,7 +217,7 @@ def load_corpus(
     its suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there,
     else every numeric column in file order, else what `targets` says. Only train and valid must be labelled.
     `Arousal, Dominance, Valence` in [0, 1], beside the six or in their place, are labels of the VAD head.
-    A training clip needs one label only, whichever; of other clips all targets (of VAD alone, all three) must be known.
+    An empty cell is an unknown label in every split; a clip of train or valid needs one known label, whichever.
     The labels of classes in `targets.csv` (see `classes`) count as if the tables had these columns.
 
     splits: names of the tables to load (`<name>_split.csv`); default train, valid and, when there, test.
@@ -226,8 +228,7 @@ def load_corpus(
     category: a column of class names that training clips may have too, for an auxiliary task; no target then.
     allow_speaker_overlap: turn the error about a speaker in two splits into a warning.
     clips: clip key -> the file of it, in place of what lies in `audio/` and `raw/`: of features, which aren't scanned.
-    partial: whether any clip may lack labels as training clips may; default: where there is a `targets.csv`. True:
-    the corpus may even lack columns of `targets`.
+    partial: the corpus may lack columns of `targets`, or all of them, as one among several.
     columns: further columns, to be kept as text (`Item.cells`). ranked: one of them; a training clip with a class there
     needs no label.
 
@@ -244,9 +245,8 @@ def load_corpus(
     classified = classes.read(folder)
     tables = classes.join(classified, [read_table(*file) for file in wanted.items()], rest, notes)
     # A corpus among several may lack targets, or all of them.
-    lacking = bool(partial) and [n for n in targets or () if not any(n in table.header for table in tables)]
+    lacking = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
     names = choose_targets(tables if labels and not partial else (), targets, category, notes)
-    partial = classified is not None if partial is None else partial
     category = category if labels else None
     for column in filter(None, (category, *columns)):
         check_category(tables, column)
@@ -259,7 +259,7 @@ def load_corpus(
         read_labels(table, names, label_scale, notes, lacking or ()) if labels else None for table in tables
     ]
     matched = [
-        _match(table, media, names, v, notes, category, nowhere, partial, columns, ranked)
+        _match(table, media, names, v, notes, category, nowhere, columns, ranked)
         for table, v in zip(tables, values, strict=True)
     ]
     if scan and clips is None:
@@ -347,7 +347,6 @@ def _match(
     notes: list[str],
     category: str | None,
     nowhere: str,
-    partial: bool,
     columns: Sequence[str],
     ranked: str | None,
 ) -> Split:
@@ -366,24 +365,29 @@ def _match(
         wrong = (
             None
             if values is None
-            else fault(table, i, targets, values, vad, kind or row.get(ranked or "") or None, partial=partial)
+            else fault(table, i, targets, values, vad, kind or row.get(ranked or "") or None)
         )
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
             left.append(Left(name, nowhere, "missing"))
-        elif wrong and table.name in LABELLED:
+        elif wrong:
             left.append(Left(name, f"{wrong}, expected a finite number", "label"))
         else:
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
-            usable = None if values is None or wrong else values.astype(np.float32)
+            usable = None
+            if values is not None and (
+                table.name in LABELLED or felt is not None or np.isfinite(values).any()
+            ):
+                usable = values.astype(np.float32)
             masked += usable is not None and bool(np.isnan(usable).any())
             cells = {column: row.get(column, "") for column in columns}
             speaker = row.get("Speaker") or None
-            items.append(Item(name, paths[0], usable, speaker, math.nan, felt, kind, cells=cells))
+            items.append(Item(name, paths[0], usable, speaker, math.nan, felt, kind, row, cells=cells))
     if masked:
-        notes.append(f"{table.path.name}: {masked} clips lack a target; the loss leaves out what is missing")
+        verb = "the loss leaves" if table.name == "train" else "scores leave"
+        notes.append(f"{table.path.name}: {masked} clips lack a target; {verb} out what is missing")
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
 
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.files import write_atomic
-from emimic.study import pictures
+from emimic.study import groups, pictures
 from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Item, Split, load_corpus
@@ -21,7 +21,7 @@ from emimic.study.features import compute
 from emimic.study.learner import Features, Learner, open_run, source_of
 from emimic.study.report import Report, score
 from emimic.study.rivals.model import RivalModel
-from emimic.study.tables import some
+from emimic.study.tables import some, split_files
 from emimic.task import VAD, CorpusError, ModelError
 
 
@@ -39,17 +39,20 @@ def evaluate(
     progress: bool = True,
     cached: bool = False,
     draw: bool = True,
+    by: Sequence[str] = (),
 ) -> Report:
     """Scores a run on a labelled split of a corpus, and writes what there is to look at.
 
-    Scores are those of the raw predictions; `submit` clips them to [0, 1].
+    Scores are those of the raw predictions; `submit` clips them to [0, 1]. A label that isn't known leaves its clip out
+    of that target's scores alone.
 
     Args:
         run: a model folder (`config.json`, `model.safetensors`).
         folder: a corpus in the ABAW layout.
         split: the name of a split with labels.
-        out: where `report.json`, `predictions.csv`, `scatter.png` and `residuals.png` go; by default
-            `evaluation/<split>` in the run's folder. Files there are replaced.
+        out: where `report.json`, `predictions.csv`, `scatter.png`, `residuals.png` and `reliability.png` go, and a
+            `by_COLUMN.csv` for each of `by`; by default `evaluation/<split>` in the run's folder. Files there are
+            replaced; the report names those that were `written`.
         label_scale: what labels are divided by, as in `load_corpus`; None takes what the run was trained with.
         n_bootstrap: the number of bootstrap resamples.
         seed: of the bootstrap.
@@ -58,17 +61,20 @@ def evaluate(
         progress: whether to show a bar.
         cached: answer from the features of a frozen encoder where the run's training kept them, which are rounded
             to `feature_dtype`, instead of from the clips.
-        draw: whether to make the two pictures.
+        draw: whether to make the pictures.
+        by: columns of the split's table by whose values all is scored, too.
 
     Raises:
-        CorpusError: if the split can't be read, has no labels, or none of its clips can be used.
+        CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
+            column of `by`.
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
     """
-    run = Path(run)
+    run, by = Path(run), tuple(dict.fromkeys(by))
     model, part, warnings, heard = open_split(
         run, folder, split, label_scale, workers=workers, progress=progress
     )
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
+    _check_columns(folder, part, by)
     settings = _settings(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
@@ -84,30 +90,58 @@ def evaluate(
     )
     bare = np.setdiff1d(np.arange(len(part.items)), truths[0].rows)
     left_out = [(left.id, left.reason) for left in part.left_out]
-    left_out += [(part.items[row].id, "a label is missing") for row in bare]
-    reports = [
-        score(
-            answers[truth.vad][truth.rows], truth.labels, truth.names, [item.speaker for item in truth.items],
+    left_out += [(part.items[row].id, "no label is known") for row in bare]
+    reports = []
+    for truth in truths:
+        speakers = [item.speaker for item in truth.items]
+        found = score(
+            answers[truth.vad][truth.rows], truth.labels, truth.names, speakers,
             split=part.name, n_bootstrap=n_bootstrap, seed=seed, left_out=left_out if truth is truths[0] else (),
-        )
-        for truth in truths
-    ]  # fmt: skip
+        )  # fmt: skip
+        by_column = groups.score_groups(
+            found, answers[truth.vad][truth.rows], truth.labels,
+            {column: [item.row[column] for item in truth.items] for column in by}, speakers,
+            seed=seed, progress=progress,
+        )  # fmt: skip
+        reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
     notes = _learnt(run, part.name)
     if isinstance(model, RivalModel) and model.config.weights is not None and part.name == "valid":
         notes.append("valid chose the weights of the members, so these scores flatter them")
     report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
     predictions, truth = answers[truths[0].vad], truths[0]
-    pair = predictions[truth.rows], truth.labels, truth.names
-    out = run / "evaluation" / part.name if out is None else Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
-    write_atomic(out / "predictions.csv", table_csv(truth.names, rows))
+    files: dict[str, str | bytes] = {
+        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n",
+        "predictions.csv": table_csv(truth.names, rows),
+    }
+    for column, name in groups.csv_names(by).items():
+        files[name] = groups.to_csv(column, [one.groups[column] for one in reports])
     if draw:
-        write_atomic(out / "scatter.png", pictures.png(pictures.scatter(*pair)))
-        write_atomic(out / "residuals.png", pictures.png(pictures.residuals(*pair)))
-    return report
+        pair = predictions[truth.rows], truth.labels, truth.names
+        calibrations = {name: one for part_ in reports for name, one in part_.calibration.items()}
+        files["scatter.png"] = pictures.png(pictures.scatter(*pair))
+        files["residuals.png"] = pictures.png(pictures.residuals(*pair))
+        files["reliability.png"] = pictures.png(pictures.reliability(calibrations))
+    out = run / "evaluation" / part.name if out is None else Path(out)
+    return dataclasses.replace(report, written=_write(out, files))
+
+
+def _write(out: Path, files: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    return tuple(out / name for name in files)
+
+
+def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
+    """Raise CorpusError where the split's table hasn't a column."""
+    there = [column for column in part.items[0].row if column]
+    if unknown := [column for column in columns if column not in there]:
+        (path,) = split_files(Path(folder), [part.name], [])[0].values()
+        raise CorpusError(
+            f"{path} has no column {', '.join(unknown)}; found {', '.join(there)}. Name one of these (--by)"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,17 +151,17 @@ class _Truth:
     vad: bool
     names: Sequence[str]
     items: Sequence[Item]
-    """The clips with all labels of this kind."""
+    """The clips with a known label of this kind."""
     rows: NDArray[np.intp]
     """Their places in the split."""
     labels: NDArray[np.float32]
-    """Theirs, (clip, name)."""
+    """Theirs, (clip, name), NaN where unknown."""
 
 
 def _truths(model: Learner, part: Split) -> list[_Truth]:
     """Of the targets, if the model has any, then of VAD, if it answers it and clips are labelled.
 
-    Clips of train may lack a target, and any clip VAD. Raises CorpusError where there is nothing to score.
+    Raises CorpusError where there is nothing to score.
     """
     found = []
     if model.config.targets:
@@ -138,14 +172,14 @@ def _truths(model: Learner, part: Split) -> list[_Truth]:
         found.append(_truth(part, labels, VAD, vad=True))
     if not found or not found[0].items:
         raise CorpusError(
-            f"no clip of the split {part.name!r} has all labels that are scored; expected "
+            f"no clip of the split {part.name!r} has a label to score; expected one of "
             f"{', '.join(model.config.targets or VAD)}"
         )
     return [truth for truth in found if truth.items]
 
 
 def _truth(part: Split, labels: NDArray[np.float32], names: Sequence[str], *, vad: bool) -> _Truth:
-    rows = np.flatnonzero(np.isfinite(labels).all(axis=1))
+    rows = np.flatnonzero(np.isfinite(labels).any(axis=1))
     return _Truth(vad, names, [part.items[row] for row in rows], rows, labels[rows])
 
 

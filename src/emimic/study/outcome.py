@@ -299,7 +299,8 @@ def _predictions(job: Job, split: str) -> tuple[tuple[str, ...], dict[str, list[
 
 @dataclass(frozen=True)
 class _Truth:
-    """Clips of the split that have all labels: ids, labels (clip, target), speakers if they can be resampled."""
+    """Clips of the split that have a known label: ids, labels (clip, target) with NaN where unknown, speakers if they
+    can be resampled."""
 
     ids: tuple[str, ...]
     labels: NDArray[np.float32]
@@ -325,7 +326,7 @@ class _Truth:
         known = [
             (item.id, item.labels, item.speaker)
             for item in part.items
-            if item.id in clips and item.labels is not None and np.isfinite(item.labels).all()
+            if item.id in clips and item.labels is not None and np.isfinite(item.labels).any()
         ]
         speakers = [speaker for _, _, speaker in known if speaker]
         grouped = len(speakers) == len(known) and len(set(speakers)) > 1

@@ -22,6 +22,7 @@ _DOTS: Final = 500
 """Up to this many clips, dots are legible; the challenge's validation split has 4,588."""
 _CELLS: Final = 33
 """Cells across a panel."""
+_BINNED: Final = "mean of a bin, 95 % interval"
 
 
 def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -> "Figure":
@@ -32,11 +33,11 @@ def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -
 
     Args:
         predictions: (clip, target), at least one clip.
-        labels: (clip, target), intensities in [0, 1].
+        labels: (clip, target), intensities in [0, 1]; NaN where unknown, which isn't drawn.
         targets: the target's names.
 
     Raises:
-        ScoreError: if the shapes differ or a number is not finite.
+        ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
     rho = np.atleast_1d(scores.pearson(predictions, labels))
     x, y = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
@@ -45,9 +46,10 @@ def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -
     _clips(panels, x, y, x_range, y_range)
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="equal")
+        known = ~np.isnan(x[:, i])
         if not scores.constant(x[:, i]):
-            slope, offset = np.polyfit(x[:, i], y[:, i], 1)
-            ends = np.array([x[:, i].min(), x[:, i].max()])
+            slope, offset = np.polyfit(x[known, i], y[known, i], 1)
+            ends = np.array([x[known, i].min(), x[known, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
         panel.set_title(f"{target}\nρ {_spoken(rho[i])}")
     _legend(figure, panels)
@@ -72,8 +74,9 @@ def residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str])
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.axhline(0, color="black", linestyle="--", linewidth=1, label="no error")
         # Fewer clips in a bin, and its mean is noise; bins of a constant would split at random.
-        bins = 1 if scores.constant(x[:, i]) else min(max(len(x) // 20, 1), 10)
-        parts = np.array_split(np.argsort(x[:, i], kind="stable"), bins)
+        known = np.flatnonzero(~np.isnan(y[:, i]))
+        bins = 1 if scores.constant(x[known, i]) else min(max(len(known) // 20, 1), 10)
+        parts = np.array_split(known[np.argsort(x[known, i], kind="stable")], bins) if len(known) else []
         panel.plot(
             [x[part, i].mean() for part in parts],
             [y[part, i].mean() for part in parts],
@@ -84,7 +87,40 @@ def residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str])
             linewidth=1.5,
             label="mean of equally many clips",
         )
-        panel.set_title(f"{target}\nroot mean squared error {rmse[i]:.3f}")
+        panel.set_title(f"{target}\nroot mean squared error {_spoken(rmse[i]).removeprefix('= ')}")
+    _legend(figure, panels)
+    return figure
+
+
+def reliability(calibrations: Mapping[str, scores.Calibration]) -> "Figure":
+    """Mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
+
+    On the dashed line predictions mean what they say; points below it are of predictions that are too high. The grey
+    area is the gap between the two. The title gives the expected calibration error.
+
+    Args:
+        calibrations: target -> as of `scores.calibration`.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = _panels(list(calibrations), x_label="mean prediction", y_label="mean label")
+    for panel, (target, one) in zip(panels, calibrations.items(), strict=True):
+        ends = np.concatenate([one.predicted, one.observed, one.low, one.high])
+        low, high = _range(ends, include=(0.0, 0.1))
+        panel.plot([low, high], [low, high], color="black", linestyle="--", linewidth=1, label="calibrated")
+        panel.fill_between(one.predicted, one.predicted, one.observed, color="0.85", linewidth=0)
+        below, above = (np.nan_to_num(np.abs(one.observed - end)) for end in (one.low, one.high))
+        panel.errorbar(
+            one.predicted, one.observed, yerr=np.stack([below, above]), color="black", ecolor="0.35", elinewidth=1.2,
+            capsize=2.5, marker="o", markersize=5, markerfacecolor="white", linewidth=1.5,
+        )  # fmt: skip
+        panel.plot([], [], color="black", marker="o", markerfacecolor="white", label=_BINNED)
+        panel.set_xlim(low, high)
+        panel.set_ylim(low, high)
+        panel.set_aspect("equal")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+        panel.set_title(f"{target}\ncalibration error {_spoken(one.error).removeprefix('= ')}")
     _legend(figure, panels)
     return figure
 
@@ -224,7 +260,8 @@ def _clips(
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     edges = (np.linspace(*x_range, _CELLS + 1), np.linspace(*y_range, _CELLS + 1))
-    counts = [np.histogram2d(x[:, i], y[:, i], bins=edges)[0] for i in range(len(panels))]
+    drawn = np.isfinite(x) & np.isfinite(y)
+    counts = [np.histogram2d(x[drawn[:, i], i], y[drawn[:, i], i], bins=edges)[0] for i in range(len(panels))]
     most = max(2.0, *(float(count.max()) for count in counts))
     # Half the labels are zero, so counts span decades; below 1, so that one clip still shows on white.
     norm = LogNorm(vmin=0.3, vmax=most)
@@ -237,8 +274,9 @@ def _clips(
 
 
 def _range(values: NDArray[np.float64], include: tuple[float, ...] = ()) -> tuple[float, float]:
-    """What an axis shows: all values and what else to include, with a little room."""
-    low, high = min((float(values.min()), *include)), max((float(values.max()), *include))
+    """What an axis shows: all values but NaN, and what else to include, with a little room."""
+    known = [*values[np.isfinite(values)].tolist(), *include]
+    low, high = min(known, default=0.0), max(known, default=1.0)
     room = 0.03 * (high - low) or 0.05
     return low - room, high + room
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,12 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from emimic import scores
 from emimic.study.tables import some
 
+if TYPE_CHECKING:
+    from emimic.study.groups import Groups
+
 METRICS: Final[Mapping[str, scores.Statistic]] = {
     "pearson": scores.pearson,
     "ccc": scores.ccc,
     "mse": scores.mse,
+    "auc": scores.auc,
+    "calibration_error": scores.calibration_error,
 }
-_SPOKEN: Final = {"pearson": "Pearson's correlation", "ccc": "CCC", "mse": "MSE"}
+"""All scores; AUC of the targets alone whose known labels are all 0 or 1."""
+NAMES: Final = {
+    "pearson": "Pearson", "ccc": "CCC", "mse": "MSE", "auc": "AUC", "calibration_error": "calibration error",
+}  # fmt: skip
+_SPOKEN: Final = NAMES | {"pearson": "Pearson's correlation", "calibration_error": "the calibration error"}
 LEVEL: Final = 0.95
 _SHOWN: Final = 40  # notes in a table: a damaged corpus may have thousands
 FEW: Final = 20
@@ -73,7 +83,11 @@ class Report:
     left_out: tuple[tuple[str, str], ...]
     """(clip, reason) for every clip of the split that could not be scored."""
     metrics: Mapping[str, Metric]
-    """By name: pearson, ccc, mse."""
+    """By name: pearson, ccc, mse, calibration_error; auc where a target's known labels are all 0 or 1."""
+    known: Mapping[str, int]
+    """How many clips have a known label, for each target."""
+    calibration: Mapping[str, scores.Calibration]
+    """For each target, mean prediction and mean label in bins of the prediction."""
     resampled: str
     """What the bootstrap drew: "speakers" or "clips"."""
     n_bootstrap: int
@@ -81,6 +95,10 @@ class Report:
     """Plain sentences on everything undefined, left out, or odd in the corpus."""
     vad: "Report | None" = None
     """The same for arousal, dominance and valence, where the model answers them and the split has their labels."""
+    groups: "Mapping[str, Groups]" = field(default_factory=dict)
+    """By column of the split's table: scores by its values."""
+    written: tuple[Path, ...] = ()
+    """The files that `evaluate` wrote."""
 
     @property
     def mean_pearson(self) -> float:
@@ -88,33 +106,62 @@ class Report:
         return self.metrics["pearson"].mean.value
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for strict JSON: NaN becomes None."""
-        return {
+        """Everything but `written`, for strict JSON: NaN becomes None."""
+        found = {
             "split": self.split,
             "clips": self.clips,
             "left_out": [{"clip": clip, "reason": reason} for clip, reason in self.left_out],
             "interval": {"level": LEVEL, "resampled": self.resampled, "resamples": self.n_bootstrap},
+            "known_labels": dict(self.known),
             "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
+            "calibration": {name: _bins(one) for name, one in self.calibration.items()},
             "notes": list(self.notes),
-        } | ({} if self.vad is None else {"vad": self.vad.to_dict()})
+        }
+        if self.vad is not None:
+            found["vad"] = self.vad.to_dict()
+        if self.groups:
+            found["groups"] = {column: groups.to_dict() for column, groups in self.groups.items()}
+            found["differences"] = {
+                column: groups.differences_to_dict() for column, groups in self.groups.items()
+            }
+        return found
 
     def table(self) -> str:
-        """The scores as aligned plain text, a row for each target and the mean, then the notes."""
-        head = (f"{self.split}: {self.clips} clips", "Pearson", "CCC", "MSE")
-        columns = [self.metrics[name] for name in METRICS]
-        targets = columns[0].targets
-        rows = [head, *((name, *(_cell(column.targets[name]) for column in columns)) for name in targets)]
-        rows.append(("mean", *(_cell(column.mean) for column in columns)))
-        if any(math.isnan(column.mean.value) for column in columns):
-            rows.append(("mean of the defined", *(_cell(column.mean_of_defined) for column in columns)))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        """The scores as aligned plain text, a row for each target and the mean, then the notes, then the groups."""
+        masked = any(count != self.clips for count in self.known.values())
+        head = [f"{self.split}: {self.clips} clips", *(["labels"] if masked else [])]
+        rows = [[*head, *(NAMES[name] for name in self.metrics)]]
+        for name, count in self.known.items():
+            cells = (metric.targets.get(name) for metric in self.metrics.values())
+            rows.append([name, *([str(count)] if masked else []), *map(cell, cells)])
+        gap = [""] if masked else []
+        rows.append(["mean", *gap, *(cell(metric.mean) for metric in self.metrics.values())])
+        if any(math.isnan(metric.mean.value) for metric in self.metrics.values()):
+            means = (cell(metric.mean_of_defined) for metric in self.metrics.values())
+            rows.append(["mean of the defined", *gap, *means])
+        lines = align(rows)
         lines.append(f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples]")
         more = len(self.notes) - _SHOWN
         lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
-        return "\n".join(lines if self.vad is None else [*lines, self.vad.table()])
+        lines += ["\n" + groups.table() for groups in self.groups.values()]
+        return "\n".join(lines if self.vad is None else [*lines, "", self.vad.table()])
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line for each row, its cells padded to the widest of their column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _bins(one: scores.Calibration) -> dict[str, Any]:
+    columns = {
+        "prediction": one.predicted, "label": one.observed, "low": one.low, "high": one.high, "clips": one.counts,
+    }  # fmt: skip
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    bins = [
+        {name: None if math.isnan(v) else v for name, v in zip(columns, row, strict=True)} for row in rows
+    ]
+    return {"error": None if math.isnan(one.error) else one.error, "bins": bins}
 
 
 def score(
@@ -128,11 +175,11 @@ def score(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Report:
-    """Pearson, CCC and MSE for each target and their means, each with a 95 % bootstrap interval.
+    """Score each target, and the means over the targets, each with a 95 % bootstrap interval.
 
     Args:
         predictions: (clip, target), unbounded, as the model gives them.
-        labels: (clip, target), intensities in [0, 1].
+        labels: (clip, target), intensities in [0, 1]; NaN where unknown, which is left out of that target's scores.
         targets: the target's names.
         speakers: who speaks in each clip. If all are known and differ, whole speakers are resampled;
             otherwise clips, which makes intervals too narrow where clips share a speaker.
@@ -149,18 +196,10 @@ def score(
         raise scores.ScoreError(
             f"predictions have shape {x.shape}; expected (clip, {len(targets)}) for {targets}"
         )
-    # One speaker alone can't be resampled.
-    groups = speakers if speakers and all(speakers) and len(set(speakers)) > 1 else None
-    metrics: dict[str, Metric] = {}
-    for name, statistic in METRICS.items():
-        values = statistic(x, y)
-        drawn = scores.resamples(statistic, x, y, groups=groups, n=n_bootstrap, seed=seed)
-        known = ~np.isnan(values)
-        metrics[name] = Metric(
-            targets={target: _scored(values[i], drawn[:, i]) for i, target in enumerate(targets)},
-            mean=_scored(values.mean(), drawn.mean(axis=1)),
-            mean_of_defined=_mean(values[known], drawn[:, known]),
-        )
+    groups = resampled_groups(speakers)
+    measured = measure(x, y, groups, n_bootstrap, seed)
+    metrics = {name: to_metric(one, targets) for name, one in measured.items()}
+    calibrations = scores.calibration(x, y, groups=groups, n=n_bootstrap, seed=seed)
     notes = [*_undefined(x, y, targets, metrics), *_ignored(metrics, n_bootstrap)]
     if groups and len(set(groups)) < FEW:
         notes.append(f"intervals rest on {len(set(groups))} speakers only and are probably too narrow")
@@ -172,13 +211,80 @@ def score(
         clips=len(x),
         left_out=tuple(left_out),
         metrics=metrics,
+        known=dict(zip(targets, (~np.isnan(y)).sum(axis=0).tolist(), strict=True)),
+        calibration=dict(zip(targets, calibrations, strict=True)),
         resampled="clips" if groups is None else "speakers",
         n_bootstrap=n_bootstrap,
         notes=tuple(notes),
     )
 
 
-def _scored(value: float, drawn: NDArray[np.float64]) -> Score:
+@dataclass(frozen=True)
+class Measured:
+    """A score of some of the targets, and of resamples."""
+
+    columns: NDArray[np.intp]
+    """The places of these targets among all."""
+    values: NDArray[np.float64]
+    """(column,)."""
+    drawn: NDArray[np.float64]
+    """(resample, column)."""
+
+
+def resampled_groups(speakers: Sequence[str | None] | None) -> Sequence[str | None] | None:
+    """Return the speakers if whole speakers can be resampled: all are known and there are two or more; else None."""
+    return speakers if speakers and all(speakers) and len(set(speakers)) > 1 else None
+
+
+def measure(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    groups: Sequence[str | None] | None,
+    n: int,
+    seed: int,
+    *,
+    binary: NDArray[np.bool_] | None = None,
+) -> dict[str, Measured]:
+    """Score predictions (clip, target) against labels, NaN where unknown, by every metric.
+
+    Args:
+        x: predictions.
+        y: labels.
+        groups: what is resampled, for each clip; None: clips.
+        n: the number of resamples.
+        seed: of the bootstrap.
+        binary: (target,) of which targets AUC is computed; by default those whose known labels are all 0 or 1.
+    """
+    if binary is None:
+        binary = two_valued(y)
+    found = {}
+    for name, statistic in METRICS.items():
+        columns = np.flatnonzero(binary) if name == "auc" else np.arange(y.shape[1])
+        if len(columns) or name != "auc":
+            side = x[:, columns], y[:, columns]
+            drawn = scores.resamples(statistic, *side, groups=groups, n=n, seed=seed)
+            found[name] = Measured(columns, statistic(*side), drawn)
+    return found
+
+
+def two_valued(y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return for which targets of (clip, target) there are known labels, all 0 or 1."""
+    return np.asarray(((y == 0) | (y == 1) | np.isnan(y)).all(axis=0) & ~np.isnan(y).all(axis=0))
+
+
+def to_metric(one: Measured, targets: Sequence[str]) -> Metric:
+    """Put names and intervals to what was measured."""
+    known = ~np.isnan(one.values)
+    return Metric(
+        targets={
+            targets[place]: scored(one.values[i], one.drawn[:, i]) for i, place in enumerate(one.columns)
+        },
+        mean=_mean(one.values, one.drawn),
+        mean_of_defined=_mean(one.values[known], one.drawn[:, known]),
+    )
+
+
+def scored(value: float, drawn: NDArray[np.float64]) -> Score:
     """A value with the interval of its resamples (n,)."""
     low, high = scores.interval(drawn, level=LEVEL)
     return Score(float(value), float(low), float(high), int(np.isnan(drawn).sum()))
@@ -188,7 +294,7 @@ def _mean(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> Score:
     """The mean of values (target,) with resamples (n, target); NaN without targets."""
     if not len(values):
         return Score(math.nan, math.nan, math.nan, len(drawn))
-    return _scored(values.mean(), drawn.mean(axis=1))
+    return scored(values.mean(), drawn.mean(axis=1))
 
 
 def _undefined(
@@ -196,22 +302,24 @@ def _undefined(
 ) -> list[str]:
     """A sentence for each undefined score, and one for each undefined mean."""
     notes = []
-    flat_x, flat_y = scores.constant(x), scores.constant(y)
+    flat_x, flat_y = scores.constant(np.where(np.isnan(y), np.nan, x)), scores.constant(y)
+    known = dict(zip(targets, (~np.isnan(y)).sum(axis=0).tolist(), strict=True))
     for name, metric in metrics.items():
         for i, target in enumerate(targets):
-            if target in metric.defined:
+            if target in metric.defined or target not in metric.targets:
                 continue
-            if len(x) < 2:
-                why = "1 clip is too few" if len(x) else "0 clips are too few"
+            if known[target] < 2:
+                unit = "clip" if len(x) < 2 else "known label"
+                why = f"1 {unit} is too few" if known[target] else f"0 {unit}s are too few"
             else:
                 sides = [side for side, flat in (("predictions", flat_x[i]), ("labels", flat_y[i])) if flat]
                 why = f"{' and '.join(sides)} are constant"
             notes.append(f"{target}: {why}, so {_SPOKEN[name]} is undefined")
-        if len(metric.defined) < len(targets):
+        if len(metric.defined) < len(metric.targets):
             rest = f"over {', '.join(metric.defined)} it is {metric.mean_of_defined.value:.3f}"
             notes.append(
-                f"mean: {_SPOKEN[name]} is undefined for {len(targets) - len(metric.defined)} of "
-                f"{len(targets)} targets, so its mean is undefined; "
+                f"mean: {_SPOKEN[name]} is undefined for {len(metric.targets) - len(metric.defined)} of "
+                f"{len(metric.targets)} targets, so its mean is undefined; "
                 + (rest if metric.defined else "no target is left to average")
             )
     return notes
@@ -229,7 +337,10 @@ def _ignored(metrics: Mapping[str, Metric], n: int) -> list[str]:
     ]
 
 
-def _cell(score: Score) -> str:
+def cell(score: Score | None) -> str:
+    """Return a score and its interval as text; - where there is none."""
+    if score is None:
+        return "-"
     if math.isnan(score.value):
         return "undefined"
     if math.isnan(score.low):

@@ -205,7 +205,6 @@ def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show:
         workers=settings.workers,
         progress=show,
         clips=heard.clips,
-        partial=False,
     )
     corpus = heard.told(corpus)
     if settings.folds > 1 and any(item.speaker is None for item in corpus.splits["train"].items):

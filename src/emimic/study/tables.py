@@ -259,30 +259,23 @@ def fault(
     values: NDArray[np.float64],
     vad: NDArray[np.float64] | None,
     category: str | None,
-    *,
-    partial: bool = False,
 ) -> str | None:
     """What is wrong with the labels of a row's clip, or None: values (target,), vad (row, 3) of the table.
 
-    A clip of train needs one label of any kind, another all targets or, without targets, all of VAD; with `partial`
-    one label that is no class. A cell that says nan or inf is wrong anywhere.
+    An empty cell is an unknown label; one that says nan or inf is wrong. A clip of a split that must be labelled needs
+    one known label: a target, one of VAD or, in train, a category.
     """
     cells = table.rows[row]
-    wanted = dict(zip(targets, values, strict=True))
-    beside = {} if vad is None else dict(zip(VAD, vad[row], strict=True))
-    holes = [name for name, value in (wanted | beside).items() if not math.isfinite(value)]
-    needed = set(wanted or beside)
-    if table.name == "train":
-        enough = category is not None or len(holes) < len(wanted | beside)
-    elif partial:
-        enough = len(holes) < len(wanted | beside)
-    else:
-        enough = bool(needed) and not needed & set(holes)
-    slips = {name for name in holes if cells.get(name)}
-    if enough and not slips:
+    labels = dict(zip(targets, values, strict=True)) | (
+        {} if vad is None else dict(zip(VAD, vad[row], strict=True))
+    )
+    unknown = [name for name, value in labels.items() if not math.isfinite(value)]
+    enough = len(unknown) < len(labels) or (table.name == "train" and category is not None)
+    if not any(cells.get(name) for name in unknown) and (enough or table.name not in LABELLED):
         return None
+    needed = set(targets or labels)
     return (
-        ", ".join(f"{name} is {cells.get(name) or 'empty'}" for name in holes if name in needed | slips)
+        ", ".join(f"{name} is {cells.get(name) or 'empty'}" for name in unknown if name in needed or cells.get(name))
         or "no VAD label"
     )
 

@@ -276,9 +276,8 @@ def _entry(
     found: dict[str, Any] = {}
     if run.model.config.answers_vad:
         truth = np.stack([runs.vad_of(item) for item in items])
-        known = np.isfinite(truth).any(axis=1)
-        if known.any():
-            found = {"vad_" + name: value for name, value in _scored(vad[known], truth[known], VAD).items()}
+        if np.isfinite(truth).any():
+            found = {"vad_" + name: value for name, value in _scored(vad, truth, VAD).items()}
     targets = run.model.config.targets
     if not targets:
         nothing: dict[str, Any] = {"pearson": None, "watched": None, "targets": {}}
@@ -290,15 +289,11 @@ def _entry(
 def _scored(
     answers: NDArray[np.float32], labels: NDArray[np.float32], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Over the known labels of each name."""
+    """Pearson of each target over the clips whose label is known (NaN where not)."""
+    rho = scores.pearson(answers, labels)
     known = np.isfinite(labels)
-    if known.all():
-        rho = scores.pearson(answers, labels)
-        varied = labels.min(axis=0) < labels.max(axis=0)
-    else:
-        pairs = [(x[k], y[k]) for x, y, k in zip(answers.T, labels.T, known.T, strict=True)]
-        rho = np.array([scores.pearson(x, y) if len(y) > 1 else math.nan for x, y in pairs])
-        varied = np.array([len(y) > 1 and y.min() < y.max() for _, y in pairs])
+    lowest = labels.min(axis=0, where=known, initial=np.inf)
+    varied = lowest < labels.max(axis=0, where=known, initial=-np.inf)
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))

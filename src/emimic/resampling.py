@@ -1,0 +1,115 @@
+"""What every score is made with: checked pairs, units that are drawn together, resamples, intervals. NumPy only."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from emimic.task import EmimicError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+Units: TypeAlias = NDArray[np.intp]
+"""The number of each clip's unit, what is drawn whole: (clip,)."""
+Weighted: TypeAlias = Callable[[Floats | None], Floats]
+"""Scores (draw, target) of clips that count as often as their units' weights (draw, unit) say; None: each once."""
+Prepare: TypeAlias = Callable[[Floats, Floats, Units, int], Weighted]
+"""From both sides (clip, target), the unit of each clip, and the number of units."""
+Column: TypeAlias = Callable[[Floats, Floats, Units, int], Callable[[Floats], Floats]]
+"""The same for one target's known sides (clip,): weights (draw, unit) -> (draw,)."""
+
+CHUNK = 128
+"""Draws that are scored at once: enough to be fast, few enough for the memory."""
+
+
+class ScoreError(EmimicError, ValueError):
+    """Predictions and labels that can't be compared."""
+
+
+def check_pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, tuple[int, ...]]:
+    """Return both sides as float64 (clip, target), and the shape a result has: (target,) or ()."""
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if x.shape != y.shape or x.ndim not in (1, 2):
+        raise ScoreError(
+            f"predictions have shape {x.shape} and labels {y.shape}; "
+            "expected the same (clip, target) or (clip,)"
+        )
+    if bad := int(np.count_nonzero(~np.isfinite(x))):
+        raise ScoreError(f"{bad} of {x.size} predictions are NaN or infinite; leave those clips out")
+    if bad := int(np.count_nonzero(np.isinf(y))):
+        raise ScoreError(f"{bad} of {y.size} labels are infinite; expected numbers, or NaN where unknown")
+    shape = x.shape[1:]
+    return (x, y, shape) if x.ndim == 2 else (x[:, None], y[:, None], shape)
+
+
+def find_units(groups: Sequence[object] | None, clips: int) -> tuple[NDArray[np.intp], int]:
+    """Return the unit that is drawn of each clip (clip,), its group or the clip itself, and the number of units."""
+    if groups is None:
+        return np.arange(clips), clips
+    if len(groups) != clips:
+        raise ScoreError(f"found {len(groups)} group names for {clips} clips, expected one for each clip")
+    codes: dict[object, int] = {}
+    return np.array([codes.setdefault(name, len(codes)) for name in groups], dtype=np.intp), len(codes)
+
+
+def resampled(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n: int, seed: int) -> Floats:
+    """Score `n` resamples of the units: (n, target)."""
+    values = np.full((n, x.shape[1]), np.nan)
+    if units >= 2:
+        weighted = prepare(x, y, unit, units)
+        rng = np.random.default_rng(seed)
+        for start in range(0, n, CHUNK):
+            rows = slice(start, min(start + CHUNK, n))
+            drawn = [rng.integers(units, size=units) for _ in range(rows.start, rows.stop)]
+            times = np.stack([np.bincount(one, minlength=units) for one in drawn])
+            values[rows] = weighted(times.astype(np.float64))
+    single = [len(np.unique(unit[~np.isnan(column)])) < 2 for column in y.T]
+    values[:, np.array(single, dtype=np.bool_)] = np.nan  # one unit, drawn again and again, says nothing new
+    return values
+
+
+def by_column(of_column: Column) -> Prepare:
+    """Make a score of each target's known clips, then of the weights of their units."""
+
+    def prepare(x: Floats, y: Floats, unit: Units, units: int) -> Weighted:
+        known = [np.flatnonzero(~np.isnan(column)) for column in y.T]
+        columns = [of_column(x[rows, i], y[rows, i], unit[rows], units) for i, rows in enumerate(known)]
+
+        def weighted(times: Floats | None) -> Floats:
+            weights = np.ones((1, units)) if times is None else times
+            values = np.full((len(weights), len(columns)), np.nan)
+            for i, column in enumerate(columns):
+                values[:, i] = column(weights)
+            return values
+
+        return weighted
+
+    return prepare
+
+
+def interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
+    """The percentile interval of resampled scores, NaN resamples left out.
+
+    Args:
+        values: (n, ...) as from `resamples`.
+        level: the share of resamples inside, in (0, 1).
+
+    Returns:
+        (low, high), each (...); NaN where every resample is NaN.
+
+    Raises:
+        ScoreError: if level is not in (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ScoreError(
+            f"found the level {level} for an interval, expected one between 0 and 1, such as 0.95"
+        )
+    array = np.asarray(values, dtype=np.float64)
+    low, high = np.full(array.shape[1:], np.nan), np.full(array.shape[1:], np.nan)
+    for where in np.ndindex(array.shape[1:]):
+        column = array[(slice(None), *where)]
+        column = column[~np.isnan(column)]
+        if column.size:
+            low[where], high[where] = np.quantile(column, [(1 - level) / 2, (1 + level) / 2])
+    return low[()], high[()]
