@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from emimic import __version__
-from emimic.cli import hear, learn
+from emimic.cli import calibrate, hear, learn
 from emimic.cli.common import app
 from emimic.task import EmimicError, EmimicWarning
 
-__all__ = ["app", "hear", "learn", "main"]
+__all__ = ["app", "calibrate", "hear", "learn", "main"]
 
 
 def _version(asked: bool) -> None:
