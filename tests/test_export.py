@@ -81,10 +81,11 @@ def test_every_switch_of_the_model(config):
     model = tiny.model("whisper", **{**SHORT, **config})
     runs = open_runtime("onnx", to_onnx(model))
     clips = [tiny.clip(n, seed=n) for n in (500, 8000, 3000)]
-    found = answer(runs, spec_of(model), clips)
+    found = answer(runs, spec_of(model), clips, pooled=True)
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
-    names = {"intensities", "frames", "hidden"} | ({"vad"} if model.config.answers_vad else set())
+        np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
+    names = {"intensities", "frames", "hidden", "pooled"} | ({"vad"} if model.config.answers_vad else set())
     assert runs.outputs == names, "the auxiliary task stays behind"
 
 

@@ -46,12 +46,12 @@ class Graph(nn.Module):
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """samples (batch, sample), lengths (batch,) -> intensities (batch, target), frames (batch,), hidden
-        (batch, frame, feature), then vad (batch, frame, 3) when the model answers it."""
+        (batch, frame, feature), pooled (batch, 2 * feature), then vad (batch, frame, 3) when the model answers it."""
         hidden, frames = (self._whisper if self.whisper else self._raw)(samples, lengths)
         real = _real(hidden.shape[1], frames)
         output = self.model.regress(hidden, real)
         vad = (output.vad,) if self.model.config.answers_vad else ()
-        return output.intensities, frames, hidden, *vad
+        return output.intensities, frames, hidden, output.pooled, *vad
 
     def _raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The convolution stack frame by frame, (batch, frame, feature) throughout: no layer norm needs a
@@ -163,8 +163,8 @@ def to_onnx(model: EmiModel) -> bytes:
     """The graph as ONNX (opset 17, weights inside), not optimised.
 
     Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), and vad (batch, frame, 3) when the model answers it. Raises
-    ModelError when the encoder can't be traced.
+    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) when
+    the model answers it. Raises ModelError when the encoder can't be traced.
     """
     most = round(model.config.max_seconds * SAMPLE_RATE)
     long = max(model.min_samples, min(4000, most))
@@ -175,9 +175,10 @@ def to_onnx(model: EmiModel) -> bytes:
         "intensities": {0: "batch"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
+        "pooled": {0: "batch"},
         "vad": {0: "batch", 1: "frame"},
     }
-    outputs = ["intensities", "frames", "hidden", *(["vad"] if model.config.answers_vad else [])]
+    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.answers_vad else [])]
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
     attention = inner._attn_implementation

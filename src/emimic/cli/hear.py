@@ -189,6 +189,9 @@ def export(
     least: Annotated[
         float, typer.Option(help="Least mean Pearson with float32; what costs more stays float32.")
     ] = 0.999,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of `emimic calibrate`; by default the run's own.")
+    ] = None,
     card: Annotated[Path | None, typer.Option(help="A model card, put in as README.md.")] = None,
     licence: Annotated[Path | None, typer.Option(help="Put in as LICENSE.")] = None,
     quiet: Quiet = False,
@@ -203,8 +206,8 @@ def export(
 
     quiet_libraries()
     report = write(
-        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, card=card, licence=licence,
-        progress=not quiet,
+        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
+        licence=licence, progress=not quiet,
     )  # fmt: skip
     typer.echo(report.table())
 

@@ -197,4 +197,4 @@ def slimmed(answer: Answer) -> Answer:
     one = answer.prediction
     middle = (one.times[:1] + one.times[-1:]) / 2
     vad = None if one.vad is None else one.vad.mean(axis=0, keepdims=True)
-    return replace(answer, prediction=Prediction(one.intensities, vad, middle))
+    return replace(answer, prediction=Prediction(one.intensities, vad, middle, novelty=one.novelty))

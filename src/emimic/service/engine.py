@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import buckets
+from emimic.calibration import FILE, Calibration, finished
 from emimic.files import fingerprint, sha256
 from emimic.prediction import Prediction
 from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
@@ -98,7 +99,7 @@ def open_engine(
     if (place / "config.json").exists():
         inside = None if device else quickest(place)
         if inside is not None:
-            return GraphEngine(inside, threads=threads, streams=streams)
+            return GraphEngine(inside, threads=threads, streams=streams, run=place)
         return TorchEngine(place, device=device, threads=threads)
     raise ModelError(
         f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
@@ -141,6 +142,7 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = spec_of(self.model)
+        self.calibration = Calibration.of_run(folder, self.spec.targets)
 
     def predict(
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
@@ -149,7 +151,7 @@ class TorchEngine:
         answers = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for answer in answers:
             _check_finite(answer, "the run")
-        return answers
+        return finished(answers, self.calibration)
 
 
 def spec_of(model: Any) -> Spec:
@@ -172,11 +174,19 @@ class GraphEngine:
     """An engine folder, on the runtime it was exported for; needs neither torch nor transformers. See `open_engine`.
 
     The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature) and, when VAD has been learnt, vad (batch, frame, 3).
+    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature; older ones lack it, then there is
+    no novelty) and, when VAD has been learnt, vad (batch, frame, 3).
+
+    run: the run that the engine lies in, whose calibration is then used; by default the engine's own, if it has one.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, threads: int | None = None, streams: int = 1
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        streams: int = 1,
+        run: Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
@@ -196,6 +206,11 @@ class GraphEngine:
             streams=streams,
             optimised=bool(self.description.get("optimised")),
         )
+        if run is not None:
+            self.calibration = Calibration.of_run(run, self.spec.targets)
+        else:
+            known = FILE in self.description.get("files", {})
+            self.calibration = Calibration.find(self.folder, self.spec.targets) if known else None
         missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])} - self._graph.outputs
         if missing:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
@@ -204,18 +219,24 @@ class GraphEngine:
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """See `Engine.predict`."""
-        return answer(
+        raw = answer(
             self._graph,
             self.spec,
             clips,
             batch_seconds=batch_seconds,
             hidden=hidden,
+            pooled=self.calibration is not None and self.calibration.novelty is not None,
             name=str(self.folder),
         )
+        return finished(raw, self.calibration)
+
+    def raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
+        """As `predict`, before calibration."""
+        return answer(self._graph, self.spec, clips, name=str(self.folder))
 
     def check(self) -> float:
         """Read all files and answer the clips whose answers were written down at export; the largest difference of an
-        intensity.
+        intensity before calibration.
 
         Raises ModelError when a file is another, or the difference is beyond what the export allows: the machine or the
         runtime computes otherwise.
@@ -224,7 +245,7 @@ class GraphEngine:
         checks = self.description.get("checks", {})
         largest = 0.0
         for one in checks.get("clips", []):
-            (found,) = self.predict([check_clip(self.spec, one["samples"])])
+            (found,) = self.raw([check_clip(self.spec, one["samples"])])
             largest = max(largest, float(np.abs(found.intensities - one["intensities"]).max()))
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
@@ -258,9 +279,11 @@ def answer(
     *,
     batch_seconds: float = 30.0,
     hidden: bool = False,
+    pooled: bool = False,
     name: str = "the graph",
 ) -> list[Prediction]:
-    """Clips through a graph in batches of similar length, as many at once as it has streams; see `Engine.predict`."""
+    """Clips through a graph in batches of similar length, as many at once as it has streams; see `Engine.predict`.
+    Not calibrated. pooled: also pooled frames, from a graph that gives them."""
     most = round(spec.max_seconds * SAMPLE_RATE)
     lengths = [len(clip) for clip in clips]
     for length in lengths:
@@ -271,6 +294,7 @@ def answer(
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
     if hidden and "hidden" not in graph.outputs:
         raise ModelError(f"{name} gives no hidden states: export its run again")
+    outputs += ["pooled"] if pooled and "pooled" in graph.outputs else []
     budget = max(1, int(batch_seconds * SAMPLE_RATE))
     plan = buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding)
     answers: dict[int, Prediction] = {}
@@ -279,7 +303,7 @@ def answer(
         samples, _ = buckets.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
         feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
         found = dict(zip(outputs, graph.run(outputs, feed), strict=True))
-        vad, states = found.get("vad"), found.get("hidden")
+        vad, states, means = found.get("vad"), found.get("hidden"), found.get("pooled")
         for place, row in enumerate(rows):
             count = int(found["frames"][place])
             one = Prediction(
@@ -288,6 +312,7 @@ def answer(
                 vad=None if vad is None else vad[place, :count].copy(),
                 times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
                 hidden=None if states is None else states[place, :count].copy(),
+                pooled=None if means is None else means[place].copy(),
             )
             _check_finite(one, name)
             answers[row] = one

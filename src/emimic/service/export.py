@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import __version__, audio
+from emimic.calibration import FILE, Calibration
 from emimic.files import fingerprint, sha256, write_atomic
 from emimic.progress import shown
 from emimic.service.engine import (
@@ -82,6 +83,7 @@ def export(
     int8: bool = False,
     calibrate: str | os.PathLike[str] | None = None,
     least: float = LEAST,
+    calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
     licence: str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -90,15 +92,20 @@ def export(
 
     out: None puts it into the run itself, which is then heard with it if it is float32. to: the runtime that shall run
     it. int8: quantise with scales from the media files in the folder `calibrate`; products that cost most stay
-    float32 until the mean Pearson with float32 answers reaches `least`. card, licence: text files that become
+    float32 until the mean Pearson with float32 answers reaches `least`, both before calibration: the choice then holds
+    for any. calibration: a folder of `emimic calibrate`; by default the run's own, if it has one, which an engine
+    inside a run always uses. card, licence: text files that become
     README.md and LICENSE. Raises ModelError when the run can't be exported, the graph doesn't answer as torch does,
     or too few clips could be read.
     """
     if int8 != (calibrate is not None):
         raise ModelError("int8 needs --calibrate FOLDER, a folder of recordings, and only int8 needs it")
+    if out is None and calibration is not None:
+        raise ModelError(
+            "an engine inside a run uses the run's calibration: give --out with --calibration, or run emimic calibrate"
+        )
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target} exists already; give a new folder, or remove it first")
+    _check_new(target)
     try:
         from emimic.graph import to_onnx
         from emimic.model import EmiModel
@@ -120,6 +127,7 @@ def export(
         if file is not None
     }
     spec = spec_of(model)
+    calibrated = _calibration(run, calibration, spec)
     with _beside(target) as folder:
         graph = folder / "plain.onnx"
         graph.write_bytes(to_onnx(model))
@@ -136,6 +144,8 @@ def export(
             graph.write_bytes(small)
         optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
         _finish(graph, folder, to, optimised=optimised)
+        if calibrated is not None:
+            calibrated.save(folder)
         description = {
             "schema": SCHEMA,
             "emimic": __version__,
@@ -155,6 +165,25 @@ def export(
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
     return Report(target, size, difference, speed, quantisation)
+
+
+def _check_new(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target} exists already; give a new folder, or remove it first")
+
+
+def _calibration(
+    run: str | os.PathLike[str], given: str | os.PathLike[str] | None, spec: Spec
+) -> Calibration | None:
+    """The one in a folder, by default the run's own, if it has one."""
+    if given is None:
+        return Calibration.of_run(run, spec.targets)
+    found = Calibration.find(given, spec.targets)
+    if found is None:
+        raise ModelError(
+            f"{given} has no {FILE}; expected a folder that emimic calibrate wrote: give another"
+        )
+    return found
 
 
 @contextlib.contextmanager
@@ -222,13 +251,13 @@ def _identity(file: Path) -> dict[str, str]:
 
 
 def _describe(folder: Path, description: dict[str, Any]) -> float:
-    """Write the description with what the engine answers and how fast it is, which it returns."""
+    """Write the description with what the engine answers before calibration and how fast it is, which it returns."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
     write_atomic(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
     clips = [check_clip(engine.spec, samples) for samples in _lengths(engine.spec)]
-    answers = [engine.predict([clip])[0] for clip in clips]
+    answers = [engine.raw([clip])[0] for clip in clips]
     checks = [
         {"samples": len(clip), "intensities": [round(float(v), 7) for v in one.intensities]}
         for clip, one in zip(clips, answers, strict=True)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import __version__
+from emimic import __version__, calibration
 from emimic.files import lock, sha256, sync_folder
 from emimic.prediction import Prediction
 from emimic.service.engine import DESCRIPTION
@@ -163,8 +163,10 @@ class Journal:
 
 def identity(model: Path) -> str:
     """A hash of what a model's folder answers with: an engine's description (which holds the hash of its graph), or a
-    run's configuration and weights."""
+    run's configuration, weights and calibration."""
     names = [DESCRIPTION] if (model / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
+    if names[0] != DESCRIPTION and (model / calibration.FILE).is_file():
+        names.append(calibration.FILE)  # it holds the hash of its arrays
     return new_sha256("".join(sha256(model / name) for name in names).encode()).hexdigest()
 
 
@@ -179,6 +181,7 @@ def packed(answer: Answer) -> dict[str, Any]:
         "intensities": _pack(one.intensities),
         "vad": None if one.vad is None else _pack(one.vad),
         "times": _pack(one.times),
+        "novelty": one.novelty,
     }
 
 
@@ -192,7 +195,9 @@ def unpacked(found: dict[str, Any], path: Path, targets: tuple[str, ...]) -> Ans
         was_cut=found["was_cut"],
         was_padded=found["was_padded"],
         was_silent=found["was_silent"],
-        prediction=Prediction(_unpack(found["intensities"]), vad, _unpack(found["times"])),
+        prediction=Prediction(
+            _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found.get("novelty")
+        ),
     )
 
 

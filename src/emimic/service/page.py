@@ -35,6 +35,10 @@ NOTICE: Final = (
 )
 """The law's notice, in two sentences, wherever a user meets an answer outside the terminal."""
 
+_UNLIKE: Final = (
+    "As one clip, this recording is unlike the data the model was trained on: trust its values less."
+)
+
 _MOST_POINTS: Final = 4000  # of a magnified curve
 _STRETCHES: Final = 8000  # of a waveform
 _MOST_VALUES: Final = (
@@ -182,13 +186,14 @@ def _not_heard(answer: Answer) -> list[Region]:
 
 def _about(answer: Answer) -> str:
     told = outline.about(answer)
+    unlike = f" {_UNLIKE}" if answer.prediction.is_unlike_training else ""
     if answer.timeline is None:
-        return told + (" (grey: not heard)." if answer.was_cut else ".")
+        return told + (" (grey: not heard)." if answer.was_cut else ".") + unlike
     regions = answer.timeline.regions
     if not regions:
-        return f"{told}."
+        return f"{told}.{unlike}"
     total = outline.length(sum(r.end - r.start for r in regions))
-    return f"{told}. Stretches with a voice: {len(regions)}, together {total}."
+    return f"{told}. Stretches with a voice: {len(regions)}, together {total}.{unlike}"
 
 
 def _coarse(curves: Sequence[_Curve]) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from emimic.task import VAD, EmimicError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+UNLIKE: Final = "unlike the training data"
+"""The mark of a clip whose novelty is beyond 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ class Answer:
     path: the file as given (for an array or standard input, a name). targets: names of the intensities. seconds: its
     length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
     input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
-    intensities (target,), about [0, 1] and not clipped, and VAD over frames. timeline: curves over the whole recording,
+    intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
+    clip's novelty. timeline: curves over the whole recording,
     when asked for.
     """
 
@@ -123,6 +128,7 @@ class Answer:
             "padded": self.was_padded,
             "silent": self.was_silent,
             "no voice": unheard,
+            UNLIKE: self.prediction.is_unlike_training,
         }
         return [word for word, holds in marks.items() if holds]
 
@@ -187,7 +193,8 @@ class Answers:
         return whole
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row a clip: Filename (see `names`), Seconds, the targets, means of VAD if the model has learnt it.
+        """A row a clip: Filename (see `names`), Seconds, the targets, means of VAD if the model has learnt it, Novelty
+        if the model has such a score.
 
         Raises EmimicError when pandas isn't installed.
         """
@@ -199,7 +206,9 @@ class Answers:
                 else dict(zip(VAD, one.prediction.vad.mean(axis=0), strict=True))
             )
             named = dict(zip(self.targets, one.prediction.intensities, strict=True))
-            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad})
+            novelty = one.prediction.novelty
+            score = {} if novelty is None else {"Novelty": novelty}
+            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad, **score})
         columns = None if rows else ["Filename", "Seconds", *self.targets]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emimic.service.results import Answer, Answers
+from emimic.service.results import UNLIKE, Answer, Answers
 from emimic.task import VAD
 
 _BAR: Final = 8
 _CURVE: Final = " ▁▂▃▄▅▆▇█"
+_UNLIKE: Final = "?"
+_SHORT: Final = {UNLIKE: _UNLIKE}
 _BROKEN: Final = {
     "Admiration": "Admi-\nration", "Amusement": "Amuse-\nment", "Determination": "Determi-\nnation",
     "Empathic Pain": "Empathic\nPain", "Excitement": "Excite-\nment",
@@ -53,6 +55,8 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
     known = any(answer.prediction.vad is not None for answer in answers.clips)
     caption = "intensities of a whole clip" + (f"; {drawn} from 0 to 1" if bars else "")
     caption += "" if vad or not known else f"; {', '.join(VAD).lower()} in a wider window, or --format json"
+    if any(UNLIKE in answer.marks for answer in answers.clips):
+        caption += f"; {_UNLIKE}: {UNLIKE}, its values deserve less trust"
     made = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     made.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
     made.add_column("s", justify="right", no_wrap=True)
@@ -63,7 +67,7 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
             escape(_printable(name)),
-            "\n".join([f"{answer.seconds:.1f}", *answer.marks]),
+            "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in answer.marks)]),
             *_intensities(answer, bars=bars),
             *(
                 []

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import answers, audio, buckets
+from emimic import answers, audio, buckets, calibration
 from emimic.files import sha256
 from emimic.progress import shown
 from emimic.service.engine import DESCRIPTION, Spec, open_engine
@@ -44,8 +44,10 @@ class Taught:
 
 def key_of(folder: Path) -> str:
     """16 hex digits that name a teacher: an engine folder's description, which holds its files' hashes, or a run
-    folder's model files, and the preparation."""
-    names = (DESCRIPTION,) if (folder / DESCRIPTION).exists() else ("config.json", "model.safetensors")
+    folder's model files and calibration, and the preparation."""
+    names = [DESCRIPTION] if (folder / DESCRIPTION).exists() else ["config.json", "model.safetensors"]
+    if names[0] != DESCRIPTION and (folder / calibration.FILE).exists():
+        names.append(calibration.FILE)
     parts = [str(ANSWERING), *(sha256(folder / name) for name in names)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

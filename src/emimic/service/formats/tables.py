@@ -2,13 +2,14 @@
 
 JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
 A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
-values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `timeline` when curves were asked
-for. A gap is null. Times are seconds.
+values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `novelty` and `unlike_training_data`
+(novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves were asked for. A gap is
+null. Times are seconds.
 
-CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, then VAD means. Of one
-recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and VAD (the
-mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell. Filename
-is the file's stem; where stems meet, the file's name or path.
+CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty.
+Of one recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and
+VAD (the mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell.
+Filename is the file's stem; where stems meet, the file's name or path.
 
 The rule for both: within a version, fields are only added (columns on the right); what goes or changes its meaning
 makes a new version.
@@ -38,13 +39,18 @@ _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
 
 
 def to_csv(answers: Answers) -> str:
-    """One row an answer: `Filename`, the targets, and VAD means when the model has learnt VAD."""
+    """One row an answer: `Filename`, the targets, VAD means when the model has learnt VAD, `Novelty` when it has such a
+    score."""
     vad = any(a.prediction.vad is not None for a in answers.clips)
+    novelty = any(a.prediction.novelty is not None for a in answers.clips)
     header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
+    header += ["Novelty"] if novelty else []
     rows = []
     for name, a in zip(answers.names, answers.clips, strict=True):
         means = [math.nan] * len(VAD) if a.prediction.vad is None else a.prediction.vad.mean(axis=0)
-        rows.append([name, *_cells(a.prediction.intensities), *(_cells(means) if vad else [])])
+        score = math.nan if a.prediction.novelty is None else a.prediction.novelty
+        cells = [*_cells(a.prediction.intensities), *(_cells(means) if vad else [])]
+        rows.append([name, *cells, *(_cells([score]) if novelty else [])])
     return _csv(header, rows)
 
 
@@ -106,6 +112,8 @@ def _clip(answer: Answer) -> dict[str, Any]:
     }
     if one.vad is not None:
         clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
+    if one.novelty is not None:
+        clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
     if answer.timeline is not None:
         clip["timeline"] = _timeline(answer.timeline)
     return clip
