@@ -37,6 +37,7 @@ __all__ = [
     "prepare",
     "resample",
     "save",
+    "through_mp3",
 ]
 
 _AUDIO = "wav mp3 flac ogg oga opus aif aiff aifc au caf w64 rf64 m4a aac amr wma mka ac3"
@@ -168,6 +169,31 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
         soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
+
+
+def through_mp3(samples: Wave, kilobits: int) -> Wave:
+    """Encode (sample,) float32 at 16 kHz as mono mp3 in memory, and decode it.
+
+    Args:
+        samples: in [-1, 1].
+        kilobits: a second; 8 to 160 in MPEG-2's steps.
+
+    Returns:
+        As many samples.
+
+    Raises:
+        AudioError: not (sample,), empty or not finite; or it can't be encoded.
+    """
+    wave = resample(samples, SAMPLE_RATE)
+    file = io.BytesIO()
+    level = 1 - kilobits / 160
+    try:
+        soundfile.write(
+            file, wave, SAMPLE_RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+        )
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"mp3 at {kilobits} kb/s can't be written: {error.error_string}") from None
+    return load(file.getvalue())
 
 
 @contextmanager
