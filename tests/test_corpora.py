@@ -1,4 +1,4 @@
-"""A run on several corpora: which targets, masks, weights, orders of classes; one process or parts; stopped and resumed."""
+"""A run on several corpora: targets, masks, weights, orders of classes; in parts of a step; stopped and resumed."""
 
 import json
 import math
@@ -264,9 +264,9 @@ def test_the_rank_loss_is_over_the_whole_step(mix: dict[str, float], start: Call
             height = {mood: -i for i, group in enumerate(groups) for mood in group}
             for i, a in enumerate(items):
                 for j, b in enumerate(items):
-                    if a.corpus == b.corpus == "moods" and a.cells["Speaker"] == b.cells["Speaker"]:
-                        if height[a.cells["Mood"]] > height[b.cells["Mood"]]:
-                            terms.append(torch.log1p(torch.exp(-(values[i] - values[j]) / 0.2)))
+                    mine = a.corpus == b.corpus == "moods" and a.cells["Speaker"] == b.cells["Speaker"]
+                    if mine and height[a.cells["Mood"]] > height[b.cells["Mood"]]:
+                        terms.append(torch.log1p(torch.exp(-(values[i] - values[j]) / 0.2)))
         assert len(terms) == 13
         y = torch.from_numpy(np.stack([item.labels for item in items]))
         known = ~y.isnan()

@@ -1,4 +1,4 @@
-"""Clips of other lengths, mixtures and codecs: determined by seed, epoch and clip, with the labels that hold for them."""
+"""Clips of other lengths, mixtures and codecs: determined by seed, epoch and clip, with the labels they then have."""
 
 from collections.abc import Callable
 from dataclasses import replace
