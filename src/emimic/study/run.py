@@ -47,8 +47,6 @@ class Run:
     optimizer: torch.optim.AdamW
     loss: Mix
     train: batches.Source
-    pools: tuple[sampling.Pool, ...]  # how each corpus's clips are drawn
-    ranks: ranks.Ranks | None  # orders of classes, where their loss has a weight
     lessons: Lessons | None  # a teacher's
     valid: batches.Source | None
     progress: checkpoint.Progress
@@ -59,6 +57,8 @@ class Run:
     interruptible: bool = False  # whether a signal may end what happens now
     left_out: tuple[str, ...] = ()
     stopped_by: int | None = None  # the signal that all processes stop by
+    pools: tuple[sampling.Pool, ...] = ()  # how each corpus's clips are drawn
+    ranks: ranks.Ranks | None = None  # orders of classes, where their loss has a weight
 
 
 def open_run(
