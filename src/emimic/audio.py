@@ -48,6 +48,7 @@ MEDIA_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in f"{_AUDIO} {_VIDEO}
 CEILING_SECONDS: Final = 4 * 3600.0
 """No file gives more than this; four hours are 0.92 GB of samples."""
 
+_MP3_DELAY = 576 + 529  # samples: LAME's encoder and the decoder
 _CHUNK = 1 << 18  # values decoded at a time: a 12 s clip in one go, and never what a header claims
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # two letters at least: C: is a drive
 # What PyAV may open. Playlists (hls, dash, concat, sdp) are not among them: they name other files and hosts.
@@ -193,7 +194,9 @@ def through_mp3(samples: Wave, kilobits: int) -> Wave:
         )
     except soundfile.LibsndfileError as error:
         raise AudioError(f"mp3 at {kilobits} kb/s can't be written: {error.error_string}") from None
-    return load(file.getvalue())
+    decoded = load(file.getvalue())
+    # Frames below 32 kb/s have no room for the tag that says how much silence encoder and decoder put in front.
+    return decoded if len(decoded) == len(wave) else decoded[_MP3_DELAY:][: len(wave)]
 
 
 @contextmanager
