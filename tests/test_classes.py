@@ -100,7 +100,7 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     """A target that some clips lack is compared over the others; and the verbs see ordinary columns."""
     folder = corpus(
         tmp_path / "corpus",
-        valid=[f"{i},{'laugh sob cheer'.split()[i % 3]},c" for i in range(20, 32)],
+        valid=[f"{i},{('laugh', 'sob', 'cheer')[i % 3]},c" for i in range(20, 32)],
     )
     settings = TrainSettings(**tiny(epochs=1, still=True))
     run = runs.open_run(folder, tmp_path / "open", settings, resume=False, show=False)

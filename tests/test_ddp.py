@@ -29,6 +29,20 @@ LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}
 """For a corpus whose clips lack labels: a process may have none of a kind that the other has."""
 
 
+CORPORA: dict[str, Any] = {
+    "rank_weight": 0.3,
+    "mixtures": {"fraction": 0.5, "corpora": ["labelled"]},
+    "corpora": {
+        "labelled": {
+            "fraction": 0.3,
+            "weight": 0.5,
+            "ranks": {"column": "Category", "by": None, "order": {"Arousal": [["keen"], ["calm"]]}},
+        }
+    },
+}
+"""For two corpora, whose pairs lie in both processes and whose labels change from epoch to epoch."""
+
+
 def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Of 11 clips, batches of 4 leave 3 for the last step, batches of 5 leave one: a process then has none."""
     unused = STILL | {
@@ -45,7 +59,14 @@ def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
         "stopped": tiny(still=True),
         "labels": tiny(still=True, **LABELS),
         "labels, mix": tiny(still=True, **LABELS, loss=MIX, batch_size=9),
+        "corpora": tiny(still=True, **LABELS, batch_size=5, loss={"mse": 1.0, "ccc": 0.1}, **CORPORA),
     }
+
+
+def chosen(job: dict[str, Any], name: str) -> list[Path]:
+    if name == "corpora":
+        return [Path(job["corpus"]), Path(job["labelled"])]
+    return [Path(job["labelled" if name.startswith("labels") else "corpus"])]
 
 
 def script(job: dict[str, Any]) -> None:
@@ -68,7 +89,7 @@ def script(job: dict[str, Any]) -> None:
     for name, values in job["cases"].items():
         out = Path(job["folder"], "two", name)
         stop_at = 5 if name == "stopped" else None
-        corpus = Path(job["labelled" if name.startswith("labels") else "corpus"])
+        corpus = chosen(job, name)
         result = train(corpus, out, TrainSettings(**values), show=False)
         at, got = opened[-1].progress.total_steps, result.signal
         if stop_at:
@@ -121,8 +142,7 @@ def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., 
         if name == "random":
             assert len(found["history"]) == 2
             continue
-        corpus = labelled if name.startswith("labels") else tones
-        alone = train(corpus, tmp_path / "one" / name, TrainSettings(**values), show=False)
+        alone = train(chosen(job, name), tmp_path / "one" / name, TrainSettings(**values), show=False)
         assert len(alone.history) == len(found["history"]) == 3
         gaps = [
             abs(one[key] - two[key])

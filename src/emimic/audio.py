@@ -37,6 +37,7 @@ __all__ = [
     "prepare",
     "resample",
     "save",
+    "through_mp3",
 ]
 
 _AUDIO = "wav mp3 flac ogg oga opus aif aiff aifc au caf w64 rf64 m4a aac amr wma mka ac3"
@@ -47,6 +48,7 @@ MEDIA_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in f"{_AUDIO} {_VIDEO}
 CEILING_SECONDS: Final = 4 * 3600.0
 """No file gives more than this; four hours are 0.92 GB of samples."""
 
+_MP3_DELAY = 576 + 529  # samples: LAME's encoder and the decoder
 _CHUNK = 1 << 18  # values decoded at a time: a 12 s clip in one go, and never what a header claims
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")  # two letters at least: C: is a drive
 # What PyAV may open. Playlists (hls, dash, concat, sdp) are not among them: they name other files and hosts.
@@ -168,6 +170,33 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
         soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
+
+
+def through_mp3(samples: Wave, kilobits: int) -> Wave:
+    """Encode (sample,) float32 at 16 kHz as mono mp3 in memory, and decode it.
+
+    Args:
+        samples: in [-1, 1].
+        kilobits: a second; 8 to 160 in MPEG-2's steps.
+
+    Returns:
+        As many samples.
+
+    Raises:
+        AudioError: not (sample,), empty or not finite; or it can't be encoded.
+    """
+    wave = resample(samples, SAMPLE_RATE)
+    file = io.BytesIO()
+    level = 1 - kilobits / 160
+    try:
+        soundfile.write(
+            file, wave, SAMPLE_RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+        )
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"mp3 at {kilobits} kb/s can't be written: {error.error_string}") from None
+    decoded = load(file.getvalue())
+    # Frames below 32 kb/s have no room for the tag that says how much silence encoder and decoder put in front.
+    return decoded if len(decoded) == len(wave) else decoded[_MP3_DELAY:][: len(wave)]
 
 
 @contextmanager

@@ -30,32 +30,16 @@ WEIGHTS: Final = "model.safetensors"
 class EmiOutput(ModelOutput):  # type: ignore[misc]
     """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
     without the VAD head; frame_mask (batch, frame), true where a frame is real; categories (batch, category), logits of
-<<<<<<< HEAD
-    the auxiliary task, when there is one; domains (batch, domain), logits, when there are any."""
-=======
-    the auxiliary task, when there is one; pooled (batch, 2 * feature), see `pool`, outside training."""
->>>>>>> 87bd9db76cf99567e5befd1f202271cc6e1873e6
+    the auxiliary task, when there is one; domains (batch, domain), logits, when there are any; pooled (batch,
+    2 * feature), mean and standard deviation over real frames, outside training."""
 
     # transformers wants a default for every field but the first; these two are always there.
     intensities: Tensor = None  # type: ignore[assignment]
     frame_mask: Tensor = None  # type: ignore[assignment]
     vad: Tensor | None = None
     categories: Tensor | None = None
-<<<<<<< HEAD
     domains: Tensor | None = None
-=======
     pooled: Tensor | None = None
-
-
-def pool(hidden: Tensor, frame_mask: Tensor) -> Tensor:
-    """Return mean and standard deviation over each clip's real frames: hidden (batch, frame, feature), frame_mask
-    (batch, frame) -> (batch, 2 * feature) float32."""
-    frames, real = hidden.float(), frame_mask[..., None]
-    count = frame_mask.sum(dim=1, keepdim=True)
-    mean = (frames * real).sum(dim=1) / count
-    apart = (frames - mean[:, None]) * real
-    return torch.cat([mean, (apart.square().sum(dim=1) / count).sqrt()], dim=-1)
->>>>>>> 87bd9db76cf99567e5befd1f202271cc6e1873e6
 
 
 class TanhHead(nn.Module):
@@ -107,8 +91,7 @@ class DomainHeads(nn.Module):
         intensities: of the regression head. hidden (batch, frame, feature), frame_mask (batch, frame). domains:
         (batch,), the known ones, else -1; None where none is known.
         """
-        means = pooling.mean(hidden, frame_mask)
-        moments = self.dropout(torch.cat([means, pooling.std(hidden, frame_mask, means)], dim=-1))
+        moments = self.dropout(pooling.moments(hidden, frame_mask))
         logits = self.domain(moments)
         weights = logits.softmax(dim=-1)
         if domains is not None:
@@ -232,7 +215,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         vad = self._vad(hidden, frame_mask) if self.config.vad_head else None
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
-        pooled = None if self.training else pool(hidden, frame_mask)
+        pooled = None if self.training else pooling.moments(hidden, frame_mask)
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         frames = frames * frame_mask[..., None]
         parts = []
@@ -255,12 +238,12 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             answer = answer * answer.new_tensor(self.config.target_std)
             answer = answer + answer.new_tensor(self.config.target_mean)
         categories = self.category(last) if self.training and self.config.categories else None
-<<<<<<< HEAD
         logits = None
         if self.config.domains:
             answer, logits = self.domains(answer, hidden, frame_mask, domains)
         return EmiOutput(
-            intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories, domains=logits
+            intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories, domains=logits,
+            pooled=pooled,
         )
 
     def _vad(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
@@ -270,11 +253,6 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
-=======
-        return EmiOutput(
-            intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories, pooled=pooled
-        )
->>>>>>> 87bd9db76cf99567e5befd1f202271cc6e1873e6
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""

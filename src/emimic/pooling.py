@@ -23,6 +23,12 @@ def std(frames: Tensor, mask: Tensor, means: Tensor) -> Tensor:
     return (differences.square().sum(dim=1) / mask.sum(dim=1, keepdim=True) + FLOOR).sqrt()
 
 
+def moments(frames: Tensor, mask: Tensor) -> Tensor:
+    """Return `mean` and `std` side by side, (batch, 2 * feature)."""
+    means = mean(frames, mask)
+    return torch.cat([means, std(frames, mask, means)], dim=-1)
+
+
 def smooth(frames: Tensor, mask: Tensor, width: int) -> Tensor:
     """Return the mean of each frame's `width` neighbors (odd, itself in the middle), of those that are real.
 

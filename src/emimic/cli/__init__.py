@@ -8,19 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from emimic import __version__
-<<<<<<< HEAD
-from emimic.cli import hear, imports, learn
+from emimic.cli import calibrate, hear, imports, learn
 from emimic.cli.common import app
 from emimic.task import EmimicError, EmimicWarning
 
-__all__ = ["app", "hear", "imports", "learn", "main"]
-=======
-from emimic.cli import calibrate, hear, learn
-from emimic.cli.common import app
-from emimic.task import EmimicError, EmimicWarning
-
-__all__ = ["app", "calibrate", "hear", "learn", "main"]
->>>>>>> 87bd9db76cf99567e5befd1f202271cc6e1873e6
+__all__ = ["app", "calibrate", "hear", "imports", "learn", "main"]
 
 
 def _version(asked: bool) -> None:

@@ -13,12 +13,20 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from emimic import audio
 from emimic.task import SAMPLE_RATE
 
 Wave = NDArray[np.float32]
 
 EACH: Final = 0.4
 """The share of changed clips that any one change acts on: of six, two or three on average."""
+
+
+MP3_RATES: Final = (16, 24, 32, 40, 48)
+"""Kilobits a second of mp3, such as messengers and old recorders use."""
+
+CODEC: Final = 3
+"""So that a codec alters nothing of what else is drawn for a clip (1 and 2 are of `joins`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +40,35 @@ class Clock:
         """Times of the clip -> times of the recording, in seconds; those before it starts are negative."""
         return (times - self.start) * self.rate
 
+    def after(self, earlier: "Clock") -> "Clock":
+        """Return the clock of a clip that was made of one with an earlier clock."""
+        return Clock(self.start + earlier.start / self.rate, self.rate * earlier.rate)
+
 
 @dataclass(frozen=True, slots=True)
 class Augment:
     """Called with a clip's samples (sample,) at 16 kHz, its id and the epoch; gives the clip as heard then.
 
     share: of the clips that are changed at all, in [0, 1]. seed: of the run. A clip keeps its length but for speed
-    (a tenth) and leading silence (half a second); silence stays silence.
+    (a tenth) and leading silence (half a second); silence stays silence. codec: of all clips, the fraction that goes
+    through a codec in the end.
     """
 
     share: float
     seed: int
+    codec: float = 0.0
 
     def __call__(self, samples: Wave, clip: str, epoch: int) -> Wave:
         return self.timed(samples, clip, epoch)[0]
 
     def timed(self, samples: Wave, clip: str, epoch: int) -> tuple[Wave, Clock]:
         """The clip as heard then, and where its recording lies in it."""
-        rng = np.random.default_rng((self.seed, epoch, zlib.crc32(clip.encode())))
+        words = (self.seed, epoch, zlib.crc32(clip.encode()))
+        samples, clock = self._changed(samples, np.random.default_rng(words))
+        rng = np.random.default_rng((*words, CODEC))
+        return (coded(samples, rng) if rng.random() < self.codec else samples), clock
+
+    def _changed(self, samples: Wave, rng: np.random.Generator) -> tuple[Wave, Clock]:
         if rng.random() >= self.share:
             return samples, Clock()
         start, rate = 0, 1.0
@@ -111,6 +130,27 @@ def gain(samples: Wave, rng: np.random.Generator) -> Wave:
     """-12 to 12 dB; what leaves [-1, 1] is clipped, as a recorder does."""
     louder: Wave = np.clip(samples * 10 ** (rng.uniform(-12, 12) / 20), -1.0, 1.0).astype(np.float32)
     return louder
+
+
+def coded(samples: Wave, rng: np.random.Generator) -> Wave:
+    """Through mp3 at 16 to 48 kb/s, or through a telephone's 8 bits at 8 kHz (mu-law, G.711); the length stays."""
+    loud = np.clip(samples, -1.0, 1.0)
+    if rng.random() < 0.5:
+        heard = audio.through_mp3(loud, int(rng.choice(MP3_RATES)))
+    else:
+        heard = soxr.resample(_mu_law(soxr.resample(loud, SAMPLE_RATE, 8000)), 8000, SAMPLE_RATE)
+    out = np.zeros(len(samples), np.float32)
+    out[: min(len(samples), len(heard))] = heard[: len(samples)]
+    return out
+
+
+def _mu_law(samples: Wave) -> Wave:
+    """(sample,) in [-1, 1] to the 255 levels of mu-law and back."""
+    level = (
+        np.round(np.sign(samples) * np.log1p(255 * np.abs(np.clip(samples, -1, 1))) / np.log(256) * 127) / 127
+    )
+    wave: Wave = (np.sign(level) * np.expm1(np.abs(level) * np.log(256)) / 255).astype(np.float32)
+    return wave
 
 
 CHANGES: Final[tuple[Callable[[Wave, np.random.Generator], Wave], ...]] = (

@@ -17,6 +17,7 @@ from emimic.progress import shown
 from emimic.study import sampling
 from emimic.study.augment import Augment, Clock
 from emimic.study.corpus import Item
+from emimic.study.joins import Joins
 from emimic.task import VAD
 
 SILENCE: Final = 1e-4
@@ -48,20 +49,27 @@ class Source:
 
 
 def waveforms(
-    items: Sequence[Item], config: EmiConfig, min_samples: int, augment: Augment | None = None
+    items: Sequence[Item],
+    config: EmiConfig,
+    min_samples: int,
+    augment: Augment | None = None,
+    joins: Joins | None = None,
 ) -> Source:
     """The clips themselves, perhaps changed, prepared as the model wants them: (sample,) float32 each."""
 
     def read(item: Item, epoch: int) -> Heard:
         samples, clock = load(item, config.max_seconds), Clock()
+        if joins is not None:
+            samples, clock = joins.timed(samples, item, epoch, lambda one: load(one, config.max_seconds))
         if augment is not None:
-            samples, clock = augment.timed(samples, item.key, epoch)
+            samples, later = augment.timed(samples, item.key, epoch)
+            clock = later.after(clock)
         ready = audio.prepare(
             samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
         )
         return Heard(ready.samples, clock)
 
-    return Source(items, read)
+    return Source(items, read) if joins is None else Source(items, read, labelled=joins.labelled)
 
 
 def load(item: Item, max_seconds: float) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emimic.study import checkpoint
 from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.run import fingerprint
 from emimic.study.settings import TrainSettings
 from emimic.study.tables import clip_key, read_table, split_files
@@ -92,9 +93,12 @@ def _facts(run: Path) -> dict[str, Any]:
 
 def _tables(folder: Path, splits: Sequence[str], targets: Sequence[str], stored: TrainSettings) -> Corpus:
     """The splits as their tables list them, whether the clips are there or not."""
+    own = stored.corpora.get(folder.resolve().name, CorpusSettings.model_validate({}))
     return load_corpus(
-        folder, targets=targets, splits=splits, label_scale=stored.label_scale, category=stored.category,
-        scan=False, clips=_listed(folder, splits),
+        folder, targets=targets, splits=splits, label_scale=own.label_scale or stored.label_scale,
+        category=stored.category, scan=False, clips=_listed(folder, splits),
+        columns=own.columns,
+        ranked=own.ranks.column if own.ranks else None,
     )  # fmt: skip
 
 

@@ -85,6 +85,19 @@ def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: 
     return tuple(found)
 
 
+def check_mixtures(members: Sequence[Member], settings: TrainSettings) -> None:
+    """Raise SettingsError where mixtures name a corpus that isn't there, or leave no other to mix into."""
+    if settings.mixtures is None:
+        return
+    names = [member.name for member in members]
+    chosen = settings.mixtures.corpora
+    if not set(chosen) < set(names):
+        raise SettingsError(
+            f"mixtures.corpora is {', '.join(chosen)}; expected some, not all, of the corpora of this run: "
+            f"{', '.join(names)}"
+        )
+
+
 def pools(members: Sequence[Member], *, both: bool) -> tuple[sampling.Pool, ...]:
     """Return how each corpus's clips are drawn, their rows counted over all corpora.
 

@@ -362,11 +362,8 @@ def _match(
         paths = media.get(clip_key(name), [])
         kind = (category and row.get(category)) or None
         felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-        wrong = (
-            None
-            if values is None
-            else fault(table, i, targets, values, vad, kind or row.get(ranked or "") or None)
-        )
+        taught = kind or (ranked and row.get(ranked)) or None
+        wrong = None if values is None else fault(table, i, targets, values, vad, taught)
         if (line := first.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:

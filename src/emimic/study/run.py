@@ -19,10 +19,11 @@ from emimic.config import EmiConfig
 from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, ranks, sampling
 from emimic.study.augment import Augment
-from emimic.study.corpora import Member, load_corpora, pools
+from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.study.corpus import Corpus, Item, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
+from emimic.study.joins import Joins
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
@@ -46,8 +47,6 @@ class Run:
     optimizer: torch.optim.AdamW
     loss: Mix
     train: batches.Source
-    pools: tuple[sampling.Pool, ...]  # how each corpus's clips are drawn
-    ranks: ranks.Ranks | None  # orders of classes, where their loss has a weight
     lessons: Lessons | None  # a teacher's
     valid: batches.Source | None
     progress: checkpoint.Progress
@@ -58,6 +57,8 @@ class Run:
     interruptible: bool = False  # whether a signal may end what happens now
     left_out: tuple[str, ...] = ()
     stopped_by: int | None = None  # the signal that all processes stop by
+    pools: tuple[sampling.Pool, ...] = ()  # how each corpus's clips are drawn
+    ranks: ranks.Ranks | None = None  # orders of classes, where their loss has a weight
 
 
 def open_run(
@@ -79,6 +80,7 @@ def open_run(
             print(member.corpus.summary())  # noqa: T201 - the report a run starts with
     items = [item for member in members for item in member.learned(both=both)]
     held_out = [item for member in members for item in member.held_out(both=both)]
+    check_mixtures(members, settings)
     drawn = pools(members, both=both)
     ranked = ranks.Ranks.of(members, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed)
@@ -394,8 +396,11 @@ def source_of(
 ) -> batches.Source:
     """What clips are read from: media files (changed at random while learning), or cached features."""
     if not settings.freeze_encoder:
-        augment = Augment(settings.augment, settings.seed) if learning and settings.augment else None
-        return batches.waveforms(items, model.config, model.min_samples, augment)
+        if not learning:
+            return batches.waveforms(items, model.config, model.min_samples)
+        changed = settings.augment or settings.codec
+        augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
+        return batches.waveforms(items, model.config, model.min_samples, augment, _joins(items, settings))
     folder = Path(settings.features) if settings.features else out / "features"
     shares = [items[fabric.global_rank :: fabric.world_size], items]
     for share in shares:  # each process computes its own, then all find everything there
@@ -410,6 +415,21 @@ def source_of(
         )
         fabric.barrier()
     return source
+
+
+def _joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:
+    """What joins and cuts training clips; None where nothing does."""
+    mixtures = settings.mixtures
+    if mixtures is None and not settings.lengths:
+        return None
+    return Joins.of(
+        items,
+        seed=settings.seed,
+        max_seconds=settings.max_seconds,
+        lengths=settings.lengths,
+        mixed=0.0 if mixtures is None else mixtures.fraction,
+        corpora=() if mixtures is None else mixtures.corpora,
+    )
 
 
 def fingerprint(*splits: Sequence[Item]) -> str:

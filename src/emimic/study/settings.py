@@ -105,6 +105,24 @@ class TrainSettings(BaseModel):
         le=1,
         description="share of training clips that are changed: noise, room, band, speed, gain",
     )
+    codec: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="fraction of training clips that go through mp3 (16-48 kb/s) or mu-law at 8 kHz",
+    )
+    lengths: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="fraction of training clips whose length is changed: cropped to .5 s or more, repeated up to "
+        "max_seconds, or joined with a clip of the same corpus, class and speaker",
+    )
+    mixtures: MixtureSettings | None = Field(
+        None,
+        description="join training clips with one of other corpora, before, after or over: {fraction: 0.2, corpora: "
+        "[FOLDER, ...]}; a label that is 0 becomes the second clip's if that is larger, or unknown",
+    )
     teacher: str | None = Field(
         None,
         description="whose answers are learnt beside the labels: set by emimic distill, which wrote them",
@@ -202,16 +220,13 @@ class TrainSettings(BaseModel):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
-        if self.augment and self.freeze_encoder:
-            raise SettingsError(
-                "augment changes waveforms, but a frozen encoder's features are computed once: set one of augment and "
-                "freeze_encoder only"
-            )
-        if (self.rival or self.teacher) and (self.corpora or self.rank_weight):
-            who = "a rival" if self.rival else "a student"
-            raise SettingsError(f"{who} can't have corpora or rank_weight: leave them out")
-        if self.rank_weight and not any(one.ranks for one in self.corpora.values()):
-            raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
+        for name in ("augment", "codec", "lengths", "mixtures"):
+            if getattr(self, name) and self.freeze_encoder:
+                raise SettingsError(
+                    f"{name} changes waveforms, but a frozen encoder's features are computed once: set one of {name} "
+                    "and freeze_encoder only"
+                )
+        self._check_corpora()
         if self.encoder_layers is not None and self.encoder_config is not None:
             raise SettingsError(
                 "encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config"
@@ -220,6 +235,13 @@ class TrainSettings(BaseModel):
             raise SettingsError("a student has its teacher's targets; leave targets out")
         if not (self.global_vector or self.lstm):
             raise SettingsError("global_vector and lstm are both off: switch one on")
+
+    def _check_corpora(self) -> None:
+        if (self.rival or self.teacher) and (self.corpora or self.rank_weight):
+            who = "a rival" if self.rival else "a student"
+            raise SettingsError(f"{who} can't have corpora or rank_weight: leave them out")
+        if self.rank_weight and not any(one.ranks for one in self.corpora.values()):
+            raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -243,7 +265,15 @@ class TrainSettings(BaseModel):
             raise SettingsError(
                 f"{name} hears {heard} waveforms; expected one with encoder or encoder_config, or none without"
             )
-        for other in ("category", "teacher", "augment", "gradient_checkpointing"):
+        for other in (
+            "category",
+            "teacher",
+            "augment",
+            "codec",
+            "lengths",
+            "mixtures",
+            "gradient_checkpointing",
+        ):
             if getattr(self, other):
                 raise SettingsError(f"a rival can't have {other}: leave it out")
 
