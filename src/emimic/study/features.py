@@ -38,6 +38,8 @@ def key(model: EmiModel, dtype: str) -> str:
     preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
     if config.padding != "masked":  # as before there was another
         preparation.append(config.padding)
+    if config.hidden_layers is not None:
+        preparation.append(config.hidden_layers)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
     return _with_weights(digest, model.encoder)
 

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
-from emimic.study import batches, checkpoint, features, ranks, sampling
+from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.study.corpus import Corpus, Item, load_corpus
@@ -27,6 +27,7 @@ from emimic.study.joins import Joins
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
+from emimic.study.ranks import Ranks
 from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
@@ -58,7 +59,7 @@ class Run:
     left_out: tuple[str, ...] = ()
     stopped_by: int | None = None  # the signal that all processes stop by
     pools: tuple[sampling.Pool, ...] = ()  # how each corpus's clips are drawn
-    ranks: ranks.Ranks | None = None  # orders of classes, where their loss has a weight
+    ranks: Ranks | None = None  # orders of classes, where their loss has a weight
 
 
 def open_run(
@@ -82,7 +83,7 @@ def open_run(
     held_out = [item for member in members for item in member.held_out(both=both)]
     check_mixtures(members, settings)
     drawn = pools(members, both=both)
-    ranked = ranks.Ranks.of(members, items) if settings.rank_weight else None
+    ranked = Ranks.of(members, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed)
     model = _build(settings, corpus, items, lessons, heard, ranked).to(fabric.device)
     _check_precision(model, settings)
@@ -107,6 +108,8 @@ def open_run(
         watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
     else:
         learned, watched = heard.source(model, items), heard.source(model, held_out) if held_out else None
+    if settings.standardize_frames and not progress.total_steps:
+        standardize.measure(model, learned, drawn, settings)
     log = (
         SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
@@ -158,7 +161,7 @@ def _build(
     items: Sequence[Item],
     lessons: Lessons | None,
     heard: Features | None,
-    ranked: ranks.Ranks | None,
+    ranked: Ranks | None,
 ) -> Any:
     """A fresh model of either kind, a student's with its projection."""
     if heard is not None:
@@ -167,8 +170,8 @@ def _build(
     vad = lessons is not None and lessons.teacher.vad
     model = build_model(settings, corpus, items, vad=vad, **({"ranked": names} if names else {}))
     if lessons is not None and settings.teacher_frame_weight:
-        inner: Any = model.config.encoder_config
-        model.add_module(checkpoint.PROJECTION, nn.Linear(inner.hidden_size, lessons.measure(items)))
+        projection = nn.Linear(model.config.hidden_features, lessons.measure(items))
+        model.add_module(checkpoint.PROJECTION, projection)
     return model
 
 
@@ -248,11 +251,13 @@ def build_model(
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
-        "padding",
+        "padding", "hidden_layers", "standardize_frames", "attentive", "head_units", "vad_units", "vad_seconds",
+        "vad_bounded", "domain_targets",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
+    config["domains"] = _domains(settings, items)
     felt = settings.vad_weight > 0 and any(item.vad is not None for item in items)
     felt = felt or bool(set(VAD) & set(ranked))
     config["vad_learnt"] = settings.vad_head and (felt or (vad and settings.teacher_vad_weight > 0))
@@ -268,6 +273,19 @@ def build_model(
     if settings.encoder is not None:
         return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
     return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+
+
+def _domains(settings: TrainSettings, items: Sequence[Item]) -> list[str]:
+    """The domains of a model that has heads for some. Raises SettingsError where the corpora have no such domain."""
+    if not settings.domain_targets:
+        return []
+    found = sorted({item.domain for item in items if item.domain is not None})
+    if len(found) < 2 or not set(settings.domain_targets) <= set(found):
+        raise SettingsError(
+            f"domain_targets names {', '.join(settings.domain_targets)}; the corpora's domains are "
+            f"{', '.join(found) or 'none'}: expected two or more with those among them (corpora.NAME.domain)"
+        )
+    return found
 
 
 def build_rival(

@@ -33,6 +33,14 @@ class TrainSettings(BaseModel):
         False, description="train the heads only, from features computed once (Table 1, frozen)"
     )
     freeze_convolutions: bool = Field(False, description="don't train the encoder's convolution stack")
+    hidden_layers: tuple[int, ...] | None = Field(
+        None,
+        description="layers, counted from 1, whose outputs side by side are a frame; null: the last hidden states",
+    )
+    standardize_frames: bool = Field(
+        False,
+        description="bring each feature of a frame to zero mean and unit variance over the first 1,000 training clips",
+    )
     global_vector: bool = Field(True, description="mean over frames (Table 2)")
     regression_head: bool = Field(
         True, description="dense, tanh, projection; off: one linear layer (Table 2)"
@@ -42,6 +50,16 @@ class TrainSettings(BaseModel):
     global_spread: bool = Field(
         False, description="the standard deviation over frames beside their mean [chosen here]"
     )
+    attentive: bool = Field(False, description="attentive statistics pooling beside the others [record since]")
+    head_units: int | None = Field(
+        None, ge=1, description="units of the regression head's dense layer; null: as many as its inputs (section 4)"
+    )
+    domain_targets: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="domain (see corpora) -> targets that have a linear layer of their own there; which domain a clip "
+        "is of is learned beside them",
+    )
+    domain_weight: float = Field(0.1, ge=0, description="weight of the cross-entropy of the clips' domains")
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_units: int | None = Field(
         None, ge=1, description="units of the LSTM; null: as many as a frame has features [released code]"
@@ -53,6 +71,13 @@ class TrainSettings(BaseModel):
         lt=1,
         description="dropout in the VAD head; null: as the encoder's checkpoint says, else 0.1",
     )
+    vad_units: int | None = Field(
+        None, ge=0, description="units of the V/A/D head's dense layer; null: as many as its inputs; 0: none, linear"
+    )
+    vad_seconds: float = Field(
+        0.0, ge=0, description="V/A/D are means over so many seconds around a frame; 0: of the frame alone"
+    )
+    vad_bounded: bool = Field(False, description="a sigmoid keeps V/A/D within [0, 1]")
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
     )
@@ -233,8 +258,8 @@ class TrainSettings(BaseModel):
             )
         if self.teacher is not None and self.targets is not None:
             raise SettingsError("a student has its teacher's targets; leave targets out")
-        if not (self.global_vector or self.lstm):
-            raise SettingsError("global_vector and lstm are both off: switch one on")
+        if not (self.global_vector or self.lstm or self.attentive):
+            raise SettingsError("global_vector, lstm and attentive are all off: switch one on")
 
     def _check_corpora(self) -> None:
         if (self.rival or self.teacher) and (self.corpora or self.rank_weight):
@@ -343,9 +368,9 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
 
 
 IDLE: Final = {
-    "category", "category_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder",
-    "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "lstm", "lstm_dropout", "lstm_layers",
-    "lstm_units", "padding", "regression_head", "vad_dropout", "vad_head", "vad_weight",
+    "attentive", "category", "category_weight", "domain_targets", "domain_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder",
+    "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm", "lstm_dropout", "lstm_layers",
+    "lstm_units", "padding", "regression_head", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that do nothing for a rival."""
 

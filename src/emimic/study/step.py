@@ -41,7 +41,7 @@ LSTM reads its weights once a frame whatever the number of clips."""
 class Labels:
     """Of one step's clips: targets (clip, target; of a rival, member x fold x target) and vad (clip, 3), NaN where
     missing; categories (clip,), or NONE; weights and vad_weights (clip,) of the clips' losses, None where all are 1;
-    ranks, for a rank loss."""
+    ranks, for a rank loss; domains (clip,), NONE where unknown, None for a model without any."""
 
     targets: Tensor
     vad: Tensor
@@ -49,6 +49,7 @@ class Labels:
     weights: Tensor | None
     vad_weights: Tensor | None
     ranks: Ranked | None
+    domains: Tensor | None
 
     @classmethod
     def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
@@ -57,6 +58,7 @@ class Labels:
         if isinstance(run.model, RivalModel):
             targets = run.model.wanted(targets, items)
         number = {name: i for i, name in enumerate(run.model.config.categories)}
+        place = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
         device = run.fabric.device
         return cls(
             targets.to(device),
@@ -65,6 +67,7 @@ class Labels:
             _factors([item.weight for item in items], device),
             _factors([item.vad_weight for item in items], device),
             None if run.ranks is None else run.ranks.ranked(items, device),
+            torch.tensor([place.get(item.domain or "", NONE) for item in items], device=device) if place else None,
         )
 
 
@@ -94,7 +97,8 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
         places = [fabric.global_rank + i * fabric.world_size for i in part]
         with fabric.autocast():
             hidden, frames = (values, mask) if run.train.encoded else model.encode(values, mask)
-            output = model.regress(hidden, frames)
+            known = () if labels.domains is None else (labels.domains[places],)
+            output = model.regress(hidden, frames, *known)
         # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.
         loss = _of_part(run, output, labels, places)
         heard = [(run.train.items[own[i]], clips[i].clock) for i in part]
@@ -184,6 +188,11 @@ def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor
             output.categories.float(), labels.categories[places], ignore_index=NONE, reduction="sum"
         )
         loss = loss + run.settings.category_weight * entropy / (labels.categories != NONE).sum().clamp(min=1)
+    if labels.domains is not None:
+        entropy = nn.functional.cross_entropy(
+            output.domains.float(), labels.domains[places], ignore_index=NONE, reduction="sum"
+        )
+        loss = loss + run.settings.domain_weight * entropy / (labels.domains != NONE).sum().clamp(min=1)
     return loss
 
 
