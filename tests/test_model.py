@@ -296,9 +296,9 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
     model, clips, _ = pool
     seen = []
 
-    def spy(encoder, samples, mask, layers=None):
+    def spy(encoder, samples, mask, layers=None, frozen=0):
         seen.append(bool(mask.all()))
-        return run(encoder, samples, mask, layers)
+        return run(encoder, samples, mask, layers, frozen)
 
     run = encoders.run
     monkeypatch.setattr(encoders, "run", spy)

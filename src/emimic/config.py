@@ -29,6 +29,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     states, as the paper). standardize_frames: each feature of a frame is brought to zero mean and unit variance over
     the training clips, by numbers that the model carries. attentive: attentive statistics pooling beside the others.
     head_units: width of the regression head's dense layer (None: as wide as its input, as the paper).
+    probe_layers: those of hidden_layers that the V/A/D head and the domains' layers read (None: all). frozen_layers:
+    the encoder up to and with this layer isn't trained and runs without dropout.
     vad_units: the same of the V/A/D head; 0 leaves it linear. vad_seconds: V/A/D are the means of what the head says
     over so many seconds around a frame (0: of the frame alone, as the paper). vad_bounded: a sigmoid keeps V/A/D
     within [0, 1]. domains: kinds of recording, told apart by a linear layer on mean and standard deviation of a clip's
@@ -61,6 +63,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     do_normalize: bool = True
     padding: str = "masked"
     hidden_layers: list[int] | tuple[int, ...] | None = None
+    probe_layers: list[int] | tuple[int, ...] | None = None
+    frozen_layers: int = 0
     standardize_frames: bool = False
     attentive: bool = False
     head_units: int | None = None
@@ -108,12 +112,28 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         super().__post_init__(**kwargs)
 
     def _check_layers(self, encoder: Any) -> None:
+        count = encoders.num_layers(encoder)
+        if self.frozen_layers and (encoder.model_type != "whisper" or not 0 < self.frozen_layers < count):
+            raise ModelError(
+                f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
+                "expected fewer, and a Whisper encoder: set freeze_encoder, or frozen_layers to 0"
+            )
+        probed = list(self.probe_layers or ())
+        if not set(probed) <= set(self.hidden_layers or ()):
+            raise ModelError(
+                f"probe_layers are {probed}; expected some of hidden_layers, {self.hidden_layers}"
+            )
+        self.probe_layers = probed or None
         if self.hidden_layers is None:
             return
         self.hidden_layers = list(self.hidden_layers)
-        count = encoders.num_layers(encoder)
-        if not self.hidden_layers or sorted(set(self.hidden_layers) & set(range(1, count + 1))) != self.hidden_layers:
-            raise ModelError(f"hidden_layers are {self.hidden_layers}; expected some of 1 to {count}, in order")
+        if (
+            not self.hidden_layers
+            or sorted(set(self.hidden_layers) & set(range(1, count + 1))) != self.hidden_layers
+        ):
+            raise ModelError(
+                f"hidden_layers are {self.hidden_layers}; expected some of 1 to {count}, in order"
+            )
 
     def _check_domains(self) -> None:
         self.domains = list(self.domains)
@@ -133,6 +153,18 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         """Features of a frame as the encoder gives it: 1024 with the paper's."""
         size = int(self.encoder_config.hidden_size)  # type: ignore[union-attr]
         return size * (1 if self.hidden_layers is None else len(self.hidden_layers))
+
+    @property
+    def probe_features(self) -> list[int]:
+        """Where the features of probe_layers are in a frame."""
+        layers, size = self.hidden_layers or [0], self.hidden_features // len(self.hidden_layers or [0])
+        wanted = self.probe_layers or layers
+        return [
+            i
+            for place, layer in enumerate(layers)
+            if layer in wanted
+            for i in range(place * size, (place + 1) * size)
+        ]
 
     @property
     def frame_features(self) -> int:

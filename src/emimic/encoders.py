@@ -162,13 +162,18 @@ def num_layers(config: Any) -> int:
 
 
 def run(
-    encoder: nn.Module, samples: Tensor, mask: Tensor, layers: Sequence[int] | None = None
+    encoder: nn.Module,
+    samples: Tensor,
+    mask: Tensor,
+    layers: Sequence[int] | None = None,
+    frozen: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """samples, mask (batch, sample) -> hidden states (batch, frame, feature), frame mask (batch, frame).
 
     layers: None gives the last hidden states; else the outputs of these layers, counted from 1, side by side in a
     frame: as they leave a layer of Whisper's, and as transformers' `hidden_states` of the other families (there the
-    last of a stable layer norm encoder has passed its final norm).
+    last of a stable layer norm encoder has passed its final norm). frozen: Whisper's layers up to this one are run as
+    when not training.
 
     Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
     """
@@ -188,7 +193,7 @@ def run(
         )
     frames = frame_mask(config, mask, num_frames(config, longest))
     if config.model_type == "whisper":
-        return _run_whisper(encoder, samples, mask, frames, layers), frames
+        return _run_whisper(encoder, samples, mask, frames, layers, frozen), frames
     masked = _time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     output = encoder(
         samples,
@@ -260,7 +265,7 @@ def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 
 
 def _run_whisper(
-    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None = None
+    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> Tensor:
     """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
     config = encoder.config
@@ -269,20 +274,25 @@ def _run_whisper(
         whole = samples if samples.dtype == torch.float64 else samples.float()
         features, real = log_mel(whole, mask, config.num_mel_bins)
     features = features.to(encoder.conv1.weight.dtype)
-    if encoder.training and config.apply_spec_augment and config.mask_time_prob > 0:
+    training = encoder.training and not frozen
+    if training and config.apply_spec_augment and config.mask_time_prob > 0:
         features = features * ~_time_mask(config, real)[:, None, :]
-    # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
-    hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
-    hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-    hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=encoder.training)
     bias = None
     if not bool(frames.all()):
-        bias = torch.zeros(frames.shape, dtype=hidden.dtype, device=hidden.device)
-        bias = bias.masked_fill(~frames, torch.finfo(hidden.dtype).min)[:, None, None, :]
+        bias = torch.zeros(frames.shape, dtype=features.dtype, device=features.device)
+        bias = bias.masked_fill(~frames, torch.finfo(features.dtype).min)[:, None, None, :]
         bias = bias.expand(-1, 1, frames.shape[1], -1)
     outputs = []
-    for layer in encoder.layers:
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
+        hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
+        hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=training)
+        for layer in encoder.layers[:frozen]:
+            hidden = layer(hidden, bias)
+            outputs.append(hidden)
+    for layer in encoder.layers[frozen:]:
         if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
             hidden = layer(hidden, bias)
         outputs.append(hidden)

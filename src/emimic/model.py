@@ -72,7 +72,7 @@ class DomainHeads(nn.Module):
 
     def __init__(self, config: EmiConfig) -> None:
         super().__init__()
-        features = 2 * config.hidden_features
+        features = 2 * len(config.probe_features)
         self.dropout = nn.Dropout(config.head_dropout)
         self.domain = nn.Linear(features, len(config.domains))
         own = config.domain_targets or {}
@@ -118,7 +118,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         features, outputs = config.frame_features, len(config.targets)
         self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
-            self.vad = TanhHead(config.hidden_features, len(VAD), config.vad_dropout, config.vad_units)
+            self.vad = TanhHead(len(config.probe_features), len(VAD), config.vad_dropout, config.vad_units)
         if config.standardize_frames:
             self.register_buffer("frame_mean", torch.zeros(config.hidden_features))
             self.register_buffer("frame_std", torch.ones(config.hidden_features))
@@ -147,6 +147,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             self.encoder.requires_grad_(False)
             if self.config.vad_head and self.config.vad_pretrained:
                 self.vad.requires_grad_(False)
+        elif self.config.frozen_layers:
+            for part in self._frozen_parts():
+                part.requires_grad_(False)
         elif self.config.freeze_convolutions:
             if self.config.encoder_config.model_type == "whisper":
                 self.encoder.conv1.requires_grad_(False)
@@ -158,11 +161,23 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def train(self, mode: bool = True) -> Self:
         """As torch's; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
         super().train(mode)
+        for part in self._frozen_parts() if self.config.frozen_layers else ():
+            part.eval()
         if self.config.freeze_encoder:
             self.encoder.eval()
             if self.config.vad_head and self.config.vad_pretrained:
                 self.vad.eval()
         return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        """The parts of a Whisper encoder up to the last frozen layer."""
+        encoder: Any = self.encoder
+        return [
+            encoder.conv1,
+            encoder.conv2,
+            encoder.embed_positions,
+            *encoder.layers[: self.config.frozen_layers],
+        ]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -203,7 +218,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Prepared samples (batch, sample) at 16 kHz -> hidden states (batch, frame, feature), mask (batch, frame)."""
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            return encoders.run(self.encoder, input_values, mask.bool(), self.config.hidden_layers)
+            return encoders.run(
+                self.encoder, input_values, mask.bool(), self.config.hidden_layers, self.config.frozen_layers
+            )
 
     def regress(self, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None = None) -> EmiOutput:
         """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4).
@@ -240,16 +257,27 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         categories = self.category(last) if self.training and self.config.categories else None
         logits = None
         if self.config.domains:
-            answer, logits = self.domains(answer, hidden, frame_mask, domains)
+            answer, logits = self.domains(answer, self._probed(hidden), frame_mask, domains)
         return EmiOutput(
-            intensities=answer, vad=vad, frame_mask=frame_mask, categories=categories, domains=logits,
+            intensities=answer,
+            vad=vad,
+            frame_mask=frame_mask,
+            categories=categories,
+            domains=logits,
             pooled=pooled,
         )
 
+    def _probed(self, hidden: Tensor) -> Tensor:
+        """The features of the layers that V/A/D and the domains' layers read."""
+        return hidden if self.config.probe_layers is None else hidden[..., self.config.probe_features]
+
     def _vad(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
         """V/A/D of each frame, (batch, frame, 3)."""
-        width = 2 * round(self.config.vad_seconds * SAMPLE_RATE / encoders.hop(self.config.encoder_config) / 2) + 1
-        vad: Tensor = self.vad(hidden)
+        width = (
+            2 * round(self.config.vad_seconds * SAMPLE_RATE / encoders.hop(self.config.encoder_config) / 2)
+            + 1
+        )
+        vad: Tensor = self.vad(self._probed(hidden))
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad

@@ -250,9 +250,9 @@ def build_model(
     """A fresh model for a corpus. vad: a teacher answers VAD, too. ranked: what a rank loss teaches."""
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
-        "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds",
-        "padding", "hidden_layers", "standardize_frames", "attentive", "head_units", "vad_units", "vad_seconds",
-        "vad_bounded", "domain_targets",
+        "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds", "padding",
+        "hidden_layers", "probe_layers", "frozen_layers", "standardize_frames", "attentive", "head_units",
+        "vad_units", "vad_seconds", "vad_bounded", "domain_targets",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)

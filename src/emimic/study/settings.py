@@ -37,6 +37,14 @@ class TrainSettings(BaseModel):
         None,
         description="layers, counted from 1, whose outputs side by side are a frame; null: the last hidden states",
     )
+    probe_layers: tuple[int, ...] | None = Field(
+        None, description="those of hidden_layers that V/A/D and the domains' own layers read; null: all"
+    )
+    frozen_layers: int = Field(
+        0,
+        ge=0,
+        description="the encoder (Whisper's) up to and with this layer isn't trained; see freeze_encoder",
+    )
     standardize_frames: bool = Field(
         False,
         description="bring each feature of a frame to zero mean and unit variance over the first 1,000 training clips",
@@ -50,9 +58,13 @@ class TrainSettings(BaseModel):
     global_spread: bool = Field(
         False, description="the standard deviation over frames beside their mean [chosen here]"
     )
-    attentive: bool = Field(False, description="attentive statistics pooling beside the others [record since]")
+    attentive: bool = Field(
+        False, description="attentive statistics pooling beside the others [record since]"
+    )
     head_units: int | None = Field(
-        None, ge=1, description="units of the regression head's dense layer; null: as many as its inputs (section 4)"
+        None,
+        ge=1,
+        description="units of the regression head's dense layer; null: as many as its inputs (section 4)",
     )
     domain_targets: dict[str, tuple[str, ...]] = Field(
         {},
@@ -72,7 +84,9 @@ class TrainSettings(BaseModel):
         description="dropout in the VAD head; null: as the encoder's checkpoint says, else 0.1",
     )
     vad_units: int | None = Field(
-        None, ge=0, description="units of the V/A/D head's dense layer; null: as many as its inputs; 0: none, linear"
+        None,
+        ge=0,
+        description="units of the V/A/D head's dense layer; null: as many as its inputs; 0: none, linear",
     )
     vad_seconds: float = Field(
         0.0, ge=0, description="V/A/D are means over so many seconds around a frame; 0: of the frame alone"
@@ -368,9 +382,11 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
 
 
 IDLE: Final = {
-    "attentive", "category", "category_weight", "domain_targets", "domain_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder",
-    "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm", "lstm_dropout", "lstm_layers",
-    "lstm_units", "padding", "regression_head", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
+    "attentive", "category", "category_weight", "domain_targets", "domain_weight", "feature_dtype", "features",
+    "freeze_convolutions", "freeze_encoder", "frozen_layers", "global_spread", "global_vector",
+    "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm", "lstm_dropout",
+    "lstm_layers", "lstm_units", "padding", "probe_layers", "regression_head", "standardize_frames",
+    "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that do nothing for a rival."""
 

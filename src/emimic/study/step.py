@@ -67,7 +67,9 @@ class Labels:
             _factors([item.weight for item in items], device),
             _factors([item.vad_weight for item in items], device),
             None if run.ranks is None else run.ranks.ranked(items, device),
-            torch.tensor([place.get(item.domain or "", NONE) for item in items], device=device) if place else None,
+            torch.tensor([place.get(item.domain or "", NONE) for item in items], device=device)
+            if place
+            else None,
         )
 
 

@@ -275,7 +275,9 @@ def fault(
         return None
     needed = set(targets or labels)
     return (
-        ", ".join(f"{name} is {cells.get(name) or 'empty'}" for name in unknown if name in needed or cells.get(name))
+        ", ".join(
+            f"{name} is {cells.get(name) or 'empty'}" for name in unknown if name in needed or cells.get(name)
+        )
         or "no VAD label"
     )
 
