@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
-from emimic.study import batches, checkpoint, features, ranks, sampling
+from emimic.study import batches, checkpoint, features, sampling
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.study.corpus import Corpus, Item, load_corpus
@@ -27,6 +27,7 @@ from emimic.study.joins import Joins
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
+from emimic.study.ranks import Ranks
 from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
@@ -58,7 +59,7 @@ class Run:
     left_out: tuple[str, ...] = ()
     stopped_by: int | None = None  # the signal that all processes stop by
     pools: tuple[sampling.Pool, ...] = ()  # how each corpus's clips are drawn
-    ranks: ranks.Ranks | None = None  # orders of classes, where their loss has a weight
+    ranks: Ranks | None = None  # orders of classes, where their loss has a weight
 
 
 def open_run(
@@ -82,7 +83,7 @@ def open_run(
     held_out = [item for member in members for item in member.held_out(both=both)]
     check_mixtures(members, settings)
     drawn = pools(members, both=both)
-    ranked = ranks.Ranks.of(members, items) if settings.rank_weight else None
+    ranked = Ranks.of(members, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed)
     model = _build(settings, corpus, items, lessons, heard, ranked).to(fabric.device)
     _check_precision(model, settings)
@@ -158,7 +159,7 @@ def _build(
     items: Sequence[Item],
     lessons: Lessons | None,
     heard: Features | None,
-    ranked: ranks.Ranks | None,
+    ranked: Ranks | None,
 ) -> Any:
     """A fresh model of either kind, a student's with its projection."""
     if heard is not None:
