@@ -142,7 +142,7 @@ def train(
     corpora: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CORPUS [CORPUS ...]",
+            metavar="CORPUS",
             help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/. Of several, the first makes the "
             "epochs, and `corpora` in the settings says how each counts.",
         ),
