@@ -1,6 +1,8 @@
-"""The model in the package: its corpus, its scores and its robustness, recorded in docs/results/first_default.json.
+"""The model that was in the package first: corpus, scores and robustness, recorded in docs/results/first_default.json.
 
-    python benchmarks/first_default.py split SOURCE CORPUS      # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
+Its encoder is what the present one starts from.
+
+    python benchmarks/first_default.py split SOURCE CORPUS  # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
     emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE
     python benchmarks/first_default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
     emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set epochs=3
@@ -31,6 +33,7 @@ import soundfile
 import torch
 from bursts import NOTE, machine
 from bursts import split as split_speakers
+from default_corpora import WORDS, read, write
 from numpy.typing import NDArray
 
 from emimic import audio
@@ -41,20 +44,6 @@ from emimic.study.corpus import Item, Split, load_corpus
 from emimic.study.report import Report, score
 from emimic.task import EMOTIONS, SAMPLE_RATE
 
-WORDS = {
-    # Valence, arousal, dominance of a word, 1 to 9 (Warriner, Kuperman and Brysbaert 2013, Behavior Research Methods
-    # 45, 1191-1207). "elation" isn't among them; "romantic love" is the mean of its two words.
-    "Adoration": (6.47, 4.36, 6.54), "Amusement": (7.00, 4.82, 6.59), "Anger": (2.50, 5.93, 5.14),
-    "Awe": (6.85, 3.83, 5.85), "Confusion": (3.32, 4.64, 3.08), "Contempt": (3.22, 4.61, 4.45),
-    "Contentment": (6.62, 4.60, 6.58), "Desire": (7.05, 6.20, 6.07), "Disappointment": (2.79, 4.90, 4.08),
-    "Disgust": (3.32, 5.00, 4.84), "Distress": (3.25, 4.00, 3.90), "Ecstasy": (7.19, 6.11, 5.52),
-    "Embarrassment": (2.72, 5.45, 2.92), "Fear": (2.93, 6.14, 3.32), "Guilt": (2.29, 4.48, 4.35),
-    "Interest": (6.66, 4.36, 6.31), "Neutral": (5.50, 3.45, 5.81), "Pain": (2.00, 6.27, 3.47),
-    "Pride": (6.50, 5.54, 5.83), "Realization": (6.42, 3.67, 5.68), "Relief": (6.63, 4.42, 5.64),
-    "Romantic Love": (7.805, 5.24, 6.185), "Sadness": (2.40, 2.81, 3.84), "Serenity": (7.75, 2.95, 5.97),
-    "Shame": (2.62, 5.40, 5.21), "Surprise (Positive)": (7.44, 6.57, 5.17), "Sympathy": (6.57, 3.08, 5.90),
-    "Triumph": (7.34, 5.60, 7.50),
-}  # fmt: skip
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "first_default.json"
 VAD = ("Valence", "Arousal", "Dominance")
 
@@ -69,18 +58,6 @@ def rows_of(source: Path, speakers: set[str]) -> list[dict[str, str]]:
             row[name] = "" if value is None else f"{(value - 1) / 8:.4f}"
         del row["Take"], row["Split"]
     return rows
-
-
-def read(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(table: Path, rows: Sequence[dict[str, str]]) -> None:
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def split(source: Path, corpus: Path) -> None:
