@@ -2,7 +2,7 @@
 
 Its encoder is what the present one starts from.
 
-    python benchmarks/first_default.py split SOURCE CORPUS  # SOURCE: clips.csv, train_split.csv, valid_split.csv, audio/
+    python benchmarks/first_default.py split SOURCE CORPUS  # SOURCE: clips.csv, the splits, audio/
     emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE
     python benchmarks/first_default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
     emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set epochs=3
