@@ -4,9 +4,11 @@ Families: wav2vec 2.0, WavLM, HuBERT and data2vec-audio (raw waveform in) and Wh
 its log-mel features are computed here).
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 import numpy as np
@@ -72,7 +74,36 @@ def build(config: Any) -> nn.Module:
     for layer in module.feature_extractor.conv_layers:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
             layer.__class__ = _quick_in_training(type(layer))  # type: ignore[arg-type]
+    for number, part in enumerate((module.encoder.dropout, *module.encoder.layers)):
+        part.register_forward_hook(functools.partial(_record, number))
     return module  # type: ignore[no-any-return]
+
+
+_outputs: ContextVar[dict[int, Tensor] | None] = ContextVar("outputs", default=None)
+
+
+def _record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    if (outputs := _outputs.get()) is not None:
+        outputs[number] = output[0] if isinstance(output, tuple) else output
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[dict[int, Tensor]]:
+    """Collect what the layers of an encoder that isn't Whisper's put out in this block, counted from 1; 0: their input.
+
+    transformers' own `hidden_states` lack the layers that LayerDrop skips, and are given by whole models only.
+    """
+    outputs: dict[int, Tensor] = {}
+    token = _outputs.set(outputs)
+    try:
+        yield outputs
+    finally:
+        _outputs.reset(token)
+
+
+def side_by_side(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
+    """Return (batch, frame, layer * feature) of what `recorded` collected; a skipped layer puts out its input."""
+    return torch.cat([outputs[max(set(outputs) & set(range(layer + 1)))] for layer in layers], dim=-1)
 
 
 @functools.cache
@@ -171,9 +202,8 @@ def run(
     """samples, mask (batch, sample) -> hidden states (batch, frame, feature), frame mask (batch, frame).
 
     layers: None gives the last hidden states; else the outputs of these layers, counted from 1, side by side in a
-    frame: as they leave a layer of Whisper's, and as transformers' `hidden_states` of the other families (there the
-    last of a stable layer norm encoder has passed its final norm). frozen: Whisper's layers up to this one are run as
-    when not training.
+    frame: as they leave the layer, before any final norm of the encoder. frozen: Whisper's layers up to this one are
+    run as when not training, and SpecAugment is off.
 
     Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
     """
@@ -195,15 +225,9 @@ def run(
     if config.model_type == "whisper":
         return _run_whisper(encoder, samples, mask, frames, layers, frozen), frames
     masked = _time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
-    output = encoder(
-        samples,
-        attention_mask=mask.long() if padded else None,
-        mask_time_indices=masked,
-        output_hidden_states=layers is not None,
-    )
-    if layers is None:
-        return output.last_hidden_state, frames
-    return torch.cat([output.hidden_states[layer] for layer in layers], dim=-1), frames
+    with recorded() as outputs:
+        output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
+    return output.last_hidden_state if layers is None else side_by_side(outputs, layers), frames
 
 
 def _time_mask(config: Any, frames: Tensor) -> Tensor:

@@ -75,10 +75,9 @@ class Graph(nn.Module):
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = _real(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
         layers = self.model.config.hidden_layers
-        output = encoder.encoder(hidden, attention_mask=mask, output_hidden_states=layers is not None)
-        if layers is None:
-            return output.last_hidden_state, frames
-        return torch.cat([output.hidden_states[layer] for layer in layers], dim=-1), frames
+        with encoders.recorded() as outputs:
+            output = encoder.encoder(hidden, attention_mask=mask)
+        return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
 
     def _whisper(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         encoder: Any = self.model.encoder
