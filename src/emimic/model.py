@@ -227,8 +227,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
         domains: (batch,) the number of each clip's domain where that is known, else -1: the model's own guess.
         """
-        if self.config.standardize_frames:
-            hidden = (hidden - self.frame_mean) / self.frame_std
+        hidden = self._standardized(hidden)
         vad = self._vad(hidden, frame_mask) if self.config.vad_head else None
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
@@ -266,6 +265,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             domains=logits,
             pooled=pooled,
         )
+
+    def moments(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
+        """Hidden states (batch, frame, feature) -> what the domains' layers read, (batch, 2 * feature)."""
+        return pooling.moments(self._probed(self._standardized(hidden)), frame_mask)
+
+    def _standardized(self, hidden: Tensor) -> Tensor:
+        return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden
 
     def _probed(self, hidden: Tensor) -> Tensor:
         """The features of the layers that V/A/D and the domains' layers read."""

@@ -182,6 +182,7 @@ def _marked(corpus: Corpus, name: str, own: CorpusSettings, *, several: bool) ->
             domain=own.domain or name,
             weight=own.weight,
             vad_weight=own.vad_weight,
+            ridge_weight=own.weight if own.ridge_weight is None else own.ridge_weight,
             trim=own.trim,
             category=f"{name}/{kind}" if several and kind is not None else kind,
         )

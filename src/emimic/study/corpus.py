@@ -87,6 +87,8 @@ class Item:
     """Factor of the loss of its targets."""
     vad_weight: float = 1.0
     """Factor of the loss of its V/A/D labels."""
+    ridge_weight: float = 1.0
+    """Its weight where a domain's own layer is solved."""
     trim: bool = False
     """Whether digital silence at both ends is left out."""
     cells: Mapping[str, str] = field(default_factory=dict, compare=False)

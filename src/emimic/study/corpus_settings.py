@@ -53,6 +53,9 @@ class CorpusSettings(_Settings):
     )
     weight: float = Field(1.0, ge=0, description="factor of the loss of its clips' targets")
     vad_weight: float = Field(1.0, ge=0, description="factor of the loss of its clips' V/A/D labels")
+    ridge_weight: float | None = Field(
+        None, ge=0, description="weight of its clips in domain_ridge; null: as weight"
+    )
     domain: str | None = Field(None, description="kind of recordings; default: the folder's name")
     label_scale: float | None = Field(None, gt=0, description="as label_scale, for this corpus alone")
     balance: str | None = Field(

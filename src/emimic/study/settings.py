@@ -72,6 +72,12 @@ class TrainSettings(BaseModel):
         "is of is learned beside them",
     )
     domain_weight: float = Field(0.1, ge=0, description="weight of the cross-entropy of the clips' domains")
+    domain_ridge: float | None = Field(
+        None,
+        gt=0,
+        description="when training ends, solve the domains' own layers by ridge regression of this strength; null: "
+        "they are what the steps made of them",
+    )
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_units: int | None = Field(
         None, ge=1, description="units of the LSTM; null: as many as a frame has features [released code]"
@@ -382,11 +388,11 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
 
 
 IDLE: Final = {
-    "attentive", "category", "category_weight", "domain_targets", "domain_weight", "feature_dtype", "features",
-    "freeze_convolutions", "freeze_encoder", "frozen_layers", "global_spread", "global_vector",
-    "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm", "lstm_dropout",
-    "lstm_layers", "lstm_units", "padding", "probe_layers", "regression_head", "standardize_frames",
-    "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
+    "attentive", "category", "category_weight", "domain_ridge", "domain_targets", "domain_weight",
+    "feature_dtype", "features", "freeze_convolutions", "freeze_encoder", "frozen_layers", "global_spread",
+    "global_vector", "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm",
+    "lstm_dropout", "lstm_layers", "lstm_units", "padding", "probe_layers", "regression_head",
+    "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that do nothing for a rival."""
 
