@@ -227,8 +227,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
         domains: (batch,) the number of each clip's domain where that is known, else -1: the model's own guess.
         """
-        if self.config.standardize_frames:
-            hidden = (hidden - self.frame_mean) / self.frame_std
+        hidden = self._standardized(hidden)
         vad = self._vad(hidden, frame_mask) if self.config.vad_head else None
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
@@ -251,13 +250,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             last = nn.functional.dropout(last, self.config.head_dropout, self.training)
         output = self.head.out_proj if self.config.regression_head else self.head
         answer: Tensor = output(last)  # type: ignore[operator]
-        if self.config.target_std is not None:
-            answer = answer * answer.new_tensor(self.config.target_std)
-            answer = answer + answer.new_tensor(self.config.target_mean)
         categories = self.category(last) if self.training and self.config.categories else None
         logits = None
         if self.config.domains:
             answer, logits = self.domains(answer, self._probed(hidden), frame_mask, domains)
+        if self.config.target_std is not None:
+            answer = answer * answer.new_tensor(self.config.target_std)
+            answer = answer + answer.new_tensor(self.config.target_mean)
         return EmiOutput(
             intensities=answer,
             vad=vad,
@@ -266,6 +265,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             domains=logits,
             pooled=pooled,
         )
+
+    def _standardized(self, hidden: Tensor) -> Tensor:
+        return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden
 
     def _probed(self, hidden: Tensor) -> Tensor:
         """The features of the layers that V/A/D and the domains' layers read."""
@@ -292,8 +294,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if not self.config.vad_head:
             raise ModelError("this model has no VAD head: build it with vad_head=True")
         hidden, frames = self.encode(input_values, attention_mask)
-        means = (hidden * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
-        return self.vad(means)  # type: ignore[no-any-return]
+        vad: Tensor = self.vad(self._probed(pooling.mean(self._standardized(hidden), frames)))
+        return vad.sigmoid() if self.config.vad_bounded else vad
 
     @torch.inference_mode()
     def predict(
@@ -414,7 +416,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     ) -> Self:
         """The paper's head, fresh, on a pre-trained encoder from a folder or the hub (safetensors only).
 
-        A checkpoint in the audeering layout brings its VAD head along. layers: keep the encoder's first layers only
+        A checkpoint in the audeering layout brings its VAD head along, unless config asks for another kind of head
+        (vad_units, vad_bounded, other frames). layers: keep the encoder's first layers only
         (its final layer norm stays). config: further EmiConfig fields. Raises ModelError when files are missing or
         a weight is missing or left over.
         """
@@ -422,10 +425,11 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
         loaded = checkpoints.read_encoder(source, layers=layers, local_files_only=local_files_only)
         config = {"do_normalize": loaded.do_normalize, **config}
-        has_vad = loaded.vad is not None and config.get("vad_head", True)
-        if has_vad:
-            config.setdefault("vad_dropout", getattr(loaded.config, "final_dropout", 0.1))
-        model = cls(EmiConfig(encoder_config=loaded.config, vad_pretrained=has_vad, **config))
+        made = EmiConfig(encoder_config=loaded.config, **config)
+        has_vad = made.vad_pretrained = loaded.vad is not None and made.published_vad_head
+        if has_vad and "vad_dropout" not in config:
+            made.vad_dropout = getattr(loaded.config, "final_dropout", 0.1)
+        model = cls(made)
         checkpoints.fill(model.encoder, loaded.encoder, source)
         if has_vad and loaded.vad is not None:
             checkpoints.fill(model.vad, loaded.vad, source)
