@@ -54,7 +54,9 @@ def test_outputs_of_layers_equal_their_formula(family: str) -> None:
         settings = tiny.encoder(family, **{name: layer})
         own: Any = tiny.FORMULAS[family]
         np.testing.assert_allclose(
-            found[:, 16 * (layer - 1) : 16 * layer], own(tiny.weights(module), settings, clip, bare=True), **EXACT
+            found[:, 16 * (layer - 1) : 16 * layer],
+            own(tiny.weights(module), settings, clip, bare=True),
+            **EXACT,
         )
 
 
@@ -93,11 +95,15 @@ def test_a_dropped_layer_puts_out_its_input(drop: float) -> None:
 
 
 def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
-    off = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"), 0.0)
+    off = dict.fromkeys(
+        ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"), 0.0
+    )
     gradients = []
     for checkpointing in (False, True):
         model = tiny.model(
-            encoder=off | {"layerdrop": 0.0, "mask_time_prob": 0.0}, **tiny.HEADS | {"lstm": False}, vad_dropout=0.0
+            encoder=off | {"layerdrop": 0.0, "mask_time_prob": 0.0},
+            **tiny.HEADS | {"lstm": False},
+            vad_dropout=0.0,
         ).train()
         if checkpointing:
             model.activation_checkpointing_enable()
@@ -118,7 +124,9 @@ def test_cached_features_are_told_apart_by_their_layers() -> None:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.booleans(), min_size=1, max_size=12).filter(any), st.sampled_from([1, 3, 5, 31]), st.integers(0, 99)
+    st.lists(st.booleans(), min_size=1, max_size=12).filter(any),
+    st.sampled_from([1, 3, 5, 31]),
+    st.integers(0, 99),
 )
 def test_smooth_is_the_mean_of_real_neighbors(real: list[bool], width: int, seed: int) -> None:
     frames = np.random.default_rng(seed).standard_normal((len(real), 3))
@@ -133,7 +141,9 @@ def test_smooth_is_the_mean_of_real_neighbors(real: list[bool], width: int, seed
 
 
 def head(w: tiny.Weights, name: str, x: Array) -> Array:
-    return tiny.tanh_head(w, name, x) if f"{name}.dense.weight" in w else tiny.linear(w, f"{name}.out_proj", x)
+    return (
+        tiny.tanh_head(w, name, x) if f"{name}.dense.weight" in w else tiny.linear(w, f"{name}.out_proj", x)
+    )
 
 
 def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, Array | None]:
@@ -142,7 +152,9 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
     x = (hidden - w["frame_mean"]) / w["frame_std"] if config.standardize_frames else hidden
     layers = config.hidden_layers or [0]
     blocks = dict(zip(layers, np.split(x, len(layers), axis=1), strict=True))
-    probed = np.concatenate([blocks[layer] for layer in layers if layer in (config.probe_layers or layers)], axis=1)
+    probed = np.concatenate(
+        [blocks[layer] for layer in layers if layer in (config.probe_layers or layers)], axis=1
+    )
     raw = head(w, "vad", probed)
     half = round(config.vad_seconds * 50 / 2)
     vad = np.stack([raw[max(0, i - half) : i + half + 1].mean(axis=0) for i in range(len(raw))])
@@ -173,7 +185,8 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
 
 SOME: list[dict[str, Any]] = [
     tiny.HEADS,
-    tiny.HEADS | {"lstm": False, "target_mean": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "target_std": [2.0, 1, 1, 1, 3, 4]},
+    tiny.HEADS
+    | {"lstm": False, "target_mean": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "target_std": [2.0, 1, 1, 1, 3, 4]},
     {"attentive": True, "global_vector": False, "lstm": False, "vad_units": 5, "hidden_layers": [2]},
     {"head_units": 0, "vad_seconds": 9.0, "standardize_frames": True},
     {"vad_bounded": True, "hidden_layers": [1, 2], "probe_layers": [2], "domains": ["a", "b"]},
@@ -236,9 +249,7 @@ def test_all_of_it_is_saved(tmp_path: Path) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     clip = tiny.clip(3300)
-    np.testing.assert_array_equal(
-        loaded.predict([clip])[0].intensities, model.predict([clip])[0].intensities
-    )
+    np.testing.assert_array_equal(loaded.predict([clip])[0].intensities, model.predict([clip])[0].intensities)
     assert not loaded.encoder.layers[0].fc1.weight.requires_grad
     assert loaded.encoder.layers[1].fc1.weight.requires_grad
 
@@ -287,7 +298,10 @@ def test_frozen_layers_neither_learn_nor_drop_while_the_others_do() -> None:
         ({"hidden_layers": [1, 3]}, r"hidden_layers are \[1, 3\]"),
         ({"probe_layers": [1]}, r"probe_layers are \[1\]; expected some of hidden_layers, which are not set"),
         ({"probe_layers": [1], "hidden_layers": [2]}, r"expected some of hidden_layers, \[2\]"),
-        ({"frozen_layers": 2}, r"frozen_layers is 2 with a whisper encoder of 2 layers; expected 0, or 1 to 1 with"),
+        (
+            {"frozen_layers": 2},
+            r"frozen_layers is 2 with a whisper encoder of 2 layers; expected 0, or 1 to 1 with",
+        ),
         ({"frozen_layers": -1}, "frozen_layers is -1"),
         ({"frozen_layers": 1, "encoder_config": tiny.encoder("hubert")}, "with a hubert encoder"),
         ({"head_units": -1}, "head_units is -1; expected 0 or more"),
@@ -298,7 +312,10 @@ def test_frozen_layers_neither_learn_nor_drop_while_the_others_do() -> None:
         ({"domain_targets": {"a": ["Joy"]}}, "among domains, which are none"),
         ({"domains": ["a", "b"], "domain_targets": {"c": ["Joy"]}}, "among domains, which are a, b"),
         ({"domains": ["a", "b"], "domain_targets": {"a": []}}, r"a: \[\]; .* and different targets"),
-        ({"domains": ["a", "b"], "domain_targets": {"a": ["Joy", "Joy"]}}, "different targets among Admiration"),
+        (
+            {"domains": ["a", "b"], "domain_targets": {"a": ["Joy", "Joy"]}},
+            "different targets among Admiration",
+        ),
         ({"domains": ["a", "b"], "domain_targets": {"a": ["Rage"]}}, r"a: \['Rage'\]"),
         ({"domains": ["a.b", "c"], "domain_targets": {"a.b": ["Joy"]}}, "the domain 'a.b'"),
         ({"domains": ["train", "c"], "domain_targets": {"train": ["Joy"]}}, "the domain 'train'"),

@@ -12,6 +12,7 @@ from emimic import recurrent
 from emimic.pooling import FLOOR
 from emimic.study.rivals.system import Options
 
+
 def mean(frames: Tensor, mask: Tensor) -> Tensor:
     """(batch, frame, feature), (batch, frame) -> (batch, feature): over the frames there are; 0 without any."""
     there = mask[..., None].to(frames.dtype)
