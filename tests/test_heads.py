@@ -173,11 +173,12 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
     moments = np.concatenate([probed.mean(axis=0), np.sqrt(probed.var(axis=0) + 1e-5)])
     logits = tiny.linear(w, "domains.domain", moments)
     weights = np.exp(logits) / np.exp(logits).sum() if domain < 0 else np.eye(len(logits))[domain]
+    common = intensities.copy()
     for name, targets in config.domain_targets.items():
         own = tiny.linear(w, f"domains.own.{name}", moments)
         for target, value in zip(targets, own, strict=True):
             place, weight = config.targets.index(target), weights[config.domains.index(name)]
-            intensities[place] = (1 - weight) * intensities[place] + weight * value
+            intensities[place] += weight * (value - common[place])
     if config.target_std is not None:
         intensities = intensities * config.target_std + config.target_mean
     return intensities, vad, logits

@@ -97,10 +97,11 @@ class DomainHeads(nn.Module):
         if domains is not None:
             known = nn.functional.one_hot(domains.clamp(min=0), logits.shape[1]).to(weights.dtype)
             weights = torch.where((domains >= 0)[:, None], known, weights)
-        columns = list(intensities.unbind(dim=1))
+        common = intensities.unbind(dim=1)
+        columns = list(common)
         for name, (domain, targets) in self.places.items():
             for target, own in zip(targets, self.own[name](moments).unbind(dim=1), strict=True):
-                columns[target] = torch.lerp(columns[target], own, weights[:, domain])
+                columns[target] = columns[target] + weights[:, domain] * (own - common[target])
         return torch.stack(columns, dim=1), logits
 
 
