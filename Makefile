@@ -10,10 +10,16 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# The model in the package hears three clips; then a small encoder is trained for about a minute and scored.
+# The model in the package predicts a sentence spoken happily and angrily by a man and a woman, and three bursts of one
+# speaker; then a small encoder is trained for about a minute and scored.
 demo: $(BIN)/.ready
 	rm -rf demo
-	$(BIN)/emimic predict src/emimic/sample/audio/0013[357].mp3 --timeline --plot --html --out demo/answers
+	mkdir -p demo/clips
+	cp src/emimic/sample/speech/*-happy.* src/emimic/sample/speech/*-angry.* demo/clips
+	cp src/emimic/sample/audio/00128.mp3 demo/clips/burst-amusement.mp3
+	cp src/emimic/sample/audio/00132.mp3 demo/clips/burst-joy.mp3
+	cp src/emimic/sample/audio/00133.mp3 demo/clips/burst-neutral.mp3
+	$(BIN)/emimic predict demo/clips --timeline --plot --html --out demo/answers
 	$(BIN)/emimic train src/emimic/sample --out demo/run --config examples/demo.yaml
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
 	@echo "intensities, curves, pictures and pages: demo/answers; the trained encoder's scores: demo/run/evaluation/test"

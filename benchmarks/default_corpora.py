@@ -1,7 +1,7 @@
 """The corpora of the model in the package, and the encoder that its training starts from.
 
-    python -m benchmarks.default_corpora SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
-    python -m benchmarks.default_corpora --unpack ENGINE WHISPER_BASE ENCODER
+    python benchmarks/default_corpora.py SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
+    python benchmarks/default_corpora.py --unpack ENGINE WHISPER_BASE ENCODER
 
 Training: `bursts` (EmoGator; 237 speakers; 60 others are its test split), `emodb` (acted German) and `plain` (English
 commands and wake words, cut into pieces of at most 3 s, since a step of 8 s clips would be four times as long). For

@@ -1,6 +1,6 @@
 """A student of the model in the package: its size, arithmetic, speed and scores, recorded in docs/results/student.json.
 
-    python benchmarks/default.py split SOURCE CORPUS      # as for its teacher
+    python benchmarks/first_default.py split SOURCE CORPUS      # as for its teacher
     emimic distill src/emimic/default CORPUS --out RUN --config benchmarks/configs/distilled.yaml --train-on train+valid
     emimic export RUN --out ENGINE
     emimic export RUN --out INT8 --int8 --calibrate src/emimic/sample/audio
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from bursts import NOTE, machine
-from default import answers_of, report, unseen
+from first_default import answers_of, report, unseen
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

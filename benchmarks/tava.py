@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from bursts import machine
-from default import pooled, ridge_answers
+from first_default import pooled, ridge_answers
 from numpy.typing import NDArray
 
 from emimic.model import EmiModel

@@ -345,8 +345,15 @@ def test_a_run_goes_on_to_the_same_bits(
     assert histories[0] == histories[1]
     assert "category.weight" in load_file(tmp_path / "whole" / "model.safetensors")
     assert "tones" in whole.table().splitlines()[0]
-    with pytest.raises(CorpusError, match="isn't the corpus that"):
+    with pytest.raises(SettingsError, match="has settings for moods; the corpora of this run are tones"):
         train(folders[:1], tmp_path / "whole", resume=True, show=False)
+    with pytest.raises(CorpusError, match="isn't the corpus that"):
+        train(
+            (folders[0], make_moods(tmp_path / "moods", valid=True)),
+            tmp_path / "whole",
+            resume=True,
+            show=False,
+        )
 
 
 @pytest.mark.parametrize("given", [{"freeze_encoder": True}, {"train_on": "train+valid"}], ids=str)

@@ -181,7 +181,7 @@ def test_codecs() -> None:
         assert found.shape == tone.shape
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, changes.coded(tone, np.random.default_rng(seed)))
-        assert power(found, 440) == pytest.approx(power(tone, 440), rel=0.05)
+        assert power(found, 440) == pytest.approx(power(tone, 440), rel=0.1)
         kinds.add(bool(power(found, 6000) < 0.01 * power(tone, 6000)))
         error = np.mean((found - tone) ** 2) / np.mean(tone**2)
         assert 1e-7 < error < 0.2  # neither as it was, nor shifted in time

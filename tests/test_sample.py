@@ -5,11 +5,13 @@ import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import emimic.sample
+from emimic import audio
 from emimic.study.corpus import Corpus, load_corpus
 from emimic.task import EMOTIONS
 
@@ -55,17 +57,44 @@ def test_licence_origin_and_size(corpus: Corpus) -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 3_000_000
 
 
-def test_it_is_rebuilt_the_same_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a made-up source: 21 speakers, one of the validation split, one without a take of sensible size."""
+@pytest.fixture(scope="module")
+def make_sample() -> ModuleType:
     script = Path(__file__).parents[1] / "benchmarks" / "make_sample.py"
     if not script.exists():
         pytest.skip("benchmarks/ is not beside the tests")
     spec = importlib.util.spec_from_file_location("make_sample", script)
     assert spec is not None
     assert spec.loader is not None
-    make_sample = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_sample)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
+
+def test_sentences_lose_their_padding_and_nothing_else(tmp_path: Path, make_sample: ModuleType) -> None:
+    rows, padded = [], "03a04Fd"
+    tone = (0.5 * np.sin(np.arange(16_000) / 20)).astype(np.float32)
+    (tmp_path / "audio").mkdir()
+    for code in make_sample.SPEECH.values():
+        wave = np.pad(tone, (0, 8_000)) if code == padded else tone
+        audio.save(tmp_path / "audio" / f"{code}.mp3", wave, codec="mp3")
+        rows.append([f"{code}.mp3", f"emodb{code[:2]}", "male", "anger", "a04", "100.00"])
+    header = ["Filename", "Speaker", "Gender", "Emotion", "TextCode", "RecognisedPercent"]
+    make_sample.write(tmp_path / "labels.csv", header, rows)
+    make_sample.speech(tmp_path, tmp_path / "speech")
+    for name, code in make_sample.SPEECH.items():
+        original = tmp_path / "audio" / f"{code}.mp3"
+        if code != padded:
+            assert (tmp_path / "speech" / f"{name}.mp3").read_bytes() == original.read_bytes()
+            continue
+        cut = audio.load(tmp_path / "speech" / f"{name}.flac")
+        assert 16_000 <= len(cut) < 16_000 + 2 * 576  # an mp3 rings on for a frame or two
+        np.testing.assert_allclose(cut, audio.load(original)[: len(cut)], atol=2**-15)
+
+
+def test_it_is_rebuilt_the_same_whatever_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_sample: ModuleType
+) -> None:
+    """On a made-up source: 21 speakers, one of the validation split, one without a take of sensible size."""
     rows = [
         [f"{speaker:06d}-{number:02d}-{take}", f"{speaker:06d}", category, str(take), split]
         for speaker in range(22)

@@ -142,7 +142,7 @@ def train(
     corpora: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CORPUS [CORPUS ...]",
+            metavar="CORPUS",
             help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/. Of several, the first makes the "
             "epochs, and `corpora` in the settings says how each counts.",
         ),
@@ -160,7 +160,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the paper's model, or any switch of it, on a corpus or several.
+    """Train the paper's model, or any switch of it, on corpora.
 
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """

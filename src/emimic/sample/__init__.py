@@ -1,4 +1,6 @@
-"""A small real corpus inside the package: 140 clips, 20 speakers, the layout of the ABAW challenge."""
+"""A small real corpus inside the package: 140 clips, 20 speakers, the layout of the ABAW challenge.
+
+Beside it, no part of the corpus, are four acted sentences, in `speech/`."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -20,7 +20,7 @@ from emimic.progress import shown
 from emimic.study.batches import Heard, Source, decoded, waveforms
 from emimic.study.calibration_fit import calibration_error, fit_map, fit_novelty
 from emimic.study.checkpoint import SETTINGS
-from emimic.study.corpus import Item, load_corpus
+from emimic.study.corpus import Item, Split, load_corpus
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 
 SHORTEST: Final = 0.8
@@ -77,7 +77,7 @@ def calibrate(
     Each target's map is fitted to the clips of `split` that have its label, each corpus counting as `weights` says.
     The novelty score refers to at most `clips` of each corpus's training clips and is scaled on as many of `split`; of
     them a third each is taken as it is, cropped, and joined with others up to the model's longest, so that no length
-    is new.
+    is new. A corpus without `split` fits no map, and a fifth of its training clips scales the novelty score.
 
     Args:
         run: a run folder of `emimic train`.
@@ -113,23 +113,17 @@ def calibrate(
     how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     found: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        corpus = load_corpus(
-            folder,
-            targets=targets,
-            splits=["train", split],
-            label_scale=scale,
-            workers=workers,
-            progress=progress,
+        train, part = _splits(folder, split, targets, scale, workers=workers, progress=progress)
+        raw, labels = np.empty((0, len(targets))), np.empty((0, len(targets)))
+        if part is not None:
+            source = waveforms(part.items, model.config, model.min_samples)
+            raw, _ = _predict(model, source, f"{name}, {part.name}", **how)
+            labels = part.labels.astype(np.float64)
+        pooled = (
+            _predict(model, varied(model, items, seed), f"{name}, novelty", **how)[1]
+            for items in _reference(train.items, None if part is None else part.items, clips, rng)
         )
-        train, part = corpus.splits.values()
-        source = waveforms(part.items, model.config, model.min_samples)
-        raw, _ = _predict(model, source, f"{name}, {part.name}", **how)
-        pooled = []
-        for items in (train.items, part.items):
-            rows = np.sort(rng.permutation(len(items))[:clips])
-            source = varied(model, [items[row] for row in rows], seed)
-            pooled.append(_predict(model, source, f"{name}, novelty", **how)[1])
-        found[name] = _Corpus(weight[name], raw, part.labels.astype(np.float64), *pooled)
+        found[name] = _Corpus(weight[name], raw, labels, *pooled)
     maps, counts, errors = _fit_maps(targets, found)
     novelty = fit_novelty(
         {name: one.reference for name, one in found.items()}, {name: one.held for name, one in found.items()}
@@ -161,6 +155,40 @@ class _Corpus:
     def facts(self) -> dict[str, Any]:
         counts = {"labelled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
+
+
+def _splits(
+    folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
+) -> tuple[Split, Split | None]:
+    """The training split of a corpus and, where it has it, the one that maps are fitted to."""
+    labelled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _spellings(split))
+    corpus = load_corpus(
+        folder,
+        targets=targets,
+        splits=["train", *([split] if labelled else [])],
+        label_scale=scale,
+        workers=workers,
+        progress=progress,
+        partial=True,
+    )
+    train, *others = corpus.splits.values()
+    return train, others[0] if others else None
+
+
+def _spellings(split: str) -> tuple[str, ...]:
+    return ("valid", "val") if split in ("valid", "val") else (split,)
+
+
+def _reference(
+    train: Sequence[Item], held: Sequence[Item] | None, clips: int, rng: np.random.Generator
+) -> tuple[list[Item], list[Item]]:
+    """The clips that the novelty score refers to, and those that scale it."""
+    rows = rng.permutation(len(train))
+    if held is None:
+        count = max(1, min(len(rows), clips) // 5)
+        return [train[i] for i in np.sort(rows[count:][:clips])], [train[i] for i in np.sort(rows[:count])]
+    others = np.sort(rng.permutation(len(held))[:clips])
+    return [train[i] for i in np.sort(rows[:clips])], [held[i] for i in others]
 
 
 def _fit_maps(

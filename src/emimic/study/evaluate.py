@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Calibration
 from emimic.files import write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
@@ -80,6 +81,7 @@ def evaluate(
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
     answers = predict_split(
+        run,
         model,
         part,
         heard,
@@ -170,7 +172,7 @@ def _truths(model: Learner, part: Split) -> list[_Truth]:
         unknown = np.full(len(VAD), np.nan, np.float32)
         labels = np.stack([unknown if item.vad is None else item.vad for item in part.items])
         found.append(_truth(part, labels, VAD, vad=True))
-    if not found or not found[0].items:
+    if not any(truth.items for truth in found):
         raise CorpusError(
             f"no clip of the split {part.name!r} has a label to score; expected one of "
             f"{', '.join(model.config.targets or VAD)}"
@@ -211,6 +213,7 @@ def open_split(
         label_scale=_settings(run).get("label_scale") if label_scale is None else label_scale,
         labels=labels,
         allow_speaker_overlap=not labels,
+        partial=heard is None,
         workers=workers,
         progress=progress,
         clips=None if heard is None else heard.clips,
@@ -244,6 +247,7 @@ def _learnt(run: Path, split: str) -> list[str]:
 
 
 def predict_split(
+    run: Path,
     model: Learner,
     part: Split,
     heard: Features | None,
@@ -253,7 +257,9 @@ def predict_split(
     progress: bool,
     features: tuple[Path, str] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Intensities (clip, target) and VAD (clip, 3; NaN unless answered) in the order of the split's items.
+    """Return intensities (clip, target) and V/A/D (clip, 3; NaN unless predicted) in the order of the split's items.
+
+    They are what `emimic predict` gives: calibrated where the run folder has a calibration.
 
     Raises:
         ModelError: if a prediction is not finite.
@@ -271,7 +277,10 @@ def predict_split(
             f"the model predicts NaN or infinity for {len(bad)} of {len(part.items)} clips "
             f"({some(bad)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    return predictions, vad
+    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
+    if calibration is None:
+        return predictions, vad
+    return calibration.intensities(predictions), vad.clip(0.0, 1.0)
 
 
 def table_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

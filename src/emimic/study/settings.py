@@ -47,7 +47,7 @@ class TrainSettings(BaseModel):
     )
     standardize_frames: bool = Field(
         False,
-        description="bring each feature of a frame to zero mean and unit variance over the first 1,000 training clips",
+        description="bring each feature of a frame to zero mean and unit variance over the first 500 training clips",
     )
     global_vector: bool = Field(True, description="mean over frames (Table 2)")
     regression_head: bool = Field(

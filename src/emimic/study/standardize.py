@@ -10,8 +10,8 @@ from emimic.progress import shown
 from emimic.study import batches, sampling
 from emimic.study.settings import TrainSettings
 
-CLIPS: Final = 1000
-"""Clips that are enough: some 100,000 frames."""
+CLIPS: Final = 500
+"""Clips that are enough: some 50,000 frames."""
 
 STD_FLOOR: Final = 1e-4
 """The smallest standard deviation that a feature is divided by."""

@@ -83,7 +83,7 @@ def submit(
     if not model.config.targets:
         raise ModelError(f"{run} answers VAD alone; expected a model with targets to submit")
     predictions, _ = predict_split(
-        model, part, heard, batch_seconds=batch_seconds, workers=workers, progress=progress
+        Path(run), model, part, heard, batch_seconds=batch_seconds, workers=workers, progress=progress
     )
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
