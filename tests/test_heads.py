@@ -187,7 +187,11 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
 SOME: list[dict[str, Any]] = [
     tiny.HEADS,
     tiny.HEADS
-    | {"lstm": False, "target_mean": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "target_std": [2.0, 1.0, 1.0, 1.0, 3.0, 4.0]},
+    | {
+        "lstm": False,
+        "target_mean": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        "target_std": [2.0, 1.0, 1.0, 1.0, 3.0, 4.0],
+    },
     {"attentive": True, "global_vector": False, "lstm": False, "vad_units": 5, "hidden_layers": [2]},
     {"head_units": 0, "vad_seconds": 9.0, "standardize_frames": True},
     {"vad_bounded": True, "hidden_layers": [1, 2], "probe_layers": [2], "domains": ["a", "b"]},

@@ -140,7 +140,10 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
 
     def _check_domains(self) -> None:
         self.domains = list(self.domains)
-        self.domain_targets = {name: list(targets) for name, targets in (self.domain_targets or {}).items()}
+        # In the order that a saved config.json brings them back in: sums then have the same last bits.
+        self.domain_targets = {
+            name: list(targets) for name, targets in sorted((self.domain_targets or {}).items())
+        }
         if len(set(self.domains)) != len(self.domains) or len(self.domains) == 1:
             raise ModelError(f"domains are {self.domains}; expected two or more different names, or none")
         for name, targets in self.domain_targets.items():
