@@ -35,8 +35,18 @@ def test_operations_are_those_torch_counts(family: str, samples: int) -> None:
     assert sum(operations(model.config, samples).values()) == counter.get_total_flops()
 
 
-def test_whispers_operations() -> None:
-    model = tiny.model("whisper", lstm=False)
+HEADS: dict[str, Any] = {
+    "hidden_layers": [1, 2], "probe_layers": [2], "attentive": True, "head_units": 7, "vad_units": 0,
+    "vad_seconds": 0.1, "domains": ["a", "b", "c"], "domain_targets": {"a": ["Joy"], "c": ["Joy", "Amusement"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, HEADS, {"attentive": True, "vad_units": 5, "hidden_layers": [1, 2], "regression_head": False}],
+)
+def test_whispers_operations(config: dict[str, Any]) -> None:
+    model = tiny.model("whisper", lstm=False, **config)
     model.encoder.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 16_000))

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,19 +146,30 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "max_seconds": 7.5,
         "do_normalize": False,
         "padding": "zeros",
+        "hidden_layers": [1, 2],
+        "probe_layers": [2],
+        "frozen_layers": 1,
+        "standardize_frames": True,
+        "attentive": True,
+        "head_units": 9,
+        "vad_units": 0,
+        "vad_seconds": 0.5,
+        "vad_bounded": True,
+        "domains": ["speech", "bursts"],
+        "domain_targets": {"speech": ["ß", "Freude"]},
         "target_mean": [0.1, 0.2, 0.3],
         "target_std": [1.0, 2.0, 3.0],
     }
     default = EmiConfig()
     assert fields.keys() == set(EmiConfig.__annotations__) - {"encoder_config", "model_type", "sub_configs"}
     assert all(getattr(default, name) != value for name, value in fields.items() if name != "global_vector")
-    config = EmiConfig(encoder_config=tiny.encoder("hubert", layerdrop=0.2), **fields)
+    config = EmiConfig(encoder_config=tiny.encoder("whisper", encoder_layerdrop=0.2), **fields)
     config.save_pretrained(tmp_path)
     for loaded in (EmiConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert isinstance(loaded, EmiConfig)
         assert {name: getattr(loaded, name) for name in fields} == fields
-        assert loaded.encoder_config.model_type == "hubert"
-        assert loaded.encoder_config.layerdrop == 0.2
+        assert loaded.encoder_config.model_type == "whisper"
+        assert loaded.encoder_config.encoder_layerdrop == 0.2
         assert {**loaded.to_dict(), "_name_or_path": ""} == config.to_dict()
 
 
@@ -683,3 +695,20 @@ def test_a_finished_run_gives_its_encoder(tmp_path: Path, learnt: bool) -> None:
     assert model.config.do_normalize
     assert not model.config.categories
     assert model.lstm.hidden_size == model.config.frame_features
+
+
+NEW = {"hidden_layers": [1, 2], "standardize_frames": True, "vad_units": 0, "vad_bounded": True}
+
+
+@pytest.mark.parametrize(("had", "given"), [(NEW, {}), ({}, NEW), (NEW, NEW)])
+def test_a_vad_head_of_another_kind_starts_fresh(
+    had: dict[str, Any], given: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tiny.model("whisper", vad_learnt=True, **had)
+    run.save_pretrained(tmp_path)
+    model = EmiModel.from_encoder(tmp_path, layers=2, **given)
+    assert torch.equal(model.encoder.layers[1].fc1.weight, run.encoder.layers[1].fc1.weight)
+    assert not model.config.vad_pretrained
+    assert not model.config.answers_vad
+    assert not torch.equal(model.vad.out_proj.bias, run.vad.out_proj.bias)
+    assert (model.vad.dense is None) == bool(given)

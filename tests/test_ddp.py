@@ -32,6 +32,9 @@ LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}
 CORPORA: dict[str, Any] = {
     "rank_weight": 0.3,
     "mixtures": {"fraction": 0.5, "corpora": ["labelled"]},
+    "hidden_layers": [1, 2],
+    "standardize_frames": True,
+    "domain_targets": {"labelled": ["Joy"]},
     "corpora": {
         "labelled": {
             "fraction": 0.3,

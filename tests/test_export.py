@@ -17,6 +17,7 @@ from emimic.service.runtimes import open_runtime
 from emimic.task import ModelError
 
 SHORT = {"max_seconds": 0.5, "vad_learnt": True}
+HEADS = tiny.HEADS | {"lstm": False}
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,12 @@ def test_random_lengths_and_batches_equal_torch(family):
         {"global_spread": True, "lstm_units": 5, "lstm_layers": 1},
         {"regression_head": False, "vad_head": False, "vad_learnt": False},
         {"target_mean": [0.5] * 6, "target_std": [2.0] * 6, "categories": ["a", "b"]},
+        HEADS,
     ],
 )
 def test_every_switch_of_the_model(config):
     model = tiny.model("whisper", **{**SHORT, **config})
+    tiny.standardize(model)
     runs = open_runtime("onnx", to_onnx(model))
     clips = [tiny.clip(n, seed=n) for n in (500, 8000, 3000)]
     found = answer(runs, spec_of(model), clips, pooled=True)
@@ -87,6 +90,19 @@ def test_every_switch_of_the_model(config):
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
     names = {"intensities", "frames", "hidden", "pooled"} | ({"vad"} if model.config.answers_vad else set())
     assert runs.outputs == names, "the auxiliary task stays behind"
+
+
+# transformers' WavLM gives torch a float and a boolean mask at once.
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
+@pytest.mark.parametrize("family", ["wav2vec2-layer", "wavlm"])
+def test_layers_and_domains_of_other_families(family):
+    model = tiny.model(family, **SHORT, **HEADS)
+    tiny.standardize(model)
+    clips = [tiny.clip(n, seed=n) for n in (400, 8000, 3000)]
+    found = answer(open_runtime("onnx", to_onnx(model)), spec_of(model), clips)
+    for one, own in zip(found, model.predict(clips), strict=True):
+        np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(one.vad, own.vad, rtol=0, atol=1e-5)
 
 
 def test_the_graph_equals_the_formula():
@@ -184,6 +200,23 @@ def test_int8_in_any_company(every):
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6 + 2, "convolutions, layers, the LSTM's inputs"
     assert kinds.count("Scan") == 2
     clips = [tiny.clip(n, seed=n) for n in (400, 8000, 3333, 5000)]
+    for one, clip in zip(engine.predict(clips), clips, strict=True):
+        (own,) = engine.predict([clip])
+        np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
+
+
+def test_int8_with_layers_and_domains(recordings, tmp_path):
+    model = tiny.model("whisper", do_normalize=False, **SHORT, **HEADS)
+    tiny.standardize(model)
+    model.save_pretrained(tmp_path / "run")
+    place = tmp_path / "engine"
+    found = export.export(tmp_path / "run", place, int8=True, calibrate=recordings, least=0.5).quantisation
+    assert found.left == ()
+    assert min(found.pearson.values()) > 0.9
+    kinds = [node.op_type for node in onnx.load(place / "model.onnx").graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6, "convolutions and layers"
+    clips = [tiny.clip(n, seed=n) for n in (400, 8000, 3333)]
+    engine = GraphEngine(place)
     for one, clip in zip(engine.predict(clips), clips, strict=True):
         (own,) = engine.predict([clip])
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)

@@ -564,7 +564,7 @@ def test_other_targets(targets):
             r"one or more different names, or none for the VAD head alone; found \[\]",
         ),
         ({"targets": ["Joy", "Joy"]}, r"found \['Joy', 'Joy'\]"),
-        ({"global_vector": False, "lstm": False}, "global_vector and lstm are both off"),
+        ({"global_vector": False, "lstm": False}, "global_vector, lstm and attentive are all off"),
         ({"global_vector": False, "global_spread": True}, "global_spread stands beside the mean"),
         ({"encoder_config": {"model_type": "bert"}}, "family 'bert'"),
         ({"encoder_config": {"hidden_size": 16}}, "has no model_type"),

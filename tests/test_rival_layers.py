@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from emimic.pooling import AttentiveStatistics
 from emimic.study.rivals import layers
 
 Array = np.ndarray
@@ -94,7 +95,7 @@ def test_attention() -> None:
 
 def test_attentive_statistics() -> None:
     frames, mask = batch()
-    network = double(layers.AttentiveStatistics(6, 5))
+    network = double(AttentiveStatistics(6, 5))
     w = weights(network)
     found = network(frames, mask).detach().numpy()
     for x, row in zip(clips(frames, mask), found, strict=True):
@@ -106,7 +107,7 @@ def test_gradients_are_finite_where_nothing_is_there(name: str) -> None:
     frames, mask = batch()
     frames.requires_grad_()
     network: Any = {
-        "tcn": layers.Tcn(6, 8, 2), "attention": layers.Attention(6, 8), "pool": layers.AttentiveStatistics(6),
+        "tcn": layers.Tcn(6, 8, 2), "attention": layers.Attention(6, 8), "pool": AttentiveStatistics(6),
     }[name].double()  # fmt: skip
     network(frames, mask).square().sum().backward()
     assert frames.grad is not None

@@ -63,6 +63,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 INEXACT = ("wav2vec2-group", "data2vec")
+HEADS: dict[str, Any] = {
+    "hidden_layers": [1, 2],
+    "probe_layers": [1],
+    "standardize_frames": True,
+    "global_spread": True,
+    "attentive": True,
+    "head_units": 7,
+    "vad_units": 0,
+    "vad_seconds": 0.1,
+    "vad_bounded": True,
+    "domains": ["bursts", "plain", "speech"],
+    "domain_targets": {"speech": ["Joy", "Amusement"], "plain": ["Joy"]},
+}
+"""Every part that the paper's model lacks."""
 
 
 def encoder(family: str, **changes: Any) -> dict[str, Any]:
@@ -87,6 +101,14 @@ def scramble(module: torch.nn.Module) -> None:
         for parameter in module.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def standardize(model: EmiModel, seed: int = 0) -> None:
+    """Random means and standard deviations of a model's frames, where it has some."""
+    if model.config.standardize_frames:
+        rng = torch.Generator().manual_seed(seed)
+        model.frame_mean.copy_(torch.randn(len(model.frame_mean), generator=rng))
+        model.frame_std.copy_(torch.rand(len(model.frame_std), generator=rng) + 0.5)
 
 
 def clip(samples: int, seed: int = 0) -> NDArray[np.float32]:
@@ -153,8 +175,8 @@ def attention(w: Weights, x: Array, heads: int) -> Array:
     return linear(w, "out_proj", mixed)
 
 
-def wav2vec2(w: Weights, config: dict[str, Any], samples: Array) -> Array:
-    """wav2vec 2.0 (Baevski et al. 2020), both kinds: (sample,) -> (frame, feature)."""
+def wav2vec2(w: Weights, config: dict[str, Any], samples: Array, *, bare: bool = False) -> Array:
+    """wav2vec 2.0 (Baevski et al. 2020), both kinds: (sample,) -> (frame, feature); bare: before any final norm."""
     stable = config.get("do_stable_layer_norm", False)
     heads, groups = config["num_attention_heads"], config["num_conv_pos_embedding_groups"]
     x = np.asarray(samples, dtype=np.float64)[:, None]
@@ -184,7 +206,7 @@ def wav2vec2(w: Weights, config: dict[str, Any], samples: Array) -> Array:
         else:
             x = norm(own, "layer_norm", x + attention(attend, x, heads))
             x = norm(own, "final_layer_norm", x + feed_forward(own, x))
-    return norm(w, "encoder.layer_norm", x) if stable else x
+    return norm(w, "encoder.layer_norm", x) if stable and not bare else x
 
 
 def feed_forward(w: Weights, x: Array) -> Array:
@@ -213,7 +235,7 @@ def log_mel(samples: Array, bins: int) -> Array:
     return ((np.maximum(logs, logs.max() - 8) + 4) / 4)[:count]
 
 
-def whisper(w: Weights, config: dict[str, Any], samples: Array) -> Array:
+def whisper(w: Weights, config: dict[str, Any], samples: Array, *, bare: bool = False) -> Array:
     """Whisper's encoder (Radford et al. 2022, 2.2) on the clip's own frames: (sample,) -> (frame, feature)."""
     x = log_mel(np.asarray(samples, dtype=np.float64), config["num_mel_bins"])
     for name, stride in (("conv1", 1), ("conv2", 2)):
@@ -226,7 +248,7 @@ def whisper(w: Weights, config: dict[str, Any], samples: Array) -> Array:
         attend = under(own, "self_attn.")
         x = x + attention(attend, norm(own, "self_attn_layer_norm", x), config["encoder_attention_heads"])
         x = x + linear(own, "fc2", gelu(linear(own, "fc1", norm(own, "final_layer_norm", x))))
-    return norm(w, "layer_norm", x)
+    return x if bare else norm(w, "layer_norm", x)
 
 
 def tanh_head(w: Weights, name: str, x: Array) -> Array:

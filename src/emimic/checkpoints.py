@@ -58,7 +58,7 @@ class Encoder:
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
     """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError.
 
-    A finished emimic run gives its encoder, and its VAD head if that has learnt VAD.
+    A finished emimic run gives its encoder, and its VAD head if that has learnt VAD from the last hidden states.
     """
     if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
         raise ModelError(f"the encoder {source} can't be read: there is no such folder")
@@ -93,7 +93,7 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
 
 def _from_run(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
     """A run's tensors under the names of a published checkpoint; its LSTM and regression head stay behind."""
-    vad = {"vad.": "classifier."} if run.answers_vad else {}
+    vad = {"vad.": "classifier."} if run.answers_vad and run.published_vad_head else {}
     prefixes = {"encoder.": _PREFIXES[run.encoder_config.model_type][0], **vad}
     return {
         new + name.removeprefix(old): tensor

@@ -3,6 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from emimic import encoders
@@ -104,6 +105,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             raise ModelError(f"padding is {self.padding!r}; expected masked or zeros")
         self._check_layers(found)
         self._check_domains()
+        for name in ("head_units", "vad_units", "vad_seconds"):
+            if (getattr(self, name) or 0) < 0:
+                raise ModelError(f"{name} is {getattr(self, name)}; expected 0 or more")
         limit = encoders.max_samples(found)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(
@@ -116,13 +120,12 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         if self.frozen_layers and (encoder.model_type != "whisper" or not 0 < self.frozen_layers < count):
             raise ModelError(
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
-                "expected fewer, and a Whisper encoder: set freeze_encoder, or frozen_layers to 0"
+                f"expected 0, or 1 to {count - 1} with a whisper encoder: freeze_encoder freezes any as a whole"
             )
         probed = list(self.probe_layers or ())
         if not set(probed) <= set(self.hidden_layers or ()):
-            raise ModelError(
-                f"probe_layers are {probed}; expected some of hidden_layers, {self.hidden_layers}"
-            )
+            known = "which are not set" if self.hidden_layers is None else list(self.hidden_layers)
+            raise ModelError(f"probe_layers are {probed}; expected some of hidden_layers, {known}")
         self.probe_layers = probed or None
         if self.hidden_layers is None:
             return
@@ -137,15 +140,23 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
 
     def _check_domains(self) -> None:
         self.domains = list(self.domains)
-        self.domain_targets = {name: list(targets) for name, targets in (self.domain_targets or {}).items()}
+        # In the order that a saved config.json brings them back in: sums then have the same last bits.
+        self.domain_targets = {
+            name: list(targets) for name, targets in sorted((self.domain_targets or {}).items())
+        }
         if len(set(self.domains)) != len(self.domains) or len(self.domains) == 1:
             raise ModelError(f"domains are {self.domains}; expected two or more different names, or none")
         for name, targets in self.domain_targets.items():
-            unknown = [target for target in targets if target not in self.targets]
-            if name not in self.domains or unknown:
+            different = len(set(targets) & set(self.targets))
+            if name not in self.domains or not targets or different < len(targets):
                 raise ModelError(
-                    f"domain_targets has {name}: {targets}; expected a name among {', '.join(self.domains) or 'none'} "
-                    f"and targets among {', '.join(self.targets)}"
+                    f"domain_targets has {name}: {targets}; expected a name among domains, which are "
+                    f"{', '.join(self.domains) or 'none'}, and different targets among {', '.join(self.targets)}"
+                )
+            if not name or "." in name or hasattr(nn.ModuleDict(), name):
+                raise ModelError(
+                    f"domain_targets has the domain {name!r}, by which no weights can be named: call it otherwise, "
+                    "without a dot (in a training: corpora.FOLDER.domain)"
                 )
 
     @property
@@ -170,6 +181,12 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     def frame_features(self) -> int:
         """Features of a frame as the poolings see it: 1024, and 3 more with the VAD head (paper section 4)."""
         return self.hidden_features + (len(VAD) if self.vad_head else 0)
+
+    @property
+    def published_vad_head(self) -> bool:
+        """Whether the V/A/D head reads and says what published ones do, so that its weights fit another model's."""
+        plain = self.hidden_layers is None and self.vad_units is None
+        return self.vad_head and plain and not (self.standardize_frames or self.vad_bounded)
 
     @property
     def answers_vad(self) -> bool:

@@ -97,10 +97,11 @@ class DomainHeads(nn.Module):
         if domains is not None:
             known = nn.functional.one_hot(domains.clamp(min=0), logits.shape[1]).to(weights.dtype)
             weights = torch.where((domains >= 0)[:, None], known, weights)
-        columns = list(intensities.unbind(dim=1))
+        common = intensities.unbind(dim=1)
+        columns = list(common)
         for name, (domain, targets) in self.places.items():
             for target, own in zip(targets, self.own[name](moments).unbind(dim=1), strict=True):
-                columns[target] = torch.lerp(columns[target], own, weights[:, domain])
+                columns[target] = columns[target] + weights[:, domain] * (own - common[target])
         return torch.stack(columns, dim=1), logits
 
 
@@ -250,13 +251,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             last = nn.functional.dropout(last, self.config.head_dropout, self.training)
         output = self.head.out_proj if self.config.regression_head else self.head
         answer: Tensor = output(last)  # type: ignore[operator]
-        if self.config.target_std is not None:
-            answer = answer * answer.new_tensor(self.config.target_std)
-            answer = answer + answer.new_tensor(self.config.target_mean)
         categories = self.category(last) if self.training and self.config.categories else None
         logits = None
         if self.config.domains:
             answer, logits = self.domains(answer, self._probed(hidden), frame_mask, domains)
+        if self.config.target_std is not None:
+            answer = answer * answer.new_tensor(self.config.target_std)
+            answer = answer + answer.new_tensor(self.config.target_mean)
         return EmiOutput(
             intensities=answer,
             vad=vad,
@@ -298,8 +299,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if not self.config.vad_head:
             raise ModelError("this model has no VAD head: build it with vad_head=True")
         hidden, frames = self.encode(input_values, attention_mask)
-        means = (hidden * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
-        return self.vad(means)  # type: ignore[no-any-return]
+        vad: Tensor = self.vad(self._probed(pooling.mean(self._standardized(hidden), frames)))
+        return vad.sigmoid() if self.config.vad_bounded else vad
 
     @torch.inference_mode()
     def predict(
@@ -420,7 +421,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     ) -> Self:
         """The paper's head, fresh, on a pre-trained encoder from a folder or the hub (safetensors only).
 
-        A checkpoint in the audeering layout brings its VAD head along. layers: keep the encoder's first layers only
+        A checkpoint in the audeering layout brings its VAD head along, unless config asks for another kind of head
+        (vad_units, vad_bounded, other frames). layers: keep the encoder's first layers only
         (its final layer norm stays). config: further EmiConfig fields. Raises ModelError when files are missing or
         a weight is missing or left over.
         """
@@ -428,10 +430,11 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
         loaded = checkpoints.read_encoder(source, layers=layers, local_files_only=local_files_only)
         config = {"do_normalize": loaded.do_normalize, **config}
-        has_vad = loaded.vad is not None and config.get("vad_head", True)
-        if has_vad:
-            config.setdefault("vad_dropout", getattr(loaded.config, "final_dropout", 0.1))
-        model = cls(EmiConfig(encoder_config=loaded.config, vad_pretrained=has_vad, **config))
+        made = EmiConfig(encoder_config=loaded.config, **config)
+        has_vad = made.vad_pretrained = loaded.vad is not None and made.published_vad_head
+        if has_vad and "vad_dropout" not in config:
+            made.vad_dropout = getattr(loaded.config, "final_dropout", 0.1)
+        model = cls(made)
         checkpoints.fill(model.encoder, loaded.encoder, source)
         if has_vad and loaded.vad is not None:
             checkpoints.fill(model.vad, loaded.vad, source)

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from emimic.task import SAMPLE_RATE, VAD
+
+ATTENTION: Final = 128
+"""Units of the attentive pooling (`pooling.AttentiveStatistics`)."""
 
 
 def operations(config: Any, samples: int) -> dict[str, float]:
@@ -41,17 +44,30 @@ def operations(config: Any, samples: int) -> dict[str, float]:
         layers, inner = encoder.num_hidden_layers, encoder.intermediate_size
     made["attention"] = 2.0 * layers * (4 * frames * width**2 + 2 * frames**2 * width)
     made["feed_forward"] = 2.0 * layers * 2 * frames * width * inner
+    probed = len(config.probe_features)
     if config.vad_head:
-        made["heads"] += 2.0 * frames * width * (width + len(VAD))
+        made["heads"] += frames * _head(probed, config.vad_units, len(VAD))
     outputs, features = len(config.targets), config.frame_features
-    pooled = features * config.global_vector * (1 + config.global_spread)
+    pooled = features * (config.global_vector * (1 + config.global_spread) + 2 * config.attentive)
+    if config.attentive and outputs:
+        made["heads"] += frames * _head(features, ATTENTION, 1)
     if config.lstm and outputs:
         units = config.lstm_units or features
         for layer in range(config.lstm_layers):
             made["lstm"] += 2.0 * frames * 4 * units * ((units if layer else features) + units)
         pooled += units
-    made["heads"] += 2.0 * pooled * (outputs + pooled * config.regression_head) * bool(outputs)
+    if outputs:
+        made["heads"] += _head(pooled, config.head_units if config.regression_head else 0, outputs)
+    if config.domains and outputs:
+        own = sum(len(targets) for targets in config.domain_targets.values())
+        made["heads"] += 2.0 * 2 * probed * (len(config.domains) + own)
     return made
+
+
+def _head(features: int, units: int | None, outputs: int) -> float:
+    """A dense layer of `units` (None: as many as its inputs; 0: none) and a projection, for one vector."""
+    units = features if units is None else units
+    return 2.0 * (units * (features + outputs) if units else features * outputs)
 
 
 def per_second(config: Any, lengths: Sequence[float]) -> float:

@@ -109,7 +109,7 @@ def open_run(
     else:
         learned, watched = heard.source(model, items), heard.source(model, held_out) if held_out else None
     if settings.standardize_frames and not progress.total_steps:
-        standardize.measure(model, learned, drawn, settings)
+        standardize.measure(model, learned, drawn, settings, progress=show)
     log = (
         SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero

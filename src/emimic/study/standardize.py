@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 
+from emimic.progress import shown
 from emimic.study import batches, sampling
 from emimic.study.settings import TrainSettings
 
@@ -18,21 +19,30 @@ STD_FLOOR: Final = 1e-4
 
 @torch.no_grad()
 def measure(
-    model: Any, source: batches.Source, pools: Sequence[sampling.Pool], settings: TrainSettings
+    model: Any,
+    source: batches.Source,
+    pools: Sequence[sampling.Pool],
+    settings: TrainSettings,
+    *,
+    progress: bool = False,
 ) -> None:
-    """Set the model's `frame_mean` and `frame_std` from the first clips of its first epoch, each frame equally."""
+    """Set the model's `frame_mean` and `frame_std` from the first clips of its first epoch, each frame equally.
+
+    Every process of several measures all of these clips, hence the same numbers.
+    """
     steps = sampling.steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
     rows = list(chain.from_iterable(steps))[:CLIPS]
     groups = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     count = torch.zeros((), dtype=torch.float64)
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
-    for clips in batches.decoded(source, groups, workers=settings.workers):
+    decoded = batches.decoded(source, groups, workers=settings.workers)
+    for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
         lengths = [len(clip.values) for clip in clips]
         for part in model.plan(lengths, batch_seconds=settings.batch_seconds, encoded=source.encoded):
             values, mask = model.collate([clips[i].values for i in part])
             hidden, frames = (values, mask) if source.encoded else model.encode(values, mask)
-            real = hidden[frames].double().cpu()
+            real = hidden[frames].cpu().double()
             count += len(real)
             sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])
     means = sums[0] / count

@@ -9,10 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emimic import recurrent
+from emimic.pooling import FLOOR
 from emimic.study.rivals.system import Options
-
-FLOOR = 1e-5
-"""Added to a variance before its root: one frame has no spread, and the root of zero no gradient."""
 
 
 def mean(frames: Tensor, mask: Tensor) -> Tensor:
@@ -122,23 +120,6 @@ def sinusoids(frames: int, units: int) -> Tensor:
     rates = torch.exp(-math.log(10_000.0) * torch.arange(0, units, 2, dtype=torch.float64) / units)
     angles = torch.arange(frames)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :units]
-
-
-class AttentiveStatistics(nn.Module):
-    """Attentive statistics pooling (Okabe, Koshinaka and Shinoda 2018, equations 3 to 6)."""
-
-    def __init__(self, features: int, units: int = 128) -> None:
-        super().__init__()
-        self.hidden, self.score = nn.Linear(features, units), nn.Linear(units, 1)
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, 2 x feature): mean and deviation; 0 without any."""
-        scores = self.score(torch.tanh(self.hidden(frames)))
-        shares = scores.masked_fill(~mask[..., None], torch.finfo(scores.dtype).min).softmax(dim=1)
-        shares = shares * mask[..., None]
-        centre = (shares * frames).sum(dim=1)
-        spread = ((shares * frames.square()).sum(dim=1) - centre.square()).clamp(min=0) + FLOOR
-        return torch.where(mask.any(dim=1)[:, None], torch.cat([centre, spread.sqrt()], dim=1), 0.0)
 
 
 class Last(nn.Module):

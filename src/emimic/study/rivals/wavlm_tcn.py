@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pydantic import Field
 from torch import Tensor, nn
 
+from emimic.pooling import AttentiveStatistics
 from emimic.study.rivals import layers
 from emimic.study.rivals.system import WAVEFORM, Options, System
 
@@ -36,7 +37,7 @@ class Stretches(nn.Module):
         self.tcn = layers.Tcn(
             features, options.units, options.blocks, kernel=options.kernel, dropout=options.dropout
         )
-        self.pool = layers.AttentiveStatistics(options.units, options.pooling_units)
+        self.pool = AttentiveStatistics(options.units, options.pooling_units)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """(batch, frame, feature), (batch, frame) -> (batch, 2 x unit)."""
