@@ -167,12 +167,9 @@ def ratings() -> str:
 
 
 def conditions() -> str:
-    """Scores on bursts under bad recording conditions."""
+    """Scores on bursts of every second test speaker under bad recording conditions."""
     results = _read("default")["shipped"]
-    rows = {
-        "as recorded": {key: results["bursts"][key]["mean"] for key in ("pearson", "auc")},
-        **results["conditions"],
-    }
+    rows = results["conditions"]
     lines = ["| condition | Pearson, 30 categories | AUC, 30 categories |", "|---|---|---|"]
     lines += [
         f"| {name} | {_interval(own['pearson'])} | {_interval(own['auc'])} |" for name, own in rows.items()
