@@ -248,7 +248,7 @@ def score(folder: Path, corpora: Path, *, conditions: bool) -> dict[str, Any]:
     spoken, vad = predict(engine, loads(tava))
     found["tava"] = vad_scores(vad, tava) | {"mean_of_six": float(spoken.mean())}
     print(f"speech: {found['ased']} {found['tava']}", flush=True)
-    some = [*clips[::60], *german[::20], *loads(ased[::12])]
+    some = [*clips[::120], *german[::40], *loads(ased[::24])]
     found["lengths"] = lengths(engine, some) | {"recordings": len(some)}
     return found
 
@@ -264,7 +264,7 @@ def by_group(predictions: Array, items: Sequence[Item], column: str) -> dict[str
 
 def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
     """Ridge regression on mean and standard deviation of a frozen layer, each target from the clips that have it."""
-    model = EmiModel.from_encoder(encoder, layers=layer, vad_head=False).eval()
+    model = EmiModel.from_encoder(encoder, layers=layer, vad_head=False, hidden_layers=[layer]).eval()
     learned = (*items_of(corpora, "bursts", "train"), *items_of(corpora, "bursts", "valid"))
     test = items_of(corpora, "bursts", "test")
     x, new = pooled(model, learned), pooled(model, test)
