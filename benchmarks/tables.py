@@ -166,17 +166,6 @@ def ratings() -> str:
     return "\n".join(lines)
 
 
-def conditions() -> str:
-    """Scores on bursts of every second test speaker under bad recording conditions."""
-    results = _read("default")["shipped"]
-    rows = results["conditions"]
-    lines = ["| condition | Pearson, 30 categories | AUC, 30 categories |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {_interval(own['pearson'])} | {_interval(own['auc'])} |" for name, own in rows.items()
-    ]
-    return "\n".join(lines)
-
-
 def lengths() -> str:
     """How far the prediction for a whole recording is from the mean over its windows, by length."""
     found = _read("default")["shipped"]["lengths"]
@@ -362,7 +351,6 @@ TABLES = {
     "speech": speech,
     "speech_by_sex": speech_by_sex,
     "ratings": ratings,
-    "conditions": conditions,
     "lengths": lengths,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,

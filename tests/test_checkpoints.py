@@ -697,10 +697,10 @@ def test_a_finished_run_gives_its_encoder(tmp_path: Path, learnt: bool) -> None:
     assert model.lstm.hidden_size == model.config.frame_features
 
 
-NEW = {"hidden_layers": [1, 2], "standardize_frames": True, "vad_units": 0, "vad_bounded": True}
+OTHER = {"hidden_layers": [1, 2], "standardize_frames": True, "vad_units": 0, "vad_bounded": True}
 
 
-@pytest.mark.parametrize(("had", "given"), [(NEW, {}), ({}, NEW), (NEW, NEW)])
+@pytest.mark.parametrize(("had", "given"), [(OTHER, {}), ({}, OTHER), (OTHER, OTHER)])
 def test_a_vad_head_of_another_kind_starts_fresh(
     had: dict[str, Any], given: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -230,7 +230,17 @@ def stub(monkeypatch, tmp_path):
     state.model.config.targets = list(EMOTIONS)
 
     def load(
-        folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress, clips
+        folder,
+        *,
+        targets,
+        splits,
+        label_scale,
+        labels,
+        allow_speaker_overlap,
+        workers,
+        progress,
+        clips,
+        partial,
     ):
         assert clips is None
         assert labels

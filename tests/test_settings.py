@@ -177,7 +177,7 @@ def test_what_excludes_what() -> None:
     ):
         TrainSettings.read(None, {"augment": 0.5, "freeze_encoder": True})
     assert TrainSettings.read(None, {"augment": 0, "freeze_encoder": True}).freeze_encoder
-    with pytest.raises(SettingsError, match="both off"):
+    with pytest.raises(SettingsError, match="all off"):
         TrainSettings.read(None, {"lstm": False, "global_vector": False})
     assert not TrainSettings.read(None, {"lstm": False}).lstm
     assert not TrainSettings.read(None, {"global_vector": False}).global_vector

@@ -25,7 +25,17 @@ def stub(monkeypatch, tmp_path):
     model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS), answers_vad=False))
 
     def load(
-        folder, *, targets, splits, label_scale, labels, allow_speaker_overlap, workers, progress, clips
+        folder,
+        *,
+        targets,
+        splits,
+        label_scale,
+        labels,
+        allow_speaker_overlap,
+        workers,
+        progress,
+        clips,
+        partial,
     ):
         assert clips is None
         assert not labels

@@ -172,7 +172,7 @@ def _truths(model: Learner, part: Split) -> list[_Truth]:
         unknown = np.full(len(VAD), np.nan, np.float32)
         labels = np.stack([unknown if item.vad is None else item.vad for item in part.items])
         found.append(_truth(part, labels, VAD, vad=True))
-    if not any(truth.items for truth in found):
+    if not found or not found[0].items:
         raise CorpusError(
             f"no clip of the split {part.name!r} has a label to score; expected one of "
             f"{', '.join(model.config.targets or VAD)}"
@@ -213,7 +213,7 @@ def open_split(
         label_scale=_settings(run).get("label_scale") if label_scale is None else label_scale,
         labels=labels,
         allow_speaker_overlap=not labels,
-        partial=heard is None,
+        partial=heard is None and bool(model.config.targets),
         workers=workers,
         progress=progress,
         clips=None if heard is None else heard.clips,
