@@ -423,6 +423,22 @@ def test_settings_that_make_no_sense(place: Path, words: list[str], error: str) 
     assert error in str(result.exception)
 
 
+def test_a_corpus_without_the_split_is_only_known(place: Path, tmp_path: Path) -> None:
+    make_corpus(tmp_path / "plain", train=tuple(range(1500, 5500, 100)), valid=20, seed=3)
+    (tmp_path / "plain" / "valid_split.csv").unlink()
+    words = (str(tmp_path / "plain"), "--out", str(tmp_path / "out"))
+    result = command(place, "tones", *words)
+    assert result.exit_code == 0, result.output
+    both, alone = Calibration.load(tmp_path / "out"), tmp_path / "alone"
+    assert both.novelty is not None
+    assert both.novelty.names == ("tones", "plain")
+    assert command(place, "tones", "--out", str(alone)).exit_code == 0
+    assert both.maps == Calibration.load(alone).maps
+    result = command(place, *words)
+    assert isinstance(result.exception, CorpusError)
+    assert "no clip has a label" in str(result.exception)
+
+
 def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
     result = command(place, "tones", "--weight", "tones:2")
     assert result.exit_code == 2

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emimic import buckets
 from emimic.model import EmiModel
+from emimic.progress import shown
 from emimic.study import batches
 from emimic.study.corpus import Item
 from emimic.task import CorpusError
@@ -70,7 +71,8 @@ def moments(
     source = batches.waveforms(items, model.config, model.min_samples)
     rows: dict[int, Array] = {}
     groups = buckets.chunks(len(items))
-    for group, clips in zip(groups, batches.decoded(source, groups, workers=workers), strict=True):
+    decoded = batches.decoded(source, groups, workers=workers)
+    for group, clips in zip(groups, shown(decoded, "solving", total=len(groups), show=progress), strict=True):
         for part in model.plan([len(clip.values) for clip in clips], batch_seconds=batch_seconds):
             found = model.moments(*model.encode(*model.collate([clips[i].values for i in part])))
             rows.update(zip((group[i] for i in part), found.double().cpu().numpy(), strict=True))
