@@ -179,6 +179,17 @@ def lengths() -> str:
     return "\n".join([*lines, "", f"{found['recordings']} recordings, cut or repeated to each length."])
 
 
+def novelty() -> str:
+    """Sounds made by a program, and how many are marked as unlike the training data."""
+    kinds = _read("novelty")["kinds"]
+    lines = ["| sound | clips | marked | novelty, median |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {own['clips']} | {own['marked']:.0%} | {own['quartiles'][1]:.2f} |"
+        for name, own in kinds.items()
+    ]
+    return "\n".join(lines)
+
+
 STUDENTS = {
     "teacher": "its teacher, the model in the package, int8",
     "student": "a student, float32",
@@ -352,6 +363,7 @@ TABLES = {
     "speech_by_sex": speech_by_sex,
     "ratings": ratings,
     "lengths": lengths,
+    "novelty": novelty,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
     "student": student,
