@@ -134,26 +134,6 @@ def speech() -> str:
     return "\n".join(lines)
 
 
-def speech_by_sex() -> str:
-    """The same for women and men."""
-    results = _read("default")
-    rows = {
-        "German": results.get("folds", {}).get("joy", {}).get("by_sex", {}),
-        "Amharic": results["shipped"]["ased"]["by_sex"],
-    }
-    lines = [
-        "| speech | sex | clips | AUC, happy against angry | AUC, happy against the rest |",
-        "|---" * 5 + "|",
-    ]
-    for label, found in rows.items():
-        for sex, own in found.items():
-            lines.append(
-                f"| {label} | {sex} | {own['clips']} | {_interval(own['happy_against_angry'])} "
-                f"| {_interval(own['happy_against_rest'])} |"
-            )
-    return "\n".join(lines)
-
-
 def ratings() -> str:
     """V/A/D of acted sentences against crowd ratings, nothing of that corpus in training."""
     results = _read("default")
@@ -360,7 +340,6 @@ TABLES = {
     "default": default,
     "default_by_emotion": default_by_emotion,
     "speech": speech,
-    "speech_by_sex": speech_by_sex,
     "ratings": ratings,
     "lengths": lengths,
     "novelty": novelty,
