@@ -26,6 +26,9 @@ def formula(name, x, y):
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if name == "mse":
         return float(np.square(x - y).sum() / x.size)
+    if name == "bce":
+        x = np.clip(x, 1e-4, 1 - 1e-4)
+        return float(-(y * np.log(x) + (1 - y) * np.log(1 - x)).mean())
     terms = []
     for a, b in zip(x.T, y.T, strict=True):
         if name == "pearson":
@@ -95,7 +98,7 @@ def test_losses_and_gradients_are_finite_where_correlation_is_undefined(name, ca
     x.requires_grad_()
     loss = losses.LOSSES[name](x, y)
     loss.backward()
-    assert 0 <= loss.item() <= 2 + 1e-6
+    assert 0 <= loss.item() <= (-math.log(1e-4) if name == "bce" else 2) + 1e-6
     assert torch.isfinite(x.grad).all()
     # The slope of a correlation is at most 1 / (clips x standard deviation), the latter not below .001.
     assert x.grad.abs().max() <= 2e3
@@ -128,10 +131,10 @@ def test_gradients_agree_with_differences(name):
 
 
 def known_only(name, x, y):
-    """The formula over the known labels: MSE over all of them, a correlation over each target's own clips."""
+    """The formula over the known labels: an error over all of them, a correlation over each target's own clips."""
     known = ~np.isnan(y)
-    if name == "mse":
-        return np.square(x - y)[known].mean() if known.any() else 0.0
+    if name in ("mse", "bce"):
+        return formula(name, x[known], y[known]) if known.any() else 0.0
     terms = []
     for a, b, k in zip(x.T, y.T, known.T, strict=True):
         if not k.any():
@@ -230,7 +233,7 @@ def test_a_mix_keeps_its_weights():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"mae": 1.0, "mse": 1.0}, "'mae'; known are mse, ccc, pearson"),
+        ({"mae": 1.0, "mse": 1.0}, "'mae'; known are mse, bce, ccc, pearson"),
         ({"mse": -1.0}, "'mse' is -1.0"),
         ({"ccc": math.nan}, "'ccc' is nan"),
         ({"mse": math.inf}, "'mse' is inf"),

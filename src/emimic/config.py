@@ -1,5 +1,6 @@
 """What a model is made of: the paper's full one, and every component of its Table 2 as a switch."""
 
+from collections.abc import Collection
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -29,14 +30,16 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     hidden_layers: the encoder layers, counted from 1, whose outputs side by side are a frame (None: the last hidden
     states, as the paper). standardize_frames: each feature of a frame is brought to zero mean and unit variance over
     the training clips, by numbers that the model carries. attentive: attentive statistics pooling beside the others.
-    head_units: width of the regression head's dense layer (None: as wide as its input, as the paper).
+    head_units: width of the regression head's dense layer (None: as wide as its input, as the paper). bounded: a
+    sigmoid keeps what the regression head says within [0, 1].
     probe_layers: those of hidden_layers that the V/A/D head and the domains' layers read (None: all). frozen_layers:
     the encoder up to and with this layer isn't trained and runs without dropout.
     vad_units: the same of the V/A/D head; 0 leaves it linear. vad_seconds: V/A/D are the means of what the head says
     over so many seconds around a frame (0: of the frame alone, as the paper). vad_bounded: a sigmoid keeps V/A/D
-    within [0, 1]. domains: kinds of recording, told apart by a linear layer on mean and standard deviation of a clip's
-    frames; domain_targets: domain -> targets for which it has a linear layer of its own there, weighted by how
-    probable the domain is; elsewhere, and for the other targets, the regression head predicts.
+    within [0, 1]. deep_valence: valence also reads, by a linear layer, the layers that probe_layers leave out.
+    domains: kinds of recording, told apart by a linear layer on mean and standard deviation of a clip's frames;
+    domain_targets: domain -> targets for which it has a linear layer of its own there, weighted by how probable the
+    domain is; elsewhere, and for the other targets, the regression head predicts.
     target_mean, target_std: when training saw z-scored targets, what brings the outputs back to the labels' scale.
     """
 
@@ -69,9 +72,11 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     standardize_frames: bool = False
     attentive: bool = False
     head_units: int | None = None
+    bounded: bool = False
     vad_units: int | None = None
     vad_seconds: float = 0.0
     vad_bounded: bool = False
+    deep_valence: bool = False
     domains: list[str] | tuple[str, ...] = ()
     domain_targets: dict[str, Any] | None = None
     target_mean: list[float] | None = None
@@ -116,6 +121,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         super().__post_init__(**kwargs)
 
     def _check_layers(self, encoder: Any) -> None:
+        if self.bounded and self.target_std is not None:
+            raise ModelError("bounded intensities can't be of z-scored targets: give one of the two")
         count = encoders.num_layers(encoder)
         if self.frozen_layers and (encoder.model_type != "whisper" or not 0 < self.frozen_layers < count):
             raise ModelError(
@@ -127,6 +134,13 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             known = "which are not set" if self.hidden_layers is None else list(self.hidden_layers)
             raise ModelError(f"probe_layers are {probed}; expected some of hidden_layers, {known}")
         self.probe_layers = probed or None
+        if self.deep_valence and not (
+            self.vad_head and probed and set(probed) < set(self.hidden_layers or ())
+        ):
+            raise ModelError(
+                "deep_valence reads the layers that probe_layers leave out: set vad_head, hidden_layers and fewer "
+                "probe_layers, or leave it off"
+            )
         if self.hidden_layers is None:
             return
         self.hidden_layers = list(self.hidden_layers)
@@ -168,8 +182,16 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     @property
     def probe_features(self) -> list[int]:
         """Where the features of probe_layers are in a frame."""
-        layers, size = self.hidden_layers or [0], self.hidden_features // len(self.hidden_layers or [0])
-        wanted = self.probe_layers or layers
+        return self._features_of(self.probe_layers or self.hidden_layers or [0])
+
+    @property
+    def deep_features(self) -> list[int]:
+        """Where the features of the layers are that probe_layers leave out."""
+        return self._features_of(set(self.hidden_layers or ()) - set(self.probe_layers or ()))
+
+    def _features_of(self, wanted: Collection[int]) -> list[int]:
+        layers = self.hidden_layers or [0]
+        size = self.hidden_features // len(layers)
         return [
             i
             for place, layer in enumerate(layers)

@@ -288,10 +288,40 @@ def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     return features * real[:, None, :], real
 
 
+def kept_layers(layers: Sequence[int] | None, frozen: int) -> list[int]:
+    """The frozen layers, counted from 1, whose outputs the rest of a Whisper encoder or a frame needs, in order."""
+    return sorted({frozen, *(layer for layer in layers or () if layer < frozen)})
+
+
+def run_frozen(
+    encoder: Any, samples: Tensor, mask: Tensor, layers: Sequence[int] | None, frozen: int
+) -> tuple[Tensor, Tensor]:
+    """The first part of `run`: outputs of `kept_layers` side by side, (batch, frame, feature), and the frame mask."""
+    frames = frame_mask(encoder.config, mask, num_frames(encoder.config, samples.shape[1]))
+    outputs = _whisper_first(encoder, samples, mask, frames, frozen)
+    return side_by_side(outputs, kept_layers(layers, frozen)), frames
+
+
+def run_rest(
+    encoder: Any, states: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
+) -> Tensor:
+    """The second part of `run`, from what `run_frozen` gave: hidden states (batch, frame, feature)."""
+    kept = kept_layers(layers, frozen)
+    outputs = dict(zip(kept, states.chunk(len(kept), dim=-1), strict=True))
+    return _whisper_last(encoder, outputs, frames, layers)
+
+
 def _run_whisper(
     encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> Tensor:
     """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
+    return _whisper_last(encoder, _whisper_first(encoder, samples, mask, frames, frozen), frames, layers)
+
+
+def _whisper_first(
+    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, frozen: int
+) -> dict[int, Tensor]:
+    """What enters the first layer (0), and the outputs of the frozen ones by number, (batch, frame, feature) each."""
     config = encoder.config
     with torch.autocast(samples.device.type, enabled=False):  # the spectrum needs more than bf16's 8 bits
         # Nor is there a spectrum of half-precision samples.
@@ -301,25 +331,38 @@ def _run_whisper(
     training = encoder.training and not frozen
     if training and config.apply_spec_augment and config.mask_time_prob > 0:
         features = features * ~_time_mask(config, real)[:, None, :]
-    bias = None
-    if not bool(frames.all()):
-        bias = torch.zeros(frames.shape, dtype=features.dtype, device=features.device)
-        bias = bias.masked_fill(~frames, torch.finfo(features.dtype).min)[:, None, None, :]
-        bias = bias.expand(-1, 1, frames.shape[1], -1)
-    outputs = []
+    bias = _attention_bias(frames, features.dtype)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
         hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
         hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        hidden = nn.functional.dropout(hidden, p=encoder.dropout, training=training)
-        for layer in encoder.layers[:frozen]:
-            hidden = layer(hidden, bias)
-            outputs.append(hidden)
-    for layer in encoder.layers[frozen:]:
+        outputs = {0: nn.functional.dropout(hidden, p=encoder.dropout, training=training)}
+        for number, layer in enumerate(encoder.layers[:frozen]):
+            outputs[number + 1] = layer(outputs[number], bias)
+    return outputs
+
+
+def _whisper_last(
+    encoder: Any, outputs: dict[int, Tensor], frames: Tensor, layers: Sequence[int] | None
+) -> Tensor:
+    """The layers after the last of those whose outputs are given."""
+    first = max(outputs)
+    hidden = outputs[first]
+    bias = _attention_bias(frames, hidden.dtype)
+    for number, layer in enumerate(encoder.layers[first:], first + 1):
         if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
             hidden = layer(hidden, bias)
-        outputs.append(hidden)
+        outputs[number] = hidden
     if layers is not None:
-        return torch.cat([outputs[layer - 1] for layer in layers], dim=-1)
+        return side_by_side(outputs, layers)
     return encoder.layer_norm(hidden)  # type: ignore[no-any-return]
+
+
+def _attention_bias(frames: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What keeps padded frames (batch, frame) out of attention; None where there are none."""
+    if bool(frames.all()):
+        return None
+    bias = torch.zeros(frames.shape, dtype=dtype, device=frames.device)
+    bias = bias.masked_fill(~frames, torch.finfo(dtype).min)[:, None, None, :]
+    return bias.expand(-1, 1, frames.shape[1], -1)

@@ -28,10 +28,10 @@ WEIGHTS: Final = "model.safetensors"
 
 @dataclass
 class EmiOutput(ModelOutput):  # type: ignore[misc]
-    """intensities (batch, target), unbounded; vad (batch, frame, 3) in the order arousal, dominance, valence, or None
-    without the VAD head; frame_mask (batch, frame), true where a frame is real; categories (batch, category), logits of
-    the auxiliary task, when there is one; domains (batch, domain), logits, when there are any; pooled (batch,
-    2 * feature), mean and standard deviation over real frames, outside training."""
+    """intensities (batch, target), unbounded but where the configuration says so; vad (batch, frame, 3) in the order
+    arousal, dominance, valence, or None without the VAD head; frame_mask (batch, frame), true where a frame is real;
+    categories (batch, category), logits of the auxiliary task, when there is one; domains (batch, domain), logits,
+    when there are any; pooled (batch, 2 * feature), mean and standard deviation over real frames, outside training."""
 
     # transformers wants a default for every field but the first; these two are always there.
     intensities: Tensor = None  # type: ignore[assignment]
@@ -120,6 +120,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
             self.vad = TanhHead(len(config.probe_features), len(VAD), config.vad_dropout, config.vad_units)
+        if config.deep_valence:
+            self.valence = nn.Linear(len(config.deep_features), 1, bias=False)
         if config.standardize_frames:
             self.register_buffer("frame_mean", torch.zeros(config.hidden_features))
             self.register_buffer("frame_std", torch.ones(config.hidden_features))
@@ -223,6 +225,18 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 self.encoder, input_values, mask.bool(), self.config.hidden_layers, self.config.frozen_layers
             )
 
+    @torch.no_grad()
+    def encode_frozen(self, input_values: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As `encode`, but the outputs of the frozen layers alone, which `encode_rest` goes on from."""
+        layers, frozen = self.config.hidden_layers, self.config.frozen_layers
+        return encoders.run_frozen(self.encoder, input_values, attention_mask.bool(), layers, frozen)
+
+    def encode_rest(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Outputs of the frozen layers -> the hidden states that `encode` gives, (batch, frame, feature)."""
+        return encoders.run_rest(
+            self.encoder, states, frame_mask, self.config.hidden_layers, self.config.frozen_layers
+        )
+
     def regress(self, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None = None) -> EmiOutput:
         """Hidden states (batch, frame, feature) -> EmiOutput; padded frames change nothing (paper section 4).
 
@@ -235,26 +249,21 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         pooled = None if self.training else pooling.moments(hidden, frame_mask)
         frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
         frames = frames * frame_mask[..., None]
-        parts = []
-        if self.config.global_vector:
-            parts.append(pooling.mean(frames, frame_mask))
-            if self.config.global_spread:
-                parts.append(pooling.std(frames, frame_mask, parts[0]))
-        if self.config.attentive:
-            parts.append(self.attention(frames, frame_mask))
-        if self.config.lstm:
-            parts.append(recurrent.last_outputs(self.lstm, frames, frame_mask))
-        last = torch.cat(parts, dim=-1)
+        last = self._pooled(frames, frame_mask)
         if self.config.regression_head:
             last = self.head.hidden(last)  # type: ignore[operator]
         else:
             last = nn.functional.dropout(last, self.config.head_dropout, self.training)
         output = self.head.out_proj if self.config.regression_head else self.head
         answer: Tensor = output(last)  # type: ignore[operator]
+        if self.config.bounded:
+            answer = answer.sigmoid()
         categories = self.category(last) if self.training and self.config.categories else None
         logits = None
         if self.config.domains:
             answer, logits = self.domains(answer, self._probed(hidden), frame_mask, domains)
+            if self.config.bounded:
+                answer = answer.clamp(0.0, 1.0)
         if self.config.target_std is not None:
             answer = answer * answer.new_tensor(self.config.target_std)
             answer = answer + answer.new_tensor(self.config.target_mean)
@@ -266,6 +275,19 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             domains=logits,
             pooled=pooled,
         )
+
+    def _pooled(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        """What the regression head reads of a clip, (batch, feature)."""
+        parts = []
+        if self.config.global_vector:
+            parts.append(pooling.mean(frames, frame_mask))
+            if self.config.global_spread:
+                parts.append(pooling.std(frames, frame_mask, parts[0]))
+        if self.config.attentive:
+            parts.append(self.attention(frames, frame_mask))
+        if self.config.lstm:
+            parts.append(recurrent.last_outputs(self.lstm, frames, frame_mask))
+        return torch.cat(parts, dim=-1)
 
     def moments(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
         """Hidden states (batch, frame, feature) -> what the domains' layers read, (batch, 2 * feature)."""
@@ -284,10 +306,19 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             2 * round(self.config.vad_seconds * SAMPLE_RATE / encoders.hop(self.config.encoder_config) / 2)
             + 1
         )
-        vad: Tensor = self.vad(self._probed(hidden))
+        vad = self._vad_of(hidden)
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
+
+    def _vad_of(self, hidden: Tensor) -> Tensor:
+        """What the V/A/D head says of features (..., feature), before anything bounds it, (..., 3)."""
+        vad: Tensor = self.vad(self._probed(hidden))
+        if self.config.deep_valence:
+            deep = self.valence(hidden[..., self.config.deep_features])
+            place = VAD.index("Valence")
+            vad = torch.cat([vad[..., :place], vad[..., place:] + deep], dim=-1)
+        return vad
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
@@ -299,7 +330,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if not self.config.vad_head:
             raise ModelError("this model has no VAD head: build it with vad_head=True")
         hidden, frames = self.encode(input_values, attention_mask)
-        vad: Tensor = self.vad(self._probed(pooling.mean(self._standardized(hidden), frames)))
+        vad = self._vad_of(pooling.mean(self._standardized(hidden), frames))
         return vad.sigmoid() if self.config.vad_bounded else vad
 
     @torch.inference_mode()

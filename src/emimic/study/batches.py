@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emimic import audio, buckets
 from emimic.config import EmiConfig
@@ -35,7 +36,8 @@ class Heard:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a split's clips come from: waveforms, or hidden states kept on disk (`encoded`).
+    """Where a split's clips come from: waveforms, or what is kept on disk: hidden states (`encoded`) or outputs of the
+    encoder's frozen layers (`started`).
 
     read: a clip as it is heard in an epoch, counted from 0; only augmented clips differ from epoch to epoch.
     labelled: the clip with its labels in an epoch, which a mixture changes; known before it is decoded, so that every
@@ -46,6 +48,21 @@ class Source:
     read: Callable[[Item, int], Heard]
     encoded: bool = False
     labelled: Callable[[Item, int], Item] = field(default=lambda item, _: item)
+    started: bool = False
+
+    def hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask."""
+        if self.encoded:
+            return values, mask
+        return (model.encode_rest(values, mask), mask) if self.started else model.encode(values, mask)
+
+    def plan(self, model: Any, clips: Sequence[Heard], *, batch_seconds: float) -> list[list[int]]:
+        """Which clips share a batch."""
+        lengths = [len(clip.values) for clip in clips]
+        plan: list[list[int]] = model.plan(
+            lengths, batch_seconds=batch_seconds, encoded=self.encoded or self.started
+        )
+        return plan
 
 
 def waveforms(

@@ -23,6 +23,7 @@ from emimic.task import ModelError
 LAST: Final = "last.safetensors"
 SETTINGS: Final = "train.json"
 HISTORY: Final = "history.json"
+FROZEN: Final = "frozen"
 PROJECTION: Final = "projection"
 """The student's layer that is learnt beside it and is no part of the finished model, see `run.Run`."""
 

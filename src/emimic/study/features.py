@@ -6,13 +6,14 @@ A clip's file is named by the hash of its audio file, its folder by everything e
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emimic import buckets
 from emimic.files import sha256
@@ -101,22 +102,100 @@ def encode(
 ) -> Iterator[tuple[Item, store.Sequence]]:
     """Every item with the hidden states of its clip, as they come; clips of similar length go together."""
     source = batches.waveforms(items, model.config, model.min_samples)
-    groups = buckets.chunks(len(items))
-    decoded = batches.decoded(source, groups, workers=workers)
+    states = _states(
+        model,
+        source,
+        range(len(items)),
+        model.encode,
+        batch_seconds=batch_seconds,
+        workers=workers,
+        progress=progress,
+    )
+    for row, hidden in states:
+        yield items[row], store.Sequence.whole(hidden.astype(dtype), model.frame_times(len(hidden)))
+
+
+def compute_frozen(
+    model: EmiModel,
+    source: batches.Source,
+    copies: Sequence[Sequence[int]],
+    folder: Path,
+    *,
+    share: tuple[int, int] = (0, 1),
+    dtype: str = "float16",
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = False,
+) -> batches.Source:
+    """The outputs of an encoder's frozen layers, written under `folder` where they aren't there yet.
+
+    source: of waveforms. copies: for each copy the rows of the source that are wanted; copy n is a clip as it is heard
+    in epoch n. share: this process of so many; each computes its own part. Interrupted, it goes on where it stopped.
+    Returns the source that reads them: in epoch n copy n modulo their number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def file(row: int, copy: int) -> Path:
+        return folder / f"{row}-{copy}{store.SUFFIX}"
+
+    number, of = share
+    for copy, rows in enumerate(copies):
+        missing = [row for row in rows[number::of] if store.clip_of(file(row, copy)) is None]
+        states = _states(
+            model,
+            source,
+            missing,
+            model.encode_frozen,
+            epoch=copy,
+            batch_seconds=batch_seconds,
+            workers=workers,
+            progress=progress,
+        )
+        for row, values in states:
+            frames = store.Sequence.whole(values.astype(dtype), model.frame_times(len(values)))
+            store.write(file(row, copy), source.items[row].id, frames)
+    places = {id(item): row for row, item in enumerate(source.items)}
+
+    def read(item: Item, epoch: int) -> batches.Heard:
+        return batches.Heard(store.read(file(places[id(item)], epoch % len(copies)), item.id).values)
+
+    def labelled(item: Item, epoch: int) -> Item:
+        return source.labelled(item, epoch % len(copies))
+
+    return batches.Source(source.items, read, labelled=labelled, started=True)
+
+
+def _states(
+    model: EmiModel,
+    source: batches.Source,
+    rows: Sequence[int],
+    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    *,
+    batch_seconds: float,
+    workers: int,
+    progress: bool,
+    epoch: int = 0,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Rows of a source with what `encode` gives for their clips; clips of similar length go together."""
+    groups = [[rows[i] for i in group] for group in buckets.chunks(len(rows))]
+    decoded = batches.decoded(source, groups, workers=workers, epoch=epoch)
     for group, clips in zip(
         groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):
-        for rows in model.plan([len(clip.values) for clip in clips], batch_seconds=batch_seconds):
-            for row, hidden in zip(rows, _encode(model, [clips[i].values for i in rows]), strict=True):
-                times = model.frame_times(len(hidden))
-                yield items[group[row]], store.Sequence.whole(hidden.astype(dtype), times)
+        for part in source.plan(model, clips, batch_seconds=batch_seconds):
+            found = _encode(model, encode, [clips[i].values for i in part])
+            yield from zip((group[i] for i in part), found, strict=True)
 
 
 @torch.inference_mode()
-def _encode(model: EmiModel, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _encode(
+    model: EmiModel,
+    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    clips: Sequence[NDArray[Any]],
+) -> list[NDArray[np.float32]]:
     training = model.training
     model.eval()
-    hidden, mask = model.encode(*model.collate(clips))
+    hidden, mask = encode(*model.collate(clips))
     model.train(training)
     return [
         row[:count].float().cpu().numpy() for row, count in zip(hidden, mask.sum(dim=1).tolist(), strict=True)

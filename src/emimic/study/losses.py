@@ -45,6 +45,16 @@ def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> T
     return (errors if weights is None else errors * weights[:, None]).sum() / known.sum().clamp(min=1)
 
 
+def bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of intensities as probabilities: unlike squared error it also orders the small ones.
+
+    Takes and raises what `mse` does; predictions in [0, 1], of which those beyond [1e-4, 1 - 1e-4] count as these.
+    """
+    x, y, known = _pair(predictions, labels)
+    errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * known
+    return (errors if weights is None else errors * weights[:, None]).sum() / known.sum().clamp(min=1)
+
+
 def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
 
@@ -103,6 +113,7 @@ def rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor
 
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
     "mse": mse,
+    "bce": bce,
     "ccc": ccc_loss,
     "pearson": pearson_loss,
 }
@@ -136,8 +147,8 @@ class Mix:
 
     @property
     def decomposes(self) -> bool:
-        """Whether a batch's loss is its parts' mean, weighted by their labels: true for MSE alone."""
-        return all(name == "mse" for name, weight in self.weights.items() if weight)
+        """Whether a batch's loss is its parts' mean, weighted by their labels: true without a correlation."""
+        return all(name in ("mse", "bce") for name, weight in self.weights.items() if weight)
 
     def __call__(self, predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """The mix for predictions and labels (clip, target): a scalar. Takes and raises what `mse` does."""

@@ -104,7 +104,7 @@ def open_run(
     if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
         checkpoint.write_settings(out, settings, _facts(folders, members, fabric, model))
     if heard is None:
-        learned = source_of(model, items, out, settings, fabric, show, learning=True)
+        learned = source_of(model, items, out, settings, fabric, show, drawn)
         watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
     else:
         learned, watched = heard.source(model, items), heard.source(model, held_out) if held_out else None
@@ -251,8 +251,8 @@ def build_model(
     names = (
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds", "padding",
-        "hidden_layers", "probe_layers", "frozen_layers", "standardize_frames", "attentive", "head_units",
-        "vad_units", "vad_seconds", "vad_bounded", "domain_targets",
+        "hidden_layers", "probe_layers", "frozen_layers", "standardize_frames", "attentive", "head_units", "bounded",
+        "vad_units", "vad_seconds", "vad_bounded", "deep_valence", "domain_targets",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
@@ -409,16 +409,21 @@ def source_of(
     settings: TrainSettings,
     fabric: Any,
     show: bool,
-    *,
-    learning: bool = False,
+    drawn: Sequence[sampling.Pool] = (),
 ) -> batches.Source:
-    """What clips are read from: media files (changed at random while learning), or cached features."""
+    """What clips are read from: media files (changed at random while learning), or cached features.
+
+    drawn: how clips that are learned from are drawn.
+    """
     if not settings.freeze_encoder:
-        if not learning:
+        if not drawn:
             return batches.waveforms(items, model.config, model.min_samples)
         changed = settings.augment or settings.codec
         augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
-        return batches.waveforms(items, model.config, model.min_samples, augment, _joins(items, settings))
+        source = batches.waveforms(items, model.config, model.min_samples, augment, _joins(items, settings))
+        return (
+            _started(model, source, out, settings, fabric, show, drawn) if settings.frozen_copies else source
+        )
     folder = Path(settings.features) if settings.features else out / "features"
     shares = [items[fabric.global_rank :: fabric.world_size], items]
     for share in shares:  # each process computes its own, then all find everything there
@@ -433,6 +438,43 @@ def source_of(
         )
         fabric.barrier()
     return source
+
+
+def _started(
+    model: EmiModel,
+    source: batches.Source,
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    drawn: Sequence[sampling.Pool],
+) -> batches.Source:
+    """The outputs of the encoder's frozen layers for the clips that the epochs draw."""
+    copies = min(settings.frozen_copies, settings.epochs)
+    wanted = [
+        sorted(
+            {
+                row
+                for epoch in range(copy, settings.epochs, copies)
+                for pool in drawn
+                for row in pool.draw(seed=settings.seed, epoch=epoch)
+            }
+        )
+        for copy in range(copies)
+    ]
+    started = features.compute_frozen(
+        model,
+        source,
+        wanted,
+        out / checkpoint.FROZEN,
+        share=(fabric.global_rank, fabric.world_size),
+        dtype=settings.feature_dtype,
+        batch_seconds=settings.batch_seconds,
+        workers=settings.workers,
+        progress=show,
+    )
+    fabric.barrier()
+    return started
 
 
 def _joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:

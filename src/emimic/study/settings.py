@@ -45,6 +45,12 @@ class TrainSettings(BaseModel):
         ge=0,
         description="the encoder (Whisper's) up to and with this layer isn't trained; see freeze_encoder",
     )
+    frozen_copies: int = Field(
+        0,
+        ge=0,
+        description="keep the outputs of the frozen layers on disk while training, for so many changed copies of each "
+        "clip, which the epochs take in turn; 0: compute them anew in each epoch",
+    )
     standardize_frames: bool = Field(
         False,
         description="bring each feature of a frame to zero mean and unit variance over the first 500 training clips",
@@ -65,6 +71,10 @@ class TrainSettings(BaseModel):
         None,
         ge=1,
         description="units of the regression head's dense layer; null: as many as its inputs (section 4)",
+    )
+    bounded: bool = Field(
+        False,
+        description="a sigmoid keeps what the regression head says within [0, 1]; the loss bce needs that",
     )
     domain_targets: dict[str, tuple[str, ...]] = Field(
         {},
@@ -98,6 +108,9 @@ class TrainSettings(BaseModel):
         0.0, ge=0, description="V/A/D are means over so many seconds around a frame; 0: of the frame alone"
     )
     vad_bounded: bool = Field(False, description="a sigmoid keeps V/A/D within [0, 1]")
+    deep_valence: bool = Field(
+        False, description="valence also reads the layers that probe_layers leave out, by a linear layer"
+    )
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
     )
@@ -132,7 +145,7 @@ class TrainSettings(BaseModel):
     # Learning
     loss: dict[str, float] = Field(
         {"mse": 1.0},
-        description="weights of mse, ccc, pearson (section 4: mse alone); any but mse alone holds a step in memory",
+        description="weights of mse, bce, ccc, pearson (section 4: mse alone); a correlation holds a step in memory",
     )
     vad_weight: float = Field(
         1.0, ge=0, description="weight of the VAD labels' squared error, where the corpus has such columns"
@@ -255,6 +268,14 @@ class TrainSettings(BaseModel):
     )
     feature_dtype: Literal["float16", "float32"] = Field("float16", description="type of cached features")
 
+    def _check_pairs(self) -> None:
+        if self.loss.get("bce") and not self.bounded:
+            raise SettingsError("the loss bce is of probabilities: set bounded, too, or another loss")
+        if self.bounded and self.standardize_targets:
+            raise SettingsError("bounded intensities can't be of z-scored targets: set one of the two")
+        if self.frozen_copies and not self.frozen_layers:
+            raise SettingsError("frozen_copies keeps the outputs of frozen layers: set frozen_layers, too")
+
     def model_post_init(self, _: Any) -> None:
         """Checks over several fields."""
         if self.rival is not None:
@@ -265,6 +286,7 @@ class TrainSettings(BaseModel):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
+        self._check_pairs()
         for name in ("augment", "codec", "lengths", "mixtures"):
             if getattr(self, name) and self.freeze_encoder:
                 raise SettingsError(
@@ -388,11 +410,12 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
 
 
 IDLE: Final = {
-    "attentive", "category", "category_weight", "domain_ridge", "domain_targets", "domain_weight",
-    "feature_dtype", "features", "freeze_convolutions", "freeze_encoder", "frozen_layers", "global_spread",
-    "global_vector", "gradient_checkpointing", "head_dropout", "head_units", "hidden_layers", "lstm",
-    "lstm_dropout", "lstm_layers", "lstm_units", "padding", "probe_layers", "regression_head",
-    "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units", "vad_weight",
+    "attentive", "bounded", "category", "category_weight", "deep_valence", "domain_ridge", "domain_targets",
+    "domain_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder", "frozen_copies",
+    "frozen_layers", "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "head_units",
+    "hidden_layers", "lstm", "lstm_dropout", "lstm_layers", "lstm_units", "padding", "probe_layers",
+    "regression_head", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units",
+    "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that do nothing for a rival."""
 

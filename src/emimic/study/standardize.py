@@ -38,10 +38,9 @@ def measure(
     model.eval()
     decoded = batches.decoded(source, groups, workers=settings.workers)
     for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
-        lengths = [len(clip.values) for clip in clips]
-        for part in model.plan(lengths, batch_seconds=settings.batch_seconds, encoded=source.encoded):
+        for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
             values, mask = model.collate([clips[i].values for i in part])
-            hidden, frames = (values, mask) if source.encoded else model.encode(values, mask)
+            hidden, frames = source.hidden(model, values, mask)
             real = hidden[frames].cpu().double()
             count += len(real)
             sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])

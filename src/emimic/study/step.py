@@ -87,8 +87,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     model: Any = run.model
     labels = Labels.of(run, rows)
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
-    lengths = [len(clip.values) for clip in clips]
-    plan = model.plan(lengths, batch_seconds=seconds, encoded=run.train.encoded)
+    plan = run.train.plan(model, clips, batch_seconds=seconds)
     run.optimizer.zero_grad(set_to_none=True)
     together = labels.ranks is not None or (not run.loss.decomposes and labels.targets.shape[1] > 0)
     waiting: list[Tensor] = []
@@ -98,7 +97,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
         values, mask = model.collate([clips[i].values for i in part])
         places = [fabric.global_rank + i * fabric.world_size for i in part]
         with fabric.autocast():
-            hidden, frames = (values, mask) if run.train.encoded else model.encode(values, mask)
+            hidden, frames = run.train.hidden(model, values, mask)
             known = () if labels.domains is None else (labels.domains[places],)
             output = model.regress(hidden, frames, *known)
         # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.

@@ -2,10 +2,11 @@
 
 import contextlib
 import math
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def train(
                 fused = _settle(run, run.valid)
             if run.progress.finished and settings.domain_ridge is not None and run.fabric.is_global_zero:
                 _solve(run, settings.domain_ridge)
+            if run.progress.finished and run.fabric.is_global_zero:
+                shutil.rmtree(out / checkpoint.FROZEN, ignore_errors=True)
     run.fabric.barrier()
     state = run.progress
     return Result(
@@ -237,13 +240,7 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
     vary, constant predictions counting as 0; None when none does. Of several corpora, the mean of each one's.
     """
     with _averaged(run), _interruptible(run):
-        answers, vad = batches.answer(
-            run.model,
-            source,
-            batch_seconds=run.settings.batch_seconds,
-            workers=run.settings.workers,
-            progress=run.show,
-        )
+        answers, vad = _answers(run, source)
     corpora = list(dict.fromkeys(item.corpus for item in source.items))
     if corpora == [""]:
         return _entry(run, source.items, answers, vad)
@@ -252,6 +249,27 @@ def _validate(run: Run, source: batches.Source) -> dict[str, Any]:
         rows = [row for row, item in enumerate(source.items) if item.corpus == name]
         entries[name] = _entry(run, [source.items[row] for row in rows], answers[rows], vad[rows])
     return _joined(entries)
+
+
+def _answers(run: Run, source: batches.Source) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `batches.answer`, each process its share of the clips."""
+    fabric = run.fabric
+    own = slice(fabric.global_rank, None, fabric.world_size)
+    found = batches.answer(
+        run.model,
+        replace(source, items=source.items[own]),
+        batch_seconds=run.settings.batch_seconds,
+        workers=run.settings.workers,
+        progress=run.show,
+    )
+    if fabric.world_size == 1:
+        return found
+    together = []
+    for part in found:
+        whole = torch.zeros(len(source.items), part.shape[1], device=fabric.device)
+        whole[own] = torch.from_numpy(part).to(fabric.device)
+        together.append(step.summed(fabric, whole).cpu().numpy())
+    return together[0], together[1]
 
 
 def _joined(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
