@@ -405,7 +405,7 @@ def test_several_mimics_are_judged_together_and_a_bad_one_costs_itself() -> None
     assert report.together.similarity == pytest.approx(np.mean(each))
     assert report.together.chance.p <= min(one.overall.chance.p for one in report.comparisons)
     written = report.to_dict()
-    assert written["schema"] == "emimic.mimicry/1"
+    assert written["schema"] == "emimic/mimicry/1"
     assert len(written["comparisons"]) == 6
     json.dumps(written, allow_nan=False)
     with pytest.raises(MimicryError, match="no mimic"):

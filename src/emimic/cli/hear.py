@@ -31,6 +31,19 @@ class Clock(StrEnum):
     COMMON = "common"
 
 
+Formats = Annotated[
+    str | None,
+    typer.Option("--formats", help="Write timelines as json, csv, textgrid, eaf, nova, audformat, vtt."),
+]
+
+
+def _kinds(text: str | None) -> tuple[str, ...]:
+    """`TextGrid, elan` -> the names of formats, without their other names."""
+    from emimic.service.formats import named
+
+    return () if text is None else tuple(named(one) for one in text.split(",") if one.strip())
+
+
 @app.command()
 def predict(
     files: Annotated[
@@ -57,10 +70,10 @@ def predict(
     hop: Annotated[float | None, typer.Option(help="Curves: seconds between times, 0.2 by default.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
-    kinds: Annotated[
-        str | None,
-        typer.Option("--formats", help="Write timelines as json, csv, textgrid, eaf, nova, audformat, vtt."),
-    ] = None,
+    kinds: Formats = None,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="Predict each channel by itself: a voice each.")
+    ] = False,
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
     ] = None,
@@ -91,9 +104,9 @@ def predict(
         quiet_libraries()
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
-        plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
+        plot=plot, html=html, kinds=_kinds(kinds), mic=mic,
         threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray,
-        fresh=fresh, progress=not quiet,
+        fresh=fresh, channels=channels, progress=not quiet,
     )  # fmt: skip
     try:
         answers = request.run(asked, lambda line: typer.echo(line, err=True))
@@ -119,6 +132,9 @@ def mimicry(
         Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
+    kinds: Formats = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each recording's timeline too.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="A page of each recording's timeline.")] = False,
     window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
     lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,
     voice: Annotated[float, typer.Option(help="Share of a window to be heard in both (common clock).")] = 0.3,
@@ -144,7 +160,7 @@ def mimicry(
     report = session.run(
         session.Request(
             seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
-            out=out, device=device, threads=threads, progress=not quiet,
+            out=out, device=device, threads=threads, progress=not quiet, kinds=_kinds(kinds), plot=plot, html=html,
         ),
         tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from emimic import buckets
 from emimic import progress as bars
 from emimic.prediction import Prediction
 from emimic.service.journal import Journal, Stamp, stamp
-from emimic.service.results import Answer, Failure, Timeline
+from emimic.service.results import Answer, Failure, Recording, Timeline
 
 if TYPE_CHECKING:
     from emimic.service.predict import Predictor
@@ -32,8 +32,8 @@ Batches: TypeAlias = Generator[list[tuple[int, Kind | Failure]], None, None]
 class Hearer(Protocol):
     """Where recordings are heard. Both ways give each place its answer, group by group in any order."""
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
-        """(place, file) in groups -> the same places with their answers."""
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
+        """(place, recording) in groups -> the same places with their answers."""
         ...
 
     def curves(
@@ -55,7 +55,7 @@ class Local:
     batch_seconds: float
     workers: int
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
         """See `Hearer.clips`."""
         files = [[path for _, path in group] for group in groups]
         with closing(buckets.as_read(self.predictor.read, files, workers=self.workers)) as batches:
@@ -69,7 +69,7 @@ class Local:
         """See `Hearer.curves`."""
         for row, answer in answers:
             line = self.predictor.curves(
-                answer.path, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
+                answer.recording, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
             )
             yield [(row, line)]
 
@@ -96,7 +96,7 @@ class Tally:
 
 def hear(
     hearer: Hearer,
-    found: Sequence[Path | Failure],
+    found: Sequence[Recording | Failure],
     *,
     curves: bool,
     max_seconds: float,
@@ -132,7 +132,7 @@ def hear(
 
 def _hear_clips(
     hearer: Hearer,
-    found: Sequence[Path | Failure],
+    found: Sequence[Recording | Failure],
     marks: Sequence[Stamp | None],
     told: dict[int, Told],
     journal: Journal | None,
@@ -142,7 +142,7 @@ def _hear_clips(
 ) -> None:
     """Fills `told` with the rows it lacks."""
     groups = [
-        [(row, path) for row in rows if row not in told and isinstance(path := found[row], Path)]
+        [(row, path) for row in rows if row not in told and not isinstance(path := found[row], Failure)]
         for rows in buckets.chunks(len(found), GROUP)
     ]
     batches = hearer.clips([group for group in groups if group])

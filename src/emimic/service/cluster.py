@@ -21,7 +21,7 @@ from emimic import __version__
 from emimic.service.bulk import Batches, slimmed
 from emimic.service.journal import packed, packed_curves, unpacked, unpacked_curves
 from emimic.service.predict import Predictor
-from emimic.service.results import Answer, Failure, Timeline
+from emimic.service.results import Answer, Channel, Failure, Recording, Timeline, parts
 from emimic.task import EmimicError, EmimicWarning, ModelError
 
 TOGETHER: Final = 300.0
@@ -72,20 +72,24 @@ class Worker:
         notes = [str(one.message) for one in caught if issubclass(one.category, EmimicWarning)]
         return {"answers": answers, "notes": notes}
 
-    def _clips(self, files: list[tuple[int, str, str]]) -> list[Any]:
-        paths = [Path(name) for _, name, _ in files]
-        read = [self.predictor.read(Path(name), Path(place)) for _, name, place in files]
-        told = self.predictor.hear(paths, read, batch_seconds=self.work.batch_seconds)
+    def _clips(self, files: list["_Placed"]) -> list[Any]:
+        recordings = [_recording(name, number) for _, name, _, number in files]
+        places = [Path(place) for _, _, place, _ in files]
+        read = [self.predictor.read(*one) for one in zip(recordings, places, strict=True)]
+        told = self.predictor.hear(recordings, read, batch_seconds=self.work.batch_seconds)
         return [
             [row, {"reason": one.reason} if isinstance(one, Failure) else packed(slimmed(one))]
-            for (row, _, _), one in zip(files, told, strict=True)
+            for (row, *_), one in zip(files, told, strict=True)
         ]
 
-    def _curves(self, files: list[tuple[int, str, str]]) -> list[Any]:
+    def _curves(self, files: list["_Placed"]) -> list[Any]:
         told = []
-        for row, name, place in files:
+        for row, name, place, number in files:
             one = self.predictor.curves(
-                Path(name), Path(place), grid=self.work.grid, batch_seconds=self.work.batch_seconds
+                _recording(name, number),
+                Path(place),
+                grid=self.work.grid,
+                batch_seconds=self.work.batch_seconds,
             )
             told.append([row, {"reason": one.reason} if isinstance(one, Failure) else packed_curves(one)])
         return told
@@ -117,13 +121,13 @@ class Cluster:
         finally:
             self._quiet.__exit__(kind, error, trace)
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Path]]]) -> Batches[Answer]:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
         """See `bulk.Hearer.clips`. Raises as `curves`."""
-        paths = {row: path for group in groups for row, path in group}
-        jobs = [{"clips": [_placed(row, path) for row, path in group]} for group in groups]
+        recordings = {row: one for group in groups for row, one in group}
+        jobs = [{"clips": [_placed(row, one) for row, one in group]} for group in groups]
         for found in self._run(jobs):
             yield [
-                (row, _failure(told, paths[row]) or unpacked(told, paths[row], self.targets))
+                (row, _failure(told, recordings[row]) or unpacked(told, recordings[row], self.targets))
                 for row, told in found
             ]
 
@@ -134,11 +138,11 @@ class Cluster:
 
         Raises EmimicError when Ray isn't installed, the cluster doesn't answer or gives up; ModelError as an engine.
         """
-        paths = {row: answer.path for row, answer in answers}
-        jobs = [{"curves": [_placed(row, paths[row]) for row in rows]} for rows in _together(answers)]
+        recordings = {row: answer.recording for row, answer in answers}
+        jobs = [{"curves": [_placed(row, recordings[row]) for row in rows]} for rows in _together(answers)]
         for found in self._run(jobs):
             yield [
-                (row, _failure(told, paths[row]) or unpacked_curves(told, self.targets))
+                (row, _failure(told, recordings[row]) or unpacked_curves(told, self.targets))
                 for row, told in found
             ]
 
@@ -206,9 +210,18 @@ def _connect(address: str) -> Any:
     return ray
 
 
-def _placed(row: int, path: Path) -> tuple[int, str, str]:
-    """A file for a worker, whose working folder is another: its place among the inputs, its name, where it lies."""
-    return row, str(path), os.path.abspath(path)  # noqa: PTH100 - links stay
+_Placed = tuple[int, str, str, int | None]
+"""A recording for a worker: its place among the inputs, its name, where it lies, its channel's number."""
+
+
+def _placed(row: int, recording: Recording) -> _Placed:
+    """With an absolute path, as a worker's folder is another."""
+    path, number = parts(recording)
+    return row, str(path), os.path.abspath(path), number  # noqa: PTH100 - links stay
+
+
+def _recording(name: str, number: int | None) -> Recording:
+    return Path(name) if number is None else Channel(Path(name), number)
 
 
 def _together(answers: Sequence[tuple[int, Answer]]) -> list[list[int]]:
@@ -224,5 +237,5 @@ def _together(answers: Sequence[tuple[int, Answer]]) -> list[list[int]]:
     return groups
 
 
-def _failure(told: dict[str, Any], path: Path) -> Failure | None:
-    return Failure(path, told["reason"]) if "reason" in told else None
+def _failure(told: dict[str, Any], recording: Recording) -> Failure | None:
+    return Failure(parts(recording)[0], told["reason"]) if "reason" in told else None

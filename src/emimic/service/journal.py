@@ -24,7 +24,7 @@ from emimic import __version__, calibration
 from emimic.files import lock, sha256, sync_folder
 from emimic.prediction import Prediction
 from emimic.service.engine import DESCRIPTION
-from emimic.service.results import Answer, Region, Timeline
+from emimic.service.results import Answer, Recording, Region, Timeline, parts
 from emimic.task import EmimicError
 
 NAME: Final = "journal.jsonl"
@@ -34,20 +34,23 @@ _BEGIN: Final = b'{"schema":"emimic/journal/'
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A file as it was before it was heard: absolute path, size in bytes, time of change in ns."""
+    """A recording as it was before it was heard: absolute path, size in bytes, time of change in ns; its channel's
+    number, None for all averaged."""
 
     file: str
     size: int
     changed: int
+    channel: int | None = None
 
 
-def stamp(path: Path) -> Stamp | None:
+def stamp(recording: Recording) -> Stamp | None:
     """None for what is no file (standard input; what isn't there)."""
+    path, number = parts(recording)
     try:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    return Stamp(os.path.abspath(path), found.st_size, found.st_mtime_ns)  # noqa: PTH100 - links stay
+    return Stamp(os.path.abspath(path), found.st_size, found.st_mtime_ns, number)  # noqa: PTH100 - links stay
 
 
 class Journal:
@@ -98,10 +101,11 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def clip(self, mark: Stamp | None, path: Path) -> Answer | None:
-        """The clip's answer, if that file was heard, called `path`."""
+    def clip(self, mark: Stamp | None, recording: Recording) -> Answer | None:
+        """The clip's answer, if that recording was heard, under the path as it is given now."""
         found = None if mark is None else self._clips.get(mark)
-        return None if found is None else replace(found, path=path)
+        path, number = parts(recording)
+        return None if found is None else replace(found, path=path, channel=number)
 
     def curves(self, mark: Stamp | None) -> Timeline | None:
         """The recording's curves on this journal's grid, if they were heard."""
@@ -185,9 +189,10 @@ def packed(answer: Answer) -> dict[str, Any]:
     }
 
 
-def unpacked(found: dict[str, Any], path: Path, targets: tuple[str, ...]) -> Answer:
-    """The answer again. Raises ValueError, KeyError or TypeError for what `packed` has not made."""
+def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ...]) -> Answer:
+    """The answer again, of that recording. Raises ValueError, KeyError or TypeError for what `packed` has not made."""
     vad = None if found["vad"] is None else _unpack(found["vad"])
+    path, number = parts(recording)
     return Answer(
         path=path,
         targets=targets,
@@ -198,6 +203,7 @@ def unpacked(found: dict[str, Any], path: Path, targets: tuple[str, ...]) -> Ans
         prediction=Prediction(
             _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found.get("novelty")
         ),
+        channel=number,
     )
 
 
@@ -232,11 +238,12 @@ def unpacked_curves(found: dict[str, Any], targets: tuple[str, ...]) -> Timeline
 
 
 def _marked(mark: Stamp) -> dict[str, Any]:
-    return {"file": mark.file, "size": mark.size, "changed": mark.changed}
+    channel = {} if mark.channel is None else {"channel": mark.channel}
+    return {"file": mark.file, "size": mark.size, "changed": mark.changed, **channel}
 
 
 def _mark(entry: dict[str, Any]) -> Stamp:
-    return Stamp(entry["file"], entry["size"], entry["changed"])
+    return Stamp(entry["file"], entry["size"], entry["changed"], entry.get("channel"))
 
 
 def _pack(array: NDArray[Any]) -> list[Any]:

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.service.formats.steps import heard
 from emimic.service.results import Answer, Region, Timeline
 from emimic.task import SAMPLE_RATE, AudioError
 
@@ -147,5 +146,5 @@ def about(answer: Answer) -> str:
         )
     told = length(answer.seconds)
     if answer.was_cut:
-        told += f"; the first {heard(answer):.1f} s were heard"
+        told += f"; the first {answer.covered:.1f} s were heard"
     return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")

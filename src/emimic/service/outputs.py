@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emimic import audio
 from emimic.files import write_atomic
+from emimic.install import install
 from emimic.progress import shown
 from emimic.service import formats
 from emimic.service.paths import content
@@ -15,12 +16,11 @@ from emimic.task import EmimicError
 
 def check(kinds: Sequence[str], *, plot: bool) -> None:
     """Before the long work: raises EmimicError for an unknown format, or without matplotlib for pictures."""
-    unknown = [kind for kind in kinds if kind not in formats.KINDS]
-    if unknown:
-        raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(formats.KINDS)}")
+    for kind in kinds:
+        formats.named(kind)
     if plot and find_spec("matplotlib") is None:
         raise EmimicError(
-            "--plot draws with matplotlib, which is not installed: pip install 'emimic[service]'"
+            f"--plot draws with matplotlib, which is not installed: {install('service')}"
         )
 
 
@@ -38,14 +38,15 @@ def write(
         return
     from emimic.service import page, pictures
 
-    names = formats.unique((a.path.stem for a in answers.clips), taken=("intensities", "answers"))
+    names = formats.unique((a.name for a in answers.clips), taken=("intensities", "answers"))
     clips = zip(answers.clips, names, strict=True)
     for answer, name in shown(clips, "pictures", total=len(answers.clips), show=progress):
         source = content(answer.path)
-        wave = pictures.envelope(audio.blocks(source, name=str(answer.path)))
+        channel = answer.channel and answer.channel - 1
+        wave = pictures.envelope(audio.blocks(source, name=str(answer.path), channel=channel))
         if plot:
             write_atomic(out / f"{name}.png", pictures.timeline(answer, wave, form="png"))
             write_atomic(out / f"{name}.svg", pictures.timeline(answer, wave, form="svg"))
         if html:
-            sound, media_type = page.playable(source)
+            sound, media_type = page.playable(source, channel=channel)
             write_atomic(out / f"{name}.html", page.page(answer, sound, media_type, wave))

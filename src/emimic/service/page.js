@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const [view, sheet, cursor, axis, time] = ["view", "sheet", "cursor", "axis", "time"].map((id) => document.getElementById(id));
 const player = document.querySelector("audio");
+const [drawings, names] = ["#sheet > svg", ".names > div"].map((rows) => [...document.querySelectorAll(rows)]);
 const cells = [...document.querySelectorAll(".names .value")];
 const most = Math.min(32, Math.max(1, data.seconds / 15));
 let now = 0, zoom = 1;
@@ -75,6 +76,22 @@ function magnify(factor) {
   show();
 }
 
+// Each curve over its own values, or over the range that its kind shares.
+function fit(on) {
+  document.getElementById("heights").setAttribute("aria-pressed", on);
+  data.curves.forEach((curve, i) => {
+    const own = on && curve.lowest !== null;
+    const middle = (curve.lowest + curve.highest) / 2, half = Math.max(0.01, (curve.highest - curve.lowest) / 2);
+    const [low, high] = own ? [middle - half, middle + half] : [curve.low, curve.high];
+    const scale = 96 / (curve.high - curve.low), y = (value) => 98 - scale * (value - curve.low);
+    const [top, bottom] = own ? [y(high) - 2, y(low) + 2] : [0, 100];
+    drawings[i + 1].setAttribute("viewBox", `0 ${top} 1000 ${bottom - top}`);
+    const text = (value) => String(Number(value.toFixed(own ? 3 : 1))).replace("-", "−");
+    names[i + 1].querySelector(".top").textContent = text(high);
+    names[i + 1].querySelector(".bottom").textContent = text(low);
+  });
+}
+
 function point(event) {
   const box = sheet.getBoundingClientRect();
   seek(((event.clientX - box.left) / box.width) * data.seconds);
@@ -105,6 +122,9 @@ player.addEventListener("pause", follow);
 player.addEventListener("error", () => { document.getElementById("trouble").hidden = false; });
 document.getElementById("in").addEventListener("click", () => magnify(2));
 document.getElementById("out").addEventListener("click", () => magnify(0.5));
+document.getElementById("heights").addEventListener("click", (event) => {
+  fit(event.currentTarget.getAttribute("aria-pressed") !== "true");
+});
 document.getElementById("zoom").hidden = most <= 1;
 new ResizeObserver(ticks).observe(view);
 show();

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from emimic import __version__
 from emimic import audio as media
 from emimic.service import outline
-from emimic.service.formats.steps import heard
 from emimic.service.outline import Envelope
 from emimic.service.results import Answer, Region
 from emimic.task import SAMPLE_RATE, VAD, EmimicWarning
@@ -35,9 +34,7 @@ NOTICE: Final = (
 )
 """The law's notice, in two sentences, wherever a user meets an answer outside the terminal."""
 
-_UNLIKE: Final = (
-    "As one clip, this recording is unlike the data the model was trained on: trust its values less."
-)
+_UNLIKE: Final = "is unlike the data the model was trained on: trust its values less."
 
 _MOST_POINTS: Final = 4000  # of a magnified curve
 _STRETCHES: Final = 8000  # of a waveform
@@ -49,19 +46,21 @@ _RATE: Final = 8_000  # bytes a second of the mp3 that audio.save writes
 _FIREFOX: Final = 32 * 2**20  # the longest data URI it plays
 
 
-def playable(source: str | os.PathLike[str] | bytes, samples: Wave | None = None) -> tuple[bytes, str]:
+def playable(
+    source: str | os.PathLike[str] | bytes, samples: Wave | None = None, *, channel: int | None = None
+) -> tuple[bytes, str]:
     """A recording (a file or its bytes) -> bytes that every browser plays, and their media type.
 
     mp3, flac and PCM wav of at most 5 MB (or of at most 64 kb/s) stay as they are; all else becomes mp3 of what the
-    model hears: samples, (sample,) at 16 kHz, decoded here when not given. Raises AudioError when the recording can't
+    model hears: samples, (sample,) at 16 kHz, decoded here when not given. channel: this one alone, counted from 0. Raises AudioError when the recording can't
     be read. Warns (EmimicWarning) beyond 32 MB in the page, about 50 minutes, which Firefox does not play.
     """
     data = source if isinstance(source, bytes) else Path(os.fsdecode(source)).read_bytes()
-    kind = _kind(data)
+    kind = _kind(data) if channel is None else None
     if kind and len(data) <= _AS_IT_IS:
         return data, kind
     if samples is None:
-        samples = media.load(source)
+        samples = media.load(source, channel=channel)
     if not kind or len(data) > len(samples) / SAMPLE_RATE * _RATE:
         with tempfile.TemporaryDirectory() as folder:
             media.save(Path(folder) / "sound.mp3", samples, codec="mp3")
@@ -85,13 +84,13 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
     beyond 20,000 read out as their mean; the page says so. Raises AudioError without samples.
     """
     seconds = answer.timeline.seconds if answer.timeline else answer.seconds
-    curves = _curves(answer)
-    grey = "".join(_box(r, seconds) for r in _not_heard(answer))
+    curves, shown = _curves(answer), outline.coarser(wave, _STRETCHES)
+    grey = "".join(_box(r, seconds) for r in _not_answer.covered)
     here = files("emimic.service")
     style, script, template = (
         here.joinpath(f"page.{end}").read_text("utf-8") for end in ("css", "js", "html")
     )
-    name = outline.short(answer.path.name, 200)
+    name = outline.short(answer.title, 200)
     parts = {
         "name": html.escape(name),
         "version": html.escape(__version__),
@@ -101,9 +100,9 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
         "script_hash": _hash(script),
         "about": html.escape(_about(answer)),
         "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
-        "names": "".join(["<div><span>waveform</span></div>", *(_name(c) for c in curves)]),
+        "names": "".join([_wave_name(_peak(shown)), *(_name(c) for c in curves)]),
         "rows": "\n".join(
-            _svg(grey + part) for part in (_waveform(wave, seconds), *(_drawn(c, seconds) for c in curves))
+            _svg(grey + part) for part in (_waveform(shown, seconds), *(_drawn(c, seconds) for c in curves))
         ),
         "seconds": f"{seconds:.3f}",
         "coarse": _coarse(curves),
@@ -173,20 +172,30 @@ def _told(curve: _Curve) -> dict[str, Any]:
     return {
         "name": curve.name,
         "reach": round(curve.reach, 3),
+        "low": curve.low,
+        "high": curve.high,
+        "lowest": _finite(np.nanmin, curve.near.low),
+        "highest": _finite(np.nanmax, curve.near.high),
         "times": [round(float(t), 3) for t in curve.times],
         "values": [round(float(v), 4) if math.isfinite(v) else None for v in curve.values],
     }
 
 
+def _finite(reduce: Any, values: NDArray[np.float64]) -> float | None:
+    """The lowest or highest value that isn't NaN, to four decimals; None without any."""
+    return round(float(reduce(values)), 4) if np.isfinite(values).any() else None
+
+
 def _not_heard(answer: Answer) -> list[Region]:
     if answer.timeline is not None:
         return outline.silences(answer.timeline)
-    return [Region(heard(answer), answer.seconds)] if answer.was_cut else []
+    return [Region(answer.covered, answer.seconds)] if answer.was_cut else []
 
 
 def _about(answer: Answer) -> str:
     told = outline.about(answer)
-    unlike = f" {_UNLIKE}" if answer.prediction.is_unlike_training else ""
+    part = f"Its beginning (the first {answer.covered:.1f} s)" if answer.was_cut else "As one clip, it"
+    unlike = f" {part} {_UNLIKE}" if answer.prediction.is_unlike_training else ""
     if answer.timeline is None:
         return told + (" (grey: not heard)." if answer.was_cut else ".") + unlike
     regions = answer.timeline.regions
@@ -201,9 +210,18 @@ def _coarse(curves: Sequence[_Curve]) -> str:
     return f"Values read out are means of up to {longest:.1f} s. " if longest else ""
 
 
-def _name(curve: _Curve) -> str:
+def _wave_name(peak: float) -> str:
+    """The waveform's axis ends at its peak, as a fraction of full scale."""
     return (
-        f'<div><span>{html.escape(curve.name)}</span><span class="value">–</span>'
+        f'<div><span>waveform<small>of full scale</small></span><i class="top">{peak:.2g}</i>'
+        f'<i class="bottom">−{peak:.2g}</i></div>'
+    )
+
+
+def _name(curve: _Curve) -> str:
+    unit = "0 to 1" if curve.look == "vad" else "intensity, 0 to 1"
+    return (
+        f'<div><span>{html.escape(curve.name)}<small>{unit}</small></span><span class="value">–</span>'
         f'<i class="top">{curve.high:g}</i><i class="bottom">{_minus(curve.low, "g")}</i></div>'
     )
 
@@ -218,11 +236,15 @@ def _box(region: Region, seconds: float) -> str:
     return f'<rect class="silence" x="{x:.6g}" width="{width:.6g}" height="100"/>'
 
 
-def _waveform(wave: NDArray[np.float32] | Envelope, seconds: float) -> str:
-    shown = outline.coarser(wave, _STRETCHES)
-    peak = float(max(shown.highs.max(), -shown.lows.min())) or 1.0
+def _waveform(shown: Envelope, seconds: float) -> str:
+    peak = _peak(shown)
     x = 1000 * (np.arange(len(shown.lows)) + 0.5) * shown.stretch / seconds
     return _path("wave", _around(x, 50 - 48 * shown.lows / peak, 50 - 48 * shown.highs / peak))
+
+
+def _peak(wave: Envelope) -> float:
+    """The highest absolute sample, 1 of digital silence."""
+    return float(max(wave.highs.max(), -wave.lows.min())) or 1.0
 
 
 def _drawn(curve: _Curve, seconds: float) -> str:
@@ -269,23 +291,27 @@ def _path(look: str, d: str) -> str:
 
 
 def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
-    """Each value of the clip and, over time, its curve's mean and highest value with its place."""
-    one, t = answer.prediction, answer.timeline
-    values = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
-    heads = [f"first {heard(answer):.1f} s" if answer.was_cut else "whole clip", ""]
-    heads += [] if t is None else ["mean over time", "highest", "at"]
+    """The headline first; then, over time, each curve's mean and highest value with its time, and of a recording over
+    the cut the values of its beginning."""
+    head, t = answer.headline, answer.timeline
+    values = [*head.intensities, *(() if head.vad is None else head.vad)]
+    one = answer.prediction
+    clip = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
+    over_time = head.basis == "mean over time"
+    heads = [head.basis]
+    if t is not None:
+        heads += [f"first {answer.covered:.1f} s" if over_time else "mean over time", "highest", "at"]
     rows = []
     for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
         meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'
-        cells = [_minus(value), meter]
+        cells = [f"{_minus(value)}{meter}" if math.isfinite(value) else "–"]
         if t is not None:
-            cells += _over_time(curves[i], t.seconds) if i < len(curves) else ["–"] * 3
+            mean, highest, at = _over_time(curves[i], t.seconds) if i < len(curves) else ["–"] * 3
+            cells += [_minus(clip[i]) if over_time else mean, highest, at]
         rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{_cells("td", cells)}</tr>')
-    return (
-        "<table><caption>As one clip and over time</caption>"
-        if t
-        else "<table><caption>The clip's answer</caption>"
-    ) + f"<thead><tr><td></td>{_cells('th', heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    caption = "Values from 0 to 1 (no unit) of the recording"
+    heads_row = f"<thead><tr><td></td>{_cells('th', heads)}</tr></thead>"
+    return f"<table><caption>{caption}</caption>{heads_row}<tbody>{''.join(rows)}</tbody></table>"
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:

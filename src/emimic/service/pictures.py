@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.service.formats.steps import heard
 from emimic.service.outline import (
     COLOURS,
     Envelope,
@@ -92,7 +91,7 @@ def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
         _clip(sheet, answer, samples)
     height = sheet.get_figheight()
     title = sheet.text(
-        0.2 / _WIDTH, 1 - 0.18 / height, short(answer.path.name), va="top", weight="bold", size=11
+        0.2 / _WIDTH, 1 - 0.18 / height, short(answer.title), va="top", weight="bold", size=11
     )
     title.set_parse_math(False)
     sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, about(answer), va="top", size=8, color="0.3")
@@ -117,7 +116,7 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
 
 def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelope) -> None:
     """Intensities as bars on the left; waveform and VAD of what was heard on the right."""
-    one, end = answer.prediction, heard(answer)
+    one, end = answer.prediction, answer.covered
     groups = [1] if one.vad is None else [1, len(VAD)]
     bars_height = 0.28 * len(answer.targets)
     panels = _panels(sheet, groups, 5.35, _WIDTH - _RIGHT, at_least=bars_height)
@@ -139,7 +138,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
         )
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
     bars.set(xlim=(low, high), ylim=(len(values) - 0.4, -0.6))
-    bars.set_xlabel("intensity of the whole clip", size=8.5)
+    bars.set_xlabel(f"intensity (0 to 1), {answer.headline.basis}", size=8.5)
     bars.set_yticks(rows, [_label(name) for name in answer.targets], size=9, parse_math=False)
     bars.tick_params(axis="y", length=0)
     bars.tick_params(axis="x", labelsize=8)

@@ -17,7 +17,7 @@ from emimic.service import bulk
 from emimic.service import timeline as curves
 from emimic.service.engine import Engine, default_model, open_engine
 from emimic.service.paths import content, expand
-from emimic.service.results import Answer, Answers, Failure, Timeline
+from emimic.service.results import Answer, Answers, Failure, Recording, Timeline, parts
 from emimic.service.stream import HOP, WINDOW, Stream, floats
 from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
 from emimic.waveform import resample
@@ -138,45 +138,56 @@ class Predictor:
         """The curves of a recording while it arrives: push chunks, take steps; see `Stream`."""
         return Stream(self.engine, window=window, hop=hop, sample_rate=sample_rate, regions=regions)
 
-    def read(self, path: Path, place: Path | None = None) -> "Heard | Failure":
-        """A file, or standard input, ready for `hear`. place: where it lies when `path` is only what it is called."""
+    def read(self, recording: Recording, place: Path | None = None) -> "Heard | Failure":
+        """A file or its channel, or standard input, ready for `hear`. place: where it lies when its path is only what
+        it is called."""
+        path, number = parts(recording)
         try:
             blocks = audio.blocks(
-                place or content(path), seconds=self.engine.spec.max_seconds, name=os.fspath(path)
+                place or content(path),
+                seconds=self.engine.spec.max_seconds,
+                name=os.fspath(path),
+                channel=number and number - 1,
             )
             return self._clip(blocks)
         except AudioError as error:
             return Failure(path, str(error))
 
     def hear(
-        self, paths: Sequence[Path], read: "Sequence[Heard | Failure]", *, batch_seconds: float
+        self, recordings: Sequence[Recording], read: "Sequence[Heard | Failure]", *, batch_seconds: float
     ) -> list[Answer | Failure]:
-        """What was read of these files -> their answers. Raises ModelError when the model answers NaN."""
+        """What was read of these recordings -> their answers. Raises ModelError when the model answers NaN."""
         good = [one.clip.samples for one in read if isinstance(one, Heard)]
         answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
         return [
-            one if isinstance(one, Failure) else self._answer(path, one, next(answers))
-            for path, one in zip(paths, read, strict=True)
+            one if isinstance(one, Failure) else self._answer(recording, one, next(answers))
+            for recording, one in zip(recordings, read, strict=True)
         ]
 
     def curves(
         self,
-        path: Path,
+        recording: Recording,
         place: Path | None = None,
         *,
         grid: tuple[float, float],
         batch_seconds: float,
         heard: Callable[[float], object] = lambda seconds: None,
     ) -> Timeline | Failure:
-        """The curves on the grid (window, hop) of a file that was read before. path, place: as in `read`. heard: is
-        told after each block how many seconds are done."""
+        """The curves on the grid (window, hop) of a recording that was read before. recording, place: as in `read`.
+        heard: is told after each block how many seconds are done."""
+        path, number = parts(recording)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
             try:
                 return curves.timeline(
                     self.engine,
-                    audio.blocks(place or content(path), seconds=_BLOCK, name=os.fspath(path)),
-                    name=path.stem,
+                    audio.blocks(
+                        place or content(path),
+                        seconds=_BLOCK,
+                        name=os.fspath(path),
+                        channel=number and number - 1,
+                    ),
+                    name=path.stem if number is None else f"{path.stem} channel {number}",
                     window=grid[0],
                     hop=grid[1],
                     batch_seconds=batch_seconds,
@@ -196,8 +207,8 @@ class Predictor:
         whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         return Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE))
 
-    def _answer(self, path: Path, heard: "Heard", prediction: Prediction) -> Answer:
-        clip = heard.clip
+    def _answer(self, recording: Recording, heard: "Heard", prediction: Prediction) -> Answer:
+        clip, (path, number) = heard.clip, parts(recording)
         if heard.silent:
             vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
             prediction = Prediction(np.full_like(prediction.intensities, np.nan), vad, prediction.times)
@@ -209,6 +220,7 @@ class Predictor:
             clip.was_padded,
             prediction,
             was_silent=heard.silent,
+            channel=number,
         )
 
 

@@ -1,23 +1,24 @@
 """What `emimic predict` does, from its options to its summary."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from emimic import audio
-from emimic.service import bulk, table
+from emimic.service import bulk, table, voices
 from emimic.service.engine import cores, default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
 from emimic.service.paths import expand
 from emimic.service.predict import Predictor
-from emimic.service.results import Answer, Answers, Failure
+from emimic.service.results import Answer, Answers, Failure, Recording
 from emimic.service.stream import HOP, WINDOW, Step, Stream
 from emimic.service.timeline import assemble
 from emimic.task import SAMPLE_RATE, EmimicError
+from emimic.words import plural
 
 FOLDER: Final = Path("emimic-out")
 """Where pictures, pages and formats go when no folder is given."""
@@ -49,6 +50,7 @@ class Request:
     device: str | None = None
     progress: bool = False
     fresh: bool = False
+    channels: bool = False
     ray: str | None = None
 
     @property
@@ -72,7 +74,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
     _check(q)
-    found = list(expand(q.files))
+    named = list(expand(q.files))
+    found = list(voices.split(named)) if q.channels else named
     threads = cores() if q.threads is None else q.threads
     streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
     predictor = Predictor(q.model, device=q.device, threads=threads, streams=streams)
@@ -100,8 +103,16 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
             outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
             tell(f"files are in {q.folder}")
     _remarks(answers, predictor, q, tell)
+    if not q.channels:
+        report_voices([one for one in named if isinstance(one, Path)], tell)
     tell(summary)
     return answers
+
+
+def report_voices(paths: Sequence[Path], tell: Callable[[str], object]) -> None:
+    """Name the recordings whose channels were averaged though they hold a voice each."""
+    for path in voices.with_voices(paths):
+        tell(f"emimic: {path}: its two channels hold different voices, averaged here; --channels predicts each")
 
 
 def _check(q: Request) -> None:
@@ -112,6 +123,8 @@ def _check(q: Request) -> None:
             if q.mic is None
             else "--mic listens to the microphone; give either files or --mic"
         )
+    if q.channels and q.mic is not None:
+        raise EmimicError("--channels takes recordings apart; the microphone is recorded in mono: leave it out")
     if q.ray is not None and (q.mic is not None or "-" in q.files):
         raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
     if q.ray is not None and q.ray.startswith("ray://"):
@@ -139,7 +152,7 @@ def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str
 
 
 def _from_files(
-    predictor: Predictor, q: Request, found: list[Path | Failure], journal: Journal | None
+    predictor: Predictor, q: Request, found: Sequence[Recording | Failure], journal: Journal | None
 ) -> tuple[list[Answer | Failure], bulk.Tally]:
     hearer: bulk.Hearer = bulk.Local(predictor, q.grid, q.batch_seconds, q.workers)
     with ExitStack() as stack:
@@ -158,14 +171,20 @@ def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[
     """What a reader of the values should know."""
     for failure in answers.failed:
         tell(f"emimic: {failure.reason}")
-    cut = sum(answer.was_cut for answer in answers.clips)
-    if cut:
-        seconds = predictor.engine.spec.max_seconds
-        rest = "; their curves are about all" if q.curves else " (--timeline hears all)"
-        tell(f"emimic: the intensities of {cut} longer recordings are about their first {seconds:g} s{rest}")
-    unheard = sum("silent" in answer.marks or "no voice" in answer.marks for answer in answers.clips)
+    seconds = predictor.engine.spec.max_seconds
+    cut = [answer for answer in answers.clips if answer.was_cut]
+    means = [answer for answer in cut if answer.headline.basis == "mean over time"]
+    if means:
+        tell(f"emimic: values of {plural(len(means), 'recording')} over {seconds:g} s are means over time")
+    if len(cut) > len(means):
+        n = plural(len(cut) - len(means), "recording")
+        rest = "no voice is in them" if q.curves else "--timeline predicts all of them"
+        tell(f"emimic: values of {n} over {seconds:g} s are about the first {seconds:g} s only; {rest}")
+    # Of a recording over the cut, only a timeline shows that no voice is in the rest.
+    read = [answer for answer in answers.clips if not answer.was_cut or answer.timeline is not None]
+    unheard = sum("silent" in answer.marks or "no voice" in answer.marks for answer in read)
     if unheard:
-        tell(f"emimic: no voice is in {unheard} recording{'s' * (unheard > 1)} (marked in the table)")
+        tell(f"emimic: no voice is in {plural(unheard, 'recording')} (marked in the table)")
 
 
 def stopped(q: Request) -> str:

@@ -28,6 +28,23 @@ UNLIKE: Final = "unlike the training data"
 
 
 @dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a recording, with a voice of its own. number: counted from 1."""
+
+    path: Path
+    number: int
+
+
+Recording = Path | Channel
+"""What is predicted: a file with its channels averaged, or one of its channels."""
+
+
+def parts(recording: Recording) -> tuple[Path, int | None]:
+    """Return a recording's file and its channel's number, None for all channels averaged."""
+    return (recording.path, recording.number) if isinstance(recording, Channel) else (recording, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A stretch of a recording in which a voice is heard, in seconds from its start."""
 
@@ -99,6 +116,19 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
+class Headline:
+    """One value a dimension for a whole recording, and what it is about.
+
+    basis: `whole clip`, `first 12 s` (of a longer recording) or `mean over time` (of its timeline, where it has one).
+    intensities (target,), as in the prediction; vad (3,), None when the model has not learnt VAD. NaN is silence.
+    """
+
+    basis: str
+    intensities: NDArray[np.floating[Any]]
+    vad: NDArray[np.floating[Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One recording's answer.
 
@@ -106,8 +136,8 @@ class Answer:
     length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
     input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
     intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
-    clip's novelty. timeline: curves over the whole recording,
-    when asked for.
+    clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1, where
+    one of the file's channels was predicted alone.
     """
 
     path: Path
@@ -118,16 +148,57 @@ class Answer:
     prediction: Prediction
     timeline: Timeline | None = None
     was_silent: bool = False
+    channel: int | None = None
+
+    @property
+    def recording(self) -> Recording:
+        """The file, or its channel."""
+        return self.path if self.channel is None else Channel(self.path, self.channel)
+
+    @property
+    def name(self) -> str:
+        """The file's stem, and its channel."""
+        return self.path.stem + self.suffix
+
+    @property
+    def title(self) -> str:
+        """The file's name, and its channel."""
+        return self.path.name + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What tells a channel's name from the file's."""
+        return "" if self.channel is None else f" channel {self.channel}"
+
+    @property
+    def covered(self) -> float:
+        """Seconds from the start that the prediction is about: all, or to the end of the last frame when cut."""
+        times = self.prediction.times
+        if not self.was_cut or not len(times):
+            return self.seconds
+        # The last frame's centre is as far from its end as the first one's is from the clip's start.
+        return min(self.seconds, float(times[-1] + times[0]))
+
+    @property
+    def headline(self) -> Headline:
+        """The values to quote: of a recording over the cut the mean over its timeline, where there is one with a
+        voice; else the prediction."""
+        one, line = self.prediction, self.timeline
+        if self.was_cut and line is not None and np.isfinite(line.intensities).any():
+            vad = None if line.vad is None else _mean(line.vad)
+            return Headline("mean over time", _mean(line.intensities), vad)
+        basis = f"first {round(self.covered, 1):g} s" if self.was_cut else "whole clip"
+        return Headline(basis, one.intensities, None if one.vad is None else one.vad.mean(axis=0))
 
     @property
     def marks(self) -> list[str]:
         """What a reader of its values must know, in a word each."""
-        unheard = self.timeline is not None and not self.timeline.regions and not self.was_silent
+        silent = self.was_silent and self.headline.basis != "mean over time"
         marks = {
-            "cut": self.was_cut,
+            self.headline.basis: self.was_cut,
             "padded": self.was_padded,
-            "silent": self.was_silent,
-            "no voice": unheard,
+            "silent": silent,
+            "no voice": self.timeline is not None and not self.timeline.regions and not silent,
             UNLIKE: self.prediction.is_unlike_training,
         }
         return [word for word, holds in marks.items() if holds]
@@ -143,12 +214,13 @@ class Answer:
         return Answers(self.targets, (self,), ()).to_frame()
 
     def _repr_html_(self) -> str:
-        cells = zip(self.targets, self.prediction.intensities, strict=True)
+        one = self.headline
+        cells = zip(self.targets, one.intensities, strict=True)
         rows = [f"<th>{html.escape(name)}</th><td>{_bar(float(value))}</td>" for name, value in cells]
-        if self.prediction.vad is not None:
-            means = zip(VAD, self.prediction.vad.mean(axis=0), strict=True)
+        if one.vad is not None:
+            means = zip(VAD, one.vad, strict=True)
             rows += [f"<th>{name}</th><td>{_bar(float(value))}</td>" for name, value in means]
-        about = ", ".join([f"{html.escape(self.path.name)}: {self.seconds:.1f} s", *self.marks])
+        about = ", ".join([f"{html.escape(self.title)}: {self.seconds:.1f} s", *self.marks])
         curves = "" if self.timeline is None else self.timeline._repr_html_()
         return _table(about, rows) + curves
 
@@ -178,7 +250,7 @@ class Answers:
     @property
     def names(self) -> list[str]:
         """What tells each clip from the others: its file's stem, or where stems meet, the file's name or path."""
-        forms = [[form(one.path) for one in self.clips] for form in (_stem, _name, _near, str)]
+        forms = [[form(one.path) + one.suffix for one in self.clips] for form in (_stem, _name, _near, str)]
         counts = [Counter(form) for form in forms]
         return [
             next((text for text, count in zip(own, counts, strict=True) if count[text] == 1), own[-1])
@@ -193,35 +265,40 @@ class Answers:
         return whole
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row a clip: Filename (see `names`), Seconds, the targets, means of VAD if the model has learnt it, Novelty
-        if the model has such a score.
+        """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learnt it,
+        Novelty if the model has such a score, Basis (what the values are about, see `Headline`).
 
         Raises EmimicError when pandas isn't installed.
         """
         rows = []
         for name, one in zip(self.names, self.clips, strict=True):
-            vad = (
-                {}
-                if one.prediction.vad is None
-                else dict(zip(VAD, one.prediction.vad.mean(axis=0), strict=True))
-            )
-            named = dict(zip(self.targets, one.prediction.intensities, strict=True))
-            novelty = one.prediction.novelty
+            head, novelty = one.headline, one.prediction.novelty
+            vad = {} if head.vad is None else dict(zip(VAD, head.vad, strict=True))
+            named = dict(zip(self.targets, head.intensities, strict=True))
             score = {} if novelty is None else {"Novelty": novelty}
-            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad, **score})
-        columns = None if rows else ["Filename", "Seconds", *self.targets]
+            about = {"Basis": head.basis}
+            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad, **score, **about})
+        columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis"]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets))
-        rows = [head]
+        titles = "".join(f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis"))
+        rows = [titles]
         for name, one in zip(self.names, self.clips, strict=True):
-            bars = "".join(f"<td>{_bar(float(value))}</td>" for value in one.prediction.intensities)
-            rows.append(f"<th>{html.escape(name)}</th><td>{one.seconds:.1f}</td>{bars}")
+            head = one.headline
+            bars = "".join(f"<td>{_bar(float(value))}</td>" for value in head.intensities)
+            rows.append(f"<th>{html.escape(name)}</th><td>{one.seconds:.1f}</td>{bars}<td>{head.basis}</td>")
         failed = "".join(f"<li>{html.escape(failure.reason)}</li>" for failure in self.failed)
         about = f"{len(self.clips)} heard, {len(self.failed)} failed"
         return _table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+
+
+def _mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(step, column), NaN in silence -> mean of the rest (column,), NaN where there is none."""
+    finite = np.isfinite(values)
+    count, total = finite.sum(axis=0), np.where(finite, values, 0.0).sum(axis=0, dtype=np.float64)
+    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
 
 
 def _stem(path: Path) -> str:

@@ -53,7 +53,10 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
     curves = any(answer.timeline is not None for answer in answers.clips)
     drawn = "curves" if curves else "bars"
     known = any(answer.prediction.vad is not None for answer in answers.clips)
+    bases = {answer.headline.basis for answer in answers.clips if answer.was_cut}
     caption = "intensities of a whole clip" + (f"; {drawn} from 0 to 1" if bars else "")
+    if bases:
+        caption += f"; of longer recordings, as marked: {' or '.join(sorted(bases))}"
     caption += "" if vad or not known else f"; {', '.join(VAD).lower()} in a wider window, or --format json"
     if any(UNLIKE in answer.marks for answer in answers.clips):
         caption += f"; {_UNLIKE}: {UNLIKE}, its values deserve less trust"
@@ -64,16 +67,15 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
         head = _BROKEN.get(name, escape(name))
         made.add_column(head, min_width=_BAR if bars else 6, max_width=None if bars else 8, overflow="fold")
     for name, answer in zip(answers.names, answers.clips, strict=True):
+        head = answer.headline
+        marks = [mark for mark in answer.marks if mark != head.basis]
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
-            escape(_printable(name)),
-            "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in answer.marks)]),
+            # What the values are about stands below the name, where there is room for it.
+            escape(_printable(name)) + (f"\n[dim]{head.basis}[/dim]" if answer.was_cut else ""),
+            "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
             *_intensities(answer, bars=bars),
-            *(
-                []
-                if answer.prediction.vad is None or not vad
-                else [_number(v) for v in answer.prediction.vad.mean(axis=0)]
-            ),
+            *([] if head.vad is None or not vad else [_number(v) for v in head.vad]),
         )
     return made
 
@@ -97,7 +99,7 @@ def curve(values: NDArray[np.floating[Any]]) -> str:
 
 
 def _intensities(answer: Answer, *, bars: bool) -> list[str]:
-    values = answer.prediction.intensities
+    values = answer.headline.intensities
     cells = []
     for i, value in enumerate(values):
         text = f"[bold]{_number(value)}[/bold]" if i == int(np.argmax(values)) else _number(value)

@@ -11,8 +11,9 @@ from emimic.service.formats.names import safe, unique
 from emimic.service.formats.tables import SCHEMA, steps_to_csv, to_csv, to_json
 from emimic.service.results import Answer, Answers
 from emimic.task import EmimicError
+from emimic.words import did_you_mean
 
-__all__ = ["KINDS", "SCHEMA", "steps_to_csv", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = ["KINDS", "SCHEMA", "steps_to_csv", "named", "to_csv", "to_json", "unique", "write", "write_all"]
 
 KINDS: Final = {
     "json": "JSON with a schema: everything",
@@ -24,6 +25,31 @@ KINDS: Final = {
     "vtt": "WebVTT: captions for video players",
 }
 """What `write` can write, and how each is described to people."""
+
+_ALIASES: Final = {
+    "praat": "textgrid",
+    "elan": "eaf",
+    "webvtt": "vtt",
+    "subtitles": "vtt",
+    "annotation": "nova",
+    "audb": "audformat",
+}
+"""Other names of formats: of the program that opens them."""
+
+
+def named(text: str) -> str:
+    """Return the format of KINDS that a user means: `ELAN`, `.eaf` and `eaf` are one.
+
+    Raises:
+        EmimicError: there is none of that name.
+    """
+    name = text.strip().casefold().removeprefix(".")
+    name = _ALIASES.get(name, name)
+    if name not in KINDS:
+        near = did_you_mean(name, [*KINDS, *_ALIASES])
+        raise EmimicError(f"no format is called {text.strip()!r}{near}: expected some of {', '.join(KINDS)}")
+    return name
+
 
 _WRITERS: Final[dict[str, Callable[[Answer, Path, str], list[Path]]]] = {
     "json": tables.write_json,
@@ -46,11 +72,9 @@ def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None =
         EmimicError: an unknown kind, or a library that a kind needs is not installed.
         OSError: the folder can't be made or written to.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(KINDS)}")
+    kinds = [named(kind) for kind in kinds]
     out.mkdir(parents=True, exist_ok=True)
-    stem = safe(answer.path.stem if name is None else name)
+    stem = safe(answer.name if name is None else name)
     return [path for kind in dict.fromkeys(kinds) for path in _WRITERS[kind](answer, out, stem)]
 
 
@@ -66,7 +90,7 @@ def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bo
     written = [out / "intensities.csv", out / "answers.json"]
     write_atomic(written[0], to_csv(answers))
     write_atomic(written[1], to_json(answers))
-    names = unique((a.path.stem for a in answers.clips), taken=("intensities", "answers"))
+    names = unique((a.name for a in answers.clips), taken=("intensities", "answers"))
     clips = zip(answers.clips, names, strict=True)
     for answer, name in shown(clips, "files", total=len(answers.clips), show=progress):
         written += write(answer, out, kinds, name=name)

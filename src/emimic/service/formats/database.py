@@ -25,7 +25,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     db = audformat.Database(
         stem,
         usage=audformat.define.Usage.OTHER,
-        description=f"Predicted by emimic {__version__}: {writable(answer.path)}",
+        description=f"Predicted by emimic {__version__}: {writable(answer.path)}. The table `files` is about: "
+        f"{answer.headline.basis}",
     )
     db.raters["model"] = audformat.Rater(
         audformat.define.RaterType.MACHINE, description=f"emimic {__version__}"
@@ -47,8 +48,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
             db[name][column] = audformat.Column(scheme_id=scheme, rater_id="model")
             db[name][column].set(values[:, list(names).index(column)])
 
-    one = answer.prediction
-    clip = [*one.intensities] if one.vad is None else [*one.intensities, *one.vad.mean(axis=0)]
+    one = answer.headline
+    clip = [*one.intensities] if one.vad is None else [*one.intensities, *one.vad]
     names = answer.targets if one.vad is None else answer.targets + vad_names(answer.targets)
     fill("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends

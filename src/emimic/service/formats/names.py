@@ -12,10 +12,10 @@ _REFUSED: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
 _DEVICES: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
-def safe(text: str) -> str:
-    """`text` as the name of a file: letters of any script and spaces stay, what a system refuses becomes `_`."""
+def safe(text: str, longest: int = _LONGEST) -> str:
+    """`text` as the name of a file, of at most `longest` bytes: letters of any script and spaces stay, what a system refuses becomes `_`."""
     name = _REFUSED.sub("_", text).strip(" .")
-    name = name.encode()[:_LONGEST].decode(errors="ignore").strip(" .")
+    name = name.encode()[:longest].decode(errors="ignore").strip(" .")
     return f"_{name}" if not name or _DEVICES.fullmatch(name) else name
 
 

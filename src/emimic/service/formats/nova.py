@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from emimic.files import write_atomic
 from emimic.service.formats.names import safe, unique
-from emimic.service.formats.steps import frames, heard, steps
+from emimic.service.formats.steps import frames, steps
 from emimic.service.results import Answer
 
 _SLACK = 1e-6  # seconds: floating-point steps that should fall on a line's start may fall just before it
@@ -22,7 +22,7 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """
     grid = steps(answer)
     line = answer.timeline
-    hop = heard(answer) if line is None else line.hop
+    hop = answer.covered if line is None else line.hop
     curves = [(hop, grid.times, grid.values[:, column]) for column in range(grid.n_targets)]
     vad = frames(answer)
     if vad is not None:

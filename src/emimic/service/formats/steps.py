@@ -55,7 +55,7 @@ def steps(answer: Answer) -> Steps:
     line = answer.timeline
     total = max(1, round(answer.seconds * 1000))
     if line is None:
-        until = np.array([heard(answer)])
+        until = np.array([answer.covered])
         times, since, intensities = until / 2, np.zeros(1), answer.prediction.intensities[None]
         edges = np.array([0.0, until[0]])
     else:
@@ -83,15 +83,6 @@ def steps(answer: Answer) -> Steps:
         n_targets=len(answer.targets),
         regions=_apart(() if line is None else line.regions, total),
     )
-
-
-def heard(answer: Answer) -> float:
-    """Seconds from a clip's start that its answer is about: all of it, or to the end of the last frame when cut."""
-    times = answer.prediction.times
-    if not answer.was_cut or not len(times):
-        return answer.seconds
-    # The last frame's centre is as far from its end as the first one's is from the clip's start.
-    return min(answer.seconds, float(times[-1] + times[0]))
 
 
 def frames(answer: Answer) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -2,11 +2,13 @@
 
 JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
 A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
-values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `novelty` and `unlike_training_data`
+values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
+their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and `unlike_training_data`
 (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves were asked for. A gap is
-null. Times are seconds.
+null. Times are seconds, to the millisecond.
 
-CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty.
+CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
+Basis (whole clip, first 12 s, or mean over time: see `Headline`).
 Of one recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and
 VAD (the mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell.
 Filename is the file's stem; where stems meet, the file's name or path.
@@ -39,18 +41,20 @@ _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
 
 
 def to_csv(answers: Answers) -> str:
-    """One row an answer: `Filename`, the targets, VAD means when the model has learnt VAD, `Novelty` when it has such a
-    score."""
+    """One row an answer: `Filename`, the headline's targets, its VAD when the model has learnt VAD, `Novelty` when it
+    has such a score, `Basis`: what the values are about (see `Headline`)."""
     vad = any(a.prediction.vad is not None for a in answers.clips)
     novelty = any(a.prediction.novelty is not None for a in answers.clips)
     header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
     header += ["Novelty"] if novelty else []
+    header += ["Basis"]
     rows = []
     for name, a in zip(answers.names, answers.clips, strict=True):
-        means = [math.nan] * len(VAD) if a.prediction.vad is None else a.prediction.vad.mean(axis=0)
+        head = a.headline
+        means = [math.nan] * len(VAD) if head.vad is None else head.vad
         score = math.nan if a.prediction.novelty is None else a.prediction.novelty
-        cells = [*_cells(a.prediction.intensities), *(_cells(means) if vad else [])]
-        rows.append([name, *cells, *(_cells([score]) if novelty else [])])
+        cells = [*_cells(head.intensities), *(_cells(means) if vad else [])]
+        rows.append([name, *cells, *(_cells([score]) if novelty else []), head.basis])
     return _csv(header, rows)
 
 
@@ -102,8 +106,9 @@ def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
 def _clip(answer: Answer) -> dict[str, Any]:
     one = answer.prediction
     clip: dict[str, Any] = {
-        "Filename": writable(answer.path.stem),
+        "Filename": writable(answer.name),
         "file": writable(answer.path),
+        **({} if answer.channel is None else {"channel": answer.channel}),
         "seconds": round(answer.seconds, 3),
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
@@ -112,6 +117,13 @@ def _clip(answer: Answer) -> dict[str, Any]:
     }
     if one.vad is not None:
         clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
+    head = answer.headline
+    clip["headline"] = {
+        "basis": head.basis,
+        "intensities": dict(zip(answer.targets, _numbers(head.intensities), strict=True)),
+    }
+    if head.vad is not None:
+        clip["headline"]["vad"] = dict(zip(VAD, _numbers(head.vad), strict=True))
     if one.novelty is not None:
         clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
     if answer.timeline is not None:
@@ -123,20 +135,20 @@ def _timeline(line: Timeline) -> dict[str, Any]:
     curves: dict[str, Any] = {
         "window": line.window,
         "hop": line.hop,
-        "times": _numbers(line.times),
-        "starts": _numbers(line.starts),
-        "ends": _numbers(line.ends),
+        "times": _numbers(line.times, 3),
+        "starts": _numbers(line.starts, 3),
+        "ends": _numbers(line.ends, 3),
         "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
         "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
     }
     if line.vad is not None and line.vad_times is not None:
         values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))
-        curves["vad"] = {"times": _numbers(line.vad_times), "values": values}
+        curves["vad"] = {"times": _numbers(line.vad_times, 3), "values": values}
     return curves
 
 
-def _numbers(values: Iterable[Any]) -> list[float | None]:
-    return [round(float(v), 6) if math.isfinite(v) else None for v in values]
+def _numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
+    return [round(float(v), digits) if math.isfinite(v) else None for v in values]
 
 
 def _cells(values: Iterable[Any]) -> list[str]:

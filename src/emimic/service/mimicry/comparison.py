@@ -14,7 +14,7 @@ from emimic.task import EmimicError
 Bools: TypeAlias = NDArray[np.bool_]
 Clock: TypeAlias = Literal["own", "common"]
 
-SCHEMA: Final = "emimic.mimicry/1"
+SCHEMA: Final = "emimic/mimicry/1"
 MEANING: Final = (
     "Similar predicted curves are not empathy, a lag is no cause, more than chance need not be mimicry."
 )
@@ -227,13 +227,31 @@ class Report:
         }
 
 
-def _plain(value: Any) -> Any:
+def sentence(one: Comparison) -> str:
+    """Return the finding in one line of plain words."""
+    names = f"{one.seed.name} and {one.mimic.name}"
+    p = f"p {one.overall.chance.p:.3f}"
+    if not one.overall.chance.beyond:
+        return f"{names}: no more alike than chance ({p})."
+    found = f"{names}: more alike than chance ({p})"
+    if one.path is not None:
+        return f"{found}; the mimic goes at {one.path.tempo:.2f} times the seed's pace."
+    lag = abs(one.leads[-1].lag)
+    who = {"seed": one.seed.name, "mimic": one.mimic.name}.get(one.leader or "")
+    return f"{found}; " + (f"{who} leads by {lag:.1f} s." if who else "neither leads.")
+
+
+_SECONDS: Final = frozenset({"times", "seed", "mimic", "lags", "lag", "whole_lag", "median_lag"})
+"""Fields that are seconds, which are rounded to the millisecond, where they hold numbers."""
+
+
+def _plain(value: Any, digits: int = 5) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(member) for key, member in value.items()}
+        return {key: _plain(member, 3 if key in _SECONDS else 5) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(member) for member in value]
+        return [_plain(member, digits) for member in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return _plain(value.tolist(), digits)
     if isinstance(value, float):
-        return round(value, 5) if math.isfinite(value) else None
+        return round(value, digits) if math.isfinite(value) else None
     return value

@@ -4,13 +4,15 @@ Readable in grey: the seed is a broad light line, the mimic a thin dark one; a v
 """
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from emimic.scores import Floats
 from emimic.service.mimicry.alignment import standardise
-from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError
+from emimic.install import install
+from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +32,7 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise MimicryError("a picture needs matplotlib: pip install 'emimic[service]'") from None
+        raise MimicryError(f"a picture needs matplotlib: {install('service')}") from None
     names = found.seed.dimensions
     with rc_context({"svg.hashsalt": "emimic", "font.size": 9, "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(11, 1.9 + 0.62 * len(names) + 1.5))
@@ -46,8 +48,9 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
             axis = left[row]
             axis.plot(found.seed.times, seed[:, row], **_SEED)
             axis.plot(times, mimic[:, row], **_MIMIC)
-            axis.set(ylim=_reach(seed[:, row], mimic[:, row]), yticks=[0], yticklabels=[], xticklabels=[])
-            axis.set_ylabel(name, rotation=0, ha="right", va="center")
+            axis.set(ylim=_reach(seed[:, row], mimic[:, row]), yticks=[-2, 0, 2], xticklabels=[])
+            axis.tick_params(axis="y", labelsize=6.5, length=2)
+            axis.set_ylabel(f"{name}\n(z)", rotation=0, ha="right", va="center", labelpad=2)
             axis.grid(alpha=0.25)
         _lag(left[-1], found)
         ends = (found.seed.times[0] - found.seed.hop / 2, found.seed.times[-1] + found.seed.hop / 2)
@@ -131,7 +134,7 @@ def _similarity(axis: "Axes", one: Dimension, *, last: bool) -> None:
     )
     axis.grid(alpha=0.25, axis="x")
     if last:
-        axis.set_xlabel("similarity")
+        axis.set_xlabel("similarity (correlation)")
     else:
         axis.set_xticklabels([])
 
@@ -143,9 +146,10 @@ def _p(value: float) -> str:
 def _words(figure: Any, found: Comparison, left: "Axes", right: "Axes", high: float) -> None:
     """Title, what the lines and bars are."""
     own = found.path is not None
-    figure.text(0.14, 1 - 0.18 / high, f"{found.seed.name} and {found.mimic.name}", fontsize=13, va="top")
-    how = "warped onto the seed's clock" if own else "on a common clock"
-    figure.text(0.14, 1 - 0.48 / high, f"Curves in standard deviations, {how}", va="top", color="0.25")
+    title = figure.text(0.02, 1 - 0.18 / high, _title(found), fontsize=12, va="top")
+    title.set_parse_math(False)
+    how = "warped onto the seed's time" if own else "at the same time"
+    figure.text(0.02, 1 - 0.48 / high, f"Curves in standard deviations (z), {how}", va="top", color="0.25")
     seed, mimic = _short(found.seed.name), _short(found.mimic.name)
     lines = [left.plot([], [], **_SEED)[0], left.plot([], [], **_MIMIC)[0]]
     names = [f"seed: {seed}", f"mimic: {mimic}"] if own else [f"first: {seed}", f"second: {mimic}"]
@@ -156,6 +160,13 @@ def _words(figure: Any, found: Comparison, left: "Axes", right: "Axes", high: fl
     right.set_title(
         f"Similarity (mark) and what\n{found.settings.level:.0%} of {draws} reach (bar)", fontsize=9, pad=4
     )
+
+
+def _title(found: Comparison) -> str:
+    """The sentence, with names that fit a line."""
+    short = (replace(one, name=_short(one.name)) for one in (found.seed, found.mimic))
+    seed, mimic = short
+    return sentence(replace(found, seed=seed, mimic=mimic))
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -13,28 +14,34 @@ from rich.table import Table
 
 from emimic import audio
 from emimic.files import write_atomic
-from emimic.service.formats import unique
+from emimic.install import install
+from emimic.service import outputs, voices
+from emimic.service.formats.names import safe, unique
 from emimic.service.mimicry.compare import compare_all
 from emimic.service.mimicry.comparison import (
     MEANING,
-    Comparison,
     Dimension,
     Lead,
     MimicryError,
     Report,
     Settings,
+    sentence,
 )
 from emimic.service.paths import expand
 from emimic.service.predict import Predictor
-from emimic.service.results import Failure, Timeline
+from emimic.service.results import Answer, Answers, Channel, Failure, Recording, Timeline
 from emimic.task import SAMPLE_RATE, AudioError
+
+FOLDER: Final = Path("emimic-out")
+"""Where files go when no folder is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """The options of `emimic mimicry`. channels: compare the seed's first two; the case too when there is no mimic.
 
-    against: a folder (or files) of recordings that have nothing to do with the seed. out: a folder for files.
+    against: a folder (or files) of recordings that have nothing to do with the seed. out: a folder for files. kinds,
+    plot, html: also write each recording's own timeline, as `emimic predict` does.
     """
 
     seed: Path
@@ -47,6 +54,19 @@ class Request:
     device: str | None = None
     threads: int | None = None
     progress: bool = False
+    kinds: tuple[str, ...] = ()
+    plot: bool = False
+    html: bool = False
+
+    @property
+    def timelines(self) -> bool:
+        """Whether files of each recording are wanted, and not only of the pairs."""
+        return self.plot or self.html or bool(self.kinds)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files are written, None when none are asked for."""
+        return self.out or (FOLDER if self.timelines else None)
 
 
 def run(request: Request, tell: Callable[[str], object]) -> Report:
@@ -56,8 +76,11 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     """
     if request.channels and request.mimics:
         raise MimicryError("--channels compares two channels of one file; give either it or a MIMIC")
-    if request.out is not None and request.out.exists() and not request.out.is_dir():
-        raise MimicryError(f"--out {request.out} is a file; name a folder")
+    out = request.folder
+    if out is not None and out.exists() and not out.is_dir():
+        raise MimicryError(f"--out {out} is a file; name a folder")
+    if request.timelines:
+        outputs.check(request.kinds, plot=request.plot)
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
 
     def hear(path: Path) -> Timeline:
@@ -66,32 +89,50 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     failed: list[str] = []
     settings = request.settings
     if request.mimics:
-        seed = hear(request.seed)
-        mimics = _each(hear, request.mimics, failed)
-        if not mimics:
+        read: list[tuple[Recording, Timeline]] = [(request.seed, hear(request.seed))]
+        read += _each(hear, request.mimics, failed)
+        if len(read) == 1:
             raise MimicryError("; ".join(failed))
     else:
         settings = replace(settings, clock="common")
-        seed, *mimics = _channels(predictor, request)
+        read = _channels(predictor, request)
+    seed, *mimics = (line for _, line in read)
     others = _others(request, hear, failed) if request.against else []
     report = compare_all(seed, mimics, settings=settings, others=others)
     report = replace(report, failed=(*failed, *report.failed))
     show(report)
-    if request.out is not None:
+    if out is not None:
         pictures = find_spec("matplotlib") is not None
-        write(report, request.out, pictures=pictures)
-        hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
-        tell(f"files are in {request.out}{hint}")
+        write(report, out, pictures=pictures)
+        if request.timelines:
+            answers = Answers(read[0][1].targets, tuple(_answer(predictor, *one) for one in read), ())
+            outputs.write(
+                answers, out, request.kinds, plot=request.plot, html=request.html, progress=request.progress
+            )
+        hint = "" if pictures else f"; pictures need matplotlib: {install('service')}"
+        tell(f"files are in {out}{hint}")
     for reason in report.failed:
         tell(f"emimic: {reason}")
+    for path in voices.with_voices([request.seed, *request.mimics] if request.mimics else []):
+        tell(f"emimic: {path}: its two channels hold different voices, averaged here; --channels compares them")
     return report
 
 
-def _each(hear: Callable[[Path], Timeline], paths: Sequence[Path], failed: list[str]) -> list[Timeline]:
+def _answer(predictor: Predictor, recording: Recording, line: Timeline) -> Answer:
+    """The clip's prediction beside its timeline, as `emimic predict` gives them."""
+    (one,) = predictor.hear([recording], [predictor.read(recording)], batch_seconds=30.0)
+    if isinstance(one, Failure):  # gone or changed since
+        raise AudioError(one.reason)
+    return replace(one, timeline=line)
+
+
+def _each(
+    hear: Callable[[Path], Timeline], paths: Sequence[Path], failed: list[str]
+) -> list[tuple[Path, Timeline]]:
     heard = []
     for path in paths:
         try:
-            heard.append(hear(path))
+            heard.append((path, hear(path)))
         except AudioError as error:
             failed.append(str(error))
     return heard
@@ -109,17 +150,17 @@ def _others(request: Request, hear: Callable[[Path], Timeline], failed: list[str
         raise MimicryError(
             f"{request.against}: no recording to compare against; give others, or leave --against out"
         )
-    return heard
+    return [line for _, line in heard]
 
 
-def _channels(predictor: Predictor, request: Request) -> list[Timeline]:
+def _channels(predictor: Predictor, request: Request) -> list[tuple[Recording, Timeline]]:
     """The first two channels of the seed, one by one."""
     waves = [audio.load(request.seed, channel=channel) for channel in (0, 1)]
     if np.array_equal(waves[0], waves[1]):
         raise MimicryError(
             f"{request.seed}: both channels are the same, a mono recording in two; give a file for each voice"
         )
-    return [
+    lines = [
         predictor.timeline(
             wave,
             sample_rate=SAMPLE_RATE,
@@ -128,10 +169,11 @@ def _channels(predictor: Predictor, request: Request) -> list[Timeline]:
         )
         for number, wave in enumerate(waves, 1)
     ]
+    return [(Channel(request.seed, number), line) for number, line in enumerate(lines, 1)]
 
 
 def write(report: Report, out: Path, *, pictures: bool = True) -> None:
-    """Into the folder `out`: mimicry.json, and with `pictures` one of each pair (PNG, SVG), named after the mimic."""
+    """Into the folder `out`: mimicry.json, and with `pictures` one of each pair (PNG, SVG), named after the pair."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
     write_atomic(out / "mimicry.json", text + "\n")
@@ -139,7 +181,9 @@ def write(report: Report, out: Path, *, pictures: bool = True) -> None:
         return
     from emimic.service.mimicry.pictures import picture
 
-    names = unique([one.mimic.name for one in report.comparisons], taken=("mimicry",))
+    # Each name is shortened before they are joined: a long one would push the other out.
+    pairs = [f"{safe(one.seed.name, 75)} and {safe(one.mimic.name, 75)}" for one in report.comparisons]
+    names = unique(pairs, taken=("mimicry",))
     for one, name in zip(report.comparisons, names, strict=True):
         write_atomic(out / f"{name}.png", picture(one))
         write_atomic(out / f"{name}.svg", picture(one, form="svg"))
@@ -153,7 +197,7 @@ def show(report: Report) -> None:
     console.width = max(console.width, needed)  # lines that wrap lose nothing
     console.print(made)
     for one in report.comparisons:
-        console.print(escape(_sentence(one)), soft_wrap=True)
+        console.print(escape(sentence(one)), soft_wrap=True)
         for note in one.notes:
             console.print(escape(f"  note: {note}"), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
@@ -208,16 +252,3 @@ def _row(name: str, one: Dimension, lead: Lead | None) -> list[str]:
 
 def _number(value: float, form: str = ".2f") -> str:
     return format(value, form) if np.isfinite(value) else "-"
-
-
-def _sentence(one: Comparison) -> str:
-    """The finding in one line."""
-    names = f"{one.seed.name} and {one.mimic.name}"
-    if not one.overall.chance.beyond:
-        return f"{names}: no more alike than chance (p {one.overall.chance.p:.3f})."
-    found = f"{names}: more alike than chance (p {one.overall.chance.p:.3f})"
-    if one.path is not None:
-        return f"{found}; the mimic goes at {one.path.tempo:.2f} times the seed's pace."
-    lag = abs(one.leads[-1].lag)
-    who = {"seed": one.seed.name, "mimic": one.mimic.name}.get(one.leader or "")
-    return f"{found}; " + (f"{who} leads by {lag:.1f} s." if who else "neither leads.")

@@ -1,0 +1,34 @@
+"""The command that installs what is missing, in the form that works for how this copy of emimic was installed."""
+
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import emimic
+
+
+def install(extra: str) -> str:
+    """Return the command for an optional part: `pip install '/home/you/emimic[study]'` of a clone or a wheel.
+
+    Without a trace of either (from an index, or they are gone): `pip install 'emimic[study]'`.
+    """
+    source = _source()
+    return f"pip install '{'emimic' if source is None else source}[{extra}]'"
+
+
+@cache
+def _source() -> Path | None:
+    """The clone that runs, or the file or folder that pip wrote down (PEP 610); None when it isn't there."""
+    clone = Path(emimic.__file__).absolute().parents[2]
+    if (clone / "pyproject.toml").is_file() and (clone / "src" / "emimic").is_dir():
+        return clone
+    try:
+        recorded = json.loads(distribution("emimic").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    address = urlsplit(recorded.get("url", ""))
+    path = Path(url2pathname(address.path))
+    return path if address.scheme == "file" and path.exists() else None
