@@ -283,4 +283,4 @@ except ModelError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "is a run, which needs torch" in done.stdout
-    assert "pip install 'emimic[study]'" in done.stdout
+    assert "[study]'" in done.stdout

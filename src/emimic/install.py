@@ -1,6 +1,8 @@
 """The command that installs what is missing, in the form that works for how this copy of emimic was installed."""
 
 import json
+import os
+import shlex
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -16,7 +18,8 @@ def install(extra: str) -> str:
     Without a trace of either (from an index, or they are gone): `pip install 'emimic[study]'`.
     """
     source = _source()
-    return f"pip install '{'emimic' if source is None else source}[{extra}]'"
+    what = f"{'emimic' if source is None else source}[{extra}]"
+    return "pip install " + (f'"{what}"' if os.name == "nt" else shlex.quote(what))
 
 
 @cache

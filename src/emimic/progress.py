@@ -1,7 +1,7 @@
 """Progress bars: always on standard error, so that what a verb prints can be piped."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,16 +18,18 @@ from rich.text import Text
 
 Member = TypeVar("Member")
 
+_CONSOLE: Final = Console(stderr=True)
+"""One for all bars, so that one within another (a validation while training) stands below it."""
+
 
 def shown(members: Iterable[Member], label: str, *, total: int, show: bool) -> Iterator[Member]:
     """`members` as they come, with a bar of `total` steps while `show` is on."""
-    console = Console(stderr=True)
-    yield from track(members, label, total=total, disable=not show, transient=True, console=console)
+    yield from track(members, label, total=total, disable=not show, transient=True, console=_CONSOLE)
 
 
 def bar(*, show: bool) -> Progress:
     """A bar to move by hand (`add_task`, `update`), as a context manager."""
-    return Progress(disable=not show, console=Console(stderr=True))
+    return Progress(disable=not show, console=_CONSOLE)
 
 
 def counted(*, unit: str, show: bool) -> Progress:
@@ -39,7 +41,7 @@ def counted(*, unit: str, show: bool) -> Progress:
         _Rate(unit),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, disable=not show, console=Console(stderr=True), transient=True)
+    return Progress(*columns, disable=not show, console=_CONSOLE, transient=True)
 
 
 class _Rate(ProgressColumn):

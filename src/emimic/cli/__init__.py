@@ -10,6 +10,7 @@ import typer
 from emimic import __version__
 from emimic.cli import calibrate, hear, imports, learn
 from emimic.cli.common import app
+from emimic.install import install
 from emimic.task import EmimicError, EmimicWarning
 
 __all__ = ["app", "calibrate", "hear", "imports", "learn", "main"]
@@ -60,7 +61,7 @@ def main() -> None:
 
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'"
+        return f"{error.name} isn't installed; this verb needs: {install('study,service')}"
     if isinstance(error, EmimicError | OSError):
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())

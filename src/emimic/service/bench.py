@@ -25,6 +25,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emimic import __version__, audio
+from emimic.install import install
 from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.service import mix
@@ -225,7 +226,7 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
         from emimic.model import EmiModel
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"--paper builds a model, which needs {error.name}: pip install 'emimic[study]', or leave it out"
+            f"--paper builds a model, which needs {error.name}: {install('study')}, or leave it out"
         ) from error
     from emimic.service.export import export
     from emimic.service.quantise import HELD_OUT

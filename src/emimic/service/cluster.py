@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from emimic import __version__
+from emimic.install import install
 from emimic.service.bulk import Batches, slimmed
 from emimic.service.journal import packed, packed_curves, unpacked, unpacked_curves
 from emimic.service.predict import Predictor
@@ -192,7 +193,7 @@ def _connect(address: str) -> Any:
             import ray.data
     except ModuleNotFoundError as error:
         raise EmimicError(
-            f"--ray needs Ray ({error.name} isn't installed): pip install 'emimic[ray]'"
+            f"--ray needs Ray ({error.name} isn't installed): {install('ray')}"
         ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

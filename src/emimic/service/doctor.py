@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emimic import __version__
+from emimic.install import install
 from emimic.task import EmimicError
 
 SCHEMA: Final = "emimic/doctor/1"
@@ -79,7 +80,7 @@ class Report:
     def table(self) -> str:
         """The report in a few lines of text."""
         extras = [
-            f"{name} (misses {', '.join(missing)}: pip install 'emimic[{name}]')"
+            f"{name} (misses {', '.join(missing)}: {install(name)})"
             if missing
             else f"{name} yes"
             for name, missing in self.extras.items()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from emimic import buckets
 from emimic.calibration import FILE, Calibration, finished
 from emimic.files import fingerprint, sha256
+from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, ModelError
@@ -135,7 +136,7 @@ class TorchEngine:
             from emimic.model import EmiModel
         except ModuleNotFoundError as error:
             raise ModelError(
-                f"{folder} is a run, which needs torch ({error.name} isn't installed): pip install 'emimic[study]', "
+                f"{folder} is a run, which needs torch ({error.name} isn't installed): {install('study')}, "
                 "or export it where that is installed (emimic export)"
             ) from error
         if threads is not None:

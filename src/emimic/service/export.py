@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emimic import __version__, audio
 from emimic.calibration import FILE, Calibration
 from emimic.files import fingerprint, sha256, write_atomic
+from emimic.install import install
 from emimic.progress import shown
 from emimic.service.engine import (
     DESCRIPTION,
@@ -112,7 +113,7 @@ def export(
         from emimic.service import quantise
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"export needs {error.name}, which isn't installed: pip install 'emimic[study]'"
+            f"export needs {error.name}, which isn't installed: {install('study')}"
         ) from error
     if not installed(to):
         raise ModelError(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from emimic.install import install
 from emimic.service.stream import Step, Stream
 from emimic.service.table import bar
 from emimic.task import EmimicError
@@ -103,7 +104,7 @@ def _sounddevice() -> Any:
     try:
         import sounddevice  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError as error:
-        raise EmimicError("a microphone needs sounddevice: pip install 'emimic[mic]'") from error
+        raise EmimicError(f"a microphone needs sounddevice: {install('mic')}") from error
     except OSError as error:
         raise EmimicError(
             f"a microphone needs the PortAudio library ({error}); on Debian and Ubuntu: apt install libportaudio2"

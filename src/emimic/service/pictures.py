@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.install import install
 from emimic.service.outline import (
     COLOURS,
     Envelope,
@@ -80,7 +81,7 @@ def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EmimicError(
-            f"pictures need matplotlib ({error}). Install it: pip install 'emimic[service]'"
+            f"pictures need matplotlib ({error}). Install it: {install('service')}"
         ) from error
     if not len(samples.highs if isinstance(samples, Envelope) else samples):
         raise AudioError(f"{answer.path}: the waveform has no samples to draw; give at least one.")

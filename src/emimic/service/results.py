@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.task import VAD, EmimicError
 
@@ -351,5 +352,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:
-        raise EmimicError("to_frame needs pandas: pip install 'emimic[service]'") from error
+        raise EmimicError(f"to_frame needs pandas: {install('service')}") from error
     return pandas

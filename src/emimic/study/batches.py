@@ -115,16 +115,22 @@ def decoded(
 
 
 def answer(
-    model: Any, source: Source, *, batch_seconds: float = 60.0, workers: int = 2, progress: bool = False
+    model: Any,
+    source: Source,
+    *,
+    batch_seconds: float = 60.0,
+    workers: int = 2,
+    progress: bool = False,
+    label: str = "predicting",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Of an EmiModel or a rival, for every clip of a source, in its order: intensities (clip, target), and VAD as the
-    mean over its frames (clip, 3), NaN where the model doesn't answer VAD."""
+    mean over its frames (clip, 3), NaN where the model doesn't answer VAD. label: of the bar of `progress`."""
     groups = buckets.chunks(len(source.items))
     rows: list[NDArray[np.float32]] = []
     vad: list[NDArray[np.float32]] = []
     unknown = np.full(len(VAD), np.nan, np.float32)
     batches = decoded(source, groups, workers=workers)
-    for clips in shown(batches, "hearing", total=len(groups), show=progress):
+    for clips in shown(batches, label, total=len(groups), show=progress):
         answers = model.predict(
             [clip.values for clip in clips], batch_seconds=batch_seconds, encoded=source.encoded
         )

@@ -261,6 +261,7 @@ def _answers(run: Run, source: batches.Source) -> tuple[NDArray[np.float32], NDA
         batch_seconds=run.settings.batch_seconds,
         workers=run.settings.workers,
         progress=run.show,
+        label="validating",
     )
     if fabric.world_size == 1:
         return found

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from emimic.install import install
 from emimic.study.grid import PLACES, Grid, Job, held, score_of, stoppable, work
 from emimic.task import SettingsError
 
@@ -74,7 +75,7 @@ def _open(grid: Grid, storage: str) -> "optuna.Study":
         from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "a storage needs Optuna: pip install 'emimic[ablate]', or leave it out"
+            f"a storage needs Optuna: {install('ablate')}, or leave it out"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what = {

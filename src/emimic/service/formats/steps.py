@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.service.results import Answer, Region
 from emimic.task import VAD, EmimicError
@@ -125,7 +126,7 @@ def library(name: str, kind: str) -> ModuleType | Any:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise EmimicError(
-            f"the format {kind!r} is written by {package}, which is not installed: pip install 'emimic[service]'"
+            f"the format {kind!r} is written by {package}, which is not installed: {install('service')}"
         ) from error
 
 

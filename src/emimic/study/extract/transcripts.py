@@ -17,6 +17,7 @@ from pydantic import Field
 
 from emimic import audio
 from emimic.files import fingerprint, need_file, write_atomic
+from emimic.install import install
 from emimic.study import features, store
 from emimic.study.extract.networks import cannot_load, fails, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
@@ -146,7 +147,7 @@ def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
 def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
     if find_spec("faster_whisper") is None:
         raise ModelError(
-            f"engine=faster-whisper needs it: pip install 'emimic[features]' ({source} was not opened)"
+            f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)"
         )
     import faster_whisper
 
