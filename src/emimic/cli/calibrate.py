@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import STUDY, BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, quiet_libraries
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def calibrate(
     run: RunFolder,
     corpora: Annotated[list[Path], typer.Argument(help="Corpora in the ABAW layout.")],

@@ -16,6 +16,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+STUDY = "Commands that need the extra study (torch and more)"
+"""Heading, in the help, of the verbs that the base install can't run."""
+
 Folder = Annotated[
     Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")
 ]

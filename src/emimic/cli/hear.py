@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, Device, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import STUDY, BatchSeconds, Device, Quiet, RunFolder, Workers, app, quiet_libraries
 
 
 class Format(StrEnum):
@@ -33,7 +33,7 @@ class Clock(StrEnum):
 
 Formats = Annotated[
     str | None,
-    typer.Option("--formats", help="Write timelines as json, csv, textgrid, eaf, nova, audformat, vtt."),
+    typer.Option("--formats", help="Write timelines: json, csv, nova; with the extra service textgrid, eaf, audformat, vtt."),
 ]
 
 
@@ -68,14 +68,14 @@ def predict(
         float | None, typer.Option(help="Curves: seconds heard around each time, 2.5 by default.")
     ] = None,
     hop: Annotated[float | None, typer.Option(help="Curves: seconds between times, 0.2 by default.")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline (PNG, SVG).")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra service).")] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
     kinds: Formats = None,
     channels: Annotated[
         bool, typer.Option("--channels", help="Predict each channel by itself: a voice each.")
     ] = False,
     mic: Annotated[
-        float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C.")
+        float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C (extra mic).")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="By default all cores; of each actor of --ray, 1.")
@@ -86,7 +86,7 @@ def predict(
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
-    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT (extra ray).")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
     ] = False,
@@ -133,7 +133,7 @@ def mimicry(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
     kinds: Formats = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each recording's timeline too.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each recording's timeline too (extra service).")] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each recording's timeline.")] = False,
     window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
     lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,
@@ -190,7 +190,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def export(
     run: RunFolder,
     out: Annotated[

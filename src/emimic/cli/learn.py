@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from emimic.cli.common import (
+    STUDY,
     BatchSeconds,
     Device,
     Folder,
@@ -73,7 +74,7 @@ def prepare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def describe(
     folder: Folder,
     out: Annotated[
@@ -96,7 +97,7 @@ def describe(
     typer.echo(description.table())
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def features(
     folder: Folder,
     kind: Annotated[Kind, typer.Option(help="What to make of the clips.")],
@@ -137,7 +138,15 @@ def features(
         raise typer.Exit(1)
 
 
-@app.command()
+def _print_settings(asked: bool) -> None:
+    if asked:
+        from emimic.study.settings_text import settings_text
+
+        typer.echo(settings_text(), nl=False)
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=STUDY)
 def train(
     corpora: Annotated[
         list[Path],
@@ -159,6 +168,12 @@ def train(
     label_scale: LabelScale = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     quiet: Quiet = False,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--settings", help="Print all settings as YAML and exit.", is_eager=True, callback=_print_settings
+        ),
+    ] = False,
 ) -> None:
     """Train the paper's model, or any switch of it, on corpora.
 
@@ -191,7 +206,7 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
         raise typer.Exit(128 + result.signal)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def distill(
     teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
@@ -245,7 +260,7 @@ def distill(
     _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def evaluate(
     run: RunFolder,
     folder: Folder,
@@ -280,7 +295,7 @@ def evaluate(
     typer.echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def submit(
     run: RunFolder,
     folder: Folder,
@@ -319,11 +334,11 @@ Against = Annotated[str | None, typer.Option(help="The row that others are compa
 Torchrun = Annotated[int, typer.Option(min=1, help="Processes of each training.")]
 Storage = Annotated[
     str | None,
-    typer.Option(help="Share the runs: an Optuna study's URL, or a file. Start the command often."),
+    typer.Option(help="Share the runs: an Optuna study's URL, or a file (extra ablate). Start it often."),
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def ablate(
     folder: Folder,
     out: GridFolder,
@@ -364,7 +379,7 @@ def ablate(
     _grid(out, lambda tell: run(request, encoders or (), tell))
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def rivals(
     folder: Folder,
     out: GridFolder,

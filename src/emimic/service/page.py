@@ -85,7 +85,7 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
     """
     seconds = answer.timeline.seconds if answer.timeline else answer.seconds
     curves, shown = _curves(answer), outline.coarser(wave, _STRETCHES)
-    grey = "".join(_box(r, seconds) for r in _not_answer.covered)
+    grey = "".join(_box(r, seconds) for r in _not_heard(answer))
     here = files("emimic.service")
     style, script, template = (
         here.joinpath(f"page.{end}").read_text("utf-8") for end in ("css", "js", "html")
