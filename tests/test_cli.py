@@ -14,6 +14,7 @@ from test_doctor import constant_engine
 from typer.testing import CliRunner
 
 from emimic import cli
+from emimic.study.settings import TrainSettings
 from emimic.task import AudioError
 
 VERBS = list(typer.main.get_command(cli.app).commands)
@@ -97,6 +98,27 @@ def test_a_broken_file_is_one_line(told: Told, tmp_path: Path) -> None:
     reason, summary = error.splitlines()
     assert str(clip) in reason
     assert summary == "0 heard, 1 failed"
+
+
+def test_all_settings_are_printed_as_yaml_that_train_takes(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["train", "--settings"])
+    assert result.exit_code == 0
+    (tmp_path / "all.yaml").write_text(result.stdout, encoding="utf-8")
+    assert TrainSettings.read(tmp_path / "all.yaml") == TrainSettings()
+    for name, field in TrainSettings.model_fields.items():
+        before, found, _ = result.stdout.partition(f"\n{name}: ")
+        assert found, name
+        assert (field.description or "?").split()[-1] in before.splitlines()[-1] or name in (
+            "corpora", "mixtures",
+        )  # fmt: skip
+    assert max(map(len, result.stdout.splitlines())) <= 102
+
+
+def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80).stdout
+    base, study = text.split("Commands that need the extra study")
+    assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
+    assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", study))
 
 
 def test_a_wrong_option_is_explained(told: Told) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -420,13 +421,14 @@ def test_json_holds_everything_and_keeps_its_schema(answer: Answer, shelf: Path)
     (one,) = whole["clips"]
     line, curves = answer.timeline, one["timeline"]
     for key in ("times", "starts", "ends"):
-        np.testing.assert_allclose(curves[key], getattr(line, key), atol=1e-6)
+        np.testing.assert_allclose(curves[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
+        assert all(round(value, 3) == value for value in curves[key])  # and no more
     for name, values in zip(EMOTIONS, line.intensities.T, strict=True):
         np.testing.assert_allclose(np.array(curves["intensities"][name], float), values, atol=1e-6)
     assert [(r["start"], r["end"]) for r in curves["regions"]] == [(r.start, r.end) for r in line.regions]
     assert ("vad" in curves) == (line.vad is not None) == ("vad_mean" in one)
     if line.vad is not None:
-        np.testing.assert_allclose(curves["vad"]["times"], line.vad_times, atol=1e-6)
+        np.testing.assert_allclose(curves["vad"]["times"], line.vad_times, atol=5.01e-4)
         for name, values in zip(VAD, line.vad.T, strict=True):
             np.testing.assert_allclose(np.array(curves["vad"]["values"][name], float), values, atol=1e-6)
 
@@ -473,14 +475,79 @@ def test_csv_has_a_row_a_step(answer: Answer, shelf: Path) -> None:
 def test_csv_of_many_has_vad_where_it_is_known() -> None:
     both = Answers(EMOTIONS, (clip(), clip(vad=False, path=Path("ä, b.wav"))), ())
     rows = list(csv.reader(io.StringIO(formats.to_csv(both))))
-    assert rows[0] == ["Filename", *EMOTIONS, *VAD]
+    assert rows[0] == ["Filename", *EMOTIONS, *VAD, "Basis"]
     assert [row[0] for row in rows[1:]] == ["clip", "ä, b"]
     mean = both.clips[0].prediction.vad.mean(axis=0)
-    np.testing.assert_allclose([float(v) for v in rows[1][7:]], mean, atol=1e-6)
-    assert rows[2][7:] == ["", "", ""]
+    np.testing.assert_allclose([float(v) for v in rows[1][7:10]], mean, atol=1e-6)
+    assert rows[2][7:] == ["", "", "", "whole clip"]
     assert formats.to_csv(Answers(EMOTIONS, (both.clips[1],), ())).splitlines()[0] == ",".join(
-        ["Filename", *EMOTIONS]
+        ["Filename", *EMOTIONS, "Basis"]
     )
+
+
+def test_over_the_cut_every_table_says_what_its_values_are_about() -> None:
+    """The headline is the mean over the timeline where there is one, else the column says `first ... s`."""
+    long = clip(30.0, was_cut=True)
+    line = make(40, gaps=[3, 4]).timeline
+    assert line is not None
+    three = Answers(EMOTIONS, (long, replace(long, timeline=line), clip(path=Path("short.wav"))), ())
+    bases = ["first 2 s", "mean over time", "whole clip"]
+    assert [one.headline.basis for one in three.clips] == bases
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv(three))))
+    assert [row["Basis"] for row in rows] == bases
+    heard = line.intensities[np.isfinite(line.intensities).all(axis=1)]
+    assert len(heard) == 38
+    np.testing.assert_allclose([float(rows[1][name]) for name in EMOTIONS], heard.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        [float(rows[0][name]) for name in EMOTIONS], long.prediction.intensities, atol=1e-6
+    )
+    clips = strictly(formats.to_json(three))["clips"]
+    assert [one["headline"]["basis"] for one in clips] == bases
+    assert clips[1]["headline"]["intensities"]["Joy"] == pytest.approx(heard[:, 5].mean(), abs=1e-6)
+    assert clips[1]["intensities"] == clips[0]["intensities"]  # still what the model says of the beginning
+    frame = three.to_frame()
+    assert list(frame.Basis) == bases
+    assert frame.Joy[1] == pytest.approx(heard[:, 5].mean())
+    assert all(basis in three._repr_html_() for basis in bases)
+
+
+def test_a_long_recording_without_a_voice_keeps_the_values_of_its_beginning() -> None:
+    line = make(4, gaps=[0, 1, 2, 3], regions=()).timeline
+    one = replace(clip(30.0, was_cut=True), timeline=line)
+    assert one.headline.basis == "first 2 s"
+    assert one.marks == ["first 2 s", "no voice"]
+    late = replace(one, was_silent=True, timeline=make(4).timeline)  # silence first, then a voice
+    assert late.marks == ["mean over time"]
+    assert replace(late, timeline=None).marks == ["first 2 s", "silent"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("praat", "textgrid"), ("ELAN", "eaf"), (".vtt", "vtt"), (" TextGrid ", "textgrid"), ("webvtt", "vtt")],
+)
+def test_formats_go_by_the_names_of_their_programs(text: str, kind: str) -> None:
+    assert formats.named(text) == kind
+
+
+def test_a_misspelt_format_is_guessed() -> None:
+    for text, meant in (("textgird", "textgrid"), ("elna", "elan"), ("jsn", "json")):
+        with pytest.raises(EmimicError, match=rf"{text}' \(did you mean '{meant}'\?\): expected some of json"):
+            formats.named(text)
+    with pytest.raises(EmimicError, match="'xyz': expected"):
+        formats.named("xyz")
+
+
+def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
+    two = tuple(replace(make(), channel=number) for number in (1, 2))
+    both = Answers(EMOTIONS, two, ())
+    assert both.names == ["clip channel 1", "clip channel 2"]
+    formats.write_all(both, tmp_path, ["json", "eaf"])
+    assert {path.name for path in tmp_path.glob("*channel*")} == {
+        f"clip channel {number}.{end}" for number in (1, 2) for end in ("json", "eaf")
+    }
+    (first, second) = strictly((tmp_path / "answers.json").read_text("utf-8"))["clips"]
+    assert (first["channel"], second["channel"]) == (1, 2)
+    assert first["file"] == second["file"]
 
 
 # Corners

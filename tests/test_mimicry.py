@@ -507,7 +507,9 @@ def test_a_conversation_in_two_channels(folder: Path) -> None:
     assert pair["leads"][-1]["lag"] == 1.0
     assert written["settings"]["clock"] == "common"
     assert {path.name for path in (folder / "out").iterdir()} == {
-        "mimicry.json", "talk channel 2.png", "talk channel 2.svg",
+        "mimicry.json",
+        "talk channel 1 and talk channel 2.png",
+        "talk channel 1 and talk channel 2.svg",
     }  # fmt: skip
     assert "+1.0" in done.output
 

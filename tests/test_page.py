@@ -102,7 +102,7 @@ def test_a_clip_has_vad_and_a_table():
     assert len(others) == 3
     assert float(grey[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
     assert "the first 12.0 s were heard" in reader.find("p")[0][2]
-    assert "first 12.0 s" in [e[2] for e in reader.find("th")]
+    assert "first 12 s" in [e[2] for e in reader.find("th")]
 
 
 def test_the_table_tells_mean_and_place_of_the_highest():
@@ -113,6 +113,56 @@ def test_the_table_tells_mean_and_place_of_the_highest():
     assert rows[3].endswith(f"{known:.2f}0.754.2 s")
     silent = [e[2] for e in read(answer(regions=())).find("tr")]
     assert silent[1].endswith("–––")
+
+
+def test_over_the_cut_the_mean_over_time_comes_first():
+    one = answer(was_cut=True)
+    reader = read(one)
+    heads = [e[2] for e in reader.find("th") if "scope" not in e[1]]
+    assert heads == ["mean over time", "first 12.0 s" if one.covered > 11 else f"first {one.covered:.1f} s",
+                     "highest", "at"]  # fmt: skip
+    cells = [e[2] for e in reader.find("td")]
+    known = one.timeline.intensities[np.isfinite(one.timeline.intensities[:, 0])].mean(axis=0)
+    assert cells[1:9:4] == [f"{v:.2f}" for v in known[:2]]  # after the empty cell of the head
+    assert cells[2:10:4] == [f"{v:.2f}" for v in one.prediction.intensities[:2]]
+    meters = [float(m[1]["value"]) for m in reader.find("meter")]
+    np.testing.assert_allclose(meters[:6], known, atol=5.1e-5)
+
+
+def test_a_phone_can_use_the_page():
+    style = (files("emimic.service") / "page.css").read_text("utf-8")
+    rem = 16  # pixels
+    sizes = re.search(r"button \{[^}]*min-width: ([\d.]+)rem; min-height: ([\d.]+)rem", style)
+    player = re.search(r"audio[^{]*\{[^}]*min-height: ([\d.]+)rem", style)
+    assert sizes and player
+    assert all(float(size) * rem >= 40 for size in (*sizes.groups(), *player.groups()))
+    phone = style.partition("@media (max-width: 40rem)")[2]
+    assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen
+    reader = read(answer())
+    rows = [len(re.findall("<t[hd]", row)) for row in page(answer(), b"", "", sine()).split("<tr>")[1:]]
+    assert set(rows) == {5}
+    assert "width=device-width" in reader.find("meta", name="viewport")[0][1]["content"]
+
+
+def test_every_axis_has_its_unit():
+    reader = read(answer(), 0.25 * sine())
+    units = [e[2] for e in reader.find("small")]
+    assert units == ["of full scale", *["intensity, 0 to 1"] * 6, *["0 to 1"] * 3]
+    tops = [e[2] for e in reader.find("i", **{"class": "top"})]
+    assert len(tops) == 10
+    assert float(tops[0]) == pytest.approx(0.25 * float(np.abs(sine()).max()), rel=0.05)
+    assert "time in the recording, minutes:seconds" in page(answer(), b"", "", sine())
+
+
+def test_the_heights_can_follow_the_values():
+    curves = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
+    told = data(read(answer(curves=curves, regions=((0.0, 6.0),), vad=False)))["curves"][0]
+    assert (told["low"], told["high"]) == (0.0, 1.0)
+    assert (told["lowest"], told["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
+    empty = data(read(answer(regions=(), vad=False)))["curves"][0]
+    assert (empty["lowest"], empty["highest"]) == (None, None)
+    (button,) = read(answer()).find("button", id="heights")
+    assert button[1]["aria-pressed"] == "false"
 
 
 @pytest.mark.parametrize("timeline", [True, False])
@@ -215,8 +265,8 @@ def test_values_beyond_their_range_stay_in_their_panel():
     reader = read(answer(curves=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), regions=((0, 6),)))
     ((*_, last),) = pieces(reader, "c3")
     assert last[1] == pytest.approx(2)
-    assert [e[2] for e in reader.find("i", **{"class": "top"})][:6] == ["2"] * 6
-    assert [e[2] for e in reader.find("i", **{"class": "bottom"})][:6] == ["−0.5"] * 6
+    assert [e[2] for e in reader.find("i", **{"class": "top"})][1:7] == ["2"] * 6
+    assert [e[2] for e in reader.find("i", **{"class": "bottom"})][1:7] == ["−0.5"] * 6
 
 
 def test_half_an_hour_is_coarser_and_says_so():

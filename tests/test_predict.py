@@ -173,16 +173,16 @@ def test_the_table_shows_every_number_at_any_width(
     for answer in answers.clips:
         for value in answer.prediction.intensities:
             assert f" {value:.2f} " in shown
-    assert "cut" in shown
+    assert "first 12 s" in shown
     assert "padded" in shown
 
 
 def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     answers = Predictor(run).files([recordings])
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
-    assert rows[0] == ["Filename", *emimic.EMOTIONS]
+    assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis"]
     assert [row[0] for row in rows[1:]] == ["recordings/b.mp3", "deep/b.mp3", "long", "short"]
-    written = np.array([[float(v) for v in row[1:]] for row in rows[1:]])
+    written = np.array([[float(v) for v in row[1:7]] for row in rows[1:]])
     np.testing.assert_allclose(written, [a.prediction.intensities for a in answers.clips], atol=1e-6)
     whole = json.loads(formats.to_json(answers))
     assert whole["schema"] == "emimic/answers/1"
@@ -222,7 +222,7 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
-    assert rows[2] == ["quiet", *[""] * 9]
+    assert rows[2] == ["quiet", *[""] * 9, "whole clip"]
     table.show(Answers(answers.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown
@@ -503,7 +503,7 @@ def test_pictures_pages_and_formats_go_to_a_folder(
     words = ["--plot", "--html", "--formats", "JSON, textgrid", "--window", "1", "--hop", "0.5", "-q"]
     shown = invoke("predict", recordings / "long.wav", "-m", run, *words)
     assert "files are in emimic-out" in shown
-    assert "of 1 longer recordings" in shown
+    assert "values of 1 recording over 12 s are means over time" in shown
     names = {path.name for path in (tmp_path / "emimic-out").iterdir()}
     kinds = {"png", "svg", "html", "json", "TextGrid"}
     assert names == {"answers.json", "intensities.csv", "journal.jsonl", *(f"long.{kind}" for kind in kinds)}

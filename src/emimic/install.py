@@ -34,4 +34,4 @@ def _source() -> Path | None:
         return None
     address = urlsplit(recorded.get("url", ""))
     path = Path(url2pathname(address.path))
-    return path if address.scheme == "file" and path.exists() else None
+    return path if address.scheme == "file" and address.path and path.exists() else None

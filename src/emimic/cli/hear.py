@@ -41,7 +41,7 @@ def _kinds(text: str | None) -> tuple[str, ...]:
     """`TextGrid, elan` -> the names of formats, without their other names."""
     from emimic.service.formats import named
 
-    return () if text is None else tuple(named(one) for one in text.split(",") if one.strip())
+    return () if text is None else tuple(map(named, text.split(",")))
 
 
 @app.command()

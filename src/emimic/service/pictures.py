@@ -106,8 +106,10 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
     _waveform(panels[0], coarser(samples, _STRETCHES), t.seconds)
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(t.targets))]
     _curves(panels[1:], t.targets, colours, t.times, t.intensities)
+    _unit(sheet, panels[1 : 1 + len(t.targets)], "intensity (0 to 1)")
     if t.vad is not None and t.vad_times is not None:
         _curves(panels[-3:], VAD, [_VAD_COLOUR] * 3, t.vad_times, t.vad)
+        _unit(sheet, panels[-3:], "rating (0 to 1)")
     silent = [(s.start, s.end - s.start) for s in silences(t)]
     for panel in panels:
         whole = panel.get_xaxis_transform()  # from the panel's floor to its ceiling
@@ -148,6 +150,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     _waveform(panels[0], coarser(samples, _STRETCHES, until=end), end)
     if one.vad is not None:
         _curves(panels[1:], VAD, [_VAD_COLOUR] * 3, one.times, one.vad)
+        _unit(sheet, panels[1:], "rating (0 to 1)")
     _time_axis(panels, end)
 
 
@@ -177,10 +180,13 @@ def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
     times = (np.arange(len(wave.lows)) + 0.5) * wave.stretch
     # Single samples are a line, stretches a filled band with a line around it, so that neither vanishes.
     panel.fill_between(times, wave.lows, wave.highs, color="0.25", linewidth=0.6)
-    panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), yticks=[], xlim=(0, max(end, 1e-3)))
-    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), xlim=(0, max(end, 1e-3)))
+    ends = [f"−{peak or 1:.2g}", "0", f"{peak or 1:.2g}"]
+    panel.set_yticks([-(peak or 1), 0, peak or 1], ends, size=7)
+    panel.tick_params(axis="y", length=2, pad=2)
+    panel.spines[["top", "right"]].set_visible(False)
     told = f"peak {20 * math.log10(peak):.0f} dB".replace("-", "−") if peak else "digital silence"
-    _beside(panel, "waveform", told.replace(" ", "\n", 1))
+    _beside(panel, "waveform\n(of full scale)", told.replace(" ", "\n", 1))
 
 
 def _curves(
@@ -219,6 +225,13 @@ def _curve(
     panel.spines[["top", "right"]].set_visible(False)
     told = f"mean {known.mean():.2f}\nmax {known.max():.2f}" if len(known) else "no voice"
     _beside(panel, _label(name), told)
+
+
+def _unit(sheet: "Figure", panels: list["Axes"], unit: str) -> None:
+    """What the vertical axes of these panels measure, once, turned by 90 degrees left of their names."""
+    boxes = [panel.get_position() for panel in panels]
+    x, y = boxes[0].x0 - 1.4 / _WIDTH, (boxes[0].y1 + boxes[-1].y0) / 2
+    sheet.text(x, y, unit, rotation=90, ha="center", va="center", size=8, color="0.3")
 
 
 def _beside(panel: "Axes", left: str, right: str) -> None:

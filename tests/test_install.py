@@ -1,0 +1,69 @@
+"""The command for what is missing works for a clone, a wheel, and an index."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emimic import install as module
+from emimic.install import install
+from emimic.words import did_you_mean, plural
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where the package lies: not in a clone, and nothing is written down about it."""
+    monkeypatch.setattr(module.emimic, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "__init__.py"))
+    monkeypatch.setattr(module, "distribution", lambda name: Record(None))
+    module._source.cache_clear()
+    yield tmp_path
+    module._source.cache_clear()
+
+
+class Record:
+    def __init__(self, url: str | None) -> None:
+        self.url = url
+
+    def read_text(self, name: str) -> str | None:
+        return None if self.url is None else json.dumps({"url": self.url})
+
+
+def test_this_clone_names_itself() -> None:
+    module._source.cache_clear()
+    (word,) = shlex.split(install("study").removeprefix("pip install "))
+    folder = Path(word.removesuffix("[study]"))
+    assert (folder / "pyproject.toml").is_file()
+
+
+def test_a_wheel_and_a_folder_that_were_installed_are_named(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = package / "with space" / "emimic-0.1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.touch()
+    monkeypatch.setattr(module, "distribution", lambda name: Record(wheel.as_uri()))
+    assert install("service") == f"pip install '{wheel}[service]'"
+
+
+@pytest.mark.parametrize("url", [None, "file:///gone/emimic", "https://example.org/emimic.whl", "file:"])
+def test_without_a_trace_the_name_is_left(package: Path, monkeypatch: pytest.MonkeyPatch, url: Any) -> None:
+    monkeypatch.setattr(module, "distribution", lambda name: Record(url))
+    assert install("mic") == "pip install 'emimic[mic]'"
+
+
+def test_a_package_that_is_only_on_the_path(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module, "distribution", missing)
+    assert install("ray") == "pip install 'emimic[ray]'"
+
+
+def test_words() -> None:
+    assert [plural(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1,200 clips"]
+    assert did_you_mean("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
+    assert did_you_mean("zzz", ["praat", "elan"]) == ""
