@@ -531,7 +531,9 @@ def test_formats_go_by_the_names_of_their_programs(text: str, kind: str) -> None
 
 def test_a_misspelt_format_is_guessed() -> None:
     for text, meant in (("textgird", "textgrid"), ("elna", "elan"), ("jsn", "json")):
-        with pytest.raises(EmimicError, match=rf"{text}' \(did you mean '{meant}'\?\): expected some of json"):
+        with pytest.raises(
+            EmimicError, match=rf"{text}' \(did you mean '{meant}'\?\): expected some of json"
+        ):
             formats.named(text)
     with pytest.raises(EmimicError, match="'xyz': expected"):
         formats.named("xyz")

@@ -134,7 +134,8 @@ def test_a_phone_can_use_the_page():
     rem = 16  # pixels
     sizes = re.search(r"button \{[^}]*min-width: ([\d.]+)rem; min-height: ([\d.]+)rem", style)
     player = re.search(r"audio[^{]*\{[^}]*min-height: ([\d.]+)rem", style)
-    assert sizes and player
+    assert sizes is not None
+    assert player is not None
     assert all(float(size) * rem >= 40 for size in (*sizes.groups(), *player.groups()))
     phone = style.partition("@media (max-width: 40rem)")[2]
     assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen

@@ -1,5 +1,6 @@
 """emimic: how strongly a voice expresses six emotions (Emotional Mimicry Intensity from speech)."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from emimic.task import EMOTIONS, EmimicError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EMOTIONS", "EmiConfig", "EmiModel", "EmimicError", "Predictor", "__version__", "load"]
 __version__ = "0.1.0"
+
+# Silent unless the program that uses emimic sets logging up: models opened, files, failures, times.
+logging.getLogger("emimic").addHandler(logging.NullHandler())
 
 # Resolved at first use, so that `import emimic` costs nothing and needs no torch.
 _HOMES = {

@@ -33,7 +33,10 @@ class Clock(StrEnum):
 
 Formats = Annotated[
     str | None,
-    typer.Option("--formats", help="Write timelines: json, csv, nova; with the extra service textgrid, eaf, audformat, vtt."),
+    typer.Option(
+        "--formats",
+        help="Write timelines: json, csv, nova; with the extra service textgrid, eaf, audformat, vtt.",
+    ),
 ]
 
 
@@ -68,7 +71,9 @@ def predict(
         float | None, typer.Option(help="Curves: seconds heard around each time, 2.5 by default.")
     ] = None,
     hop: Annotated[float | None, typer.Option(help="Curves: seconds between times, 0.2 by default.")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra service).")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra service).")
+    ] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
     kinds: Formats = None,
     channels: Annotated[
@@ -86,7 +91,9 @@ def predict(
     batch_seconds: BatchSeconds = 30.0,
     workers: Workers = 2,
     device: Device = None,
-    ray: Annotated[str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT (extra ray).")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT (extra ray).")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
     ] = False,
@@ -133,7 +140,9 @@ def mimicry(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
     kinds: Formats = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each recording's timeline too (extra service).")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw each recording's timeline too (extra service).")
+    ] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each recording's timeline.")] = False,
     window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
     lag: Annotated[float, typer.Option(help="Longest lag in seconds (common clock).")] = 2.5,

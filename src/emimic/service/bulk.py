@@ -4,11 +4,11 @@ Which clips are heard together depends on their places among the inputs alone, a
 whether a run was killed between them: company moves an answer's last bits.
 """
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 from emimic import buckets
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUP: Final = 64
 """Files that are read, heard and kept together: enough to fill batches of similar length, little to lose or to hold."""
+
+_LOG: Final = logging.getLogger("emimic.predict")
 
 Told = Answer | Failure
 Kind = TypeVar("Kind", Answer, Timeline)
@@ -127,6 +129,12 @@ def hear(
             tally.kept += row not in new
             tally.audio += (one.seconds if curves else min(one.seconds, max_seconds)) * (row in new)
     tally.wall = time.perf_counter() - start
+    for one in told.values():
+        if isinstance(one, Failure):
+            _LOG.warning("%s", one.reason)
+        else:
+            _LOG.debug("%s: %.2f s of sound", one.path, one.seconds)
+    _LOG.info("%s", tally.line(sum(isinstance(one, Failure) for one in told.values())))
     return [told[row] for row in range(len(found))], tally
 
 

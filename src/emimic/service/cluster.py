@@ -192,9 +192,7 @@ def _connect(address: str) -> Any:
             import ray
             import ray.data
     except ModuleNotFoundError as error:
-        raise EmimicError(
-            f"--ray needs Ray ({error.name} isn't installed): {install('ray')}"
-        ) from error
+        raise EmimicError(f"--ray needs Ray ({error.name} isn't installed): {install('ray')}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(

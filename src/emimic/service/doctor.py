@@ -80,9 +80,7 @@ class Report:
     def table(self) -> str:
         """The report in a few lines of text."""
         extras = [
-            f"{name} (misses {', '.join(missing)}: {install(name)})"
-            if missing
-            else f"{name} yes"
+            f"{name} (misses {', '.join(missing)}: {install(name)})" if missing else f"{name} yes"
             for name, missing in self.extras.items()
         ]
         memory = "" if self.free_memory is None else f"; {self.free_memory / 1e9:.1f} GB of memory free"

@@ -112,9 +112,7 @@ def export(
         from emimic.model import EmiModel
         from emimic.service import quantise
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f"export needs {error.name}, which isn't installed: {install('study')}"
-        ) from error
+        raise ModelError(f"export needs {error.name}, which isn't installed: {install('study')}") from error
     if not installed(to):
         raise ModelError(
             f"an engine for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}"

@@ -19,9 +19,7 @@ def check(kinds: Sequence[str], *, plot: bool) -> None:
     for kind in kinds:
         formats.named(kind)
     if plot and find_spec("matplotlib") is None:
-        raise EmimicError(
-            f"--plot draws with matplotlib, which is not installed: {install('service')}"
-        )
+        raise EmimicError(f"--plot draws with matplotlib, which is not installed: {install('service')}")
 
 
 def write(

@@ -80,9 +80,7 @@ def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise EmimicError(
-            f"pictures need matplotlib ({error}). Install it: {install('service')}"
-        ) from error
+        raise EmimicError(f"pictures need matplotlib ({error}). Install it: {install('service')}") from error
     if not len(samples.highs if isinstance(samples, Envelope) else samples):
         raise AudioError(f"{answer.path}: the waveform has no samples to draw; give at least one.")
     sheet = Figure()
@@ -91,9 +89,7 @@ def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
     else:
         _clip(sheet, answer, samples)
     height = sheet.get_figheight()
-    title = sheet.text(
-        0.2 / _WIDTH, 1 - 0.18 / height, short(answer.title), va="top", weight="bold", size=11
-    )
+    title = sheet.text(0.2 / _WIDTH, 1 - 0.18 / height, short(answer.title), va="top", weight="bold", size=11)
     title.set_parse_math(False)
     sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, about(answer), va="top", size=8, color="0.3")
     return sheet

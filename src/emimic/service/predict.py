@@ -1,6 +1,8 @@
 """Recordings in, answers out: files and folders, each broken one named and costing only itself; curves; streams."""
 
+import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +30,8 @@ Source = str | os.PathLike[str] | bytes | NDArray[Any]
 SILENCE: Final = 10 ** (-65 / 20)
 """A recording whose samples all stay below this (-65 dB of full scale) holds no voice: its answer is NaN."""
 
+_LOG: Final = logging.getLogger("emimic.predict")
+
 _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 
@@ -37,6 +41,8 @@ class Predictor:
     model: an engine folder, a run folder (torch runs it), an Engine, or None for the model in the package. device: for
     a run, as torch names it; None takes a GPU where there is one. threads: None takes all cores; streams: into how
     many batches at once they are divided (see `open_engine`). Raises ModelError when the folder can't be used.
+
+    Threads may share one. It is pickled by its model's path and options, and opens the model again where it arrives.
     """
 
     def __init__(
@@ -47,13 +53,31 @@ class Predictor:
         threads: int | None = None,
         streams: int = 1,
     ) -> None:
-        chosen = default_model() if model is None else model
+        chosen, start = default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
             open_engine(chosen, device=device, threads=threads, streams=streams)
             if isinstance(chosen, str | os.PathLike)
             else chosen
         )
         self.targets = self.engine.spec.targets
+        given = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
+        self._options = {"model": given, "device": device, "threads": threads, "streams": streams}
+        _LOG.info("opened the model %s in %.2f s", given or "in the package", time.perf_counter() - start)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model's absolute path (None for the one in the package) and the options.
+
+        Raises:
+            TypeError: it was made of an Engine and not of a folder.
+        """
+        model = self._options["model"]
+        if model is not None and not isinstance(model, Path):
+            raise TypeError("a Predictor made of an Engine can't be pickled: make it of the model's folder")
+        return self._options
+
+    def __setstate__(self, options: dict[str, Any]) -> None:
+        """Open the model again. Raises ModelError when its folder can't be used here."""
+        self.__init__(**options)  # type: ignore[misc]
 
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
@@ -65,8 +89,11 @@ class Predictor:
         can't be used.
         """
         label = _label(source, name)
+        start = time.perf_counter()
         heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label))
-        return self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
+        answer = self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
+        _LOG.debug("%s: %.2f s of sound in %.3f s", label, answer.seconds, time.perf_counter() - start)
+        return answer
 
     def files(
         self,

@@ -112,7 +112,9 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
 def report_voices(paths: Sequence[Path], tell: Callable[[str], object]) -> None:
     """Name the recordings whose channels were averaged though they hold a voice each."""
     for path in voices.with_voices(paths):
-        tell(f"emimic: {path}: its two channels hold different voices, averaged here; --channels predicts each")
+        tell(
+            f"emimic: {path}: its two channels hold different voices, averaged here; --channels predicts each"
+        )
 
 
 def _check(q: Request) -> None:
@@ -124,7 +126,9 @@ def _check(q: Request) -> None:
             else "--mic listens to the microphone; give either files or --mic"
         )
     if q.channels and q.mic is not None:
-        raise EmimicError("--channels takes recordings apart; the microphone is recorded in mono: leave it out")
+        raise EmimicError(
+            "--channels takes recordings apart; the microphone is recorded in mono: leave it out"
+        )
     if q.ray is not None and (q.mic is not None or "-" in q.files):
         raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
     if q.ray is not None and q.ray.startswith("ray://"):

@@ -137,8 +137,8 @@ class Answer:
     length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
     input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
     intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
-    clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1, where
-    one of the file's channels was predicted alone.
+    clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1,
+    where one of the file's channels was predicted alone.
     """
 
     path: Path
@@ -284,7 +284,9 @@ class Answers:
         return frame
 
     def _repr_html_(self) -> str:
-        titles = "".join(f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis"))
+        titles = "".join(
+            f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis")
+        )
         rows = [titles]
         for name, one in zip(self.names, self.clips, strict=True):
             head = one.headline

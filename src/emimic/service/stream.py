@@ -7,6 +7,7 @@ every 20 ms (linear in between). A step whose hop lies in silence is a gap: NaN,
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from emimic.prediction import Prediction
 from emimic.service.regions import Detector
 from emimic.service.results import Region
+from emimic.service.stream_thread import StreamThread
 from emimic.task import SAMPLE_RATE, VAD, AudioError, EmimicError
 from emimic.waveform import Mono, check_format, prepare
 
@@ -162,6 +164,13 @@ class Stream:
             self._detector.flush()
         total = self._first + len(self._heard)
         return self._hear(range(self._next, self.grid.count(total) if total else 0), last=True)
+
+    def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread:
+        """Feed this stream from a thread of its own, so that an audio callback only queues its chunks.
+
+        on_step: called with each step in that thread; without, iterate over what is returned.
+        """
+        return StreamThread(self, on_step)
 
     def _take(self, samples: NDArray[np.float32]) -> None:
         self._heard = np.concatenate([self._heard, samples])

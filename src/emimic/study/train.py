@@ -1,6 +1,7 @@
 """The training loop: open a run, fit, validate, keep the best; interruptible at any step, resumable to the bit."""
 
 import contextlib
+import logging
 import math
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from emimic.study.rivals.model import RivalModel
 from emimic.study.run import Run
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, SettingsError
+
+_LOG: Final = logging.getLogger("emimic.train")
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,9 @@ def _end_epoch(run: Run) -> None:
         if run.fabric.is_global_zero:
             checkpoint.write_model(run.folder, run.model, run.average)
     state.history.append(entry)
+    _LOG.info(
+        "epoch %d: loss %.4f, validation Pearson %s", entry["epoch"], entry["loss"], entry.get("pearson")
+    )
     state.epoch, state.step, state.loss_sum, state.loss_clips = state.epoch + 1, 0, 0.0, 0
     waited = state.epoch - (state.best_epoch or state.epoch)
     watched = run.valid is not None and settings.patience is not None

@@ -74,9 +74,7 @@ def _open(grid: Grid, storage: str) -> "optuna.Study":
         import optuna
         from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"a storage needs Optuna: {install('ablate')}, or leave it out"
-        ) from error
+        raise SettingsError(f"a storage needs Optuna: {install('ablate')}, or leave it out") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what = {
         _name(job): job.settings and job.settings.model_dump(mode="json", exclude=PLACES) for job in grid.jobs

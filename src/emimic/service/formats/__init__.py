@@ -13,7 +13,7 @@ from emimic.service.results import Answer, Answers
 from emimic.task import EmimicError
 from emimic.words import did_you_mean
 
-__all__ = ["KINDS", "SCHEMA", "steps_to_csv", "named", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = ["KINDS", "SCHEMA", "named", "steps_to_csv", "to_csv", "to_json", "unique", "write", "write_all"]
 
 KINDS: Final = {
     "json": "JSON with a schema: everything",

@@ -13,7 +13,8 @@ _DEVICES: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNOREC
 
 
 def safe(text: str, longest: int = _LONGEST) -> str:
-    """`text` as the name of a file, of at most `longest` bytes: letters of any script and spaces stay, what a system refuses becomes `_`."""
+    """`text` as the name of a file, of at most `longest` bytes: letters of any script and spaces stay, what a system
+    refuses becomes `_`."""
     name = _REFUSED.sub("_", text).strip(" .")
     name = name.encode()[:longest].decode(errors="ignore").strip(" .")
     return f"_{name}" if not name or _DEVICES.fullmatch(name) else name

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from emimic.install import install
 from emimic.scores import Floats
 from emimic.service.mimicry.alignment import standardise
-from emimic.install import install
 from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError, sentence
 
 if TYPE_CHECKING:

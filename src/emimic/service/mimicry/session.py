@@ -105,17 +105,24 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
         pictures = find_spec("matplotlib") is not None
         write(report, out, pictures=pictures)
         if request.timelines:
-            answers = Answers(read[0][1].targets, tuple(_answer(predictor, *one) for one in read), ())
-            outputs.write(
-                answers, out, request.kinds, plot=request.plot, html=request.html, progress=request.progress
-            )
+            _write_timelines(request, out, predictor, read)
         hint = "" if pictures else f"; pictures need matplotlib: {install('service')}"
         tell(f"files are in {out}{hint}")
     for reason in report.failed:
         tell(f"emimic: {reason}")
     for path in voices.with_voices([request.seed, *request.mimics] if request.mimics else []):
-        tell(f"emimic: {path}: its two channels hold different voices, averaged here; --channels compares them")
+        tell(f"emimic: {path}: its two channels hold different voices, averaged; --channels compares them")
     return report
+
+
+def _write_timelines(
+    request: Request, out: Path, predictor: Predictor, read: Sequence[tuple[Recording, Timeline]]
+) -> None:
+    """Each recording's own files, as `emimic predict` writes them."""
+    answers = Answers(read[0][1].targets, tuple(_answer(predictor, *one) for one in read), ())
+    outputs.write(
+        answers, out, request.kinds, plot=request.plot, html=request.html, progress=request.progress
+    )
 
 
 def _answer(predictor: Predictor, recording: Recording, line: Timeline) -> Answer:

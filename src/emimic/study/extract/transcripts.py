@@ -146,9 +146,7 @@ def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
 
 def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
     if find_spec("faster_whisper") is None:
-        raise ModelError(
-            f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)"
-        )
+        raise ModelError(f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)")
     import faster_whisper
 
     try:
