@@ -52,8 +52,9 @@ def playable(
     """A recording (a file or its bytes) -> bytes that every browser plays, and their media type.
 
     mp3, flac and PCM wav of at most 5 MB (or of at most 64 kb/s) stay as they are; all else becomes mp3 of what the
-    model hears: samples, (sample,) at 16 kHz, decoded here when not given. channel: this one alone, counted from 0. Raises
-    AudioError when the recording can't be read. Warns (EmimicWarning) beyond 32 MB in the page, about 50 minutes, which Firefox does not play.
+    model hears: samples, (sample,) at 16 kHz, decoded here when not given. channel: this one alone, counted from 0.
+    Raises AudioError when the recording can't be read. Warns (EmimicWarning) beyond 32 MB in the page, about 50
+    minutes, which Firefox does not play.
     """
     data = source if isinstance(source, bytes) else Path(os.fsdecode(source)).read_bytes()
     kind = _kind(data) if channel is None else None

@@ -5,7 +5,8 @@ A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`
 values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
 their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
 `unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
-were asked for; `channel`, counted from 1, when one was predicted alone. A gap is null. Times are seconds, to the millisecond.
+were asked for; `channel`, counted from 1, when one was predicted alone. A gap is null. Times are seconds, to the
+millisecond.
 
 CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
 Basis (whole clip, first 12 s, or mean over time: see `Headline`).

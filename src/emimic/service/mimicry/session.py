@@ -108,11 +108,15 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
             _write_timelines(request, out, predictor, read)
         hint = "" if pictures else f"; pictures need matplotlib: {install('service')}"
         tell(f"files are in {out}{hint}")
+    _remarks(request, report, tell)
+    return report
+
+
+def _remarks(request: Request, report: Report, tell: Callable[[str], object]) -> None:
     for reason in report.failed:
         tell(f"emimic: {reason}")
     for path in voices.with_voices([request.seed, *request.mimics] if request.mimics else []):
         tell(f"emimic: {path}: its two channels hold different voices, averaged; --channels compares them")
-    return report
 
 
 def _write_timelines(
