@@ -64,6 +64,6 @@ def test_a_package_that_is_only_on_the_path(package: Path, monkeypatch: pytest.M
 
 
 def test_words() -> None:
-    assert [plural(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1,200 clips"]
+    assert [plural(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1200 clips"]
     assert did_you_mean("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
     assert did_you_mean("zzz", ["praat", "elan"]) == ""

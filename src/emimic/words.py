@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 def plural(count: int, noun: str) -> str:
     """Return `1 clip`, `2 clips`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from emimic.service.engine import (
 )
 from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
+from emimic.words import plural
 
 if TYPE_CHECKING:
     from emimic.service.quantise import Quantisation
@@ -68,7 +69,7 @@ class Report:
         ]
         if (q := self.quantisation) is not None:
             lines.append(
-                f"int8 against float32 on {q.measured} clips ({q.calibrated} others set the scales): "
+                f"int8 against float32 on {plural(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
             )
             lines += [f"  {name:<16} r = {value:.5f}" for name, value in q.pearson.items()]

@@ -16,6 +16,7 @@ from emimic.progress import shown
 from emimic.service.engine import DESCRIPTION, Spec, open_engine
 from emimic.service.results import Failure
 from emimic.task import AudioError, ModelError
+from emimic.words import plural
 
 ANSWERING: Final = 1
 """Counts up when decoding or the preparation of clips changes what a teacher hears."""
@@ -34,7 +35,7 @@ class Taught:
     def table(self, limit: int = 20) -> str:
         """What was done, and the first files that can't be used."""
         lines = [
-            f"the teacher's answers to {self.answered} recordings, {self.heard} of them heard now",
+            f"the teacher's answers to {plural(self.answered, 'recording')}, {self.heard} of them heard now",
             *(one.reason for one in self.failures[:limit]),
         ]
         if more := len(self.failures) - limit:

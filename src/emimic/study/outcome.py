@@ -17,6 +17,7 @@ from emimic.study.corpus import load_corpus
 from emimic.study.grid import PLACES, Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
 from emimic.study.tables import clip_key
+from emimic.words import plural
 
 RESAMPLES: Final = 1000
 TABLE: Final = "table.md"
@@ -93,7 +94,8 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         figures = "The paper's" if self.whose == "paper" else f"The {self.whose}"
         text = (
-            f"{self.clips} clips, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over seeds. "
+            f"{plural(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over "
+            "seeds. "
             f"{figures} figures are of another corpus (Hume-Vidmimic2)"
         )
         text += "." if self.whose == "paper" else ", as each system's authors give them."
@@ -339,8 +341,8 @@ class _Truth:
     @property
     def over(self) -> str:
         if self.speakers is not None:
-            return f"{len(set(self.speakers))} speakers"
-        return f"{len(self.ids)} clips"
+            return plural(len(set(self.speakers)), "speaker")
+        return plural(len(self.ids), "clip")
 
     def resampled(self, found: tuple[tuple[str, ...], dict[str, list[float]]]) -> paired.Floats:
         values = np.array([found[1][name] for name in self.ids])

@@ -179,7 +179,7 @@ def cuts(at: NDArray[Any], kept: NDArray[Any], lost: NDArray[Any], chosen: float
     panel.axvline(chosen, color="0.5", linewidth=1.5, label=f"cut at {chosen:g} s")
     panel.set_xscale("log")
     panel.set_xlabel("cut in seconds")
-    panel.set_ylabel("%")
+    panel.set_ylabel("% of clips, of audio")
     _plain_numbers(panel)
     _legend(figure, [panel])
     return figure

@@ -10,6 +10,7 @@ from emimic import audio, files
 from emimic.study.corpus import collecting_warnings, in_parallel, list_media
 from emimic.study.tables import listing
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
+from emimic.words import plural
 
 Codec = Literal["mp3", "flac"]
 
@@ -37,7 +38,7 @@ class PrepareReport:
     def summary(self, limit: int = 20) -> str:
         """The report as plain text; of failures and of warnings, the first `limit` are named."""
         lines = [
-            f"{len(self.made)} clips made ({self.hours:.2f} hours, {self.codec}), "
+            f"{plural(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
             f"{len(self.skipped)} were there, {len(self.failed)} failed"
             + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from emimic import scores
 from emimic.study.tables import some
+from emimic.words import plural
 
 if TYPE_CHECKING:
     from emimic.study.groups import Groups
@@ -129,7 +130,7 @@ class Report:
     def table(self) -> str:
         """The scores as aligned plain text, a row for each target and the mean, then the notes, then the groups."""
         masked = any(count != self.clips for count in self.known.values())
-        head = [f"{self.split}: {self.clips} clips", *(["labels"] if masked else [])]
+        head = [f"{self.split}: {plural(self.clips, 'clip')}", *(["labels"] if masked else [])]
         rows = [[*head, *(NAMES[name] for name in self.metrics)]]
         for name, count in self.known.items():
             cells = (metric.targets.get(name) for metric in self.metrics.values())
@@ -202,7 +203,9 @@ def score(
     calibrations = scores.calibration(x, y, groups=groups, n=n_bootstrap, seed=seed)
     notes = [*_undefined(x, y, targets, metrics), *_ignored(metrics, n_bootstrap)]
     if groups and len(set(groups)) < FEW:
-        notes.append(f"intervals rest on {len(set(groups))} speakers only and are probably too narrow")
+        notes.append(
+            f"intervals rest on {plural(len(set(groups)), 'speaker')} only and are probably too narrow"
+        )
     if left_out:
         named = some([f"{clip} ({why})" for clip, why in left_out])
         notes.append(f"clips left out: {len(left_out)}: {named}")

@@ -12,6 +12,7 @@ from emimic.study.corpus import Split
 from emimic.study.evaluate import open_split, predict_split, table_csv
 from emimic.study.tables import clip_key, some
 from emimic.task import CorpusError, ModelError, SettingsError
+from emimic.words import plural
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SubmitReport:
 
     def table(self) -> str:
         """Plain sentences."""
-        text = f"{self.path}: {self.rows} rows for the split {self.split}; "
+        text = f"{self.path}: {plural(self.rows, 'row')} for the split {self.split}; "
         text += f"{self.clipped} values clipped to [0, 1]"
         if self.filled:
             text += f"\n{len(self.filled)} rows are means, not predictions: {', '.join(self.filled)}"

@@ -21,6 +21,7 @@ from emimic.service.mimicry.comparison import (
 )
 from emimic.service.results import Timeline
 from emimic.task import VAD
+from emimic.words import plural
 
 LEAST_VOICE: Final = 2.0
 """Seconds of voice without which a recording's curves have no shape to follow."""
@@ -167,7 +168,8 @@ def _comparison(first: Curves, second: Curves, settings: Settings, found: Found,
     least = 1 / (1 - settings.level) - 1
     if others and others < least - 1e-6:
         notes.append(
-            f"{others} recordings to compare against can't show p below {1 / (others + 1):.2g}; {least:.0f} could"
+            f"{plural(others, 'recording')} to compare against can't show p below {1 / (others + 1):.2g}; "
+            f"{least:.0f} could"
         )
     return Comparison(
         seed=first, mimic=second, settings=settings, overall=overall, dimensions=dimensions, leads=found.leads,

@@ -28,6 +28,7 @@ from emimic.study.extract.networks import licence
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError, EmimicWarning
+from emimic.words import plural
 
 FRAMES: Final = "frames.json"
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
@@ -95,7 +96,9 @@ def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings) -> No
         table.append(row)
     write_atomic(folder / FRAMES, json.dumps({"id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
-        warnings.warn(f"raw/{clip.path.name}: no face in {len(table)} frames", EmimicWarning, stacklevel=2)
+        warnings.warn(
+            f"raw/{clip.path.name}: no face in {plural(len(table), 'frame')}", EmimicWarning, stacklevel=2
+        )
 
 
 def crop(picture: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.Image:

@@ -13,6 +13,7 @@ from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
+from emimic.words import plural
 
 
 class Options(BaseModel):
@@ -108,7 +109,7 @@ class Report:
         failed = [f"{clip}: {reason}" for clip, reason in self.failed.items()]
         return "\n".join(
             [
-                f"{self.place}: {len(self.made)} clips made, {len(self.skipped)} were there, "
+                f"{self.place}: {plural(len(self.made), 'clip')} made, {len(self.skipped)} were there, "
                 f"{len(self.failed)} failed{model}",
                 *listing({"Failed": failed, "Warnings": self.warnings}, limit),
             ]

@@ -18,6 +18,7 @@ from emimic.study.imports.splits import choose_speakers
 from emimic.study.imports.trim import trim_zeros
 from emimic.study.tables import listing
 from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
+from emimic.words import plural
 
 REPORT: Final = "import.json"
 """The report's name; it marks a folder that a rerun may write to."""
@@ -49,7 +50,7 @@ class ImportReport:
     def summary(self, limit: int = 20) -> str:
         """Return the report as plain text; of failures and of what was left out, the first `limit` are named."""
         lines = [
-            f"{self.corpus} -> {self.out}: {self.made} clips made, {self.skipped} were there, "
+            f"{self.corpus} -> {self.out}: {plural(self.made, 'clip')} made, {self.skipped} were there, "
             f"{len(self.failed)} failed, {len(self.left_out) + sum(self.planned.values())} left out",
             *(f"  {name}: clips {n['clips']}, speakers {n['speakers']}" for name, n in self.splits.items()),
             f"  targets: {', '.join(self.targets)}",
@@ -153,7 +154,7 @@ def _check_options(layout: Layout, asked: set[str], *, link: bool, trim: bool) -
 
 def _refuse(layout: Layout, folder: Path, recordings: Sequence[Path], left_out: Sequence[LeftOut]) -> None:
     """Raise CorpusError: nothing matches."""
-    found = f"{len(recordings)} recordings" + (f" such as {recordings[0].name}" if recordings else "")
+    found = plural(len(recordings), "recording") + (f" such as {recordings[0].name}" if recordings else "")
     why = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
     raise CorpusError(
         f"{folder}: found {found} and no clip of {layout.name}{why}; expected {layout.expected}. Give the folder as it "
