@@ -16,10 +16,11 @@ import pytest
 import soundfile
 
 from emimic import EMOTIONS
-from emimic.service import outline
+from emimic.service import outline, page_video
 from emimic.service import page as pages
 from emimic.service.page import page, playable
 from emimic.task import AudioError, EmimicWarning
+from tests import films
 from tests.media import encode, noise, sine
 from tests.recordings import answer, words
 
@@ -166,6 +167,45 @@ def test_the_heights_can_follow_the_values():
     assert button[1]["aria-pressed"] == "false"
 
 
+@pytest.fixture(scope="module")
+def mp4(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("video & more")
+    sound = np.zeros(8000, np.float32)
+    return films.film(folder / "a #1 ä.mp4", films.even(10, 5), lambda time: films.grey(99), sound=sound)
+
+
+def test_a_video_is_linked_or_embedded(mp4, tmp_path):
+    linked, note = page_video.address(mp4, mp4.parent / "out" / "deep", "link")
+    assert note is None
+    assert linked == "../../a%20%231%20%C3%A4.mp4"
+    embedded, note = page_video.address(mp4, tmp_path, "embed")
+    assert note is None
+    assert base64.b64decode(embedded.removeprefix("data:video/mp4;base64,")) == mp4.read_bytes()
+    for address, allowed in ((linked, "data: file: 'self'"), (embedded, "data:")):
+        reader = Reader(page(answer(), b"sound", "audio/wav", sine(), video=address))
+        (video,) = reader.find("video")
+        assert video[1]["src"] == address
+        assert "muted" in video[1]  # the sound is the page's own, whose clock the curves share
+        (policy,) = reader.find("meta", **{"http-equiv": "Content-Security-Policy"})
+        assert f"media-src {allowed};" in policy[1]["content"]
+    assert not read(answer()).find("video")
+
+
+def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
+    assert page_video.address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
+    assert page_video.address(b"nothing", tmp_path, "link") == (None, None)
+    avi = films.film(tmp_path / "b.avi", films.even(10, 3), lambda time: films.grey(99))
+    for mode in ("link", "embed"):
+        address, note = page_video.address(avi, tmp_path, mode)
+        assert address is None
+        assert "convert it to mp4" in note
+    assert "--video embed" in page_video.address(mp4.read_bytes(), tmp_path, "link")[1]
+    monkeypatch.setattr(page_video, "MOST_BYTES", 100)
+    assert "--video link" in page_video.address(mp4, tmp_path, "embed")[1]
+    monkeypatch.setattr(page_video.os.path, "relpath", lambda *_: (_ for _ in ()).throw(ValueError("drives")))
+    assert page_video.address(mp4, tmp_path, "link")[0] == mp4.as_uri()
+
+
 @pytest.mark.parametrize("timeline", [True, False])
 def test_hostile_names_are_harmless(timeline):
     one = answer(EVIL.replace("/", ""), targets=(EVIL, "<b>", "Joy"), timeline=timeline)
@@ -208,7 +248,7 @@ def test_the_parts_are_in_the_package_and_fit_together():
     assert "</" not in parts["css"]
     reader = read(answer())
     ids = {e[1]["id"] for e in reader.all if "id" in e[1]}
-    asked = set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) | {
+    asked = (set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) - {"unseen"}) | {
         "view",
         "sheet",
         "cursor",

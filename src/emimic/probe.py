@@ -95,6 +95,19 @@ def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None)
         return 0
 
 
+def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> bool:
+    """Return whether there is a video track by the header (a cover is none); False where it can't be read."""
+    import av
+
+    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    cover = av.stream.Disposition.attached_pic
+    try:
+        with audio.container(source, name=label) as opened:
+            return any(not track.disposition & cover for track in opened.streams.video)
+    except (AudioError, av.error.FFmpegError, ValueError, OSError):
+        return False
+
+
 def _facts(opened: "InputContainer", label: str) -> Facts:
     import av
 

@@ -24,6 +24,13 @@ class Runtime(StrEnum):
     OPENVINO = "openvino"
 
 
+class Video(StrEnum):
+    """How a page shows the recording's video."""
+
+    LINK = "link"
+    EMBED = "embed"
+
+
 class Clock(StrEnum):
     """Whether a seed and its mimic run at their own speeds, or two recordings at the same time."""
 
@@ -75,6 +82,9 @@ def predict(
         bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra service).")
     ] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
+    video: Annotated[
+        Video | None, typer.Option(help="A page with its video: where it lies, or inside (up to 24 MB).")
+    ] = None,
     kinds: Formats = None,
     channels: Annotated[
         bool, typer.Option("--channels", help="Predict each channel by itself: a voice each.")
@@ -111,7 +121,7 @@ def predict(
         quiet_libraries()
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
-        plot=plot, html=html, kinds=_kinds(kinds), mic=mic,
+        plot=plot, html=html or video is not None, video=video and video.value, kinds=_kinds(kinds), mic=mic,
         threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray,
         fresh=fresh, channels=channels, progress=not quiet,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const [view, sheet, cursor, axis, time] = ["view", "sheet", "cursor", "axis", "time"].map((id) => document.getElementById(id));
 const player = document.querySelector("audio");
+const video = document.querySelector("video"); // muted: it follows the sound
 const [drawings, names] = ["#sheet > svg", ".names > div"].map((rows) => [...document.querySelectorAll(rows)]);
 const cells = [...document.querySelectorAll(".names .value")];
 const most = Math.min(32, Math.max(1, data.seconds / 15));
@@ -47,7 +48,15 @@ function seek(t) {
   show();
 }
 
+function picture() {
+  if (!video || video.hidden) return;
+  if (player.paused !== video.paused) player.paused ? video.pause() : video.play().catch(() => {});
+  video.playbackRate = player.playbackRate;
+  if (Math.abs(video.currentTime - player.currentTime) > 0.15) video.currentTime = player.currentTime;
+}
+
 function follow() {
+  picture();
   now = Math.min(data.seconds, player.currentTime);
   show();
   if (!player.paused && !player.ended) requestAnimationFrame(follow);
@@ -120,6 +129,11 @@ player.addEventListener("play", follow);
 player.addEventListener("seeked", follow);
 player.addEventListener("pause", follow);
 player.addEventListener("error", () => { document.getElementById("trouble").hidden = false; });
+if (video) {
+  const unseen = () => { video.hidden = true; document.getElementById("unseen").hidden = false; };
+  video.addEventListener("error", unseen);
+  if (video.error) unseen();
+}
 document.getElementById("in").addEventListener("click", () => magnify(2));
 document.getElementById("out").addEventListener("click", () => magnify(0.5));
 document.getElementById("heights").addEventListener("click", (event) => {

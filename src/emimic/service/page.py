@@ -36,6 +36,11 @@ NOTICE: Final = (
 
 _UNLIKE: Final = "is unlike the data the model was trained on: trust its values less."
 
+_VIDEO: Final = (
+    '<video muted playsinline preload="auto" src="{}" aria-label="The recording\'s picture"></video>'
+    '<p id="unseen" role="alert" hidden>This browser can\'t show the video; sound and curves are all there.</p>'
+)
+
 _MOST_POINTS: Final = 4000  # of a magnified curve
 _STRETCHES: Final = 8000  # of a waveform
 _MOST_VALUES: Final = (
@@ -77,12 +82,20 @@ def playable(
     return data, kind
 
 
-def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32] | Envelope) -> str:
-    """The page of one answer as a string: nothing in it is fetched from anywhere.
+def page(
+    answer: Answer,
+    sound: bytes,
+    media_type: str,
+    wave: NDArray[np.float32] | Envelope,
+    *,
+    video: str | None = None,
+) -> str:
+    """The page of one answer as a string: nothing in it is fetched from anywhere, but a video that is linked.
 
     sound, media_type: the recording as `playable` gives it. wave: the same recording for the drawing, (sample,) at
-    16 kHz or its envelope. Beyond 1000 values (magnified: 4000) a curve is drawn as mean and range of neighbours, and
-    beyond 20,000 read out as their mean; the page says so. Raises AudioError without samples.
+    16 kHz or its envelope. video: its address, see `page_video`; it follows the sound. Beyond 1000 values (magnified:
+    4000) a curve is drawn as mean and range of neighbours, and beyond 20,000 read out as their mean; the page says so.
+    Raises AudioError without samples.
     """
     seconds = answer.timeline.seconds if answer.timeline else answer.seconds
     curves, shown = _curves(answer), outline.coarser(wave, _STRETCHES)
@@ -101,6 +114,8 @@ def page(answer: Answer, sound: bytes, media_type: str, wave: NDArray[np.float32
         "script_hash": _hash(script),
         "about": html.escape(_about(answer)),
         "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
+        "media": "data:" if video is None or video.startswith("data:") else "data: file: 'self'",
+        "video": "" if video is None else _VIDEO.format(html.escape(video)),
         "names": "".join([_wave_name(_peak(shown)), *(_name(c) for c in curves)]),
         "rows": "\n".join(
             _svg(grey + part) for part in (_waveform(shown, seconds), *(_drawn(c, seconds) for c in curves))

@@ -12,6 +12,7 @@ from emimic.service import bulk, table, voices
 from emimic.service.engine import cores, default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
+from emimic.service.page_video import Mode
 from emimic.service.paths import expand
 from emimic.service.predict import Predictor
 from emimic.service.results import Answer, Answers, Failure, Recording
@@ -41,6 +42,7 @@ class Request:
     hop: float | None = None
     plot: bool = False
     html: bool = False
+    video: Mode | None = None
     kinds: tuple[str, ...] = ()
     mic: float | None = None
     threads: int | None = None
@@ -100,7 +102,11 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
 
             curves = q.curves or q.mic is not None  # which always has some
             kinds = q.kinds or (("csv",) if curves else ())
-            outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
+            notes = outputs.write(
+                answers, q.folder, kinds, plot=q.plot, html=q.html, video=q.video, progress=q.progress
+            )
+            for note in notes:
+                tell(f"emimic: {note}")
             tell(f"files are in {q.folder}")
     _remarks(answers, predictor, q, tell)
     if not q.channels:

@@ -94,8 +94,8 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         figures = "The paper's" if self.whose == "paper" else f"The {self.whose}"
         text = (
-            f"{plural(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation over "
-            "seeds. "
+            f"{plural(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation "
+            "over seeds. "
             f"{figures} figures are of another corpus (Hume-Vidmimic2)"
         )
         text += "." if self.whose == "paper" else ", as each system's authors give them."
