@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -89,6 +90,9 @@ def test_the_report_survives_json(model: Path) -> None:
     assert found["schema"] == "emimic/doctor/1"
     again = json.loads(json.dumps(found, allow_nan=False))
     assert again["model"]["targets"] == list(EMOTIONS)
+    schema = json.loads((Path(doctor.__file__).parent / "doctor_schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator({**schema, "additionalProperties": False}).validate(again)
     assert "Art. 50(3)" in again["law"]
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import soundfile
@@ -18,7 +19,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.service.mimicry import MimicryError, Settings, alignment, compare, compare_all, session
+from emimic.service.mimicry import (
+    MimicryError,
+    Report,
+    Settings,
+    alignment,
+    compare,
+    compare_all,
+    comparison,
+    session,
+)
 from emimic.service.mimicry.chance import judge
 from emimic.service.mimicry.compare import curves
 from emimic.service.mimicry.pictures import picture
@@ -391,6 +401,28 @@ def test_a_curve_without_variance_has_no_similarity_and_costs_nothing_else() -> 
 # Several mimics, other recordings
 
 
+def keeps_its_schema(report: Report) -> None:
+    """By the schema in the package, with no field that it does not name."""
+    schema = json.loads((Path(comparison.__file__).parent / "schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["properties"]["schema"]["const"] == comparison.SCHEMA
+    jsonschema.Draft202012Validator(closed(schema)).validate(report.to_dict())
+
+
+def closed(schema: Any) -> Any:
+    """The schema, refusing every field that it does not name."""
+    if isinstance(schema, list):
+        return [closed(member) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if "properties" in schema else {}
+    return more | {key: closed(value) for key, value in schema.items()}
+
+
+def test_a_conversation_keeps_the_schema_too() -> None:
+    keeps_its_schema(compare_all(short(), [short(90)], settings=COMMON))
+
+
 def test_several_mimics_are_judged_together_and_a_bad_one_costs_itself() -> None:
     rng = np.random.default_rng(11)
     seed = wandering(60, rng)
@@ -408,6 +440,8 @@ def test_several_mimics_are_judged_together_and_a_bad_one_costs_itself() -> None
     assert written["schema"] == "emimic/mimicry/1"
     assert len(written["comparisons"]) == 6
     json.dumps(written, allow_nan=False)
+    keeps_its_schema(report)
+    assert all(round(t, 3) == t for t in written["comparisons"][0]["path"]["mimic"])
     with pytest.raises(MimicryError, match="no mimic"):
         compare_all(timeline(seed), [])
 

@@ -70,6 +70,7 @@ def prepare(
 
     report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
     typer.echo(report.summary())
+    typer.echo(f"written: {folder / 'audio'}", err=True)
     if report.failed:
         raise typer.Exit(1)
 

@@ -301,7 +301,9 @@ def _mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """(step, column), NaN in silence -> mean of the rest (column,), NaN where there is none."""
     finite = np.isfinite(values)
     count, total = finite.sum(axis=0), np.where(finite, values, 0.0).sum(axis=0, dtype=np.float64)
-    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
 
 
 def _stem(path: Path) -> str:

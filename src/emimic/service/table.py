@@ -67,15 +67,15 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
         head = _BROKEN.get(name, escape(name))
         made.add_column(head, min_width=_BAR if bars else 6, max_width=None if bars else 8, overflow="fold")
     for name, answer in zip(answers.names, answers.clips, strict=True):
-        head = answer.headline
-        marks = [mark for mark in answer.marks if mark != head.basis]
+        headline = answer.headline
+        marks = [mark for mark in answer.marks if mark != headline.basis]
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
             # What the values are about stands below the name, where there is room for it.
-            escape(_printable(name)) + (f"\n[dim]{head.basis}[/dim]" if answer.was_cut else ""),
+            escape(_printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if answer.was_cut else ""),
             "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
             *_intensities(answer, bars=bars),
-            *([] if head.vad is None or not vad else [_number(v) for v in head.vad]),
+            *([] if headline.vad is None or not vad else [_number(v) for v in headline.vad]),
         )
     return made
 
