@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
 from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
+from emimic.words import did_you_mean
 
 
 class TrainSettings(BaseModel):
@@ -405,7 +406,10 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
     inner: dict[Any, type[BaseModel]]
     inner = {"corpora": CorpusSettings, "mixtures": MixtureSettings, "ranks": RankSettings}
     schema = next((inner[part] for part in first["loc"][-2::-1] if part in inner), schema)
-    known = f"; known names: {', '.join(schema.model_fields)}" if first["type"] == "extra_forbidden" else ""
+    known = ""
+    if first["type"] == "extra_forbidden":
+        near = did_you_mean(str(first["loc"][-1]), schema.model_fields)
+        known = f"{near}; known names: {', '.join(schema.model_fields)}"
     return SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}")
 
 
