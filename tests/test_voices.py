@@ -89,7 +89,7 @@ def test_predict_reports_two_voices(folder: Path) -> None:
 
 def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     out = folder / "out"
-    words = (folder / "talk.wav", "--channels", "--timeline", "--html", "--formats", "json,nova", "-o", out)
+    words = (folder / "talk.wav", "--channels", "--html", "--formats", "json,nova", "-o", out)
     done = invoke(*words)
     assert done.exit_code == 0, done.output
     assert "different voices" not in done.stderr

@@ -87,7 +87,7 @@ def predict(
     ] = None,
     kinds: Formats = None,
     channels: Annotated[
-        bool, typer.Option("--channels", help="Predict each channel by itself: a voice each.")
+        bool, typer.Option("--channels", help="A timeline for each channel, a voice each.")
     ] = False,
     mic: Annotated[
         float | None, typer.Option(min=0, help="Listen for so many seconds; 0 is until Ctrl-C (extra mic).")

@@ -64,7 +64,7 @@ class Request:
     def curves(self) -> bool:
         """Whether any option asks for them."""
         shaped = self.window is not None or self.hop is not None
-        return self.timeline or self.plot or self.html or bool(self.kinds) or shaped
+        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or shaped
 
     @property
     def grid(self) -> tuple[float, float]:
