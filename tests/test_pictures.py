@@ -69,7 +69,8 @@ class Recorder(RendererAgg):
         self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, *rest: Any, **more: Any
     ) -> None:
         w, h, d = self.get_text_width_height_descent(s, prop, False)
-        self.boxes.append((s, x, y + d - h, x + w, y + d))
+        box = (x, y + d - h, x + w, y + d) if not angle else (x + d - h, y - w, x + d, y)  # else upwards
+        self.boxes.append((s, *box))
         super().draw_text(gc, x, y, s, prop, angle, *rest, **more)
 
 

@@ -176,13 +176,10 @@ def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
     times = (np.arange(len(wave.lows)) + 0.5) * wave.stretch
     # Single samples are a line, stretches a filled band with a line around it, so that neither vanishes.
     panel.fill_between(times, wave.lows, wave.highs, color="0.25", linewidth=0.6)
-    panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), xlim=(0, max(end, 1e-3)))
-    ends = [f"−{peak or 1:.2g}", "0", f"{peak or 1:.2g}"]
-    panel.set_yticks([-(peak or 1), 0, peak or 1], ends, size=7)
-    panel.tick_params(axis="y", length=2, pad=2)
-    panel.spines[["top", "right"]].set_visible(False)
-    told = f"peak {20 * math.log10(peak):.0f} dB".replace("-", "−") if peak else "digital silence"
-    _beside(panel, "waveform\n(of full scale)", told.replace(" ", "\n", 1))
+    panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), yticks=[], xlim=(0, max(end, 1e-3)))
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    told = f"peak {20 * math.log10(peak):.0f} dBFS".replace("-", "−") if peak else "digital silence"
+    _beside(panel, "waveform\n(up to its peak)", told.replace(" ", "\n", 1))
 
 
 def _curves(
