@@ -12,7 +12,11 @@ from emimic.study.settings import TrainSettings
 _SECTIONS: Final = {"encoder": "The model", "loss": "Learning", "precision": "The machine"}
 """The first setting of each section, in the order of `TrainSettings`."""
 
-_INNER: Final = {"corpora": CorpusSettings, "ranks": RankSettings, "mixtures": MixtureSettings}
+_INNER: Final[dict[str, type[BaseModel]]] = {
+    "corpora": CorpusSettings,
+    "ranks": RankSettings,
+    "mixtures": MixtureSettings,
+}
 """Settings that hold others."""
 
 _HEAD: Final = (
@@ -24,7 +28,7 @@ _HEAD: Final = (
 def settings_text() -> str:
     """Return the text: each setting's description as a comment, then `name: default`; `TrainSettings.read` takes it."""
     lines = [*_comment(_HEAD), ""]
-    defaults = TrainSettings().model_dump(mode="json")
+    defaults = TrainSettings.read().model_dump(mode="json")
     for name, field in TrainSettings.model_fields.items():
         if name in _SECTIONS:
             lines += ["", f"# --- {_SECTIONS[name]} ---", ""]
