@@ -122,8 +122,8 @@ def predict(
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html or video is not None, video=None if video is None else video.value,
-        kinds=_kinds(kinds), mic=mic, threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers, device=device, ray=ray,
-        fresh=fresh, channels=channels, progress=not quiet,
+        kinds=_kinds(kinds), mic=mic, threads=threads, streams=streams, batch_seconds=batch_seconds, workers=workers,
+        device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
     )  # fmt: skip
     try:
         answers = request.run(asked, lambda line: typer.echo(line, err=True))
