@@ -17,7 +17,7 @@ from emimic.words import did_you_mean, plural
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Where the package lies: not in a clone, and nothing is written down about it."""
-    monkeypatch.setattr(module.emimic, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "__init__.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "install.py"))
     monkeypatch.setattr(module, "distribution", lambda name: Record(None))
     module._source.cache_clear()
     yield tmp_path

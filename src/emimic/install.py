@@ -9,8 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import emimic
-
 
 def install(extra: str) -> str:
     """Return the command for an optional part: `pip install '/home/you/emimic[study]'` of a clone or a wheel.
@@ -25,7 +23,7 @@ def install(extra: str) -> str:
 @cache
 def _source() -> Path | None:
     """The clone that runs, or the file or folder that pip wrote down (PEP 610); None when it isn't there."""
-    clone = Path(emimic.__file__).absolute().parents[2]
+    clone = Path(__file__).absolute().parents[2]
     if (clone / "pyproject.toml").is_file() and (clone / "src" / "emimic").is_dir():
         return clone
     try:
