@@ -16,6 +16,7 @@ from emimic import cli
 from emimic.probe import channels
 from emimic.service import request, voices
 from emimic.service.journal import Journal, stamp
+from emimic.service.mimicry import session
 from emimic.service.predict import Predictor
 from emimic.service.results import Answers, Channel
 from emimic.task import EMOTIONS
@@ -57,7 +58,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "twice.wav", both[:, :1].repeat(2, axis=1), 16_000)
     soundfile.write(tmp_path / "mono.wav", both[:, 0], 16_000)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    monkeypatch.setattr(request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
+    for module in (request, session):
+        monkeypatch.setattr(module, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
     return tmp_path
 
 
@@ -125,6 +127,34 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
             assert known is not None
             assert known.channel == one.channel
             np.testing.assert_array_equal(known.prediction.intensities, one.prediction.intensities)
+
+
+def test_mimicry_writes_what_predict_writes(folder: Path) -> None:
+    out = folder / "out"
+    words = [
+        "mimicry",
+        folder / "talk.wav",
+        folder / "mono.wav",
+        "--formats",
+        "json,nova",
+        "--html",
+        "-o",
+        out,
+    ]
+    done = CliRunner().invoke(cli.app, [*map(str, words), "--draws", "39", "-q"])
+    assert done.exit_code == 0, done.output
+    assert "talk.wav: its two channels hold different voices" in done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert {"mimicry.json", "talk and mono.png", "answers.json", "intensities.csv"} <= names
+    assert {
+        f"{stem}.{end}" for stem in ("talk", "mono") for end in ("json", "html", "joy.annotation")
+    } <= names
+    assert not [name for name in names if name.startswith("talk.") and name.endswith("png")]
+    mono = json.loads((out / "mono.json").read_text())["clips"][0]
+    alone = Predictor(hearing.Fake()).timeline(folder / "mono.wav")
+    np.testing.assert_allclose(
+        np.array(mono["timeline"]["intensities"]["Joy"], float), alone.intensities[:, 5], atol=1e-6
+    )
 
 
 def test_a_microphone_has_no_channels(folder: Path) -> None:
