@@ -146,7 +146,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     _waveform(panels[0], coarser(samples, _STRETCHES, until=end), end)
     if one.vad is not None:
         _curves(panels[1:], VAD, [_VAD_COLOUR] * 3, one.times, one.vad)
-        _unit(sheet, panels[1:], "rating (0 to 1)")
+        _unit(sheet, panels[1:], "rating (0 to 1)", left=1.1)
     _time_axis(panels, end)
 
 
@@ -220,10 +220,10 @@ def _curve(
     _beside(panel, _label(name), told)
 
 
-def _unit(sheet: "Figure", panels: list["Axes"], unit: str) -> None:
-    """What the vertical axes of these panels measure, once, turned by 90 degrees left of their names."""
+def _unit(sheet: "Figure", panels: list["Axes"], unit: str, *, left: float = 1.4) -> None:
+    """What the vertical axes of these panels measure, once, turned by 90 degrees, `left` inches left of them."""
     boxes = [panel.get_position() for panel in panels]
-    x, y = boxes[0].x0 - 1.4 / _WIDTH, (boxes[0].y1 + boxes[-1].y0) / 2
+    x, y = boxes[0].x0 - left / _WIDTH, (boxes[0].y1 + boxes[-1].y0) / 2
     sheet.text(x, y, unit, rotation=90, ha="center", va="center", size=8, color="0.3")
 
 
