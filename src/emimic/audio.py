@@ -8,7 +8,6 @@ import io
 import os
 import re
 import stat
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 import numpy as np
 import soundfile
 
-from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
+from emimic.sources import named
+from emimic.task import SAMPLE_RATE, AudioError, add_note
 from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalise, prepare, resample
 
 if TYPE_CHECKING:
@@ -67,24 +67,28 @@ def load(
     max_seconds: float | None = None,
     name: str | None = None,
     channel: int | None = None,
+    notes: list[str] | None = None,
 ) -> Wave:
     """Decodes any media file, or one in memory, to (sample,) float32 mono at 16 kHz, nominally in [-1, 1].
 
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
-    `round(max_seconds * 16000)` samples. `name` is what messages call the source.
+    `round(max_seconds * 16000)` samples. `name` is what messages call the source. `notes` gets what is warned of
+    without it; whoever reads files in threads gives it, since warnings belong to the process.
 
     Raises:
         AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
-            without finite samples, with an absurd rate or channel count, or without that channel.
+            without finite samples, far beyond full scale, with an absurd rate or channel count, or without that
+            channel.
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the channels cancel each other out; the file is longer than CEILING_SECONDS.
+            set to 0; the channels cancel each other out; integers are wider than their sound; the file is longer than
+            CEILING_SECONDS.
     """
     ceiling = count(CEILING_SECONDS)
     wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
-    pieces = _pieces(source, name, channel, keep=min(wanted, ceiling), beyond=wanted > ceiling)
+    pieces = _pieces(source, name, channel, notes, keep=min(wanted, ceiling), beyond=wanted > ceiling)
     return np.concatenate(list(pieces))
 
 
@@ -94,6 +98,7 @@ def blocks(
     seconds: float = 10.0,
     name: str | None = None,
     channel: int | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[Wave]:
     """What `load` gives, in blocks of `seconds` (the last may be shorter); holds one at a time and knows no ceiling.
 
@@ -101,7 +106,7 @@ def blocks(
     """
     size = count(seconds)
     waiting: list[Wave] = []
-    for piece in _pieces(source, name, channel, keep=None, beyond=False):
+    for piece in _pieces(source, name, channel, notes, keep=None, beyond=False):
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             whole = np.concatenate(waiting)
@@ -116,13 +121,14 @@ def _pieces(
     source: str | os.PathLike[str] | bytes,
     name: str | None,
     channel: int | None,
+    notes: list[str] | None,
     *,
     keep: int | None,
     beyond: bool,
 ) -> Iterator[Wave]:
-    """The first `keep` samples as they are decoded. beyond: tell of more."""
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
-    mono = Mono(keep)
+    """The first `keep` samples as they are decoded. beyond: tell of more. notes: see `load`."""
+    source, label = named(source, name)
+    mono = Mono(keep, label)
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
@@ -133,22 +139,29 @@ def _pieces(
             what = f"{type(error).__name__}: {error}".rstrip(": ")
             raise AudioError(f"{label}: can't be decoded ({what}). Check the file, or convert it.") from error
     if not mono.length:
-        found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
-        raise AudioError(f"{label}: {found}. Record, export or download it again.")
+        what = "is damaged or cut short before its first sample" if damaged else "holds no samples"
+        raise AudioError(f"{label}: {what}. Record, export or download it again.")
     if mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
-    notes = []
+    for remark in _remarks(mono, damaged, beyond=beyond and keep is not None and mono.length > keep):
+        add_note(f"{label}: {remark}", notes, stacklevel=3)  # whoever called load or blocks
+
+
+def _remarks(mono: Mono, damaged: bool, *, beyond: bool) -> list[str]:
+    """What the user should know of a recording that was read."""
+    found = []
     if mono.bad:
-        notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
+        found.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
     if mono.cancelled:
-        notes.append("its channels cancel each other out (opposite phase); export one of them alone.")
+        found.append("its channels cancel each other out (opposite phase); export one of them alone.")
     if damaged:
         seconds = mono.length / SAMPLE_RATE
-        notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
-    if beyond and keep is not None and mono.length > keep:
-        notes.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
-    for note in notes:
-        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=3)  # whoever called load or blocks
+        found.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
+    if beyond:
+        found.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
+    if mono.narrow:
+        found.append(mono.narrow)
+    return found
 
 
 def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "flac"]) -> None:
@@ -208,7 +221,7 @@ def container(
     Raises:
         AudioError: not there, not a file, a URL, or empty. What PyAV raises passes through.
     """
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    source, label = named(source, name)
     with _open(source, label) as file, _demuxer(_Nameless(file)) as opened:
         yield opened
 

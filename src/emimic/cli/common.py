@@ -35,3 +35,5 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     # torch tells WavLM's code, not the user, to change.
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    # transformers takes the spread of one token's times where only one was said.
+    warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")

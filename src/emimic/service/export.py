@@ -312,7 +312,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
     clips = []
     for file in shown(files, "reading", total=len(files), show=progress):
         try:
-            samples = audio.load(file, max_seconds=spec.max_seconds)
+            samples = audio.load(file, max_seconds=spec.max_seconds, notes=[])
             clip = audio.prepare(
                 samples,
                 max_seconds=spec.max_seconds,

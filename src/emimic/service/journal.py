@@ -178,6 +178,7 @@ def packed(answer: Answer) -> dict[str, Any]:
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
         "was_silent": answer.was_silent,
+        "notes": list(answer.notes),
         "intensities": _pack(one.intensities),
         "vad": None if one.vad is None else _pack(one.vad),
         "times": _pack(one.times),
@@ -195,6 +196,7 @@ def unpacked(found: dict[str, Any], path: Path, targets: tuple[str, ...]) -> Ans
         was_cut=found["was_cut"],
         was_padded=found["was_padded"],
         was_silent=found["was_silent"],
+        notes=tuple(found.get("notes", ())),
         prediction=Prediction(
             _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found.get("novelty")
         ),

@@ -26,26 +26,30 @@ def check(kinds: Sequence[str], *, plot: bool) -> None:
 
 def write(
     answers: Answers, out: Path, kinds: Sequence[str], *, plot: bool, html: bool, progress: bool = False
-) -> None:
+) -> list[str]:
     """Into the folder `out` intensities.csv, answers.json and, for each recording, the formats in `kinds`; with plot
     its picture (PNG, SVG), with html its page.
 
-    Each recording is read again for its waveform, block by block. Raises EmimicError (see `formats.write`, `pictures`
-    and `page`) and OSError.
+    Each recording is read again for its waveform, block by block. Returns notes for the user that no answer holds.
+    Raises EmimicError (see `formats.write`, `pictures` and `page`) and OSError.
     """
+    notes: list[str] = []
     formats.write_all(answers, out, kinds, progress=progress)
     if not (plot or html):
-        return
+        return notes
     from emimic.service import page, pictures
 
     names = formats.unique((a.path.stem for a in answers.clips), taken=("intensities", "answers"))
     clips = zip(answers.clips, names, strict=True)
     for answer, name in shown(clips, "pictures", total=len(answers.clips), show=progress):
         source = content(answer.path)
-        wave = pictures.envelope(audio.blocks(source, name=str(answer.path)))
+        wave = pictures.envelope(audio.blocks(source, name=str(answer.path), notes=[]))
         if plot:
             write_atomic(out / f"{name}.png", pictures.timeline(answer, wave, form="png"))
             write_atomic(out / f"{name}.svg", pictures.timeline(answer, wave, form="svg"))
         if html:
-            sound, media_type = page.playable(source)
+            found: list[str] = []
+            sound, media_type = page.playable(source, notes=found)
+            notes += [note for note in found if note not in answer.notes]
             write_atomic(out / f"{name}.html", page.page(answer, sound, media_type, wave))
+    return notes

@@ -11,6 +11,7 @@ from typing import Final
 
 from emimic.audio import MEDIA_SUFFIXES
 from emimic.service.results import Failure
+from emimic.sources import kind
 from emimic.task import AudioError
 
 STDIN: Final = Path("<stdin>")
@@ -25,7 +26,7 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
 
     Folders are searched in depth (links too), sorted by name; hidden files are passed by. A URL, a folder that can't be
     read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
-    file.
+    file. Raises AudioError for what is no path.
     """
     seen: set[str] = set()
     for one in _expand(paths):
@@ -37,6 +38,11 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
 
 def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise AudioError(
+                f"found {kind(path)} in place of a path; expected files, folders or patterns. Give a recording that is "
+                "in memory to the predictor itself: predictor(...)."
+            )
         text = os.fspath(path)
         if text == "-":
             yield STDIN

@@ -97,7 +97,9 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
 
             curves = q.curves or q.mic is not None  # which always has some
             kinds = q.kinds or (("csv",) if curves else ())
-            outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
+            notes = outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
+            for note in notes:
+                tell(f"emimic: {note}")
             tell(f"files are in {q.folder}")
     _remarks(answers, predictor, q, tell)
     tell(summary)
@@ -156,6 +158,8 @@ def _from_files(
 
 def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
     """What a reader of the values should know."""
+    for note in (note for answer in answers.clips for note in answer.notes):
+        tell(f"emimic: {note}")
     for failure in answers.failed:
         tell(f"emimic: {failure.reason}")
     cut = sum(answer.was_cut for answer in answers.clips)

@@ -107,7 +107,7 @@ class Answer:
     input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
     intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
     clip's novelty. timeline: curves over the whole recording,
-    when asked for.
+    when asked for. notes: what its reader should know of the file, such as damage; each names the file.
     """
 
     path: Path
@@ -118,6 +118,7 @@ class Answer:
     prediction: Prediction
     timeline: Timeline | None = None
     was_silent: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def marks(self) -> list[str]:

@@ -273,7 +273,7 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     longest = round(config.max_seconds * SAMPLE_RATE)
 
     def load(item: Item) -> Single:
-        return audio.load(item.path, max_seconds=config.max_seconds)
+        return audio.load(item.path, max_seconds=config.max_seconds, notes=[])
 
     def read(item: Item, epoch: int) -> Heard:
         rng = np.random.default_rng((seed, zlib.crc32(item.id.encode())))

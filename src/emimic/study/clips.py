@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from emimic import audio, speech
 from emimic.files import lock
 from emimic.probe import Facts, Picture, Sound, probe
-from emimic.study.corpus import Corpus, Item, collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
@@ -115,7 +115,7 @@ def measure(
     raw = list_media(corpus.folder / "raw")
     faces = _face_folders(corpus.folder / FACES)
     jobs = [(split.name, item) for split in corpus.splits.values() for item in split.items]
-    with collecting_warnings([]) as warned, _Journal(out) as journal:
+    with _Journal(out) as journal:
 
         def look(job: tuple[str, Item]) -> Clip:
             split, item = job
@@ -127,9 +127,6 @@ def measure(
             found = journal.get(marks)
             if found is None:
                 found = examine(files, names)
-                told = [str(w.message) for w in list(warned)]
-                notes = [note for note in told if note.startswith(f"{names[0]}: ")]
-                found = dataclasses.replace(found, troubles=(*found.troubles, *dict.fromkeys(notes)))
                 journal.add(marks, found)
             return Clip(split, item.id, names[0], names[-1] if video else None, _count(faces, key), found)
 
@@ -155,7 +152,9 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Found:
         elif facts[-1].broken:
             troubles.append(f"{name}: a part of it is damaged; the rest is counted.")
     try:
-        heard = listen(audio.load(files[0], name=names[0]))
+        notes: list[str] = []
+        heard = listen(audio.load(files[0], name=names[0], notes=notes))
+        troubles += notes
     except AudioError as error:
         heard = None
         if not any(trouble.startswith(f"{names[0]}: ") for trouble in troubles):

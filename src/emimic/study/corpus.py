@@ -6,11 +6,9 @@ A clip that can't be used is named and left out; nothing is ever replaced by zer
 import dataclasses
 import math
 import os
-import warnings as pywarnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -38,7 +36,7 @@ from emimic.study.tables import (
     some,
     split_files,
 )
-from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError, EmimicWarning
+from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
@@ -308,18 +306,6 @@ def in_parallel(
             pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def collecting_warnings(notes: list[str]) -> Iterator[list[pywarnings.WarningMessage]]:
-    """Append to `notes`, at the end, what is warned of inside, in any thread: filters belong to the process.
-
-    Gives the list that grows meanwhile.
-    """
-    with pywarnings.catch_warnings(record=True) as caught:
-        pywarnings.simplefilter("always", EmimicWarning)
-        yield caught
-    notes += [str(entry.message) for entry in caught]
-
-
 def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
     """Clip key -> its files in one folder, sorted, hidden ones left aside; empty without such a folder.
 
@@ -395,12 +381,12 @@ def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: lis
 
     def length(item: Item) -> float | str:
         try:
-            return len(audio.load(item.path, name=f"{item.path.parent.name}/{item.path.name}")) / SAMPLE_RATE
+            name = f"{item.path.parent.name}/{item.path.name}"
+            return len(audio.load(item.path, name=name, notes=notes)) / SAMPLE_RATE
         except AudioError as error:
             return str(error)
 
-    with collecting_warnings(notes):
-        return list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
+    return list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
 
 
 def _measure(split: Split, lengths: dict[Path, float | str]) -> Split:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from emimic import audio, files
-from emimic.study.corpus import collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import in_parallel, list_media
 from emimic.study.tables import listing
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
@@ -74,7 +74,7 @@ def prepare(
     def make(path: Path) -> float | str:
         """Seconds of the clip made, or why there is none."""
         try:
-            samples = audio.load(path, name=f"raw/{path.name}")
+            samples = audio.load(path, name=f"raw/{path.name}", notes=notes)
             with files.atomic(target / f"{path.stem}.{codec}") as temporary:
                 audio.save(temporary, samples, codec=codec)
         except AudioError as error:
@@ -84,10 +84,7 @@ def prepare(
     notes: list[str] = []
     try:
         target.mkdir(exist_ok=True)
-        with collecting_warnings(notes):
-            results = list(
-                in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
-            )
+        results = list(in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips"))
         named = {path.name: result for path, result in zip(todo, results, strict=True)}
         seconds = {name: result for name, result in named.items() if not isinstance(result, str)}
         failed |= {name: result for name, result in named.items() if isinstance(result, str)}

@@ -60,10 +60,12 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
         raise MimicryError(f"--out {request.out} is a file; name a folder")
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
 
-    def hear(path: Path) -> Timeline:
-        return predictor.timeline(path, progress=request.progress)
-
     failed: list[str] = []
+    notes: list[str] = []
+
+    def hear(path: Path) -> Timeline:
+        return predictor.timeline(path, progress=request.progress, notes=notes)
+
     settings = request.settings
     if request.mimics:
         seed = hear(request.seed)
@@ -72,7 +74,7 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
             raise MimicryError("; ".join(failed))
     else:
         settings = replace(settings, clock="common")
-        seed, *mimics = _channels(predictor, request)
+        seed, *mimics = _channels(predictor, request, notes)
     others = _others(request, hear, failed) if request.against else []
     report = compare_all(seed, mimics, settings=settings, others=others)
     report = replace(report, failed=(*failed, *report.failed))
@@ -82,7 +84,7 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
         write(report, request.out, pictures=pictures)
         hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
         tell(f"files are in {request.out}{hint}")
-    for reason in report.failed:
+    for reason in (*notes, *report.failed):
         tell(f"emimic: {reason}")
     return report
 
@@ -112,9 +114,9 @@ def _others(request: Request, hear: Callable[[Path], Timeline], failed: list[str
     return heard
 
 
-def _channels(predictor: Predictor, request: Request) -> list[Timeline]:
+def _channels(predictor: Predictor, request: Request, notes: list[str]) -> list[Timeline]:
     """The first two channels of the seed, one by one."""
-    waves = [audio.load(request.seed, channel=channel) for channel in (0, 1)]
+    waves = [audio.load(request.seed, channel=0, notes=notes), audio.load(request.seed, channel=1, notes=[])]
     if np.array_equal(waves[0], waves[1]):
         raise MimicryError(
             f"{request.seed}: both channels are the same, a mono recording in two; give a file for each voice"

@@ -8,7 +8,6 @@ their frame by their number; a number that is missing is a frame without a face.
 import io
 import json
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from emimic.study.extract.detectors import Box, Detector
 from emimic.study.extract.networks import licence
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
-from emimic.task import CorpusError, EmimicWarning
+from emimic.task import CorpusError
 
 FRAMES: Final = "frames.json"
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
@@ -62,24 +61,25 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     place = job.place()
 
     def make(clip: Clip) -> None:
-        _cut(clip, place / clip.id, detector, settings)
+        _cut(clip, place / clip.id, detector, settings, job.notes)
 
     known = facts(job, settings, "onnxruntime", weights=detector.network.weights, licence=licence(source))
-    return [Work(place, known, clips(job.folder, ("raw",)), each_written(make, job.workers), _there)]
+    return [
+        Work(place, known, clips(job.folder, ("raw",)), each_written(make, job.workers), _there, job.notes)
+    ]
 
 
 def _there(place: Path) -> list[str]:
     return [clip_key(file.parent.name) for file in place.glob(f"*/{FRAMES}")]
 
 
-def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings) -> None:
+def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes: list[str]) -> None:
     """All crops of a clip; `frames.json` comes last and says that they are whole."""
     folder.mkdir(exist_ok=True)
     table: list[dict[str, Any]] = []
+    name = f"raw/{clip.path.name}"
     for number, frame in enumerate(
-        video.frames(
-            clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=f"raw/{clip.path.name}"
-        )
+        video.frames(clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes)
     ):
         found = detector.face(frame.image, settings.score)
         row: dict[str, Any] = {"time": frame.time, "file": None}
@@ -95,7 +95,7 @@ def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings) -> No
         table.append(row)
     write_atomic(folder / FRAMES, json.dumps({"id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
-        warnings.warn(f"raw/{clip.path.name}: no face in {len(table)} frames", EmimicWarning, stacklevel=2)
+        notes.append(f"{name}: no face in {len(table)} frames")
 
 
 def crop(picture: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.Image:

@@ -38,11 +38,13 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     job.refuse_model()
 
     def make(clip: Clip) -> store.Sequence:
-        samples = audio.load(clip.path, max_seconds=settings.max_seconds)
+        samples = audio.load(clip.path, max_seconds=settings.max_seconds, notes=job.notes)
         return patches(log_mel(samples)) if settings.patches else frames(log_mel(samples))
 
     place = job.place()
-    return [Work(place, facts(job, settings), clips(job.folder), each(make, place, job.workers))]
+    return [
+        Work(place, facts(job, settings), clips(job.folder), each(make, place, job.workers), notes=job.notes)
+    ]
 
 
 def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """The way of every extraction: which clips there are, what is made already, what is made now, what fails."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.progress import shown
 from emimic.study import store
-from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import MEDIA_FOLDERS, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
@@ -36,6 +36,8 @@ class Job:
     workers: int
     device: str | None = None
     progress: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What is to be said of clips that features are made of, from any thread."""
 
     def place(self, name: str | None = None) -> Path:
         """Where the features go; `name` unless one was asked for, by default the kind's."""
@@ -75,7 +77,8 @@ class Work:
     """Features to make.
 
     facts: what decides them (store.DECISIVE) and what else is worth knowing, for features.json. make: writes the
-    features of clips into `place` and tells of each, in any order. there: the keys of clips that are made.
+    features of clips into `place` and tells of each, in any order. there: the keys of clips that are made. notes: gets
+    what is to be said of clips meanwhile, see `Job`.
     """
 
     place: Path
@@ -83,6 +86,7 @@ class Work:
     clips: Sequence[Clip]
     make: Callable[[Sequence[Clip]], Iterable[Outcome]]
     there: Callable[[Path], Iterable[str]] = store.index
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ def run(work: Work, *, progress: bool) -> Report:
     made: list[str] = []
     faults: list[str] = []
     failed: dict[str, str] = {}
-    notes: list[str] = []
+    before = len(work.notes)
     try:
         work.place.mkdir(parents=True, exist_ok=True)
         there = set(work.there(work.place))
@@ -196,18 +200,17 @@ def run(work: Work, *, progress: bool) -> Report:
             if (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
                 failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
         todo = [clip for key, clip in first.items() if key not in there]
-        with collecting_warnings(notes):
-            for clip, reason in shown(
-                work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
-            ):
-                if reason is None:
-                    made.append(clip.id)
-                    continue
-                failed[clip.id] = str(reason)
-                if isinstance(reason, ModelError):
-                    faults.append(str(reason))
-                if len(faults) == HOPELESS:
-                    _check_hope(faults, there or made)
+        for clip, reason in shown(
+            work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
+        ):
+            if reason is None:
+                made.append(clip.id)
+                continue
+            failed[clip.id] = str(reason)
+            if isinstance(reason, ModelError):
+                faults.append(str(reason))
+            if len(faults) == HOPELESS:
+                _check_hope(faults, there or made)
         _check_hope(faults, there or made)
         if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
@@ -217,7 +220,8 @@ def run(work: Work, *, progress: bool) -> Report:
             f"{work.place} can't be written ({error}); mend that and run again to go on"
         ) from error
     skipped = tuple(clip.id for key, clip in first.items() if key in there)
-    return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
+    notes = tuple(work.notes[before:])
+    return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), notes)
 
 
 def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:

@@ -117,7 +117,7 @@ def source(
         for role, index in found.items():
             file = index.get(clip_key(item.id))
             if role == waveform and prepare is not None:
-                parts[role] = prepare(audio.load(index[clip_key(item.id)]))
+                parts[role] = prepare(audio.load(index[clip_key(item.id)], notes=[]))
                 masks[role] = np.ones(len(parts[role]), np.bool_)
                 continue
             parts[role], masks[role] = np.zeros((1, sizes[role]), np.float32), np.zeros(1, np.bool_)
