@@ -7,7 +7,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 20
+
+_SYSTEM: Final = frozenset(
+    {
+        "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found", "lost.dir",
+        "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "network trash folder", "temporary items",
+    }
+)  # fmt: skip
 
 PICKLE_BYTES: Final = 192 << 20
 """Larger pickles are refused. 1249.9 s, the corpus's longest clip but one, of 768 features at 50 a second: 183 MB."""
@@ -97,6 +104,49 @@ def need_file(path: str | os.PathLike[str]) -> os.stat_result:
     return status
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or a system's own: trash, previews, resource forks."""
+    return name.startswith(".") or name.casefold() in _SYSTEM
+
+
+def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder in order of their names, without hidden and system ones.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not is_hidden(entry.name)]
+    if sys.platform == "win32":
+        hidden = stat.FILE_ATTRIBUTE_HIDDEN | stat.FILE_ATTRIBUTE_SYSTEM
+        found = [one for one in found if not one.stat(follow_symlinks=False).st_file_attributes & hidden]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def walk(folder: str | os.PathLike[str], troubles: list[OSError]) -> Iterator[Path]:
+    """Yield what is no folder in `folder` and, recursively, in those within it (links too), hidden ones left out.
+
+    Args:
+        folder: may be hidden itself: somebody named it.
+        troubles: gets an error for each folder that can't be listed.
+    """
+    waiting = [Path(folder)]
+    seen: set[str] = set()
+    while waiting:
+        place = waiting.pop()
+        real = str(place.resolve())
+        if real in seen:  # a link that leads back
+            continue
+        seen.add(real)
+        try:
+            entries = visible(place)
+        except OSError as error:
+            troubles.append(error)
+            continue
+        yield from (place / entry.name for entry in entries if not entry.is_dir())
+        waiting += [place / entry.name for entry in reversed(entries) if entry.is_dir()]
+
+
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     """Every array of a pickle by its place in it: "" for a bare array, else such as "0" or "faces/3".
 
@@ -150,6 +200,45 @@ def lock(file: IO[Any]) -> bool:
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Hold a lock file for as long as the block, or the process, lasts; it is False where another has it.
+
+    Folders that lack are made; in the end the file goes, and its folder too if it was made for it and is still empty.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    made = not path.parent.exists()
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # the last holder's empty folder went just now
+            continue
+        with file:
+            if not lock(file):
+                yield False
+                return
+            try:
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                current = False
+            if not current:  # its last holder removed it before it was locked here
+                continue
+            try:
+                yield True
+            finally:
+                if sys.platform == "win32":  # where what is open can't be removed
+                    file.close()
+                with suppress(OSError):
+                    path.unlink()
+                if made:
+                    with suppress(OSError):
+                        path.parent.rmdir()
+            return
 
 
 def sync_folder(folder: Path) -> None:

@@ -68,7 +68,7 @@ def normalise(samples: NDArray[np.floating[Any]]) -> Wave:
     wave = _waveform(samples)
     centred = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
     centred -= centred.mean()
-    centred /= math.sqrt(float(np.dot(centred, centred)) / len(centred) + 1e-7)
+    centred /= math.sqrt(_power(centred) / len(centred) + 1e-7)
     return centred.astype(np.float32)
 
 
@@ -194,10 +194,9 @@ class Mono:
         return part[:free]
 
 
-def _power(values: NDArray[np.float32]) -> float:
-    """Sum of squares of an array of any shape."""
-    flat = values.ravel()
-    return float(np.dot(flat, flat))
+def _power(values: NDArray[np.floating[Any]]) -> float:
+    """Sum of squares of an array of any shape; not by BLAS, whose threads would multiply those that decode."""
+    return float(np.square(values).sum())
 
 
 def count(seconds: float) -> int:

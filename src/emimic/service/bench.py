@@ -25,10 +25,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emimic import __version__, audio
+from emimic.cpus import cores
 from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.service import mix
-from emimic.service.engine import DESCRIPTION, cores, default_model, read_description
+from emimic.service.engine import DESCRIPTION, default_model, read_description
 from emimic.service.runtimes import RUNTIMES, installed
 from emimic.task import ModelError
 

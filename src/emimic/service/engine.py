@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emimic import buckets
 from emimic.calibration import FILE, Calibration, finished
+from emimic.cpus import available, cores
 from emimic.files import fingerprint, sha256
 from emimic.prediction import Prediction
 from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
@@ -138,8 +139,7 @@ class TorchEngine:
                 f"{folder} is a run, which needs torch ({error.name} isn't installed): pip install 'emimic[study]', "
                 "or export it where that is installed (emimic export)"
             ) from error
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = spec_of(self.model)
         self.calibration = Calibration.of_run(folder, self.spec.targets)
@@ -336,21 +336,6 @@ def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
         normalise=spec.do_normalize,
         min_samples=spec.min_samples,
     ).samples
-
-
-def cores() -> int:
-    """Physical cores that this process may use: a second thread on the same core only gets in the way."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    siblings = set()
-    for cpu in allowed:
-        file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            siblings.add(file.read_text(encoding="ascii").strip())
-        except OSError:
-            return len(allowed)
-    return len(siblings)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic import __version__, audio
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, sha256, write_atomic
+from emimic.files import fingerprint, sha256, walk, write_atomic
 from emimic.progress import shown
 from emimic.service.engine import (
     DESCRIPTION,
@@ -307,8 +307,8 @@ def _apart(ours: Any, theirs: Any) -> float:
 
 
 def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.float32]]:
-    """Every media file in a folder, in depth, prepared; what can't be read is left out."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.MEDIA_SUFFIXES)
+    """Every media file in a folder, in depth, prepared; what can't be read is left out, hidden files too."""
+    files = sorted(path for path in walk(folder, []) if path.suffix.lower() in audio.MEDIA_SUFFIXES)
     clips = []
     for file in shown(files, "reading", total=len(files), show=progress):
         try:

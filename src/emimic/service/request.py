@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from emimic import audio
+from emimic.cpus import cores
 from emimic.service import bulk, table
-from emimic.service.engine import cores, default_model
+from emimic.service.engine import default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
 from emimic.service.paths import expand

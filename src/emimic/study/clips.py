@@ -6,7 +6,6 @@ as its files have the same size and time of change: an interrupted run goes on, 
 
 import dataclasses
 import json
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, speech
-from emimic.files import lock
+from emimic.files import lock, visible
 from emimic.probe import Facts, Picture, Sound, probe
 from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
@@ -189,15 +188,13 @@ def _face_folders(folder: Path) -> dict[str, Path] | None:
     """Clip key -> its folder of faces; None when the corpus has none."""
     if not folder.is_dir():
         return None
-    with os.scandir(folder) as entries:
-        return {clip_key(entry.name): Path(entry.path) for entry in entries if entry.is_dir()}
+    return {clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
 
 
 def _count(faces: dict[str, Path] | None, key: str) -> int | None:
     if faces is None or key not in faces:
         return None if faces is None else 0
-    with os.scandir(faces[key]) as entries:
-        return sum(entry.name.lower().endswith(_IMAGES) for entry in entries)
+    return sum(entry.name.lower().endswith(_IMAGES) for entry in visible(faces[key]))
 
 
 def _stamp(path: Path, name: str) -> list[Any]:

@@ -5,7 +5,6 @@ A clip that can't be used is named and left out; nothing is ever replaced by zer
 
 import dataclasses
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.cpus import available
+from emimic.files import visible
 from emimic.progress import shown
 from emimic.study import classes
 from emimic.study.tables import (
@@ -297,7 +298,7 @@ def in_parallel(
 
     A failure or Ctrl-C drops the jobs not begun; those under way are waited for.
     """
-    with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or available()) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         results = (future.result() for future in futures)
         try:
@@ -316,12 +317,10 @@ def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     # One listing, not one look for each of 17,000 clips: folders on a cluster disk answer slowly.
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
-                there = not entry.is_dir() if pipes else entry.is_file()
-                if media and there and not entry.name.startswith("."):
-                    found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
+        for entry in visible(folder):
+            media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
+            if media and (not entry.is_dir() if pipes else entry.is_file()):
+                found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
     except OSError as error:
         raise CorpusError(f"{folder} can't be listed ({error}); expected a folder you may read") from error
     return {key: sorted(paths) for key, paths in found.items()}

@@ -83,7 +83,7 @@ def describe(
 
 def _corpus(folder: Path, label_scale: float | None) -> Corpus:
     """As `describe` says; what is wrong with a table is told by `load_corpus`."""
-    there = {path.name.removesuffix("_split.csv") for path in folder.glob("*_split.csv")}
+    there = {path.name.removesuffix("_split.csv") for path in folder.glob("[!.]*_split.csv")}
     raw, sound = (list_media(folder / name) for name in reversed(MEDIA_FOLDERS))
     if not there and (media := raw | sound):
         items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]

@@ -114,5 +114,5 @@ def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str], tuple[str, ...]
         for path in paths[1:]
     }
     found = {path for paths in media.values() for path in paths}
-    rest = [path.name for path in raw.iterdir() if path not in found and not path.name.startswith(".")]
+    rest = [path.name for path in raw.iterdir() if path not in found and not files.is_hidden(path.name)]
     return jobs, failed, tuple(sorted(rest))

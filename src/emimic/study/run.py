@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
+from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
-from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.corpus import Corpus, Item, in_parallel, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
 from emimic.study.joins import Joins
@@ -92,16 +93,21 @@ def open_run(
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
     out.mkdir(parents=True, exist_ok=True)
-    if resume and (out / checkpoint.LAST).exists():
+    recordings = _recordings(fabric, [*items, *held_out], settings)
+    resumed = resume and (out / checkpoint.LAST).exists()
+    if resumed:
+        _check_processes(out, fabric)
         progress, average = checkpoint.read_last(out, model, optimizer)
-        _check_same(folders, out, progress, fingerprint(items, held_out))
+        _check_same(folders, out, progress, fingerprint(items, held_out), recordings)
+        progress.recordings = recordings
     else:
-        progress, average = checkpoint.Progress(corpus=fingerprint(items, held_out)), None
+        progress = checkpoint.Progress(corpus=fingerprint(items, held_out), recordings=recordings)
+        average = None
         if settings.ema is not None:
             average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     if fabric.is_global_zero:
         checkpoint.sweep(out)
-    if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
+    if fabric.is_global_zero and not resumed:
         checkpoint.write_settings(out, settings, _facts(folders, members, fabric, model))
     if heard is None:
         learned = source_of(model, items, out, settings, fabric, show, drawn)
@@ -147,11 +153,25 @@ def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
         raise SettingsError(f"{who} learns from one corpus, found {len(folders)}; name one folder")
 
 
-def _check_same(folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str) -> None:
-    if progress.corpus != here:
+def _check_same(
+    folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str, recordings: str
+) -> None:
+    same = progress.recordings in ("", recordings)
+    if progress.corpus != here or not same:
+        what = "clips or labels differ" if progress.corpus != here else "recordings of the same name differ"
         raise CorpusError(
-            f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: clips or labels differ. "
-            "Bring it back as it was, or start another run"
+            f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: {what}. Bring it back as it "
+            "was, or start another run"
+        )
+
+
+def _check_processes(out: Path, fabric: Any) -> None:
+    """Random masks are drawn by process, so that a run is the same only with as many."""
+    started = checkpoint.read_facts(out).get("processes", fabric.world_size)
+    if started != fabric.world_size:
+        raise SettingsError(
+            f"{out} was started with {started} processes, found {fabric.world_size}; expected as many. Resume it with "
+            f"torchrun --nproc-per-node {started}, or start another run"
         )
 
 
@@ -502,6 +522,22 @@ def fingerprint(*splits: Sequence[Item]) -> str:
             digest.update("".join(f"\0{name}\0{cell}" for name, cell in sorted(item.cells.items())).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+def _recordings(fabric: Any, items: Sequence[Item], settings: TrainSettings) -> str:
+    """16 hex digits that change with the files of the clips: their sizes and samples of their content."""
+
+    def sample(item: Item) -> str:
+        try:
+            return content_sample(item.path, blocks=8)
+        except OSError:  # reading it will say so; features need no recording
+            return ""
+
+    found = ""
+    if fabric.is_global_zero:
+        parts = in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        found = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return str(fabric.broadcast(found)) if fabric.world_size > 1 else found
 
 
 def _facts(folders: Sequence[Path], members: Sequence[Member], fabric: Any, model: Learner) -> dict[str, Any]:

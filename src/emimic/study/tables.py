@@ -60,7 +60,7 @@ def split_files(
     folder: Path, wanted: Sequence[str] | None, notes: list[str]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Split name -> table: those wanted, by default train, valid and, when there, test; and the others."""
-    there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("*_split.csv"))}
+    there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("[!.]*_split.csv"))}
     if (other := there.pop("val", None)) is not None and there.setdefault("valid", other) != other:
         notes.append(f"{other.name} was not read, because valid_split.csv is there too")
     if wanted is None:

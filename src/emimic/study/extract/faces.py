@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from emimic import video
-from emimic.files import need_file, write_atomic
+from emimic.files import need_file, visible, write_atomic
 from emimic.study import store
 from emimic.study.clips import FACES
 from emimic.study.extract.detectors import Box, Detector
@@ -70,7 +70,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
 
 def _there(place: Path) -> list[str]:
-    return [clip_key(file.parent.name) for file in place.glob(f"*/{FRAMES}")]
+    return [clip_key(file.parent.name) for file in place.glob(f"[!.]*/{FRAMES}")]
 
 
 def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes: list[str]) -> None:
@@ -128,7 +128,7 @@ def find(place: Path, fps: float) -> dict[str, Crops]:
     Raises CorpusError when there are none, or two of one clip.
     """
     given = place.name == FACES
-    found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"*/{FRAMES}"))]
+    found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"[!.]*/{FRAMES}"))]
     if not found:
         raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {FACES}")
     first: dict[str, Crops] = {}
@@ -155,8 +155,8 @@ def _read(file: Path) -> Crops:
 def _given(folder: Path, fps: float) -> list[Crops]:
     """The corpus's own. Where any clip has a frame 0 numbers count from 0, else from 1."""
     numbered: dict[str, dict[int, Path]] = {}
-    for place in sorted(path for path in folder.glob("[!.]*") if path.is_dir()):
-        files = sorted(file for file in place.glob("[!.]*") if file.suffix.lower() in _IMAGES)
+    for place in [folder / entry.name for entry in visible(folder) if entry.is_dir()]:
+        files = [place / entry.name for entry in visible(place) if entry.name.lower().endswith(_IMAGES)]
         found = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
         if found:
             numbered[place.name] = found

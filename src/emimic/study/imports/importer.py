@@ -179,11 +179,11 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
             raise CorpusError(f"{report} can't be read ({error}); remove {out} and import again") from error
         if before == settings:
             return
-        if any((out / "audio").glob("*")):
+        if any((out / "audio").glob("[!.]*")):
             raise CorpusError(
                 f"{out} was imported as {before}, expected {dict(settings)}. Name another folder"
             )
-    elif out.is_dir() and (other := sorted(path.name for path in out.iterdir())):
+    elif out.is_dir() and (other := sorted(path.name for path in out.glob("[!.]*"))):
         raise CorpusError(
             f"{out} holds {', '.join(other[:3])} and no {REPORT}; expected a new or an empty folder. Name another"
         )

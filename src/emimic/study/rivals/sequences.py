@@ -59,11 +59,11 @@ def bins(seconds: float) -> Shorten:
             return found
         places = np.floor(found.times / seconds).astype(int)
         count = int(places.max()) + 1
-        share = np.zeros((count, len(places)))
-        share[places[found.present], np.flatnonzero(found.present)] = 1.0
-        held = share.sum(axis=1)
+        held = np.bincount(places[found.present], minlength=count)
+        total = np.zeros((count, found.values.shape[1]))
+        np.add.at(total, places[found.present], found.values[found.present])
         times = (np.arange(count, dtype=np.float64) + 0.5) * np.float64(seconds)
-        values = share @ np.where(found.present[:, None], found.values, 0.0) / np.maximum(held, 1.0)[:, None]
+        values = total / np.maximum(held, 1.0)[:, None]
         return store.Sequence(values.astype(np.float32), times, held > 0)
 
     return shorten
