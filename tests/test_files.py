@@ -5,13 +5,15 @@ import hashlib
 import os
 import stat
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.files import atomic, lock, sha256, write_atomic
+from emimic.files import atomic, hold, lock, sha256, visible, walk, write_atomic
 
 
 def test_bytes_and_text_arrive_unchanged(tmp_path: Path) -> None:
@@ -126,6 +128,66 @@ def test_a_lock_is_one_holders_until_it_closes_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fcntl")
+def test_a_held_file_is_one_holders_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / ".lock"
+    with hold(path) as first:
+        assert first
+        with hold(path) as second:
+            assert not second
+        assert path.exists()
+    assert not path.parent.exists()
+    with hold(path) as again:
+        assert again
+        (path.parent / "a").touch()
+    assert [one.name for one in path.parent.iterdir()] == ["a"]
+    with pytest.raises(ZeroDivisionError), hold(path):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+def test_no_two_hold_a_file_at_once(tmp_path: Path) -> None:
+    """Its holders remove it while others open it."""
+    path, inside, most, got = tmp_path / "folder" / ".lock", 0, 0, 0
+
+    def take(_: int) -> None:
+        nonlocal inside, most, got
+        for _ in range(50):
+            with hold(path) as ours:
+                if ours:
+                    inside += 1
+                    most, got = max(most, inside), got + 1
+                    time.sleep(0.0001)
+                    inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take, range(4)))
+    assert most == 1
+    assert got > 4
+    assert not path.parent.exists()
+
+
+HIDDEN = (
+    ".Trash-1000/files/a.wav", ".ipynb_checkpoints/a.wav", "__MACOSX/a.wav", "$RECYCLE.BIN/a.wav", "deep/._a.wav",
+    "deep/@eaDir/a.wav/SYNO.mp3", "System Volume Information/a.wav", "lost+found/a.wav", ".a.wav",
+)  # fmt: skip
+
+
+def test_a_walk_passes_by_what_is_hidden(tmp_path: Path) -> None:
+    for name in (*HIDDEN, "deep/deeper/a.wav", "b", "deep/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deep" / "back").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "deeper")
+    troubles: list[OSError] = []
+    found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
+    assert found == ["b", "deep/c.wav", "deep/deeper/a.wav"]
+    assert [path.name for path in walk(tmp_path / ".Trash-1000", troubles)] == ["a.wav"]  # somebody named it
+    assert [entry.name for entry in visible(tmp_path)] == ["b", "deep", "link"]
+    assert troubles == []
+    assert list(walk(tmp_path / "nowhere", troubles)) == []
+    assert [error.filename for error in troubles] == [str(tmp_path / "nowhere")]
+
+
 def test_a_file_system_without_locks_is_taken_at_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

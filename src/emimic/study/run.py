@@ -70,6 +70,7 @@ def open_run(
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
+    resumed = resume and _can_resume(out, fabric)
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
     lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
@@ -94,9 +95,7 @@ def open_run(
     optimizer = _optimizer(model, settings)
     out.mkdir(parents=True, exist_ok=True)
     recordings = _recordings(fabric, [*items, *held_out], settings)
-    resumed = resume and (out / checkpoint.LAST).exists()
     if resumed:
-        _check_processes(out, fabric)
         progress, average = checkpoint.read_last(out, model, optimizer)
         _check_same(folders, out, progress, fingerprint(items, held_out), recordings)
         progress.recordings = recordings
@@ -165,14 +164,20 @@ def _check_same(
         )
 
 
-def _check_processes(out: Path, fabric: Any) -> None:
-    """Random masks are drawn by process, so that a run is the same only with as many."""
+def _can_resume(out: Path, fabric: Any) -> bool:
+    """Return whether a run has saved anything; SettingsError where other processes did.
+
+    Each process draws its own random masks, so that a run is the same only with as many.
+    """
+    if not (out / checkpoint.LAST).exists():
+        return False
     started = checkpoint.read_facts(out).get("processes", fabric.world_size)
     if started != fabric.world_size:
         raise SettingsError(
             f"{out} was started with {started} processes, found {fabric.world_size}; expected as many. Resume it with "
             f"torchrun --nproc-per-node {started}, or start another run"
         )
+    return True
 
 
 def _build(
