@@ -11,6 +11,7 @@ import numpy as np
 from emimic.scores import Floats
 from emimic.service.mimicry.alignment import standardise
 from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError
+from emimic.service.pictures import cover_scripts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +58,7 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
             _similarity(axis, dimension, last=axis is right[-1])
         right[-1].text(-0.97, 1.7, "Overall", fontsize=9, va="center")
         _words(figure, found, left[0], right[0], high)
+        cover_scripts(figure)
         file = io.BytesIO()
         figure.savefig(file, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
