@@ -9,7 +9,7 @@ import hearing
 import media
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic import audio
@@ -47,7 +47,7 @@ def test_bytes_like_objects_and_open_files_are_the_file(
         assert label_of(file) == str(path)
         for source in sources:
             np.testing.assert_array_equal(predictor(source).prediction.intensities, want)
-    assert len(predictor.timeline(io.BytesIO(content)).times) == 2
+    assert len(predictor.timeline(io.BytesIO(content)).times) == 3
     np.testing.assert_array_equal(audio.load(bytearray(content)), SOUND)
 
 
@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "paths": (["a.wav"], {}, "found list of <U5"),
     "a generator": ((x for x in SOUND), AT, "found generator"),
     "ragged": ([[0.1], [0.1, 0.2]], AT, "can't be taken as an array"),
-    "masked": (np.ma.masked_greater(SOUND, 0.1), AT, "masked"),
+    "masked": (np.ma.masked_greater(SOUND, 0.0), AT, "masked"),
     "gradients": (Tensor(), AT, r"requires grad.*detach\(\)"),
     "a rate in words": (SOUND, {"sample_rate": "16000"}, "'16000', of type str"),
     "a rate of True": (SOUND, {"sample_rate": True}, "True, of type bool"),
@@ -132,6 +132,7 @@ def test_a_list_of_paths_may_be_any_iterable(predictor: Predictor, content: byte
     assert len(predictor.files(iter([tmp_path])).clips) == 1
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["wavf", "wavd"]), st.floats(11, 2.0**30))
 def test_a_file_far_beyond_full_scale_is_refused(kind: str, peak: float) -> None:
     sound = SOUND / np.abs(SOUND).max() * peak
