@@ -14,7 +14,7 @@ from test_doctor import constant_engine
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.task import AudioError
+from emimic.task import AudioError, EmimicWarning
 
 VERBS = list(typer.main.get_command(cli.app).commands)
 Told = Callable[..., tuple[int, str]]
@@ -97,6 +97,13 @@ def test_a_broken_file_is_one_line(told: Told, tmp_path: Path) -> None:
     reason, summary = error.splitlines()
     assert str(clip) in reason
     assert summary == "0 heard, 1 failed"
+
+
+def test_a_warning_as_an_error_is_one_line(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emimic.service.request.run", _fails(EmimicWarning("a.json: of another model.")))
+    assert told("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
 
 
 def test_a_wrong_option_is_explained(told: Told) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
-        known = isinstance(error, EmimicError | OSError | ModuleNotFoundError)
+        known = isinstance(error, EmimicError | EmimicWarning | OSError | ModuleNotFoundError)
         typer.echo(f"emimic: {_told(error)}", err=True)
         sys.exit(2 if known else 1)
 
@@ -61,7 +61,7 @@ def main() -> None:
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'"
-    if isinstance(error, EmimicError | OSError):
+    if isinstance(error, EmimicError | EmimicWarning | OSError):  # a warning only with -W error
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"this should not have happened ({what}): please report it, with what `emimic --debug ...` shows"

@@ -208,7 +208,7 @@ def subjects_of(model: Path) -> list[Subject]:
             f"{model} is no model: it has neither {DESCRIPTION} nor config.json; give the folder of an engine or a run"
         )
     name = model.resolve().name
-    inside = [subjects_of(file.parent)[0] for file in sorted(model.glob(f"*/*/{DESCRIPTION}"))]
+    inside = [subjects_of(file.parent)[0] for file in sorted(model.glob(f"[!.]*/[!.]*/{DESCRIPTION}"))]
     return [
         Subject(name, model, "torch", "float32"),
         *(Subject(name, one.folder, one.runtime, one.precision) for one in inside),

@@ -112,7 +112,7 @@ def quickest(run: Path) -> Path | None:
     """The float32 engine exported into a run that was quickest at export, of those that can be opened here and are of
     the run's present weights; None without any."""
     found = []
-    for file in run.glob(f"{ENGINES}/*/{DESCRIPTION}"):
+    for file in run.glob(f"{ENGINES}/[!.]*/{DESCRIPTION}"):  # hidden: of an export that was killed
         description = read_description(file.parent)
         same = description.get("weights") == fingerprint(run / "model.safetensors")
         if (
