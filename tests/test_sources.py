@@ -86,6 +86,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "truth values": (SOUND > 0, AT, "bool"),
     "complex": (SOUND + 0j, AT, "complex"),
     "a file's bytes as an array": (np.frombuffer(media.encode(SOUND), np.uint8), AT, "a media file's bytes"),
+    "an mp4's bytes as an array": (np.frombuffer(b"\0\0\0 ftypisom", np.uint8), AT, "a media file's bytes"),
     "bytes with a rate": (bytearray(media.encode(SOUND)), AT, "leave sample_rate out"),
     "an open file with a rate": (io.BytesIO(media.encode(SOUND)), AT, "leave sample_rate out"),
     "text": (io.StringIO("RIFF"), {}, "gives str, expected bytes"),

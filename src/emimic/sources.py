@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ Resolved = str | os.PathLike[str] | bytes | NDArray[Any]
 """A media file's path, its content, or samples."""
 
 _EXPECTED: Final = "a path, a file's bytes, a file opened with 'rb', or an array of samples with sample_rate"
-_HEADS: Final = (b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3", b"FORM", b"caff", b"\x1aE\xdf\xa3")
+_HEADS: Final = (
+    b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3", b"\xff\xfb", b"\xff\xf3", b"FORM", b"caff", b"\x1aE\xdf\xa3",
+)  # fmt: skip
 
 
 def resolve(source: object, label: str) -> Resolved:
@@ -31,22 +33,22 @@ def resolve(source: object, label: str) -> Resolved:
         return source
     if isinstance(source, np.ndarray):
         return _array(source, label)
-    if (content := _content(source)) is not None:
-        return content
+    if _is_bytes(source):
+        return bytes(source)
     if callable(read := getattr(source, "read", None)):
         try:
-            content = _content(found := read())
+            found = read()
         except (OSError, ValueError, TypeError) as error:
             raise AudioError(
                 f"{label}: the file can't be read ({error}). Open it again with 'rb'."
             ) from error
-        if content is None:
+        if not _is_bytes(found):
             raise AudioError(
                 f"{label}: reading it gives {kind(found)}, expected bytes. Open the file with 'rb', or give its path."
             )
-        if not content:
+        if not len(found):
             raise AudioError(f"{label}: the open file holds nothing from here on. Call its seek(0) first.")
-        return content
+        return bytes(found)
     if source is None or isinstance(source, bool | int | float | complex | tuple | dict | set | frozenset):
         raise AudioError(f"{label}: found {kind(source)}, expected {_EXPECTED}.")
     return _array(source, label)
@@ -71,8 +73,7 @@ def label_of(source: object) -> str:
         return os.fsdecode(source)
     if isinstance(opened := getattr(source, "name", None), str) and hasattr(source, "read"):
         return opened
-    array = _content(source) is None and not hasattr(source, "read")
-    return "<array>" if array or isinstance(source, np.ndarray) else "<bytes>"
+    return "<bytes>" if _is_bytes(source) or hasattr(source, "read") else "<array>"
 
 
 def is_one(source: object) -> bool:
@@ -86,19 +87,24 @@ def kind(value: object) -> str:
     return "None" if value is None else type(value).__name__
 
 
-def _content(source: object) -> bytes | None:
-    """Bytes of what is bytes-like; None for the rest (a buffer of wider numbers is an array)."""
-    if isinstance(source, bytes):
-        return source
+def _is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:
+    """Whether it is bytes-like and no array of NumPy's; a buffer of wider numbers is an array."""
+    if isinstance(source, np.ndarray):
+        return False
     try:
-        view = memoryview(source)  # type: ignore[arg-type]
+        with memoryview(source) as view:  # type: ignore[arg-type]
+            return view.format in ("B", "b", "c")
     except (TypeError, ValueError, BufferError):
-        return None
-    return view.tobytes() if view.format in ("B", "b", "c") else None
+        return False
 
 
 def _array(source: object, label: str) -> NDArray[Any]:
     """The source as an array of numbers."""
+    if _is_bytes(source):
+        raise AudioError(
+            f"{label}: found {kind(source)}, which says nothing of its samples; expected an array. Of 16-bit samples "
+            "make np.frombuffer(..., np.int16)."
+        )
     try:
         array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -112,7 +118,8 @@ def _array(source: object, label: str) -> NDArray[Any]:
         raise AudioError(
             f"{label}: some samples are masked, expected a value for each. Fill them: .filled(0)."
         )
-    if array.dtype == np.uint8 and array.ndim == 1 and array[:4].tobytes().startswith(_HEADS):
+    head = array[:8].tobytes() if array.dtype == np.uint8 and array.ndim == 1 else b""
+    if head.startswith(_HEADS) or head[4:] == b"ftyp":
         raise AudioError(
             f"{label}: holds a media file's bytes, not samples. Give .tobytes() without sample_rate."
         )
