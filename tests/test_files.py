@@ -177,10 +177,11 @@ def test_a_walk_passes_by_what_is_hidden(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "deep" / "back").symlink_to(tmp_path)
+    (tmp_path / "deep" / "itself").symlink_to("itself")
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "deeper")
     troubles: list[OSError] = []
     found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
-    assert found == ["b", "deep/c.wav", "deep/deeper/a.wav"]
+    assert found == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
     assert [path.name for path in walk(tmp_path / ".Trash-1000", troubles)] == ["a.wav"]  # somebody named it
     assert [entry.name for entry in visible(tmp_path)] == ["b", "deep", "link"]
     assert troubles == []

@@ -143,8 +143,16 @@ def walk(folder: str | os.PathLike[str], troubles: list[OSError]) -> Iterator[Pa
         except OSError as error:
             troubles.append(error)
             continue
-        yield from (place / entry.name for entry in entries if not entry.is_dir())
-        waiting += [place / entry.name for entry in reversed(entries) if entry.is_dir()]
+        folders = [place / entry.name for entry in entries if _is_folder(entry)]
+        yield from sorted({place / entry.name for entry in entries}.difference(folders))
+        waiting += reversed(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; whoever opens it is told
+        return False
 
 
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
