@@ -18,7 +18,18 @@ import soundfile
 
 from emimic.sources import named
 from emimic.task import SAMPLE_RATE, AudioError, add_note
-from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalise, prepare, resample
+from emimic.waveform import (
+    Clip,
+    Mono,
+    Wave,
+    check_format,
+    check_scale,
+    count,
+    cut,
+    normalise,
+    prepare,
+    resample,
+)
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
@@ -170,9 +181,11 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
     The length is kept to the sample; flac clips at [-1, 1]. The codec decides, not the suffix.
 
     Raises:
-        AudioError: not (sample,), empty or not finite; no codec of that name; or the file can't be written.
+        AudioError: not (sample,), empty, not finite or far beyond [-1, 1]; no codec of that name; or the file can't be
+            written.
     """
     wave = resample(samples, SAMPLE_RATE)  # checks the array
+    check_scale(wave, os.fspath(path))
     options: dict[str, Any] = {"format": "FLAC", "subtype": "PCM_16"}
     if codec == "mp3":
         # At 16 kHz libsndfile maps level 0-1 onto 160-0 kb/s: 0.6 is 64.
