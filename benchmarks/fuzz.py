@@ -3,11 +3,11 @@
     python benchmarks/fuzz.py --minutes 120 [--seed 0] [--kinds wav mp4 table ...] [--found FOLDER]
 
 Whole files are made first (a sentence in ten containers, a corpus, an exported model, what is written and read back:
-pickled arrays, features, a teacher's predictions, a journal, a run's records). Each input is one of them, damaged: bits
-flipped, bytes or fields replaced, pieces cut out, repeated, swapped, or the end missing. A child process reads it; the
-input counts as a finding when the child crashes, takes longer than 10 s, grows by more than 1 GiB, or raises anything
-outside `EmimicError`. Input number N of a kind follows from the seed, the kind and N alone. Findings are kept under
---found with what happened. Writes docs/results/fuzz.json; stops with an error when there are findings.
+pickled arrays, features, a teacher's predictions, a journal, a run). Each input is one of them, damaged: bits
+flipped, bytes or fields replaced, pieces cut out, repeated, moved, or the end missing. A child process reads it; the
+input counts as a finding when the child crashes, takes 10 s of CPU time or a minute, grows by more than 1 GiB, or
+raises anything outside `EmimicError`. Input number N of a kind follows from the seed, the kind and N alone. Findings
+are kept under --found with what happened. Writes docs/results/fuzz.json; stops with an error when there are findings.
 """
 
 import argparse
@@ -34,12 +34,16 @@ import numpy as np
 from emimic.task import EMOTIONS, SAMPLE_RATE, EmimicError
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "fuzz.json"
-SECONDS, BYTES = 10.0, 1 << 30
+SECONDS, WALL, BYTES = 10.0, 60.0, 1 << 30
 CONTAINERS = {
     "wav": "pcm_s16le", "flac": "flac", "mp3": "mp3", "ogg": "libopus", "mp4": "aac",
     "mkv": "aac", "webm": "libopus", "mpg": "mp2", "ts": "aac", "aiff": "pcm_s16be",
 }  # fmt: skip
 ROWS = "Filename,{},Speaker\n".format(",".join(EMOTIONS))
+TINY = {
+    "model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 16, "conv_dim": [8] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
 FIELDS = (
     b"",
     b"-1",
@@ -102,9 +106,12 @@ def make(folder: Path) -> dict[str, Path]:
     import soundfile
 
     from emimic import answers
+    from emimic.config import EmiConfig
+    from emimic.model import EmiModel
     from emimic.prediction import Prediction
     from emimic.service.engine import default_model
-    from emimic.study import store
+    from emimic.study import checkpoint, store
+    from emimic.study.settings import TrainSettings
 
     places = {kind: folder / kind for kind in DAMAGED}
     for place in places.values():
@@ -134,6 +141,10 @@ def make(folder: Path) -> dict[str, Path]:
         times=np.arange(9) / 50, hidden=None,
     )  # fmt: skip
     answers.write(places["teacher"] / "clip.npz", heard)
+    for kind in ("run", "weights", "settings"):
+        model = EmiModel(EmiConfig(encoder_config=TINY, lstm=False))
+        model.save_pretrained(places[kind])
+        checkpoint.write_settings(places[kind], TrainSettings.read(), {})
     subprocess.run(
         [sys.executable, "-m", "emimic", "predict", places["wav"] / "clip.wav", "--out", places["journal"], "--quiet"],
         check=True, capture_output=True,
@@ -164,6 +175,20 @@ def read_table(file: Path) -> None:
     from emimic.study.corpus import load_corpus
 
     load_corpus(file.parent, splits=["train", "valid"], scan=False)
+
+
+def read_run(file: Path) -> None:
+    """Open a run."""
+    from emimic.model import EmiModel
+
+    EmiModel.open_run(file.parent, device="cpu")
+
+
+def read_settings(file: Path) -> None:
+    """Read what a run was started with."""
+    from emimic.study import checkpoint
+
+    checkpoint.read_settings(file.parent)
 
 
 def read_pickle(file: Path) -> None:
@@ -199,14 +224,14 @@ def read_journal(file: Path) -> None:
 DAMAGED = {name: f"clip.{name}" for name in CONTAINERS} | {
     "table": "train_split.csv", "engine": "engine.json", "graph": "model.onnx", "calibration": "calibration.json",
     "novelty": "novelty.npz", "pickle": "arrays.pkl", "features": "clip.safetensors", "teacher": "clip.npz",
-    "journal": "journal.jsonl",
+    "journal": "journal.jsonl", "run": "config.json", "weights": "model.safetensors", "settings": "train.json",
 }  # fmt: skip
 READERS: dict[str, Callable[[Path], None]] = dict.fromkeys(CONTAINERS, read_media) | {
     "table": read_table, "engine": read_engine, "graph": read_engine, "calibration": read_engine,
     "novelty": read_engine, "pickle": read_pickle, "features": read_features, "teacher": read_teacher,
-    "journal": read_journal,
+    "journal": read_journal, "run": read_run, "weights": read_run, "settings": read_settings,
 }  # fmt: skip
-TEXT = ("table", "engine", "calibration", "journal")
+TEXT = ("table", "engine", "calibration", "journal", "run", "settings")
 
 
 # Damage
@@ -278,7 +303,7 @@ def child() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         kind, _, name = line.rstrip("\n").partition(" ")
-        before, result, start = peak(), "read", time.monotonic()
+        before, result, start = peak(), "read", time.process_time()
         try:
             READERS[kind](Path(name))
         except EmimicError as error:
@@ -291,7 +316,7 @@ def child() -> None:
             result = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if peak() - before > BYTES:
             result = f"{(peak() - before) / 2**20:.0f} MiB"
-        print(json.dumps([result, time.monotonic() - start]), file=say, flush=True)
+        print(json.dumps([result, time.process_time() - start]), file=say, flush=True)
 
 
 def peak() -> int:
@@ -318,10 +343,9 @@ class Judge:
         self.count += 1
         process.stdin.write(f"{kind} {file}\n")
         process.stdin.flush()
-        # The first file of a child waits for its imports.
-        if not select.select([process.stdout], [], [], SECONDS + 50 * (self.count == 1))[0]:
+        if not select.select([process.stdout], [], [], WALL)[0]:
             self.stop()
-            return "took longer than 10 s"
+            return f"took longer than {WALL:g} s"
         line = process.stdout.readline()
         if not line:
             code = process.wait()
