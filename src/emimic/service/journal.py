@@ -134,7 +134,11 @@ class Journal:
             )
         if not line.endswith(b"\n"):
             return False
-        found = json.loads(line)
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            self.note = f"{self.path} is damaged: all is heard anew"
+            return False
         if found != head:
             what = "model" if found.get("emimic") == head["emimic"] else "version of emimic"
             self.note = f"{self.path} was kept by another {what}: all is heard anew"
@@ -150,7 +154,13 @@ class Journal:
             end += len(line)
             try:
                 self._take(json.loads(line), grid)
-            except (ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk: heard again
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ):  # damaged on the disk: heard again
                 continue
 
     def _take(self, found: dict[str, Any], grid: tuple[float, float] | None) -> None:
