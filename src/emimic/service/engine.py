@@ -82,8 +82,11 @@ def open_engine(
     A run is heard with the quickest float32 engine exported into it (`emimic export RUN`), else with torch. device: for
     a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu". threads: None
     takes as many as there are cores. streams: into how many parallel runs they are divided, which is quicker for many
-    clips and slower for one; torch takes no notice. Raises ModelError when the folder can't be used.
+    clips and slower for one; torch takes no notice. Raises ModelError when the folder or a number can't
+    be used.
     """
+    _check_number("threads", threads)
+    _check_number("streams", streams)
     place = Path(folder)
     if not place.exists():
         raise ModelError(
@@ -106,6 +109,14 @@ def open_engine(
         f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
         "(a run, written by `emimic train`). Give the folder of one of them"
     )
+
+
+def _check_number(name: str, value: object) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+    if not (whole or value is None):
+        raise ModelError(
+            f"{name} is {value!r}, expected a whole number of 1 or more. Give one, or leave it out"
+        )
 
 
 def quickest(run: Path) -> Path | None:
