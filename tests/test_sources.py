@@ -176,3 +176,19 @@ def test_notes_are_values(predictor: Predictor, tmp_path: Path) -> None:
         predictor(tmp_path / "cut.mp3")
     with pytest.warns(EmimicWarning, match="damaged or cut short"):
         predictor.timeline(tmp_path / "cut.mp3")
+
+
+@pytest.mark.parametrize("kind", ["m4a", "webm"])
+def test_what_damage_makes_of_a_lossy_codec_is_no_scale(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    floats = audio._floats
+
+    def damaged(frame: Any) -> np.ndarray:
+        values = floats(frame).copy()
+        values[:5] = 40.0
+        return values
+
+    monkeypatch.setattr(audio, "_floats", damaged)
+    notes: list[str] = []
+    samples = audio.load(media.encode(media.noise(0.5, 48_000), kind, 48_000), notes=notes)
+    assert np.abs(samples).max() < 10
+    assert any("NaN, infinite or absurd" in note for note in notes)

@@ -19,6 +19,7 @@ import soundfile
 from emimic.sources import named
 from emimic.task import SAMPLE_RATE, AudioError, add_note
 from emimic.waveform import (
+    LOUDEST,
     Clip,
     Mono,
     Wave,
@@ -69,6 +70,7 @@ _FORMATS = (
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_OWN_SCALE = ("FLOAT", "DOUBLE")  # libsndfile's kinds of samples that may be written at any scale
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
 
 
@@ -386,7 +388,7 @@ def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
             if not len(got):
                 break
             read += len(got)
-            yield got, sound.samplerate
+            yield got if sound.subtype in _OWN_SCALE else _bounded(got), sound.samplerate
         # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
         log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
         if read < claimed or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
@@ -406,6 +408,8 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                 raise AudioError(f"{label}: has no audio track; give a recording with sound.")
             stream = opened.streams.audio[0]
             packets = opened.demux(stream)
+            codec = stream.codec_context.name
+            own_scale = codec.startswith("pcm_") or codec == "wavpack"
             while True:
                 try:
                     frames = next(packets).decode()
@@ -416,13 +420,21 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     continue
                 for frame in frames:
                     check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                    yield _floats(frame), frame.sample_rate
+                    values = _floats(frame)
+                    yield values if own_scale else _bounded(values), frame.sample_rate
                     seconds += frame.samples / frame.sample_rate
             broken = broken or seconds < _claimed(opened.format.name, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
         raise _DamagedError
+
+
+def _bounded(values: Wave) -> Wave:
+    """What a lossy codec gave; beyond LOUDEST, which only damage makes, NaN."""
+    if values.size and not (values.max() <= LOUDEST and values.min() >= -LOUDEST):
+        return np.where(np.abs(values) <= LOUDEST, values, np.float32(np.nan))
+    return values
 
 
 def _demuxer(file: _Nameless) -> "InputContainer":
