@@ -114,7 +114,7 @@ def evaluate(
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
     files: dict[str, str | bytes] = {
-        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n",
+        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         "predictions.csv": table_csv(truth.names, rows),
     }
     for column, name in groups.csv_names(by).items():

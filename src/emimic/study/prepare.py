@@ -100,7 +100,7 @@ def prepare(
             hours=sum(seconds.values()) / 3600,
             ignored=ignored,
         )
-        files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(f"{target} can't be written ({error}); mend that and run again to go on") from error

@@ -12,6 +12,7 @@ from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
+from emimic.files import OutputError
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
 
@@ -159,6 +160,8 @@ def each_written(work: Callable[[Clip], None], workers: int) -> Callable[[Sequen
     def one(clip: Clip) -> EmimicError | None:
         try:
             work(clip)
+        except OutputError:  # a full disk would fail every other clip too
+            raise
         except EmimicError as error:
             return error
         return None
