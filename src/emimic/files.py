@@ -62,7 +62,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
             number = int(found[1])
         reason = os.strerror(number) if number else " ".join(str(error).split())
         remedy = _REMEDIES.get(number or 0, "Check the path and the disk, or name another folder")
-        named = OutputError(f"{os.fspath(path)}: can't be written ({reason}). {remedy}.")
+        named = OutputError(f"{os.fspath(path)} can't be written ({reason}). {remedy}.")
         named.errno = number
         raise named from error
 

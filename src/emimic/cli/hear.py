@@ -239,9 +239,11 @@ def bench(
 
     from rich.console import Console
 
-    from emimic.files import write_atomic
+    from emimic.files import make_folder, write_atomic
     from emimic.service.bench import measure
 
+    if file is not None:
+        make_folder(file.parent)  # before the work
     report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")

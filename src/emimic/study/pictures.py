@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import scores
+from emimic.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -189,6 +190,7 @@ def svg(figure: "Figure") -> bytes:
     """The figure as SVG without a date, and text stays text."""
     import matplotlib as mpl
 
+    _take_literally(figure)
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "emimic"})
@@ -197,9 +199,18 @@ def svg(figure: "Figure") -> bytes:
 
 def png(figure: "Figure", *, dpi: int = 120) -> bytes:
     """The figure as a PNG."""
+    _take_literally(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def _take_literally(figure: "Figure") -> None:
+    """Let no text of the figure (a target's or a corpus's name) be read as a formula, or hold what can't be drawn."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set(text=printable(text.get_text()), parse_math=False)
 
 
 def _panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Figure, list[Any]]":

@@ -83,7 +83,7 @@ def prepare(
 
     notes: list[str] = []
     try:
-        target.mkdir(exist_ok=True)
+        files.make_folder(target)
         with collecting_warnings(notes):
             results = list(
                 in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
@@ -101,6 +101,8 @@ def prepare(
             ignored=ignored,
         )
         files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n")
+    except files.OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(f"{target} can't be written ({error}); mend that and run again to go on") from error

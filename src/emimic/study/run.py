@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
 from emimic.model import EmiModel
+from emimic.files import make_folder
 from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
@@ -91,7 +92,7 @@ def open_run(
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if resume and (out / checkpoint.LAST).exists():
         progress, average = checkpoint.read_last(out, model, optimizer)
         _check_same(folders, out, progress, fingerprint(items, held_out))

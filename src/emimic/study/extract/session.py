@@ -12,7 +12,7 @@ from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
-from emimic.files import OutputError
+from emimic.files import OutputError, make_folder
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
 
@@ -190,7 +190,7 @@ def run(work: Work, *, progress: bool) -> Report:
     failed: dict[str, str] = {}
     notes: list[str] = []
     try:
-        work.place.mkdir(parents=True, exist_ok=True)
+        make_folder(work.place)
         there = set(work.there(work.place))
         _agree(work, bool(there))
         store.describe(work.place, work.facts)
@@ -214,6 +214,8 @@ def run(work: Work, *, progress: bool) -> Report:
         _check_hope(faults, there or made)
         if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
+    except OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
