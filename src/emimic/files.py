@@ -51,8 +51,6 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise OutputError, which names `path` and a remedy, for what the system refuses in the block."""
     try:
         yield
-    except OutputError:
-        raise
     except Exception as error:
         number = getattr(error, "errno", None)
         if not isinstance(error, OSError):
@@ -94,7 +92,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
     with naming(target):
         temporary.open("xb").close()
         try:

@@ -60,7 +60,8 @@ def main() -> None:
         sys.stdout.flush()
         failure = None if output is None else output.failure
         if failure is not None and failure.errno not in GONE:
-            echo(f"emimic: standard output can't be written ({failure.strerror}): what was printed is cut off", err=True)
+            reason = f"standard output can't be written ({failure.strerror}): what was printed is cut off"
+            echo(f"emimic: {reason}", err=True)
             code = code or 1
     sys.exit(code)
 

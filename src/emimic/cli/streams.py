@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final, TextIO
+from typing import Any, Final
 
-GONE: Final = frozenset({errno.EPIPE, errno.ESHUTDOWN} | ({errno.EINVAL} if sys.platform == "win32" else set()))
+GONE: Final = (errno.EPIPE, errno.ESHUTDOWN, *((errno.EINVAL,) if sys.platform == "win32" else ()))
 """Errors of a pipe whose reader has gone, as `head` does when it has seen enough: no fault."""
 
-_OWN: Final = frozenset({"strict", "surrogateescape"})  # Python's own choices, which stop at a letter or a name
+_OWN: Final = ("strict", "surrogateescape")
+"""Python's own ways with a letter that the encoding lacks; what PYTHONIOENCODING names otherwise stays."""
 
 
 class Output(io.RawIOBase):
@@ -84,27 +85,23 @@ def _open_closed() -> None:
 
 
 def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
-    """Put a stream that never fails in the place of sys.stdout or sys.stderr; private: it alone keeps the descriptor."""
-    old: TextIO | None = getattr(sys, name)
-    if old is None:
-        new = stack.enter_context(open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: PTH123
-        stack.callback(setattr, sys, name, old)
-        setattr(sys, name, new)
-        return None
-    raw = getattr(getattr(old, "buffer", None), "raw", getattr(old, "buffer", None))
+    """Put a stream that never fails in the place of sys.stdout or sys.stderr; private: alone with the descriptor."""
+    old: Any = getattr(sys, name)
+    if old is None:  # closed, or pythonw
+        old = stack.enter_context(io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))  # type: ignore[type-var]
+    buffer = getattr(old, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
     if not isinstance(old, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
-        return None
+        return None  # a notebook's, a test's
     old.flush()
-    if private and raw.fileno() == 2:
-        raw = _take(stack)
-    output = Output(raw)
+    output = Output(_take(stack) if private and raw.fileno() == 2 else raw)
     unbuffered = old.write_through
     errors = ("replace" if name == "stdout" else "backslashreplace") if old.errors in _OWN else old.errors
     new = io.TextIOWrapper(
-        output if unbuffered else io.BufferedWriter(output),  # type: ignore[arg-type]
+        output if unbuffered else io.BufferedWriter(output),  # type: ignore[type-var]
         encoding=old.encoding, errors=errors, line_buffering=old.line_buffering, write_through=unbuffered,
     )  # fmt: skip
-    stack.callback(setattr, sys, name, old)
+    stack.callback(setattr, sys, name, getattr(sys, name))
     stack.callback(new.flush)
     setattr(sys, name, new)
     return output
@@ -112,7 +109,7 @@ def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
 
 def _take(stack: ExitStack) -> io.RawIOBase:
     """Take standard error away from everyone but the caller."""
-    kept = stack.enter_context(open(os.dup(2), "wb", buffering=0))  # noqa: PTH123
+    kept = stack.enter_context(io.FileIO(os.dup(2), "w"))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)

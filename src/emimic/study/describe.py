@@ -183,7 +183,9 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, 
         write_atomic(out / f"{name}.png", pictures.png(figure))
         write_atomic(out / f"{name}.svg", pictures.svg(figure))
     write_atomic(out / "clips.csv", _csv(corpus, clips))
-    write_atomic(out / "description.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_atomic(
+        out / "description.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    )
     write_atomic(out / "description.md", sheet.markdown(numbers, tuple(figures), JOURNAL))
 
 

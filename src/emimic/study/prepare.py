@@ -100,7 +100,9 @@ def prepare(
             hours=sum(seconds.values()) / 3600,
             ignored=ignored,
         )
-        files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n")
+        files.write_atomic(
+            target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
+        )
     except files.OutputError as error:
         raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:

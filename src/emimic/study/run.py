@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
-from emimic.model import EmiModel
 from emimic.files import make_folder
+from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools

@@ -170,7 +170,9 @@ def table(report: Report) -> Table:
     title = f"{first.seed.name} and {first.mimic.name}" if single else f"{first.seed.name} and its mimics"
     draws = "surrogates" if first.chance == "surrogates" else "other recordings"
     caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
-    made = Table(title=escape(printable(title)), title_justify="left", caption=caption, caption_justify="left")
+    made = Table(
+        title=escape(printable(title)), title_justify="left", caption=caption, caption_justify="left"
+    )
     made.add_column("Dimension" if single else "Overall", no_wrap=True)
     lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
     for name in ("Similarity", "Chance", "p", *lags):

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from emimic.files import OutputError, make_folder
 from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
-from emimic.files import OutputError, make_folder
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 
 
