@@ -102,7 +102,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "No space left"), errno.ENOSPC, "(No space left on device). Free space"),
         (OSError(errno.EFBIG, "x"), errno.EFBIG, "(File too large). This system allows no file"),
-        (PermissionError(errno.EACCES, "x", "other"), errno.EACCES, "(Permission denied). Name a folder that you"),
+        (
+            PermissionError(errno.EACCES, "x", "other"),
+            errno.EACCES,
+            "(Permission denied). Name a folder that you",
+        ),
         (OSError(errno.EROFS, "x"), errno.EROFS, "(Read-only file system). Name a folder that you"),
         (OSError(errno.EIO, "x"), errno.EIO, "(Input/output error). Check the path and the disk"),
         (OSError("12 requested and 0 written"), None, "(12 requested and 0 written). Check"),  # NumPy's
@@ -181,11 +185,14 @@ def test_printable_moves_no_cursor(text: str) -> None:
     assert len(shown) == len(text)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
     assert shown == text or "\ufffd" in shown
-    assert printable("3\u202fPM\u00a0\U0001f468\u200d\U0001f469") == "3\u202fPM\u00a0\U0001f468\u200d\U0001f469"
+    assert (
+        printable("3\u202fPM\u00a0\U0001f468\u200d\U0001f469") == "3\u202fPM\u00a0\U0001f468\u200d\U0001f469"
+    )
 
 
 @pytest.mark.parametrize(
-    "names", [("A\u0308", "\u00e4", "\u00c4"), ("Stra\u00dfe", "STRASSE"), ("\u212a.wav", "k.wav"), ("\u03c2", "\u03a3")]
+    "names",
+    [("A\u0308", "\u00e4", "\u00c4"), ("Stra\u00dfe", "STRASSE"), ("\u212a", "k"), ("\u03c2", "\u03a3")],
 )
 def test_names_that_a_file_system_takes_for_one_are_folded(names: tuple[str, ...]) -> None:
     assert len({folded(name) for name in names}) == 1

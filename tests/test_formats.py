@@ -615,7 +615,8 @@ def test_recordings_of_one_stem_stay_apart(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.one_of(
-            st.text(max_size=200), st.sampled_from(["a", "A", "b.", "con", "NUL.x", "ß", "ss", "..", "", "\u00e4", "A\u0308"])
+            st.text(max_size=200),
+            st.sampled_from(["a", "A", "b.", "con", "NUL.x", "ß", "ss", "..", "", "\u00e4", "A\u0308"]),
         )
     )
 )

@@ -20,7 +20,13 @@ from emimic.service import formats, request, table
 from emimic.service.mimicry import session
 from emimic.service.results import Answers
 
-ODD = [b"b\xe4r $x^$ \xf0\x9f\x98\x80", b"line\nbreak", "\u00e4".encode(), "a\u0308".encode(), "\u00c4".encode()]
+ODD = [
+    b"b\xe4r $x^$ \xf0\x9f\x98\x80",
+    b"line\nbreak",
+    "\u00e4".encode(),
+    "a\u0308".encode(),
+    "\u00c4".encode(),
+]
 """Names that are not UTF-8, that a formula or a terminal would misread, and three that a Mac's disk takes for one."""
 
 
@@ -33,7 +39,9 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in ODD:
         path = folder / os.fsdecode(name + b".wav")
-        soundfile.write(os.fspath(folder / "new.wav"), hearing.recording(("burst", 1.0), ("hush", 0.5)), 16_000)
+        soundfile.write(
+            os.fspath(folder / "new.wav"), hearing.recording(("burst", 1.0), ("hush", 0.5)), 16_000
+        )
         (folder / "new.wav").rename(path)
     return folder
 
@@ -123,7 +131,13 @@ def test_an_impossible_folder_is_told_before_the_work(
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     some = next(clips.iterdir())
-    for words in (["predict", some, "--out", out], ["mimicry", some, some, "--out", out], ["bench", "--json", out / "b"]):
+    verbs: list[list[Any]] = [
+        ["predict", some, "--out"],
+        ["mimicry", some, some, "--out"],
+        ["bench", "--json"],
+    ]
+    for words in verbs:
+        words.append(out / "b" if words[0] == "bench" else out)
         done = CliRunner().invoke(cli.app, [str(word) for word in words])
         assert isinstance(done.exception, OutputError), done.exception
         assert str(done.exception).startswith(f"{out} can't be written (Not a directory)")
@@ -138,7 +152,9 @@ def test_doctor_prints_json_whatever_the_folder(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["model"]["folder"] == "b\ufffdr \U0001f600"
 
 
-def test_a_plain_terminal_has_plain_bars(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_terminal_has_plain_bars(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = predict(clips, tmp_path / "out", timeline=True)
     for encoding, bars in (("cp1252", ".:-=+*%#"), ("ascii", ".:-=+*%#"), ("utf-8", "▁▂▃▄▅▆▇█")):
         with (tmp_path / "shown").open("w", encoding=encoding, errors="replace") as shown:

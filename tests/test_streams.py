@@ -34,7 +34,11 @@ cli.main()
 def run(file: Path, *words: str, shell: str = '"$@"', **env: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-c", VERB, "work", str(file), *words]
     return subprocess.run(
-        ["sh", "-c", shell, "sh", *command], capture_output=True, env=os.environ | env, timeout=60, check=False
+        ["sh", "-c", shell, "sh", *command],
+        capture_output=True,
+        env=os.environ | env,
+        timeout=60,
+        check=False,
     )
 
 
