@@ -178,6 +178,7 @@ def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None
     assert (tmp_path / "a").read_text("utf-8") == "b\ufffdr \U0001f600"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_printable_moves_no_cursor(text: str) -> None:
     shown = printable(text)

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import hearing
+import numpy as np
 import pytest
 import soundfile
 from test_doctor import constant_engine
-from test_mimicry import Ears
+from test_mimicry import timeline, wandering
 from typer.testing import CliRunner
 
 from emimic import audio, cli
 from emimic.files import OutputError, folded
 from emimic.service import formats, request, table
 from emimic.service.mimicry import session
-from emimic.service.results import Answers
+from emimic.service.results import Answers, Timeline
 
 ODD = [
     b"b\xe4r $x^$ \xf0\x9f\x98\x80",
@@ -55,7 +56,9 @@ def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -
     answers = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
     assert len(answers.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
-    assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (4 + 3 + 2 * 9 - 1)
+    assert (
+        len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
+    )  # NOVA's: a pair a dimension
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             path.read_bytes().decode("utf-8")
@@ -106,10 +109,20 @@ def test_a_journal_on_a_full_disk_is_named(
         predict(clips, tmp_path / "out")
 
 
+class Pencil:
+    """Draws a curve for any recording."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def timeline(self, source: Path, **_: Any) -> Timeline:
+        return timeline(wandering(200, np.random.default_rng(0)), source.stem)
+
+
 def test_mimicry_writes_first_and_draws_any_name(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Predictor", Ears)
+    monkeypatch.setattr(session, "Predictor", Pencil)
     monkeypatch.setattr(session, "show", _fails)
     seed, *mimics = (clips / os.fsdecode(name + b".wav") for name in ODD[:3])
     settings = session.Settings(draws=19)
@@ -146,10 +159,11 @@ def test_an_impossible_folder_is_told_before_the_work(
 def test_doctor_prints_json_whatever_the_folder(tmp_path: Path) -> None:
     folder = constant_engine(tmp_path / os.fsdecode(b"b\xe4r \xf0\x9f\x98\x80"))
     done = CliRunner().invoke(cli.app, ["doctor", "--json", "--model", str(folder)])
-    assert done.exit_code == 0
     assert done.stdout.isascii()
-    assert "\\ud83d\\ude00" in done.stdout
-    assert json.loads(done.stdout)["model"]["folder"] == "b\ufffdr \U0001f600"
+    report = json.loads(done.stdout)
+    # ONNX Runtime takes no path that is not UTF-8: the trouble names it.
+    told = report["model"]["folder"] if report["model"] else report["troubles"][0]
+    assert "b\ufffdr \U0001f600" in told
 
 
 def test_a_plain_terminal_has_plain_bars(

@@ -4,11 +4,10 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic.cli import streams
@@ -109,6 +108,7 @@ class Raw(io.RawIOBase):
         return True
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 7), max_size=9), st.integers(0, 70))
 def test_all_is_written_or_the_failure_is_kept(data: bytes, takes: list[int], room: int) -> None:
     raw = Raw(takes, room)
@@ -124,27 +124,21 @@ def test_all_is_written_or_the_failure_is_kept(data: bytes, takes: list[int], ro
         assert raw.data == data[:room]
 
 
-@pytest.fixture
-def standard(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
-    out, err = (io.TextIOWrapper(io.BufferedWriter(Raw([], 9)), encoding="ascii") for _ in range(2))  # type: ignore[type-var]
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
+def test_streams_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    raws = Raw([], 9), Raw([], 9)
+    streams_before = tuple(io.TextIOWrapper(io.BufferedWriter(raw), encoding="ascii") for raw in raws)  # type: ignore[type-var]
     monkeypatch.setattr(Raw, "fileno", lambda _: 9)
-    yield out, err
-    out.detach()
-    err.detach()
-
-
-def test_streams_come_back(standard: tuple[io.TextIOWrapper, io.TextIOWrapper]) -> None:
-    with safe_streams() as output:
-        assert output is not None
-        assert sys.stdout is not standard[0]
-        print("äöü")
-        print("long lines", file=sys.stderr)
-    assert (sys.stdout, sys.stderr) == standard
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", streams_before[0])
+        patch.setattr(sys, "stderr", streams_before[1])
+        with safe_streams() as output:
+            assert output is not None
+            assert sys.stdout is not streams_before[0]
+            print("äöü")
+            print("long lines", file=sys.stderr)
+        assert (sys.stdout, sys.stderr) == streams_before
     assert output.failure is None
-    assert standard[0].buffer.raw.data == b"???\n"  # type: ignore[union-attr]
-    assert standard[1].buffer.raw.data == b"long line"  # type: ignore[union-attr]
+    assert [raw.data for raw in raws] == [b"???\n", b"long line"]
 
 
 def test_what_is_no_file_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
     """Put a stream that never fails in the place of sys.stdout or sys.stderr; private: alone with the descriptor."""
     old: Any = getattr(sys, name)
     if old is None:  # closed, or pythonw
-        old = stack.enter_context(io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))  # type: ignore[type-var]
+        old = stack.enter_context(io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
     buffer = getattr(old, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
     if not isinstance(old, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
