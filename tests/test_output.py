@@ -56,9 +56,7 @@ def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -
     answers = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
     assert len(answers.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
-    assert (
-        len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
-    )  # NOVA's: a pair a dimension
+    assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             path.read_bytes().decode("utf-8")

@@ -275,7 +275,7 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
         return audio.load(item.path, max_seconds=config.max_seconds)
 
     def read(item: Item, epoch: int) -> Heard:
-        rng = np.random.default_rng((seed, zlib.crc32(item.id.encode())))
+        rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
         samples, kind = load(item), rng.integers(3)
         if kind == 1 and len(samples) > SHORTEST * SAMPLE_RATE:
             size = round(math.exp(rng.uniform(math.log(SHORTEST * SAMPLE_RATE), math.log(len(samples)))))

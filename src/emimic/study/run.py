@@ -498,7 +498,8 @@ def fingerprint(*splits: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for items in splits:
         for item in items:
-            digest.update(item.key.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            key = item.key.encode(errors="surrogateescape")  # a file's name may be no text
+            digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update("".join(f"\0{name}\0{cell}" for name, cell in sorted(item.cells.items())).encode())
         digest.update(b"\n")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emimic.files import OutputError, make_folder
+from emimic.files import OutputError, encodable, make_folder
 from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
@@ -194,10 +194,7 @@ def run(work: Work, *, progress: bool) -> Report:
         there = set(work.there(work.place))
         _agree(work, bool(there))
         store.describe(work.place, work.facts)
-        first: dict[str, Clip] = {}
-        for clip in work.clips:
-            if (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
-                failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+        first = _distinct(work.clips, failed)
         todo = [clip for key, clip in first.items() if key not in there]
         with collecting_warnings(notes):
             for clip, reason in shown(
@@ -223,6 +220,17 @@ def run(work: Work, *, progress: bool) -> Report:
         ) from error
     skipped = tuple(clip.id for key, clip in first.items() if key in there)
     return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
+
+
+def _distinct(clips: Iterable[Clip], failed: dict[str, str]) -> dict[str, Clip]:
+    """Clip key -> the first clip that has it, whose name a table can hold; the others are put into `failed`."""
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        if encodable(clip.id) != clip.id:
+            failed[encodable(clip.path.name)] = "its name is no text in UTF-8, as a table's are; rename it"
+        elif (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
+            failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+    return first
 
 
 def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:
