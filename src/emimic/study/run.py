@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from emimic.study.ranks import Ranks
 from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
+
+TENSORBOARD: Final = "tensorboard"
+"""The folder in a run's own that TensorBoard reads."""
 
 
 @dataclass
@@ -112,7 +115,7 @@ def open_run(
     if settings.standardize_frames and not progress.total_steps:
         standardize.measure(model, learned, drawn, settings, progress=show)
     log = (
-        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
+        SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
         else None
     )
