@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
-from emimic.files import make_folder
+from emimic.files import encodable, make_folder
 from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
@@ -71,6 +71,7 @@ def open_run(
 ) -> Run:
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
+    _check_text(out)
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
     show = show and fabric.is_global_zero
@@ -143,6 +144,14 @@ def open_run(
         log=log,
         left_out=left_out,
     )
+
+
+def _check_text(out: Path) -> None:
+    """Raise SettingsError for a path that TensorBoard can't write to."""
+    if encodable(str(out)) != str(out):
+        raise SettingsError(
+            f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
+        )
 
 
 def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
