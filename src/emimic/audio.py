@@ -10,12 +10,14 @@ import re
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 import soundfile
 
+from emimic.files import naming
 from emimic.sources import named
 from emimic.task import SAMPLE_RATE, AudioError, add_note
 from emimic.waveform import (
@@ -44,6 +46,7 @@ __all__ = [
     "blocks",
     "container",
     "cut",
+    "encode",
     "load",
     "normalise",
     "prepare",
@@ -183,21 +186,34 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
     The length is kept to the sample; flac clips at [-1, 1]. The codec decides, not the suffix.
 
     Raises:
-        AudioError: not (sample,), empty, not finite or far beyond [-1, 1]; no codec of that name; or the file can't be
-            written.
+        AudioError: not (sample,), empty, not finite or far beyond [-1, 1]; or no codec of that name.
+        OutputError: the file can't be written.
+    """
+    data = encode(samples, codec=codec)
+    with naming(path):
+        Path(path).write_bytes(data)
+
+
+def encode(samples: Wave, *, codec: Literal["mp3", "flac"]) -> bytes:
+    """Return the content of the file that `save` writes.
+
+    Raises:
+        AudioError: see `save`.
     """
     wave = resample(samples, SAMPLE_RATE)  # checks the array
-    check_scale(wave, os.fspath(path))
+    check_scale(wave, "samples")
     options: dict[str, Any] = {"format": "FLAC", "subtype": "PCM_16"}
     if codec == "mp3":
         # At 16 kHz libsndfile maps level 0-1 onto 160-0 kb/s: 0.6 is 64.
         options = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.6}
     elif codec != "flac":
         raise AudioError(f"codec is {codec!r}; give mp3 or flac.")
+    file = io.BytesIO()
     try:
-        soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
+        soundfile.write(file, wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
+        raise AudioError(f"{codec} can't be written: {error.error_string}") from None
+    return file.getvalue()
 
 
 def through_mp3(samples: Wave, kilobits: int) -> Wave:
@@ -260,6 +276,21 @@ class _Nameless:
             return self._seek(offset, whence)
         except (OSError, ValueError):  # a broken header sends decoders before the start: in C that is a -1
             return -1
+
+
+class _Behind:
+    """A file from `start` on, as if it began there: libsndfile's mp3 decoder prints what it dislikes about a tag."""
+
+    def __init__(self, file: _Nameless, start: int) -> None:
+        self.read, self.readinto = file.read, file.readinto
+        self._file, self._start = file, start
+        file.seek(start)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset + (self._start if whence == io.SEEK_SET else 0), whence) - self._start
 
 
 class _UndecodableError(Exception):
@@ -365,12 +396,13 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
     if not tag:
         return (_pyav_chunks,), False
     claimed = int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
-    return both if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
+    untagged = (partial(_soundfile_chunks, start=start), _pyav_chunks)
+    return untagged if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
 
 
-def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
+def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks:
     try:
-        sound = _Forward(file)
+        sound = _Forward(_Behind(file, start) if start else file)
     except soundfile.LibsndfileError as error:
         raise _UndecodableError(f"soundfile: {error.error_string}") from None
     with sound:

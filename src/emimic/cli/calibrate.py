@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, echo, quiet_libraries
 
 
 @app.command()
@@ -40,7 +40,7 @@ def calibrate(
         run, corpora, split=split, weights=dict(map(_weight, weight or ())), clips=clips, seed=seed, out=out,
         label_scale=label_scale, batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from emimic.files import printable
+
 app = typer.Typer(
     name="emimic",
     help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
@@ -25,6 +27,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")]
 LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, without what would move the cursor or ring the bell (a file's name may hold anything)."""
+    typer.echo(printable(text), err=err)
 
 
 def quiet_libraries() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, Device, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import BatchSeconds, Device, Quiet, RunFolder, Workers, app, echo, quiet_libraries
 
 
 class Format(StrEnum):
@@ -96,9 +96,9 @@ def predict(
         fresh=fresh, progress=not quiet,
     )  # fmt: skip
     try:
-        answers = request.run(asked, lambda line: typer.echo(line, err=True))
+        answers = request.run(asked, lambda line: echo(line, err=True))
     except KeyboardInterrupt:
-        typer.echo(request.stopped(asked), err=True)
+        echo(request.stopped(asked), err=True)
         raise typer.Exit(130) from None
     if answers.failed:
         raise typer.Exit(1)
@@ -146,7 +146,7 @@ def mimicry(
             seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
             out=out, device=device, threads=threads, progress=not quiet,
         ),
-        tell=lambda line: typer.echo(line, err=True),
+        tell=lambda line: echo(line, err=True),
     )  # fmt: skip
     if report.failed:
         raise typer.Exit(1)
@@ -166,10 +166,16 @@ def doctor(
     """
     import json
 
+    from emimic.files import encodable
     from emimic.service.doctor import examine
 
     report = examine(model, hub=hub)
-    typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if as_json else report.table())
+    if as_json:
+        # A name that is not UTF-8 would leave half a character; the rest is ASCII, which any code page can hold.
+        clean = json.loads(encodable(json.dumps(report.to_dict(), ensure_ascii=False)))
+        echo(json.dumps(clean, indent=1))
+    else:
+        echo(report.table())
     if report.troubles:
         raise typer.Exit(1)
 
@@ -209,7 +215,7 @@ def export(
         run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
         licence=licence, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 @app.command()
@@ -233,9 +239,11 @@ def bench(
 
     from rich.console import Console
 
-    from emimic.files import write_atomic
+    from emimic.files import make_folder, write_atomic
     from emimic.service.bench import measure
 
+    if file is not None:
+        make_folder(file.parent)  # before the work
     report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")

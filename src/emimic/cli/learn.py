@@ -16,6 +16,7 @@ from emimic.cli.common import (
     RunFolder,
     Workers,
     app,
+    echo,
     quiet_libraries,
 )
 
@@ -68,7 +69,7 @@ def prepare(
     from emimic.study.prepare import prepare as run
 
     report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
-    typer.echo(report.summary())
+    echo(report.summary())
     if report.failed:
         raise typer.Exit(1)
 
@@ -93,7 +94,7 @@ def describe(
     from emimic.study.describe import describe as run
 
     description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
-    typer.echo(description.table())
+    echo(description.table())
 
 
 @app.command()
@@ -132,7 +133,7 @@ def features(
         device=device, progress=not quiet,
     )  # fmt: skip
     for report in reports:
-        typer.echo(report.summary())
+        echo(report.summary())
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 
@@ -185,9 +186,9 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(result.table())
+        echo(result.table())
     if result.signal is not None:
-        typer.echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
+        echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
 
 
@@ -241,7 +242,7 @@ def distill(
         progress=not quiet,
     )  # fmt: skip
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(taught.table())
+        echo(taught.table())
     _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
@@ -276,8 +277,8 @@ def evaluate(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
         workers=workers, progress=not quiet, by=by or (),
     )  # fmt: skip
-    typer.echo(report.table())
-    typer.echo(f"written: {', '.join(map(str, report.written))}", err=True)
+    echo(report.table())
+    echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
 @app.command()
@@ -304,7 +305,7 @@ def submit(
         run, folder, split=split, out=out, fill="mean" if fill else None,
         batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 # What the two grids share
@@ -412,14 +413,14 @@ def _grid(out: Path, run: Any) -> None:
     from emimic.study.outcome import RESULTS, TABLE
 
     try:
-        outcome = run(lambda line: typer.echo(line, err=True))
+        outcome = run(lambda line: echo(line, err=True))
     except Stopped as stopped:
-        typer.echo(f"{stopped}; the same command goes on", err=True)
+        echo(f"{stopped}; the same command goes on", err=True)
         raise typer.Exit(128 + stopped.number) from None
-    typer.echo(outcome.markdown())
-    typer.echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
+    echo(outcome.markdown())
+    echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
     if outcome.elsewhere:
-        typer.echo(
+        echo(
             f"not all runs are done: another command is at them ({', '.join(outcome.elsewhere)}); once it has ended, "
             "the same command prints the whole table",
             err=True,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import __version__, calibration
-from emimic.files import lock, sha256, sync_folder
+from emimic.files import lock, make_folder, naming, sha256, sync_folder
 from emimic.prediction import Prediction
 from emimic.service.engine import DESCRIPTION
 from emimic.service.results import Answer, Region, Timeline
@@ -73,8 +73,9 @@ class Journal:
         self._clips: dict[Stamp, Answer] = {}
         self._curves: dict[Stamp, Timeline] = {}
         head = {"schema": SCHEMA, "emimic": __version__, "model": identity(model)}
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = cast(BinaryIO, self.path.open("a+b"))
+        make_folder(folder)
+        with naming(self.path):
+            self._file = cast(BinaryIO, self.path.open("a+b"))
         try:
             if not lock(self._file):
                 raise EmimicError(
@@ -96,7 +97,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with naming(self.path):  # what a full disk has not taken is tried again here
+            self._file.close()
 
     def clip(self, mark: Stamp | None, path: Path) -> Answer | None:
         """The clip's answer, if that file was heard, called `path`."""
@@ -120,9 +122,10 @@ class Journal:
             self._write({kind: entries})
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _knows(self, head: dict[str, Any]) -> bool:
         """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -65,9 +64,7 @@ def playable(
     if samples is None:
         samples = media.load(source, notes=notes)
     if not kind or len(data) > len(samples) / SAMPLE_RATE * _RATE:
-        with tempfile.TemporaryDirectory() as folder:
-            media.save(Path(folder) / "sound.mp3", samples, codec="mp3")
-            data, kind = (Path(folder) / "sound.mp3").read_bytes(), "audio/mpeg"
+        data, kind = media.encode(samples, codec="mp3"), "audio/mpeg"
     if len(data) * 4 / 3 > _FIREFOX:
         name = "<bytes>" if isinstance(source, bytes) else os.fsdecode(source)
         note = (

@@ -9,6 +9,7 @@ from typing import Final
 
 from emimic import audio
 from emimic.cpus import cores
+from emimic.files import make_folder
 from emimic.service import bulk, table
 from emimic.service.engine import default_model
 from emimic.service.journal import NAME as JOURNAL
@@ -92,19 +93,25 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
         else:
             answers = _from_microphone(predictor, q, q.mic)
             summary = f"{len(answers.clips)} heard, 0 failed"
-        table.show(answers, q.form)
-        if q.folder is not None:
-            from emimic.service import outputs
-
-            curves = q.curves or q.mic is not None  # which always has some
-            kinds = q.kinds or (("csv",) if curves else ())
-            notes = outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
-            for note in notes:
-                tell(f"emimic: {note}")
-            tell(f"files are in {q.folder}")
+        try:  # files first: printing can take long, or fail
+            if q.folder is not None:
+                _write(answers, q, q.folder, tell)
+        finally:
+            table.show(answers, q.form)
     _remarks(answers, predictor, q, tell)
     tell(summary)
     return answers
+
+
+def _write(answers: Answers, q: Request, folder: Path, tell: Callable[[str], object]) -> None:
+    """Write the files asked for."""
+    from emimic.service import outputs
+
+    curves = q.curves or q.mic is not None  # which always has some
+    kinds = q.kinds or (("csv",) if curves else ())
+    for note in outputs.write(answers, folder, kinds, plot=q.plot, html=q.html, progress=q.progress):
+        tell(f"emimic: {note}")
+    tell(f"files are in {folder}")
 
 
 def _check(q: Request) -> None:
@@ -200,8 +207,7 @@ def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answer
         samples = microphone.listen(stream_at, seconds=seconds or None, show=arrived)
     path = Path("<microphone>")
     if q.folder is not None:
-        q.folder.mkdir(parents=True, exist_ok=True)
-        path = q.folder / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
+        path = make_folder(q.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
         audio.save(path, samples, codec="flac")
     answer = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
     line = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)

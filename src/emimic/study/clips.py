@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, speech
-from emimic.files import lock, visible
+from emimic.files import lock, naming, visible
 from emimic.probe import Facts, Picture, Sound, probe
 from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
@@ -210,7 +210,9 @@ class _Journal:
     """What was found, by the stamps of a clip's files. Threads may add at the same time, other processes may not."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = cast(BinaryIO, (folder / JOURNAL).open("a+b"))
+        self.path = folder / JOURNAL
+        with naming(self.path):
+            self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._known: dict[str, Found] = {}
         if not lock(self._file):
@@ -237,7 +239,8 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.path):  # what a full disk has not taken is tried again here
+            self._file.close()
 
     def get(self, marks: list[list[Any]]) -> Found | None:
         return self._known.get(json.dumps(marks))
@@ -247,8 +250,9 @@ class _Journal:
             self._write({"files": marks, "found": dataclasses.asdict(found)})
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()
 
 
 def _found(entry: dict[str, Any]) -> Found:

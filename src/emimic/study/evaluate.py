@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Calibration
-from emimic.files import write_atomic
+from emimic.files import make_folder, write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
@@ -69,6 +69,7 @@ def evaluate(
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
             column of `by`.
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
+        OutputError: if `out` can't be written, which is tried before the work.
     """
     run, by = Path(run), tuple(dict.fromkeys(by))
     model, part, warnings, heard = open_split(
@@ -76,6 +77,7 @@ def evaluate(
     )
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
+    out = make_folder(run / "evaluation" / part.name if out is None else out)
     settings = _settings(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
@@ -114,7 +116,7 @@ def evaluate(
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
     files: dict[str, str | bytes] = {
-        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n",
+        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         "predictions.csv": table_csv(truth.names, rows),
     }
     for column, name in groups.csv_names(by).items():
@@ -125,12 +127,10 @@ def evaluate(
         files["scatter.png"] = pictures.png(pictures.scatter(*pair))
         files["residuals.png"] = pictures.png(pictures.residuals(*pair))
         files["reliability.png"] = pictures.png(pictures.reliability(calibrations))
-    out = run / "evaluation" / part.name if out is None else Path(out)
     return dataclasses.replace(report, written=_write(out, files))
 
 
 def _write(out: Path, files: Mapping[str, str | bytes]) -> tuple[Path, ...]:
-    out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomic(out / name, content)
     return tuple(out / name for name in files)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from emimic.files import lock, write_atomic
+from emimic.files import lock, make_folder, write_atomic
 from emimic.study import checkpoint, contents, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
@@ -98,7 +98,7 @@ class Job:
             return {}
 
     def note(self, **values: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
 
 
@@ -289,7 +289,7 @@ def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
     """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / LOCK).open("ab") as file:
         yield lock(file)
 

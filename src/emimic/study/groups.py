@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import scores
+from emimic.files import folded
 from emimic.progress import shown
 from emimic.study.report import (
     METRICS,
@@ -250,9 +251,9 @@ def csv_names(columns: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in columns:
         stem = re.sub(r"[^\w.-]+", "_", column)
-        taken = {name.casefold() for name in found.values()}
+        taken = {folded(name) for name in found.values()}
         tries = (f"by_{stem}{end}.csv" for end in ("", *(f"_{n}" for n in range(2, len(columns) + 2))))
-        found[column] = next(name for name in tries if name.casefold() not in taken)
+        found[column] = next(name for name in tries if folded(name) not in taken)
     return found
 
 

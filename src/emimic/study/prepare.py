@@ -83,7 +83,7 @@ def prepare(
 
     notes: list[str] = []
     try:
-        target.mkdir(exist_ok=True)
+        files.make_folder(target)
         results = list(in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips"))
         named = {path.name: result for path, result in zip(todo, results, strict=True)}
         seconds = {name: result for name, result in named.items() if not isinstance(result, str)}
@@ -97,7 +97,11 @@ def prepare(
             hours=sum(seconds.values()) / 3600,
             ignored=ignored,
         )
-        files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        files.write_atomic(
+            target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
+        )
+    except files.OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(f"{target} can't be written ({error}); mend that and run again to go on") from error

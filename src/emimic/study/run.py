@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
+from emimic.files import encodable, make_folder
 from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, sampling, standardize
@@ -32,6 +33,9 @@ from emimic.study.ranks import Ranks
 from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
+
+TENSORBOARD: Final = "tensorboard"
+"""The folder in a run's own that TensorBoard reads."""
 
 
 @dataclass
@@ -68,6 +72,7 @@ def open_run(
 ) -> Run:
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
+    _check_text(out)
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
     resumed = resume and _can_resume(out, fabric)
@@ -93,7 +98,7 @@ def open_run(
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     recordings = _recordings(fabric, [*items, *held_out], settings)
     if resumed:
         progress, average = checkpoint.read_last(out, model, optimizer)
@@ -116,7 +121,7 @@ def open_run(
     if settings.standardize_frames and not progress.total_steps:
         standardize.measure(model, learned, drawn, settings, progress=show)
     log = (
-        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
+        SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
         else None
     )
@@ -144,6 +149,14 @@ def open_run(
         log=log,
         left_out=left_out,
     )
+
+
+def _check_text(out: Path) -> None:
+    """Raise SettingsError for a path that TensorBoard can't write to."""
+    if encodable(str(out)) != str(out):
+        raise SettingsError(
+            f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
+        )
 
 
 def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
@@ -522,7 +535,8 @@ def fingerprint(*splits: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for items in splits:
         for item in items:
-            digest.update(item.key.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            key = item.key.encode(errors="surrogateescape")  # a file's name may be no text
+            digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update("".join(f"\0{name}\0{cell}" for name, cell in sorted(item.cells.items())).encode())
         digest.update(b"\n")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic import buckets, scores
 from emimic.cpus import available
-from emimic.files import hold, write_atomic
+from emimic.files import hold, naming, write_atomic
 from emimic.model import EmiModel
 from emimic.progress import bar
 from emimic.study import batches, checkpoint, probes, sampling, signals, step
@@ -25,7 +25,7 @@ from emimic.study import run as runs
 from emimic.study.corpus import Item
 from emimic.study.rivals import fusion
 from emimic.study.rivals.model import RivalModel
-from emimic.study.run import Run
+from emimic.study.run import TENSORBOARD, Run
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, SettingsError
 
@@ -210,7 +210,8 @@ def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
         mean = state.loss_sum / state.loss_clips
         tell(f"epoch {state.epoch + 1} loss {mean:.4f}")
         if run.log is not None:
-            run.log.add_scalar("loss/step", loss, state.total_steps)
+            with naming(run.folder / TENSORBOARD):
+                run.log.add_scalar("loss/step", loss, state.total_steps)
         run.stopped_by = _agreed(run)
         due = state.step == per_epoch or state.total_steps % settings.checkpoint_steps == 0
         if due or run.stopped_by is not None:
@@ -244,11 +245,12 @@ def _end_epoch(run: Run) -> None:
     watched = run.valid is not None and settings.patience is not None
     state.finished = state.epoch == settings.epochs or (watched and waited >= (settings.patience or 0))
     if run.log is not None:
-        run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
-        for name, value in _rho(entry).items():
-            if value is not None:
-                run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
-        run.log.flush()
+        with naming(run.folder / TENSORBOARD):
+            run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
+            for name, value in _rho(entry).items():
+                if value is not None:
+                    run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
+            run.log.flush()
     _save(run)
 
 

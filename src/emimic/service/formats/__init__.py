@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from emimic.files import write_atomic
+from emimic.files import make_folder, write_atomic
 from emimic.progress import shown
 from emimic.service.formats import database, elan, nova, praat, subtitles, tables
 from emimic.service.formats.names import safe, unique
@@ -44,12 +44,12 @@ def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None =
 
     Raises:
         EmimicError: an unknown kind, or a library that a kind needs is not installed.
-        OSError: the folder can't be made or written to.
+        OutputError: the folder can't be made or written to.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(KINDS)}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     stem = safe(answer.path.stem if name is None else name)
     return [path for kind in dict.fromkeys(kinds) for path in _WRITERS[kind](answer, out, stem)]
 
@@ -60,9 +60,9 @@ def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bo
     Recordings of one stem from several folders get numbers behind their names.
 
     Raises:
-        EmimicError, OSError: see `write`.
+        EmimicError, OutputError: see `write`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = [out / "intensities.csv", out / "answers.json"]
     write_atomic(written[0], to_csv(answers))
     write_atomic(written[1], to_json(answers))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from emimic.files import printable
 from emimic.scores import Floats
 from emimic.service.mimicry.alignment import standardise
 from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError
@@ -30,6 +31,7 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.text import Text
     except ImportError:
         raise MimicryError("a picture needs matplotlib: pip install 'emimic[service]'") from None
     names = found.seed.dimensions
@@ -59,6 +61,8 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
         right[-1].text(-0.97, 1.7, "Overall", fontsize=9, va="center")
         _words(figure, found, left[0], right[0], high)
         cover_scripts(figure)
+        for text in figure.findobj(Text):  # a file's name may hold anything
+            text.set(text=printable(text.get_text()), parse_math=False)
         file = io.BytesIO()
         figure.savefig(file, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emimic import audio
-from emimic.files import write_atomic
+from emimic.files import make_folder, printable, write_atomic
 from emimic.service.formats import unique
 from emimic.service.mimicry.compare import compare_all
 from emimic.service.mimicry.comparison import (
@@ -58,6 +58,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
         raise MimicryError("--channels compares two channels of one file; give either it or a MIMIC")
     if request.out is not None and request.out.exists() and not request.out.is_dir():
         raise MimicryError(f"--out {request.out} is a file; name a folder")
+    if request.out is not None:
+        make_folder(request.out)  # before the work
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
 
     failed: list[str] = []
@@ -78,12 +80,14 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     others = _others(request, hear, failed) if request.against else []
     report = compare_all(seed, mimics, settings=settings, others=others)
     report = replace(report, failed=(*failed, *report.failed))
-    show(report)
-    if request.out is not None:
-        pictures = find_spec("matplotlib") is not None
-        write(report, request.out, pictures=pictures)
-        hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
-        tell(f"files are in {request.out}{hint}")
+    try:  # files first: printing can fail
+        if request.out is not None:
+            pictures = find_spec("matplotlib") is not None
+            write(report, request.out, pictures=pictures)
+            hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
+            tell(f"files are in {request.out}{hint}")
+    finally:
+        show(report)
     for reason in (*notes, *report.failed):
         tell(f"emimic: {reason}")
     return report
@@ -134,7 +138,7 @@ def _channels(predictor: Predictor, request: Request, notes: list[str]) -> list[
 
 def write(report: Report, out: Path, *, pictures: bool = True) -> None:
     """Into the folder `out`: mimicry.json, and with `pictures` one of each pair (PNG, SVG), named after the mimic."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
     write_atomic(out / "mimicry.json", text + "\n")
     if not pictures:
@@ -155,9 +159,9 @@ def show(report: Report) -> None:
     console.width = max(console.width, needed)  # lines that wrap lose nothing
     console.print(made)
     for one in report.comparisons:
-        console.print(escape(_sentence(one)), soft_wrap=True)
+        console.print(escape(printable(_sentence(one))), soft_wrap=True)
         for note in one.notes:
-            console.print(escape(f"  note: {note}"), soft_wrap=True)
+            console.print(escape(printable(f"  note: {note}")), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
 
@@ -168,7 +172,9 @@ def table(report: Report) -> Table:
     title = f"{first.seed.name} and {first.mimic.name}" if single else f"{first.seed.name} and its mimics"
     draws = "surrogates" if first.chance == "surrogates" else "other recordings"
     caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
-    made = Table(title=escape(title), title_justify="left", caption=caption, caption_justify="left")
+    made = Table(
+        title=escape(printable(title)), title_justify="left", caption=caption, caption_justify="left"
+    )
     made.add_column("Dimension" if single else "Overall", no_wrap=True)
     lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
     for name in ("Similarity", "Chance", "p", *lags):
@@ -193,7 +199,7 @@ def _row(name: str, one: Dimension, lead: Lead | None) -> list[str]:
     star = "*" if one.chance.beyond else " "
     value = f"{_number(one.similarity)}{star}"
     cells: list[str] = [
-        escape(name),
+        escape(printable(name)),
         f"[bold]{value}[/bold]" if one.chance.beyond else value,
         _number(one.chance.high),
         "-" if not np.isfinite(one.chance.p) else f"{one.chance.p:.3f}",

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from emimic.files import OutputError, encodable, make_folder
 from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, in_parallel, list_media
@@ -163,6 +164,8 @@ def each_written(work: Callable[[Clip], None], workers: int) -> Callable[[Sequen
     def one(clip: Clip) -> EmimicError | None:
         try:
             work(clip)
+        except OutputError:  # a full disk would fail every other clip too
+            raise
         except EmimicError as error:
             return error
         return None
@@ -191,14 +194,11 @@ def run(work: Work, *, progress: bool) -> Report:
     failed: dict[str, str] = {}
     before = len(work.notes)
     try:
-        work.place.mkdir(parents=True, exist_ok=True)
+        make_folder(work.place)
         there = set(work.there(work.place))
         _agree(work, bool(there))
         store.describe(work.place, work.facts)
-        first: dict[str, Clip] = {}
-        for clip in work.clips:
-            if (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
-                failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+        first = _distinct(work.clips, failed)
         todo = [clip for key, clip in first.items() if key not in there]
         for clip, reason in shown(
             work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
@@ -214,6 +214,8 @@ def run(work: Work, *, progress: bool) -> Report:
         _check_hope(faults, there or made)
         if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
+    except OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
@@ -222,6 +224,17 @@ def run(work: Work, *, progress: bool) -> Report:
     skipped = tuple(clip.id for key, clip in first.items() if key in there)
     notes = tuple(work.notes[before:])
     return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), notes)
+
+
+def _distinct(clips: Iterable[Clip], failed: dict[str, str]) -> dict[str, Clip]:
+    """Clip key -> the first clip that has it, whose name a table can hold; the others are put into `failed`."""
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        if encodable(clip.id) != clip.id:
+            failed[encodable(clip.path.name)] = "its name is no text in UTF-8, as a table's are; rename it"
+        elif (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
+            failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+    return first
 
 
 def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:

@@ -134,6 +134,8 @@ def import_layout(
             tuple(source.notes),
         )  # fmt: skip
         _write_report(out, settings, report)
+    except files.OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
@@ -187,7 +189,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
         raise CorpusError(
             f"{out} holds {', '.join(other[:3])} and no {REPORT}; expected a new or an empty folder. Name another"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out)
     _write_report(out, settings, None)
 
 

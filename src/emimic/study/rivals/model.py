@@ -283,4 +283,4 @@ def join(answers: Tensor, heard: Tensor, weights: Tensor) -> Tensor:
 
 def fold_of(item: Item, folds: int) -> int:
     """The fold of a clip's speaker (of the clip, where no speaker is known), whatever the other clips are."""
-    return zlib.crc32((item.speaker or item.id).encode()) % folds
+    return zlib.crc32((item.speaker or item.id).encode(errors="surrogateescape")) % folds
