@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emimic import scores
 from emimic.progress import shown
+from emimic.study.cells import read_number
 from emimic.study.report import (
     METRICS,
     NAMES,
@@ -262,10 +263,8 @@ def _cells(score: Score | None) -> list[str]:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    value = read_number(text)
+    return math.nan if value is None else value
 
 
 Values = dict[str, dict[str, tuple[float, NDArray[np.float64]]]]

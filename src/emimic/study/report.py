@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import scores
+from emimic.study.cells import speaker_key
 from emimic.study.tables import some
 
 if TYPE_CHECKING:
@@ -232,8 +233,9 @@ class Measured:
 
 
 def resampled_groups(speakers: Sequence[str | None] | None) -> Sequence[str | None] | None:
-    """Return the speakers if whole speakers can be resampled: all are known and there are two or more; else None."""
-    return speakers if speakers and all(speakers) and len(set(speakers)) > 1 else None
+    """Return the speakers' keys if whole speakers can be resampled: all known, two or more; else None."""
+    keys = [speaker_key(one or "") for one in speakers or ()]
+    return keys if all(keys) and len(set(keys)) > 1 else None
 
 
 def measure(
