@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,20 @@ from emimic.cli.common import app
 from emimic.task import EmimicError, EmimicWarning
 
 __all__ = ["app", "calibrate", "hear", "imports", "learn", "main"]
+
+
+_EXTRAS: Final = {
+    "audformat": "service",
+    "faster_whisper": "features",
+    "openvino": "openvino",
+    "optuna": "ablate",
+    "praatio": "service",
+    "pympi": "service",
+    "ray": "ray",
+    "sounddevice": "mic",
+    "webvtt": "service",
+}
+"""The extra that brings a package; all others come with [study]."""
 
 
 def _version(asked: bool) -> None:
@@ -60,7 +74,8 @@ def main() -> None:
 
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'"
+        package = (error.name or "a package").partition(".")[0]
+        return f"{package} isn't installed; this verb needs: pip install 'emimic[{_EXTRAS.get(package, 'study')}]'"
     if isinstance(error, EmimicError | OSError):
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -5,13 +5,24 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import (
+    BatchSeconds,
+    LabelScale,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_corpora,
+    quiet_libraries,
+)
 
 
 @app.command()
 def calibrate(
     run: RunFolder,
-    corpora: Annotated[list[Path], typer.Argument(help="Corpora in the ABAW layout.")],
+    corpora: Annotated[
+        list[Path], typer.Argument(help="Corpora in the ABAW layout.", callback=check_corpora)
+    ],
     split: Annotated[str, typer.Option(help="Labelled clips that the run did not learn from.")] = "valid",
     weight: Annotated[
         list[str] | None,
@@ -45,10 +56,10 @@ def calibrate(
 
 def _weight(text: str) -> tuple[str, float]:
     """NAME=x -> name and weight."""
+    from emimic.study.cells import read_number
+
     name, _, value = text.rpartition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight"
-        ) from None
+    number = read_number(value)
+    if not value or number is None:
+        raise typer.BadParameter(f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight")
+    return name, number

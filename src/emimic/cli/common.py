@@ -1,10 +1,13 @@
 """What the verbs share: the application, options that several have, other libraries kept quiet."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from emimic.task import CorpusError, ModelError
 
 app = typer.Typer(
     name="emimic",
@@ -16,10 +19,55 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+# A wrong path is told before any library is imported, which may be missing: these are called with the arguments.
+def check_models(models: Sequence[Path] | None) -> Sequence[Path] | None:
+    """Raise ModelError where one is no model's folder."""
+    from emimic.service.engine import check_model
+
+    for model in models or ():
+        check_model(model)
+    return models
+
+
+def _check_model(model: Path) -> Path:
+    check_models([model])
+    return model
+
+
+def _check_run(run: Path) -> Path:
+    if not run.is_dir():
+        raise ModelError(f"{run} is no folder; expected a run folder written by emimic train")
+    if not (run / "config.json").exists():
+        raise ModelError(f"{run} is no run: it has no config.json. Give a folder written by emimic train")
+    return run
+
+
+def check_corpora(folders: Sequence[Path]) -> Sequence[Path]:
+    """Raise CorpusError where one is no folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise CorpusError(
+                f"{folder} is not a folder; expected a corpus with train_split.csv and audio/ or raw/"
+            )
+    return folders
+
+
+def _check_corpus(folder: Path) -> Path:
+    check_corpora([folder])
+    return folder
+
+
 Folder = Annotated[
-    Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")
+    Path,
+    typer.Argument(
+        help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.", callback=_check_corpus
+    ),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
+RunFolder = Annotated[
+    Path, typer.Argument(help="A run folder written by `emimic train`.", callback=_check_run)
+]
+Teacher = Annotated[Path, typer.Argument(help="A run or engine folder.", callback=_check_model)]
 Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
@@ -27,10 +75,18 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a G
 LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
 
 
-def quiet_libraries() -> None:
-    """No progress bars of other libraries between ours."""
-    from transformers.utils import logging
+def quiet_for(model: Path | None) -> None:
+    """Quiet the libraries that a model needs: a run may need torch, an engine and a wrong path need none."""
+    if model is not None and not (model / "engine.json").exists() and (model / "config.json").exists():
+        quiet_libraries()
 
+
+def quiet_libraries() -> None:
+    """Keep other libraries' progress bars from between ours; where they are missing, what needs them says so."""
+    try:
+        from transformers.utils import logging
+    except ModuleNotFoundError:
+        return
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     # torch tells WavLM's code, not the user, to change.

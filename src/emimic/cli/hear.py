@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, Device, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import (
+    BatchSeconds,
+    Device,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_models,
+    quiet_for,
+    quiet_libraries,
+)
 
 
 class Format(StrEnum):
@@ -87,8 +97,7 @@ def predict(
     """
     from emimic.service import request
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
@@ -100,7 +109,7 @@ def predict(
     except KeyboardInterrupt:
         typer.echo(request.stopped(asked), err=True)
         raise typer.Exit(130) from None
-    if answers.failed:
+    if answers.failed or request.missing(asked):
         raise typer.Exit(1)
 
 
@@ -135,8 +144,7 @@ def mimicry(
     """
     from emimic.service.mimicry import Settings, session
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
 
     settings = Settings(
         clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
@@ -215,7 +223,8 @@ def export(
 @app.command()
 def bench(
     models: Annotated[
-        list[Path] | None, typer.Argument(help="Runs or engine folders; default: the model included.")
+        list[Path] | None,
+        typer.Argument(help="Runs or engine folders; default: the model included.", callback=check_models),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also the paper's size, random weights: 10 minutes, 10 GB.")

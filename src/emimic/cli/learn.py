@@ -14,8 +14,10 @@ from emimic.cli.common import (
     LabelScale,
     Quiet,
     RunFolder,
+    Teacher,
     Workers,
     app,
+    check_corpora,
     quiet_libraries,
 )
 
@@ -143,6 +145,7 @@ def train(
         list[Path],
         typer.Argument(
             metavar="CORPUS",
+            callback=check_corpora,
             help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/. Of several, the first makes the "
             "epochs, and `corpora` in the settings says how each counts.",
         ),
@@ -193,7 +196,7 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
 
 @app.command()
 def distill(
-    teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
+    teacher: Teacher,
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
     unlabelled: Annotated[

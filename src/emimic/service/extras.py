@@ -29,7 +29,9 @@ def missing(kinds: Iterable[str]) -> dict[str, str]:
         if absent := [name for name in packages if find_spec(name) is None]:
             extra = kind if kind in ("ray", "mic") else "service"
             verb = "needs" if what.startswith("a ") else "need"
-            found[kind] = f"{what} {verb}: pip install 'emimic[{extra}]' ({', '.join(absent)} is not installed)"
+            found[kind] = (
+                f"{what} {verb}: pip install 'emimic[{extra}]' ({', '.join(absent)} is not installed)"
+            )
     return found
 
 

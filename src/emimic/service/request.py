@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from emimic import audio
-from emimic.service import bulk, table
-from emimic.service.engine import cores, default_model
+from emimic.service import bulk, extras, table
+from emimic.service.engine import check_model, cores, default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
 from emimic.service.paths import expand
@@ -71,7 +71,10 @@ class Request:
 def run(request: Request, tell: Callable[[str], object]) -> Answers:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
-    _check(q)
+    lacking = _check(q)
+    for reason in lacking.values():
+        tell(f"emimic: {reason}; they are not written")
+    kinds = [kind for kind in q.kinds if kind not in lacking]
     found = list(expand(q.files))
     threads = cores() if q.threads is None else q.threads
     streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
@@ -96,16 +99,22 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
             from emimic.service import outputs
 
             curves = q.curves or q.mic is not None  # which always has some
-            kinds = q.kinds or (("csv",) if curves else ())
-            outputs.write(answers, q.folder, kinds, plot=q.plot, html=q.html, progress=q.progress)
+            kinds = kinds if q.kinds else ["csv"] if curves else []
+            plot = q.plot and extras.PLOT not in lacking
+            outputs.write(answers, q.folder, kinds, plot=plot, html=q.html, progress=q.progress)
             tell(f"files are in {q.folder}")
     _remarks(answers, predictor, q, tell)
     tell(summary)
     return answers
 
 
-def _check(q: Request) -> None:
-    """What can be said before a model is opened."""
+def missing(q: Request) -> dict[str, str]:
+    """Return what was asked for and needs an extra that isn't installed -> which."""
+    return extras.missing([*q.kinds, *([extras.PLOT] if q.plot else [])])
+
+
+def _check(q: Request) -> dict[str, str]:
+    """Say what can be said before a model is opened; return `missing`, without which the rest is done."""
     if (q.mic is None) == (not q.files):
         raise EmimicError(
             "give files, folders or -, or listen with --mic SECONDS"
@@ -121,12 +130,18 @@ def _check(q: Request) -> None:
         )
     if q.ray is not None and q.device not in (None, "cpu"):
         raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
+    if q.model is not None:
+        check_model(q.model)
     if q.folder is not None:
         from emimic.service import outputs
 
         if q.folder.exists() and not q.folder.is_dir():
             raise EmimicError(f"--out {q.folder} is a file; name a folder")
-        outputs.check(q.kinds, plot=q.plot)
+        outputs.check(q.kinds)
+    for kind, asked in (("ray", q.ray is not None), ("mic", q.mic is not None)):
+        if asked:
+            extras.require(kind)
+    return missing(q)
 
 
 def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str], object]) -> Journal:

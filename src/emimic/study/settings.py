@@ -1,12 +1,13 @@
 """The one configuration of a training run: every value documented, saved with the run; defaults are the paper's."""
 
-import contextlib
+import re
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emimic.study.cells import read_number
 from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
 from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
@@ -431,9 +432,28 @@ def _beneath_rival(name: str, given: set[str]) -> dict[str, Any]:
     return {"encoder": None, "modalities": dict(found.modalities), **found.settings}
 
 
+_SLIP: Final = re.compile(r"[-+]?(0[\d_]|\d*[\d.]*[_:])[\d_.:]*([eE][-+]?\d+)?", re.ASCII)
+
+
+def _load_yaml(text: str, source: str) -> Any:
+    """Read YAML, whose plain numbers must mean what they look like: it takes 0_5 for 5, 010 for 8 and 1:30 for 90.
+
+    Raises:
+        SettingsError: at such a number.
+        yaml.YAMLError: if it is no YAML.
+    """
+    for event in yaml.parse(text, yaml.SafeLoader):
+        plain = isinstance(event, yaml.ScalarEvent) and event.style is None
+        if plain and _SLIP.fullmatch(event.value) and any(map(str.isdigit, event.value)):
+            raise SettingsError(
+                f"{source}: found {event.value}, expected a number such as 0.5 or 10; quote it if it is a name"
+            )
+    return yaml.safe_load(text)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = _load_yaml(file.read_text(encoding="utf-8"), str(file)) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{file} can't be read as YAML: {error}") from error
     if not isinstance(values, dict):
@@ -449,11 +469,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise SettingsError(f"--set takes name=value, found {pair!r}")
         try:
-            value = yaml.safe_load(text)
+            value = _load_yaml(text, f"--set {pair}")
         except yaml.YAMLError as error:
             raise SettingsError(f"--set {pair} can't be read as YAML: {error}") from error
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = float(value)  # YAML 1.1 reads 1e-4, without a point, as text
+        if value and isinstance(value, str) and (number := read_number(value)) is not None:
+            value = number  # YAML 1.1 reads 1e-4, without a point, as text
         overrides[name] = value
     return overrides
