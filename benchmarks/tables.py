@@ -280,13 +280,16 @@ def systems() -> str:
     ]
     for name in NAMES:
         found = system(name)
+        unsure = f" ({found.unsure})" if found.unsure else ""
         figures = ", ".join(
-            "-" if value is None else f"{value:.3f}".removeprefix("0") for value in found.published.values()
+            "-" if value is None else f"{value:.3f}".removeprefix("0") + unsure
+            for value in found.published.values()
         )
         lines.append(f"| {found.title} | `{name}` | {', '.join(found.modalities)} | {figures} | works |")
     return "\n".join(lines)
 
 
+UNSURE = {"wavlm_tcn": "unreviewed"}
 STAND_INS = {
     "w2v2-l": "never trained (in the place of W2V2-L); global vector",
     "xlsr": "Whisper base, four layers (in the place of XLSR); global vector",
@@ -299,14 +302,19 @@ def _grid(name: str) -> str:
     grid = results[name]
     labels = {row["name"]: STAND_INS.get(row["name"], row["label"]) for row in grid["rows"]}
     lines = [
-        "| row | vocal bursts | published, on Hume-Vidmimic2 "
+        "| row | vocal bursts, test | epochs | published on Hume-Vidmimic2, validation | published, test "
         f"| less {labels[grid['reference']]} [95 %] | p over seeds |",
-        "|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in grid["rows"]:
         if row["mean"] is None:
             continue
-        paper = next((value for value in row["paper"].values() if value is not None), None)
+        mark = f" ({UNSURE[row['name']]})" if row["name"] in UNSURE else ""
+        paper = [
+            "-" if row["paper"][split] is None else f"{row['paper'][split]:.3f}{mark}"
+            for split in ("validation", "test")
+        ]
+        epochs = "/".join(dict.fromkeys(str(run["epochs"]) for run in row["runs"]))
         spread = "" if row["standard_deviation"] is None else f" ± {row['standard_deviation']:.3f}"
         apart, p = row["difference"], "-"
         if apart is not None and apart["paired_t_over_seeds"] is not None:
@@ -316,8 +324,7 @@ def _grid(name: str) -> str:
         if apart is not None:
             inside = f"{apart['value']:+.3f} [{apart['low']:+.3f}, {apart['high']:+.3f}]"
         lines.append(
-            f"| {labels[row['name']]} | {row['mean']:.3f}{spread} | {'-' if paper is None else f'{paper:.3f}'} "
-            f"| {inside} | {p} |"
+            f"| {labels[row['name']]} | {row['mean']:.3f}{spread} | {epochs} | {' | '.join(paper)} | {inside} | {p} |"
         )
     return "\n".join([*lines, "", f"{grid['clips']} clips, seeds {', '.join(map(str, grid['seeds']))}."])
 

@@ -290,7 +290,7 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
     store.write(folder / "features" / "vision" / f"{item.id}.safetensors", item.id, face)
     encoder = tiny()["encoder_config"]
     result = learnt(
-        "ours_vision", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
+        "vision_lstm", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
         encoder_config=encoder, batch_size=5,
     )  # fmt: skip
     assert np.isfinite(result.history[-1]["loss"])

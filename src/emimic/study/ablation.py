@@ -1,5 +1,7 @@
-"""The paper's Table 2 and the findings of its section 6.2 as cells of a grid.
+"""The paper's Table 2, and one change at a time, as cells of a grid: a frozen encoder, dropout, padding, losses, cuts.
 
+Of section 6.2 these are zero-padding, correlation as a loss and the run on audio alone with a frozen encoder; its
+experiments with vision are none of them.
 Table 2's best row, .386, is Table 1's run without dropout in the LSTM (.389 with it), so the rows here have none unless
 asked otherwise, and the full model is that row. Each other row differs from it in what its label says, nothing else.
 """

@@ -18,6 +18,7 @@ from emimic.study.cells import read_number
 from emimic.study.report import (
     METRICS,
     NAMES,
+    NARROW,
     Measured,
     Metric,
     Report,
@@ -114,7 +115,8 @@ class Groups:
         lines = align(rows)
         if len(groups) > _LISTED:
             lines.append(f"and {len(groups) - _LISTED} more groups (report.json has all)")
-        lines.append(f"[means over the targets; 95 % bootstrap intervals over {self.resampled}]")
+        narrow = NARROW[self.resampled]
+        lines.append(f"[means over the targets; 95 % bootstrap intervals over {self.resampled}{narrow}]")
         targets = max(self.shared.values(), key=len, default=())
         for name, own in self.shared.items():
             if groups and 0 < len(own) < len(targets):

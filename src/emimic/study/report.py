@@ -32,6 +32,11 @@ LEVEL: Final = 0.95
 _SHOWN: Final = 40  # notes in a table: a damaged corpus may have thousands
 FEW: Final = 20
 """With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
+NARROW: Final = {
+    "speakers": "",
+    "clips": "; too narrow where clips share a speaker, as not all speakers are known",
+}
+"""What is to be known of intervals, by what was resampled."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,9 @@ class Report:
             means = (cell(metric.mean_of_defined) for metric in self.metrics.values())
             rows.append(["mean of the defined", *gap, *means])
         lines = align(rows)
-        lines.append(f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples]")
+        lines.append(
+            f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples{NARROW[self.resampled]}]"
+        )
         more = len(self.notes) - _SHOWN
         lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
         lines += ["\n" + groups.table() for groups in self.groups.values()]

@@ -219,7 +219,8 @@ class TrainSettings(BaseModel):
     l2: float = Field(
         0.0,
         ge=0,
-        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown)",
+        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown); of a "
+        "rival, each branch's beside its own loss",
     )
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, before any schedule [released code]")
     schedule: Literal["cosine", "restarts", "constant"] = Field(

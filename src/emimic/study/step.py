@@ -134,9 +134,7 @@ def _update(run: Run) -> None:
     """From the gradients to the weights and their average."""
     model = run.model
     if run.settings.l2:
-        for parameter in model.parameters():
-            if parameter.grad is not None and parameter.ndim > 1:
-                parameter.grad.add_(parameter.detach(), alpha=2 * run.settings.l2)
+        add_l2(model, run.settings.l2)
     if run.settings.clip_value is not None:
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
     run.optimizer.step()
@@ -146,6 +144,19 @@ def _update(run: Run) -> None:
         for name, parameter in model.named_parameters():
             if name in run.average:
                 run.average[name].lerp_(parameter.detach(), 1.0 - decay)
+
+
+def add_l2(model: nn.Module, l2: float) -> None:
+    """Add the gradient of l2 x sum of squares of the weight matrices, not of biases and norms.
+
+    A rival's loss is the mean over its models (branches x folds), so each has its part of the gradient of its own loss,
+    and gets that part of its penalty, too: the two stand to each other as if each model was trained alone.
+    """
+    models = model.models if isinstance(model, RivalModel) else 1
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and parameter.ndim > 1:
+            part = 1 / models if name.startswith("members.") else 1.0
+            parameter.grad.add_(parameter.detach(), alpha=2 * l2 * part)
 
 
 def _loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
