@@ -18,6 +18,7 @@ PAGES = (
     ROOT / "docs" / "training.md",
     ROOT / "docs" / "speed.md",
     ROOT / "docs" / "evidence.md",
+    ROOT / "docs" / "mimicry.md",
 )
 MODELS = {
     "ridge": "ridge regression on Whisper base, frozen (layer 3, mean and standard deviation)",
@@ -167,6 +168,26 @@ def novelty() -> str:
         f"| {name} | {own['clips']} | {own['marked']:.0%} | {own['quartiles'][1]:.2f} |"
         for name, own in kinds.items()
     ]
+    return "\n".join(lines)
+
+
+def mimicry() -> str:
+    """How often unrelated pairs are found similar at a level of 5 %, over all kinds of curves."""
+    results = _read("mimicry")
+    cases: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in results["unrelated"]:
+        cases.setdefault((row["clock"], row["seconds"]), []).append(row)
+    lines = [
+        "| clock | seconds of voice | kinds of curves, pairs each | found similar overall: mean (least, most) "
+        "| in any dimension: mean (least, most) |",
+        "|---|---|---|---|---|",
+    ]
+    for (clock, seconds), rows in cases.items():
+        rates = [[row[name] for row in rows] for name in ("overall", "any_dimension")]
+        cells = [
+            f"{100 * sum(own) / len(own):.1f} % ({100 * min(own):.1f}, {100 * max(own):.1f})" for own in rates
+        ]
+        lines.append(f"| {clock} | {seconds} | {len(rows)}, {rows[0]['pairs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -353,6 +374,7 @@ TABLES = {
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
     "student": student,
+    "mimicry": mimicry,
 }
 
 

@@ -158,7 +158,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     assert set(config["weights"]) == {"face", "audio"}
     assert np.allclose(np.sum(list(config["weights"].values()), axis=0), 1.0)
     report = evaluate(run, folder, n_bootstrap=10, progress=False)
-    assert any("chose the weights" in note for note in report.notes)
+    assert any("chose the epoch and the weights of the branches" in note for note in report.notes)
     model = open_run(run)
     assert isinstance(model, RivalModel)
     source = Features.of(folder, model.config.modalities)

@@ -126,10 +126,11 @@ class TrainSettings(BaseModel):
     )
     rival_options: dict[str, Any] = Field({}, description="the rival's own fields")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
-    padding: Literal["masked", "zeros"] = Field(
+    padding: Literal["masked", "zeros", "zeros-batch"] = Field(
         "masked",
         description="masked: padding changes nothing; zeros: each clip is filled up with silence to max_seconds and no "
-        "mask says where (section 6.2: detrimental)",
+        "mask says where (section 6.2: detrimental); zeros-batch: to the longest clip of its step, in training alone "
+        "(with several processes, of a process's part of it)",
     )
     targets: tuple[str, ...] | None = Field(
         None,
@@ -289,6 +290,11 @@ class TrainSettings(BaseModel):
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
         self._check_pairs()
+        if self.padding == "zeros-batch" and (self.freeze_encoder or self.frozen_layers):
+            raise SettingsError(
+                "padding=zeros-batch changes from step to step, but what is frozen is computed once for a clip: learn "
+                "all layers, or set padding=zeros"
+            )
         for name in ("augment", "codec", "lengths", "mixtures"):
             if getattr(self, name) and self.freeze_encoder:
                 raise SettingsError(

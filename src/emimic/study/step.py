@@ -7,7 +7,7 @@ needs no second wrapper around the model and no parameter to be used.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -86,6 +86,8 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.of(run, rows)
+    if run.settings.padding == "zeros-batch":
+        clips = fill_up(clips)
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
     plan = run.train.plan(model, clips, batch_seconds=seconds)
     run.optimizer.zero_grad(set_to_none=True)
@@ -119,6 +121,13 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     add_gradients(run)
     _update(run)
     return value
+
+
+def fill_up(clips: Sequence[Heard]) -> list[Heard]:
+    """Return clips of one length: each (sample,) filled up with zeros at its end to the longest, so that no mask hides
+    them."""
+    longest = max((len(clip.values) for clip in clips), default=0)
+    return [replace(clip, values=np.pad(clip.values, (0, longest - len(clip.values)))) for clip in clips]
 
 
 def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
