@@ -64,7 +64,7 @@ def check_names(
     """
     for column in header:
         known = close_to(column)
-        if known not in about or column in named:
+        if known is None or known not in about or column in named:
             continue
         if known not in header and known not in beside:
             raise CorpusError(
