@@ -7,12 +7,14 @@ import pytest
 from corpora import HEADER, make, refused, row
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from emimic.cli import app
 from emimic.study.cells import read_number, seems_number, speaker_key
 from emimic.study.corpus import load_corpus
 from emimic.study.imports.layout import number
 from emimic.study.settings import TrainSettings, parse_overrides
-from emimic.task import SettingsError
+from emimic.task import ModelError, SettingsError
 
 SLIPS = ["0_5", "1_000", "0,5", "1,5", "50%", "50 %", "1 000", "٠.٥", "５", "1'000"]
 
@@ -113,3 +115,14 @@ def test_a_table_without_speakers_beside_one_with_them_is_pointed_out(tmp_path):
     make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker="a")], valid=[row("2", speaker="")])
     (note,) = load_corpus(tmp_path, scan=False).warnings
     assert note.startswith("valid_split.csv names no speaker and train_split.csv does")
+
+
+@pytest.mark.parametrize("words", [["--hop", "0_2"], ["--threads=1_0"], ["--batch-seconds", "3_0e1"]])
+def test_numbers_of_options(words, tmp_path):
+    asked = ["predict", "x.wav", *words, "--model", str(tmp_path / "nope")]
+    assert isinstance(CliRunner().invoke(app, asked).exception, SettingsError)
+
+
+def test_names_of_options_may_look_like_numbers(tmp_path):
+    asked = ["predict", "0_1", "-o", "0_2", "--hop", "0.2", "--model", str(tmp_path / "nope")]
+    assert isinstance(CliRunner().invoke(app, asked).exception, ModelError)

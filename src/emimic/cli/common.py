@@ -1,15 +1,43 @@
 """What the verbs share: the application, options that several have, other libraries kept quiet."""
 
+import re
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperGroup
 
-from emimic.task import CorpusError, ModelError
+from emimic.task import CorpusError, ModelError, SettingsError
+
+
+class _Group(TyperGroup):
+    """The verbs. Typer takes 0_2 for 2, so an option's number with an underscore is refused."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""
+        found = super().resolve_command(ctx, args)
+        _, command, rest = found
+        hints = getattr(command.callback, "__annotations__", {})
+        numbers = {name for name, hint in hints.items() if {int, float} & _types(hint)}
+        options = {one for param in command.params if param.name in numbers for one in param.opts}
+        words = [word.partition("=") for word in rest]
+        for (option, equals, value), (following, *_) in pairwise([*words, ("", "", "")]):
+            given = value if equals else following
+            if option in options and re.fullmatch(r"[-+]?[\d.]*_[\d._]*(e[-+]?\d+)?", given, re.I):
+                raise SettingsError(f"{option} is {given}, expected a number such as 0.5 or 10")
+        return found
+
+
+def _types(hint: Any) -> set[Any]:
+    """The types that an annotation allows."""
+    return set().union(*map(_types, get_args(hint))) if get_args(hint) else {hint}
+
 
 app = typer.Typer(
+    cls=_Group,
     name="emimic",
     help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
     "Example: emimic predict clip.wav",
