@@ -13,6 +13,7 @@ from emimic.cli.common import (
     Workers,
     app,
     check_corpora,
+    check_run,
     quiet_libraries,
 )
 
@@ -20,9 +21,7 @@ from emimic.cli.common import (
 @app.command()
 def calibrate(
     run: RunFolder,
-    corpora: Annotated[
-        list[Path], typer.Argument(help="Corpora in the ABAW layout.", callback=check_corpora)
-    ],
+    corpora: Annotated[list[Path], typer.Argument(help="Corpora in the ABAW layout.")],
     split: Annotated[str, typer.Option(help="Labelled clips that the run did not learn from.")] = "valid",
     weight: Annotated[
         list[str] | None,
@@ -44,6 +43,8 @@ def calibrate(
 
     Example: emimic calibrate runs/paper hume-vidmimic2 speech --weight speech=2
     """
+    check_run(run)
+    check_corpora(*corpora)
     from emimic.study.calibrate import calibrate as fit
 
     quiet_libraries()

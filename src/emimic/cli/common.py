@@ -48,59 +48,43 @@ app = typer.Typer(
 )
 
 
-# A wrong path is told before any library is imported, which may be missing: these are called with the arguments.
-def check_models(models: Sequence[Path] | None) -> Sequence[Path] | None:
+Folder = Annotated[
+    Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
+Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")]
+LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
+
+
+# A wrong path is told before any library is imported, which may be missing: verbs call these first.
+
+
+def check_models(models: Sequence[Path]) -> None:
     """Raise ModelError where one is no model's folder."""
     from emimic.service.engine import check_model
 
-    for model in models or ():
+    for model in models:
         check_model(model)
-    return models
 
 
-def _check_model(model: Path) -> Path:
-    check_models([model])
-    return model
-
-
-def _check_run(run: Path) -> Path:
+def check_run(run: Path) -> None:
+    """Raise ModelError where a path is no training run's folder."""
     if not run.is_dir():
         raise ModelError(f"{run} is no folder; expected a run folder written by emimic train")
     if not (run / "config.json").exists():
         raise ModelError(f"{run} is no run: it has no config.json. Give a folder written by emimic train")
-    return run
 
 
-def check_corpora(folders: Sequence[Path]) -> Sequence[Path]:
+def check_corpora(*folders: Path) -> None:
     """Raise CorpusError where one is no folder."""
     for folder in folders:
         if not folder.is_dir():
             raise CorpusError(
                 f"{folder} is not a folder; expected a corpus with train_split.csv and audio/ or raw/"
             )
-    return folders
-
-
-def _check_corpus(folder: Path) -> Path:
-    check_corpora([folder])
-    return folder
-
-
-Folder = Annotated[
-    Path,
-    typer.Argument(
-        help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.", callback=_check_corpus
-    ),
-]
-RunFolder = Annotated[
-    Path, typer.Argument(help="A run folder written by `emimic train`.", callback=_check_run)
-]
-Teacher = Annotated[Path, typer.Argument(help="A run or engine folder.", callback=_check_model)]
-Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")]
-LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
 
 
 def quiet_for(model: Path | None) -> None:

@@ -14,6 +14,7 @@ from emimic.cli.common import (
     Workers,
     app,
     check_models,
+    check_run,
     quiet_for,
     quiet_libraries,
 )
@@ -210,6 +211,7 @@ def export(
 
     Example: emimic export runs/paper --out engine --int8 --calibrate clips/
     """
+    check_run(run)
     from emimic.service.export import export as write
 
     quiet_libraries()
@@ -223,8 +225,7 @@ def export(
 @app.command()
 def bench(
     models: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Runs or engine folders; default: the model included.", callback=check_models),
+        list[Path] | None, typer.Argument(help="Runs or engine folders; default: the model included.")
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also the paper's size, random weights: 10 minutes, 10 GB.")
@@ -238,6 +239,7 @@ def bench(
 
     Example: emimic bench runs/paper engine --json bench.json
     """
+    check_models(models or ())
     import json
 
     from rich.console import Console

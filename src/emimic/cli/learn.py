@@ -14,10 +14,11 @@ from emimic.cli.common import (
     LabelScale,
     Quiet,
     RunFolder,
-    Teacher,
     Workers,
     app,
     check_corpora,
+    check_models,
+    check_run,
     quiet_libraries,
 )
 
@@ -67,6 +68,7 @@ def prepare(
 
     Example: emimic prepare hume-vidmimic2
     """
+    check_corpora(folder)
     from emimic.study.prepare import prepare as run
 
     report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
@@ -92,6 +94,7 @@ def describe(
 
     Example: emimic describe hume-vidmimic2 --out description
     """
+    check_corpora(folder)
     from emimic.study.describe import describe as run
 
     description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
@@ -124,6 +127,7 @@ def features(
 
     Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
     """
+    check_corpora(folder)
     from emimic.study.extract import extract
     from emimic.study.settings import parse_overrides
 
@@ -145,7 +149,6 @@ def train(
         list[Path],
         typer.Argument(
             metavar="CORPUS",
-            callback=check_corpora,
             help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/. Of several, the first makes the "
             "epochs, and `corpora` in the settings says how each counts.",
         ),
@@ -167,6 +170,7 @@ def train(
 
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
+    check_corpora(*corpora)
     from emimic.study.settings import TrainSettings, parse_overrides
 
     quiet_libraries()
@@ -196,7 +200,7 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
 
 @app.command()
 def distill(
-    teacher: Teacher,
+    teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
     unlabelled: Annotated[
@@ -224,6 +228,7 @@ def distill(
 
     Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
     """
+    check_models([teacher])
     from emimic.service.teach import teach
     from emimic.study import distill as student
     from emimic.study.settings import parse_overrides
@@ -272,6 +277,8 @@ def evaluate(
 
     Example: emimic evaluate runs/paper hume-vidmimic2 --split valid --by Gender
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.evaluate import evaluate as score
 
     quiet_libraries()
@@ -300,6 +307,8 @@ def submit(
 
     Example: emimic submit runs/paper hume-vidmimic2 --split test --out predictions.csv
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.submit import submit as write
 
     quiet_libraries()
@@ -356,6 +365,7 @@ def ablate(
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
+    check_corpora(folder)
     from emimic.study.ablation import ablate as run
     from emimic.study.comparison import Request
 
@@ -397,6 +407,7 @@ def rivals(
 
     Example: emimic rivals hume-vidmimic2 --out rivals --cells table1
     """
+    check_corpora(folder)
     from emimic.study.comparison import Request
     from emimic.study.record import rivals as run
 

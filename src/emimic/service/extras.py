@@ -1,5 +1,6 @@
 """What of the outputs needs an extra, and which of that is missing here."""
 
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Final
@@ -26,13 +27,17 @@ def missing(kinds: Iterable[str]) -> dict[str, str]:
     found = {}
     for kind in dict.fromkeys(kinds):
         what, packages = _NEEDS.get(kind, ("", ()))
-        if absent := [name for name in packages if find_spec(name) is None]:
+        if absent := [name for name in packages if not _installed(name)]:
             extra = kind if kind in ("ray", "mic") else "service"
             verb = "needs" if what.startswith("a ") else "need"
             found[kind] = (
                 f"{what} {verb}: pip install 'emimic[{extra}]' ({', '.join(absent)} is not installed)"
             )
     return found
+
+
+def _installed(name: str) -> bool:
+    return sys.modules[name] is not None if name in sys.modules else find_spec(name) is not None
 
 
 def require(kind: str) -> None:
