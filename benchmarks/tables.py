@@ -294,7 +294,7 @@ PAPERS = {
     "fine-tuned": ".386, .461",
     "fine-tuned, LSTM dropout": ".389, .465",
     "trained on train and valid": "-, .522",
-    "the same, longer": "-, .554",
+    "trained on both, longer": "-, .554",
 }
 """The paper's rows on audio in its Table 1."""
 
