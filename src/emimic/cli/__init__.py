@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,6 +15,20 @@ from emimic.cli.streams import GONE, safe_streams
 from emimic.task import EmimicError, EmimicWarning
 
 __all__ = ["app", "calibrate", "hear", "imports", "learn", "main"]
+
+
+_EXTRAS: Final = {
+    "audformat": "service",
+    "faster_whisper": "features",
+    "openvino": "openvino",
+    "optuna": "ablate",
+    "praatio": "service",
+    "pympi": "service",
+    "ray": "ray",
+    "sounddevice": "mic",
+    "webvtt": "service",
+}
+"""The extra that brings a package; all others come with [study]."""
 
 
 def _version(asked: bool) -> None:
@@ -83,7 +97,8 @@ def _run() -> int:
 
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} isn't installed; this verb needs: pip install 'emimic[study,service]'"
+        package = (error.name or "a package").partition(".")[0]
+        return f"{package} isn't installed; this verb needs: pip install 'emimic[{_EXTRAS.get(package, 'study')}]'"
     if isinstance(error, EmimicError | EmimicWarning | OSError):  # a warning only with -W error
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, echo, quiet_libraries
+from emimic.cli.common import (
+    BatchSeconds,
+    LabelScale,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_corpora,
+    check_run,
+    echo,
+    quiet_libraries,
+)
 
 
 @app.command()
@@ -33,6 +44,8 @@ def calibrate(
 
     Example: emimic calibrate runs/paper hume-vidmimic2 speech --weight speech=2
     """
+    check_run(run)
+    check_corpora(*corpora)
     from emimic.study.calibrate import calibrate as fit
 
     quiet_libraries()
@@ -45,10 +58,10 @@ def calibrate(
 
 def _weight(text: str) -> tuple[str, float]:
     """NAME=x -> name and weight."""
+    from emimic.study.cells import read_number
+
     name, _, value = text.rpartition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight"
-        ) from None
+    number = read_number(value)
+    if not value or number is None:
+        raise typer.BadParameter(f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight")
+    return name, number

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, Device, Quiet, RunFolder, Workers, app, echo, quiet_libraries
+from emimic.cli.common import (
+    BatchSeconds,
+    Device,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_models,
+    check_run,
+    echo,
+    quiet_for,
+    quiet_libraries,
+)
 
 
 class Format(StrEnum):
@@ -87,8 +99,7 @@ def predict(
     """
     from emimic.service import request
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html, kinds=() if kinds is None else tuple(kinds.lower().replace(" ", "").split(",")), mic=mic,
@@ -100,7 +111,7 @@ def predict(
     except KeyboardInterrupt:
         echo(request.stopped(asked), err=True)
         raise typer.Exit(130) from None
-    if answers.failed:
+    if answers.failed or request.missing(asked):
         raise typer.Exit(1)
 
 
@@ -135,8 +146,7 @@ def mimicry(
     """
     from emimic.service.mimicry import Settings, session
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
 
     settings = Settings(
         clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
@@ -208,6 +218,7 @@ def export(
 
     Example: emimic export runs/paper --out engine --int8 --calibrate clips/
     """
+    check_run(run)
     from emimic.service.export import export as write
 
     quiet_libraries()
@@ -235,6 +246,7 @@ def bench(
 
     Example: emimic bench runs/paper engine --json bench.json
     """
+    check_models(models or ())
     import json
 
     from rich.console import Console

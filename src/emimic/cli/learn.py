@@ -16,6 +16,9 @@ from emimic.cli.common import (
     RunFolder,
     Workers,
     app,
+    check_corpora,
+    check_models,
+    check_run,
     echo,
     quiet_libraries,
 )
@@ -66,6 +69,7 @@ def prepare(
 
     Example: emimic prepare hume-vidmimic2
     """
+    check_corpora(folder)
     from emimic.study.prepare import prepare as run
 
     report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
@@ -91,6 +95,7 @@ def describe(
 
     Example: emimic describe hume-vidmimic2 --out description
     """
+    check_corpora(folder)
     from emimic.study.describe import describe as run
 
     description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
@@ -123,6 +128,7 @@ def features(
 
     Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
     """
+    check_corpora(folder)
     from emimic.study.extract import extract
     from emimic.study.settings import parse_overrides
 
@@ -165,6 +171,7 @@ def train(
 
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
+    check_corpora(*corpora)
     from emimic.study.settings import TrainSettings, parse_overrides
 
     quiet_libraries()
@@ -222,6 +229,7 @@ def distill(
 
     Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
     """
+    check_models([teacher])
     from emimic.service.teach import teach
     from emimic.study import distill as student
     from emimic.study.settings import parse_overrides
@@ -270,6 +278,8 @@ def evaluate(
 
     Example: emimic evaluate runs/paper hume-vidmimic2 --split valid --by Gender
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.evaluate import evaluate as score
 
     quiet_libraries()
@@ -298,6 +308,8 @@ def submit(
 
     Example: emimic submit runs/paper hume-vidmimic2 --split test --out predictions.csv
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.submit import submit as write
 
     quiet_libraries()
@@ -348,12 +360,13 @@ def ablate(
     storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
-    """Re-run the paper's Table 2 and its further findings.
+    """Re-run the paper's Table 2, and single changes: padding, losses, cuts.
 
     Each row and seed is a run; stopped or killed, the same command goes on.
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
+    check_corpora(folder)
     from emimic.study.ablation import ablate as run
     from emimic.study.comparison import Request
 
@@ -395,6 +408,7 @@ def rivals(
 
     Example: emimic rivals hume-vidmimic2 --out rivals --cells table1
     """
+    check_corpora(folder)
     from emimic.study.comparison import Request
     from emimic.study.record import rivals as run
 

@@ -88,27 +88,32 @@ def open_engine(
     _check_number("threads", threads)
     _check_number("streams", streams)
     place = Path(folder)
-    if not place.exists():
-        raise ModelError(
-            f"there is no folder {place}; expected one written by `emimic export` or `emimic train`"
-        )
-    if not place.is_dir():
-        raise ModelError(f"{place} is a file; give the folder of an engine or a run")
+    check_model(place)
     if (place / DESCRIPTION).exists():
         if device not in (None, "cpu"):
             raise ModelError(
                 f"{place} is an engine folder, which runs on the cpu; found device {device!r}: leave it out"
             )
         return GraphEngine(place, threads=threads, streams=streams)
-    if (place / "config.json").exists():
-        inside = None if device else quickest(place)
-        if inside is not None:
-            return GraphEngine(inside, threads=threads, streams=streams, run=place)
-        return TorchEngine(place, device=device, threads=threads)
-    raise ModelError(
-        f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
-        "(a run, written by `emimic train`). Give the folder of one of them"
-    )
+    inside = None if device else quickest(place)
+    if inside is not None:
+        return GraphEngine(inside, threads=threads, streams=streams, run=place)
+    return TorchEngine(place, device=device, threads=threads)
+
+
+def check_model(place: Path) -> None:
+    """Raise ModelError where a path is no model's folder; nothing is opened, so that no extra is needed."""
+    if not place.exists():
+        raise ModelError(
+            f"there is no folder {place}; expected one written by `emimic export` or `emimic train`"
+        )
+    if not place.is_dir():
+        raise ModelError(f"{place} is a file; give the folder of an engine or a run")
+    if not any((place / name).exists() for name in (DESCRIPTION, "config.json")):
+        raise ModelError(
+            f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor "
+            "config.json (a run, written by `emimic train`). Give the folder of one of them"
+        )
 
 
 def _check_number(name: str, value: object) -> None:

@@ -1,7 +1,6 @@
 """The folder that `emimic predict --out` fills: tables, the field's formats, pictures, pages."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from emimic import audio
@@ -13,15 +12,11 @@ from emimic.service.results import Answers
 from emimic.task import EmimicError
 
 
-def check(kinds: Sequence[str], *, plot: bool) -> None:
-    """Before the long work: raises EmimicError for an unknown format, or without matplotlib for pictures."""
+def check(kinds: Sequence[str]) -> None:
+    """Raise EmimicError for an unknown format, before the long work."""
     unknown = [kind for kind in kinds if kind not in formats.KINDS]
     if unknown:
         raise EmimicError(f"no format is called {unknown[0]!r}: expected some of {', '.join(formats.KINDS)}")
-    if plot and find_spec("matplotlib") is None:
-        raise EmimicError(
-            "--plot draws with matplotlib, which is not installed: pip install 'emimic[service]'"
-        )
 
 
 def write(

@@ -10,8 +10,8 @@ from typing import Final
 from emimic import audio
 from emimic.cpus import cores
 from emimic.files import make_folder
-from emimic.service import bulk, table
-from emimic.service.engine import default_model
+from emimic.service import bulk, extras, table
+from emimic.service.engine import check_model, default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
 from emimic.service.paths import expand
@@ -73,7 +73,10 @@ class Request:
 def run(request: Request, tell: Callable[[str], object]) -> Answers:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
-    _check(q)
+    lacking = _check(q)
+    for reason in lacking.values():
+        tell(f"emimic: {reason}; they are not written")
+    kinds = [kind for kind in q.kinds if kind not in lacking]
     found = list(expand(q.files))
     threads = cores() if q.threads is None else q.threads
     streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
@@ -95,7 +98,7 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
             summary = f"{len(answers.clips)} heard, 0 failed"
         try:  # files first: printing can take long, or fail
             if q.folder is not None:
-                _write(answers, q, q.folder, tell)
+                _write(answers, q, q.folder, kinds, tell, plot=q.plot and extras.PLOT not in lacking)
         finally:
             table.show(answers, q.form)
     _remarks(answers, predictor, q, tell)
@@ -103,19 +106,32 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     return answers
 
 
-def _write(answers: Answers, q: Request, folder: Path, tell: Callable[[str], object]) -> None:
-    """Write the files asked for."""
+def _write(
+    answers: Answers,
+    q: Request,
+    folder: Path,
+    kinds: list[str],
+    tell: Callable[[str], object],
+    *,
+    plot: bool,
+) -> None:
+    """Write the files asked for, of the kinds that can be had."""
     from emimic.service import outputs
 
     curves = q.curves or q.mic is not None  # which always has some
-    kinds = q.kinds or (("csv",) if curves else ())
-    for note in outputs.write(answers, folder, kinds, plot=q.plot, html=q.html, progress=q.progress):
+    kinds = kinds if q.kinds else ["csv"] if curves else []
+    for note in outputs.write(answers, folder, kinds, plot=plot, html=q.html, progress=q.progress):
         tell(f"emimic: {note}")
     tell(f"files are in {folder}")
 
 
-def _check(q: Request) -> None:
-    """What can be said before a model is opened."""
+def missing(q: Request) -> dict[str, str]:
+    """Return what was asked for and needs an extra that isn't installed -> which."""
+    return extras.missing([*q.kinds, *([extras.PLOT] if q.plot else [])])
+
+
+def _check(q: Request) -> dict[str, str]:
+    """Say what can be said before a model is opened; return `missing`, without which the rest is done."""
     if (q.mic is None) == (not q.files):
         raise EmimicError(
             "give files, folders or -, or listen with --mic SECONDS"
@@ -131,12 +147,18 @@ def _check(q: Request) -> None:
         )
     if q.ray is not None and q.device not in (None, "cpu"):
         raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
+    if q.model is not None:
+        check_model(q.model)
     if q.folder is not None:
         from emimic.service import outputs
 
         if q.folder.exists() and not q.folder.is_dir():
             raise EmimicError(f"--out {q.folder} is a file; name a folder")
-        outputs.check(q.kinds, plot=q.plot)
+        outputs.check(q.kinds)
+    for kind, asked in (("ray", q.ray is not None), ("mic", q.mic is not None)):
+        if asked:
+            extras.require(kind)
+    return missing(q)
 
 
 def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str], object]) -> Journal:

@@ -20,6 +20,8 @@ from emimic.cpus import available
 from emimic.files import visible
 from emimic.progress import shown
 from emimic.study import classes
+from emimic.study.cells import speaker_key
+from emimic.study.headers import KNOWN
 from emimic.study.tables import (
     LABELLED,
     Table,
@@ -244,7 +246,14 @@ def load_corpus(
     wanted, others = split_files(folder, splits, notes)
     rest = read_others(others, notes)
     classified = classes.read(folder)
-    tables = classes.join(classified, [read_table(*file) for file in wanted.items()], rest, notes)
+    read = [read_table(*file) for file in wanted.items()]
+    named = [
+        *((targets,) if isinstance(targets, str) else targets or ()),
+        *columns,
+        *([category] if category else ()),
+    ]
+    classes.check_names(classified, read, named, KNOWN if labels else ("Speaker",))
+    tables = classes.join(classified, read, rest, notes)
     # A corpus among several may lack targets, or all of them.
     lacking = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
     names = choose_targets(tables if labels and not partial else (), targets, category, notes)
@@ -257,7 +266,8 @@ def load_corpus(
         media |= list_media(folder / name)
     nowhere = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
     values = [
-        read_labels(table, names, label_scale, notes, lacking or ()) if labels else None for table in tables
+        read_labels(table, names, label_scale, notes, lacking or (), tables) if labels else None
+        for table in tables
     ]
     matched = [
         _match(table, media, names, v, notes, category, nowhere, columns, ranked)
@@ -346,6 +356,8 @@ def _match(
     first: dict[str, int] = {}
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
+        if row.get("Speaker"):
+            row = {**row, "Speaker": speaker_key(row["Speaker"])}
         paths = media.get(clip_key(name), [])
         kind = (category and row.get(category)) or None
         felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None

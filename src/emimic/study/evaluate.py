@@ -109,9 +109,8 @@ def evaluate(
         )  # fmt: skip
         reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
-    notes = _learnt(run, part.name)
-    if isinstance(model, RivalModel) and model.config.weights is not None and part.name == "valid":
-        notes.append("valid chose the weights of the members, so these scores flatter them")
+    fused = isinstance(model, RivalModel) and model.config.weights is not None
+    notes = _learnt(run, Path(folder), part.name, fused=fused)
     report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
@@ -239,11 +238,36 @@ def _settings(run: Path) -> dict[str, Any]:
         ) from error
 
 
-def _learnt(run: Path, split: str) -> list[str]:
-    """A sentence if the run says that it learnt from this split."""
+def _learnt(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
+    """Sentences where the run learnt from this split of a corpus, or it chose the run's epoch or weights of fusion.
+
+    fused: whether the run's system has weights that were searched on valid.
+    """
     settings = _settings(run)
     learnt = str(settings["train_on"]).split("+") if "train_on" in settings else []
-    return [f"{split} was trained on: these scores say nothing about unseen clips"] * (split in learnt)
+    if split in learnt:
+        return [f"{split} was trained on: these scores say nothing about unseen clips"]
+    chosen = ["the epoch"] if learnt and settings.get("epochs") != 1 else []
+    chosen += ["the weights of the branches"] if fused else []
+    if (
+        split != "valid"
+        or not chosen
+        or folder.resolve().name not in (_corpora(run) or [folder.resolve().name])
+    ):
+        return []
+    return [
+        f"valid chose {' and '.join(chosen)}, so these scores are a little too good for other voices: score a split "
+        "that chose nothing (--split test)"
+    ]
+
+
+def _corpora(run: Path) -> list[str]:
+    """Names of the folders that a run was trained on; nothing where it doesn't say so."""
+    facts = json.loads((run / SETTINGS).read_text(encoding="utf-8")) if (run / SETTINGS).exists() else {}
+    reports = [facts.get("corpus"), *facts.get("further_corpora", ())]
+    return [
+        Path(one["folder"]).resolve().name for one in reports if isinstance(one, dict) and "folder" in one
+    ]
 
 
 def predict_split(

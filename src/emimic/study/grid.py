@@ -39,7 +39,7 @@ class Cell:
 
     name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
     test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
-    lacking: why the row can't be had, if it can't.
+    lacking: why the row can't be had, if it can't. unsure: what keeps its figure from being one, such as "unreviewed".
     """
 
     name: str
@@ -51,6 +51,7 @@ class Cell:
     note: str = ""
     beneath: Mapping[str, Any] = field(default_factory=dict)
     lacking: str = ""
+    unsure: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):

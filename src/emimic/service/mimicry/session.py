@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from emimic import audio
 from emimic.files import make_folder, printable, write_atomic
+from emimic.service import extras
 from emimic.service.formats import unique
 from emimic.service.mimicry.compare import compare_all
 from emimic.service.mimicry.comparison import (
@@ -61,6 +61,9 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     if request.out is not None:
         make_folder(request.out)  # before the work
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
+    lacking = extras.missing([extras.PLOT]) if request.out is not None else {}
+    for reason in lacking.values():
+        tell(f"emimic: {reason}; they are not written")
 
     failed: list[str] = []
     notes: list[str] = []
@@ -82,10 +85,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     report = replace(report, failed=(*failed, *report.failed))
     try:  # files first: printing can fail
         if request.out is not None:
-            pictures = find_spec("matplotlib") is not None
-            write(report, request.out, pictures=pictures)
-            hint = "" if pictures else "; pictures need matplotlib: pip install 'emimic[service]'"
-            tell(f"files are in {request.out}{hint}")
+            write(report, request.out, pictures=not lacking)
+            tell(f"files are in {request.out}")
     finally:
         show(report)
     for reason in (*notes, *report.failed):

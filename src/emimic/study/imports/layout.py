@@ -1,12 +1,14 @@
 """A published corpus as a layout: its recordings, its tables, and the clips they make."""
 
 import csv
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from emimic import audio
 from emimic.files import walk
+from emimic.study.cells import read_number
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
 
@@ -135,8 +137,5 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
 
 def number(text: str) -> float | None:
     """Return a finite number, with a decimal point or comma, or None."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
+    value = read_number(text.replace(",", "."))
+    return value if value is not None and math.isfinite(value) else None
