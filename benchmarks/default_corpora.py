@@ -1,7 +1,6 @@
-"""The corpora of the model in the package, and the encoder that its training starts from.
+"""The corpora of the model in the package.
 
     python benchmarks/default_corpora.py SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
-    python benchmarks/default_corpora.py --unpack ENGINE WHISPER_BASE ENCODER
 
 Training: `bursts` (EmoGator; 237 speakers; 60 others are its test split), `emodb` (acted German) and `plain` (English
 commands and wake words, cut into pieces of at most 3 s, since a step of 8 s clips would be four times as long). For
@@ -11,25 +10,16 @@ Valence and dominance of bursts are the norms of the category's name (Warriner, 
 arousal is left unknown, since how a word excites is not how a voice does. V/A/D of acted speech are the means that
 people gave the emotions' names in Russell and Mehrabian (1977, Journal of Research in Personality 11, 273-294), in
 which, as in voices, anger is dominant and fear is not.
-
-`--unpack` writes the encoder of an exported int8 engine (the model that was in the package before, `git archive 1863960
-src/emimic/default | tar x`) as float32 weights in the published format, so that training starts from what it learned.
 """
 
 import argparse
 import csv
-import json
-import os
 import random
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import soundfile
-from safetensors.numpy import load_file, save_file
 
 from emimic import audio
 from emimic.study.imports.masks import labels_of
@@ -99,9 +89,8 @@ def bursts(source: Path, out: Path) -> None:
     for row in read(source / "clips.csv"):
         kept = {name: row[name] for name in ("Filename", "Speaker", "Category", "Take")}
         parts[row["Split"]].append(kept)
-    write(out / "train_split.csv", parts["train"])
     write(out / "test_split.csv", parts["valid"])
-    # Training runs to its last epoch; a table of valid must be there, and 37 training speakers are watched.
+    # Epochs are compared, and intensities calibrated, on 37 training speakers that are held out.
     speakers = sorted({row["Speaker"] for row in parts["train"]})
     watched = set(random.Random(0).sample(speakers, 37))
     write(out / "train_split.csv", [row for row in parts["train"] if row["Speaker"] not in watched])
@@ -179,70 +168,15 @@ def make(source: Path, out: Path) -> None:
     tava(source / "tava", out / "tava")
 
 
-def unpack(engine: Path, base: Path, out: Path) -> None:
-    """Write the float32 encoder of an int8 engine; what the engine lacks (late positions) is the base's."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(engine / "model.onnx").graph
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    users: dict[str, Any] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, node)
-    old = load_file(base / "model.safetensors")
-    prefix = next(name for name in old if name.endswith("embed_positions.weight"))[
-        : -len("embed_positions.weight")
-    ]
-    new = {
-        name.removeprefix("model.encoder."): x
-        for name, x in stored.items()
-        if name.startswith("model.encoder.")
-    }
-    new |= {name: stored[name] for name in ("conv1.bias", "conv2.bias")}
-    for name, value in stored.items():
-        if not (name.endswith("_int8") and value.ndim == 2):
-            continue
-        node = users[name]
-        while (
-            "/" not in node.output[0] and node.output[0] in users
-        ):  # past what brings a weight back to float32
-            node = users[node.output[0]]
-        where = re.match(
-            r"/(conv[12]|layers\.\d/(?:self_attn/)?(?:[qkv]_proj|out_proj|fc[12]))/", node.output[0]
-        )
-        if where is None:
-            continue  # a head's
-        scale = stored[name.removesuffix("int8") + "scale"].reshape(1, -1)
-        weight = (value.astype(np.float32) * scale).T
-        key = where[1].replace("/", ".") + ".weight"
-        if key.startswith("conv"):
-            outputs, inputs, taps = old[f"{prefix}{key}"].shape
-            weight = weight.reshape(outputs, taps, inputs).transpose(0, 2, 1)
-        new[key] = weight
-    positions = old[f"{prefix}embed_positions.weight"].astype(np.float32)
-    known = stored["positions_float16"]
-    positions[: len(known)] = known
-    new["embed_positions.weight"] = positions
-    layers = 1 + max(int(name.split(".")[1]) for name in new if name.startswith("layers."))
-    wanted = [name for name in old if not any(f".layers.{i}." in name for i in range(layers, 100))]
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(new[name.removeprefix(prefix)], np.float32) for name in wanted}
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"encoder_layers": layers}
-    shutil.copy(base / "preprocessor_config.json", out)
-    (out / "config.json").write_text(json.dumps(config, indent=1) + os.linesep, encoding="utf-8")
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--unpack", action="store_true")
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    (unpack if given.unpack else make)(*given.folders)
+    make(given.source, given.out)
 
 
 if __name__ == "__main__":

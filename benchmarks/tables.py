@@ -18,6 +18,7 @@ PAGES = (
     ROOT / "docs" / "training.md",
     ROOT / "docs" / "speed.md",
     ROOT / "docs" / "evidence.md",
+    ROOT / "docs" / "mimicry.md",
 )
 MODELS = {
     "ridge": "ridge regression on Whisper base, frozen (layer 3, mean and standard deviation)",
@@ -125,12 +126,44 @@ def speech() -> str:
     ]
     for label, found in rows.items():
         if found is not None:
+            neutral = found["mean_of_six_of_neutral"]
             lines.append(
                 f"| {label} | {found['clips']}, {found['speakers']} | {_interval(found['happy_against_angry'])} "
                 f"| {_interval(found['happy_against_rest'])} "
                 f"| {found['joy_of_happy']:.3f}, {found['joy_of_angry']:.3f} "
-                f"| {found['mean_of_six_of_neutral']:.3f} |"
+                f"| {'-' if neutral is None else f'{neutral:.3f}'} |"
             )
+    return "\n".join(lines)
+
+
+def speech_by_sex() -> str:
+    """Joy in acted speech for women and men."""
+    results = _read("default")
+    rows = {
+        "German (EmoDB), each speaker left out of training": results["folds"]["joy"]["by_sex"],
+        "Amharic (ASED), speakers that settings were chosen on": results["shipped"]["ased_odd"]["by_sex"],
+        "Amharic (ASED), speakers never looked at": results["shipped"]["ased"]["by_sex"],
+    }
+    lines = [
+        "| speech | sex | clips | AUC, happy against angry | AUC, happy against the rest |",
+        "|---" * 5 + "|",
+    ]
+    for label, found in rows.items():
+        for sex, own in found.items():
+            lines.append(
+                f"| {label} | {sex} | {own['clips']} | {_interval(own['happy_against_angry'])} "
+                f"| {_interval(own['happy_against_rest'])} |"
+            )
+    return "\n".join(lines)
+
+
+def conditions() -> str:
+    """Scores of the default model on bursts recorded badly."""
+    found = _read("default")["shipped"]["conditions"]
+    lines = ["| condition | Pearson | AUC |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {_interval(own['pearson'])} | {_interval(own['auc'])} |" for name, own in found.items()
+    ]
     return "\n".join(lines)
 
 
@@ -167,6 +200,26 @@ def novelty() -> str:
         f"| {name} | {own['clips']} | {own['marked']:.0%} | {own['quartiles'][1]:.2f} |"
         for name, own in kinds.items()
     ]
+    return "\n".join(lines)
+
+
+def mimicry() -> str:
+    """How often unrelated pairs are found similar at a level of 5 %, over all kinds of curves."""
+    results = _read("mimicry")
+    cases: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in results["unrelated"]:
+        cases.setdefault((row["clock"], row["seconds"]), []).append(row)
+    lines = [
+        "| clock | seconds of voice | kinds of curves, pairs each | found similar overall: mean (least, most) "
+        "| in any dimension: mean (least, most) |",
+        "|---|---|---|---|---|",
+    ]
+    for (clock, seconds), rows in cases.items():
+        rates = [[row[name] for row in rows] for name in ("overall", "any_dimension")]
+        cells = [
+            f"{100 * sum(own) / len(own):.1f} % ({100 * min(own):.1f}, {100 * max(own):.1f})" for own in rates
+        ]
+        lines.append(f"| {clock} | {seconds} | {len(rows)}, {rows[0]['pairs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -268,6 +321,16 @@ def training() -> str:
     )
 
 
+PAPERS = {
+    "encoder frozen": ".262, -",
+    "fine-tuned": ".386, .461",
+    "fine-tuned, LSTM dropout": ".389, .465",
+    "trained on train and valid": "-, .522",
+    "trained on both, longer": "-, .554",
+}
+"""The paper's rows on audio in its Table 1."""
+
+
 def systems() -> str:
     """Every system that `emimic rivals` knows, from the code: what it hears and what its source says of it."""
     from emimic.study.rivals.system import NAMES, system
@@ -275,18 +338,20 @@ def systems() -> str:
     lines = [
         "| system | `rival=` | hears | published: validation, test | train, evaluate, submit |",
         "|---|---|---|---|---|",
-        "| the paper's, audio: frozen, fine-tuned, with dropout, train+valid, longer | - | voice | .262 .386 .389, "
-        ".461 .465 .522 .554 | works |",
+        *(f"| the paper's, {row} | - | voice | {figures} | works |" for row, figures in PAPERS.items()),
     ]
     for name in NAMES:
         found = system(name)
+        unsure = f" ({found.unsure})" if found.unsure else ""
         figures = ", ".join(
-            "-" if value is None else f"{value:.3f}".removeprefix("0") for value in found.published.values()
+            "-" if value is None else f"{value:.3f}".removeprefix("0") + unsure
+            for value in found.published.values()
         )
         lines.append(f"| {found.title} | `{name}` | {', '.join(found.modalities)} | {figures} | works |")
     return "\n".join(lines)
 
 
+UNSURE = {"wavlm_tcn": "unreviewed"}
 STAND_INS = {
     "w2v2-l": "never trained (in the place of W2V2-L); global vector",
     "xlsr": "Whisper base, four layers (in the place of XLSR); global vector",
@@ -299,14 +364,19 @@ def _grid(name: str) -> str:
     grid = results[name]
     labels = {row["name"]: STAND_INS.get(row["name"], row["label"]) for row in grid["rows"]}
     lines = [
-        "| row | vocal bursts | published, on Hume-Vidmimic2 "
+        "| row | vocal bursts, test | epochs | published on Hume-Vidmimic2, validation | published, test "
         f"| less {labels[grid['reference']]} [95 %] | p over seeds |",
-        "|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in grid["rows"]:
         if row["mean"] is None:
             continue
-        paper = next((value for value in row["paper"].values() if value is not None), None)
+        mark = f" ({UNSURE[row['name']]})" if row["name"] in UNSURE else ""
+        paper = [
+            "-" if row["paper"][split] is None else f"{row['paper'][split]:.3f}{mark}"
+            for split in ("validation", "test")
+        ]
+        epochs = "/".join(dict.fromkeys(str(run["epochs"]) for run in row["runs"]))
         spread = "" if row["standard_deviation"] is None else f" ± {row['standard_deviation']:.3f}"
         apart, p = row["difference"], "-"
         if apart is not None and apart["paired_t_over_seeds"] is not None:
@@ -316,8 +386,7 @@ def _grid(name: str) -> str:
         if apart is not None:
             inside = f"{apart['value']:+.3f} [{apart['low']:+.3f}, {apart['high']:+.3f}]"
         lines.append(
-            f"| {labels[row['name']]} | {row['mean']:.3f}{spread} | {'-' if paper is None else f'{paper:.3f}'} "
-            f"| {inside} | {p} |"
+            f"| {labels[row['name']]} | {row['mean']:.3f}{spread} | {epochs} | {' | '.join(paper)} | {inside} | {p} |"
         )
     return "\n".join([*lines, "", f"{grid['clips']} clips, seeds {', '.join(map(str, grid['seeds']))}."])
 
@@ -342,10 +411,13 @@ TABLES = {
     "speech": speech,
     "ratings": ratings,
     "lengths": lengths,
+    "speech_by_sex": speech_by_sex,
+    "conditions": conditions,
     "novelty": novelty,
     "bursts": bursts,
     "bursts_by_emotion": bursts_by_emotion,
     "student": student,
+    "mimicry": mimicry,
 }
 
 

@@ -17,8 +17,8 @@ ROLES = {
     "savchenko": ("face", "audio"),
     "yu": ("face", "units", "audio"),
     "zhang": ("face", "audio", "text"),
-    "ours_vision": ("vision", "audio"),
-    "anchored": ("text", "audio", "face"),
+    "vision_lstm": ("vision", "audio"),
+    "concatenated_lstm": ("text", "audio", "face"),
     "wavlm_tcn": ("audio",),
     "concatenated": ("text", "audio", "face"),
 }
@@ -29,8 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "savchenko": {},
     "yu": {"units": 8, "blocks": 2, "layers": 1},
     "zhang": {"units": 8, "layers": 1, "folds": 2},
-    "ours_vision": {},
-    "anchored": {"units": 8},
+    "vision_lstm": {},
+    "concatenated_lstm": {"units": 8},
     "wavlm_tcn": {"units": 8, "blocks": 2, "pooling_units": 4, "group": 3},
     "concatenated": {"units": 8},
 }

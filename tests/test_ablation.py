@@ -559,6 +559,28 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
     assert paired.difference(both[0][:2], both[1][:2]).test is None
 
 
+def test_a_table_says_what_the_scored_split_chose() -> None:
+    def row(name: str, **settings: Any) -> outcome.Row:
+        own = {"train_on": "train", "rival": None, "rival_options": {}, **settings}
+        cell = Cell(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
+        return outcome.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
+
+    def made(split: str, *rows: outcome.Row) -> outcome.Outcome:
+        return outcome.Outcome("c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal.")
+
+    plain, fused = row("a"), row("b", rival="savchenko")
+    assert "The split valid chose the epochs: its scores" in made("valid", plain).markdown()
+    text = made("valid", plain, fused).markdown()
+    assert "chose the epochs and the weights of fusion (the b): its scores are a little too good" in text
+    assert "| 0.417 (unreviewed) |" in text
+    mean = row("b", rival="savchenko", rival_options={"fusion": "mean"})
+    assert "weights of fusion" not in made("valid", mean).markdown()
+    found = made("test", plain, fused).to_dict()
+    assert found["split_chose"] == ""
+    assert [one["unsure"] for one in found["rows"]] == ["", "unreviewed"]
+    assert made("valid", row("a", train_on="train+valid")).chose() == ""
+
+
 def test_what_is_undefined_is_said(tmp_path: Path) -> None:
     flat = paired.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
     fine = paired.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
@@ -582,5 +604,6 @@ def test_what_is_undefined_is_said(tmp_path: Path) -> None:
     assert "global vector (seed 0): predictions for a target are constant" in text
     assert "A note." in text
     assert "Table B" not in text  # the full model alone is no comparison
+    assert "6 clips, the same for both, too narrow where clips share a speaker" in text
     made.write(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["mean"] is None

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from emimic import cli
 from emimic.study.settings import TrainSettings
-from emimic.task import AudioError
+from emimic.task import AudioError, EmimicWarning
 
 VERBS = list(typer.main.get_command(cli.app).commands)
 Told = Callable[..., tuple[int, str]]
@@ -119,6 +119,13 @@ def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) ->
     base, study = text.split("Commands that need the extra study")
     assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
     assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", study))
+
+
+def test_a_warning_as_an_error_is_one_line(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emimic.service.request.run", _fails(EmimicWarning("a.json: of another model.")))
+    assert told("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
 
 
 def test_a_wrong_option_is_explained(told: Told) -> None:

@@ -121,6 +121,12 @@ def test_vad_that_was_never_learnt_is_not_answered(tmp_path):
         assert found.predict([tiny.clip(500)])[0].vad is None
 
 
+@pytest.mark.parametrize("options", [{"threads": "2"}, {"threads": 0}, {"threads": 1.5}, {"streams": True}])
+def test_numbers_that_are_none_are_named(folders, options):
+    with pytest.raises(ModelError, match=f"{next(iter(options))} is .*, expected a whole number"):
+        open_engine(folders[1], **options)
+
+
 def test_threads(folders):
     assert engine.cores() >= 1
     clip = [tiny.clip(5000)]

@@ -73,6 +73,7 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     low, _ = scores.bootstrap(scores.pearson, x, y, groups=groups, n=50)
     assert report.metrics["pearson"].targets["Joy"].low == pytest.approx(low[5])
     assert f"intervals over {resampled}, 50 resamples" in report.table()
+    assert ("too narrow where clips share a speaker" in report.table()) is (resampled == "clips")
 
 
 @pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])
@@ -317,6 +318,31 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_
     note = f"{split} was trained on: these scores say nothing about unseen clips"
     assert (note in report.notes) is said
     assert (note in report.table()) is said
+
+
+@pytest.mark.parametrize(
+    ("split", "settings", "corpus", "said"),
+    [
+        ("valid", {"train_on": "train"}, None, True),
+        ("valid", {"train_on": "train", "epochs": 30}, "same", True),
+        ("valid", {"train_on": "train", "epochs": 1}, "same", False),
+        ("valid", {"train_on": "train"}, "another", False),
+        ("test", {"train_on": "train"}, "same", False),
+        ("valid", {"train_on": "train+valid"}, "same", False),
+        ("valid", {}, None, False),
+    ],
+)
+def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, monkeypatch, split, settings, corpus, said):
+    monkeypatch.setattr(pictures, "png", lambda figure: b"")
+    stub.split = dataclasses.replace(stub.split, name=split)
+    run = settle(tmp_path / "run", label_scale=None, **settings)
+    if corpus:
+        facts = json.loads((run / "train.json").read_text())
+        name = tmp_path.name if corpus == "same" else "another"
+        facts |= {"corpus": {"folder": f"elsewhere/{name}"}}
+        (run / "train.json").write_text(json.dumps(facts))
+    report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
+    assert ("valid chose the epoch, so these scores are a little too good" in report.table()) is said
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 3}'])

@@ -368,6 +368,15 @@ def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
         extract(tmp_path, "log-mel")
 
 
+def test_a_recording_whose_name_is_no_text_is_named(corpus: Path) -> None:
+    (corpus / "audio").mkdir(exist_ok=True)
+    odd = corpus / "audio" / os.fsdecode(b"b\xe4r.wav")
+    odd.touch()
+    (report,) = extract(corpus, "log-mel", progress=False)
+    assert "rename it" in report.failed["b\ufffdr.wav"]
+    report.summary().encode()
+
+
 def test_a_folder_that_cannot_be_written_is_named(corpus: Path) -> None:
     (corpus / "features").write_text("a file")
     with pytest.raises(CorpusError, match="can't be written"):

@@ -3,15 +3,32 @@
 import errno
 import hashlib
 import os
+import re
 import stat
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.files import atomic, lock, sha256, write_atomic
+from emimic.files import (
+    OutputError,
+    atomic,
+    folded,
+    hold,
+    lock,
+    make_folder,
+    printable,
+    sha256,
+    visible,
+    walk,
+    write_atomic,
+)
+from emimic.task import EmimicError
 
 
 def test_bytes_and_text_arrive_unchanged(tmp_path: Path) -> None:
@@ -90,8 +107,111 @@ def test_the_umask_rules_the_permissions(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(OutputError, match=r"nowhere/a can't be written .*Make its folder"):
         write_atomic(tmp_path / "nowhere" / "a", b"x")
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), errno.ENOSPC, "(No space left on device). Free space"),
+        (OSError(errno.EFBIG, "x"), errno.EFBIG, "(File too large). This system allows no file"),
+        (
+            PermissionError(errno.EACCES, "x", "other"),
+            errno.EACCES,
+            "(Permission denied). Name a folder that you",
+        ),
+        (OSError(errno.EROFS, "x"), errno.EROFS, "(Read-only file system). Name a folder that you"),
+        (OSError(errno.EIO, "x"), errno.EIO, "(Input/output error). Check the path and the disk"),
+        (OSError("12 requested and 0 written"), None, "(12 requested and 0 written). Check"),  # NumPy's
+        (RuntimeError("I/O error: Disk full (os error 28)"), errno.ENOSPC, "(No space left on device). Free"),
+    ],
+)
+def test_what_the_system_refuses_names_the_file(
+    error: Exception, number: int | None, told: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "b\udce4r.json"
+    target.write_text("old")
+    with pytest.raises(OutputError) as found, atomic(target):
+        raise error
+    assert str(found.value).startswith(f"{target} can't be written {told}")
+    assert isinstance(found.value, EmimicError)
+    assert isinstance(found.value, OSError)
+    assert found.value.errno == number
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mine"), atomic(tmp_path / "a"):
+        raise ValueError("mine")
+
+
+def test_a_full_disk_is_named_whoever_writes(tmp_path: Path) -> None:
+    """Python, safetensors and NumPy, on a disk that takes 8 kB."""
+    code = """
+import resource, sys
+import numpy as np
+from safetensors.numpy import save_file
+from emimic.files import OutputError, atomic, write_atomic
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+data = np.zeros(9999)
+for write in (
+    lambda file: write_atomic(file, bytes(99999)),
+    lambda file: write_arrays(file, lambda temporary: save_file({"a": data}, temporary)),
+    lambda file: write_arrays(file, lambda temporary: np.save(temporary.open("wb"), data)),
+):
+    def write_arrays(file, save):
+        with atomic(file) as temporary:
+            save(temporary)
+    try:
+        write(sys.argv[1])
+    except OutputError as error:
+        print(error)
+"""
+    pytest.importorskip("resource")
+    file = tmp_path / "a.npy"
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{file} can't be written (") for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not list(make_folder(tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    for path, told in (("file", "A file has this name"), ("file/below", "A part of this path is a file")):
+        with pytest.raises(OutputError, match=f"{path} can't be written .*{told}"):
+            make_folder(tmp_path / path)
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", "b\udce4r \U0001f600")
+    assert (tmp_path / "a").read_text("utf-8") == "b\ufffdr \U0001f600"
+
+
+@settings(deadline=None)
+@given(st.text(st.characters()))
+def test_printable_moves_no_cursor(text: str) -> None:
+    shown = printable(text)
+    shown.encode()
+    assert len(shown) == len(text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    assert shown == text or "\ufffd" in shown
+    assert (
+        printable("3\u202fPM\u00a0\U0001f468\u200d\U0001f469") == "3\u202fPM\u00a0\U0001f468\u200d\U0001f469"
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("A\u0308", "\u00e4", "\u00c4"), ("Stra\u00dfe", "STRASSE"), ("\u212a", "k"), ("\u03c2", "\u03a3")],
+)
+def test_names_that_a_file_system_takes_for_one_are_folded(names: tuple[str, ...]) -> None:
+    assert len({folded(name) for name in names}) == 1
+    assert folded("a") != folded("b")
 
 
 def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
@@ -126,6 +246,67 @@ def test_a_lock_is_one_holders_until_it_closes_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fcntl")
+def test_a_held_file_is_one_holders_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / ".lock"
+    with hold(path) as first:
+        assert first
+        with hold(path) as second:
+            assert not second
+        assert path.exists()
+    assert not path.parent.exists()
+    with hold(path) as again:
+        assert again
+        (path.parent / "a").touch()
+    assert [one.name for one in path.parent.iterdir()] == ["a"]
+    with pytest.raises(ZeroDivisionError), hold(path):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+def test_no_two_hold_a_file_at_once(tmp_path: Path) -> None:
+    """Its holders remove it while others open it."""
+    path, inside, most, got = tmp_path / "folder" / ".lock", 0, 0, 0
+
+    def take(_: int) -> None:
+        nonlocal inside, most, got
+        for _ in range(50):
+            with hold(path) as ours:
+                if ours:
+                    inside += 1
+                    most, got = max(most, inside), got + 1
+                    time.sleep(0.0001)
+                    inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take, range(4)))
+    assert most == 1
+    assert got > 4
+    assert list(tmp_path.glob("folder/*")) == []
+
+
+HIDDEN = (
+    ".Trash-1000/files/a.wav", ".ipynb_checkpoints/a.wav", "__MACOSX/a.wav", "$RECYCLE.BIN/a.wav", "deep/._a.wav",
+    "deep/@eaDir/a.wav/SYNO.mp3", "System Volume Information/a.wav", "lost+found/a.wav", ".a.wav",
+)  # fmt: skip
+
+
+def test_a_walk_passes_by_what_is_hidden(tmp_path: Path) -> None:
+    for name in (*HIDDEN, "deep/deeper/a.wav", "b", "deep/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deep" / "back").symlink_to(tmp_path)
+    (tmp_path / "deep" / "itself").symlink_to("itself")
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "deeper")
+    troubles: list[OSError] = []
+    found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
+    assert found == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
+    assert [path.name for path in walk(tmp_path / ".Trash-1000", troubles)] == ["a.wav"]  # somebody named it
+    assert [entry.name for entry in visible(tmp_path)] == ["b", "deep", "link"]
+    assert troubles == []
+    assert list(walk(tmp_path / "nowhere", troubles)) == []
+    assert [error.filename for error in troubles] == [str(tmp_path / "nowhere")]
+
+
 def test_a_file_system_without_locks_is_taken_at_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import ntpath
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -626,6 +628,23 @@ def test_an_eaf_is_linked_to_its_recording_as_elan_reads_it(tmp_path: Path) -> N
     assert ElementTree.parse(path).getroot().find("HEADER/MEDIA_DESCRIPTOR") is None
 
 
+def test_an_eaf_beside_a_recording_on_another_drive_has_its_absolute_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = tmp_path / "a.mp4"
+    media.touch()
+
+    def on_windows(path: Path, start: Path) -> str:
+        return ntpath.relpath(rf"D:\{path.name}", r"C:\out")  # raises ValueError
+
+    monkeypatch.setattr("emimic.service.formats.elan.os.path.relpath", on_windows)
+    first, second = formats.write(make(path=media), tmp_path / "out", ["eaf", "csv"])
+    assert second.exists()
+    EAF.validate(first.read_text("utf-8"))
+    link = ElementTree.parse(first).getroot().find("HEADER/MEDIA_DESCRIPTOR")
+    assert link.get("MEDIA_URL") == link.get("RELATIVE_MEDIA_URL") == f"file://{media}"
+
+
 def test_the_eaf_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
     (path,) = formats.write(make(), tmp_path, ["eaf"])
     text = path.read_text("utf-8")
@@ -665,13 +684,14 @@ def test_recordings_of_one_stem_stay_apart(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.one_of(
-            st.text(max_size=200), st.sampled_from(["a", "A", "b.", "con", "NUL.x", "ß", "ss", "..", ""])
+            st.text(max_size=200),
+            st.sampled_from(["a", "A", "b.", "con", "NUL.x", "ß", "ss", "..", "", "\u00e4", "A\u0308"]),
         )
     )
 )
 def test_names_are_safe_and_differ(texts: list[str]) -> None:
     names = formats.unique(texts)
-    assert len({name.casefold() for name in names}) == len(names) == len(texts)
+    assert len({unicodedata.normalize("NFD", name).casefold() for name in names}) == len(names) == len(texts)
     for name in names:
         assert name
         assert not re.search(r'[<>:"/\\|?*\x00-\x1f]', name)

@@ -157,10 +157,23 @@ def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
             kept.add_clips([(mark, answer)])
     path = tmp_path / journal.NAME
     lines = path.read_bytes().splitlines(keepends=True)
-    for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n'):
+    deep = b'{"clips":' + b"[" * 100_000 + b"\n"
+    for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n', deep):
         path.write_bytes(b"".join([*lines[:2], damage, lines[3]]))
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
             assert [kept.clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b'"', b',"x":' + b"[" * 100_000], ids=("byte", "quote", "depth"))
+def test_a_damaged_head_begins_anew_and_says_so(damage: bytes, tmp_path: Path) -> None:
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS):
+        pass
+    path = tmp_path / journal.NAME
+    head = path.read_bytes()
+    path.write_bytes(head[:-2] + damage + head[-2:])
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
+        assert kept.note == f"{path} is damaged: all is heard anew"
+    assert path.read_bytes() == head
 
 
 def test_another_model_or_version_begins_anew_and_says_so(

@@ -10,11 +10,11 @@ import tiny
 
 import emimic
 from emimic.model import EmiModel
-from emimic.study import batches, features
+from emimic.study import batches, features, step
 from emimic.study.corpus import Item, load_corpus
 from emimic.study.settings import TrainSettings
 from emimic.study.train import train
-from emimic.task import ModelError
+from emimic.task import ModelError, SettingsError
 
 SECONDS = 0.3  # 4,800 samples, 14 frames
 EXACT = {"atol": 2e-5, "rtol": 0}
@@ -81,5 +81,23 @@ def test_a_finished_run_answers_as_it_was_validated(tones: Path, tmp_path: Path,
 
 
 def test_another_padding_is_refused() -> None:
-    with pytest.raises(ModelError, match="expected masked or zeros"):
+    with pytest.raises(ModelError, match="expected masked, zeros or zeros-batch"):
         tiny.model(padding="reflect")
+
+
+def test_a_batch_is_filled_up_to_its_own_longest_clip() -> None:
+    clips = [batches.Heard(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
+    model = tiny.model(padding="zeros-batch", max_seconds=SECONDS)
+    filled = [clip.values for clip in step.fill_up(clips)]
+    values, mask = model.collate(filled)
+    assert values.shape == (3, 900)
+    assert mask.all()  # nothing says where the silence is
+    assert (values != 0).sum(dim=1).tolist() == [400, 900, 650]
+    assert step.fill_up([]) == []
+    assert model.min_samples == tiny.model(max_seconds=SECONDS).min_samples  # a clip alone isn't filled up
+
+
+@pytest.mark.parametrize("frozen", [{"freeze_encoder": True}, {"frozen_layers": 1}])
+def test_what_is_computed_once_has_no_batch(frozen: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="zeros-batch changes from step to step"):
+        TrainSettings(padding="zeros-batch", **frozen)

@@ -136,6 +136,20 @@ def test_folders_are_searched_through_links_and_say_when_they_hold_nothing(
     assert "holds no audio or video file" in empty.reason
 
 
+def test_hidden_and_system_folders_are_passed_by(tmp_path: Path) -> None:
+    for name in (
+        "ok/x.mp3", ".Trash-1000/files/y.mp3", ".ipynb_checkpoints/y.mp3", "ok/._x.mp3", "__MACOSX/y.mp3",
+        "@eaDir/y.mp3",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [tmp_path / "ok" / "x.mp3"]
+    for one in ("", "*", "**", "**/*.mp3", "*/*.mp3", "ok/*"):
+        assert list(expand([tmp_path / one])) == found, one
+    for named in (".Trash-1000", "__MACOSX/*.mp3", ".Trash*", ".ipynb_checkpoints/y.mp3"):
+        assert [path.name for path in expand([tmp_path / named])] == ["y.mp3"], named
+
+
 def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -> None:
     answers = Predictor(run).files(str(recordings / "b.mp3"))
     assert [a.path.name for a in answers.clips] == ["b.mp3"]
@@ -446,8 +460,6 @@ def test_the_table_escapes_names_and_draws_curves(capsys: pytest.CaptureFixture[
     assert table.curve(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
 
 
-# Of a truncated file the readable part is used, which is said.
-@pytest.mark.filterwarnings("ignore::emimic.task.EmimicWarning")
 def test_a_folder_of_hostile_files_costs_no_good_answer(run: Path, tmp_path: Path) -> None:
     """58 files that can't be used and a real clip cut at every KiB stand between good clips."""
     clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:4]
@@ -465,6 +477,9 @@ def test_a_folder_of_hostile_files_costs_no_good_answer(run: Path, tmp_path: Pat
     expected = Predictor(run).files(clips)
     good = [a for a in answers.clips if "good" in a.path.name]
     assert len(good) == 4
+    noted = {a.path.name for a in answers.clips if any("damaged or cut short" in note for note in a.notes)}
+    assert noted
+    assert all(name.startswith("2-cut") for name in noted)
     for one, alone in zip(good, expected.clips, strict=True):
         np.testing.assert_allclose(one.prediction.intensities, alone.prediction.intensities, atol=1e-5)
     assert {f.path.name for f in answers.failed} >= {p.name for p in folder.glob("*hostile*")}

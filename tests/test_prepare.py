@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from emimic import audio
+from emimic.files import OutputError
 from emimic.study.corpus import load_corpus
 from emimic.study.prepare import PrepareReport, prepare
 from emimic.task import EMOTIONS, AudioError, CorpusError
@@ -199,7 +200,7 @@ def test_an_unwritable_folder_stops_the_run(raw: Path, monkeypatch: pytest.Monke
 
 def test_save_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     wave = np.zeros(800, np.float32)
-    with pytest.raises(AudioError, match="nowhere"):
+    with pytest.raises(OutputError, match=r"1\.mp3 can't be written \(No such file"):
         audio.save(tmp_path / "nowhere" / "1.mp3", wave, codec="mp3")
     with pytest.raises(AudioError, match="'wav'; give mp3 or flac"):
         audio.save(tmp_path / "1.wav", wave, codec="wav")  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 
 from emimic.cli import app
 from emimic.config import EmiConfig
+from emimic.files import hold
 from emimic.model import EmiModel
 from emimic.service.teach import teach
 from emimic.study import batches, checkpoint
@@ -384,6 +385,42 @@ def test_what_cannot_be_resumed_is_refused(
         (run / "train.json").write_text(text)
         with pytest.raises(ModelError, match=r"isn't a training run: train\.json"):
             train(tones, run, resume=True, show=False)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_use_is_refused(
+    resume: bool, stopped: Path, tones: Path, tmp_path: Path, tiny: Callable[..., Any]
+) -> None:
+    run = copy(stopped, tmp_path) if resume else tmp_path / "run"
+    values = None if resume else TrainSettings(**tiny())
+    before = sorted(path.name for path in run.iterdir()) if resume else []
+    with hold(run / checkpoint.LOCK) as ours:
+        assert ours
+        with pytest.raises(SettingsError, match=rf"{re.escape(str(run))} is in use: another training"):
+            train(tones, run, values, resume=resume, show=False)
+    assert not run.exists() or sorted(path.name for path in run.iterdir()) == before
+
+
+def test_other_recordings_under_the_same_names_are_no_resume(
+    stopped: Path, tones: Path, tmp_path: Path
+) -> None:
+    run = copy(stopped, tmp_path)
+    corpus = tmp_path / "corpus"
+    shutil.copytree(tones, corpus)
+    file = sorted((corpus / "audio").iterdir())[0]
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))  # as long, one sample differs
+    with pytest.raises(CorpusError, match="recordings of the same name differ"):
+        train(corpus, run, resume=True, show=False)
+
+
+def test_another_number_of_processes_is_no_resume(stopped: Path, tones: Path, tmp_path: Path) -> None:
+    run = copy(stopped, tmp_path)
+    found = json.loads((run / "train.json").read_text())
+    assert found["processes"] == 1
+    (run / "train.json").write_text(json.dumps({**found, "processes": 2}))
+    with pytest.raises(SettingsError, match=r"started with 2 processes, found 1.*--nproc-per-node 2"):
+        train(tones, run, resume=True, show=False)
 
 
 def test_resuming_with_the_same_settings_is_resuming(

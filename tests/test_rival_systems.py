@@ -6,10 +6,13 @@ import pytest
 import torch
 from rivalry import ROLES, Array, clip, heard, ignores_padding, lacking, rival, says, weights
 
+from emimic.study import losses, store
 from emimic.study import run as runs
-from emimic.study import store
 from emimic.study.rivals.sequences import Clip
+from emimic.study.rivals.system import NAMES, RENAMED, system
 from emimic.study.settings import TrainSettings
+from emimic.study.step import add_l2
+from emimic.task import EMOTIONS
 
 
 def test_baseline() -> None:
@@ -94,6 +97,77 @@ def test_zhang() -> None:
         says(model, one, np.mean(votes, axis=0))
 
 
+COMMON = {
+    "loss": {"mse": 1.0}, "lr": 1e-4, "encoder_lr": None, "rates": {}, "betas": (0.9, 0.999), "weight_decay": 0.01,
+    "l2": 0.0,
+    "schedule": "cosine", "warmup_epochs": 1.0, "epochs": 30, "batch_size": 32, "patience": 5, "ema": None,
+    "standardize_targets": False, "max_seconds": 12.0, "clip_value": 100.0,
+}  # fmt: skip
+"""The paper's training, which goes for what a system's source leaves open."""
+
+TRAINING = {
+    "baseline": {},
+    "savchenko": {
+        "loss": {"pearson": 1.0}, "lr": 1e-3, "weight_decay": 0.0, "l2": 1 / 512, "schedule": "constant",
+        "warmup_epochs": 0.0, "epochs": 100, "batch_size": 512, "patience": None,
+    },
+    "yu": {},
+    "zhang": {
+        "lr": 1e-6, "rates": {"audio": 1e-4, "text": 1e-4}, "betas": (0.0, 0.99), "weight_decay": 0.0,
+        "schedule": "restarts", "warmup_epochs": 0.0, "epochs": 35, "patience": None,
+    },
+    "vision_lstm": {},
+    "concatenated_lstm": {},
+    "wavlm_tcn": {"encoder_lr": 1e-5, "epochs": 10, "standardize_targets": True, "max_seconds": 20.0},
+    "concatenated": {"loss": {"mse": 1.0, "pearson": 1.0}, "ema": 0.999, "batch_size": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_trained_as_its_source_says(name: str) -> None:
+    chosen = TrainSettings.read(overrides={"rival": name})
+    found = {key: getattr(chosen, key) for key in COMMON}
+    assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
+    assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
+    assert system(name).options().fusion == ("global" if name == "savchenko" else "mean")
+
+
+def test_earlier_names_are_known() -> None:
+    assert {system(old).title for old in RENAMED} == {system(new).title for new in RENAMED.values()}
+    assert TrainSettings.read(overrides={"rival": "anchored"}).modalities["text"] == "text"
+
+
+@pytest.mark.parametrize(
+    ("roles", "folds"), [(("audio",), 1), (("face", "audio"), 1), (("face", "audio"), 3)]
+)
+def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], folds: int) -> None:
+    """A step of all branches is 1 / (branches x folds) of what each would do alone: loss + l2 x sum of squares."""
+    model = rival("savchenko", roles, folds=folds).train()
+    clips = [clip(seed, roles) for seed in range(8)]
+    labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
+    answers = model.regress(*model.collate(clips)).intensities
+    losses.pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
+    add_l2(model, 1 / 512)
+    parts, masks = model.collate(clips)
+    for role in roles:
+        for member in model.members[role]:
+            dense = member.output[0]
+            found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
+            alone = losses.pearson_loss(member(parts, masks), labels) + dense.weight.square().sum() / 512
+            wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
+            for one, other in zip(found, wanted, strict=True):
+                torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)
+
+
+def test_the_l2_of_the_papers_model_is_whole_and_of_matrices_alone() -> None:
+    layer = torch.nn.Linear(3, 2)
+    layer(torch.ones(1, 3)).sum().backward()
+    before = [parameter.grad.clone() for parameter in layer.parameters()]
+    add_l2(layer, 0.25)
+    torch.testing.assert_close(layer.weight.grad - before[0], 0.5 * layer.weight.detach())
+    torch.testing.assert_close(layer.bias.grad, before[1])
+
+
 def test_zhang_learns_and_reads_as_published() -> None:
     roles = ("face", "audio", "text")
     chosen = TrainSettings.read(overrides={"rival": "zhang"})
@@ -119,9 +193,9 @@ def test_zhang_learns_and_reads_as_published() -> None:
 
 def test_ours_with_vision() -> None:
     roles = ("vision", "audio")
-    model = rival("ours_vision", roles)
+    model = rival("vision_lstm", roles)
     ignores_padding(model, roles)
-    ignores_padding(rival("ours_vision", ("vision",)), ("vision",))
+    ignores_padding(rival("vision_lstm", ("vision",)), ("vision",))
     w = formulas.under(weights(model), "members.pooled.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
@@ -132,8 +206,8 @@ def test_ours_with_vision() -> None:
             ]
         hidden = np.tanh(formulas.linear(np.concatenate(found), w, "output.dense."))
         says(model, one, formulas.linear(hidden, w, "output.out_proj."))
-    assert TrainSettings.read(overrides={"rival": "ours_vision"}).encoder is None
-    tuned = TrainSettings.read(overrides={"rival": "ours_vision", "modalities.audio": "waveform"})
+    assert TrainSettings.read(overrides={"rival": "vision_lstm"}).encoder is None
+    tuned = TrainSettings.read(overrides={"rival": "vision_lstm", "modalities.audio": "waveform"})
     assert tuned.encoder == TrainSettings().encoder
 
 
@@ -148,7 +222,7 @@ def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
     return np.maximum(formulas.linear(formulas.norm(found, own, "norm."), own, "dense."), 0)
 
 
-@pytest.mark.parametrize("name", ["anchored", "concatenated"])
+@pytest.mark.parametrize("name", ["concatenated_lstm", "concatenated"])
 def test_text_voice_and_face_side_by_side(name: str) -> None:
     roles = ROLES[name]
     model = rival(name, roles, units=8)
@@ -160,7 +234,7 @@ def test_text_voice_and_face_side_by_side(name: str) -> None:
             branch = formulas.under(own, f"branches.{role}.")
             if not len(x):
                 continue
-            if name == "anchored" and role != "text":
+            if name == "concatenated_lstm" and role != "text":
                 found[role] = formulas.last(x, formulas.under(branch, "lstm."), layers=2)
             else:
                 found[role] = pooled(x, branch, spread=name == "concatenated")
@@ -168,8 +242,8 @@ def test_text_voice_and_face_side_by_side(name: str) -> None:
 
 
 def test_modalities_are_taken_for_lacking_while_learning() -> None:
-    roles = ROLES["anchored"]
-    model = rival("anchored", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
+    roles = ROLES["concatenated_lstm"]
+    model = rival("concatenated_lstm", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
     one, own = clip(3, roles), formulas.under(weights(model), "members.joined.0.")
     torch.manual_seed(0)
     model.train()

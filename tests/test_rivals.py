@@ -158,7 +158,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     assert set(config["weights"]) == {"face", "audio"}
     assert np.allclose(np.sum(list(config["weights"].values()), axis=0), 1.0)
     report = evaluate(run, folder, n_bootstrap=10, progress=False)
-    assert any("chose the weights" in note for note in report.notes)
+    assert any("chose the epoch and the weights of the branches" in note for note in report.notes)
     model = open_run(run)
     assert isinstance(model, RivalModel)
     source = Features.of(folder, model.config.modalities)
@@ -290,7 +290,7 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
     store.write(folder / "features" / "vision" / f"{item.id}.safetensors", item.id, face)
     encoder = tiny()["encoder_config"]
     result = learnt(
-        "ours_vision", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
+        "vision_lstm", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
         encoder_config=encoder, batch_size=5,
     )  # fmt: skip
     assert np.isfinite(result.history[-1]["loss"])

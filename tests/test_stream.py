@@ -11,9 +11,9 @@ from emimic import speech
 from emimic.service import regions
 from emimic.service.engine import Engine, GraphEngine, TorchEngine
 from emimic.service.export import export
-from emimic.service.stream import Step, Stream, floats
+from emimic.service.stream import Step, Stream
 from emimic.service.timeline import timeline
-from emimic.task import AudioError, EmimicError
+from emimic.task import AudioError, EmimicError, EmimicWarning
 
 SOUND = hearing.recording(
     ("hush", 1.2), ("burst", 1.5), ("hush", 4.0), ("burst", 0.4), ("hush", 0.3), ("burst", 1.0)
@@ -223,19 +223,31 @@ def test_senseless_options_are_named(options: dict[str, float], message: str) ->
         Stream(hearing.Fake(), **options)
 
 
-def test_samples_of_any_kind() -> None:
-    wave = np.array([0.5, -0.25, 0.0])
-    for dtype in (np.int8, np.int16, np.int32, np.int64):
-        whole = (wave * 2.0 ** (8 * np.dtype(dtype).itemsize - 1)).astype(dtype)
-        np.testing.assert_allclose(floats(whole), wave, atol=1e-6)
-    np.testing.assert_allclose(floats((wave * 128 + 128).astype(np.uint8)), wave)
-    assert floats(wave).dtype == np.float32
-    with pytest.raises(AudioError, match="complex"):
-        floats(wave.astype(complex))
-    with pytest.raises(AudioError, match=r"shape \(1, 1, 3\)"):
-        floats(wave[None, None])
-    with pytest.raises(AudioError, match="transposed"):
-        floats(np.zeros((2, 800)))
+def test_a_stream_refuses_what_is_far_beyond_full_scale() -> None:
+    stream = Stream(hearing.Fake(), regions=False)
+    with pytest.raises(AudioError, match=r"the chunk: the samples peak at .*Divide by 32768"):
+        stream.push(SOUND * 32768)
+    for chunk in (b"\0" * 64, bytearray(64), memoryview(bytes(64))):
+        with pytest.raises(AudioError, match=r"the chunk: found \w+, which says nothing .*frombuffer"):
+            stream.push(chunk)
+    with pytest.raises(AudioError, match="int64"):
+        stream.push((SOUND * 32767).astype(np.int16).tolist())
+
+
+def test_a_stream_warns_once_of_integers_wider_than_their_sound() -> None:
+    stream = Stream(hearing.Fake(), regions=False)
+    narrow = (SOUND * 32767).astype(np.int32)
+    stream.push(narrow[:8_000])  # half a second may be silence
+    with pytest.warns(EmimicWarning, match="store them as int16"):
+        stream.push(narrow[8_000:20_000])
+    stream.push(narrow[20_000:30_000])
+    stream.flush()
+    stream.reset()
+    in_chunks(stream, narrow << 16, [9_000])
+    stream.reset()
+    stream.push(narrow[:8_000])
+    with pytest.warns(EmimicWarning, match="store them as int16"):
+        stream.flush()
 
 
 def test_stereo_and_bad_values_in_a_stream() -> None:

@@ -766,6 +766,12 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_path_that_is_no_text_is_refused(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
+    with pytest.raises(SettingsError, match=r"not UTF-8.*Name another folder"):
+        train(tones, tmp_path / "b\udce4r", TrainSettings(**tiny()), show=False)
+    assert not (tmp_path / "b\udce4r").exists()
+
+
 def test_a_folder_that_is_no_corpus_leaves_nothing(tmp_path: Path, tiny: Tiny) -> None:
     with pytest.raises(CorpusError):
         train(tmp_path, tmp_path / "run", TrainSettings(**tiny()), show=False)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import atomic, write_atomic
+from emimic.files import atomic, make_folder, write_atomic
 from emimic.prediction import Prediction
 from emimic.task import ModelError
 
@@ -34,7 +34,7 @@ class Teacher:
 def describe(folder: Path, teacher: Teacher) -> Path:
     """Make the folder of a teacher's answers under `folder`, and say whose they are."""
     place = folder / teacher.key
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     write_atomic(place / DESCRIPTION, json.dumps(asdict(teacher), indent=1) + "\n")
     return place
 

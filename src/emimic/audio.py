@@ -8,17 +8,31 @@ import io
 import os
 import re
 import stat
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
 import numpy as np
 import soundfile
 
-from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
-from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalise, prepare, resample
+from emimic.files import naming
+from emimic.sources import named
+from emimic.task import SAMPLE_RATE, AudioError, add_note
+from emimic.waveform import (
+    LOUDEST,
+    Clip,
+    Mono,
+    Wave,
+    check_format,
+    check_scale,
+    count,
+    cut,
+    normalise,
+    prepare,
+    resample,
+)
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream
@@ -32,6 +46,7 @@ __all__ = [
     "blocks",
     "container",
     "cut",
+    "encode",
     "load",
     "normalise",
     "prepare",
@@ -58,6 +73,7 @@ _FORMATS = (
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_OWN_SCALE = ("FLOAT", "DOUBLE")  # libsndfile's kinds of samples that may be written at any scale
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
 
 
@@ -67,24 +83,28 @@ def load(
     max_seconds: float | None = None,
     name: str | None = None,
     channel: int | None = None,
+    notes: list[str] | None = None,
 ) -> Wave:
     """Decodes any media file, or one in memory, to (sample,) float32 mono at 16 kHz, nominally in [-1, 1].
 
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
-    `round(max_seconds * 16000)` samples. `name` is what messages call the source.
+    `round(max_seconds * 16000)` samples. `name` is what messages call the source. `notes` gets what is warned of
+    without it; whoever reads files in threads gives it, since warnings belong to the process.
 
     Raises:
         AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
-            without finite samples, with an absurd rate or channel count, or without that channel.
+            without finite samples, far beyond full scale, with an absurd rate or channel count, or without that
+            channel.
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the channels cancel each other out; the file is longer than CEILING_SECONDS.
+            set to 0; the channels cancel each other out; integers are wider than their sound; the file is longer than
+            CEILING_SECONDS.
     """
     ceiling = count(CEILING_SECONDS)
     wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
-    pieces = _pieces(source, name, channel, keep=min(wanted, ceiling), beyond=wanted > ceiling)
+    pieces = _pieces(source, name, channel, notes, keep=min(wanted, ceiling), beyond=wanted > ceiling)
     return np.concatenate(list(pieces))
 
 
@@ -94,6 +114,7 @@ def blocks(
     seconds: float = 10.0,
     name: str | None = None,
     channel: int | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[Wave]:
     """What `load` gives, in blocks of `seconds` (the last may be shorter); holds one at a time and knows no ceiling.
 
@@ -101,7 +122,7 @@ def blocks(
     """
     size = count(seconds)
     waiting: list[Wave] = []
-    for piece in _pieces(source, name, channel, keep=None, beyond=False):
+    for piece in _pieces(source, name, channel, notes, keep=None, beyond=False):
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             whole = np.concatenate(waiting)
@@ -116,13 +137,14 @@ def _pieces(
     source: str | os.PathLike[str] | bytes,
     name: str | None,
     channel: int | None,
+    notes: list[str] | None,
     *,
     keep: int | None,
     beyond: bool,
 ) -> Iterator[Wave]:
-    """The first `keep` samples as they are decoded. beyond: tell of more."""
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
-    mono = Mono(keep)
+    """The first `keep` samples as they are decoded. beyond: tell of more. notes: see `load`."""
+    source, label = named(source, name)
+    mono = Mono(keep, label)
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
@@ -133,22 +155,29 @@ def _pieces(
             what = f"{type(error).__name__}: {error}".rstrip(": ")
             raise AudioError(f"{label}: can't be decoded ({what}). Check the file, or convert it.") from error
     if not mono.length:
-        found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
-        raise AudioError(f"{label}: {found}. Record, export or download it again.")
+        what = "is damaged or cut short before its first sample" if damaged else "holds no samples"
+        raise AudioError(f"{label}: {what}. Record, export or download it again.")
     if mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
-    notes = []
+    for remark in _remarks(mono, damaged, beyond=beyond and keep is not None and mono.length > keep):
+        add_note(f"{label}: {remark}", notes, stacklevel=3)  # whoever called load or blocks
+
+
+def _remarks(mono: Mono, damaged: bool, *, beyond: bool) -> list[str]:
+    """What the user should know of a recording that was read."""
+    found = []
     if mono.bad:
-        notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
+        found.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
     if mono.cancelled:
-        notes.append("its channels cancel each other out (opposite phase); export one of them alone.")
+        found.append("its channels cancel each other out (opposite phase); export one of them alone.")
     if damaged:
         seconds = mono.length / SAMPLE_RATE
-        notes.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
-    if beyond and keep is not None and mono.length > keep:
-        notes.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
-    for note in notes:
-        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=3)  # whoever called load or blocks
+        found.append(f"damaged or cut short; only {seconds:.4g} s were readable and are used.")
+    if beyond:
+        found.append(f"longer than {CEILING_SECONDS:g} s; the rest is left out. Split the file.")
+    if mono.narrow:
+        found.append(mono.narrow)
+    return found
 
 
 def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "flac"]) -> None:
@@ -157,19 +186,34 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
     The length is kept to the sample; flac clips at [-1, 1]. The codec decides, not the suffix.
 
     Raises:
-        AudioError: not (sample,), empty or not finite; no codec of that name; or the file can't be written.
+        AudioError: not (sample,), empty, not finite or far beyond [-1, 1]; or no codec of that name.
+        OutputError: the file can't be written.
+    """
+    data = encode(samples, codec=codec)
+    with naming(path):
+        Path(path).write_bytes(data)
+
+
+def encode(samples: Wave, *, codec: Literal["mp3", "flac"]) -> bytes:
+    """Return the content of the file that `save` writes.
+
+    Raises:
+        AudioError: see `save`.
     """
     wave = resample(samples, SAMPLE_RATE)  # checks the array
+    check_scale(wave, "samples")
     options: dict[str, Any] = {"format": "FLAC", "subtype": "PCM_16"}
     if codec == "mp3":
         # At 16 kHz libsndfile maps level 0-1 onto 160-0 kb/s: 0.6 is 64.
         options = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.6}
     elif codec != "flac":
         raise AudioError(f"codec is {codec!r}; give mp3 or flac.")
+    file = io.BytesIO()
     try:
-        soundfile.write(os.fspath(path), wave, SAMPLE_RATE, **options)
+        soundfile.write(file, wave, SAMPLE_RATE, **options)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{os.fspath(path)}: can't be written: {error.error_string}") from None
+        raise AudioError(f"{codec} can't be written: {error.error_string}") from None
+    return file.getvalue()
 
 
 def through_mp3(samples: Wave, kilobits: int) -> Wave:
@@ -208,7 +252,7 @@ def container(
     Raises:
         AudioError: not there, not a file, a URL, or empty. What PyAV raises passes through.
     """
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    source, label = named(source, name)
     with _open(source, label) as file, _demuxer(_Nameless(file)) as opened:
         yield opened
 
@@ -232,6 +276,21 @@ class _Nameless:
             return self._seek(offset, whence)
         except (OSError, ValueError):  # a broken header sends decoders before the start: in C that is a -1
             return -1
+
+
+class _Behind:
+    """A file from `start` on, as if it began there: libsndfile's mp3 decoder prints what it dislikes about a tag."""
+
+    def __init__(self, file: _Nameless, start: int) -> None:
+        self.read, self.readinto = file.read, file.readinto
+        self._file, self._start = file, start
+        file.seek(start)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset + (self._start if whence == io.SEEK_SET else 0), whence) - self._start
 
 
 class _UndecodableError(Exception):
@@ -337,12 +396,13 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
     if not tag:
         return (_pyav_chunks,), False
     claimed = int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
-    return both if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
+    untagged = (partial(_soundfile_chunks, start=start), _pyav_chunks)
+    return untagged if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
 
 
-def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
+def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks:
     try:
-        sound = _Forward(file)
+        sound = _Forward(_Behind(file, start) if start else file)
     except soundfile.LibsndfileError as error:
         raise _UndecodableError(f"soundfile: {error.error_string}") from None
     with sound:
@@ -360,7 +420,7 @@ def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
             if not len(got):
                 break
             read += len(got)
-            yield got, sound.samplerate
+            yield got if sound.subtype in _OWN_SCALE else _bounded(got), sound.samplerate
         # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
         log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
         if read < claimed or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
@@ -380,6 +440,8 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                 raise AudioError(f"{label}: has no audio track; give a recording with sound.")
             stream = opened.streams.audio[0]
             packets = opened.demux(stream)
+            codec = stream.codec_context.name
+            own_scale = codec.startswith("pcm_") or codec == "wavpack"
             while True:
                 try:
                     frames = next(packets).decode()
@@ -390,13 +452,21 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     continue
                 for frame in frames:
                     check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                    yield _floats(frame), frame.sample_rate
+                    values = _floats(frame)
+                    yield values if own_scale else _bounded(values), frame.sample_rate
                     seconds += frame.samples / frame.sample_rate
             broken = broken or seconds < _claimed(opened.format.name, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
         raise _DamagedError
+
+
+def _bounded(values: Wave) -> Wave:
+    """What a lossy codec gave; beyond LOUDEST, which only damage makes, NaN."""
+    if values.size and not (values.max() <= LOUDEST and values.min() >= -LOUDEST):
+        return np.where(np.abs(values) <= LOUDEST, values, np.float32(np.nan))
+    return values
 
 
 def _demuxer(file: _Nameless) -> "InputContainer":

@@ -25,8 +25,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
     the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
     auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
-    (cut, then zero mean and unit variance). padding: "masked", or "zeros": every clip is then filled up with zeros to
-    max_seconds, which nothing masks (paper section 6.2), while learning and while answering.
+    (cut, then zero mean and unit variance). padding: "masked"; or "zeros": every clip is then filled up with zeros to
+    max_seconds, which nothing masks (paper section 6.2), while learning and while answering; or "zeros-batch": to the
+    longest clip of a step, while learning only, since what a clip's prediction is can't depend on others.
     hidden_layers: the encoder layers, counted from 1, whose outputs side by side are a frame (None: the last hidden
     states, as the paper). standardize_frames: each feature of a frame is brought to zero mean and unit variance over
     the training clips, by numbers that the model carries. attentive: attentive statistics pooling beside the others.
@@ -106,8 +107,8 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             )
         if self.global_spread and not self.global_vector:
             raise ModelError("global_spread stands beside the mean: switch global_vector on, too")
-        if self.padding not in ("masked", "zeros"):
-            raise ModelError(f"padding is {self.padding!r}; expected masked or zeros")
+        if self.padding not in ("masked", "zeros", "zeros-batch"):
+            raise ModelError(f"padding is {self.padding!r}; expected masked, zeros or zeros-batch")
         self._check_layers(found)
         self._check_domains()
         for name in ("head_units", "vad_units", "vad_seconds"):

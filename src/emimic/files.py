@@ -1,25 +1,90 @@
-"""Files that are whole or not there: atomic writes and hashes; and the one gate for other people's pickles."""
+"""Files that are whole or not there: atomic writes and hashes; what names may hold; and the one gate for other people's
+pickles."""
 
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from emimic.task import CorpusError
+from emimic.task import CorpusError, EmimicError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 20
 
+_SYSTEM: Final = frozenset(
+    {
+        "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found", "lost.dir",
+        "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "network trash folder", "temporary items",
+    }
+)  # fmt: skip
+
 PICKLE_BYTES: Final = 192 << 20
 """Larger pickles are refused. 1249.9 s, the corpus's longest clip but one, of 768 features at 50 a second: 183 MB."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "Free space there, or name another folder",
+    errno.EDQUOT: "Free space there, or name another folder",
+    errno.EFBIG: "This system allows no file of that size there (ulimit -f, FAT32): name another folder",
+    errno.EACCES: "Name a folder that you may write to",
+    errno.EPERM: "Name a folder that you may write to",
+    errno.EROFS: "Name a folder that you may write to",
+    errno.ENOENT: "Make its folder first, or name another",
+    errno.ENOTDIR: "A part of this path is a file: name another folder",
+    errno.EEXIST: "A file has this name: name another folder",
+    errno.EISDIR: "A folder has this name: name another file",
+    errno.ENAMETOOLONG: "Give a shorter name",
+}
+
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")  # of names that are not UTF-8
+
+
+class OutputError(EmimicError, OSError):
+    """A file or folder that can't be written; the message names it and says what to do."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise OutputError, which names `path` and a remedy, for what the system refuses in the block."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if not isinstance(error, OSError):
+            # Libraries in Rust (safetensors) tell of a full disk with an exception of their own.
+            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            number = int(found[1])
+        reason = os.strerror(number) if number else " ".join(str(error).split())
+        remedy = _REMEDIES.get(number or 0, "Check the path and the disk, or name another folder")
+        named = OutputError(f"{os.fspath(path)} can't be written ({reason}). {remedy}.")
+        named.errno = number
+        raise named from error
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, unless it is there, and try whether it can be written to.
+
+    Raises:
+        OutputError: it can't.
+    """
+    folder = Path(path)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(6)}"
+        probe.open("xb").close()
+        probe.unlink()
+    return folder
 
 
 @contextmanager
@@ -30,30 +95,51 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     to the disk before the rename, so after a crash `path` holds either the old content or the new one.
 
     Raises:
-        OSError: the folder does not exist, is not writable, or the disk is full. `path` is then untouched.
+        OutputError: the folder does not exist, is not writable, or the disk is full. `path` is then untouched.
     """
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
-    temporary.open("xb").close()
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(target.parent)
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
+    with naming(target):
+        temporary.open("xb").close()
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Writes all of `data` (text as UTF-8, newlines as they are) to `path`, or leaves `path` as it was.
 
+    What UTF-8 can't hold of a text (bytes of a file's name that are no text) becomes U+FFFD.
+
     Raises:
-        OSError: see `atomic`.
+        OutputError: see `atomic`.
     """
     with atomic(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(encodable(data).encode() if isinstance(data, str) else data)
+
+
+def encodable(text: str) -> str:
+    """Return `text` with U+FFFD in the place of lone surrogates, which stand for bytes of a name that are no text."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def printable(text: str) -> str:
+    """Return `text` with U+FFFD for control characters and lone surrogates; line ends and tabs stay."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def folded(name: str) -> str:
+    """Return what is equal for names that some file system takes for one: regardless of case and Unicode form."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -95,6 +181,57 @@ def need_file(path: str | os.PathLike[str]) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is a pipe, a device or a folder")
     return status
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or a system's own: trash, previews, resource forks."""
+    return name.startswith(".") or name.casefold() in _SYSTEM
+
+
+def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder in order of their names, without hidden and system ones.
+
+    Raises:
+        OSError: the folder can't be listed.
+    """
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not is_hidden(entry.name)]
+    if sys.platform == "win32":
+        hidden = stat.FILE_ATTRIBUTE_HIDDEN | stat.FILE_ATTRIBUTE_SYSTEM
+        found = [one for one in found if not one.stat(follow_symlinks=False).st_file_attributes & hidden]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def walk(folder: str | os.PathLike[str], troubles: list[OSError]) -> Iterator[Path]:
+    """Yield what is no folder in `folder` and, recursively, in those within it (links too), hidden ones left out.
+
+    Args:
+        folder: may be hidden itself: somebody named it.
+        troubles: gets an error for each folder that can't be listed.
+    """
+    waiting = [Path(folder)]
+    seen: set[str] = set()
+    while waiting:
+        place = waiting.pop()
+        real = str(place.resolve())
+        if real in seen:  # a link that leads back
+            continue
+        seen.add(real)
+        try:
+            entries = visible(place)
+        except OSError as error:
+            troubles.append(error)
+            continue
+        folders = [place / entry.name for entry in entries if _is_folder(entry)]
+        yield from sorted({place / entry.name for entry in entries}.difference(folders))
+        waiting += reversed(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; whoever opens it is told
+        return False
 
 
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
@@ -150,6 +287,45 @@ def lock(file: IO[Any]) -> bool:
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Hold a lock file for as long as the block, or the process, lasts; it is False where another has it.
+
+    Folders that lack are made; in the end the file goes, and its folder too if it was made for it and is still empty.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    made = not path.parent.exists()
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # the last holder's empty folder went just now
+            continue
+        with file:
+            if not lock(file):
+                yield False
+                return
+            try:
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                current = False
+            if not current:  # its last holder removed it before it was locked here
+                continue
+            try:
+                yield True
+            finally:
+                if sys.platform == "win32":  # where what is open can't be removed
+                    file.close()
+                with suppress(OSError):
+                    path.unlink()
+                if made:
+                    with suppress(OSError):
+                        path.parent.rmdir()
+            return
 
 
 def sync_folder(folder: Path) -> None:

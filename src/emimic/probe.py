@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from emimic import audio
+from emimic.sources import named
 from emimic.task import AudioError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) ->
     """
     import av
 
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    source, label = named(source, name)
     try:
         with audio.container(source, name=label) as opened:
             return _facts(opened, label)

@@ -1,5 +1,6 @@
 """What is predicted: the six intensities, the VAD order, the audio format, and the error family."""
 
+import warnings
 from typing import Final
 
 EMOTIONS: Final = ("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")
@@ -37,3 +38,19 @@ class SettingsError(EmimicError):
 
 class EmimicWarning(UserWarning):
     """Something was done that the user should know of (a truncated file, an undefined score)."""
+
+
+def add_note(note: str, notes: list[str] | None, *, stacklevel: int = 2) -> None:
+    """Append a note to `notes`, or warn of it (EmimicWarning) where there is no such list.
+
+    Warnings and their filters belong to the process; so what may run in threads hands its notes on as values.
+
+    Args:
+        note: names the file.
+        notes: where to, None for a warning.
+        stacklevel: whom the warning blames, as for `warnings.warn`.
+    """
+    if notes is None:
+        warnings.warn(note, EmimicWarning, stacklevel=stacklevel + 1)
+    else:
+        notes.append(note)

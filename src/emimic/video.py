@@ -7,7 +7,6 @@ face and a sound of the same time belong together; of a video without sound it i
 
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
-from emimic.task import AudioError, EmimicWarning
+from emimic.sources import named
+from emimic.task import AudioError, add_note
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -42,11 +42,13 @@ def frames(
     fps: float | None = None,
     max_seconds: float | None = None,
     name: str | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[Frame]:
     """The frames of a video's first track in order, one decoded at a time.
 
     fps: only those nearest to 0, 1 / fps, 2 / fps, ...; each once and with its own time, so a slower video gives all it
-    has. max_seconds: only those up to that time. name: what messages call the source.
+    has. max_seconds: only those up to that time. name: what messages call the source. notes: gets what is warned of
+    without it.
 
     Raises:
         AudioError: not there, no video, without a picture that can be decoded, with pictures of an absurd size.
@@ -56,7 +58,7 @@ def frames(
     """
     import av
 
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
+    source, label = named(source, name)
     if fps is not None and not 0 < fps < math.inf:
         raise AudioError(f"{label}: {fps} frames a second are asked for; give a number above 0")
     state = _State()
@@ -75,7 +77,7 @@ def frames(
         raise AudioError(f"{label}: holds no picture that can be decoded. Check the file.")
     if state.damaged:
         note = f"damaged or cut short; only pictures up to {state.last:.4g} s were readable and are used."
-        warnings.warn(f"{label}: {note}", EmimicWarning, stacklevel=2)
+        add_note(f"{label}: {note}", notes)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """A waveform at 16 kHz -> the clip the encoder sees: cut, normalised, padded (paper section 4)."""
 
 import math
+import numbers
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import soxr
@@ -21,7 +22,12 @@ RATES: Final = (1_000, 768_000)
 MAX_CHANNELS: Final = 64
 """More channels than this are a broken header, or an array lying on its side."""
 
-_LOUDEST = 2.0**31  # float files holding 32-bit integers exist; beyond is rubbish and would overflow later
+LOUDEST: Final = 10.0
+"""Peaks beyond this (20 dB above full scale) are refused: integers stored as floating point, as icefall has it."""
+
+_LOUDEST = 2.0**31  # a float file's values beyond the widest integers are rubbish, and would overflow later
+_SCALES = (2.0**15, 2.0**23, 2.0**31)
+_NARROW = 2.0**-16  # what 16-bit values come to as 32-bit ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def normalise(samples: NDArray[np.floating[Any]]) -> Wave:
     wave = _waveform(samples)
     centred = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
     centred -= centred.mean()
-    centred /= math.sqrt(float(np.dot(centred, centred)) / len(centred) + 1e-7)
+    centred /= math.sqrt(_power(centred) / len(centred) + 1e-7)
     return centred.astype(np.float32)
 
 
@@ -117,26 +123,38 @@ class Mono:
 
     Only the first `keep` samples are handed out. length: samples made so far, kept or not; total, bad: values seen,
     and how many of them were NaN, infinite or absurd and became 0. cancelled: the channels, of opposite phase, leave
-    less than a hundredth of their power in the average.
+    less than a hundredth of their power in the average. name: what messages call the sound.
     """
 
-    def __init__(self, keep: int | None = None) -> None:
+    def __init__(self, keep: int | None = None, name: str = "the sound") -> None:
         self.keep = keep
+        self.name = name
         self.bad = 0
         self.total = 0
         self.length = 0
+        self._peak = 0.0
+        self._integers = True  # all values so far are multiples of 2**-31
         self._power = np.zeros(2)  # of the channels' average, and the average of the channels'
         self._rate: float = SAMPLE_RATE
         self._stream: soxr.ResampleStream | None = None
 
     def put(self, chunk: Wave, rate: float) -> Wave:
-        """(sample,) or (sample, channel) float32 at `rate` Hz -> what can be said by now: (sample,) at 16 kHz."""
+        """(sample,) or (sample, channel) float32 at `rate` Hz -> what can be said by now: (sample,) at 16 kHz.
+
+        Raises:
+            AudioError: values far beyond [-1, 1].
+        """
         self.total += chunk.size
-        if chunk.size and not (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false for NaN too
+        peak = float(max(chunk.max(), -chunk.min())) if chunk.size else 0.0
+        if not peak <= LOUDEST:  # false for NaN too
             # Before resampling: one NaN would spread over everything near it.
             wrong = ~(np.abs(chunk) <= _LOUDEST)
             self.bad += int(wrong.sum())
             chunk = np.where(wrong, np.float32(0), chunk)
+            peak = check_scale(chunk, self.name)
+        if self._peak < _NARROW and self._integers:
+            self._integers = peak >= _NARROW or bool((np.remainder(chunk * _SCALES[-1], 1.0) == 0).all())
+        self._peak = max(self._peak, peak)
         before = np.empty(0, np.float32)
         if rate != self._rate:  # also in mid-file: chained streams may change it
             before = self.finish()
@@ -154,6 +172,16 @@ class Mono:
         """See the class."""
         return bool(self._power[0] < 0.01 * self._power[1])
 
+    @property
+    def narrow(self) -> str | None:
+        """A note where all samples are integers of up to 32 bits with an empty upper half, which is near silence."""
+        if not (self._integers and 0 < self._peak < _NARROW):
+            return None
+        return (
+            f"its samples peak at {self._peak * _SCALES[-1]:.0f} of 2147483648 (32 bits). If they are 16-bit values, "
+            "store them as int16."
+        )
+
     def finish(self) -> Wave:
         """What the resampler still held."""
         stream, self._stream, self._rate = self._stream, None, SAMPLE_RATE
@@ -166,10 +194,9 @@ class Mono:
         return part[:free]
 
 
-def _power(values: NDArray[np.float32]) -> float:
-    """Sum of squares of an array of any shape."""
-    flat = values.ravel()
-    return float(np.dot(flat, flat))
+def _power(values: NDArray[np.floating[Any]]) -> float:
+    """Sum of squares of an array of any shape; not by BLAS, whose threads would multiply those that decode."""
+    return float(np.square(values).sum())
 
 
 def count(seconds: float) -> int:
@@ -178,8 +205,8 @@ def count(seconds: float) -> int:
     Raises:
         AudioError: not a finite number of at least one sample.
     """
-    if not (math.isfinite(seconds) and round(seconds * SAMPLE_RATE) > 0):
-        raise AudioError(f"max_seconds is {seconds}; give a positive number of seconds, or None for all.")
+    if not (is_number(seconds) and math.isfinite(seconds) and round(seconds * SAMPLE_RATE) > 0):
+        raise AudioError(f"max_seconds is {seconds!r}; give a positive number of seconds, or None for all.")
     return round(seconds * SAMPLE_RATE)
 
 
@@ -204,12 +231,44 @@ def _waveform(samples: NDArray[Any], *, channels: bool = False) -> Wave:
     return wave
 
 
-def check_format(rate: float, channels: int, label: str) -> None:
-    """Refuses a sample rate (Hz) or a channel count that no recording has.
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether an option is a real number (a text of digits is none)."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_scale(samples: NDArray[np.floating[Any]], label: str) -> float:
+    """Return the peak of floating-point samples of any shape, 0 without a finite one.
+
+    Raises:
+        AudioError: the peak is beyond LOUDEST, so the samples can't be meant to lie in [-1, 1].
+    """
+    with np.errstate(invalid="ignore"):
+        peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+    if not math.isfinite(peak):
+        peak = float(np.abs(samples).max(initial=0.0, where=np.isfinite(samples)))
+    if peak <= LOUDEST:
+        return peak
+    # Resampled integers overshoot a little.
+    scale = next((scale for scale in _SCALES if peak <= 1.5 * scale), peak)
+    bits = f" ({round(math.log2(scale)) + 1}-bit values as floating point)" if scale in _SCALES else ""
+    eighth = ", or by 128 (8-bit values)" if peak <= 1.5 * 128 else ""
+    raise AudioError(
+        f"{label}: the samples peak at {peak:.6g}, expected floating point in [-1, 1]. Divide by {scale:.10g}{bits}"
+        f"{eighth}."
+    )
+
+
+def check_format(rate: object, channels: int, label: str) -> None:
+    """Refuse a sample rate (Hz) or a channel count that no recording has.
 
     Raises:
         AudioError: names `label`, the number found and what was expected.
     """
+    if not is_number(rate):
+        raise AudioError(
+            f"{label}: the sample rate is {rate!r}, of type {type(rate).__name__}; expected a number of Hz. Give one, "
+            "such as 16000."
+        )
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(
             f"{label}: sample rate {rate} Hz; expected {RATES[0]} to {RATES[1]}. The header is broken."

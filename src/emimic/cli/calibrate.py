@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import STUDY, BatchSeconds, LabelScale, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import (
+    STUDY,
+    BatchSeconds,
+    LabelScale,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_corpora,
+    check_run,
+    echo,
+    quiet_libraries,
+)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -33,6 +45,8 @@ def calibrate(
 
     Example: emimic calibrate runs/paper hume-vidmimic2 speech --weight speech=2
     """
+    check_run(run)
+    check_corpora(*corpora)
     from emimic.study.calibrate import calibrate as fit
 
     quiet_libraries()
@@ -40,15 +54,15 @@ def calibrate(
         run, corpora, split=split, weights=dict(map(_weight, weight or ())), clips=clips, seed=seed, out=out,
         label_scale=label_scale, batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 def _weight(text: str) -> tuple[str, float]:
     """NAME=x -> name and weight."""
+    from emimic.study.cells import read_number
+
     name, _, value = text.rpartition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight"
-        ) from None
+    number = read_number(value)
+    if not value or number is None:
+        raise typer.BadParameter(f"found {text!r}, expected NAME=x, as speech=2", param_hint="--weight")
+    return name, number

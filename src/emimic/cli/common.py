@@ -1,12 +1,44 @@
 """What the verbs share: the application, options that several have, other libraries kept quiet."""
 
+import re
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperGroup
+
+from emimic.files import printable
+from emimic.task import CorpusError, ModelError, SettingsError
+
+
+class _Group(TyperGroup):
+    """The verbs. Typer takes 0_2 for 2, so an option's number with an underscore is refused."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""
+        found = super().resolve_command(ctx, args)
+        _, command, rest = found
+        hints = getattr(command.callback, "__annotations__", {})
+        numbers = {name for name, hint in hints.items() if {int, float} & _types(hint)}
+        options = {one for param in command.params if param.name in numbers for one in param.opts}
+        words = [word.partition("=") for word in rest]
+        for (option, equals, value), (following, *_) in pairwise([*words, ("", "", "")]):
+            given = value if equals else following
+            if option in options and re.fullmatch(r"[-+]?[\d.]*_[\d._]*(e[-+]?\d+)?", given, re.I):
+                raise SettingsError(f"{option} is {given}, expected a number such as 0.5 or 10")
+        return found
+
+
+def _types(hint: Any) -> set[Any]:
+    """The types that an annotation allows."""
+    return set().union(*map(_types, get_args(hint))) if get_args(hint) else {hint}
+
 
 app = typer.Typer(
+    cls=_Group,
     name="emimic",
     help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
     "Example: emimic predict clip.wav",
@@ -30,11 +62,54 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a G
 LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
 
 
-def quiet_libraries() -> None:
-    """No progress bars of other libraries between ours."""
-    from transformers.utils import logging
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, without what would move the cursor or ring the bell (a file's name may hold anything)."""
+    typer.echo(printable(text), err=err)
 
+
+# A wrong path is told before any library is imported, which may be missing: verbs call these first.
+
+
+def check_models(models: Sequence[Path]) -> None:
+    """Raise ModelError where one is no model's folder."""
+    from emimic.service.engine import check_model
+
+    for model in models:
+        check_model(model)
+
+
+def check_run(run: Path) -> None:
+    """Raise ModelError where a path is no training run's folder."""
+    if not run.is_dir():
+        raise ModelError(f"{run} is no folder; expected a run folder written by emimic train")
+    if not (run / "config.json").exists():
+        raise ModelError(f"{run} is no run: it has no config.json. Give a folder written by emimic train")
+
+
+def check_corpora(*folders: Path) -> None:
+    """Raise CorpusError where one is no folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise CorpusError(
+                f"{folder} is not a folder; expected a corpus with train_split.csv and audio/ or raw/"
+            )
+
+
+def quiet_for(model: Path | None) -> None:
+    """Quiet the libraries that a model needs: a run may need torch, an engine and a wrong path need none."""
+    if model is not None and not (model / "engine.json").exists() and (model / "config.json").exists():
+        quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' progress bars from between ours; where they are missing, what needs them says so."""
+    try:
+        from transformers.utils import logging
+    except ModuleNotFoundError:
+        return
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     # torch tells WavLM's code, not the user, to change.
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    # transformers takes the spread of one token's times where only one was said.
+    warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")

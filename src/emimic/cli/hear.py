@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import STUDY, BatchSeconds, Device, Quiet, RunFolder, Workers, app, quiet_libraries
+from emimic.cli.common import (
+    STUDY,
+    BatchSeconds,
+    Device,
+    Quiet,
+    RunFolder,
+    Workers,
+    app,
+    check_models,
+    check_run,
+    echo,
+    quiet_for,
+    quiet_libraries,
+)
 
 
 class Format(StrEnum):
@@ -117,8 +130,7 @@ def predict(
     """
     from emimic.service import request
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
     asked = request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html or video is not None, video=None if video is None else video.value,
@@ -126,11 +138,11 @@ def predict(
         device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
     )  # fmt: skip
     try:
-        answers = request.run(asked, lambda line: typer.echo(line, err=True))
+        answers = request.run(asked, lambda line: echo(line, err=True))
     except KeyboardInterrupt:
-        typer.echo(request.stopped(asked), err=True)
+        echo(request.stopped(asked), err=True)
         raise typer.Exit(130) from None
-    if answers.failed:
+    if answers.failed or request.missing(asked):
         raise typer.Exit(1)
 
 
@@ -170,8 +182,7 @@ def mimicry(
     """
     from emimic.service.mimicry import Settings, session
 
-    if model is not None and not (model / "engine.json").exists():
-        quiet_libraries()
+    quiet_for(model)
 
     settings = Settings(
         clock=clock.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed
@@ -181,7 +192,7 @@ def mimicry(
             seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
             out=out, device=device, threads=threads, progress=not quiet, kinds=_kinds(kinds), plot=plot, html=html,
         ),
-        tell=lambda line: typer.echo(line, err=True),
+        tell=lambda line: echo(line, err=True),
     )  # fmt: skip
     if report.failed:
         raise typer.Exit(1)
@@ -201,10 +212,16 @@ def doctor(
     """
     import json
 
+    from emimic.files import encodable
     from emimic.service.doctor import examine
 
     report = examine(model, hub=hub)
-    typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if as_json else report.table())
+    if as_json:
+        # A name that is not UTF-8 would leave half a character; the rest is ASCII, which any code page can hold.
+        clean = json.loads(encodable(json.dumps(report.to_dict(), ensure_ascii=False)))
+        echo(json.dumps(clean, indent=1))
+    else:
+        echo(report.table())
     if report.troubles:
         raise typer.Exit(1)
 
@@ -237,6 +254,7 @@ def export(
 
     Example: emimic export runs/paper --out engine --int8 --calibrate clips/
     """
+    check_run(run)
     from emimic.service.export import export as write
 
     quiet_libraries()
@@ -244,7 +262,7 @@ def export(
         run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
         licence=licence, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 @app.command()
@@ -264,13 +282,16 @@ def bench(
 
     Example: emimic bench runs/paper engine --json bench.json
     """
+    check_models(models or ())
     import json
 
     from rich.console import Console
 
-    from emimic.files import write_atomic
+    from emimic.files import make_folder, write_atomic
     from emimic.service.bench import measure
 
+    if file is not None:
+        make_folder(file.parent)  # before the work
     report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import Quiet, app
+from emimic.cli.common import Quiet, app, echo
 
 
 class Published(StrEnum):
@@ -56,6 +56,6 @@ def import_corpus(
         find_layout(name.value), folder, out, valid_speakers=valid_speakers, link=link, trim=trim, song=song,
         test_set=test_set and test_set.value, workers=workers, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.summary())
+    echo(report.summary())
     if report.failed:
         raise typer.Exit(1)

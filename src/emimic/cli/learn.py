@@ -17,6 +17,10 @@ from emimic.cli.common import (
     RunFolder,
     Workers,
     app,
+    check_corpora,
+    check_models,
+    check_run,
+    echo,
     quiet_libraries,
 )
 
@@ -66,11 +70,12 @@ def prepare(
 
     Example: emimic prepare hume-vidmimic2
     """
+    check_corpora(folder)
     from emimic.study.prepare import prepare as run
 
     report = run(folder, codec=codec.value, workers=workers, progress=not quiet)
-    typer.echo(report.summary())
-    typer.echo(f"written: {folder / 'audio'}", err=True)
+    echo(report.summary())
+    echo(f"written: {folder / 'audio'}", err=True)
     if report.failed:
         raise typer.Exit(1)
 
@@ -92,10 +97,11 @@ def describe(
 
     Example: emimic describe hume-vidmimic2 --out description
     """
+    check_corpora(folder)
     from emimic.study.describe import describe as run
 
     description = run(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
-    typer.echo(description.table())
+    echo(description.table())
 
 
 @app.command(rich_help_panel=STUDY)
@@ -124,6 +130,7 @@ def features(
 
     Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
     """
+    check_corpora(folder)
     from emimic.study.extract import extract
     from emimic.study.settings import parse_overrides
 
@@ -134,7 +141,7 @@ def features(
         device=device, progress=not quiet,
     )  # fmt: skip
     for report in reports:
-        typer.echo(report.summary())
+        echo(report.summary())
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 
@@ -180,6 +187,7 @@ def train(
 
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
+    check_corpora(*corpora)
     from emimic.study.settings import TrainSettings, parse_overrides
 
     quiet_libraries()
@@ -201,9 +209,9 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(result.table())
+        echo(result.table())
     if result.signal is not None:
-        typer.echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
+        echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
 
 
@@ -237,6 +245,7 @@ def distill(
 
     Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
     """
+    check_models([teacher])
     from emimic.service.teach import teach
     from emimic.study import distill as student
     from emimic.study.settings import parse_overrides
@@ -257,7 +266,7 @@ def distill(
         progress=not quiet,
     )  # fmt: skip
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(taught.table())
+        echo(taught.table())
     _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
@@ -285,6 +294,8 @@ def evaluate(
 
     Example: emimic evaluate runs/paper hume-vidmimic2 --split valid --by Gender
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.evaluate import evaluate as score
 
     quiet_libraries()
@@ -292,8 +303,8 @@ def evaluate(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
         workers=workers, progress=not quiet, by=by or (),
     )  # fmt: skip
-    typer.echo(report.table())
-    typer.echo(f"written: {', '.join(map(str, report.written))}", err=True)
+    echo(report.table())
+    echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -313,6 +324,8 @@ def submit(
 
     Example: emimic submit runs/paper hume-vidmimic2 --split test --out predictions.csv
     """
+    check_run(run)
+    check_corpora(folder)
     from emimic.study.submit import submit as write
 
     quiet_libraries()
@@ -320,7 +333,7 @@ def submit(
         run, folder, split=split, out=out, fill="mean" if fill else None,
         batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    typer.echo(report.table())
+    echo(report.table())
 
 
 # What the two grids share
@@ -363,12 +376,13 @@ def ablate(
     storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
-    """Re-run the paper's Table 2 and its further findings.
+    """Re-run the paper's Table 2, and single changes: padding, losses, cuts.
 
     Each row and seed is a run; stopped or killed, the same command goes on.
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
+    check_corpora(folder)
     from emimic.study.ablation import ablate as run
     from emimic.study.comparison import Request
 
@@ -410,6 +424,7 @@ def rivals(
 
     Example: emimic rivals hume-vidmimic2 --out rivals --cells table1
     """
+    check_corpora(folder)
     from emimic.study.comparison import Request
     from emimic.study.record import rivals as run
 
@@ -428,14 +443,14 @@ def _grid(out: Path, run: Any) -> None:
     from emimic.study.outcome import RESULTS, TABLE
 
     try:
-        outcome = run(lambda line: typer.echo(line, err=True))
+        outcome = run(lambda line: echo(line, err=True))
     except Stopped as stopped:
-        typer.echo(f"{stopped}; the same command goes on", err=True)
+        echo(f"{stopped}; the same command goes on", err=True)
         raise typer.Exit(128 + stopped.number) from None
-    typer.echo(outcome.markdown())
-    typer.echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
+    echo(outcome.markdown())
+    echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
     if outcome.elsewhere:
-        typer.echo(
+        echo(
             f"not all runs are done: another command is at them ({', '.join(outcome.elsewhere)}); once it has ended, "
             "the same command prints the whole table",
             err=True,

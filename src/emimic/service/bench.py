@@ -25,11 +25,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emimic import __version__, audio
+from emimic.cpus import cores
 from emimic.install import install
 from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.service import mix
-from emimic.service.engine import DESCRIPTION, cores, default_model, read_description
+from emimic.service.engine import DESCRIPTION, default_model, read_description
 from emimic.service.runtimes import RUNTIMES, installed
 from emimic.task import ModelError
 
@@ -208,7 +209,7 @@ def subjects_of(model: Path) -> list[Subject]:
             f"{model} is no model: it has neither {DESCRIPTION} nor config.json; give the folder of an engine or a run"
         )
     name = model.resolve().name
-    inside = [subjects_of(file.parent)[0] for file in sorted(model.glob(f"*/*/{DESCRIPTION}"))]
+    inside = [subjects_of(file.parent)[0] for file in sorted(model.glob(f"[!.]*/[!.]*/{DESCRIPTION}"))]
     return [
         Subject(name, model, "torch", "float32"),
         *(Subject(name, one.folder, one.runtime, one.precision) for one in inside),

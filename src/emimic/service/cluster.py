@@ -23,7 +23,7 @@ from emimic.service.bulk import Batches, slimmed
 from emimic.service.journal import packed, packed_curves, unpacked, unpacked_curves
 from emimic.service.predict import Predictor
 from emimic.service.results import Answer, Channel, Failure, Recording, Timeline, parts
-from emimic.task import EmimicError, EmimicWarning, ModelError
+from emimic.task import EmimicError, ModelError
 
 TOGETHER: Final = 300.0
 """Seconds of recordings whose curves are asked of an actor at a time; a longer recording goes alone."""
@@ -62,16 +62,12 @@ class Worker:
         return {"told": [json.dumps(self._told(json.loads(job))) for job in batch["item"]]}
 
     def _told(self, job: dict[str, Any]) -> dict[str, Any]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", EmimicWarning)
-            try:
-                if self.trouble is not None:
-                    raise ModelError(self.trouble)
-                answers = self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])
-            except ModelError as error:
-                return {"trouble": str(error)}
-        notes = [str(one.message) for one in caught if issubclass(one.category, EmimicWarning)]
-        return {"answers": answers, "notes": notes}
+        try:
+            if self.trouble is not None:
+                raise ModelError(self.trouble)
+            return {"answers": self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])}
+        except ModelError as error:
+            return {"trouble": str(error)}
 
     def _clips(self, files: list["_Placed"]) -> list[Any]:
         recordings = [_recording(name, number) for _, name, _, number in files]
@@ -175,8 +171,6 @@ class Cluster:
                 found = json.loads(row["told"])
                 if "trouble" in found:
                     raise ModelError(found["trouble"])
-                for note in found["notes"]:
-                    warnings.warn(note, EmimicWarning, stacklevel=2)
                 yield found["answers"]
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[-300:]
@@ -187,7 +181,7 @@ def _connect(address: str) -> Any:
     """The module ray, connected."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported home; read when Ray starts
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # the command line's main thread alone comes here
             warnings.simplefilter("ignore", DeprecationWarning)  # of Ray's own defaults
             import ray
             import ray.data

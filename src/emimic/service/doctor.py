@@ -130,9 +130,10 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
     if not troubles:
         # These import what may be missing.
         from emimic import speech
+        from emimic.cpus import cores
         from emimic.service import engine, runtimes
 
-        threads = engine.cores()
+        threads = cores()
         try:
             state = _try(Path(engine.default_model() if model is None else model))
             runtimes.open_runtime("onnx", speech.MODEL)  # timelines need it

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emimic import buckets
 from emimic.calibration import FILE, Calibration, finished
+from emimic.cpus import available, cores
 from emimic.files import fingerprint, sha256
 from emimic.install import install
 from emimic.prediction import Prediction
@@ -82,37 +83,53 @@ def open_engine(
     A run is heard with the quickest float32 engine exported into it (`emimic export RUN`), else with torch. device: for
     a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu". threads: None
     takes as many as there are cores. streams: into how many parallel runs they are divided, which is quicker for many
-    clips and slower for one; torch takes no notice. Raises ModelError when the folder can't be used.
+    clips and slower for one; torch takes no notice. Raises ModelError when the folder or a number can't
+    be used.
     """
+    _check_number("threads", threads)
+    _check_number("streams", streams)
     place = Path(folder)
-    if not place.exists():
-        raise ModelError(
-            f"there is no folder {place}; expected one written by `emimic export` or `emimic train`"
-        )
-    if not place.is_dir():
-        raise ModelError(f"{place} is a file; give the folder of an engine or a run")
+    check_model(place)
     if (place / DESCRIPTION).exists():
         if device not in (None, "cpu"):
             raise ModelError(
                 f"{place} is an engine folder, which runs on the cpu; found device {device!r}: leave it out"
             )
         return GraphEngine(place, threads=threads, streams=streams)
-    if (place / "config.json").exists():
-        inside = None if device else quickest(place)
-        if inside is not None:
-            return GraphEngine(inside, threads=threads, streams=streams, run=place)
-        return TorchEngine(place, device=device, threads=threads)
-    raise ModelError(
-        f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor config.json "
-        "(a run, written by `emimic train`). Give the folder of one of them"
-    )
+    inside = None if device else quickest(place)
+    if inside is not None:
+        return GraphEngine(inside, threads=threads, streams=streams, run=place)
+    return TorchEngine(place, device=device, threads=threads)
+
+
+def check_model(place: Path) -> None:
+    """Raise ModelError where a path is no model's folder; nothing is opened, so that no extra is needed."""
+    if not place.exists():
+        raise ModelError(
+            f"there is no folder {place}; expected one written by `emimic export` or `emimic train`"
+        )
+    if not place.is_dir():
+        raise ModelError(f"{place} is a file; give the folder of an engine or a run")
+    if not any((place / name).exists() for name in (DESCRIPTION, "config.json")):
+        raise ModelError(
+            f"{place} is no model: it has neither {DESCRIPTION} (an engine, written by `emimic export`) nor "
+            "config.json (a run, written by `emimic train`). Give the folder of one of them"
+        )
+
+
+def _check_number(name: str, value: object) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+    if not (whole or value is None):
+        raise ModelError(
+            f"{name} is {value!r}, expected a whole number of 1 or more. Give one, or leave it out"
+        )
 
 
 def quickest(run: Path) -> Path | None:
     """The float32 engine exported into a run that was quickest at export, of those that can be opened here and are of
     the run's present weights; None without any."""
     found = []
-    for file in run.glob(f"{ENGINES}/*/{DESCRIPTION}"):
+    for file in run.glob(f"{ENGINES}/[!.]*/{DESCRIPTION}"):  # hidden: of an export that was killed
         description = read_description(file.parent)
         same = description.get("weights") == fingerprint(run / "model.safetensors")
         if (
@@ -139,8 +156,7 @@ class TorchEngine:
                 f"{folder} is a run, which needs torch ({error.name} isn't installed): {install('study')}, "
                 "or export it where that is installed (emimic export)"
             ) from error
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = spec_of(self.model)
         self.calibration = Calibration.of_run(folder, self.spec.targets)
@@ -337,21 +353,6 @@ def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
         normalise=spec.do_normalize,
         min_samples=spec.min_samples,
     ).samples
-
-
-def cores() -> int:
-    """Physical cores that this process may use: a second thread on the same core only gets in the way."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    siblings = set()
-    for cpu in allowed:
-        file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            siblings.add(file.read_text(encoding="ascii").strip())
-        except OSError:
-            return len(allowed)
-    return len(siblings)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic import __version__, audio
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, sha256, write_atomic
+from emimic.files import fingerprint, make_folder, naming, sha256, walk, write_atomic
 from emimic.install import install
 from emimic.progress import shown
 from emimic.service.engine import (
@@ -130,8 +130,10 @@ def export(
     calibrated = _calibration(run, calibration, spec)
     with _beside(target) as folder:
         graph = folder / "plain.onnx"
-        graph.write_bytes(to_onnx(model))
-        _optimise(graph, folder / "model.onnx", level="basic")
+        data = to_onnx(model)
+        with naming(target):
+            graph.write_bytes(data)
+            _optimise(graph, folder / "model.onnx", level="basic")
         graph.unlink()
         graph = (folder / "model.onnx").rename(graph)
         difference = _verify(model, open_runtime(to, graph), spec)
@@ -141,9 +143,11 @@ def export(
             small, quantisation = quantise.search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            graph.write_bytes(small)
+            with naming(target):
+                graph.write_bytes(small)
         optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
-        _finish(graph, folder, to, optimised=optimised)
+        with naming(target):
+            _finish(graph, folder, to, optimised=optimised)
         if calibrated is not None:
             calibrated.save(folder)
         description = {
@@ -189,7 +193,7 @@ def _calibration(
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A new folder that becomes `target` when the block ends well, else it goes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     folder.mkdir()
     try:
@@ -307,12 +311,12 @@ def _apart(ours: Any, theirs: Any) -> float:
 
 
 def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.float32]]:
-    """Every media file in a folder, in depth, prepared; what can't be read is left out."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.MEDIA_SUFFIXES)
+    """Every media file in a folder, in depth, prepared; what can't be read is left out, hidden files too."""
+    files = sorted(path for path in walk(folder, []) if path.suffix.lower() in audio.MEDIA_SUFFIXES)
     clips = []
     for file in shown(files, "reading", total=len(files), show=progress):
         try:
-            samples = audio.load(file, max_seconds=spec.max_seconds)
+            samples = audio.load(file, max_seconds=spec.max_seconds, notes=[])
             clip = audio.prepare(
                 samples,
                 max_seconds=spec.max_seconds,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import __version__, calibration
-from emimic.files import lock, sha256, sync_folder
+from emimic.files import lock, make_folder, naming, sha256, sync_folder
 from emimic.prediction import Prediction
 from emimic.service.engine import DESCRIPTION
 from emimic.service.results import Answer, Recording, Region, Timeline, parts
@@ -76,8 +76,9 @@ class Journal:
         self._clips: dict[Stamp, Answer] = {}
         self._curves: dict[Stamp, Timeline] = {}
         head = {"schema": SCHEMA, "emimic": __version__, "model": identity(model)}
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = cast(BinaryIO, self.path.open("a+b"))
+        make_folder(folder)
+        with naming(self.path):
+            self._file = cast(BinaryIO, self.path.open("a+b"))
         try:
             if not lock(self._file):
                 raise EmimicError(
@@ -99,7 +100,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with naming(self.path):  # what a full disk has not taken is tried again here
+            self._file.close()
 
     def clip(self, mark: Stamp | None, recording: Recording) -> Answer | None:
         """The clip's answer, if that recording was heard, under the path as it is given now."""
@@ -124,9 +126,10 @@ class Journal:
             self._write({kind: entries})
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _knows(self, head: dict[str, Any]) -> bool:
         """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""
@@ -138,7 +141,11 @@ class Journal:
             )
         if not line.endswith(b"\n"):
             return False
-        found = json.loads(line)
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            self.note = f"{self.path} is damaged: all is heard anew"
+            return False
         if found != head:
             what = "model" if found.get("emimic") == head["emimic"] else "version of emimic"
             self.note = f"{self.path} was kept by another {what}: all is heard anew"
@@ -154,7 +161,13 @@ class Journal:
             end += len(line)
             try:
                 self._take(json.loads(line), grid)
-            except (ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk: heard again
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ):  # damaged on the disk: heard again
                 continue
 
     def _take(self, found: dict[str, Any], grid: tuple[float, float] | None) -> None:
@@ -182,6 +195,7 @@ def packed(answer: Answer) -> dict[str, Any]:
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
         "was_silent": answer.was_silent,
+        "notes": list(answer.notes),
         "intensities": _pack(one.intensities),
         "vad": None if one.vad is None else _pack(one.vad),
         "times": _pack(one.times),
@@ -200,6 +214,7 @@ def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ..
         was_cut=found["was_cut"],
         was_padded=found["was_padded"],
         was_silent=found["was_silent"],
+        notes=tuple(found.get("notes", ())),
         prediction=Prediction(
             _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found.get("novelty")
         ),

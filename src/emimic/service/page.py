@@ -7,8 +7,6 @@ import json
 import math
 import os
 import re
-import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,7 +21,7 @@ from emimic import audio as media
 from emimic.service import outline
 from emimic.service.outline import Envelope
 from emimic.service.results import Answer, Region
-from emimic.task import SAMPLE_RATE, VAD, EmimicWarning
+from emimic.task import SAMPLE_RATE, VAD, add_note
 from emimic.waveform import Wave
 
 NOTICE: Final = (
@@ -52,33 +50,34 @@ _FIREFOX: Final = 32 * 2**20  # the longest data URI it plays
 
 
 def playable(
-    source: str | os.PathLike[str] | bytes, samples: Wave | None = None, *, channel: int | None = None
+    source: str | os.PathLike[str] | bytes,
+    samples: Wave | None = None,
+    *,
+    channel: int | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[bytes, str]:
     """A recording (a file or its bytes) -> bytes that every browser plays, and their media type.
 
     mp3, flac and PCM wav of at most 5 MB (or of at most 64 kb/s) stay as they are; all else becomes mp3 of what the
     model hears: samples, (sample,) at 16 kHz, decoded here when not given. channel: this one alone, counted from 0.
-    Raises AudioError when the recording can't be read. Warns (EmimicWarning) beyond 32 MB in the page, about 50
-    minutes, which Firefox does not play.
+    Raises AudioError when the recording can't be read. Warns (EmimicWarning), or adds to `notes`, beyond 32 MB in the
+    page, about 50 minutes, which Firefox does not play.
     """
     data = source if isinstance(source, bytes) else Path(os.fsdecode(source)).read_bytes()
     kind = _kind(data) if channel is None else None
     if kind and len(data) <= _AS_IT_IS:
         return data, kind
     if samples is None:
-        samples = media.load(source, channel=channel)
+        samples = media.load(source, channel=channel, notes=notes)
     if not kind or len(data) > len(samples) / SAMPLE_RATE * _RATE:
-        with tempfile.TemporaryDirectory() as folder:
-            media.save(Path(folder) / "sound.mp3", samples, codec="mp3")
-            data, kind = (Path(folder) / "sound.mp3").read_bytes(), "audio/mpeg"
+        data, kind = media.encode(samples, codec="mp3"), "audio/mpeg"
     if len(data) * 4 / 3 > _FIREFOX:
         name = "<bytes>" if isinstance(source, bytes) else os.fsdecode(source)
-        warnings.warn(
+        note = (
             f"{name}: its sound takes {len(data) * 4 / 3 / 2**20:.0f} MB in the page; Firefox plays at most 32. Use "
-            "another browser, or split the recording.",
-            EmimicWarning,
-            stacklevel=2,
+            "another browser, or split the recording."
         )
+        add_note(note, notes)
     return data, kind
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from emimic.audio import MEDIA_SUFFIXES
+from emimic.files import is_hidden, walk
 from emimic.service.results import Failure
+from emimic.sources import kind
 from emimic.task import AudioError
 
 STDIN: Final = Path("<stdin>")
@@ -23,9 +25,10 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     """Files as they are given, each once, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their
     media files.
 
-    Folders are searched in depth (links too), sorted by name; hidden files are passed by. A URL, a folder that can't be
+    Folders are searched in depth (links too), sorted by name; hidden and system files and folders are passed
+    by. A URL, a folder that can't be
     read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
-    file.
+    file. Raises AudioError for what is no path.
     """
     seen: set[str] = set()
     for one in _expand(paths):
@@ -37,13 +40,18 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
 
 def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise AudioError(
+                f"found {kind(path)} in place of a path; expected files, folders or patterns. Give a recording that is "
+                "in memory to the predictor itself: predictor(...)."
+            )
         text = os.fspath(path)
         if text == "-":
             yield STDIN
         elif _URL.match(text):
             yield Failure(Path(text), f"{text}: URLs are never fetched: download it first and give the file")
         elif glob.has_magic(text) and not os.path.lexists(text):
-            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+            matches = sorted(_matches(text))
             if not matches:
                 yield Failure(Path(text), f"{text}: no file matches this pattern")
             for match in map(Path, matches):
@@ -54,19 +62,21 @@ def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]
             yield from _inside(Path(text)) if Path(text).is_dir() else [Path(text)]
 
 
+def _matches(pattern: str) -> list[str]:
+    """What a pattern finds, without hidden and system files and folders that it doesn't name itself."""
+    named = set(Path(pattern).parts)
+    return [
+        match
+        for match in glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        # Names with a dot glob leaves out by itself, unless the pattern has one too.
+        if not any(is_hidden(part.lstrip(".")) for part in Path(match).parts if part not in named)
+    ]
+
+
 def _inside(folder: Path) -> Iterator[Path | Failure]:
     troubles: list[OSError] = []
-    files: list[Path] = []
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=troubles.append):
-        real = str(Path(root).resolve())
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        media = (name for name in names if Path(name).suffix.lower() in MEDIA_SUFFIXES)
-        files += [Path(root) / name for name in media if not name.startswith(".")]
-    yield from sorted(files)
+    files = sorted(path for path in walk(folder, troubles) if path.suffix.lower() in MEDIA_SUFFIXES)
+    yield from files
     for trouble in troubles:
         yield Failure(Path(trouble.filename), f"{trouble.filename}: can't be read ({trouble.strerror})")
     if not files and not troubles:

@@ -5,7 +5,6 @@ import io
 import math
 import textwrap
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -68,11 +67,20 @@ def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
 
     file = io.BytesIO()
     metadata: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "emimic"}
-    with _LOCK, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}), warnings.catch_warnings():
-        # A name in a script that the font lacks: boxes in a PNG, itself in an SVG.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    cover_scripts(figure)
+    with _LOCK, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
         figure.savefig(file, format=form, dpi=120, metadata=metadata)
     return file.getvalue()
+
+
+def cover_scripts(figure: "Figure") -> None:
+    """Let any character be drawn: boxes in a PNG, itself in an SVG. matplotlib would warn of those its font lacks."""
+    from matplotlib.text import Text
+
+    last = "Last Resort High-Efficiency"  # comes with matplotlib
+    for text in figure.findobj(Text):
+        if last not in (families := text.get_fontfamily()):
+            text.set_fontfamily([*families, last])
 
 
 def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":

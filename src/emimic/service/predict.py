@@ -3,16 +3,15 @@
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import audio
+from emimic import audio, sources
 from emimic import progress as bars
 from emimic.prediction import Prediction
 from emimic.service import bulk
@@ -20,12 +19,12 @@ from emimic.service import timeline as curves
 from emimic.service.engine import Engine, default_model, open_engine
 from emimic.service.paths import content, expand
 from emimic.service.results import Answer, Answers, Failure, Recording, Timeline, parts
-from emimic.service.stream import HOP, WINDOW, Stream, floats
-from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
-from emimic.waveform import resample
+from emimic.service.stream import HOP, WINDOW, Stream
+from emimic.task import SAMPLE_RATE, AudioError, add_note
+from emimic.waveform import check_format, resample
 
-Source = str | os.PathLike[str] | bytes | NDArray[Any]
-"""A media file, one in memory, or an array (which needs its sample rate)."""
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[Any] | Sequence[float]
+"""A media file, its content, one opened with "rb", or an array (which needs its sample rate)."""
 
 SILENCE: Final = 10 ** (-65 / 20)
 """A recording whose samples all stay below this (-65 dB of full scale) holds no voice: its answer is NaN."""
@@ -84,14 +83,16 @@ class Predictor:
     ) -> Answer:
         """One recording's answer.
 
-        source: a media file, its bytes, or an array (sample,) or (sample, channel) with its sample_rate, floating point
-        in [-1, 1] or integers. name: what the answer calls it. Silence is answered with NaN. Raises AudioError when it
-        can't be used.
+        source: a media file, its bytes, one opened with "rb", or an array (sample,) or (sample, channel) with its
+        sample_rate, floating point in [-1, 1] or int16, int32, uint8. name: what the answer calls it. Silence is
+        answered with NaN. Raises AudioError when it can't be used. Warns (EmimicWarning) of each of the answer's notes.
         """
-        label = _label(source, name)
-        start = time.perf_counter()
-        heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label))
+        label = Path(sources.label_of(source) if name is None else name)
+        start, notes = time.perf_counter(), list[str]()
+        heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label, notes), notes)
         answer = self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
+        for note in notes:
+            add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, answer.seconds, time.perf_counter() - start)
         return answer
 
@@ -109,12 +110,13 @@ class Predictor:
         """Answers for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
 
         timeline: with curves over each whole recording, see `timeline`. batch_seconds: most audio of one forward pass.
-        workers: decoding threads. Never raises for a bad file; raises ModelError when the model answers NaN.
+        workers: decoding threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises
+        ModelError when the model answers NaN, and AudioError for what is no path.
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
         hearer = bulk.Local(self, (window, hop), batch_seconds, workers)
-        found = list(expand([paths] if isinstance(paths, str | os.PathLike) else paths))
+        found = list(expand([paths] if sources.is_one(paths) else paths))  # type: ignore[list-item,arg-type]
         told, _ = bulk.hear(
             hearer, found, curves=timeline, max_seconds=self.engine.spec.max_seconds, progress=progress
         )
@@ -132,20 +134,22 @@ class Predictor:
         seconds: float | None = None,
         batch_seconds: float = 30.0,
         progress: bool = False,
+        notes: list[str] | None = None,
     ) -> Timeline:
         """Curves over a whole recording of any length, which is never held whole.
 
         Every `hop` seconds the model's answer for the `window` seconds around, heard as a clip of its own; VAD 50 times
         a second. regions: find where a voice is heard, and leave gaps (NaN) elsewhere. source, sample_rate, name: as in
-        a call. seconds: its length, if known, for the bar of `progress`. Raises AudioError when the recording can't be
-        used, and EmimicError for a senseless window or hop.
+        a call. seconds: its length, if known, for the bar of `progress`. notes: gets what is warned of (EmimicWarning)
+        without it. Raises AudioError when the recording can't be used, and EmimicError for a senseless window or hop.
         """
-        label = _label(source, name)
+        own: list[str] = []
+        label = Path(sources.label_of(source) if name is None else name)
         with bars.bar(show=progress) as bar:
             task = bar.add_task(label.name, total=seconds)
-            return curves.timeline(
+            line = curves.timeline(
                 self.engine,
-                _blocks(source, _BLOCK, sample_rate, label),
+                _blocks(source, _BLOCK, sample_rate, label, own),
                 name=label.stem,
                 window=window,
                 hop=hop,
@@ -153,6 +157,9 @@ class Predictor:
                 batch_seconds=batch_seconds,
                 heard=lambda done: bar.update(task, completed=done),
             )
+        for note in own:
+            add_note(note, notes)
+        return line
 
     def stream(
         self,
@@ -169,14 +176,16 @@ class Predictor:
         """A file or its channel, or standard input, ready for `hear`. place: where it lies when its path is only what
         it is called."""
         path, number = parts(recording)
+        notes: list[str] = []
         try:
             blocks = audio.blocks(
                 place or content(path),
                 seconds=self.engine.spec.max_seconds,
                 name=os.fspath(path),
                 channel=number and number - 1,
+                notes=notes,
             )
-            return self._clip(blocks)
+            return self._clip(blocks, notes)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -203,28 +212,25 @@ class Predictor:
         """The curves on the grid (window, hop) of a recording that was read before. recording, place: as in `read`.
         heard: is told after each block how many seconds are done."""
         path, number = parts(recording)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmimicWarning)  # the first reading has said it
-            try:
-                return curves.timeline(
-                    self.engine,
-                    audio.blocks(
-                        place or content(path),
-                        seconds=_BLOCK,
-                        name=os.fspath(path),
-                        channel=number and number - 1,
-                    ),
-                    name=path.stem if number is None else f"{path.stem} channel {number}",
-                    window=grid[0],
-                    hop=grid[1],
-                    batch_seconds=batch_seconds,
-                    heard=heard,
-                )
-            except AudioError as error:  # gone or changed since
-                return Failure(path, str(error))
+        channel = number and number - 1
+        try:
+            return curves.timeline(
+                self.engine,
+                # The first reading has noted what there is to note.
+                audio.blocks(
+                    place or content(path), seconds=_BLOCK, name=os.fspath(path), channel=channel, notes=[]
+                ),
+                name=path.stem if number is None else f"{path.stem} channel {number}",
+                window=grid[0],
+                hop=grid[1],
+                batch_seconds=batch_seconds,
+                heard=heard,
+            )
+        except AudioError as error:  # gone or changed since
+            return Failure(path, str(error))
 
-    def _clip(self, blocks: Iterator[NDArray[np.float32]]) -> "Heard":
-        """Blocks of max_seconds -> the first one prepared; the others only count."""
+    def _clip(self, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> "Heard":
+        """Blocks of max_seconds -> the first one prepared; the others only count, and fill `notes`."""
         spec = self.engine.spec
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
@@ -232,7 +238,7 @@ class Predictor:
             head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
         )
         whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        return Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE))
+        return Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE), notes=tuple(notes))
 
     def _answer(self, recording: Recording, heard: "Heard", prediction: Prediction) -> Answer:
         clip, (path, number) = heard.clip, parts(recording)
@@ -248,42 +254,39 @@ class Predictor:
             prediction,
             was_silent=heard.silent,
             channel=number,
+            notes=heard.notes,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A clip ready for the engine, and whether it is silent."""
+    """A clip ready for the engine, whether it is silent, and what is to be said of its file."""
 
     clip: audio.Clip
     silent: bool
-
-
-def _label(source: Source, name: str | os.PathLike[str] | None) -> Path:
-    """What a recording is called."""
-    if name is not None:
-        return Path(name)
-    if isinstance(source, str | os.PathLike):
-        return Path(source)
-    return Path("<bytes>" if isinstance(source, bytes) else "<array>")
+    notes: tuple[str, ...] = ()
 
 
 def _blocks(
-    source: Source, seconds: float, sample_rate: float | None, label: Path
+    source: Source, seconds: float, sample_rate: float | None, label: Path, notes: list[str]
 ) -> Iterator[NDArray[np.float32]]:
     """A recording in blocks of `seconds`, (sample,) each at 16 kHz, at least one."""
-    known = isinstance(source, str | os.PathLike | bytes)
-    if known != (sample_rate is None):
+    name = str(label)
+    known = sources.resolve(source, name)
+    is_array = isinstance(known, np.ndarray)
+    if is_array == (sample_rate is None):
         raise AudioError(
-            f"{label}: a file tells its sample rate itself; leave sample_rate out"
-            if known
-            else f"{label}: an array doesn't tell its sample rate; give sample_rate=... in Hz"
+            f"{label}: an array doesn't tell its sample rate; give sample_rate=... in Hz"
+            if is_array
+            else f"{label}: a file tells its sample rate itself; leave sample_rate out"
         )
-    if isinstance(source, str | os.PathLike | bytes):
-        # Of a file the name as it was given: the rest of a URL's slashes matters in the message.
-        name = str(label) if isinstance(source, bytes) else os.fspath(source)
-        yield from audio.blocks(source, seconds=seconds, name=name)
-    elif sample_rate is not None:
-        whole = resample(floats(source), sample_rate)
+    if isinstance(known, np.ndarray):
+        assert sample_rate is not None
+        check_format(sample_rate, 1, name)
+        whole = resample(sources.to_floats(known, name), sample_rate)
         size = round(seconds * SAMPLE_RATE)
         yield from (whole[start : start + size] for start in range(0, len(whole), size))
+    else:
+        # Of a file the name as it was given: the rest of a URL's slashes matters in the message.
+        name = os.fsdecode(known) if isinstance(known, str | os.PathLike) else name
+        yield from audio.blocks(known, seconds=seconds, name=name, notes=notes)

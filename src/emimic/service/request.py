@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from emimic import audio
-from emimic.service import bulk, table, voices
-from emimic.service.engine import cores, default_model
+from emimic.cpus import cores
+from emimic.files import make_folder
+from emimic.service import bulk, extras, table, voices
+from emimic.service.engine import check_model, default_model
 from emimic.service.journal import NAME as JOURNAL
 from emimic.service.journal import Journal
 from emimic.service.page_video import Mode
@@ -75,7 +77,10 @@ class Request:
 def run(request: Request, tell: Callable[[str], object]) -> Answers:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
-    _check(q)
+    lacking = _check(q)
+    for reason in lacking.values():
+        tell(f"emimic: {reason}; they are not written")
+    kinds = [kind for kind in q.kinds if kind not in lacking]
     named = list(expand(q.files))
     found = list(voices.split(named)) if q.channels else named
     threads = cores() if q.threads is None else q.threads
@@ -96,18 +101,11 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
         else:
             answers = _from_microphone(predictor, q, q.mic)
             summary = f"{len(answers.clips)} heard, 0 failed"
-        table.show(answers, q.form)
-        if q.folder is not None:
-            from emimic.service import outputs
-
-            curves = q.curves or q.mic is not None  # which always has some
-            kinds = q.kinds or (("csv",) if curves else ())
-            notes = outputs.write(
-                answers, q.folder, kinds, plot=q.plot, html=q.html, video=q.video, progress=q.progress
-            )
-            for note in notes:
-                tell(f"emimic: {note}")
-            tell(f"files are in {q.folder}")
+        try:  # files first: printing can take long, or fail
+            if q.folder is not None:
+                _write(answers, q, q.folder, kinds, tell, plot=q.plot and extras.PLOT not in lacking)
+        finally:
+            table.show(answers, q.form)
     _remarks(answers, predictor, q, tell)
     if not q.channels:
         report_voices([one for one in named if isinstance(one, Path)], tell)
@@ -123,8 +121,33 @@ def report_voices(paths: Sequence[Path], tell: Callable[[str], object]) -> None:
         )
 
 
-def _check(q: Request) -> None:
-    """What can be said before a model is opened."""
+def _write(
+    answers: Answers,
+    q: Request,
+    folder: Path,
+    kinds: list[str],
+    tell: Callable[[str], object],
+    *,
+    plot: bool,
+) -> None:
+    """Write the files asked for, of the kinds that can be had."""
+    from emimic.service import outputs
+
+    curves = q.curves or q.mic is not None  # which always has some
+    kinds = kinds if q.kinds else ["csv"] if curves else []
+    for note in outputs.write(
+        answers, folder, kinds, plot=plot, html=q.html, video=q.video, progress=q.progress
+    ):
+        tell(f"emimic: {note}")
+    tell(f"files are in {folder}")
+
+
+def missing(q: Request) -> dict[str, str]:
+    """Return what was asked for and needs an extra that isn't installed -> which."""
+    return extras.missing([*q.kinds, *([extras.PLOT] if q.plot else [])])
+
+
+def _check_sources(q: Request) -> None:
     if (q.mic is None) == (not q.files):
         raise EmimicError(
             "give files, folders or -, or listen with --mic SECONDS"
@@ -135,6 +158,11 @@ def _check(q: Request) -> None:
         raise EmimicError(
             "--channels takes recordings apart; the microphone is recorded in mono: leave it out"
         )
+
+
+def _check(q: Request) -> dict[str, str]:
+    """Say what can be said before a model is opened; return `missing`, without which the rest is done."""
+    _check_sources(q)
     if q.ray is not None and (q.mic is not None or "-" in q.files):
         raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
     if q.ray is not None and q.ray.startswith("ray://"):
@@ -144,12 +172,18 @@ def _check(q: Request) -> None:
         )
     if q.ray is not None and q.device not in (None, "cpu"):
         raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
+    if q.model is not None:
+        check_model(q.model)
     if q.folder is not None:
         from emimic.service import outputs
 
         if q.folder.exists() and not q.folder.is_dir():
             raise EmimicError(f"--out {q.folder} is a file; name a folder")
-        outputs.check(q.kinds, plot=q.plot)
+        outputs.check(q.kinds)
+    for kind, asked in (("ray", q.ray is not None), ("mic", q.mic is not None)):
+        if asked:
+            extras.require(kind)
+    return missing(q)
 
 
 def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str], object]) -> Journal:
@@ -179,6 +213,8 @@ def _from_files(
 
 def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
     """What a reader of the values should know."""
+    for note in (note for answer in answers.clips for note in answer.notes):
+        tell(f"emimic: {note}")
     for failure in answers.failed:
         tell(f"emimic: {failure.reason}")
     seconds = predictor.engine.spec.max_seconds
@@ -224,8 +260,7 @@ def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answer
         samples = microphone.listen(stream_at, seconds=seconds or None, show=arrived)
     path = Path("<microphone>")
     if q.folder is not None:
-        q.folder.mkdir(parents=True, exist_ok=True)
-        path = q.folder / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
+        path = make_folder(q.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
         audio.save(path, samples, codec="flac")
     answer = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
     line = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)

@@ -138,7 +138,8 @@ class Answer:
     input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
     intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
     clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1,
-    where one of the file's channels was predicted alone.
+    where one of the file's channels was predicted alone. notes: what its reader should know of the file, such as
+    damage; each names the file.
     """
 
     path: Path
@@ -150,6 +151,7 @@ class Answer:
     timeline: Timeline | None = None
     was_silent: bool = False
     channel: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def recording(self) -> Recording:

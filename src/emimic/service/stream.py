@@ -19,8 +19,9 @@ from emimic.prediction import Prediction
 from emimic.service.regions import Detector
 from emimic.service.results import Region
 from emimic.service.stream_thread import StreamThread
-from emimic.task import SAMPLE_RATE, VAD, AudioError, EmimicError
-from emimic.waveform import Mono, check_format, prepare
+from emimic.sources import to_floats
+from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
+from emimic.waveform import Mono, check_format, is_number, prepare
 
 if TYPE_CHECKING:
     from emimic.service.engine import Engine
@@ -64,6 +65,10 @@ class Grid:
     hop: float
 
     def __post_init__(self) -> None:
+        if not (is_number(self.window) and is_number(self.hop)):
+            raise EmimicError(
+                f"window is {self.window!r} and hop {self.hop!r}; expected numbers of seconds. Give such as 2.5 and 0.2"
+            )
         if not (math.isfinite(self.window) and FRAME / SAMPLE_RATE <= self.hop <= self.window):
             raise EmimicError(
                 f"window is {self.window:g} s and hop {self.hop:g} s; the hop must be at least 0.02 s and no longer "
@@ -127,7 +132,7 @@ class Stream:
         self._heard = np.empty(0, np.float32)  # the end of the recording, as far back as a window may reach
         self._first = 0  # the sample that `_heard` begins with
         self._next = 0
-        self._ended = False
+        self._ended = self._wide = self._warned = False
         if self._detector is not None:
             self._detector.reset()
 
@@ -146,12 +151,15 @@ class Stream:
     def push(self, chunk: NDArray[Any]) -> list[Step]:
         """Hear a chunk, (sample,) or (sample, channel), floating point in [-1, 1] or integers -> steps now final.
 
-        Samples that are NaN, infinite or absurd count as 0. Raises AudioError for an array that is no sound, and
-        EmimicError after `flush`.
+        Samples that are NaN or infinite count as 0. Raises AudioError for an array that is no sound or goes far beyond
+        [-1, 1], and EmimicError after `flush`. Warns (EmimicWarning), once, of int32 that holds 16-bit values.
         """
         if self._ended:
             raise EmimicError("this stream was flushed: its recording has ended; reset() it to hear another")
-        self._take(self._mono.put(floats(chunk), self._rate))
+        self._take(self._mono.put(to_floats(chunk, "the chunk", is_chunk=True), self._rate))
+        self._wide = self._wide or getattr(chunk, "dtype", None) == np.int32
+        if self._mono.length >= SAMPLE_RATE:
+            self._warn()
         return self._hear(self._ready(), last=False)
 
     def flush(self) -> list[Step]:
@@ -163,7 +171,15 @@ class Stream:
         if self._detector is not None:
             self._detector.flush()
         total = self._first + len(self._heard)
-        return self._hear(range(self._next, self.grid.count(total) if total else 0), last=True)
+        steps = self._hear(range(self._next, self.grid.count(total) if total else 0), last=True)
+        self._warn()
+        return steps
+
+    def _warn(self) -> None:
+        """Once, of integers wider than their sound; what decodes a file has a note of its own."""
+        if self._wide and not self._warned and (note := self._mono.narrow):
+            self._warned = True
+            add_note(f"the stream: {note}", None, stacklevel=3)
 
     def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread:
         """Feed this stream from a thread of its own, so that an audio callback only queues its chunks.
@@ -251,25 +267,3 @@ class Stream:
 def _frames(samples: int) -> int:
     """VAD frames of the curve whose centre lies before a sample."""
     return -(-(samples - FRAME // 2) // FRAME) if samples > 0 else 0
-
-
-def floats(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples of any kind -> float32, integers scaled to [-1, 1] (8-bit unsigned ones lie around 128).
-
-    Raises AudioError for shapes other than (sample,) and (sample, channel), or values that are no numbers.
-    """
-    array = np.asarray(samples)
-    if array.ndim not in (1, 2):
-        raise AudioError(f"the samples have shape {array.shape}; give (sample,) or (sample, channel)")
-    if array.ndim == 2:
-        check_format(SAMPLE_RATE, array.shape[1], "the array")
-    if array.dtype == np.uint8:
-        array = (array - 128.0) / 128.0
-    elif np.issubdtype(array.dtype, np.signedinteger):
-        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(
-            f"the samples are {array.dtype}; give floating point in [-1, 1], int16, int32 or uint8"
-        )
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)

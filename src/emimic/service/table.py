@@ -1,6 +1,5 @@
 """Answers in the terminal: a row a clip, a bar an intensity; over time a small curve in its place."""
 
-import sys
 from typing import Any, Final
 
 import numpy as np
@@ -10,11 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from emimic.files import printable
 from emimic.service.results import UNLIKE, Answer, Answers
 from emimic.task import VAD
 
 _BAR: Final = 8
+_BARS: Final = "·█"
 _CURVE: Final = " ▁▂▃▄▅▆▇█"
+_ASCII: Final = ".#", " .:-=+*%#"
+"""Both, for a terminal whose encoding lacks them (Windows in cp1252, LC_ALL=C)."""
 _UNLIKE: Final = "?"
 _SHORT: Final = {UNLIKE: _UNLIKE}
 _BROKEN: Final = {
@@ -32,23 +35,23 @@ def show(answers: Answers, form: str) -> None:
 
         curves = any(answer.timeline is not None for answer in answers.clips)
         as_csv = formats.steps_to_csv if curves else formats.to_csv
-        sys.stdout.write(as_csv(answers) if form == "csv" else formats.to_json(answers))
+        print(as_csv(answers) if form == "csv" else formats.to_json(answers), end="")  # noqa: T201
     elif answers.clips:
         console = Console()
         # What there is room for: in a narrower window cells would be cropped and columns vanish.
         for bars, vad in ((True, True), (True, False), (False, False)):
-            drawn = table(answers, bars=bars, vad=vad)
+            drawn = table(answers, bars=bars, vad=vad, ascii_only=not _shows(console, _BARS + _CURVE))
             if not console.is_terminal or _width(console, drawn) <= console.width:
                 break
         console.width = max(console.width, _width(console, drawn))  # lines that wrap lose nothing
         console.print(drawn)
 
 
-def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
+def table(answers: Answers, *, bars: bool = True, vad: bool = True, ascii_only: bool = False) -> Table:
     """A row a clip: name, length, intensities, and means of VAD where the model has learnt it; the strongest is bold.
 
     bars: draw each intensity from 0 to 1 below its number or, where there is a timeline, its curve over the recording
-    (blank is silence). vad: False leaves VAD out, which the caption then says.
+    (blank is silence). vad: False leaves VAD out, which the caption then says. ascii_only: draw with ASCII characters.
     """
     curves = any(answer.timeline is not None for answer in answers.clips)
     drawn = "curves" if curves else "bars"
@@ -72,39 +75,45 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True) -> Table:
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
             # What the values are about stands below the name, where there is room for it.
-            escape(_printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if answer.was_cut else ""),
+            escape(printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if answer.was_cut else ""),
             "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
-            *_intensities(answer, bars=bars),
+            *_intensities(answer, bars=bars, ascii_only=ascii_only),
             *([] if headline.vad is None or not vad else [_number(v) for v in headline.vad]),
         )
     return made
 
 
-def bar(value: float) -> str:
+def bar(value: float, *, ascii_only: bool = False) -> str:
     """A value from 0 to 1 as a bar; NaN as blank."""
+    empty, full = _ASCII[0] if ascii_only else _BARS
     if not np.isfinite(value):
         return " " * _BAR
     filled = round(min(max(value, 0.0), 1.0) * _BAR)
-    return "█" * filled + "·" * (_BAR - filled)
+    return full * filled + empty * (_BAR - filled)
 
 
-def curve(values: NDArray[np.floating[Any]]) -> str:
+def curve(values: NDArray[np.floating[Any]], *, ascii_only: bool = False) -> str:
     """Values (step,) from 0 to 1 as a small curve, each character the mean of its stretch; silence is blank."""
     parts = np.array_split(values, min(_BAR, len(values)))
     means = [float(np.nanmean(part)) if np.isfinite(part).any() else None for part in parts]
-    top = len(_CURVE) - 2  # the least value is seen too
+    levels = _ASCII[1] if ascii_only else _CURVE
+    top = len(levels) - 2  # the least value is seen too
     return "".join(
-        " " if mean is None else _CURVE[1 + round(min(max(mean, 0.0), 1.0) * top)] for mean in means
+        " " if mean is None else levels[1 + round(min(max(mean, 0.0), 1.0) * top)] for mean in means
     )
 
 
-def _intensities(answer: Answer, *, bars: bool) -> list[str]:
+def _intensities(answer: Answer, *, bars: bool, ascii_only: bool) -> list[str]:
     values = answer.headline.intensities
     cells = []
     for i, value in enumerate(values):
         text = f"[bold]{_number(value)}[/bold]" if i == int(np.argmax(values)) else _number(value)
         line = answer.timeline
-        drawn = bar(float(value)) if line is None else curve(line.intensities[:, i])
+        drawn = (
+            bar(float(value), ascii_only=ascii_only)
+            if line is None
+            else curve(line.intensities[:, i], ascii_only=ascii_only)
+        )
         cells.append(f"{text}\n{drawn}" if bars else text)
     return cells
 
@@ -113,9 +122,13 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "-"
 
 
-def _printable(name: str) -> str:
-    """A file's name without what would move the cursor or ring the bell."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+def _shows(console: Console, text: str) -> bool:
+    """Whether the terminal's encoding has these characters."""
+    try:
+        text.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _width(console: Console, drawn: Table) -> int:

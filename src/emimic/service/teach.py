@@ -25,21 +25,26 @@ ANSWERING: Final = 1
 @dataclass(frozen=True, slots=True)
 class Taught:
     """teacher: whose answers they are. answered: recordings with an answer, heard: those of them answered now; both in
-    recordings of different content. failures: files that can't be used, each named, with the reason."""
+    recordings of different content. failures: files that can't be used, each named, with the reason. notes: what is to
+    be said of those heard now."""
 
     teacher: answers.Teacher
     answered: int
     heard: int
     failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
 
     def table(self, limit: int = 20) -> str:
-        """What was done, and the first files that can't be used."""
+        """What was done, and the first files that can't be used, and the first notes."""
         lines = [
             f"the teacher's answers to {plural(self.answered, 'recording')}, {self.heard} of them heard now",
             *(one.reason for one in self.failures[:limit]),
         ]
         if more := len(self.failures) - limit:
             lines += [f"and {more} more that can't be used"] if more > 0 else []
+        lines += self.notes[:limit]
+        if (more := len(self.notes) - limit) > 0:
+            lines.append(f"and notes of {more} more")
         return "\n".join(lines)
 
 
@@ -78,6 +83,7 @@ def teach(
     about = answers.Teacher(key_of(teacher), spec.targets, spec.max_seconds, spec.vad)
     place = answers.describe(out, about)
     failures: list[Failure] = []
+    notes: list[str] = []
     files: dict[Path, Path] = {}  # the answer's file -> one recording of that content
     for path in paths:
         try:
@@ -86,7 +92,7 @@ def teach(
             failures.append(Failure(path, f"{path}: can't be read ({error.strerror})"))
     missing = [(file, path) for file, path in files.items() if not _is_whole(file, hidden)]
     groups = [[missing[i] for i in rows] for rows in buckets.chunks(len(missing))]
-    batches = buckets.read_ahead(lambda job: _heard(engine.spec, job[1]), groups, workers=workers)
+    batches = buckets.read_ahead(lambda job: _heard(engine.spec, job[1], notes), groups, workers=workers)
     heard = 0
     for group, clips in zip(groups, shown(batches, "teacher", total=len(groups), show=progress), strict=True):
         failures += [one for one in clips if isinstance(one, Failure)]
@@ -98,13 +104,13 @@ def teach(
             answers.write(file, answer)
         heard += len(good)
     answered = len(files) - len(missing) + heard
-    return Taught(about, answered, heard, tuple(failures))
+    return Taught(about, answered, heard, tuple(failures), tuple(notes))
 
 
-def _heard(spec: Spec, path: Path) -> NDArray[np.float32] | Failure:
+def _heard(spec: Spec, path: Path, notes: list[str]) -> NDArray[np.float32] | Failure:
     """(sample,), as the teacher takes it."""
     try:
-        samples = audio.load(path, max_seconds=spec.max_seconds)
+        samples = audio.load(path, max_seconds=spec.max_seconds, notes=notes)
     except AudioError as error:
         return Failure(path, str(error))
     return audio.prepare(

@@ -10,7 +10,7 @@ from emimic import audio
 from emimic.probe import channels
 from emimic.service.paths import content
 from emimic.service.results import Channel, Failure, Recording
-from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
+from emimic.task import SAMPLE_RATE, AudioError
 from emimic.waveform import Wave
 
 SECONDS: Final = 60.0
@@ -71,6 +71,8 @@ def _count(path: Path) -> int:
 def _relation(path: Path) -> str | None:
     """None for what can't be read, which the prediction itself reports."""
     try:
-        return relation(*(audio.load(content(path), max_seconds=SECONDS, channel=i) for i in (0, 1)))
-    except (AudioError, EmimicWarning):
+        return relation(
+            *(audio.load(content(path), max_seconds=SECONDS, channel=i, notes=[]) for i in (0, 1))
+        )
+    except AudioError:
         return None

@@ -63,7 +63,7 @@ class Augment:
 
     def timed(self, samples: Wave, clip: str, epoch: int) -> tuple[Wave, Clock]:
         """The clip as heard then, and where its recording lies in it."""
-        words = (self.seed, epoch, zlib.crc32(clip.encode()))
+        words = (self.seed, epoch, zlib.crc32(clip.encode(errors="surrogateescape")))
         samples, clock = self._changed(samples, np.random.default_rng(words))
         rng = np.random.default_rng((*words, CODEC))
         return (coded(samples, rng) if rng.random() < self.codec else samples), clock

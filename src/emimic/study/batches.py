@@ -91,9 +91,10 @@ def waveforms(
 
 def load(item: Item, max_seconds: float) -> NDArray[np.float32]:
     """Return a clip's first samples at 16 kHz, after its digital silence where its corpus asks for that."""
+    # The corpus's scan has noted what there is to note.
     if not item.trim:
-        return audio.load(item.path, max_seconds=max_seconds)
-    return audio.cut(trimmed(audio.load(item.path)), max_seconds)
+        return audio.load(item.path, max_seconds=max_seconds, notes=[])
+    return audio.cut(trimmed(audio.load(item.path, notes=[])), max_seconds)
 
 
 def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from emimic import audio, buckets
 from emimic.calibration import Array, Calibration, Map, Single
-from emimic.files import fingerprint
+from emimic.files import fingerprint, make_folder
 from emimic.model import WEIGHTS, EmiModel
 from emimic.progress import shown
 from emimic.study.batches import Heard, Source, decoded, waveforms
@@ -107,6 +107,7 @@ def calibrate(
     targets = tuple(model.config.targets)
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
+    out = make_folder(run if out is None else out)  # before the work
     settings = _settings(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
@@ -134,8 +135,6 @@ def calibrate(
         "seed": seed,
         "corpora": {name: one.facts() for name, one in found.items()},
     }
-    out = run if out is None else Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     Calibration(targets, tuple(maps), novelty, facts).save(out)
     novel = {name: float((novelty.distances(one.held).min(axis=1) > 1).mean()) for name, one in found.items()}
     return Report(out, counts, errors, novel, _notes(settings, split, counts, found))
@@ -273,10 +272,10 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     longest = round(config.max_seconds * SAMPLE_RATE)
 
     def load(item: Item) -> Single:
-        return audio.load(item.path, max_seconds=config.max_seconds)
+        return audio.load(item.path, max_seconds=config.max_seconds, notes=[])
 
     def read(item: Item, epoch: int) -> Heard:
-        rng = np.random.default_rng((seed, zlib.crc32(item.id.encode())))
+        rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
         samples, kind = load(item), rng.integers(3)
         if kind == 1 and len(samples) > SHORTEST * SAMPLE_RATE:
             size = round(math.exp(rng.uniform(math.log(SHORTEST * SAMPLE_RATE), math.log(len(samples)))))

@@ -23,6 +23,7 @@ from emimic.task import ModelError
 LAST: Final = "last.safetensors"
 SETTINGS: Final = "train.json"
 HISTORY: Final = "history.json"
+LOCK: Final = ".train.lock"
 FROZEN: Final = "frozen"
 PROJECTION: Final = "projection"
 """The student's layer that is learnt beside it and is no part of the finished model, see `run.Run`."""
@@ -33,6 +34,7 @@ class Progress:
     """Where a run stands. Holds no time of day and no machine, so that equal runs give equal files."""
 
     corpus: str = ""  # fingerprint of the clips and labels the run is on
+    recordings: str = ""  # fingerprint of the clips' files; none in runs of earlier versions
     epoch: int = 0
     step: int = 0  # optimiser steps done in this epoch
     total_steps: int = 0
@@ -135,6 +137,16 @@ def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any])
     """`train.json`: the settings, and what ran (versions, corpus, device)."""
     text = json.dumps({"settings": settings.model_dump(mode="json"), **facts}, indent=1)
     write_atomic(folder / SETTINGS, text + "\n")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what a run's `train.json` holds beside the settings. Raises ModelError when `folder` is no run."""
+    file = folder / SETTINGS
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {name: value for name, value in found.items() if name != "settings"}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error
 
 
 def read_settings(folder: Path) -> TrainSettings:

@@ -5,11 +5,13 @@ or an empty cell where the label is unknown.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from emimic.study import headers
+from emimic.study.cells import read_number
 from emimic.study.tables import LABELLED, Table, check_width, read_lines, some
 from emimic.task import VAD, CorpusError
 
@@ -60,16 +62,32 @@ def read(folder: Path) -> Classes | None:
 
 def _check(path: Path, number: int, column: str, cell: str) -> None:
     low, high = (0.0, 1.0) if column in VAD else (-math.inf, math.inf)
-    try:
-        right = not cell or (math.isfinite(float(cell)) and low <= float(cell) <= high)
-    except ValueError:
-        right = False
-    if not right:
+    value = read_number(cell)
+    if cell and (value is None or not math.isfinite(value) or not low <= value <= high):
         wanted = "a number from 0 to 1" if column in VAD else "a finite number"
         raise CorpusError(
             f"{path}, line {number}: {column} is {cell!r}, expected {wanted}; leave the cell empty where the label "
             "is unknown"
         )
+
+
+def check_names(
+    classes: Classes | None,
+    tables: Sequence[Table],
+    named: Collection[str] = (),
+    about: Collection[str] = headers.KNOWN,
+) -> None:
+    """Ask about columns close to known ones, in the split tables and in the category table; see `headers.check_names`.
+
+    Raises:
+        CorpusError: if there is such a column.
+    """
+    labels, column = ((), "") if classes is None else (classes.labels, classes.column)
+    for table in tables:
+        headers.check_names(table.path, table.header, named=(*named, column), beside=labels, about=about)
+    if classes is not None:
+        beside = tables[0].header if tables else ()
+        headers.check_names(classes.path, labels, named=named, beside=beside, about=about)
 
 
 def join(

@@ -6,7 +6,6 @@ as its files have the same size and time of change: an interrupted run goes on, 
 
 import dataclasses
 import json
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, speech
-from emimic.files import lock
+from emimic.files import lock, naming, visible
 from emimic.probe import Facts, Picture, Sound, probe
-from emimic.study.corpus import Corpus, Item, collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
@@ -115,7 +114,7 @@ def measure(
     raw = list_media(corpus.folder / "raw")
     faces = _face_folders(corpus.folder / FACES)
     jobs = [(split.name, item) for split in corpus.splits.values() for item in split.items]
-    with collecting_warnings([]) as warned, _Journal(out) as journal:
+    with _Journal(out) as journal:
 
         def look(job: tuple[str, Item]) -> Clip:
             split, item = job
@@ -127,9 +126,6 @@ def measure(
             found = journal.get(marks)
             if found is None:
                 found = examine(files, names)
-                told = [str(w.message) for w in list(warned)]
-                notes = [note for note in told if note.startswith(f"{names[0]}: ")]
-                found = dataclasses.replace(found, troubles=(*found.troubles, *dict.fromkeys(notes)))
                 journal.add(marks, found)
             return Clip(split, item.id, names[0], names[-1] if video else None, _count(faces, key), found)
 
@@ -155,7 +151,9 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Found:
         elif facts[-1].broken:
             troubles.append(f"{name}: a part of it is damaged; the rest is counted.")
     try:
-        heard = listen(audio.load(files[0], name=names[0]))
+        notes: list[str] = []
+        heard = listen(audio.load(files[0], name=names[0], notes=notes))
+        troubles += notes
     except AudioError as error:
         heard = None
         if not any(trouble.startswith(f"{names[0]}: ") for trouble in troubles):
@@ -190,15 +188,13 @@ def _face_folders(folder: Path) -> dict[str, Path] | None:
     """Clip key -> its folder of faces; None when the corpus has none."""
     if not folder.is_dir():
         return None
-    with os.scandir(folder) as entries:
-        return {clip_key(entry.name): Path(entry.path) for entry in entries if entry.is_dir()}
+    return {clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
 
 
 def _count(faces: dict[str, Path] | None, key: str) -> int | None:
     if faces is None or key not in faces:
         return None if faces is None else 0
-    with os.scandir(faces[key]) as entries:
-        return sum(entry.name.lower().endswith(_IMAGES) for entry in entries)
+    return sum(entry.name.lower().endswith(_IMAGES) for entry in visible(faces[key]))
 
 
 def _stamp(path: Path, name: str) -> list[Any]:
@@ -214,7 +210,9 @@ class _Journal:
     """What was found, by the stamps of a clip's files. Threads may add at the same time, other processes may not."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = cast(BinaryIO, (folder / JOURNAL).open("a+b"))
+        self.path = folder / JOURNAL
+        with naming(self.path):
+            self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._known: dict[str, Found] = {}
         if not lock(self._file):
@@ -241,7 +239,8 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.path):  # what a full disk has not taken is tried again here
+            self._file.close()
 
     def get(self, marks: list[list[Any]]) -> Found | None:
         return self._known.get(json.dumps(marks))
@@ -251,8 +250,9 @@ class _Journal:
             self._write({"files": marks, "found": dataclasses.asdict(found)})
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()
 
 
 def _found(entry: dict[str, Any]) -> Found:

@@ -165,12 +165,10 @@ def choose(every: Sequence[Cell], wanted: str | None) -> tuple[Cell, ...]:
 
 
 def _numbers(seeds: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(seed) for seed in seeds.split(","))
-    except ValueError as error:
-        raise SettingsError(
-            f"found the seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2"
-        ) from error
+    found = [seed.strip() for seed in seeds.split(",")]
+    if not all(seed.isascii() and seed.removeprefix("-").isdigit() for seed in found):
+        raise SettingsError(f"found the seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2")
+    return tuple(int(seed) for seed in found)
 
 
 def sources(pairs: Sequence[str], known: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,10 @@ def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: 
     targets = settings.targets
     tables: list[list[Table]] = [[] for _ in folders]
     if several:
-        tables = [_tables(folder, first=i == 0) for i, folder in enumerate(folders)]
+        tables = [
+            _tables(folder, (*(settings.targets or ()), *own.columns, settings.category or ""), first=i == 0)
+            for i, (folder, own) in enumerate(zip(folders, members, strict=True))
+        ]
         targets = _targets(tables, members, settings)
         _check_category(tables, names, settings.category)
     found = []
@@ -133,14 +136,16 @@ def _check_category(tables: Sequence[Sequence[Table]], names: Sequence[str], cat
         )
 
 
-def _tables(folder: Path, *, first: bool) -> list[Table]:
+def _tables(folder: Path, named: Sequence[str], *, first: bool) -> list[Table]:
     """The tables of train and valid, with their classes' labels; of the first corpus both must be there."""
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected a corpus with train_split.csv and audio/")
     valid = first or any((folder / f"{name}_split.csv").is_file() for name in ("valid", "val"))
     files, _ = split_files(folder, ["train", *(["valid"] if valid else [])], [])
     tables = [read_table(name, path) for name, path in files.items()]
-    return classes.join(classes.read(folder), tables, (), [])
+    classified = classes.read(folder)
+    classes.check_names(classified, tables, named)
+    return classes.join(classified, tables, (), [])
 
 
 def _targets(

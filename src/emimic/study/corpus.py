@@ -5,12 +5,9 @@ A clip that can't be used is named and left out; nothing is ever replaced by zer
 
 import dataclasses
 import math
-import os
-import warnings as pywarnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -19,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.cpus import available
+from emimic.files import visible
 from emimic.progress import shown
 from emimic.study import classes
+from emimic.study.cells import speaker_key
+from emimic.study.headers import KNOWN
 from emimic.study.tables import (
     LABELLED,
     Table,
@@ -38,7 +39,7 @@ from emimic.study.tables import (
     some,
     split_files,
 )
-from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError, EmimicWarning
+from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
@@ -245,7 +246,14 @@ def load_corpus(
     wanted, others = split_files(folder, splits, notes)
     rest = read_others(others, notes)
     classified = classes.read(folder)
-    tables = classes.join(classified, [read_table(*file) for file in wanted.items()], rest, notes)
+    read = [read_table(*file) for file in wanted.items()]
+    named = [
+        *((targets,) if isinstance(targets, str) else targets or ()),
+        *columns,
+        *([category] if category else ()),
+    ]
+    classes.check_names(classified, read, named, KNOWN if labels else ("Speaker",))
+    tables = classes.join(classified, read, rest, notes)
     # A corpus among several may lack targets, or all of them.
     lacking = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
     names = choose_targets(tables if labels and not partial else (), targets, category, notes)
@@ -258,7 +266,8 @@ def load_corpus(
         media |= list_media(folder / name)
     nowhere = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
     values = [
-        read_labels(table, names, label_scale, notes, lacking or ()) if labels else None for table in tables
+        read_labels(table, names, label_scale, notes, lacking or (), tables) if labels else None
+        for table in tables
     ]
     matched = [
         _match(table, media, names, v, notes, category, nowhere, columns, ranked)
@@ -299,25 +308,13 @@ def in_parallel(
 
     A failure or Ctrl-C drops the jobs not begun; those under way are waited for.
     """
-    with ThreadPoolExecutor(max(1, workers or os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or available()) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         results = (future.result() for future in futures)
         try:
             yield from shown(results, text, total=len(jobs), show=progress)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def collecting_warnings(notes: list[str]) -> Iterator[list[pywarnings.WarningMessage]]:
-    """Append to `notes`, at the end, what is warned of inside, in any thread: filters belong to the process.
-
-    Gives the list that grows meanwhile.
-    """
-    with pywarnings.catch_warnings(record=True) as caught:
-        pywarnings.simplefilter("always", EmimicWarning)
-        yield caught
-    notes += [str(entry.message) for entry in caught]
 
 
 def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
@@ -330,12 +327,10 @@ def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     # One listing, not one look for each of 17,000 clips: folders on a cluster disk answer slowly.
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
-                there = not entry.is_dir() if pipes else entry.is_file()
-                if media and there and not entry.name.startswith("."):
-                    found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
+        for entry in visible(folder):
+            media = Path(entry.name).suffix.lower() in audio.MEDIA_SUFFIXES
+            if media and (not entry.is_dir() if pipes else entry.is_file()):
+                found.setdefault(clip_key(entry.name), []).append(folder / entry.name)
     except OSError as error:
         raise CorpusError(f"{folder} can't be listed ({error}); expected a folder you may read") from error
     return {key: sorted(paths) for key, paths in found.items()}
@@ -361,6 +356,8 @@ def _match(
     first: dict[str, int] = {}
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
+        if row.get("Speaker"):
+            row = {**row, "Speaker": speaker_key(row["Speaker"])}
         paths = media.get(clip_key(name), [])
         kind = (category and row.get(category)) or None
         felt = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
@@ -395,12 +392,12 @@ def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: lis
 
     def length(item: Item) -> float | str:
         try:
-            return len(audio.load(item.path, name=f"{item.path.parent.name}/{item.path.name}")) / SAMPLE_RATE
+            name = f"{item.path.parent.name}/{item.path.name}"
+            return len(audio.load(item.path, name=name, notes=notes)) / SAMPLE_RATE
         except AudioError as error:
             return str(error)
 
-    with collecting_warnings(notes):
-        return list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
+    return list(in_parallel(length, items, workers=workers, progress=progress, text="Reading clips"))
 
 
 def _measure(split: Split, lengths: dict[Path, float | str]) -> Split:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import write_atomic
+from emimic.files import OutputError, make_folder, write_atomic
 from emimic.study import pictures, sheet, statistics
 from emimic.study.clips import JOURNAL, Clip, measure
 from emimic.study.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
@@ -72,10 +72,12 @@ def describe(
     corpus = _corpus(folder, label_scale)
     out = folder / OUT if out is None else Path(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         clips = measure(corpus, out, workers=workers, progress=progress)
         numbers = _numbers(corpus, clips, cut)
         _write(out, corpus, clips, numbers)
+    except OutputError as error:
+        raise CorpusError(f"{error} What is measured stays: run again to go on.") from error
     except OSError as error:
         raise CorpusError(f"{out} can't be written ({error}); give another folder (--out)") from error
     return Description(out, numbers, clips)
@@ -83,7 +85,7 @@ def describe(
 
 def _corpus(folder: Path, label_scale: float | None) -> Corpus:
     """As `describe` says; what is wrong with a table is told by `load_corpus`."""
-    there = {path.name.removesuffix("_split.csv") for path in folder.glob("*_split.csv")}
+    there = {path.name.removesuffix("_split.csv") for path in folder.glob("[!.]*_split.csv")}
     raw, sound = (list_media(folder / name) for name in reversed(MEDIA_FOLDERS))
     if not there and (media := raw | sound):
         items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]
@@ -181,7 +183,9 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, 
         write_atomic(out / f"{name}.png", pictures.png(figure))
         write_atomic(out / f"{name}.svg", pictures.svg(figure))
     write_atomic(out / "clips.csv", _csv(corpus, clips))
-    write_atomic(out / "description.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_atomic(
+        out / "description.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    )
     write_atomic(out / "description.md", sheet.markdown(numbers, tuple(figures), JOURNAL))
 
 

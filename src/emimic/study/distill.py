@@ -1,7 +1,6 @@
 """A student learns from a teacher: which recordings the teacher must answer, and what its answers make of a corpus."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from emimic import audio
-from emimic.files import sha256
+from emimic.files import sha256, walk
 from emimic.study import checkpoint, classes
 from emimic.study.corpus import MEDIA_FOLDERS, Corpus, Item, Left, Split, list_media, load_corpus
 from emimic.study.lessons import Lessons
@@ -152,7 +151,7 @@ def _held_out(items: Sequence[Item]) -> set[str]:
 
 def _bare(folder: Path) -> dict[str, Split]:
     """The splits of a corpus without their labels, or a folder's recordings as the split "train"."""
-    if not any(folder.glob("*_split.csv")):
+    if not any(folder.glob("[!.]*_split.csv")):
         return {"train": _split("train", _inside(folder))}
     names = ["train", *(["valid"] if "valid" in _tables(folder) else [])]
     return load_corpus(folder, splits=names, labels=False, scan=False).splits
@@ -198,18 +197,15 @@ def _inside(folder: Path) -> list[Item]:
     """Every recording of a folder, in depth and in order, without labels; its id is its path there."""
     if not folder.is_dir():
         raise CorpusError(f"{folder} is no folder; expected one with recordings or a corpus")
-    found = sorted(_walk(folder))
+    troubles: list[OSError] = []
+    found = sorted(path for path in walk(folder, troubles) if path.suffix.lower() in audio.MEDIA_SUFFIXES)
+    if troubles:
+        raise CorpusError(
+            f"{troubles[0].filename}: can't be listed ({troubles[0].strerror}). Make it readable"
+        )
     if not found:
         raise CorpusError(f"{folder} holds no audio or video file; expected recordings in any depth")
     return [Item(path.relative_to(folder).as_posix(), path, None, None, float("nan")) for path in found]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in audio.MEDIA_SUFFIXES and not name.startswith("."):
-                yield Path(root) / name
 
 
 def _split(name: str, items: Sequence[Item]) -> Split:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Calibration
-from emimic.files import write_atomic
+from emimic.files import make_folder, write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
@@ -69,6 +69,7 @@ def evaluate(
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
             column of `by`.
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
+        OutputError: if `out` can't be written, which is tried before the work.
     """
     run, by = Path(run), tuple(dict.fromkeys(by))
     model, part, warnings, heard = open_split(
@@ -76,6 +77,7 @@ def evaluate(
     )
     truths = _truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
+    out = make_folder(run / "evaluation" / part.name if out is None else out)
     settings = _settings(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
@@ -107,14 +109,13 @@ def evaluate(
         )  # fmt: skip
         reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
-    notes = _learnt(run, part.name)
-    if isinstance(model, RivalModel) and model.config.weights is not None and part.name == "valid":
-        notes.append("valid chose the weights of the members, so these scores flatter them")
+    fused = isinstance(model, RivalModel) and model.config.weights is not None
+    notes = _learnt(run, Path(folder), part.name, fused=fused)
     report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
     files: dict[str, str | bytes] = {
-        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n",
+        "report.json": json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         "predictions.csv": table_csv(truth.names, rows),
     }
     for column, name in groups.csv_names(by).items():
@@ -125,12 +126,10 @@ def evaluate(
         files["scatter.png"] = pictures.png(pictures.scatter(*pair))
         files["residuals.png"] = pictures.png(pictures.residuals(*pair))
         files["reliability.png"] = pictures.png(pictures.reliability(calibrations))
-    out = run / "evaluation" / part.name if out is None else Path(out)
     return dataclasses.replace(report, written=_write(out, files))
 
 
 def _write(out: Path, files: Mapping[str, str | bytes]) -> tuple[Path, ...]:
-    out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomic(out / name, content)
     return tuple(out / name for name in files)
@@ -239,11 +238,36 @@ def _settings(run: Path) -> dict[str, Any]:
         ) from error
 
 
-def _learnt(run: Path, split: str) -> list[str]:
-    """A sentence if the run says that it learnt from this split."""
+def _learnt(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
+    """Sentences where the run learnt from this split of a corpus, or it chose the run's epoch or weights of fusion.
+
+    fused: whether the run's system has weights that were searched on valid.
+    """
     settings = _settings(run)
     learnt = str(settings["train_on"]).split("+") if "train_on" in settings else []
-    return [f"{split} was trained on: these scores say nothing about unseen clips"] * (split in learnt)
+    if split in learnt:
+        return [f"{split} was trained on: these scores say nothing about unseen clips"]
+    chosen = ["the epoch"] if learnt and settings.get("epochs") != 1 else []
+    chosen += ["the weights of the branches"] if fused else []
+    if (
+        split != "valid"
+        or not chosen
+        or folder.resolve().name not in (_corpora(run) or [folder.resolve().name])
+    ):
+        return []
+    return [
+        f"valid chose {' and '.join(chosen)}, so these scores are a little too good for other voices: score a split "
+        "that chose nothing (--split test)"
+    ]
+
+
+def _corpora(run: Path) -> list[str]:
+    """Names of the folders that a run was trained on; nothing where it doesn't say so."""
+    facts = json.loads((run / SETTINGS).read_text(encoding="utf-8")) if (run / SETTINGS).exists() else {}
+    reports = [facts.get("corpus"), *facts.get("further_corpora", ())]
+    return [
+        Path(one["folder"]).resolve().name for one in reports if isinstance(one, dict) and "folder" in one
+    ]
 
 
 def predict_split(

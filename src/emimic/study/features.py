@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emimic import buckets
-from emimic.files import sha256
+from emimic.files import make_folder, sha256
 from emimic.model import EmiModel
 from emimic.progress import shown
 from emimic.study import batches, store
@@ -73,7 +73,7 @@ def compute(
     them.
     """
     place = folder / key(model, dtype)
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     files = {
         item.key: place / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
         for item in items
@@ -133,7 +133,7 @@ def compute_frozen(
     in epoch n. share: this process of so many; each computes its own part. Interrupted, it goes on where it stopped.
     Returns the source that reads them: in epoch n copy n modulo their number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     def file(row: int, copy: int) -> Path:
         return folder / f"{row}-{copy}{store.SUFFIX}"

@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from emimic.files import lock, write_atomic
+from emimic.files import lock, make_folder, write_atomic
 from emimic.study import checkpoint, contents, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
@@ -39,7 +39,7 @@ class Cell:
 
     name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
     test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
-    lacking: why the row can't be had, if it can't.
+    lacking: why the row can't be had, if it can't. unsure: what keeps its figure from being one, such as "unreviewed".
     """
 
     name: str
@@ -51,6 +51,7 @@ class Cell:
     note: str = ""
     beneath: Mapping[str, Any] = field(default_factory=dict)
     lacking: str = ""
+    unsure: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):
@@ -98,7 +99,7 @@ class Job:
             return {}
 
     def note(self, **values: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
 
 
@@ -289,7 +290,7 @@ def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
     """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / LOCK).open("ab") as file:
         yield lock(file)
 

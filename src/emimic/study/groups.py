@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import scores
+from emimic.files import folded
 from emimic.progress import shown
+from emimic.study.cells import read_number
 from emimic.study.report import (
     METRICS,
     NAMES,
+    NARROW,
     Measured,
     Metric,
     Report,
@@ -113,7 +116,8 @@ class Groups:
         lines = align(rows)
         if len(groups) > _LISTED:
             lines.append(f"and {len(groups) - _LISTED} more groups (report.json has all)")
-        lines.append(f"[means over the targets; 95 % bootstrap intervals over {self.resampled}]")
+        narrow = NARROW[self.resampled]
+        lines.append(f"[means over the targets; 95 % bootstrap intervals over {self.resampled}{narrow}]")
         targets = max(self.shared.values(), key=len, default=())
         for name, own in self.shared.items():
             if groups and 0 < len(own) < len(targets):
@@ -250,9 +254,9 @@ def csv_names(columns: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in columns:
         stem = re.sub(r"[^\w.-]+", "_", column)
-        taken = {name.casefold() for name in found.values()}
+        taken = {folded(name) for name in found.values()}
         tries = (f"by_{stem}{end}.csv" for end in ("", *(f"_{n}" for n in range(2, len(columns) + 2))))
-        found[column] = next(name for name in tries if name.casefold() not in taken)
+        found[column] = next(name for name in tries if folded(name) not in taken)
     return found
 
 
@@ -262,10 +266,8 @@ def _cells(score: Score | None) -> list[str]:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    value = read_number(text)
+    return math.nan if value is None else value
 
 
 Values = dict[str, dict[str, tuple[float, NDArray[np.float64]]]]

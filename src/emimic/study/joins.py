@@ -99,7 +99,9 @@ class Joins:
         return round(self.max_seconds * SAMPLE_RATE)
 
     def _drawn(self, item: Item, epoch: int, change: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, epoch, zlib.crc32(item.key.encode()), change))
+        return np.random.default_rng(
+            (self.seed, epoch, zlib.crc32(item.key.encode(errors="surrogateescape")), change)
+        )
 
     def _partner(self, item: Item, rng: np.random.Generator) -> Item | None:
         """The second clip of a mixture, if the clip becomes one."""

@@ -16,6 +16,7 @@ from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
 from emimic.study.grid import PLACES, Cell, Grid, Job, score_of
 from emimic.study.paired import Difference, clean
+from emimic.study.rivals.system import system
 from emimic.study.tables import clip_key
 from emimic.words import plural
 
@@ -99,12 +100,27 @@ class Outcome:
             f"{figures} figures are of another corpus (Hume-Vidmimic2)"
         )
         text += "." if self.whose == "paper" else ", as each system's authors give them."
+        text += self.chose()
         if all(row.difference is None for row in self.rows):
             return text
+        clips = ", too narrow where clips share a speaker" if self.over.endswith("clips") else ""
         return (
             f"{text} Difference: of means over seeds, less that of {reference}, on the same clips; in brackets 95 % of "
-            f"{RESAMPLES} resamples of {self.over}, the same for both. p: Student's t, two-sided, paired by seed; "
-            "undefined with fewer than three seeds. Nothing is corrected for the number of rows."
+            f"{RESAMPLES} resamples of {self.over}, the same for both{clips}. p: Student's t, two-sided, paired by "
+            "seed; undefined with fewer than three seeds. Nothing is corrected for the number of rows."
+        )
+
+    def chose(self) -> str:
+        """Return a sentence where the scored split chose the epochs or the weights of fusion; else nothing."""
+        runs = [(row.cell.label, run["settings"]) for row in self.rows for run in row.runs]
+        watched = [(label, own) for label, own in runs if own["train_on"] == "train"]
+        if self.split != "valid" or not watched:
+            return ""
+        fused = [label for label, own in watched if own["rival"] and fusion_of(own) != "mean"]
+        weights = f" and the weights of fusion ({', '.join(dict.fromkeys(fused))})" if fused else ""
+        return (
+            f" The split valid chose the epochs{weights}: its scores are a little too good, the more so the more "
+            "epochs a row chose from; --split test scores one that chose nothing."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,6 +128,7 @@ class Outcome:
         return {
             "corpus": self.corpus,
             "split": self.split,
+            "split_chose": self.chose().strip(),
             "clips": self.clips,
             "resampled": self.over,
             "resamples": RESAMPLES,
@@ -124,6 +141,7 @@ class Outcome:
                     "label": row.cell.label,
                     "groups": list(row.cell.groups),
                     "paper": {"validation": row.cell.published, "test": row.cell.published_test},
+                    "unsure": row.cell.unsure,
                     "mean": clean(row.mean),
                     "standard_deviation": clean(row.spread),
                     "difference": None if row.difference is None else row.difference.to_dict(),
@@ -147,8 +165,9 @@ def _table(rows: Sequence[Row], reference: str, whose: str) -> list[str]:
     cells = [[*head, f"less {reference} [95 %]", "p over seeds"]]
     cells.append(["-" * len(name) for name in cells[0]])
     for row in rows:
+        unsure = f" ({row.cell.unsure})" if row.cell.unsure else ""
         figures = [
-            "-" if value is None else _number(value)
+            "-" if value is None else _number(value) + unsure
             for value in (row.cell.published, row.cell.published_test)
         ]
         cells.append([row.cell.label, _mean(row), *figures, *_apart(row)])
@@ -257,6 +276,12 @@ def _row(
         if shared
         else None,
     )
+
+
+def fusion_of(settings: Mapping[str, Any]) -> str:
+    """How a rival's run joins its branches, as `Options.fusion`."""
+    what = system(settings["rival"])
+    return what.read_options(settings["rival_options"]).fusion
 
 
 def encoder_of(settings: Mapping[str, Any]) -> str:

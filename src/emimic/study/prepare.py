@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from emimic import audio, files
-from emimic.study.corpus import collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import in_parallel, list_media
 from emimic.study.tables import listing
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 from emimic.words import plural
@@ -75,7 +75,7 @@ def prepare(
     def make(path: Path) -> float | str:
         """Seconds of the clip made, or why there is none."""
         try:
-            samples = audio.load(path, name=f"raw/{path.name}")
+            samples = audio.load(path, name=f"raw/{path.name}", notes=notes)
             with files.atomic(target / f"{path.stem}.{codec}") as temporary:
                 audio.save(temporary, samples, codec=codec)
         except AudioError as error:
@@ -84,11 +84,8 @@ def prepare(
 
     notes: list[str] = []
     try:
-        target.mkdir(exist_ok=True)
-        with collecting_warnings(notes):
-            results = list(
-                in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
-            )
+        files.make_folder(target)
+        results = list(in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips"))
         named = {path.name: result for path, result in zip(todo, results, strict=True)}
         seconds = {name: result for name, result in named.items() if not isinstance(result, str)}
         failed |= {name: result for name, result in named.items() if isinstance(result, str)}
@@ -101,7 +98,11 @@ def prepare(
             hours=sum(seconds.values()) / 3600,
             ignored=ignored,
         )
-        files.write_atomic(target / REPORT, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        files.write_atomic(
+            target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
+        )
+    except files.OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(f"{target} can't be written ({error}); mend that and run again to go on") from error
@@ -118,5 +119,5 @@ def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str], tuple[str, ...]
         for path in paths[1:]
     }
     found = {path for paths in media.values() for path in paths}
-    rest = [path.name for path in raw.iterdir() if path not in found and not path.name.startswith(".")]
+    rest = [path.name for path in raw.iterdir() if path not in found and not files.is_hidden(path.name)]
     return jobs, failed, tuple(sorted(rest))

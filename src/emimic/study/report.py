@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import scores
+from emimic.study.cells import speaker_key
 from emimic.study.tables import some
 from emimic.words import plural
 
@@ -32,6 +33,11 @@ LEVEL: Final = 0.95
 _SHOWN: Final = 40  # notes in a table: a damaged corpus may have thousands
 FEW: Final = 20
 """With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
+NARROW: Final = {
+    "speakers": "",
+    "clips": "; too narrow where clips share a speaker, as not all speakers are known",
+}
+"""What is to be known of intervals, by what was resampled."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ class Report:
             means = (cell(metric.mean_of_defined) for metric in self.metrics.values())
             rows.append(["mean of the defined", *gap, *means])
         lines = align(rows)
-        lines.append(f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples]")
+        lines.append(
+            f"[95 % bootstrap intervals over {self.resampled}, {self.n_bootstrap} resamples{NARROW[self.resampled]}]"
+        )
         more = len(self.notes) - _SHOWN
         lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
         lines += ["\n" + groups.table() for groups in self.groups.values()]
@@ -235,8 +243,9 @@ class Measured:
 
 
 def resampled_groups(speakers: Sequence[str | None] | None) -> Sequence[str | None] | None:
-    """Return the speakers if whole speakers can be resampled: all are known and there are two or more; else None."""
-    return speakers if speakers and all(speakers) and len(set(speakers)) > 1 else None
+    """Return the speakers' keys if whole speakers can be resampled: all known, two or more; else None."""
+    keys = [speaker_key(one or "") for one in speakers or ()]
+    return keys if all(keys) and len(set(keys)) > 1 else None
 
 
 def measure(

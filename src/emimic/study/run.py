@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
+from emimic.files import encodable, make_folder
+from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
 from emimic.study import batches, checkpoint, features, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
-from emimic.study.corpus import Corpus, Item, load_corpus
+from emimic.study.corpus import Corpus, Item, in_parallel, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
 from emimic.study.joins import Joins
@@ -31,6 +33,9 @@ from emimic.study.ranks import Ranks
 from emimic.study.rivals.model import RivalConfig, RivalModel
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, CorpusError, SettingsError
+
+TENSORBOARD: Final = "tensorboard"
+"""The folder in a run's own that TensorBoard reads."""
 
 
 @dataclass
@@ -67,8 +72,10 @@ def open_run(
 ) -> Run:
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
+    _check_text(out)
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
+    resumed = resume and _can_resume(out, fabric)
     show = show and fabric.is_global_zero
     both = settings.train_on == "train+valid"
     lessons = Lessons(answers_of(settings, out) / settings.teacher) if settings.teacher else None
@@ -91,17 +98,20 @@ def open_run(
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     optimizer = _optimizer(model, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    if resume and (out / checkpoint.LAST).exists():
+    make_folder(out)
+    recordings = _recordings(fabric, [*items, *held_out], settings)
+    if resumed:
         progress, average = checkpoint.read_last(out, model, optimizer)
-        _check_same(folders, out, progress, fingerprint(items, held_out))
+        _check_same(folders, out, progress, fingerprint(items, held_out), recordings)
+        progress.recordings = recordings
     else:
-        progress, average = checkpoint.Progress(corpus=fingerprint(items, held_out)), None
+        progress = checkpoint.Progress(corpus=fingerprint(items, held_out), recordings=recordings)
+        average = None
         if settings.ema is not None:
             average = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     if fabric.is_global_zero:
         checkpoint.sweep(out)
-    if fabric.is_global_zero and not (out / checkpoint.SETTINGS).exists():
+    if fabric.is_global_zero and not resumed:
         checkpoint.write_settings(out, settings, _facts(folders, members, fabric, model))
     if heard is None:
         learned = source_of(model, items, out, settings, fabric, show, drawn)
@@ -111,7 +121,7 @@ def open_run(
     if settings.standardize_frames and not progress.total_steps:
         standardize.measure(model, learned, drawn, settings, progress=show)
     log = (
-        SummaryWriter(str(out / "tensorboard"), purge_step=progress.total_steps + 1)
+        SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
         else None
     )
@@ -141,18 +151,46 @@ def open_run(
     )
 
 
+def _check_text(out: Path) -> None:
+    """Raise SettingsError for a path that TensorBoard can't write to."""
+    if encodable(str(out)) != str(out):
+        raise SettingsError(
+            f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
+        )
+
+
 def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
     if len(folders) > 1 and (settings.rival or settings.teacher):
         who = "a rival" if settings.rival else "a student"
         raise SettingsError(f"{who} learns from one corpus, found {len(folders)}; name one folder")
 
 
-def _check_same(folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str) -> None:
-    if progress.corpus != here:
+def _check_same(
+    folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str, recordings: str
+) -> None:
+    same = progress.recordings in ("", recordings)
+    if progress.corpus != here or not same:
+        what = "clips or labels differ" if progress.corpus != here else "recordings of the same name differ"
         raise CorpusError(
-            f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: clips or labels differ. "
-            "Bring it back as it was, or start another run"
+            f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: {what}. Bring it back as it "
+            "was, or start another run"
         )
+
+
+def _can_resume(out: Path, fabric: Any) -> bool:
+    """Return whether a run has saved anything; SettingsError where other processes did.
+
+    Each process draws its own random masks, so that a run is the same only with as many.
+    """
+    if not (out / checkpoint.LAST).exists():
+        return False
+    started = checkpoint.read_facts(out).get("processes", fabric.world_size)
+    if started != fabric.world_size:
+        raise SettingsError(
+            f"{out} was started with {started} processes, found {fabric.world_size}; expected as many. Resume it with "
+            f"torchrun --nproc-per-node {started}, or start another run"
+        )
+    return True
 
 
 def _build(
@@ -497,11 +535,28 @@ def fingerprint(*splits: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for items in splits:
         for item in items:
-            digest.update(item.key.encode() + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            key = item.key.encode(errors="surrogateescape")  # a file's name may be no text
+            digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update("".join(f"\0{name}\0{cell}" for name, cell in sorted(item.cells.items())).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+def _recordings(fabric: Any, items: Sequence[Item], settings: TrainSettings) -> str:
+    """16 hex digits that change with the files of the clips: their sizes and samples of their content."""
+
+    def sample(item: Item) -> str:
+        try:
+            return content_sample(item.path, blocks=8)
+        except OSError:  # reading it will say so; features need no recording
+            return ""
+
+    found = ""
+    if fabric.is_global_zero:
+        parts = in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        found = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return str(fabric.broadcast(found)) if fabric.world_size > 1 else found
 
 
 def _facts(folders: Sequence[Path], members: Sequence[Member], fabric: Any, model: Learner) -> dict[str, Any]:

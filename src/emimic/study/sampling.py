@@ -41,7 +41,7 @@ class Pool:
 
     def _cycle(self, seed: int, cycle: int) -> list[int]:
         """As many places as there are clips: each once, or, by classes, each class equally often over the cycles."""
-        tag = (zlib.crc32(self.name.encode()),) if self.name else ()
+        tag = (zlib.crc32(self.name.encode(errors="surrogateescape")),) if self.name else ()
         if self.together is None and self.classes is None:
             return _permutation((seed, cycle, *tag), len(self.rows))
         groups = _grouped(self.together, range(len(self.rows)))

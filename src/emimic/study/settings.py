@@ -1,12 +1,13 @@
 """The one configuration of a training run: every value documented, saved with the run; defaults are the paper's."""
 
-import contextlib
+import re
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emimic.study.cells import read_number
 from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
 from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
@@ -126,10 +127,11 @@ class TrainSettings(BaseModel):
     )
     rival_options: dict[str, Any] = Field({}, description="the rival's own fields")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
-    padding: Literal["masked", "zeros"] = Field(
+    padding: Literal["masked", "zeros", "zeros-batch"] = Field(
         "masked",
         description="masked: padding changes nothing; zeros: each clip is filled up with silence to max_seconds and no "
-        "mask says where (section 6.2: detrimental)",
+        "mask says where (section 6.2: detrimental); zeros-batch: to the longest clip of its step, in training alone "
+        "(with several processes, of a process's part of it)",
     )
     targets: tuple[str, ...] | None = Field(
         None,
@@ -219,7 +221,8 @@ class TrainSettings(BaseModel):
     l2: float = Field(
         0.0,
         ge=0,
-        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown)",
+        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown); of a "
+        "rival, each branch's beside its own loss",
     )
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, before any schedule [released code]")
     schedule: Literal["cosine", "restarts", "constant"] = Field(
@@ -288,6 +291,11 @@ class TrainSettings(BaseModel):
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
         self._check_pairs()
+        if self.padding == "zeros-batch" and (self.freeze_encoder or self.frozen_layers):
+            raise SettingsError(
+                "padding=zeros-batch changes from step to step, but what is frozen is computed once for a clip: learn "
+                "all layers, or set padding=zeros"
+            )
         for name in ("augment", "codec", "lengths", "mixtures"):
             if getattr(self, name) and self.freeze_encoder:
                 raise SettingsError(
@@ -435,9 +443,28 @@ def _beneath_rival(name: str, given: set[str]) -> dict[str, Any]:
     return {"encoder": None, "modalities": dict(found.modalities), **found.settings}
 
 
+_SLIP: Final = re.compile(r"[-+]?(0[\d_]|\d*[\d.]*[_:])[\d_.:]*([eE][-+]?\d+)?", re.ASCII)
+
+
+def _load_yaml(text: str, source: str) -> Any:
+    """Read YAML, whose plain numbers must mean what they look like: it takes 0_5 for 5, 010 for 8 and 1:30 for 90.
+
+    Raises:
+        SettingsError: at such a number.
+        yaml.YAMLError: if it is no YAML.
+    """
+    for event in yaml.parse(text, yaml.SafeLoader):
+        plain = isinstance(event, yaml.ScalarEvent) and event.style is None
+        if plain and _SLIP.fullmatch(event.value) and any(map(str.isdigit, event.value)):
+            raise SettingsError(
+                f"{source}: found {event.value}, expected a number such as 0.5 or 10; quote it if it is a name"
+            )
+    return yaml.safe_load(text)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = _load_yaml(file.read_text(encoding="utf-8"), str(file)) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{file} can't be read as YAML: {error}") from error
     if not isinstance(values, dict):
@@ -453,11 +480,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise SettingsError(f"--set takes name=value, found {pair!r}")
         try:
-            value = yaml.safe_load(text)
+            value = _load_yaml(text, f"--set {pair}")
         except yaml.YAMLError as error:
             raise SettingsError(f"--set {pair} can't be read as YAML: {error}") from error
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = float(value)  # YAML 1.1 reads 1e-4, without a point, as text
+        if value and isinstance(value, str) and (number := read_number(value)) is not None:
+            value = number  # YAML 1.1 reads 1e-4, without a point, as text
         overrides[name] = value
     return overrides

@@ -7,7 +7,7 @@ needs no second wrapper around the model and no parameter to be used.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -86,6 +86,8 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.of(run, rows)
+    if run.settings.padding == "zeros-batch":
+        clips = fill_up(clips)
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
     plan = run.train.plan(model, clips, batch_seconds=seconds)
     run.optimizer.zero_grad(set_to_none=True)
@@ -121,6 +123,13 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     return value
 
 
+def fill_up(clips: Sequence[Heard]) -> list[Heard]:
+    """Return clips of one length: each (sample,) filled up with zeros at its end to the longest, so that no mask hides
+    them."""
+    longest = max((len(clip.values) for clip in clips), default=0)
+    return [replace(clip, values=np.pad(clip.values, (0, longest - len(clip.values)))) for clip in clips]
+
+
 def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].key for row in rows)
@@ -134,9 +143,7 @@ def _update(run: Run) -> None:
     """From the gradients to the weights and their average."""
     model = run.model
     if run.settings.l2:
-        for parameter in model.parameters():
-            if parameter.grad is not None and parameter.ndim > 1:
-                parameter.grad.add_(parameter.detach(), alpha=2 * run.settings.l2)
+        add_l2(model, run.settings.l2)
     if run.settings.clip_value is not None:
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
     run.optimizer.step()
@@ -146,6 +153,19 @@ def _update(run: Run) -> None:
         for name, parameter in model.named_parameters():
             if name in run.average:
                 run.average[name].lerp_(parameter.detach(), 1.0 - decay)
+
+
+def add_l2(model: nn.Module, l2: float) -> None:
+    """Add the gradient of l2 x sum of squares of the weight matrices, not of biases and norms.
+
+    A rival's loss is the mean over its models (branches x folds), so each has its part of the gradient of its own loss,
+    and gets that part of its penalty, too: the two stand to each other as if each model was trained alone.
+    """
+    models = model.models if isinstance(model, RivalModel) else 1
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and parameter.ndim > 1:
+            part = 1 / models if name.startswith("members.") else 1.0
+            parameter.grad.add_(parameter.detach(), alpha=2 * l2 * part)
 
 
 def _loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

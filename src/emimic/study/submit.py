@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from emimic.files import write_atomic
+from emimic.files import make_folder, write_atomic
 from emimic.study.corpus import Split
 from emimic.study.evaluate import open_split, predict_split, table_csv
 from emimic.study.tables import clip_key, some
@@ -77,6 +77,7 @@ def submit(
     if fill not in (None, "mean"):
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
+    make_folder(out.parent)  # before the work
     model, part, warnings, heard = open_split(
         Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
@@ -89,7 +90,6 @@ def submit(
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
     rows = [(clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, table_csv(model.config.targets, rows))
     outside = int(np.count_nonzero((predictions < 0) | (predictions > 1)))
     return SubmitReport(

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.study.cells import read_number, seems_number, speaker_fault, speaker_key
+from emimic.study.headers import check_names, close_to, numbers_rows
 from emimic.task import EMOTIONS, VAD, CorpusError
 
 LABELLED: Final = ("train", "valid")
@@ -40,6 +42,14 @@ class Table:
     def ids(self) -> list[str]:
         return [row["Filename"] for row in self.rows]
 
+    def speakers(self) -> dict[str, str]:
+        """Return the key of each known speaker -> as first written."""
+        found: dict[str, str] = {}
+        for row in self.rows:
+            if name := row.get("Speaker"):
+                found.setdefault(speaker_key(name), name)
+        return found
+
 
 def listing(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]:
     """Lines of a report: each section that isn't empty with its first `limit` entries and the number of the others."""
@@ -60,7 +70,7 @@ def split_files(
     folder: Path, wanted: Sequence[str] | None, notes: list[str]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Split name -> table: those wanted, by default train, valid and, when there, test; and the others."""
-    there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("*_split.csv"))}
+    there = {path.name.removesuffix("_split.csv"): path for path in sorted(folder.glob("[!.]*_split.csv"))}
     if (other := there.pop("val", None)) is not None and there.setdefault("valid", other) != other:
         notes.append(f"{other.name} was not read, because valid_split.csv is there too")
     if wanted is None:
@@ -81,7 +91,9 @@ def read_others(files: Mapping[str, Path], notes: list[str]) -> list[Table]:
     tables = []
     for name, path in files.items():
         try:
-            tables.append(read_table(name, path))
+            table = read_table(name, path)
+            check_names(path, table.header, about=("Speaker",))
+            tables.append(table)
         except CorpusError as error:
             notes.append(f"leaks into {path.name} can't be looked for: {error}")
     return tables
@@ -93,9 +105,11 @@ def read_table(name: str, path: Path) -> Table:
     header = lines[0][1] if lines else []
     named = [column for column in header if column]  # spreadsheets add empty columns
     if "Filename" not in named or len(set(named)) < len(named):
+        close = [column for column in named if close_to(column) == "Filename" and "Filename" not in named]
+        hint = f". Is {close[0]!r} the Filename? Rename it" if close else ""
         raise CorpusError(
             f"{path}: the header is {','.join(header)!r:.200}; expected distinct names separated by commas, "
-            f"Filename among them, such as Filename,{','.join(EMOTIONS)}"
+            f"Filename among them, such as Filename,{','.join(EMOTIONS)}{hint}"
         )
     if len(lines) == 1:
         raise CorpusError(f"{path} has a header but no rows; expected one row a clip")
@@ -108,6 +122,10 @@ def read_table(name: str, path: Path) -> Table:
             raise CorpusError(
                 f"{path}, line {number}: Filename is {clip!r}, expected the bare name of a file "
                 "under audio/ or raw/, without folders"
+            )
+        if wrong := speaker_fault(cells.get("Speaker", "")):
+            raise CorpusError(
+                f"{path}, line {number} (clip {clip}): Speaker is {cells['Speaker']!r}, {wrong}"
             )
     return Table(name, path, tuple(header), rows, tuple(number for number, _ in lines[1:]))
 
@@ -151,17 +169,23 @@ def choose_targets(
                 f"targets are {names}, expected distinct label columns (not Filename or Speaker)"
             )
         return names
+    # One table that has them all shows which one lacks some.
+    if any(set(EMOTIONS) <= set(table.header) for table in tables):
+        return EMOTIONS
     for table in tables:
-        if set(EMOTIONS) <= set(table.header):
-            return EMOTIONS
         if has_vad(table):
             notes.append(
                 f"{table.path.name} has {', '.join(VAD)} and not the six emotions: the VAD head alone is concerned; "
                 "name the targets to predict other columns"
             )
             return ()
-        numeric = (column for column in table.header if column != category and _is_numeric(table, column))
-        if names := tuple(numeric):
+        numeric = [column for column in table.header if column != category and _is_numeric(table, column)]
+        rows = [name for name in numeric if numbers_rows(name, [row[name] for row in table.rows])]
+        if rows:
+            notes.append(
+                f"{table.path.name}: {', '.join(rows)} only numbers the rows and is no target; name it as one if it is"
+            )
+        if names := tuple(name for name in numeric if name not in rows):
             few = [name for name in EMOTIONS if name in names]
             part = f" ({', '.join(few)} of the six emotions, the others are missing)" if few else ""
             notes.append(
@@ -204,18 +228,11 @@ def read_vad(table: Table) -> NDArray[np.float64]:
 
 
 def _is_numeric(table: Table, column: str) -> bool:
-    """Whether most filled cells are numbers: then one that is not is a slip to report, not a text column."""
+    """Whether most filled cells are meant as numbers: then one that is none is a slip to report, not a text column."""
     if column in ("", "Filename", "Speaker"):
         return False
     filled = [row[column] for row in table.rows if row[column]]
-    return 2 * sum(_number(cell) is not None for cell in filled) > len(filled)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell) if cell else math.nan
-    except ValueError:
-        return None
+    return 2 * sum(map(seems_number, filled)) > len(filled)
 
 
 def read_labels(
@@ -224,18 +241,21 @@ def read_labels(
     scale: float | None,
     notes: list[str],
     unknown: Collection[str] = (),
+    tables: Sequence[Table] = (),
 ) -> NDArray[np.float64] | None:
     """(row, target), empty cells as NaN; None for a table that may be unlabelled and is.
 
     Without targets (a corpus for the VAD head alone) every row has its no labels: (row, 0).
-    unknown: targets whose columns may be missing: all their labels are unknown.
+    unknown: targets whose columns may be missing: all their labels are unknown. tables: the corpus's, for the message.
     """
     missing = [name for name in targets if name not in table.header and name not in unknown]
     if missing and len(missing) == len(targets) and table.name not in LABELLED:
         return None
     if missing:
+        others = [other for other in tables if set(missing) & set(other.header)]
+        beside = f"; {others[0].path.name} has {', '.join(others[0].header)}" if others else ""
         raise CorpusError(
-            f"{table.path} has no column {', '.join(missing)}; found {', '.join(table.header)}. Rename the "
+            f"{table.path} has no column {', '.join(missing)}; found {', '.join(table.header)}{beside}. Rename the "
             "columns or name the targets"
         )
     values = _numbers(table, targets)
@@ -287,11 +307,11 @@ def _numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
     values = np.empty((len(table.rows), len(columns)))
     for i, row in enumerate(table.rows):
         for j, name in enumerate(columns):
-            value = _number(row.get(name, ""))
+            value = read_number(row.get(name, ""))
             if value is None:
                 raise CorpusError(
                     f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
-                    "expected a number with a decimal point"
+                    "expected a number with a decimal point, such as 0.5"
                 )
             values[i, j] = value
     return values
@@ -328,8 +348,10 @@ def refuse_leaks(
                 f"{one.path.name} and {two.path.name} both list {some(both)}; expected each clip in one "
                 "split. Remove it from one of them, or take a table that is no split out of the folder"
             )
-        known = {row.get("Speaker") for row in one.rows}
-        shared = sorted({speaker for row in two.rows if (speaker := row.get("Speaker")) and speaker in known})
+        known, met = one.speakers(), two.speakers()
+        shared = sorted(
+            met[key] if met[key] == known[key] else f"{known[key]} = {met[key]}" for key in met.keys() & known
+        )
         if shared and not allow_speakers:
             raise CorpusError(
                 f"{one.path.name} and {two.path.name} share the speakers {some(shared)}; expected different "
@@ -338,3 +360,19 @@ def refuse_leaks(
             )
         if shared:
             notes.append(f"{one.path.name} and {two.path.name} share speakers: {some(shared)}")
+        folded = {name.casefold(): name for name in known.keys() - met}
+        alike = [
+            f"{folded[name.casefold()]} and {name}"
+            for name in met.keys() - known
+            if name.casefold() in folded
+        ]
+        if alike:
+            notes.append(
+                f"{one.path.name} and {two.path.name}: the speakers {some(sorted(alike))} differ only in case; are "
+                "they the same people?"
+            )
+        if bool(known) != bool(met):
+            with_, without = (one, two) if known else (two, one)
+            notes.append(
+                f"{without.path.name} names no speaker and {with_.path.name} does: whether they share some isn't known"
+            )

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import shutil
 import signal
 import sys
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from emimic import buckets, scores
-from emimic.files import write_atomic
+from emimic.cpus import available
+from emimic.files import hold, naming, write_atomic
 from emimic.model import EmiModel
 from emimic.progress import bar
 from emimic.study import batches, checkpoint, probes, sampling, signals, step
@@ -24,7 +26,7 @@ from emimic.study import run as runs
 from emimic.study.corpus import Item
 from emimic.study.rivals import fusion
 from emimic.study.rivals.model import RivalModel
-from emimic.study.run import Run
+from emimic.study.run import TENSORBOARD, Run
 from emimic.study.settings import TrainSettings
 from emimic.task import VAD, SettingsError
 
@@ -93,9 +95,30 @@ def train(
     folder: or several, of which the first makes the epochs; `settings.corpora` says how each counts.
     settings: None means the paper's, or with `resume` the run's own; with a `teacher`, its answers must be there
     already (`emimic distill` lets it answer first). show: progress bars. Raises EmimicError when the
-    corpus, the settings or the run folder can't be used, or the loss stops being finite. A first SIGTERM or SIGINT
-    saves after the current step and returns with `signal` set.
+    corpus, the settings or the run folder can't be used, another training uses that folder, or the loss stops being
+    finite. A first SIGTERM or SIGINT saves after the current step and returns with `signal` set.
     """
+    with _held(out):
+        settings = _settings(out, settings, resume=resume)
+        return _train(folder, out, settings, resume=resume, show=show)
+
+
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder; of several processes the first one does."""
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    with hold(out / checkpoint.LOCK) as ours:
+        if not ours:
+            raise SettingsError(
+                f"{out} is in use: another training writes to it. Wait for it to end, or name another folder"
+            )
+        yield
+
+
+def _settings(out: Path, settings: TrainSettings | None, *, resume: bool) -> TrainSettings:
+    """What a run is trained with; SettingsError where its folder and `resume` don't go together."""
     if resume and (out / checkpoint.SETTINGS).exists():
         stored = checkpoint.read_settings(out)
         if settings is not None and settings != stored:
@@ -111,7 +134,12 @@ def train(
         raise SettingsError(
             f"{out} holds no run to resume: give its settings too, or start it without --resume"
         )
-    settings = settings or TrainSettings.read()
+    return settings or TrainSettings.read()
+
+
+def _train(
+    folder: Path | Sequence[Path], out: Path, settings: TrainSettings, *, resume: bool, show: bool
+) -> Result:
     fused = ""
     with _denormals_flushed(), _threads(settings.threads):
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
@@ -185,7 +213,8 @@ def _epoch(run: Run, per_epoch: int, tell: Any) -> None:
         mean = state.loss_sum / state.loss_clips
         tell(f"epoch {state.epoch + 1} loss {mean:.4f}")
         if run.log is not None:
-            run.log.add_scalar("loss/step", loss, state.total_steps)
+            with naming(run.folder / TENSORBOARD):
+                run.log.add_scalar("loss/step", loss, state.total_steps)
         run.stopped_by = _agreed(run)
         due = state.step == per_epoch or state.total_steps % settings.checkpoint_steps == 0
         if due or run.stopped_by is not None:
@@ -222,11 +251,12 @@ def _end_epoch(run: Run) -> None:
     watched = run.valid is not None and settings.patience is not None
     state.finished = state.epoch == settings.epochs or (watched and waited >= (settings.patience or 0))
     if run.log is not None:
-        run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
-        for name, value in _rho(entry).items():
-            if value is not None:
-                run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
-        run.log.flush()
+        with naming(run.folder / TENSORBOARD):
+            run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
+            for name, value in _rho(entry).items():
+                if value is not None:
+                    run.log.add_scalar(f"pearson/{name}", value, entry["epoch"])
+            run.log.flush()
     _save(run)
 
 
@@ -447,8 +477,8 @@ def _denormals_flushed() -> Iterator[None]:
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    # torch knows of no quota.
+    torch.set_num_threads(min(before, available()) if count is None else count)
     try:
         yield
     finally:

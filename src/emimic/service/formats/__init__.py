@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from emimic.files import write_atomic
+from emimic.files import make_folder, write_atomic
 from emimic.progress import shown
+from emimic.service import extras
 from emimic.service.formats import database, elan, nova, praat, subtitles, tables
 from emimic.service.formats.names import safe, unique
 from emimic.service.formats.tables import SCHEMA, steps_to_csv, to_csv, to_json
@@ -69,13 +70,18 @@ def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None =
     Files of that name are replaced, each as a whole; `unique` makes names that keep several recordings apart.
 
     Raises:
-        EmimicError: an unknown kind, or a library that a kind needs is not installed.
-        OSError: the folder can't be made or written to.
+        EmimicError: an unknown kind; or a library that a kind needs is not installed, once the others are written.
+        OutputError: the folder can't be made or written to.
     """
     kinds = [named(kind) for kind in kinds]
-    out.mkdir(parents=True, exist_ok=True)
+    lacking = extras.missing(kinds)
+    make_folder(out)
     stem = safe(answer.name if name is None else name)
-    return [path for kind in dict.fromkeys(kinds) for path in _WRITERS[kind](answer, out, stem)]
+    usable = [kind for kind in dict.fromkeys(kinds) if kind not in lacking]
+    written = [path for kind in usable for path in _WRITERS[kind](answer, out, stem)]
+    if lacking:
+        raise EmimicError("; ".join(lacking.values()))
+    return written
 
 
 def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
@@ -84,14 +90,19 @@ def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bo
     Recordings of one stem from several folders get numbers behind their names.
 
     Raises:
-        EmimicError, OSError: see `write`.
+        EmimicError, OutputError: see `write`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = [out / "intensities.csv", out / "answers.json"]
     write_atomic(written[0], to_csv(answers))
     write_atomic(written[1], to_json(answers))
     names = unique((a.name for a in answers.clips), taken=("intensities", "answers"))
     clips = zip(answers.clips, names, strict=True)
+    kinds = [named(kind) for kind in kinds]
+    lacking = extras.missing(kinds)
+    usable = [kind for kind in kinds if kind not in lacking]
     for answer, name in shown(clips, "files", total=len(answers.clips), show=progress):
-        written += write(answer, out, kinds, name=name)
+        written += write(answer, out, usable, name=name)
+    if lacking:
+        raise EmimicError("; ".join(lacking.values()))
     return written

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emimic import __version__
-from emimic.files import write_atomic
+from emimic.files import make_folder, naming, write_atomic
 from emimic.service.formats.steps import library, media_name, steps, vad_names, writable
 from emimic.service.results import Answer
 
@@ -67,8 +67,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
 
 def _saved(db: Any, folder: Path) -> list[Path]:
     """Each file whole or not there, and the header last, so that it never names a table that is missing."""
-    folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
+    make_folder(folder)
+    with naming(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
         db.save(temporary, storage_format="csv")
         made = sorted(Path(temporary).iterdir(), key=lambda path: (path.suffix == ".yaml", path.name))
         for path in made:

@@ -18,7 +18,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     if answer.path.is_file():
-        eaf.add_linked_file(*_addresses(answer.path, folder), mimetype=_mime(answer.path))
+        absolute, relative = _addresses(answer.path, folder)
+        eaf.add_linked_file(absolute, relative, mimetype=_mime(answer.path))
     tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
@@ -43,10 +44,18 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
 
 
 def _addresses(media: Path, folder: Path) -> tuple[str, str]:
-    """The recording's absolute and relative address as ELAN reads them: it drops `file://` and decodes nothing."""
+    """The recording's absolute and relative address as ELAN reads them: it drops `file://` and decodes nothing.
+
+    From another drive or network share (Windows) no relative address leads to the recording: the absolute one stands in
+    for it.
+    """
     absolute = media.absolute().as_posix()
-    relative = Path(os.path.relpath(media, folder)).as_posix()
-    return writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}"), writable(f"./{relative}")
+    absolute = writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
+    try:
+        relative = Path(os.path.relpath(media, folder)).as_posix()
+    except ValueError:
+        return absolute, absolute
+    return absolute, writable(f"./{relative}")
 
 
 def _mime(media: Path) -> str:

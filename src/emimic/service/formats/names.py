@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from emimic.files import folded
+
 _LONGEST: Final = 160
 """Bytes of a name in UTF-8: file systems take 255, and endings and the temporary name of `atomic` come on top."""
 
@@ -21,14 +23,15 @@ def safe(text: str, longest: int = _LONGEST) -> str:
 
 
 def unique(texts: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """A safe name for each text, no two alike (nor like `taken`) on a system that ignores case: b, b-2, b-3."""
-    used = {name.casefold() for name in taken}
+    """A safe name for each text, no two alike (nor like `taken`) on a system that ignores case or Unicode's
+    forms: b, b-2, b-3."""
+    used = {folded(name) for name in taken}
     names = []
     for text in texts:
         name, number = safe(text), 1
-        while name.casefold() in used:
+        while folded(name) in used:
             number += 1
             name = f"{safe(text)}-{number}"
-        used.add(name.casefold())
+        used.add(folded(name))
         names.append(name)
     return names

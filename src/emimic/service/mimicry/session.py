@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from emimic import audio
-from emimic.files import write_atomic
-from emimic.install import install
-from emimic.service import outputs, voices
+from emimic.files import make_folder, printable, write_atomic
+from emimic.service import extras, outputs, voices
 from emimic.service.formats.names import safe, unique
 from emimic.service.mimicry.compare import compare_all
 from emimic.service.mimicry.comparison import (
@@ -79,14 +77,20 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
     out = request.folder
     if out is not None and out.exists() and not out.is_dir():
         raise MimicryError(f"--out {out} is a file; name a folder")
-    if request.timelines:
-        outputs.check(request.kinds, plot=request.plot)
+    outputs.check(request.kinds)
+    if out is not None:
+        make_folder(out)  # before the work
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
-
-    def hear(path: Path) -> Timeline:
-        return predictor.timeline(path, progress=request.progress)
+    lacking = extras.missing([extras.PLOT, *request.kinds]) if out is not None else {}
+    for reason in lacking.values():
+        tell(f"emimic: {reason}; they are not written")
 
     failed: list[str] = []
+    notes: list[str] = []
+
+    def hear(path: Path) -> Timeline:
+        return predictor.timeline(path, progress=request.progress, notes=notes)
+
     settings = request.settings
     if request.mimics:
         read: list[tuple[Recording, Timeline]] = [(request.seed, hear(request.seed))]
@@ -95,38 +99,42 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
             raise MimicryError("; ".join(failed))
     else:
         settings = replace(settings, clock="common")
-        read = _channels(predictor, request)
+        read = _channels(predictor, request, notes)
     seed, *mimics = (line for _, line in read)
     others = _others(request, hear, failed) if request.against else []
     report = compare_all(seed, mimics, settings=settings, others=others)
     report = replace(report, failed=(*failed, *report.failed))
-    show(report)
-    if out is not None:
-        pictures = find_spec("matplotlib") is not None
-        write(report, out, pictures=pictures)
-        if request.timelines:
-            _write_timelines(request, out, predictor, read)
-        hint = "" if pictures else f"; pictures need matplotlib: {install('service')}"
-        tell(f"files are in {out}{hint}")
-    _remarks(request, report, tell)
+    try:  # files first: printing can fail
+        if out is not None:
+            write(report, out, pictures=extras.PLOT not in lacking)
+            if request.timelines:
+                notes += _write_timelines(request, out, predictor, read, lacking)
+            tell(f"files are in {out}")
+    finally:
+        show(report)
+    _remarks(request, report, notes, tell)
     return report
 
 
-def _remarks(request: Request, report: Report, tell: Callable[[str], object]) -> None:
-    for reason in report.failed:
+def _remarks(request: Request, report: Report, notes: Sequence[str], tell: Callable[[str], object]) -> None:
+    for reason in (*notes, *report.failed):
         tell(f"emimic: {reason}")
     for path in voices.with_voices([request.seed, *request.mimics] if request.mimics else []):
         tell(f"emimic: {path}: its two channels hold different voices, averaged; --channels compares them")
 
 
 def _write_timelines(
-    request: Request, out: Path, predictor: Predictor, read: Sequence[tuple[Recording, Timeline]]
-) -> None:
-    """Each recording's own files, as `emimic predict` writes them."""
+    request: Request,
+    out: Path,
+    predictor: Predictor,
+    read: Sequence[tuple[Recording, Timeline]],
+    lacking: dict[str, str],
+) -> list[str]:
+    """Each recording's own files, of the kinds that are available, as `emimic predict` writes them; notes."""
     answers = Answers(read[0][1].targets, tuple(_answer(predictor, *one) for one in read), ())
-    outputs.write(
-        answers, out, request.kinds, plot=request.plot, html=request.html, progress=request.progress
-    )
+    kinds = [kind for kind in request.kinds if kind not in lacking]
+    plot = request.plot and extras.PLOT not in lacking
+    return outputs.write(answers, out, kinds, plot=plot, html=request.html, progress=request.progress)
 
 
 def _answer(predictor: Predictor, recording: Recording, line: Timeline) -> Answer:
@@ -164,9 +172,9 @@ def _others(request: Request, hear: Callable[[Path], Timeline], failed: list[str
     return [line for _, line in heard]
 
 
-def _channels(predictor: Predictor, request: Request) -> list[tuple[Recording, Timeline]]:
+def _channels(predictor: Predictor, request: Request, notes: list[str]) -> list[tuple[Recording, Timeline]]:
     """The first two channels of the seed, one by one."""
-    waves = [audio.load(request.seed, channel=channel) for channel in (0, 1)]
+    waves = [audio.load(request.seed, channel=0, notes=notes), audio.load(request.seed, channel=1, notes=[])]
     if np.array_equal(waves[0], waves[1]):
         raise MimicryError(
             f"{request.seed}: both channels are the same, a mono recording in two; give a file for each voice"
@@ -185,7 +193,7 @@ def _channels(predictor: Predictor, request: Request) -> list[tuple[Recording, T
 
 def write(report: Report, out: Path, *, pictures: bool = True) -> None:
     """Into the folder `out`: mimicry.json, and with `pictures` one of each pair (PNG, SVG), named after the pair."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
     write_atomic(out / "mimicry.json", text + "\n")
     if not pictures:
@@ -208,9 +216,9 @@ def show(report: Report) -> None:
     console.width = max(console.width, needed)  # lines that wrap lose nothing
     console.print(made)
     for one in report.comparisons:
-        console.print(escape(sentence(one)), soft_wrap=True)
+        console.print(escape(printable(sentence(one))), soft_wrap=True)
         for note in one.notes:
-            console.print(escape(f"  note: {note}"), soft_wrap=True)
+            console.print(escape(printable(f"  note: {note}")), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
 
@@ -221,7 +229,9 @@ def table(report: Report) -> Table:
     title = f"{first.seed.name} and {first.mimic.name}" if single else f"{first.seed.name} and its mimics"
     draws = "surrogates" if first.chance == "surrogates" else "other recordings"
     caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
-    made = Table(title=escape(title), title_justify="left", caption=caption, caption_justify="left")
+    made = Table(
+        title=escape(printable(title)), title_justify="left", caption=caption, caption_justify="left"
+    )
     made.add_column("Dimension" if single else "Overall", no_wrap=True)
     lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
     for name in ("Similarity", "Chance", "p", *lags):
@@ -246,7 +256,7 @@ def _row(name: str, one: Dimension, lead: Lead | None) -> list[str]:
     star = "*" if one.chance.beyond else " "
     value = f"{_number(one.similarity)}{star}"
     cells: list[str] = [
-        escape(name),
+        escape(printable(name)),
         f"[bold]{value}[/bold]" if one.chance.beyond else value,
         _number(one.chance.high),
         "-" if not np.isfinite(one.chance.p) else f"{one.chance.p:.3f}",

@@ -5,13 +5,13 @@ the same way for all: which clips, what is there already, what failed.
 """
 
 import importlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from emimic.cpus import available
 from emimic.study.extract.session import Job, Report, run
 from emimic.study.settings import explain
 from emimic.task import CorpusError, SettingsError
@@ -68,6 +68,6 @@ def extract(
         settings = schema.model_validate(dict(overrides or {}))
     except ValidationError as error:
         raise explain(error, schema) from error
-    job = Job(folder, kind, name, model, workers or os.cpu_count() or 1, device, progress)
+    job = Job(folder, kind, name, model, workers or available(), device, progress)
     plan = importlib.import_module(schema.__module__).plan
     return [run(work, progress=progress) for work in plan(job, settings)]

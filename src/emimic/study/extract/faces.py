@@ -8,7 +8,6 @@ their frame by their number; a number that is missing is a frame without a face.
 import io
 import json
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,14 @@ from PIL import Image
 from pydantic import Field
 
 from emimic import video
-from emimic.files import need_file, write_atomic
+from emimic.files import need_file, visible, write_atomic
 from emimic.study import store
 from emimic.study.clips import FACES
 from emimic.study.extract.detectors import Box, Detector
 from emimic.study.extract.networks import licence
 from emimic.study.extract.session import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.study.tables import clip_key
-from emimic.task import CorpusError, EmimicWarning
+from emimic.task import CorpusError
 from emimic.words import plural
 
 FRAMES: Final = "frames.json"
@@ -63,24 +62,25 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     place = job.place()
 
     def make(clip: Clip) -> None:
-        _cut(clip, place / clip.id, detector, settings)
+        _cut(clip, place / clip.id, detector, settings, job.notes)
 
     known = facts(job, settings, "onnxruntime", weights=detector.network.weights, licence=licence(source))
-    return [Work(place, known, clips(job.folder, ("raw",)), each_written(make, job.workers), _there)]
+    return [
+        Work(place, known, clips(job.folder, ("raw",)), each_written(make, job.workers), _there, job.notes)
+    ]
 
 
 def _there(place: Path) -> list[str]:
-    return [clip_key(file.parent.name) for file in place.glob(f"*/{FRAMES}")]
+    return [clip_key(file.parent.name) for file in place.glob(f"[!.]*/{FRAMES}")]
 
 
-def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings) -> None:
+def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes: list[str]) -> None:
     """All crops of a clip; `frames.json` comes last and says that they are whole."""
     folder.mkdir(exist_ok=True)
     table: list[dict[str, Any]] = []
+    name = f"raw/{clip.path.name}"
     for number, frame in enumerate(
-        video.frames(
-            clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=f"raw/{clip.path.name}"
-        )
+        video.frames(clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes)
     ):
         found = detector.face(frame.image, settings.score)
         row: dict[str, Any] = {"time": frame.time, "file": None}
@@ -96,9 +96,7 @@ def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings) -> No
         table.append(row)
     write_atomic(folder / FRAMES, json.dumps({"id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
-        warnings.warn(
-            f"raw/{clip.path.name}: no face in {plural(len(table), 'frame')}", EmimicWarning, stacklevel=2
-        )
+        notes.append(f"{name}: no face in {plural(len(table), 'frame')}")
 
 
 def crop(picture: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.Image:
@@ -131,7 +129,7 @@ def find(place: Path, fps: float) -> dict[str, Crops]:
     Raises CorpusError when there are none, or two of one clip.
     """
     given = place.name == FACES
-    found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"*/{FRAMES}"))]
+    found = _given(place, fps) if given else [_read(file) for file in sorted(place.glob(f"[!.]*/{FRAMES}"))]
     if not found:
         raise CorpusError(f"{place} holds no face crops; make them with --kind faces, or copy {FACES}")
     first: dict[str, Crops] = {}
@@ -158,8 +156,8 @@ def _read(file: Path) -> Crops:
 def _given(folder: Path, fps: float) -> list[Crops]:
     """The corpus's own. Where any clip has a frame 0 numbers count from 0, else from 1."""
     numbered: dict[str, dict[int, Path]] = {}
-    for place in sorted(path for path in folder.glob("[!.]*") if path.is_dir()):
-        files = sorted(file for file in place.glob("[!.]*") if file.suffix.lower() in _IMAGES)
+    for place in [folder / entry.name for entry in visible(folder) if entry.is_dir()]:
+        files = [place / entry.name for entry in visible(place) if entry.name.lower().endswith(_IMAGES)]
         found = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
         if found:
             numbered[place.name] = found

@@ -38,11 +38,13 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     job.refuse_model()
 
     def make(clip: Clip) -> store.Sequence:
-        samples = audio.load(clip.path, max_seconds=settings.max_seconds)
+        samples = audio.load(clip.path, max_seconds=settings.max_seconds, notes=job.notes)
         return patches(log_mel(samples)) if settings.patches else frames(log_mel(samples))
 
     place = job.place()
-    return [Work(place, facts(job, settings), clips(job.folder), each(make, place, job.workers))]
+    return [
+        Work(place, facts(job, settings), clips(job.folder), each(make, place, job.workers), notes=job.notes)
+    ]
 
 
 def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -51,7 +53,9 @@ def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
     magnitudes = np.abs(np.fft.rfft(windows * hann, FFT))
-    values: NDArray[np.float32] = np.log(magnitudes @ _mel_bands() + OFFSET).astype(np.float32)
+    # Not by BLAS, whose threads would multiply those that decode.
+    bands = np.einsum("tf,fb->tb", magnitudes, _mel_bands())
+    values: NDArray[np.float32] = np.log(bands + OFFSET).astype(np.float32)
     return values
 
 

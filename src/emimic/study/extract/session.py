@@ -1,16 +1,17 @@
 """The way of every extraction: which clips there are, what is made already, what is made now, what fails."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from emimic.files import OutputError, encodable, make_folder
 from emimic.progress import shown
 from emimic.study import store
-from emimic.study.corpus import MEDIA_FOLDERS, collecting_warnings, in_parallel, list_media
+from emimic.study.corpus import MEDIA_FOLDERS, in_parallel, list_media
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 from emimic.words import plural
@@ -37,6 +38,8 @@ class Job:
     workers: int
     device: str | None = None
     progress: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What is to be said of clips that features are made of, from any thread."""
 
     def place(self, name: str | None = None) -> Path:
         """Where the features go; `name` unless one was asked for, by default the kind's."""
@@ -76,7 +79,8 @@ class Work:
     """Features to make.
 
     facts: what decides them (store.DECISIVE) and what else is worth knowing, for features.json. make: writes the
-    features of clips into `place` and tells of each, in any order. there: the keys of clips that are made.
+    features of clips into `place` and tells of each, in any order. there: the keys of clips that are made. notes: gets
+    what is to be said of clips meanwhile, see `Job`.
     """
 
     place: Path
@@ -84,6 +88,7 @@ class Work:
     clips: Sequence[Clip]
     make: Callable[[Sequence[Clip]], Iterable[Outcome]]
     there: Callable[[Path], Iterable[str]] = store.index
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,8 @@ def each_written(work: Callable[[Clip], None], workers: int) -> Callable[[Sequen
     def one(clip: Clip) -> EmimicError | None:
         try:
             work(clip)
+        except OutputError:  # a full disk would fail every other clip too
+            raise
         except EmimicError as error:
             return error
         return None
@@ -186,39 +193,49 @@ def run(work: Work, *, progress: bool) -> Report:
     made: list[str] = []
     faults: list[str] = []
     failed: dict[str, str] = {}
-    notes: list[str] = []
+    before = len(work.notes)
     try:
-        work.place.mkdir(parents=True, exist_ok=True)
+        make_folder(work.place)
         there = set(work.there(work.place))
         _agree(work, bool(there))
         store.describe(work.place, work.facts)
-        first: dict[str, Clip] = {}
-        for clip in work.clips:
-            if (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
-                failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+        first = _distinct(work.clips, failed)
         todo = [clip for key, clip in first.items() if key not in there]
-        with collecting_warnings(notes):
-            for clip, reason in shown(
-                work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
-            ):
-                if reason is None:
-                    made.append(clip.id)
-                    continue
-                failed[clip.id] = str(reason)
-                if isinstance(reason, ModelError):
-                    faults.append(str(reason))
-                if len(faults) == HOPELESS:
-                    _check_hope(faults, there or made)
+        for clip, reason in shown(
+            work.make(todo), f"Making {work.place.name}", total=len(todo), show=progress
+        ):
+            if reason is None:
+                made.append(clip.id)
+                continue
+            failed[clip.id] = str(reason)
+            if isinstance(reason, ModelError):
+                faults.append(str(reason))
+            if len(faults) == HOPELESS:
+                _check_hope(faults, there or made)
         _check_hope(faults, there or made)
         if files := sorted(work.place.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.place, {**work.facts, "size": store.size(files, work.place)})
+    except OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
             f"{work.place} can't be written ({error}); mend that and run again to go on"
         ) from error
     skipped = tuple(clip.id for key, clip in first.items() if key in there)
-    return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), tuple(notes))
+    notes = tuple(work.notes[before:])
+    return Report(work.place, work.facts, tuple(made), skipped, dict(sorted(failed.items())), notes)
+
+
+def _distinct(clips: Iterable[Clip], failed: dict[str, str]) -> dict[str, Clip]:
+    """Clip key -> the first clip that has it, whose name a table can hold; the others are put into `failed`."""
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        if encodable(clip.id) != clip.id:
+            failed[encodable(clip.path.name)] = "its name is no text in UTF-8, as a table's are; rename it"
+        elif (taken := first.setdefault(clip_key(clip.id), clip)) is not clip:
+            failed[clip.path.name] = f"is the same clip as {taken.path.name}, which was taken; delete one"
+    return first
 
 
 def _check_hope(faults: Sequence[str], made: Collection[str]) -> None:

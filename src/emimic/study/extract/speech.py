@@ -34,7 +34,9 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
     def make(chosen: Sequence[Clip]) -> Iterator[Outcome]:
         # Clips share batches, so one that can't be read must be known before.
-        scanned = list(each_written(lambda clip: _check(clip, settings.max_seconds), job.workers)(chosen))
+        scanned = list(
+            each_written(lambda clip: _check(clip, settings.max_seconds, job.notes), job.workers)(chosen)
+        )
         yield from ((clip, reason) for clip, reason in scanned if reason is not None)
         by_id = {clip.id: clip for clip, reason in scanned if reason is None}
         items = [Item(clip.id, clip.path, None, None, float("nan")) for clip in by_id.values()]
@@ -52,8 +54,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         weights=features.key(model, settings.dtype),
         licence=licence(source),
     )
-    return [Work(place, known, clips(job.folder), make)]
+    return [Work(place, known, clips(job.folder), make, notes=job.notes)]
 
 
-def _check(clip: Clip, max_seconds: float | None) -> None:
-    audio.load(clip.path, max_seconds=max_seconds)
+def _check(clip: Clip, max_seconds: float | None, notes: list[str]) -> None:
+    audio.load(clip.path, max_seconds=max_seconds, notes=notes)

@@ -3,7 +3,6 @@
 A token's time is the middle of its word's. The mean over all tokens, as sentence-transformers takes it, is `pool=mean`.
 """
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from emimic.study.extract.networks import cannot_load, fails, licence, pretraine
 from emimic.study.extract.session import Clip, Job, Work, each, facts, maker
 from emimic.study.extract.transcripts import Transcript, read_all
 from emimic.study.tables import clip_key
-from emimic.task import CorpusError, EmimicWarning, ModelError
+from emimic.task import CorpusError, ModelError
 
 
 class Settings(BaseModel):
@@ -36,7 +35,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     said = read_all(spoken)
     if not said:
         raise CorpusError(f"{spoken} holds no transcripts; make them with --kind transcripts")
-    reader = _Reader(source, job.device, settings)
+    reader = _Reader(source, job.device, settings, job.notes)
     place = job.place()
     known = facts(
         job,
@@ -55,11 +54,12 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
             raise fails(source, error) from error
 
-    return [Work(place, known, chosen, each(make, place, 1))]
+    return [Work(place, known, chosen, each(make, place, 1), notes=job.notes)]
 
 
 class _Reader:
-    def __init__(self, source: str, device: str | None, settings: Settings) -> None:
+    def __init__(self, source: str, device: str | None, settings: Settings, notes: list[str]) -> None:
+        self.notes = notes
         from transformers import AutoModel, AutoTokenizer
 
         try:
@@ -91,8 +91,9 @@ class _Reader:
         hidden = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
         offsets = np.array(tokens["offset_mapping"])
         if offsets.max() < len(text.rstrip()):
-            note = f"{transcript.id}: only the first {self.limit} tokens of its transcript are used"
-            warnings.warn(note, EmimicWarning, stacklevel=2)
+            self.notes.append(
+                f"{transcript.id}: only the first {self.limit} tokens of its transcript are used"
+            )
         values = hidden.float().cpu().numpy()
         if self.pool == "mean":
             middle = (transcript.words[0].start + transcript.words[-1].end) / 2

@@ -5,7 +5,6 @@ On transformers (any Whisper of the hub or a folder), or on faster-whisper where
 """
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -68,7 +67,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     place = job.place()
 
     def make(clip: Clip) -> None:
-        samples = audio.load(clip.path, max_seconds=settings.max_seconds)
+        samples = audio.load(clip.path, max_seconds=settings.max_seconds, notes=job.notes)
         try:
             transcript = Transcript(clip.id, tuple(hear(samples)))
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
@@ -78,7 +77,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
     told = facts(job, settings, settings.engine, weights=known, licence=licence(source))
     # One clip after the other: the model takes all cores by itself.
-    return [Work(place, told, chosen, each_written(make, 1), lambda place: list(read_all(place)))]
+    work = each_written(make, 1)
+    return [Work(place, told, chosen, work, lambda place: list(read_all(place)), job.notes)]
 
 
 def read_all(place: Path) -> dict[str, Transcript]:
@@ -122,14 +122,11 @@ def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognise
     given = {"language": settings.language, "task": "transcribe"} if settings.language else {}
 
     def hear(samples: Wave) -> list[Word]:
-        with warnings.catch_warnings():
-            # transformers takes the spread of one token's times where only one was said.
-            warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")
-            heard: Any = recognise(
-                {"raw": samples, "sampling_rate": SAMPLE_RATE},
-                return_timestamps="word",
-                generate_kwargs=dict(given),
-            )
+        heard: Any = recognise(
+            {"raw": samples, "sampling_rate": SAMPLE_RATE},
+            return_timestamps="word",
+            generate_kwargs=dict(given),
+        )
         end = len(samples) / SAMPLE_RATE
         return list(_words(heard["chunks"], end))
 

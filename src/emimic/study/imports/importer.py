@@ -135,6 +135,8 @@ def import_layout(
             tuple(source.notes),
         )  # fmt: skip
         _write_report(out, settings, report)
+    except files.OutputError as error:
+        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:
         # A full disk would fail every other clip too; what is finished stays.
         raise CorpusError(
@@ -180,15 +182,15 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
             raise CorpusError(f"{report} can't be read ({error}); remove {out} and import again") from error
         if before == settings:
             return
-        if any((out / "audio").glob("*")):
+        if any((out / "audio").glob("[!.]*")):
             raise CorpusError(
                 f"{out} was imported as {before}, expected {dict(settings)}. Name another folder"
             )
-    elif out.is_dir() and (other := sorted(path.name for path in out.iterdir())):
+    elif out.is_dir() and (other := sorted(path.name for path in out.glob("[!.]*"))):
         raise CorpusError(
             f"{out} holds {', '.join(other[:3])} and no {REPORT}; expected a new or an empty folder. Name another"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out)
     _write_report(out, settings, None)
 
 

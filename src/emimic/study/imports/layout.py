@@ -1,11 +1,14 @@
 """A published corpus as a layout: its recordings, its tables, and the clips they make."""
 
 import csv
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from emimic import audio
+from emimic.files import walk
+from emimic.study.cells import read_number
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
 
@@ -75,16 +78,21 @@ class Layout:
 def list_recordings(folder: Path, folders: tuple[str, ...]) -> tuple[tuple[Path, ...], list[LeftOut]]:
     """Return the recordings in the first of `folders` that exists, or anywhere in `folder`, and second files of a clip.
 
-    Hidden files are ignored. Of a clip that is there twice, a WAV file is preferred, then the first path.
+    Hidden files and folders are ignored. Of a clip that is there twice, a WAV file is preferred, then the first path.
     """
     place = next((folder / name for name in folders if (folder / name).is_dir()), folder)
     found: dict[str, Path] = {}
     twice: list[LeftOut] = []
+    troubles: list[OSError] = []
     paths = [
         path
-        for path in place.rglob("*")
-        if path.suffix.lower() in audio.MEDIA_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in walk(place, troubles)
+        if path.suffix.lower() in audio.MEDIA_SUFFIXES and path.is_file()
     ]
+    if troubles:
+        raise CorpusError(
+            f"{troubles[0].filename}: can't be listed ({troubles[0].strerror}). Make it readable"
+        )
     for path in sorted(paths, key=lambda path: (path.suffix.lower() != ".wav", path)):
         first = found.setdefault(clip_key(path.name), path)
         if first != path:
@@ -129,8 +137,5 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
 
 def number(text: str) -> float | None:
     """Return a finite number, with a decimal point or comma, or None."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
+    value = read_number(text.replace(",", "."))
+    return value if value is not None and math.isfinite(value) else None

@@ -116,6 +116,11 @@ class RivalModel(nn.Module):
         return next(self.parameters()).device
 
     @property
+    def models(self) -> int:
+        """How many models learn, each from a loss of its own: branches x folds."""
+        return len(self.members) * self.options.folds
+
+    @property
     def min_samples(self) -> int:
         """The shortest waveform its encoder can take; 1 without one."""
         return encoders.min_samples(self.encoder.config) if self.config.waveform else 1
@@ -283,4 +288,4 @@ def join(answers: Tensor, heard: Tensor, weights: Tensor) -> Tensor:
 
 def fold_of(item: Item, folds: int) -> int:
     """The fold of a clip's speaker (of the clip, where no speaker is known), whatever the other clips are."""
-    return zlib.crc32((item.speaker or item.id).encode()) % folds
+    return zlib.crc32((item.speaker or item.id).encode(errors="surrogateescape")) % folds

@@ -59,11 +59,11 @@ def bins(seconds: float) -> Shorten:
             return found
         places = np.floor(found.times / seconds).astype(int)
         count = int(places.max()) + 1
-        share = np.zeros((count, len(places)))
-        share[places[found.present], np.flatnonzero(found.present)] = 1.0
-        held = share.sum(axis=1)
+        held = np.bincount(places[found.present], minlength=count)
+        total = np.zeros((count, found.values.shape[1]))
+        np.add.at(total, places[found.present], found.values[found.present])
         times = (np.arange(count, dtype=np.float64) + 0.5) * np.float64(seconds)
-        values = share @ np.where(found.present[:, None], found.values, 0.0) / np.maximum(held, 1.0)[:, None]
+        values = total / np.maximum(held, 1.0)[:, None]
         return store.Sequence(values.astype(np.float32), times, held > 0)
 
     return shorten
@@ -117,7 +117,7 @@ def source(
         for role, index in found.items():
             file = index.get(clip_key(item.id))
             if role == waveform and prepare is not None:
-                parts[role] = prepare(audio.load(index[clip_key(item.id)]))
+                parts[role] = prepare(audio.load(index[clip_key(item.id)], notes=[]))
                 masks[role] = np.ones(len(parts[role]), np.bool_)
                 continue
             parts[role], masks[role] = np.zeros((1, sizes[role]), np.float32), np.zeros(1, np.bool_)

@@ -18,9 +18,12 @@ WAVEFORM: Final = "waveform"
 """In place of a feature folder's name: the clip itself, through an encoder that is trained, too."""
 
 NAMES: Final = (
-    "baseline", "savchenko", "yu", "zhang", "ours_vision", "anchored", "wavlm_tcn", "concatenated",
+    "baseline", "savchenko", "yu", "zhang", "vision_lstm", "concatenated_lstm", "wavlm_tcn", "concatenated",
 )  # fmt: skip
 """Every system, in the order of Table 1, then of the record since; each is a module of this package."""
+
+RENAMED: Final = {"ours_vision": "vision_lstm", "anchored": "concatenated_lstm"}
+"""Names that runs of earlier versions have."""
 
 
 class Options(BaseModel):
@@ -50,7 +53,9 @@ class System:
     name. Each has `roles`, the modalities it hears, and maps parts {role: (batch, frame, feature)} and masks {role:
     (batch, frame)} to (batch, target). Roles come in the order of `modalities`; one that isn't given is left out.
     shorten: options -> what is read of a role's frames, where that isn't all.
-    published: mean Pearson on "valid" and "test" of Hume-Vidmimic2, as its source says; None where it doesn't.
+    published: mean Pearson on "valid" and "test" of Hume-Vidmimic2, as its source says; None where it doesn't, or where
+    this is another system than the source's.
+    unsure: what keeps a published figure from being one, such as "unreviewed"; empty where nothing does.
     """
 
     title: str
@@ -61,6 +66,7 @@ class System:
     members: Callable[[Any, Mapping[str, int], int], "dict[str, nn.Module]"]
     options: type[Options] = Options
     shorten: Callable[[Any], "Mapping[str, Shorten]"] = lambda _: {}
+    unsure: str = ""
 
     def read_options(self, values: Mapping[str, Any]) -> Options:
         """Raises SettingsError on an unknown name or a value out of range."""
@@ -77,6 +83,7 @@ class System:
 
 def system(name: str) -> System:
     """The system of that name. Raises SettingsError when there is none."""
+    name = RENAMED.get(name, name)
     if name not in NAMES:
         raise SettingsError(f"rival is {name!r}; known are {', '.join(NAMES)}")
     found: System = importlib.import_module(f"emimic.study.rivals.{name}").SYSTEM

@@ -54,6 +54,7 @@ SYSTEM = System(
     title="WavLM, TCN, attentive statistics",
     source="a participant's notebooks, unreviewed",
     published={"valid": 0.417, "test": None},
+    unsure="unreviewed",
     modalities={"audio": WAVEFORM},
     options=WavlmTcnOptions,
     settings={

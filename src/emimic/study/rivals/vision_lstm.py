@@ -1,17 +1,15 @@
-"""The paper's own variants with vision: each modality's mean and last LSTM output, concatenated, its regression head.
+"""Frozen faces and voice, each pooled as the paper pools its voice, concatenated: in the place of its rows with vision.
 
-Source: the paper, Table 1 and section 6.2. Published: faces through models of facial expression (LibreFace,
-EfficientNet) or general ones (ConvNeXt, DINOv2), fine-tuned; vision alone .013 and vision with audio .198 on
-validation, both below audio alone.
-Not published: how a clip's faces become one vector, how the modalities are joined, which face model gave the figures.
-Here each modality is pooled as the paper pools its audio (the mean over frames beside the last output of an LSTM, with
-2 layers, as many units as a frame has features, dropout .1), and all is concatenated before the paper's head; training
-is the main system's.
+It is none of the paper's rows and has no published figure. Source: the paper, Table 1 and section 6.2, which publishes
+.013 for vision alone and .198 for vision with audio (validation), with face models of its own (LibreFace, EfficientNet;
+ConvNeXt, DINOv2), partly fine-tuned. It doesn't publish how a clip's faces become one vector, how the modalities are
+joined, or which face model gave the figures. Here each modality is pooled as the paper pools its audio (the mean over
+frames beside the last output of an LSTM, with 2 layers, as many units as a frame has features, dropout .1), and all is
+concatenated before the paper's head; training is the main system's.
 
 Image models run as ONNX here, so vision is frozen: features on disk. So is audio, unless it is fine-tuned with
 `--set modalities.audio=waveform` (and `--set encoder=NAME` for another than the paper's); the VAD that the paper has
-beside its frames is left out. The row of vision alone: `--set 'modalities={"vision": "vit"}'`. Only a later row of the
-table says "w/ Dropout", so the published figures may be without: `--set rival_options.lstm_dropout=0`.
+beside its frames is left out. Vision alone: `--set 'modalities={"vision": "vit"}'`.
 """
 
 from collections.abc import Mapping
@@ -25,7 +23,7 @@ from emimic.study.rivals import layers
 from emimic.study.rivals.system import Options, System
 
 
-class OursOptions(Options):
+class VisionLstmOptions(Options):
     """The paper's audio, for every modality."""
 
     lstm_layers: int = Field(2, ge=1, description="layers of each LSTM [released code]")
@@ -38,7 +36,7 @@ class OursOptions(Options):
 class MeanAndLast(nn.Module):
     """The mean over frames beside an LSTM's last output, as the paper pools its audio."""
 
-    def __init__(self, features: int, options: OursOptions) -> None:
+    def __init__(self, features: int, options: VisionLstmOptions) -> None:
         super().__init__()
         units = options.lstm_units or features
         self.last = layers.Last(features, units, layers=options.lstm_layers, dropout=options.lstm_dropout)
@@ -49,18 +47,18 @@ class MeanAndLast(nn.Module):
         return torch.cat([layers.mean(frames, mask), self.last(frames, mask)], dim=1)
 
 
-def _members(options: OursOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+def _members(options: VisionLstmOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
     branches = {role: MeanAndLast(size, options) for role, size in sizes.items()}
     head = TanhHead(sum(branch.size for branch in branches.values()), targets)
     return {"pooled": layers.Member(branches, head)}
 
 
 SYSTEM = System(
-    title="the paper's, vision and audio",
-    source="the paper, Table 1",
-    published={"valid": 0.198, "test": None},
+    title="Mean and LSTM of frozen faces and voice, concatenated",
+    source="after the paper, section 6.2",
+    published={"valid": None, "test": None},
     modalities={"vision": "vit", "audio": "wav2vec2"},
-    options=OursOptions,
+    options=VisionLstmOptions,
     settings={"encoder": "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"},
     members=_members,
 )

@@ -1,0 +1,68 @@
+"""The CPUs that a process may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emimic import cpus
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+V1 = "5:memory:/docker/ab\n4:cpu,cpuacct:/docker/ab\n1:name=systemd:/docker/ab\n"
+QUOTAS: dict[str, tuple[str, dict[str, str], float | None]] = {
+    "a container": ("0::/\n", {"cpu.max": "200000 100000\n"}, 2.0),
+    "half a CPU": ("0::/\n", {"cpu.max": "50000 100000\n"}, 0.5),
+    "no limit": ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+    "an ancestor's": ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 50000"}, 3.0),
+    "the fewest": ("0::/a/b\n", {"a/b/cpu.max": "100000 100000", "a/cpu.max": "150000 50000"}, 1.0),
+    "another namespace": ("0::/../../x\n", {"cpu.max": "400000 100000"}, 4.0),
+    "version 1": (
+        V1,
+        {
+            "cpu,cpuacct/docker/ab/cpu.cfs_quota_us": "250000",
+            "cpu,cpuacct/docker/ab/cpu.cfs_period_us": "100000",
+        },
+        2.5,
+    ),
+    "version 1 in a container": (
+        V1,
+        {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"},
+        3.0,
+    ),
+    "version 1 without": (V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+    "rubbish": ("0::/\nrubbish\n\n", {"cpu.max": "many\n"}, None),
+    "no period": ("0::/\n", {"cpu.max": "100000 0\n"}, None),
+    "no file": ("0::/\n", {}, None),
+}
+
+
+@pytest.mark.parametrize("name", QUOTAS)
+def test_the_quota_is_the_fewest_of_all_groups(name: str, tmp_path: Path) -> None:
+    groups, files, expected = QUOTAS[name]
+    (tmp_path / "cgroup").write_text(groups)
+    assert cpus.quota(tmp_path / "cgroup", write(tmp_path / "mount", files)) == expected
+    assert cpus.quota(tmp_path / "nowhere", tmp_path) is None
+
+
+@pytest.mark.parametrize(("quota", "count"), [(None, 8), (2.5, 2), (0.5, 1), (100.0, 8), (3.0, 3)])
+def test_threads_heed_affinity_and_quota(
+    quota: float | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1000, 1008)), raising=False)
+    monkeypatch.setattr(cpus, "quota", lambda: quota)
+    assert cpus.available() == count
+    assert cpus.cores() == count  # such CPUs have no siblings to know of
+
+
+def test_without_affinity_all_cpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(cpus, "quota", lambda: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cpus.available() == cpus.cores() == 1

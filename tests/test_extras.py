@@ -1,0 +1,110 @@
+"""A wrong path is told before an extra is asked for; what a missing extra costs is said first, the rest is written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import emimic.sample
+from emimic import cli
+from emimic.service import extras, formats
+from emimic.service.predict import Predictor
+from emimic.task import CorpusError, EmimicError, ModelError
+
+CLIP = next((emimic.sample.folder() / "audio").iterdir())
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As if these packages weren't installed."""
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def ask(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "x.wav", "--model", "nope", "--plot", "--formats", "eaf"], "there is no folder nope"),
+        (["predict", "--mic", "1", "--model", "nope"], "there is no folder nope"),
+        (["predict", "x.wav", "--ray", "auto", "--model", "nope"], "there is no folder nope"),
+        (["mimicry", "a.wav", "b.wav", "--model", "nope", "--out", "o"], "there is no folder nope"),
+        (["evaluate", "nope", "corpus"], "nope is no folder; expected a run folder"),
+        (["submit", "nope", "corpus", "--out", "p.csv"], "nope is no folder; expected a run folder"),
+        (["calibrate", "nope", "corpus"], "nope is no folder; expected a run folder"),
+        (["export", "nope"], "nope is no folder; expected a run folder"),
+        (["export", "."], "is no run: it has no config.json"),
+        (["bench", "nope"], "there is no folder nope"),
+        (["distill", "nope", "corpus", "--out", "s"], "there is no folder nope"),
+        (["distill", ".", "corpus", "--out", "s"], "is no model: it has neither engine.json"),
+        (["train", "nope", "--out", "r"], "nope is not a folder"),
+        (["ablate", "nope", "--out", "a"], "nope is not a folder"),
+    ],
+)
+def test_a_wrong_path_is_told_first(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lose(monkeypatch, "torch", "transformers", "matplotlib", "pympi", "sounddevice", "ray")
+    error = ask(*words).exception
+    assert isinstance(error, ModelError | CorpusError)
+    assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "package", "said"),
+    [
+        ("eaf", "pympi", "ELAN files need: pip install 'emimic[service]'"),
+        ("textgrid", "praatio", "Praat TextGrids need: pip install 'emimic[service]'"),
+        ("audformat", "pandas", "audformat databases need: pip install 'emimic[service]'"),
+        ("vtt", "webvtt", "WebVTT captions need: pip install 'emimic[service]'"),
+        (extras.PLOT, "matplotlib", "pictures need: pip install 'emimic[service]'"),
+        ("mic", "sounddevice", "a microphone (--mic) needs: pip install 'emimic[mic]'"),
+        ("ray", "ray", "a Ray cluster (--ray) needs: pip install 'emimic[ray]'"),
+    ],
+)
+def test_what_is_missing_is_named_by_what_needs_it(
+    kind: str, package: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, package)
+    assert extras.missing([kind, "json", "csv", "nova"]) == {kind: f"{said} ({package} is not installed)"}
+    with pytest.raises(EmimicError, match="pip install"):
+        extras.require(kind)
+
+
+def test_what_needs_no_extra_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose(monkeypatch, "pympi", "matplotlib")
+    result = ask("predict", CLIP, "--formats", "eaf,json,vtt", "--plot", "--html", "--out", tmp_path, "-q")
+    assert result.exit_code == 1
+    first, second, *_ = result.stderr.splitlines()
+    assert first.startswith("emimic: ELAN files need: pip install")
+    assert second.startswith("emimic: pictures need: pip install")
+    stem = CLIP.stem
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "intensities.csv", "answers.json", "journal.jsonl", f"{stem}.json", f"{stem}.vtt", f"{stem}.html",
+    }  # fmt: skip
+
+
+def test_from_python_the_others_are_written_before_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Predictor(threads=1).files([CLIP], timeline=True)
+    lose(monkeypatch, "pympi")
+    with pytest.raises(EmimicError, match="ELAN files need"):
+        formats.write(answers.clips[0], tmp_path / "one", ["eaf", "json"])
+    with pytest.raises(EmimicError, match="ELAN files need"):
+        formats.write_all(answers, tmp_path / "all", ["eaf", "csv"])
+    assert [path.name for path in (tmp_path / "one").iterdir()] == [f"{CLIP.stem}.json"]
+    assert (tmp_path / "all" / f"{CLIP.stem}.csv").exists()
+
+
+def test_an_extra_for_all_of_it_is_asked_for_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, "ray", "sounddevice")
+    for words in (["predict", CLIP, "--ray", "auto", "--out", tmp_path / "o"], ["predict", "--mic", "1"]):
+        assert "pip install 'emimic[" in str(ask(*words).exception)
+    assert not (tmp_path / "o").exists()
