@@ -295,7 +295,7 @@ def bench(
     report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
-        typer.echo(f"written: {file}", err=True)
+        echo(f"written: {file}", err=True)
     console = Console()
     console.width = max(console.width, 100)  # a narrower table would lose what it says
     for part in report.tables():
