@@ -376,7 +376,7 @@ def ablate(
     storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
-    """Re-run the paper's Table 2, and single changes: padding, losses, cuts.
+    """Re-run the paper's Table 2, and padding, losses, cuts.
 
     Each row and seed is a run; stopped or killed, the same command goes on.
 
