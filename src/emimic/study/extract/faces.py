@@ -155,6 +155,8 @@ def _read(file: Path) -> Crops:
 
 def _given(folder: Path, fps: float) -> list[Crops]:
     """The corpus's own. Where any clip has a frame 0 numbers count from 0, else from 1."""
+    if not folder.is_dir():
+        return []
     numbered: dict[str, dict[int, Path]] = {}
     for place in [folder / entry.name for entry in visible(folder) if entry.is_dir()]:
         files = [place / entry.name for entry in visible(place) if entry.name.lower().endswith(_IMAGES)]
