@@ -20,11 +20,11 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""
         found = super().resolve_command(ctx, args)
-        _, command, rest = found
+        command: Any = found[1]
         hints = getattr(command.callback, "__annotations__", {})
         numbers = {name for name, hint in hints.items() if {int, float} & _types(hint)}
         options = {one for param in command.params if param.name in numbers for one in param.opts}
-        words = [word.partition("=") for word in rest]
+        words = [word.partition("=") for word in found[2]]
         for (option, equals, value), (following, *_) in pairwise([*words, ("", "", "")]):
             given = value if equals else following
             if option in options and re.fullmatch(r"[-+]?[\d.]*_[\d._]*(e[-+]?\d+)?", given, re.I):

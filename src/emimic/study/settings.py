@@ -1,6 +1,7 @@
 """The one configuration of a training run: every value documented, saved with the run; defaults are the paper's."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -453,7 +454,8 @@ def _load_yaml(text: str, source: str) -> Any:
         SettingsError: at such a number.
         yaml.YAMLError: if it is no YAML.
     """
-    for event in yaml.parse(text, yaml.SafeLoader):
+    events: Iterable[Any] = yaml.parse(text, yaml.SafeLoader)
+    for event in events:
         plain = isinstance(event, yaml.ScalarEvent) and event.style is None
         if plain and _SLIP.fullmatch(event.value) and any(map(str.isdigit, event.value)):
             raise SettingsError(
