@@ -2,6 +2,7 @@
 
 soundfile reads what it can (wav, mp3, flac, ogg, opus, ...), PyAV the rest (m4a, mp4, webm, mov, mpg, ...).
 The content decides, never the suffix. Both get a Python file object and no name, so neither can follow a URL.
+Second 0 of the samples is time 0 of the container: a sound that starts later, and gaps in its time stamps, are silence.
 """
 
 import io
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 import numpy as np
 import soundfile
 
+from emimic.clock import STAMPED, Clock, zero
 from emimic.task import SAMPLE_RATE, AudioError, EmimicWarning
 from emimic.waveform import Clip, Mono, Wave, check_format, count, cut, normalise, prepare, resample
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream
+    from av import AudioFrame, AudioStream, VideoStream
     from av.container import InputContainer
 
 __all__ = [
@@ -57,6 +59,9 @@ _FORMATS = (
     "amr,ac3,eac3,ape,wv,tta,voc,gsm,dv,mxf,rm"
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
+_UNKNOWN = 2**62  # frames
+# What FFmpeg finds frames in by their looks: what it finds at the end may be a tag, or zeros, and no broken frame.
+_SELF_SYNCHRONIZED = frozenset({"mp3", "aac", "ac3", "eac3", "mpegts", "mpeg"})
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
 
@@ -72,7 +77,8 @@ def load(
 
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
-    `round(max_seconds * 16000)` samples. `name` is what messages call the source.
+    `round(max_seconds * 16000)` samples. `name` is what messages call the source. Times are the container's (mp4, mov,
+    mkv, webm, mpg, ts, flv, wmv): a late start and gaps are silence, as far as `clock` believes the stamps.
 
     Raises:
         AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
@@ -80,7 +86,8 @@ def load(
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the channels cancel each other out; the file is longer than CEILING_SECONDS.
+            set to 0; the channels cancel each other out; silence of 0.1 s or more was put before the sound or
+            into its gaps; time stamps were absurd; the file is longer than CEILING_SECONDS.
     """
     ceiling = count(CEILING_SECONDS)
     wanted = ceiling + 1 if max_seconds is None else count(max_seconds)
@@ -122,12 +129,12 @@ def _pieces(
 ) -> Iterator[Wave]:
     """The first `keep` samples as they are decoded. beyond: tell of more."""
     label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
-    mono = Mono(keep)
+    mono, clock = Mono(keep), Clock()
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
             enough = None if keep is None else keep + beyond
-            damaged = yield from _decode(file, mono, label, enough, channel)
+            damaged = yield from _decode(file, mono, clock, label, enough, channel)
             yield mono.finish()
         except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
             what = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -135,9 +142,9 @@ def _pieces(
     if not mono.length:
         found = "is damaged or cut short before its first sample" if damaged else "holds no samples"
         raise AudioError(f"{label}: {found}. Record, export or download it again.")
-    if mono.bad == mono.total:
+    if mono.bad and mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
-    notes = []
+    notes = clock.notes()
     if mono.bad:
         notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
     if mono.cancelled:
@@ -221,17 +228,37 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class _Nameless:
-    """What decoders need of a file, without its name: they must judge by content and open nothing else."""
+    """What decoders need of a file, without its name: they must judge by content and open nothing else.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
-        self.readinto = file.readinto  # type: ignore[attr-defined]
+    Bytes from `end` on, if given, don't exist for them.
+    """
+
+    def __init__(self, file: BinaryIO, end: int | None = None) -> None:
+        self._file, self._end = file, end
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(self._within(size))
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        return cast(int, self._file.readinto(view[: self._within(len(view))]))  # type: ignore[attr-defined]
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END and self._end is not None:
+            offset, whence = self._end + offset, io.SEEK_SET
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError):  # a broken header sends decoders before the start: in C that is a -1
             return -1
+
+    def _within(self, size: int) -> int:
+        if self._end is None:
+            return size
+        left = max(0, self._end - self._file.tell())
+        return left if size < 0 else min(size, left)
 
 
 class _UndecodableError(Exception):
@@ -267,22 +294,29 @@ def _open(source: str | os.PathLike[str] | bytes, label: str) -> BinaryIO:
     return file
 
 
-_Chunks = Generator[tuple[Wave, int], None, None]  # ((sample, channel), rate in Hz), ...
+_Chunks = Generator[tuple[Wave, int, float | None], None, None]
+"""((sample, channel), rate in Hz, time in seconds where the container gives one), ..."""
 _Decoder = Callable[[_Nameless, str], _Chunks]
 
 
 def _decode(
-    file: BinaryIO, mono: Mono, label: str, enough: int | None, channel: int | None
+    file: BinaryIO, mono: Mono, clock: Clock, label: str, enough: int | None, channel: int | None
 ) -> Generator[Wave, None, bool]:
     """What `mono` makes of the file until it has seen `enough`; returns whether the file is damaged or cut short."""
-    decoders, short = _inspect(file)
+    decoders, end, short = _inspect(file)
     reasons = []
     for decoder in decoders:
         file.seek(0)
         try:
-            with closing(decoder(_Nameless(file), label)) as chunks:
-                for chunk, rate in chunks:
-                    yield mono.put(chunk if channel is None else _one(chunk, channel, label), rate)
+            with closing(decoder(_Nameless(file, end), label)) as chunks:
+                for chunk, rate, time in chunks:
+                    silence = clock.before(time, len(chunk), rate)
+                    for start in range(0, silence, _CHUNK):
+                        yield mono.rest(min(_CHUNK, silence - start), rate)
+                        if enough is not None and mono.length >= enough:
+                            return False
+                    heard = chunk[max(0, -silence) :]
+                    yield mono.put(heard if channel is None else _one(heard, channel, label), rate)
                     if enough is not None and mono.length >= enough:
                         return False
         except _DamagedError:
@@ -310,34 +344,75 @@ def _one(chunk: Wave, channel: int, label: str) -> Wave:
     return chunk[:, channel : channel + 1]
 
 
-def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
-    """Which decoders to try, and whether the content is cut short where libsndfile would not tell."""
+def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
+    """Which decoders to try, where the sound ends if not with the file, and whether the content is cut short where
+    libsndfile would not tell."""
     head = file.read(4096)
     size = file.seek(0, io.SEEK_END)
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
-        file.seek(max(0, size - (1 << 16)))
-        tail = file.read()
-        page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
-        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
-        last = bool(page[5] & 4)  # the last page must be whole, and marked as the last
-        return both, length > len(page) or not last
+        return both, None, _ogg_is_short(file, size)
     start = 0
-    if head[:3] == b"ID3" and len(head) >= 10:
-        start = 10 + sum(
-            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
-        )
+    while head[:3] == b"ID3" and len(head) >= 10:
+        start += _id3_length(head)
         file.seek(start)
         head = file.read(4096)
-    elif not (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-        return both, False
+    if not start and not _is_mpeg(head):
+        return both, None, False
     # MPEG audio, or AAC that looks like it. libsndfile guesses the length of an mp3 whose first frame does
     # not say it (and stops there), and prints to stderr when one is cut off: it gets those that are whole.
     tag = re.search(rb"(?:Xing|Info)\0\0\0[\x02\x03\x06\x07\x0a\x0b\x0e\x0f](.{8})", head[:200], re.DOTALL)
     if not tag:
-        return (_pyav_chunks,), False
-    claimed = int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
-    return both if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
+        return (_pyav_chunks,), None, False
+    end = start + int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
+    if size > end and _only_tags(file, end, size):
+        return both, end, False
+    return both if size == end else (_pyav_chunks,), None, size < end
+
+
+def _ogg_is_short(file: BinaryIO, size: int) -> bool:
+    """Whether an Ogg file's last page is not whole, or not marked as the last one; what stands behind it is no page."""
+    tail, at = b"", size
+    while at and b"OggS" not in tail:
+        at = max(0, at - (1 << 16))
+        file.seek(at)
+        tail = file.read((1 << 16) + 1024)  # the mark may lie across two parts, and its head goes on for 282 bytes
+    page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
+    length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    last = bool(page[5] & 4)
+    return at + tail.rfind(b"OggS") + length > size or not last
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """Whether a frame of MPEG audio may begin here."""
+    return head[:1] == b"\xff" and head[1:2] >= b"\xe0"
+
+
+def _id3_length(head: bytes) -> int:
+    """Bytes of the ID3v2 tag that begins here."""
+    size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if head[5] & 16 else 0)
+
+
+def _only_tags(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether a file of `size` bytes holds nothing but tags (ID3, APE, Lyrics3) and zeros from `start` on."""
+    while start < size:
+        file.seek(start)
+        head = file.read(1 << 16)
+        if head[:3] == b"TAG":
+            start += 227 if head[3:4] == b"+" else 128
+        elif head[:3] == b"ID3" and len(head) >= 10:
+            start += _id3_length(head)
+        elif head[:8] == b"APETAGEX" and len(head) >= 32:
+            # The size leaves out the header, but not the footer of the same form.
+            start += 32 + int.from_bytes(head[12:16], "little") * bool(head[23] & 32)
+        elif head[:11] == b"LYRICSBEGIN" and (end := re.search(rb"LYRICS(?:END|200)", head)):
+            start += end.end()
+        elif head[:1] == b"\0":
+            start += len(head) - len(head.lstrip(b"\0"))
+        else:
+            return False
+    return True
 
 
 def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
@@ -355,16 +430,25 @@ def _soundfile_chunks(file: _Nameless, label: str) -> _Chunks:
                 got = sound.read(out=chunk)
             except soundfile.LibsndfileError:
                 # Broken flac: what came before the break is in `chunk`, and tell() says how much.
-                yield chunk[: max(0, sound.tell() - read)], sound.samplerate
+                yield chunk[: max(0, sound.tell() - read)], sound.samplerate, None
                 raise _DamagedError from None
             if not len(got):
                 break
             read += len(got)
-            yield got, sound.samplerate
+            yield got, sound.samplerate, None
         # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
         log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-        if read < claimed or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
+        if (_is_claim(sound) and read < claimed) or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
             raise _DamagedError
+
+
+def _is_claim(sound: soundfile.SoundFile) -> bool:
+    """Whether libsndfile's number of frames was counted by who wrote the file.
+
+    A flac made into a pipe has none (RFC 9639: 0 is unknown), for which libsndfile gives the largest number there is.
+    That of an mp3 in a WAV is made of whole blocks.
+    """
+    return bool(sound.frames < _UNKNOWN and (sound.format == "MP3" or sound.subtype != "MPEG_LAYER_III"))
 
 
 def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
@@ -373,30 +457,62 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
     except ImportError as error:
         raise _UndecodableError(f"PyAV can't be imported: {error}") from None
 
-    broken, seconds = False, 0.0
+    broken, tail = False, False
     try:
         with _demuxer(file) as opened:
             if not opened.streams.audio:
                 raise AudioError(f"{label}: has no audio track; give a recording with sound.")
             stream = opened.streams.audio[0]
+            form = opened.format.name
+            start: float | None = None
+            end = 0.0
             packets = opened.demux(stream)
             while True:
                 try:
-                    frames = next(packets).decode()
+                    packet = next(packets)
+                    frames = packet.decode()
                 except (StopIteration, av.error.EOFError):
                     break
                 except (av.error.InvalidDataError, IndexError):  # IndexError: PyAV met a new stream midway
-                    broken = True
+                    tail = True
                     continue
+                broken, tail = broken or (tail and bool(frames)), tail and not frames
+                if packet.pts is not None and packet.time_base:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 for frame in frames:
                     check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                    yield _floats(frame), frame.sample_rate
-                    seconds += frame.samples / frame.sample_rate
-            broken = broken or seconds < _claimed(opened.format.name, stream) - 0.15
+                    time = frame.time if STAMPED.intersection(form.split(",")) else None
+                    if time is not None:
+                        start = _zero(opened, time, frame.sample_rate) if start is None else start
+                        end = max(end, time + frame.samples / frame.sample_rate)
+                        time -= start
+                    yield _floats(frame), frame.sample_rate, time
+            broken = broken or (tail and form not in _SELF_SYNCHRONIZED) or end < _claimed(opened, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
         raise _DamagedError
+
+
+def _zero(opened: "InputContainer", sound: float, rate: int) -> float:
+    """Time 0 of a file whose sound starts at `sound`, on the container's clock."""
+    return zero(opened.format.name, picture_start(opened), sound, rate)
+
+
+def pictures(opened: "InputContainer") -> "list[VideoStream]":
+    """The video tracks, without covers."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in opened.streams.video if not stream.disposition & cover]
+
+
+def picture_start(opened: "InputContainer") -> float | None:
+    """When the first video track starts, in seconds on the container's clock; None without one."""
+    for stream in pictures(opened)[:1]:
+        if stream.start_time is not None and stream.time_base:
+            return float(stream.start_time * stream.time_base)
+    return None
 
 
 def _demuxer(file: _Nameless) -> "InputContainer":
@@ -425,11 +541,14 @@ def _floats(frame: "AudioFrame") -> Wave:
     return values
 
 
-def _claimed(container: str, stream: "AudioStream") -> float:
-    """Seconds the header gives for the track; 0 if it gives none (PyAV may guess from the bit rate)."""
-    if "mp4" in container and stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    clock = re.fullmatch(
-        r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")
-    )  # matroska, webm
-    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
+def _claimed(opened: "InputContainer", stream: "AudioStream") -> float:
+    """When the track ends by the header, in seconds on the container's clock; 0 if it doesn't say (PyAV may guess)."""
+    form = opened.format.name.split(",")
+    if "mp4" in form and stream.duration and stream.time_base:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    # FFmpeg's tag is the track's end, mkvmerge's its length, which is less; either may be of another file.
+    clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if "matroska" not in form or not clock:
+        return 0.0
+    end = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    return min(end, opened.duration / 1e6) if opened.duration else end
