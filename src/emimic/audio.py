@@ -60,7 +60,8 @@ _FORMATS = (
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 _UNKNOWN = 2**62  # frames
-# What FFmpeg finds frames in by their looks: what it finds at the end may be a tag, or zeros, and no broken frame.
+# Formats in which FFmpeg looks for frames by their first bytes. What it takes for a broken one behind the last may be a
+# tag, or zeros: nothing says that something is missing, unless sound follows.
 _SELF_SYNCHRONIZED = frozenset({"mp3", "aac", "ac3", "eac3", "mpegts", "mpeg"})
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
@@ -465,16 +466,23 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
             stream = opened.streams.audio[0]
             form = opened.format.name
             start: float | None = None
-            end = 0.0
+            end, reached = 0.0, -1
             packets = opened.demux(stream)
             while True:
                 try:
                     packet = next(packets)
-                    frames = packet.decode()
                 except (StopIteration, av.error.EOFError):
                     break
-                except (av.error.InvalidDataError, IndexError):  # IndexError: PyAV met a new stream midway
-                    tail = True
+                except (av.error.InvalidDataError, IndexError) as error:  # IndexError: PyAV met a new stream
+                    broken = broken or isinstance(error, IndexError) or form not in _SELF_SYNCHRONIZED
+                    if file.tell() == reached:
+                        break
+                    reached, tail, packets = file.tell(), True, opened.demux(stream)  # go on behind it
+                    continue
+                try:
+                    frames = packet.decode()
+                except (av.error.InvalidDataError, av.error.EOFError):
+                    broken, tail = broken or form not in _SELF_SYNCHRONIZED, True
                     continue
                 broken, tail = broken or (tail and bool(frames)), tail and not frames
                 if packet.pts is not None and packet.time_base:
@@ -487,7 +495,7 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                         end = max(end, time + frame.samples / frame.sample_rate)
                         time -= start
                     yield _floats(frame), frame.sample_rate, time
-            broken = broken or (tail and form not in _SELF_SYNCHRONIZED) or end < _claimed(opened, stream) - 0.15
+            broken = broken or end < _claimed(opened, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:

@@ -41,7 +41,11 @@ _TAPER: Final = np.hanning(CHUNK)
 
 
 class Detector:
-    """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing."""
+    """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing.
+
+    Chunks begin with the first sample that is not 0: digital silence in front moves what is found, and changes nothing
+    else.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -54,6 +58,8 @@ class Detector:
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
         self._samples = 0
+        self._begun: tuple[int, int] | None = None  # the chunk with the first sound; the zeros left out before it
+        self._done = 0  # chunks
         self.decided = 0
         """Samples from the recording's start about which is decided."""
 
@@ -61,6 +67,10 @@ class Detector:
         """Hear (sample,) more."""
         self._samples += len(samples)
         rest = np.concatenate([self._rest, samples])
+        if self._begun is None and (sound := np.flatnonzero(rest)).size:
+            chunks, odd = divmod(int(sound[0]), CHUNK)
+            self._begun = (self._first + self._evidence.shape[1] + chunks, odd)
+            rest = rest[odd:]
         for start in range(0, len(rest) - GROUP + 1, GROUP):
             self._hear(rest[start : start + GROUP])
         self._rest = rest[len(rest) // GROUP * GROUP :].copy()
@@ -76,14 +86,24 @@ class Detector:
         self._decide(self._first + self._evidence.shape[1])
         self.decided = self._samples
 
+    def _edge(self, chunk: Any) -> Any:
+        """Where chunks begin, in samples."""
+        first, odd = self._begun or (0, 0)
+        return chunk * CHUNK + odd * (np.asarray(chunk) >= first)
+
+    def _chunk(self, sample: int) -> int:
+        """The chunk that a sample lies in."""
+        first, odd = self._begun or (0, 0)
+        return max(min(sample // CHUNK, first), (sample - odd) // CHUNK)
+
     def voiced(self, start: int, end: int) -> bool:
         """Whether a voice is heard anywhere in the samples start to end, which must be decided."""
-        return bool(self._chunks()[start // CHUNK : -(-end // CHUNK)].any())
+        return bool(self._chunks()[self._chunk(start) : self._chunk(end - 1) + 1].any())
 
     def regions(self) -> tuple[Region, ...]:
         """The stretches of voice in what is decided, in seconds."""
         steps = np.flatnonzero(np.diff(np.concatenate([[False], self._chunks(), [False]])))
-        ends = np.minimum(steps * CHUNK, self.decided) / SAMPLE_RATE
+        ends = np.minimum(self._edge(steps), self.decided) / SAMPLE_RATE
         return tuple(Region(float(a), float(b)) for a, b in ends.reshape(-1, 2))
 
     def _chunks(self) -> NDArray[np.bool_]:
@@ -98,12 +118,13 @@ class Detector:
 
     def _decide(self, until: int) -> None:
         """Decide about the chunks before `until`, and forget what later ones don't look back on."""
-        done = self.decided // CHUNK
+        done = self._done
         if until <= done:
             return
         voiced = decide(*self._evidence)
         self._voiced.append(voiced[done - self._first : until - self._first])
-        self.decided = until * CHUNK
+        self._done = until
+        self.decided = int(self._edge(until))
         forget = max(0, until - _BEHIND - self._first)
         self._evidence = self._evidence[:, forget:]
         self._first += forget
