@@ -128,13 +128,13 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
     samples, notes = load(content)
     expected = [late + one + first_loud() for one in BURSTS]
     np.testing.assert_allclose(onsets(samples), expected, atol=TRUTH)
-    assert [note.split(" s")[0] for note in notes if "starts" in note] == [
-        f"the sound starts {seconds}" for seconds in _seconds(notes, "starts") if late
-    ]
     assert _seconds(notes, "starts") == pytest.approx([late] if late else [], abs=0.07)  # a codec's priming
     assert _seconds(notes, "gap") == pytest.approx([0.6] if gap[1] else [], abs=0.08)  # whole packets
     assert not any("damaged" in note for note in notes)
-    np.testing.assert_array_equal(np.concatenate(list(audio.blocks(content, seconds=0.37))), samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmimicWarning)
+        parts = list(audio.blocks(content, seconds=0.37))
+    np.testing.assert_array_equal(np.concatenate(parts), samples)
     white = [frame.time for frame in video.frames(content) if frame.image.mean() > 128]
     begins = [white[0], *(b for a, b in zip(white[:-1], white[1:], strict=True) if b - a > 0.5)]
     np.testing.assert_allclose(begins, [late + one for one in BURSTS], atol=0.04 + 1e-3)  # a frame

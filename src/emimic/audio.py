@@ -458,7 +458,7 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
     except ImportError as error:
         raise _UndecodableError(f"PyAV can't be imported: {error}") from None
 
-    broken, tail = False, False
+    broken, tail, nothing = False, False, True
     try:
         with _demuxer(file) as opened:
             if not opened.streams.audio:
@@ -489,13 +489,14 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 for frame in frames:
                     check_format(frame.sample_rate, frame.layout.nb_channels, label)
+                    nothing = False
                     time = frame.time if STAMPED.intersection(form.split(",")) else None
                     if time is not None:
                         start = _zero(opened, time, frame.sample_rate) if start is None else start
                         end = max(end, time + frame.samples / frame.sample_rate)
                         time -= start
                     yield _floats(frame), frame.sample_rate, time
-            broken = broken or end < _claimed(opened, stream) - 0.15
+            broken = broken or (tail and nothing) or end < _claimed(opened, stream) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
