@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -109,7 +110,7 @@ def load(content: bytes) -> tuple[np.ndarray[Any, Any], list[str]]:
 def onsets(samples: np.ndarray[Any, Any]) -> list[float]:
     """Seconds at which something loud begins after half a second without."""
     loud = np.flatnonzero(np.abs(samples) > 0.15) / 16_000
-    return [float(loud[0]), *(float(b) for a, b in zip(loud[:-1], loud[1:], strict=True) if b - a > 0.5)]
+    return [float(loud[0]), *(float(b) for a, b in pairwise(loud) if b - a > 0.5)]
 
 
 def first_loud() -> float:
@@ -117,7 +118,12 @@ def first_loud() -> float:
     return onsets(burst(0.6))[0]
 
 
-CASES = {"whole": (0.0, (0.0, 0.0)), "late": (1.5, (0.0, 0.0)), "gapped": (0.0, (1.9, 2.5)), "both": (1.5, (1.9, 2.5))}
+CASES = {
+    "whole": (0.0, (0.0, 0.0)),
+    "late": (1.5, (0.0, 0.0)),
+    "gapped": (0.0, (1.9, 2.5)),
+    "both": (1.5, (1.9, 2.5)),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -136,7 +142,7 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
         parts = list(audio.blocks(content, seconds=0.37))
     np.testing.assert_array_equal(np.concatenate(parts), samples)
     white = [frame.time for frame in video.frames(content) if frame.image.mean() > 128]
-    begins = [white[0], *(b for a, b in zip(white[:-1], white[1:], strict=True) if b - a > 0.5)]
+    begins = [white[0], *(b for a, b in pairwise(white) if b - a > 0.5)]
     np.testing.assert_allclose(begins, [late + one for one in BURSTS], atol=0.04 + 1e-3)  # a frame
 
 
@@ -231,7 +237,7 @@ def test_one_channel_is_late_too() -> None:
     st.floats(-0.005, 0.005),
 )
 def test_positions_never_leave_the_stamps(chunks: list[tuple[float, int]], jitter: float) -> None:
-    """Chunks with pauses between them, their stamps off by `jitter` now and then: each lands within SLACK of its time."""
+    """Chunks with pauses between them, stamps off by `jitter` now and then: each lands within SLACK."""
     clock, time, position = Clock(), 0.0, 0.0
     for number, (pause, samples) in enumerate(chunks):
         time += pause

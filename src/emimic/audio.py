@@ -377,7 +377,9 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
     while at and b"OggS" not in tail:
         at = max(0, at - (1 << 16))
         file.seek(at)
-        tail = file.read((1 << 16) + 1024)  # the mark may lie across two parts, and its head goes on for 282 bytes
+        tail = file.read(
+            (1 << 16) + 1024
+        )  # the mark may lie across two parts, and its head goes on for 282 bytes
     page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
     length = 27 + page[26] + sum(page[27 : 27 + page[26]])
     last = bool(page[5] & 4)

@@ -106,10 +106,14 @@ class Clock:
         """Return a sentence for each kind of silence that was put in, worth noting or not believed."""
         notes = []
         if self.late >= WORTH_NOTING:
-            notes.append(f"the sound starts {self.late:.4g} s after time 0 of the file; silence stands there.")
+            notes.append(
+                f"the sound starts {self.late:.4g} s after time 0 of the file; silence stands there."
+            )
         if self.lost >= WORTH_NOTING:
             where = "a gap" if self.gaps == 1 else f"{self.gaps} gaps"
             notes.append(f"the sound has {where} of {self.lost:.4g} s in all; silence stands there.")
         if self.absurd:
-            notes.append(f"a time stamp jumps by {self.absurd:.4g} s; it is not believed, the sound goes on there.")
+            notes.append(
+                f"a time stamp jumps by {self.absurd:.4g} s; it is not believed, the sound goes on there."
+            )
         return notes

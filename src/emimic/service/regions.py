@@ -58,7 +58,9 @@ class Detector:
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
         self._samples = 0
-        self._begun: tuple[int, int] | None = None  # the chunk with the first sound; the zeros left out before it
+        self._begun: tuple[int, int] | None = (
+            None  # the chunk with the first sound; the zeros left out before it
+        )
         self._done = 0  # chunks
         self.decided = 0
         """Samples from the recording's start about which is decided."""

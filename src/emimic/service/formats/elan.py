@@ -19,9 +19,7 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     if answer.path.is_file():
         # Time 0 of the curves is the media file's.
-        eaf.add_linked_file(
-            *_addresses(answer.path, folder), mimetype=_mime(answer.path), time_origin=0
-        )
+        eaf.add_linked_file(*_addresses(answer.path, folder), mimetype=_mime(answer.path), time_origin=0)
     tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
