@@ -12,6 +12,7 @@ import stat
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
@@ -377,9 +378,8 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
     while at and b"OggS" not in tail:
         at = max(0, at - (1 << 16))
         file.seek(at)
-        tail = file.read(
-            (1 << 16) + 1024
-        )  # the mark may lie across two parts, and its head goes on for 282 bytes
+        # The mark may lie across two parts, and its page's head goes on for 282 bytes.
+        tail = file.read((1 << 16) + 1024)
     page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
     length = 27 + page[26] + sum(page[27 : 27 + page[26]])
     last = bool(page[5] & 4)
@@ -460,49 +460,69 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
     except ImportError as error:
         raise _UndecodableError(f"PyAV can't be imported: {error}") from None
 
-    broken, tail, nothing = False, False, True
+    track = _Track()
     try:
         with _demuxer(file) as opened:
             if not opened.streams.audio:
                 raise AudioError(f"{label}: has no audio track; give a recording with sound.")
-            stream = opened.streams.audio[0]
-            form = opened.format.name
+            stamped = STAMPED.intersection(opened.format.name.split(","))
             start: float | None = None
-            end, reached = 0.0, -1
-            packets = opened.demux(stream)
-            while True:
-                try:
-                    packet = next(packets)
-                except (StopIteration, av.error.EOFError):
-                    break
-                except (av.error.InvalidDataError, IndexError) as error:  # IndexError: PyAV met a new stream
-                    broken = broken or isinstance(error, IndexError) or form not in _SELF_SYNCHRONIZED
-                    if file.tell() == reached:
-                        break
-                    reached, tail, packets = file.tell(), True, opened.demux(stream)  # go on behind it
-                    continue
-                try:
-                    frames = packet.decode()
-                except (av.error.InvalidDataError, av.error.EOFError):
-                    broken, tail = broken or form not in _SELF_SYNCHRONIZED, True
-                    continue
-                broken, tail = broken or (tail and bool(frames)), tail and not frames
-                if packet.pts is not None and packet.time_base:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                for frame in frames:
-                    check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                    nothing = False
-                    time = frame.time if STAMPED.intersection(form.split(",")) else None
-                    if time is not None:
-                        start = _zero(opened, time, frame.sample_rate) if start is None else start
-                        end = max(end, time + frame.samples / frame.sample_rate)
-                        time -= start
-                    yield _floats(frame), frame.sample_rate, time
-            broken = broken or (tail and nothing) or end < _claimed(opened, stream) - 0.15
+            for frame in _frames(opened, file, track):
+                check_format(frame.sample_rate, frame.layout.nb_channels, label)
+                time = frame.time if stamped else None
+                if time is not None:
+                    start = _zero(opened, time, frame.sample_rate) if start is None else start
+                    track.end = max(track.end, time + frame.samples / frame.sample_rate)
+                    time -= start
+                yield _floats(frame), frame.sample_rate, time
+            broken = track.broken or track.end < _claimed(opened, opened.streams.audio[0]) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
         raise _DamagedError
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is known of a track after its frames: whether some are broken, and when it ends on the container's clock."""
+
+    broken: bool = False
+    end: float = 0.0
+
+
+def _frames(opened: "InputContainer", file: _Nameless, track: _Track) -> "Iterator[AudioFrame]":
+    """The frames of the first audio track, without those that can't be decoded."""
+    import av
+
+    searched = opened.format.name in _SELF_SYNCHRONIZED
+    reached, tail, nothing = -1, False, True
+    packets = opened.demux(opened.streams.audio[0])
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.EOFError):
+            break
+        except (av.error.InvalidDataError, IndexError) as error:  # IndexError: PyAV met a new stream midway
+            track.broken = track.broken or isinstance(error, IndexError) or not searched
+            if file.tell() == reached:
+                break
+            reached, tail, packets = (
+                file.tell(),
+                True,
+                opened.demux(opened.streams.audio[0]),
+            )  # go on behind it
+            continue
+        try:
+            frames = packet.decode()
+        except (av.error.InvalidDataError, av.error.EOFError):
+            track.broken, tail = track.broken or not searched, True
+            continue
+        if frames:
+            track.broken, tail, nothing = track.broken or tail, False, False
+        if packet.pts is not None and packet.time_base:
+            track.end = max(track.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        yield from frames
+    track.broken = track.broken or (tail and nothing)
 
 
 def _zero(opened: "InputContainer", sound: float, rate: int) -> float:

@@ -47,10 +47,8 @@ def zero(form: str, picture: float | None, sound: float | None, rate: int) -> fl
     stamps = [time for time in (picture, sound) if time is not None]
     if not stamps:
         return 0.0
-    if FROM_NOUGHT.intersection(form.split(",")) and min(stamps) <= LATEST_START:
-        start = 0.0
-    else:
-        start = stamps[0]
+    from_nought = FROM_NOUGHT.intersection(form.split(",")) and min(stamps) <= LATEST_START
+    start = 0.0 if from_nought else stamps[0]
     # A sound that starts long before the picture sets the clock; a codec's priming doesn't.
     return start if sound is None or start - sound <= PRIMING / rate else sound
 

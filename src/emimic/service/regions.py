@@ -23,6 +23,9 @@ ABOVE_NOISE: Final = 10.0
 QUIETEST: Final = -65.0
 """Decibels (0 is full scale) below which no noise floor is believed: digital silence would make a voice of anything."""
 
+LOUDEST_NOISE: Final = -40.0
+"""Decibels above which nothing between stretches of digital silence is taken for the noise of a room."""
+
 SHORTEST: Final = 3
 """Chunks: what lasts less than 0.1 s is a click."""
 
@@ -36,6 +39,7 @@ AHEAD: Final = _SMOOTH + _FLOOR_AHEAD + (SHORTEST - 1) + MARGIN
 """Chunks (0.93 s) that must have been heard after a chunk before it is decided."""
 
 _BEHIND: Final = _SMOOTH + PAST + (SHORTEST - 1) + MARGIN
+_DIGITAL: Final = -99.0  # dB; zeros have -100
 _BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz
 _TAPER: Final = np.hanning(CHUNK)
 
@@ -58,9 +62,8 @@ class Detector:
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
         self._samples = 0
-        self._begun: tuple[int, int] | None = (
-            None  # the chunk with the first sound; the zeros left out before it
-        )
+        # The chunk with the first sound, and how many zeros before it lie in no chunk.
+        self._begun: tuple[int, int] | None = None
         self._done = 0  # chunks
         self.decided = 0
         """Samples from the recording's start about which is decided."""
@@ -137,7 +140,13 @@ def decide(speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]])
     power = 10.0 ** (levels / 10.0)
     beside = _near(np.ones_like(power), _SMOOTH, _SMOOTH, 0.0).sum(axis=1)
     smooth = 10.0 * np.log10(_near(power, _SMOOTH, _SMOOTH, 0.0).sum(axis=1) / beside)
-    floor = np.maximum(_near(smooth, PAST, _FLOOR_AHEAD, np.inf).min(axis=1), QUIETEST)
+    # Digital silence (of a gate, or of a gap in the recording) says nothing of the room, where its noise is known.
+    digital = _near(levels <= _DIGITAL, _SMOOTH, _SMOOTH, False).any(axis=1)
+    own, lowest = (
+        _near(values, PAST, _FLOOR_AHEAD, np.inf).min(axis=1)
+        for values in (np.where(digital, np.inf, smooth), smooth)
+    )
+    floor = np.maximum(np.where(own <= LOUDEST_NOISE, own, lowest), QUIETEST)
     voice: NDArray[np.bool_] = np.logical_or(speech >= SPEECH, smooth >= floor + ABOVE_NOISE)
     # From here on; a recording's end cuts nothing short.
     lasts = _near(voice, 0, SHORTEST - 1, True).all(axis=1)
