@@ -353,7 +353,7 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     size = file.seek(0, io.SEEK_END)
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
-        return both, None, _ogg_is_short(file, size)
+        return both, *_ogg_end(file, size)
     start = 0
     while head[:3] == b"ID3" and len(head) >= 10:
         start += _id3_length(head)
@@ -372,8 +372,8 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     return both if size == end else (_pyav_chunks,), None, size < end
 
 
-def _ogg_is_short(file: BinaryIO, size: int) -> bool:
-    """Whether an Ogg file's last page is not whole, or not marked as the last one; what stands behind it is no page."""
+def _ogg_end(file: BinaryIO, size: int) -> tuple[int, bool]:
+    """Where an Ogg file's last page ends, and whether it is not whole or not marked as the last; what follows is none."""
     tail, at = b"", size
     while at and b"OggS" not in tail:
         at = max(0, at - (1 << 16))
@@ -382,8 +382,8 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
         tail = file.read((1 << 16) + 1024)
     page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
     length = 27 + page[26] + sum(page[27 : 27 + page[26]])
-    last = bool(page[5] & 4)
-    return at + tail.rfind(b"OggS") + length > size or not last
+    end = at + tail.rfind(b"OggS") + length
+    return min(end, size), end > size or not page[5] & 4
 
 
 def _is_mpeg(head: bytes) -> bool:
