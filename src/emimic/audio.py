@@ -373,7 +373,7 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
 
 
 def _ogg_end(file: BinaryIO, size: int) -> tuple[int, bool]:
-    """Where an Ogg file's last page ends, and whether it is not whole or not marked as the last; what follows is none."""
+    """Where an Ogg file's last page ends, and whether it is not whole or not marked as the last."""
     tail, at = b"", size
     while at and b"OggS" not in tail:
         at = max(0, at - (1 << 16))
