@@ -47,8 +47,7 @@ _TAPER: Final = np.hanning(CHUNK)
 class Detector:
     """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing.
 
-    Chunks begin with the first sample that is not 0: digital silence in front moves what is found, and changes nothing
-    else.
+    Chunks begin with the first sample that is not 0, so that digital silence in front moves what is found.
     """
 
     def __init__(self) -> None:
