@@ -135,7 +135,9 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
     expected = [late + one + first_loud() for one in BURSTS]
     np.testing.assert_allclose(onsets(samples), expected, atol=TRUTH)
     assert _seconds(notes, "starts") == pytest.approx([late] if late else [], abs=0.07)  # a codec's priming
-    assert _seconds(notes, "gap") == pytest.approx([0.6] if gap[1] else [], abs=0.08)  # whole packets
+    assert _seconds(notes, "gap") == pytest.approx(
+        [0.6] if gap[1] else [], abs=0.26 if kind == "mov" else 0.08
+    )  # whole packets
     assert not any("damaged" in note for note in notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
