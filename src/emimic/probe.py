@@ -112,8 +112,7 @@ def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = No
 def _facts(opened: "InputContainer", label: str) -> Facts:
     import av
 
-    videos = [s for s in opened.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    tracks: list[Any] = [*videos[:1], *opened.streams.audio[:1]]
+    tracks: list[Any] = [*audio.pictures(opened)[:1], *opened.streams.audio[:1]]
     if not tracks:
         raise AudioError(f"{label}: has no video and no audio track. Check the file.")
     packets: dict[int, list[_Packet]] = {track.index: [] for track in tracks}
