@@ -525,13 +525,19 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
     track = _Track()
     try:
         with _demuxer(file) as opened:
-            if not opened.streams.audio:
-                raise AudioError(f"{label}: has no audio track; give a recording with sound.")
-            codec = opened.streams.audio[0].codec_context.name
+            streams = sounds(opened)
+            if not streams:
+                found = (
+                    "none of its audio tracks can be decoded"
+                    if opened.streams.audio
+                    else "has no audio track"
+                )
+                raise AudioError(f"{label}: {found}; give a recording with sound.")
+            codec = streams[0].codec_context.name
             own_scale = codec.startswith("pcm_") or codec == "wavpack"
             stamped = STAMPED.intersection(opened.format.name.split(","))
             start: float | None = None
-            for frame in _frames(opened, file, track):
+            for frame in _frames(opened, streams[0], file, track):
                 check_format(frame.sample_rate, frame.layout.nb_channels, label)
                 time = frame.time if stamped else None
                 if time is not None:
@@ -540,7 +546,7 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     time -= start
                 values = _floats(frame)
                 yield values if own_scale else _bounded(values), frame.sample_rate, time
-            broken = track.broken or track.end < _claimed(opened, opened.streams.audio[0]) - 0.15
+            broken = track.broken or track.end < _claimed(opened, streams[0]) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
@@ -562,13 +568,15 @@ class _Track:
     end: float = 0.0
 
 
-def _frames(opened: "InputContainer", file: _Nameless, track: _Track) -> "Iterator[AudioFrame]":
-    """The frames of the first audio track, without those that can't be decoded."""
+def _frames(
+    opened: "InputContainer", stream: "AudioStream", file: _Nameless, track: _Track
+) -> "Iterator[AudioFrame]":
+    """The frames of an audio track, without those that can't be decoded."""
     import av
 
     searched = opened.format.name in _SELF_SYNCHRONIZED
     reached, tail, nothing = -1, False, True
-    packets = opened.demux(opened.streams.audio[0])
+    packets = opened.demux(stream)
     while True:
         try:
             packet = next(packets)
@@ -578,11 +586,7 @@ def _frames(opened: "InputContainer", file: _Nameless, track: _Track) -> "Iterat
             track.broken = track.broken or isinstance(error, IndexError) or not searched
             if file.tell() == reached:
                 break
-            reached, tail, packets = (
-                file.tell(),
-                True,
-                opened.demux(opened.streams.audio[0]),
-            )  # go on behind it
+            reached, tail, packets = file.tell(), True, opened.demux(stream)  # go on behind it
             continue
         try:
             frames = packet.decode()
@@ -603,7 +607,16 @@ def _zero(opened: "InputContainer", sound: float, rate: int) -> float:
 
 
 def pictures(opened: "InputContainer") -> "list[VideoStream]":
-    """The video tracks, without covers."""
+    """The video tracks, without covers and those that have no decoder (PyAV gives these no context)."""
+    return [stream for stream in _uncovered(opened) if stream.codec_context is not None]
+
+
+def sounds(opened: "InputContainer") -> "list[AudioStream]":
+    """The audio tracks, without those that have no decoder."""
+    return [stream for stream in opened.streams.audio if stream.codec_context is not None]
+
+
+def _uncovered(opened: "InputContainer") -> "list[VideoStream]":
     import av
 
     cover = av.stream.Disposition.attached_pic
@@ -611,8 +624,8 @@ def pictures(opened: "InputContainer") -> "list[VideoStream]":
 
 
 def picture_start(opened: "InputContainer") -> float | None:
-    """When the first video track starts, in seconds on the container's clock; None without one."""
-    for stream in pictures(opened)[:1]:
+    """When the first video track starts, decodable or not, in seconds on the container's clock; None without one."""
+    for stream in _uncovered(opened)[:1]:
         if stream.start_time is not None and stream.time_base:
             return float(stream.start_time * stream.time_base)
     return None

@@ -93,7 +93,8 @@ def _start(source: str | os.PathLike[str] | bytes, label: str) -> float:
 
     sound, rate = None, 1
     with audio.container(source, name=label) as opened:
-        packets = opened.demux(opened.streams.audio[0]) if opened.streams.audio else iter(())
+        streams = audio.sounds(opened)
+        packets = opened.demux(streams[0]) if streams else iter(())
         while sound is None:
             try:
                 # Decoded, since what an encoder puts in front is only left out then.
@@ -115,7 +116,7 @@ def _decoded(opened: "InputContainer", label: str, start: float, state: _State) 
 
     tracks = audio.pictures(opened)
     if not tracks:
-        raise AudioError(f"{label}: has no video track; give a file with pictures.")
+        raise AudioError(f"{label}: has no video track that can be decoded; give a file with pictures.")
     stream = tracks[0]
     if stream.codec_context.width * stream.codec_context.height > PIXELS:
         size = f"{stream.codec_context.width} x {stream.codec_context.height}"
