@@ -73,7 +73,8 @@ def test_every_format_gives_the_known_sine(kind: str, tmp_path: Path) -> None:
     samples = load(path)
     assert distance(samples, 0.3) < (1e-3 if kind in LOSSLESS else 0.06)
     slack = 0 if kind in LOSSLESS else 700  # AAC and MP2 fill their last frame
-    assert 16_000 <= len(samples) <= 16_000 + slack
+    lost = 40 if kind == "mpg" else 0  # FFmpeg's MP2 encoder keeps its last samples
+    assert 16_000 - lost <= len(samples) <= 16_000 + slack
     np.testing.assert_array_equal(load(content), samples)
     np.testing.assert_array_equal(load(str(path)), samples)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from emimic import audio
-from emimic.probe import Facts, Picture, probe
+from emimic.probe import Facts, Picture, channels, has_picture, probe
 from emimic.task import AudioError
+from emimic.video import frames
 
 
 def video(
@@ -204,6 +205,35 @@ def test_a_file_without_tracks_is_refused() -> None:
         container.mux(packet)
     with pytest.raises(AudioError, match="has no video and no audio track"):
         probe(file.getvalue())
+
+
+@pytest.mark.parametrize("lost", ["picture", "sound", "both"])
+def test_a_track_without_a_decoder_is_none(lost: str) -> None:
+    content = video(25, 10, "matroska", sound=media.sine(seconds=0.4))
+    unknown = {"picture": b"V_MPEG4/ISO/ASP", "sound": b"A_PCM/INT/LIT"}
+    for kind, codec in unknown.items():
+        assert content.count(codec) == 1
+        if lost in (kind, "both"):
+            content = content.replace(
+                codec, codec[:2] + b"NOBODY'S-OWN"[: len(codec) - 2].ljust(len(codec) - 2, b"X")
+            )
+    if lost == "both":
+        with pytest.raises(AudioError, match=r"a\.mkv: has no video and no audio track that can be decoded"):
+            probe(content, name="a.mkv")
+    else:
+        facts = probe(content)
+        assert (facts.picture is None, facts.sound is None) == (lost == "picture", lost == "sound")
+    assert has_picture(content) == (lost == "sound")
+    assert channels(content) == (lost == "picture")
+    if lost == "picture":
+        assert len(audio.load(content)) == pytest.approx(0.4 * 16_000, abs=1)
+        with pytest.raises(AudioError, match=r"a\.mkv: has no video track that can be decoded"):
+            list(frames(content, name="a.mkv"))
+    else:
+        with pytest.raises(AudioError, match=r"a\.mkv: none of its audio tracks can be decoded"):
+            audio.load(content, name="a.mkv")
+    if lost == "sound":
+        assert len(list(frames(content))) == 10
 
 
 def test_refusals_name_the_file(tmp_path: Any) -> None:

@@ -147,3 +147,23 @@ def test_voiced_looks_at_a_stretch() -> None:
     assert not detector.voiced(0, 20_000)
     assert detector.voiced(0, 80_000)
     assert not detector.voiced(0, 0)
+
+
+def test_digital_silence_in_front_moves_what_is_found() -> None:
+    wave = hearing.recording(("hush", 1.0), ("burst", 1.0), ("hush", 1.0))
+    (region,) = find(wave)
+    for zeros in (1, 511, 512, 513, 22_976, 100_001):
+        (moved,) = find(np.concatenate([np.zeros(zeros, np.float32), wave]))
+        assert moved.start - region.start == pytest.approx(zeros / 16_000, abs=1e-9)
+        assert moved.end - region.end == pytest.approx(zeros / 16_000, abs=0.04)
+
+
+def test_noise_behind_a_gap_is_no_voice() -> None:
+    """A room at -46 dB, with a gap of nothing in its recording: only the burst is a voice."""
+    room = hearing.recording(("hush", 4.0), ("burst", 1.0), ("hush", 3.0), level=0.005)
+    gapped = np.concatenate(
+        [np.zeros(20_000, np.float32), room[:32_000], np.zeros(16_000, np.float32), room[32_000:]]
+    )
+    (region,) = find(gapped)
+    (plain,) = find(room)
+    assert region.start == pytest.approx(plain.start + 36_000 / 16_000, abs=0.07)

@@ -2,6 +2,7 @@
 
 soundfile reads what it can (wav, mp3, flac, ogg, opus, ...), PyAV the rest (m4a, mp4, webm, mov, mpg, ...).
 The content decides, never the suffix. Both get a Python file object and no name, so neither can follow a URL.
+Second 0 of the samples is time 0 of the container: a sound that starts later, and gaps in its time stamps, are silence.
 """
 
 import io
@@ -10,6 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 import numpy as np
 import soundfile
 
+from emimic.clock import STAMPED, Clock, zero
 from emimic.files import naming
 from emimic.sources import named
 from emimic.task import SAMPLE_RATE, AudioError, add_note
@@ -35,7 +38,7 @@ from emimic.waveform import (
 )
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioStream
+    from av import AudioFrame, AudioStream, VideoStream
     from av.container import InputContainer
 
 __all__ = [
@@ -72,6 +75,10 @@ _FORMATS = (
     "amr,ac3,eac3,ape,wv,tta,voc,gsm,dv,mxf,rm"
 )
 _GUARD = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
+_UNKNOWN = 2**62  # frames
+# Formats in which FFmpeg looks for frames by their first bytes. What it takes for a broken one behind the last may be a
+# tag, or zeros: nothing says that something is missing, unless sound follows.
+_SELF_SYNCHRONIZED = frozenset({"mp3", "aac", "ac3", "eac3", "mpegts", "mpeg"})
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _OWN_SCALE = ("FLOAT", "DOUBLE")  # libsndfile's kinds of samples that may be written at any scale
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
@@ -89,8 +96,10 @@ def load(
 
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
-    `round(max_seconds * 16000)` samples. `name` is what messages call the source. `notes` gets what is warned of
-    without it; whoever reads files in threads gives it, since warnings belong to the process.
+    `round(max_seconds * 16000)` samples. `name` is what messages call the source. Times are the container's (mp4, mov,
+    mkv, webm, mpg, ts, flv, wmv): a late start and gaps are silence, as far as `clock` believes the stamps.
+    `notes` gets what is warned of without it; whoever reads files in threads gives it, since warnings belong to the
+    process.
 
     Raises:
         AudioError: not there, not a file, a URL, empty, not audio, without an audio track, without samples,
@@ -99,7 +108,8 @@ def load(
 
     Warns:
         EmimicWarning: the file is damaged or cut short and only a part was readable; non-finite samples were
-            set to 0; the channels cancel each other out; integers are wider than their sound; the file is longer than
+            set to 0; the channels cancel each other out; integers are wider than their sound; silence of 0.1 s or
+            more was put before the sound or into its gaps; time stamps were absurd; the file is longer than
             CEILING_SECONDS.
     """
     ceiling = count(CEILING_SECONDS)
@@ -144,12 +154,12 @@ def _pieces(
 ) -> Iterator[Wave]:
     """The first `keep` samples as they are decoded. beyond: tell of more. notes: see `load`."""
     source, label = named(source, name)
-    mono = Mono(keep, label)
+    mono, clock = Mono(keep, label), Clock()
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
             enough = None if keep is None else keep + beyond
-            damaged = yield from _decode(file, mono, label, enough, channel)
+            damaged = yield from _decode(file, mono, clock, label, enough, channel)
             yield mono.finish()
         except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
             what = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -157,9 +167,10 @@ def _pieces(
     if not mono.length:
         what = "is damaged or cut short before its first sample" if damaged else "holds no samples"
         raise AudioError(f"{label}: {what}. Record, export or download it again.")
-    if mono.bad == mono.total:
+    if mono.bad and mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
-    for remark in _remarks(mono, damaged, beyond=beyond and keep is not None and mono.length > keep):
+    longer = beyond and keep is not None and mono.length > keep
+    for remark in [*clock.notes(), *_remarks(mono, damaged, beyond=longer)]:
         add_note(f"{label}: {remark}", notes, stacklevel=3)  # whoever called load or blocks
 
 
@@ -265,17 +276,37 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class _Nameless:
-    """What decoders need of a file, without its name: they must judge by content and open nothing else."""
+    """What decoders need of a file, without its name: they must judge by content and open nothing else.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
-        self.readinto = file.readinto  # type: ignore[attr-defined]
+    Bytes from `end` on, if given, don't exist for them.
+    """
+
+    def __init__(self, file: BinaryIO, end: int | None = None) -> None:
+        self._file, self._end = file, end
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(self._within(size))
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        return cast(int, self._file.readinto(view[: self._within(len(view))]))  # type: ignore[attr-defined]
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END and self._end is not None:
+            offset, whence = self._end + offset, io.SEEK_SET
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError):  # a broken header sends decoders before the start: in C that is a -1
             return -1
+
+    def _within(self, size: int) -> int:
+        if self._end is None:
+            return size
+        left = max(0, self._end - self._file.tell())
+        return left if size < 0 else min(size, left)
 
 
 class _Behind:
@@ -326,22 +357,29 @@ def _open(source: str | os.PathLike[str] | bytes, label: str) -> BinaryIO:
     return file
 
 
-_Chunks = Generator[tuple[Wave, int], None, None]  # ((sample, channel), rate in Hz), ...
+_Chunks = Generator[tuple[Wave, int, float | None], None, None]
+"""((sample, channel), rate in Hz, time in seconds where the container gives one), ..."""
 _Decoder = Callable[[_Nameless, str], _Chunks]
 
 
 def _decode(
-    file: BinaryIO, mono: Mono, label: str, enough: int | None, channel: int | None
+    file: BinaryIO, mono: Mono, clock: Clock, label: str, enough: int | None, channel: int | None
 ) -> Generator[Wave, None, bool]:
     """What `mono` makes of the file until it has seen `enough`; returns whether the file is damaged or cut short."""
-    decoders, short = _inspect(file)
+    decoders, end, short = _inspect(file)
     reasons = []
     for decoder in decoders:
         file.seek(0)
         try:
-            with closing(decoder(_Nameless(file), label)) as chunks:
-                for chunk, rate in chunks:
-                    yield mono.put(chunk if channel is None else _one(chunk, channel, label), rate)
+            with closing(decoder(_Nameless(file, end), label)) as chunks:
+                for chunk, rate, time in chunks:
+                    silence = clock.before(time, len(chunk), rate)
+                    for start in range(0, silence, _CHUNK):
+                        yield mono.rest(min(_CHUNK, silence - start), rate)
+                        if enough is not None and mono.length >= enough:
+                            return False
+                    heard = chunk[max(0, -silence) :]
+                    yield mono.put(heard if channel is None else _one(heard, channel, label), rate)
                     if enough is not None and mono.length >= enough:
                         return False
         except _DamagedError:
@@ -369,35 +407,77 @@ def _one(chunk: Wave, channel: int, label: str) -> Wave:
     return chunk[:, channel : channel + 1]
 
 
-def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], bool]:
-    """Which decoders to try, and whether the content is cut short where libsndfile would not tell."""
+def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
+    """Which decoders to try, where the sound ends if not with the file, and whether the content is cut short where
+    libsndfile would not tell."""
     head = file.read(4096)
     size = file.seek(0, io.SEEK_END)
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
-        file.seek(max(0, size - (1 << 16)))
-        tail = file.read()
-        page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
-        length = 27 + page[26] + sum(page[27 : 27 + page[26]])
-        last = bool(page[5] & 4)  # the last page must be whole, and marked as the last
-        return both, length > len(page) or not last
+        return both, *_ogg_end(file, size)
     start = 0
-    if head[:3] == b"ID3" and len(head) >= 10:
-        start = 10 + sum(
-            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
-        )
+    while head[:3] == b"ID3" and len(head) >= 10:
+        start += _id3_length(head)
         file.seek(start)
         head = file.read(4096)
-    elif not (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-        return both, False
+    if not start and not _is_mpeg(head):
+        return both, None, False
     # MPEG audio, or AAC that looks like it. libsndfile guesses the length of an mp3 whose first frame does
     # not say it (and stops there), and prints to stderr when one is cut off: it gets those that are whole.
     tag = re.search(rb"(?:Xing|Info)\0\0\0[\x02\x03\x06\x07\x0a\x0b\x0e\x0f](.{8})", head[:200], re.DOTALL)
     if not tag:
-        return (_pyav_chunks,), False
-    claimed = int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
+        return (_pyav_chunks,), None, False
+    end = start + int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
     untagged = (partial(_soundfile_chunks, start=start), _pyav_chunks)
-    return untagged if size - start in (claimed, claimed + 128) else (_pyav_chunks,), size - start < claimed
+    if size > end and _only_tags(file, end, size):
+        return untagged, end, False
+    return untagged if size == end else (_pyav_chunks,), None, size < end
+
+
+def _ogg_end(file: BinaryIO, size: int) -> tuple[int, bool]:
+    """Where an Ogg file's last page ends, and whether it is not whole or not marked as the last."""
+    tail, at = b"", size
+    while at and b"OggS" not in tail:
+        at = max(0, at - (1 << 16))
+        file.seek(at)
+        # The mark may lie across two parts, and its page's head goes on for 282 bytes.
+        tail = file.read((1 << 16) + 1024)
+    page = tail[tail.rfind(b"OggS") :].ljust(28, b"\xff")
+    length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    end = at + tail.rfind(b"OggS") + length
+    return min(end, size), end > size or not page[5] & 4
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """Whether a frame of MPEG audio may begin here."""
+    return head[:1] == b"\xff" and head[1:2] >= b"\xe0"
+
+
+def _id3_length(head: bytes) -> int:
+    """Bytes of the ID3v2 tag that begins here."""
+    size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if head[5] & 16 else 0)
+
+
+def _only_tags(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether a file of `size` bytes holds nothing but tags (ID3, APE, Lyrics3) and zeros from `start` on."""
+    while start < size:
+        file.seek(start)
+        head = file.read(1 << 16)
+        if head[:3] == b"TAG":
+            start += 227 if head[3:4] == b"+" else 128
+        elif head[:3] == b"ID3" and len(head) >= 10:
+            start += _id3_length(head)
+        elif head[:8] == b"APETAGEX" and len(head) >= 32:
+            # The size leaves out the header, but not the footer of the same form.
+            start += 32 + int.from_bytes(head[12:16], "little") * bool(head[23] & 32)
+        elif head[:11] == b"LYRICSBEGIN" and (end := re.search(rb"LYRICS(?:END|200)", head)):
+            start += end.end()
+        elif head[:1] == b"\0":
+            start += len(head) - len(head.lstrip(b"\0"))
+        else:
+            return False
+    return True
 
 
 def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks:
@@ -415,16 +495,25 @@ def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks
                 got = sound.read(out=chunk)
             except soundfile.LibsndfileError:
                 # Broken flac: what came before the break is in `chunk`, and tell() says how much.
-                yield chunk[: max(0, sound.tell() - read)], sound.samplerate
+                yield chunk[: max(0, sound.tell() - read)], sound.samplerate, None
                 raise _DamagedError from None
             if not len(got):
                 break
             read += len(got)
-            yield got if sound.subtype in _OWN_SCALE else _bounded(got), sound.samplerate
+            yield got if sound.subtype in _OWN_SCALE else _bounded(got), sound.samplerate, None
         # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
         log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-        if read < claimed or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
+        if (_is_claim(sound) and read < claimed) or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
             raise _DamagedError
+
+
+def _is_claim(sound: soundfile.SoundFile) -> bool:
+    """Whether libsndfile's number of frames was counted by who wrote the file.
+
+    A flac made into a pipe has none (RFC 9639: 0 is unknown), for which libsndfile gives the largest number there is.
+    That of an mp3 in a WAV is made of whole blocks.
+    """
+    return bool(sound.frames < _UNKNOWN and (sound.format == "MP3" or sound.subtype != "MPEG_LAYER_III"))
 
 
 def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
@@ -433,29 +522,31 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
     except ImportError as error:
         raise _UndecodableError(f"PyAV can't be imported: {error}") from None
 
-    broken, seconds = False, 0.0
+    track = _Track()
     try:
         with _demuxer(file) as opened:
-            if not opened.streams.audio:
-                raise AudioError(f"{label}: has no audio track; give a recording with sound.")
-            stream = opened.streams.audio[0]
-            packets = opened.demux(stream)
-            codec = stream.codec_context.name
+            streams = sounds(opened)
+            if not streams:
+                found = (
+                    "none of its audio tracks can be decoded"
+                    if opened.streams.audio
+                    else "has no audio track"
+                )
+                raise AudioError(f"{label}: {found}; give a recording with sound.")
+            codec = streams[0].codec_context.name
             own_scale = codec.startswith("pcm_") or codec == "wavpack"
-            while True:
-                try:
-                    frames = next(packets).decode()
-                except (StopIteration, av.error.EOFError):
-                    break
-                except (av.error.InvalidDataError, IndexError):  # IndexError: PyAV met a new stream midway
-                    broken = True
-                    continue
-                for frame in frames:
-                    check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                    values = _floats(frame)
-                    yield values if own_scale else _bounded(values), frame.sample_rate
-                    seconds += frame.samples / frame.sample_rate
-            broken = broken or seconds < _claimed(opened.format.name, stream) - 0.15
+            stamped = STAMPED.intersection(opened.format.name.split(","))
+            start: float | None = None
+            for frame in _frames(opened, streams[0], file, track):
+                check_format(frame.sample_rate, frame.layout.nb_channels, label)
+                time = frame.time if stamped else None
+                if time is not None:
+                    start = _zero(opened, time, frame.sample_rate) if start is None else start
+                    track.end = max(track.end, time + frame.samples / frame.sample_rate)
+                    time -= start
+                values = _floats(frame)
+                yield values if own_scale else _bounded(values), frame.sample_rate, time
+            broken = track.broken or track.end < _claimed(opened, streams[0]) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
@@ -467,6 +558,77 @@ def _bounded(values: Wave) -> Wave:
     if values.size and not (values.max() <= LOUDEST and values.min() >= -LOUDEST):
         return np.where(np.abs(values) <= LOUDEST, values, np.float32(np.nan))
     return values
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is known of a track after its frames: whether some are broken, and when it ends on the container's clock."""
+
+    broken: bool = False
+    end: float = 0.0
+
+
+def _frames(
+    opened: "InputContainer", stream: "AudioStream", file: _Nameless, track: _Track
+) -> "Iterator[AudioFrame]":
+    """The frames of an audio track, without those that can't be decoded."""
+    import av
+
+    searched = opened.format.name in _SELF_SYNCHRONIZED
+    reached, tail, nothing = -1, False, True
+    packets = opened.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.EOFError):
+            break
+        except (av.error.InvalidDataError, IndexError) as error:  # IndexError: PyAV met a new stream midway
+            track.broken = track.broken or isinstance(error, IndexError) or not searched
+            if file.tell() == reached:
+                break
+            reached, tail, packets = file.tell(), True, opened.demux(stream)  # go on behind it
+            continue
+        try:
+            frames = packet.decode()
+        except (av.error.InvalidDataError, av.error.EOFError):
+            track.broken, tail = track.broken or not searched, True
+            continue
+        if frames:
+            track.broken, tail, nothing = track.broken or tail, False, False
+        if packet.pts is not None and packet.time_base:
+            track.end = max(track.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        yield from frames
+    track.broken = track.broken or (tail and nothing)
+
+
+def _zero(opened: "InputContainer", sound: float, rate: int) -> float:
+    """Time 0 of a file whose sound starts at `sound`, on the container's clock."""
+    return zero(opened.format.name, picture_start(opened), sound, rate)
+
+
+def pictures(opened: "InputContainer") -> "list[VideoStream]":
+    """The video tracks, without covers and those that have no decoder (PyAV gives these no context)."""
+    return [stream for stream in _uncovered(opened) if stream.codec_context is not None]
+
+
+def sounds(opened: "InputContainer") -> "list[AudioStream]":
+    """The audio tracks, without those that have no decoder."""
+    return [stream for stream in opened.streams.audio if stream.codec_context is not None]
+
+
+def _uncovered(opened: "InputContainer") -> "list[VideoStream]":
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in opened.streams.video if not stream.disposition & cover]
+
+
+def picture_start(opened: "InputContainer") -> float | None:
+    """When the first video track starts, decodable or not, in seconds on the container's clock; None without one."""
+    for stream in _uncovered(opened)[:1]:
+        if stream.start_time is not None and stream.time_base:
+            return float(stream.start_time * stream.time_base)
+    return None
 
 
 def _demuxer(file: _Nameless) -> "InputContainer":
@@ -495,11 +657,14 @@ def _floats(frame: "AudioFrame") -> Wave:
     return values
 
 
-def _claimed(container: str, stream: "AudioStream") -> float:
-    """Seconds the header gives for the track; 0 if it gives none (PyAV may guess from the bit rate)."""
-    if "mp4" in container and stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    clock = re.fullmatch(
-        r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")
-    )  # matroska, webm
-    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
+def _claimed(opened: "InputContainer", stream: "AudioStream") -> float:
+    """When the track ends by the header, in seconds on the container's clock; 0 if it doesn't say (PyAV may guess)."""
+    form = opened.format.name.split(",")
+    if "mp4" in form and stream.duration and stream.time_base:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    # FFmpeg's tag is the track's end, mkvmerge's its length, which is less; either may be of another file.
+    clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if "matroska" not in form or not clock:
+        return 0.0
+    end = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    return min(end, opened.duration / 1e6) if opened.duration else end

@@ -56,7 +56,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A file's first tracks; a cover picture is no video."""
+    """A file's first tracks; a cover picture is no video, and a track without a decoder is none."""
 
     picture: Picture | None
     sound: Sound | None
@@ -90,7 +90,7 @@ def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None)
     label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
     try:
         with audio.container(source, name=label) as opened:
-            tracks = opened.streams.audio
+            tracks = audio.sounds(opened)
             return int(tracks[0].codec_context.channels) if tracks else 0
     except (AudioError, av.error.FFmpegError, ValueError, OSError):
         return 0
@@ -101,10 +101,9 @@ def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = No
     import av
 
     label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
-    cover = av.stream.Disposition.attached_pic
     try:
         with audio.container(source, name=label) as opened:
-            return any(not track.disposition & cover for track in opened.streams.video)
+            return bool(audio.pictures(opened))
     except (AudioError, av.error.FFmpegError, ValueError, OSError):
         return False
 
@@ -112,10 +111,9 @@ def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = No
 def _facts(opened: "InputContainer", label: str) -> Facts:
     import av
 
-    videos = [s for s in opened.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    tracks: list[Any] = [*videos[:1], *opened.streams.audio[:1]]
+    tracks: list[Any] = [*audio.pictures(opened)[:1], *audio.sounds(opened)[:1]]
     if not tracks:
-        raise AudioError(f"{label}: has no video and no audio track. Check the file.")
+        raise AudioError(f"{label}: has no video and no audio track that can be decoded. Check the file.")
     packets: dict[int, list[_Packet]] = {track.index: [] for track in tracks}
     broken, hidden = False, 0
     try:

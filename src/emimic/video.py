@@ -1,8 +1,8 @@
-"""A video -> its frames, each with the time at which it is shown, on the clock of the sound.
+"""A video -> its frames, each with the time at which it is shown, on the clock that the sound is on too.
 
 Times come from the container (time stamp x time base), never from a frame rate: recorders state rates that aren't true,
-leave frames out, and start picture and sound apart. Second 0 is the first sample that `audio.load` gives, so that a
-face and a sound of the same time belong together; of a video without sound it is the first frame.
+leave frames out, and start picture and sound apart. Second 0 is time 0 of the container, which is the first sample that
+`audio.load` gives too, so that a face and a sound of the same time belong together.
 """
 
 import math
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.clock import zero
 from emimic.sources import named
 from emimic.task import AudioError, add_note
 
 if TYPE_CHECKING:
-    from av import VideoFrame, VideoStream
+    from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
 PIXELS: Final = 1 << 26
@@ -63,7 +64,7 @@ def frames(
         raise AudioError(f"{label}: {fps} frames a second are asked for; give a number above 0")
     state = _State()
     try:
-        start = _sound_start(source, label)
+        start = _start(source, label)
         with audio.container(source, name=label) as opened:
             timed = _decoded(opened, label, start, state)
             for time, frame in timed if fps is None else _nearest(timed, fps):
@@ -86,37 +87,48 @@ class _State:
     damaged: bool = False
 
 
-def _sound_start(source: str | os.PathLike[str] | bytes, label: str) -> float | None:
-    """When the first decoded sample is heard, on the container's clock; None without sound."""
+def _start(source: str | os.PathLike[str] | bytes, label: str) -> float:
+    """Time 0 of the file on the container's clock, as `audio.load` has it."""
     import av
 
+    sound, rate = None, 1
     with audio.container(source, name=label) as opened:
-        try:
-            # Decoded, since what an encoder puts in front is only left out then.
-            return (
-                next((frame.time for frame in opened.decode(audio=0)), None) if opened.streams.audio else None
-            )
-        except (av.error.FFmpegError, IndexError):
-            return None  # a sound track that nobody can hear sets no clock
+        streams = audio.sounds(opened)
+        packets = opened.demux(streams[0]) if streams else iter(())
+        while sound is None:
+            try:
+                # Decoded, since what an encoder puts in front is only left out then.
+                for frame in next(packets).decode():
+                    if sound is None and frame.time is not None:
+                        sound, rate = frame.time, frame.sample_rate
+            except (StopIteration, av.error.EOFError):
+                break  # without sound, or with a track that nobody can hear, which sets no clock
+            except (av.error.InvalidDataError, IndexError):
+                continue
+            except av.error.FFmpegError:  # of no codec that can be decoded
+                break
+        return zero(opened.format.name, audio.picture_start(opened), sound, rate)
 
 
-def _decoded(opened: "InputContainer", label: str, start: float | None, state: _State) -> Iterator[_Timed]:
+def _decoded(opened: "InputContainer", label: str, start: float, state: _State) -> Iterator[_Timed]:
     """Frames with times that rise; what is broken is left out."""
     import av
 
-    pictures = [s for s in opened.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not pictures:
-        raise AudioError(f"{label}: has no video track; give a file with pictures.")
-    stream = pictures[0]
+    tracks = audio.pictures(opened)
+    if not tracks:
+        raise AudioError(f"{label}: has no video track that can be decoded; give a file with pictures.")
+    stream = tracks[0]
     if stream.codec_context.width * stream.codec_context.height > PIXELS:
         size = f"{stream.codec_context.width} x {stream.codec_context.height}"
         raise AudioError(
             f"{label}: has pictures of {size}, expected at most {PIXELS:,} pixels. Check the file."
         )
     packets = opened.demux(stream)
+    end = 0.0
     while True:
         try:
             packet = next(packets)
+            end = max(end, _end(packet))
             found = packet.decode()
         except (StopIteration, av.error.EOFError):
             break
@@ -128,21 +140,26 @@ def _decoded(opened: "InputContainer", label: str, start: float | None, state: _
             if frame.time is None or frame.width * frame.height > PIXELS:
                 state.damaged = True
                 continue
-            start = frame.time if start is None else start
             time = frame.time - start
             if state.last is None or time > state.last:
                 state.last = time
                 yield time, frame
-    if "mp4" in opened.format.name and start is not None and state.last is not None:
-        state.damaged = state.damaged or _lacks(stream, state.last + start)
+    if "mp4" in opened.format.name and state.last is not None:
+        state.damaged = state.damaged or end < _promised_end(stream) - 0.15
 
 
-def _lacks(stream: "VideoStream", end: float) -> bool:
-    """Whether an mp4's header promises pictures much later than `end`, on the container's clock."""
+def _end(packet: "Packet") -> float:
+    """When a packet's frame stops being shown, on the container's clock."""
+    if packet.pts is None or not packet.time_base:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _promised_end(stream: "VideoStream") -> float:
+    """When the pictures end by an mp4's header, on the container's clock; 0 if it doesn't say."""
     if not stream.duration or not stream.time_base:
-        return False
-    claimed = float((stream.start_time or 0) * stream.time_base + stream.duration * stream.time_base)
-    return end + 1 / float(stream.average_rate or 1) < claimed - 0.15
+        return 0.0
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
 def _nearest(timed: Iterable[_Timed], fps: float) -> Iterator[_Timed]:

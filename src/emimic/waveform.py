@@ -167,6 +167,12 @@ class Mono:
         mono = self._kept(mono if self._stream is None else self._stream.resample_chunk(mono))
         return np.concatenate([before, mono]) if len(before) else mono
 
+    def rest(self, samples: int, rate: float) -> Wave:
+        """Samples of silence at `rate` Hz, of which no value was read -> as `put`."""
+        wave = self.put(np.zeros(samples, np.float32), rate)
+        self.total -= samples
+        return wave
+
     @property
     def cancelled(self) -> bool:
         """See the class."""

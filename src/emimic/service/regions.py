@@ -23,6 +23,9 @@ ABOVE_NOISE: Final = 10.0
 QUIETEST: Final = -65.0
 """Decibels (0 is full scale) below which no noise floor is believed: digital silence would make a voice of anything."""
 
+LOUDEST_NOISE: Final = -40.0
+"""Decibels above which nothing between stretches of digital silence is taken for the noise of a room."""
+
 SHORTEST: Final = 3
 """Chunks: what lasts less than 0.1 s is a click."""
 
@@ -36,12 +39,16 @@ AHEAD: Final = _SMOOTH + _FLOOR_AHEAD + (SHORTEST - 1) + MARGIN
 """Chunks (0.93 s) that must have been heard after a chunk before it is decided."""
 
 _BEHIND: Final = _SMOOTH + PAST + (SHORTEST - 1) + MARGIN
+_DIGITAL: Final = -99.0  # dB; zeros have -100
 _BAND: Final = slice(6, 161)  # of the 257 bins of a chunk: 190 to 5,000 Hz
 _TAPER: Final = np.hanning(CHUNK)
 
 
 class Detector:
-    """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing."""
+    """Hears a recording at 16 kHz piece by piece; the pieces' sizes change nothing.
+
+    Chunks begin with the first sample that is not 0, so that digital silence in front moves what is found.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -54,6 +61,9 @@ class Detector:
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
         self._samples = 0
+        # The chunk with the first sound, and how many zeros before it lie in no chunk.
+        self._begun: tuple[int, int] | None = None
+        self._done = 0  # chunks
         self.decided = 0
         """Samples from the recording's start about which is decided."""
 
@@ -61,6 +71,10 @@ class Detector:
         """Hear (sample,) more."""
         self._samples += len(samples)
         rest = np.concatenate([self._rest, samples])
+        if self._begun is None and (sound := np.flatnonzero(rest)).size:
+            chunks, odd = divmod(int(sound[0]), CHUNK)
+            self._begun = (self._first + self._evidence.shape[1] + chunks, odd)
+            rest = rest[odd:]
         for start in range(0, len(rest) - GROUP + 1, GROUP):
             self._hear(rest[start : start + GROUP])
         self._rest = rest[len(rest) // GROUP * GROUP :].copy()
@@ -76,14 +90,24 @@ class Detector:
         self._decide(self._first + self._evidence.shape[1])
         self.decided = self._samples
 
+    def _edge(self, chunk: Any) -> Any:
+        """Where chunks begin, in samples."""
+        first, odd = self._begun or (0, 0)
+        return chunk * CHUNK + odd * (np.asarray(chunk) >= first)
+
+    def _chunk(self, sample: int) -> int:
+        """The chunk that a sample lies in."""
+        first, odd = self._begun or (0, 0)
+        return max(min(sample // CHUNK, first), (sample - odd) // CHUNK)
+
     def voiced(self, start: int, end: int) -> bool:
         """Whether a voice is heard anywhere in the samples start to end, which must be decided."""
-        return bool(self._chunks()[start // CHUNK : -(-end // CHUNK)].any())
+        return bool(self._chunks()[self._chunk(start) : self._chunk(end - 1) + 1].any())
 
     def regions(self) -> tuple[Region, ...]:
         """The stretches of voice in what is decided, in seconds."""
         steps = np.flatnonzero(np.diff(np.concatenate([[False], self._chunks(), [False]])))
-        ends = np.minimum(steps * CHUNK, self.decided) / SAMPLE_RATE
+        ends = np.minimum(self._edge(steps), self.decided) / SAMPLE_RATE
         return tuple(Region(float(a), float(b)) for a, b in ends.reshape(-1, 2))
 
     def _chunks(self) -> NDArray[np.bool_]:
@@ -98,12 +122,13 @@ class Detector:
 
     def _decide(self, until: int) -> None:
         """Decide about the chunks before `until`, and forget what later ones don't look back on."""
-        done = self.decided // CHUNK
+        done = self._done
         if until <= done:
             return
         voiced = decide(*self._evidence)
         self._voiced.append(voiced[done - self._first : until - self._first])
-        self.decided = until * CHUNK
+        self._done = until
+        self.decided = int(self._edge(until))
         forget = max(0, until - _BEHIND - self._first)
         self._evidence = self._evidence[:, forget:]
         self._first += forget
@@ -114,7 +139,13 @@ def decide(speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]])
     power = 10.0 ** (levels / 10.0)
     beside = _near(np.ones_like(power), _SMOOTH, _SMOOTH, 0.0).sum(axis=1)
     smooth = 10.0 * np.log10(_near(power, _SMOOTH, _SMOOTH, 0.0).sum(axis=1) / beside)
-    floor = np.maximum(_near(smooth, PAST, _FLOOR_AHEAD, np.inf).min(axis=1), QUIETEST)
+    # Digital silence (of a gate, or of a gap in the recording) says nothing of the room, where its noise is known.
+    digital = _near(levels <= _DIGITAL, _SMOOTH, _SMOOTH, False).any(axis=1)
+    own, lowest = (
+        _near(values, PAST, _FLOOR_AHEAD, np.inf).min(axis=1)
+        for values in (np.where(digital, np.inf, smooth), smooth)
+    )
+    floor = np.maximum(np.where(own <= LOUDEST_NOISE, own, lowest), QUIETEST)
     voice: NDArray[np.bool_] = np.logical_or(speech >= SPEECH, smooth >= floor + ABOVE_NOISE)
     # From here on; a recording's end cuts nothing short.
     lasts = _near(voice, 0, SHORTEST - 1, True).all(axis=1)

@@ -19,7 +19,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     if answer.path.is_file():
         absolute, relative = _addresses(answer.path, folder)
-        eaf.add_linked_file(absolute, relative, mimetype=_mime(answer.path))
+        # Time 0 of the curves is the media file's.
+        eaf.add_linked_file(absolute, relative, mimetype=_mime(answer.path), time_origin=0)
     tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
