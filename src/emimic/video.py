@@ -148,7 +148,7 @@ def _decoded(opened: "InputContainer", label: str, start: float, state: _State) 
         state.damaged = state.damaged or end < _promised_end(stream) - 0.15
 
 
-def _end(packet: "Packet") -> float:
+def _end(packet: "Packet[Any]") -> float:
     """When a packet's frame stops being shown, on the container's clock."""
     if packet.pts is None or not packet.time_base:
         return 0.0
