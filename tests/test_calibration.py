@@ -488,7 +488,7 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
-    said = "this recording is unlike the data the model was trained on"
+    said = "is unlike the data the model was trained on"
     assert said in page.page(result(1.2), b"", "audio/wav", wave)
     assert said not in page.page(result(0.8), b"", "audio/wav", wave)
 

@@ -155,6 +155,8 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "vad_units": 0,
         "vad_seconds": 0.5,
         "vad_bounded": True,
+        "deep_valence": True,
+        "bounded": False,
         "domains": ["speech", "bursts"],
         "domain_targets": {"speech": ["ß", "Freude"]},
         "target_mean": [0.1, 0.2, 0.3],
@@ -162,7 +164,11 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     }
     default = EmiConfig()
     assert fields.keys() == set(EmiConfig.__annotations__) - {"encoder_config", "model_type", "sub_configs"}
-    assert all(getattr(default, name) != value for name, value in fields.items() if name != "global_vector")
+    assert all(
+        getattr(default, name) != value
+        for name, value in fields.items()
+        if name not in ("global_vector", "bounded")
+    )
     config = EmiConfig(encoder_config=tiny.encoder("whisper", encoder_layerdrop=0.2), **fields)
     config.save_pretrained(tmp_path)
     for loaded in (EmiConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):

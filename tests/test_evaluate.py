@@ -373,7 +373,7 @@ def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "png", lambda figure: b"drawn elsewhere")
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").rglob("*.*"))
     assert strict((tmp_path / "a" / "b" / "report.json").read_text())["split"] == "valid"
 
 
@@ -390,7 +390,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
     stub.predictions[7] = np.inf
     with pytest.raises(ModelError, match=r"2 of 12 clips \(00003, 00007\)"):
         evaluate(tmp_path / "run", tmp_path, progress=False)
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").rglob("*.*"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -264,7 +264,7 @@ for call in (
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
-    assert "vit: 1 clips made, 0 were there, 1 failed" in done.stdout, done.stderr
+    assert "vit: 1 clip made, 0 were there, 1 failed" in done.stdout, done.stderr
     assert "00004.pkl can't be read (it is a pipe" in done.stdout
     assert "log-mel: 4 clips made, 0 were there, 2 failed" in done.stdout
     assert "00009.wav: is a pipe" in done.stdout

@@ -448,7 +448,7 @@ def test_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(CorpusError) as caught:
         bring(name, folder)
     said = str(caught.value)
-    assert "found 1 recordings such as holiday.wav" in said
+    assert "found 1 recording such as holiday.wav" in said
     assert LAYOUTS[name].expected in said
     assert not (tmp_path / "out").exists()
 

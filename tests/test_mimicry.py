@@ -505,7 +505,13 @@ class Ears:
         pass
 
     def timeline(
-        self, source: Any, *, name: Any = None, sample_rate: Any = None, progress: bool = False
+        self,
+        source: Any,
+        *,
+        name: Any = None,
+        sample_rate: Any = None,
+        progress: bool = False,
+        notes: Any = None,
     ) -> Timeline:
         if isinstance(source, Path):
             if not source.exists():

@@ -114,7 +114,7 @@ def test_faster_whisper_runs_in_its_place(
     with pytest.raises(ModelError, match="can't be loaded by faster-whisper"):
         extract(corpus, "transcripts", name="x", model=str(tiny_whisper), overrides=given)
     monkeypatch.setattr("emimic.study.extract.transcripts.find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"emimic\[features\]"):
+    with pytest.raises(ModelError, match=r"pip install .*\[features\]"):
         extract(corpus, "transcripts", name="x", model=str(converted), overrides=given)
 
 
