@@ -413,6 +413,7 @@ def random_bytes(seed: int, size: int = 50_000) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
+NO_DECODER = "none of its audio tracks can be decoded"
 NO_AUDIO = "is no audio or video that can be decoded"
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", r"is empty \(0 bytes\)"),
@@ -460,7 +461,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "video without sound": (lambda: media.contain(None, "mp4"), "has no audio track"),
     "webm without sound": (lambda: media.contain(None, "mkv"), "has no audio track"),
-    "unknown codec": (lambda: media.encode(media.sine(), "mkv").replace(b"A_FLAC", b"A_FLAX"), NO_AUDIO),
+    "unknown codec": (lambda: media.encode(media.sine(), "mkv").replace(b"A_FLAC", b"A_FLAX"), NO_DECODER),
     "no samples.wav": (lambda: media.encode(np.zeros(0), "wav"), "holds no samples"),
     "aac head, then noise": (
         lambda: b"\xff\xf1\x50\x80" + random_bytes(9),
@@ -481,7 +482,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "65 channels": (lambda: media.wav(PCM, channels=65), "65 channels; expected 1 to 64|65 channels"),
     "0 channels": (lambda: media.wav(PCM, channels=0), NO_AUDIO),
     "65535 channels": (lambda: media.wav(PCM, channels=65_535), NO_AUDIO),
-    "tag of another codec": (lambda: media.wav(PCM, tag=0x7777), NO_AUDIO),
+    "tag of another codec": (lambda: media.wav(PCM, tag=0x7777), NO_DECODER),
     "moov at the end, cut": (lambda: media.encode(media.sine(), "m4a")[:-900], NO_AUDIO),
 }
 

@@ -12,6 +12,7 @@ import pytest
 from corpora import HEADER, make, refused, row, wav
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from emimic import audio
 from emimic.study import corpus as module
@@ -258,7 +259,7 @@ def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
 def test_warnings_of_the_decoder_are_reported_not_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # the bar is for terminals
+    monkeypatch.setattr("emimic.progress._CONSOLE", Console(stderr=True, force_terminal=True))
     make(tmp_path)
     path = tmp_path / "audio" / "1.wav"
     path.write_bytes(path.read_bytes()[:-600])

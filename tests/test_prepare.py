@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from emimic import audio
 from emimic.files import OutputError
@@ -83,7 +84,7 @@ def test_flac_without_loss(raw: Path) -> None:
 def test_what_gives_no_clip_is_named(
     raw: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # the bar is for terminals
+    monkeypatch.setattr("emimic.progress._CONSOLE", Console(stderr=True, force_terminal=True))
     video(raw / "1.mov")  # the clip of 00001.mp4 again
     (raw / "notes.txt").touch()
     (raw / ".DS_Store").touch()

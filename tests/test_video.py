@@ -50,7 +50,7 @@ def test_a_wanted_rate_takes_the_nearest_frames_once(tmp_path: Path, fps: float,
     put = {
         "even": even(25, 50),
         "odd": even(29.83, 50),
-        "gaps": (np.cumsum(rng.choice([0.01, 0.04, 0.3], 40)) - 0.3).round(3).tolist(),
+        "gaps": (np.cumsum(rng.choice([0.01, 0.04, 0.313], 40)) - 0.313).round(3).tolist(),
     }[kind]
     path = film(tmp_path / "a.mp4", put, lambda _: grey(99))
     shown = times(path)
