@@ -142,7 +142,7 @@ def speech_by_sex() -> str:
     rows = {
         "German (EmoDB), each speaker left out of training": results["folds"]["joy"]["by_sex"],
         "Amharic (ASED), speakers that settings were chosen on": results["shipped"]["ased_odd"]["by_sex"],
-        "Amharic (ASED), speakers never looked at": results["shipped"]["ased"]["by_sex"],
+        "Amharic (ASED), speakers that nothing was chosen on": results["shipped"]["ased"]["by_sex"],
     }
     lines = [
         "| speech | sex | clips | AUC, happy against angry | AUC, happy against the rest |",
