@@ -300,10 +300,14 @@ def hold(path: Path) -> Iterator[bool]:
     """
     made = not path.parent.exists()
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         except FileNotFoundError:  # the last holder's empty folder went just now
+            continue
+        except FileExistsError:  # it went between being found and being looked at, or a file is in its place
+            if path.parent.exists():
+                raise
             continue
         with file:
             if not lock(file):
