@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import atomic, make_folder, write_atomic
+from emimic.files import atomic, make_folder, read_json, write_atomic
 from emimic.prediction import Prediction
 from emimic.task import ModelError
 
@@ -43,7 +43,7 @@ def described(place: Path) -> Teacher:
     """Whose answers a folder holds. Raises ModelError when it doesn't say."""
     file = place / DESCRIPTION
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         return Teacher(**{**found, "targets": tuple(found["targets"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emimic.files import fingerprint, write_atomic
+from emimic.files import fingerprint, read_json, write_atomic
 from emimic.prediction import Prediction
 from emimic.task import EmimicWarning, ModelError
 
@@ -191,7 +191,7 @@ class Calibration:
         """
         file = Path(folder) / FILE
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = read_json(file)
             if found["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {found['schema']!r}, expected {SCHEMA!r}")
             maps = tuple(Map(tuple(one["x"]), tuple(one["y"])) for one in found["maps"].values())

@@ -1,6 +1,5 @@
 """Published encoder checkpoints: reading them (safetensors only) and fitting their names to today's modules."""
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from emimic import encoders
+from emimic.files import read_json
 from emimic.task import VAD, ModelError
 
 # Where each family keeps its encoder inside a task model; a bare encoder has no prefix.
@@ -144,7 +144,7 @@ def _find(source: str | os.PathLike[str], name: str, local_files_only: bool) -> 
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except ValueError as error:
         raise ModelError(f"{file} isn't JSON ({error}); download it again") from error
     if not isinstance(found, dict):

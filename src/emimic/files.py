@@ -3,6 +3,7 @@ pickles."""
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -287,6 +288,19 @@ def lock(file: IO[Any]) -> bool:
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is no JSON, or nests too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} nests too deeply") from None
 
 
 @contextmanager

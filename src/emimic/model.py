@@ -3,7 +3,6 @@
 Figure 4 and section 4 of the paper; every component of Table 2 is a switch of EmiConfig.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from emimic import buckets, encoders, pooling, recurrent
 from emimic.config import EmiConfig
+from emimic.files import read_json
 from emimic.pooling import AttentiveStatistics
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, ModelError
@@ -483,7 +483,7 @@ def _check_folder(source: str | os.PathLike[str]) -> None:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} has no {name}; expected a model folder written by emimic train")
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        found = read_json(folder / "config.json").get("model_type")
     except (ValueError, AttributeError) as error:
         raise ModelError(
             f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged"

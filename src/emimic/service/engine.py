@@ -1,6 +1,5 @@
 """What runs a finished model: one protocol; a graph on ONNX Runtime or OpenVINO, or torch for a run not exported."""
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from emimic import buckets
 from emimic.calibration import FILE, Calibration, finished
 from emimic.cpus import available, cores
-from emimic.files import fingerprint, sha256
+from emimic.files import fingerprint, read_json, sha256
 from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.service.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
@@ -276,6 +275,13 @@ def _check_files(folder: Path, description: dict[str, Any], *, whole: bool = Fal
     """Raise ModelError unless every file of an engine folder is the one described; large ones are read in samples
     unless `whole`, as to read them all would take longer than to answer."""
     files = description.get("files", {"model.onnx": {"sha256": description.get("sha256")}})
+    known = isinstance(files, dict) and all(
+        isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values()
+    )
+    if not known:
+        raise ModelError(
+            f"{folder / DESCRIPTION} doesn't say what its files are; it is damaged: copy or export the folder again"
+        )
     for name, wanted in files.items():
         file = folder / name
         if not file.is_file():
@@ -359,7 +365,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """An engine folder's engine.json. Raises ModelError when it is damaged or of another version."""
     file = folder / DESCRIPTION
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{file} can't be read as JSON ({error}): copy or export the folder again"

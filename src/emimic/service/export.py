@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic import __version__, audio
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, naming, sha256, walk, write_atomic
+from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
 from emimic.install import install
 from emimic.progress import shown
 from emimic.service.engine import (
@@ -332,7 +332,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
 def _training(run: Path) -> Any:
     """What the run says of its own making; of folders the last name only, as the rest is nobody's concern."""
     try:
-        found = json.loads((run / "train.json").read_text(encoding="utf-8"))
+        found = read_json(run / "train.json")
     except (OSError, ValueError):
         return None
     return _names_only(found)

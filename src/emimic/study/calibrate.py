@@ -1,6 +1,5 @@
 """Calibration of a run on corpora: maps of its intensities from labelled clips, a novelty score from training clips."""
 
-import json
 import math
 import zlib
 from collections import Counter
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from emimic import audio, buckets
 from emimic.calibration import Array, Calibration, Map, Single
-from emimic.files import fingerprint, make_folder
+from emimic.files import fingerprint, make_folder, read_json
 from emimic.model import WEIGHTS, EmiModel
 from emimic.progress import shown
 from emimic.study.batches import Heard, Source, decoded, waveforms
@@ -225,7 +224,7 @@ def _weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, floa
 def _settings(run: Path) -> dict[str, Any]:
     """What the run was trained with; nothing where that isn't written down."""
     try:
-        return dict(json.loads((run / SETTINGS).read_text(encoding="utf-8"))["settings"])
+        return dict(read_json(run / SETTINGS)["settings"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emimic.files import atomic, write_atomic
+from emimic.files import atomic, read_json, write_atomic
 from emimic.model import WEIGHTS, EmiModel
 from emimic.study.learner import Learner
 from emimic.study.settings import TrainSettings
@@ -143,7 +143,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """Return what a run's `train.json` holds beside the settings. Raises ModelError when `folder` is no run."""
     file = folder / SETTINGS
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         return {name: value for name, value in found.items() if name != "settings"}
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error
@@ -153,6 +153,6 @@ def read_settings(folder: Path) -> TrainSettings:
     """The settings a run was started with. Raises ModelError when `folder` is no run."""
     file = folder / SETTINGS
     try:
-        return TrainSettings(**json.loads(file.read_text(encoding="utf-8"))["settings"])
+        return TrainSettings(**read_json(file)["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error

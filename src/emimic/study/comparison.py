@@ -1,6 +1,5 @@
 """A command that runs a grid and tables it: `emimic ablate` and `emimic rivals`."""
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 
+from emimic.files import read_json
 from emimic.study import contents, grid, workers
 from emimic.study.grid import Cell
 from emimic.study.outcome import RESULTS, Outcome, Row, encoder_of, read
@@ -121,7 +121,7 @@ def _tabled(
 def _refuse_other_verbs(out: Path, cells: Sequence[Cell]) -> None:
     """Raise SettingsError where a folder holds tables of none of the cells."""
     try:
-        rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["rows"]
+        rows = read_json(out / RESULTS)["rows"]
         there = {row["name"] for row in rows}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return

@@ -4,11 +4,11 @@ Tables are read; no clip is decoded.
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from emimic.files import read_json
 from emimic.study import checkpoint
 from emimic.study.corpus import Corpus, Item, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
@@ -82,13 +82,13 @@ def _same(job: "Job", corpus: Corpus, split: str) -> bool:
     place = job.folder / "evaluation" / split
     with (place / "predictions.csv").open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
-    report = json.loads((place / "report.json").read_text(encoding="utf-8"))
+    report = read_json(place / "report.json")
     return {row[0] for row in rows} | {left["clip"] for left in report["left_out"]} == set(part.listed)
 
 
 def _facts(run: Path) -> dict[str, Any]:
     """The corpus as a run's `train.json` reports it."""
-    return dict(json.loads((run / checkpoint.SETTINGS).read_text(encoding="utf-8"))["corpus"])
+    return dict(read_json(run / checkpoint.SETTINGS)["corpus"])
 
 
 def _tables(folder: Path, splits: Sequence[str], targets: Sequence[str], stored: TrainSettings) -> Corpus:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Calibration
-from emimic.files import make_folder, write_atomic
+from emimic.files import make_folder, read_json, write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
 from emimic.study.checkpoint import SETTINGS
@@ -228,7 +228,7 @@ def _settings(run: Path) -> dict[str, Any]:
     """What the run was trained with; nothing for a model folder without `train.json`. Raises ModelError."""
     file = run / SETTINGS
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))["settings"])
+        return dict(read_json(file)["settings"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -263,7 +263,7 @@ def _learnt(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
 
 def _corpora(run: Path) -> list[str]:
     """Names of the folders that a run was trained on; nothing where it doesn't say so."""
-    facts = json.loads((run / SETTINGS).read_text(encoding="utf-8")) if (run / SETTINGS).exists() else {}
+    facts = read_json(run / SETTINGS) if (run / SETTINGS).exists() else {}
     reports = [facts.get("corpus"), *facts.get("further_corpora", ())]
     return [
         Path(one["folder"]).resolve().name for one in reports if isinstance(one, dict) and "folder" in one

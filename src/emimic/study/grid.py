@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from emimic.files import lock, make_folder, write_atomic
+from emimic.files import lock, make_folder, read_json, write_atomic
 from emimic.study import checkpoint, contents, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
@@ -94,7 +94,7 @@ class Job:
         """seconds: of training, summed over what wasn't killed; scored: by split, `contents.scored_on`; reason: why it
         failed, if it did."""
         try:
-            return dict(json.loads((self.folder / NOTES).read_text(encoding="utf-8")))
+            return dict(read_json(self.folder / NOTES))
         except (FileNotFoundError, ValueError, TypeError):
             return {}
 
@@ -223,7 +223,7 @@ def score_of(job: Job, split: str) -> float:
     """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
     if not job.scored(split):
         return math.nan
-    report = json.loads((job.folder / "evaluation" / split / "report.json").read_text(encoding="utf-8"))
+    report = read_json(job.folder / "evaluation" / split / "report.json")
     value = report["metrics"]["pearson"]["mean"]["value"]
     return math.nan if value is None else float(value)
 

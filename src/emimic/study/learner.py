@@ -1,7 +1,6 @@
 """What the loop trains and the verbs score: the paper's model, or a system it compares with; opened, and fed."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
+from emimic.files import read_json
 from emimic.model import EmiModel
 from emimic.study import batches, store
 from emimic.study.corpus import Corpus, Item
@@ -25,7 +25,7 @@ Learner = EmiModel | RivalModel
 def open_run(folder: Path) -> Learner:
     """A finished run of either kind, ready to answer. Raises ModelError."""
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        kind = read_json(folder / "config.json")["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
         kind = None  # EmiModel says what is wrong with it
     return RivalModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import write_atomic
+from emimic.files import read_json, write_atomic
 from emimic.study import checkpoint, paired
 from emimic.study.corpus import load_corpus
 from emimic.study.grid import PLACES, Cell, Grid, Job, score_of
@@ -297,8 +297,8 @@ def encoder_of(settings: Mapping[str, Any]) -> str:
 
 def _facts(job: Job, split: str) -> dict[str, Any]:
     """A finished run for the JSON: scores, settings without places, versions, epochs, time."""
-    report = json.loads((job.folder / "evaluation" / split / "report.json").read_text(encoding="utf-8"))
-    facts = json.loads((job.folder / checkpoint.SETTINGS).read_text(encoding="utf-8"))
+    report = read_json(job.folder / "evaluation" / split / "report.json")
+    facts = read_json(job.folder / checkpoint.SETTINGS)
     progress = checkpoint.read_progress(job.folder)
     settings = {name: value for name, value in facts["settings"].items() if name not in PLACES}
     if settings["encoder"] is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from emimic.files import atomic, need_file, write_atomic
+from emimic.files import atomic, need_file, read_json, write_atomic
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
 
@@ -120,7 +120,7 @@ def facts(folder: Path) -> dict[str, Any]:
     """What made the features of a folder; empty when nobody wrote it down. Raises CorpusError."""
     file = folder / FACTS
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(read_json(file))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:

@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from emimic import video
-from emimic.files import need_file, visible, write_atomic
+from emimic.files import need_file, read_json, visible, write_atomic
 from emimic.study import store
 from emimic.study.clips import FACES
 from emimic.study.extract.detectors import Box, Detector
@@ -142,7 +142,7 @@ def find(place: Path, fps: float) -> dict[str, Crops]:
 def _read(file: Path) -> Crops:
     try:
         need_file(file)
-        table: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        table: Mapping[str, Any] = read_json(file)
         rows = table["frames"]
         return Crops(
             str(table["id"]),

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from emimic import audio
-from emimic.files import fingerprint, need_file, write_atomic
+from emimic.files import fingerprint, need_file, read_json, write_atomic
 from emimic.install import install
 from emimic.study import features, store
 from emimic.study.extract.networks import cannot_load, fails, licence, pretrained
@@ -89,7 +89,7 @@ def read_all(place: Path) -> dict[str, Transcript]:
             continue
         try:
             need_file(file)
-            said = json.loads(file.read_text(encoding="utf-8"))
+            said = read_json(file)
             words = tuple(
                 Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in said["words"]
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emimic import files
+from emimic.files import read_json
 from emimic.study.corpus import in_parallel
 from emimic.study.imports.layout import Clip, Layout, LeftOut, Source, list_recordings
 from emimic.study.imports.masks import labels_of
@@ -177,7 +178,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     report = out / REPORT
     if report.is_file():
         try:
-            before = json.loads(report.read_text(encoding="utf-8"))["settings"]
+            before = read_json(report)["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{report} can't be read ({error}); remove {out} and import again") from error
         if before == settings:

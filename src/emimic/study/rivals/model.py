@@ -21,6 +21,7 @@ from transformers import AutoConfig
 
 from emimic import buckets, checkpoints, encoders
 from emimic.config import EmiConfig
+from emimic.files import read_json
 from emimic.model import WEIGHTS
 from emimic.prediction import Prediction
 from emimic.study.corpus import Item
@@ -254,7 +255,7 @@ class RivalModel(nn.Module):
     def config_of(folder: Path) -> RivalConfig:
         """What a run's system is made of. Raises ModelError."""
         try:
-            return RivalConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            return RivalConfig(**read_json(folder / "config.json"))
         except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
