@@ -276,6 +276,18 @@ print(sorted({{"torch", "transformers", "onnx", "scipy", "pandas", "matplotlib"}
     assert done.stdout.strip() == "[]"
 
 
+def test_predicting_an_mp3_imports_nothing_slow():
+    code = """
+import sys
+from importlib.resources import files
+from emimic.cli import app
+app(["predict", str(files("emimic") / "sample" / "audio" / "00003.mp3"), "-q"], standalone_mode=False)
+print(sorted({"torch", "av", "urllib.request"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_run_without_torch_says_what_to_install(folders):
     code = f"""
 import sys

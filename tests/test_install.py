@@ -18,7 +18,7 @@ from emimic.words import did_you_mean, plural
 def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Where the package lies: not in a clone, and nothing is written down about it."""
     monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "install.py"))
-    monkeypatch.setattr(module, "distribution", lambda name: Record(None))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(None))
     module._source.cache_clear()
     yield tmp_path
     module._source.cache_clear()
@@ -45,13 +45,13 @@ def test_a_wheel_and_a_folder_that_were_installed_are_named(
     wheel = package / "with space" / "emimic-0.1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     wheel.touch()
-    monkeypatch.setattr(module, "distribution", lambda name: Record(wheel.as_uri()))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(wheel.as_uri()))
     assert install("service") == f"pip install '{wheel}[service]'"
 
 
 @pytest.mark.parametrize("url", [None, "file:///gone/emimic", "https://example.org/emimic.whl", "file:"])
 def test_without_a_trace_the_name_is_left(package: Path, monkeypatch: pytest.MonkeyPatch, url: Any) -> None:
-    monkeypatch.setattr(module, "distribution", lambda name: Record(url))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(url))
     assert install("mic") == "pip install 'emimic[mic]'"
 
 
@@ -59,7 +59,7 @@ def test_a_package_that_is_only_on_the_path(package: Path, monkeypatch: pytest.M
     def missing(name: str) -> Any:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(module, "distribution", missing)
+    monkeypatch.setattr("importlib.metadata.distribution", missing)
     assert install("ray") == "pip install 'emimic[ray]'"
 
 

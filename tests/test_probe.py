@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from emimic import audio
-from emimic.probe import Facts, Picture, channels, has_picture, probe
+from emimic.audio import channels
+from emimic.probe import Facts, Picture, has_picture, probe
 from emimic.task import AudioError
 from emimic.video import frames
 

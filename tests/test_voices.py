@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.probe import channels
+from emimic.audio import channels
 from emimic.service import request, voices
 from emimic.service.journal import Journal, stamp
 from emimic.service.mimicry import session

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,6 +141,28 @@ def blocks(
             waiting = [whole[full:].copy()]
     if sum(map(len, waiting)):
         yield np.concatenate(waiting)
+
+
+def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> int:
+    """Return the number of channels of the first audio track; 0 without one, or where it can't be read.
+
+    Decodes the first chunk with the decoder that `load` takes, so that most files need no import of PyAV.
+    """
+    source, label = named(source, name)
+    try:
+        with _open(source, label) as file:
+            decoders, end, _ = _inspect(file)
+            for decoder in decoders:
+                file.seek(0)
+                with (
+                    suppress(_DamagedError, _UndecodableError),
+                    closing(decoder(_Nameless(file, end), label)) as chunks,
+                ):
+                    for chunk, _, _ in chunks:
+                        return chunk.shape[1]
+    except (AudioError, ValueError, OSError, MemoryError):
+        pass
+    return 0
 
 
 def _pieces(

@@ -4,10 +4,7 @@ import json
 import os
 import shlex
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 
 def install(extra: str) -> str:
@@ -26,6 +23,10 @@ def _source() -> Path | None:
     clone = Path(__file__).absolute().parents[2]
     if (clone / "pyproject.toml").is_file() and (clone / "src" / "emimic").is_dir():
         return clone
+    from importlib.metadata import PackageNotFoundError, distribution  # both cost time at every start
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     try:
         recorded = json.loads(distribution("emimic").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):

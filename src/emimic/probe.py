@@ -83,19 +83,6 @@ def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) ->
         ) from None
 
 
-def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> int:
-    """Return how many channels the first audio track has by its header; 0 without one or where it can't be read."""
-    import av
-
-    label = name or ("<bytes>" if isinstance(source, bytes) else os.fsdecode(source))
-    try:
-        with audio.container(source, name=label) as opened:
-            tracks = audio.sounds(opened)
-            return int(tracks[0].codec_context.channels) if tracks else 0
-    except (AudioError, av.error.FFmpegError, ValueError, OSError):
-        return 0
-
-
 def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> bool:
     """Return whether there is a video track by the header (a cover is none); False where it can't be read."""
     import av

@@ -7,7 +7,6 @@ from typing import Final, Literal
 import numpy as np
 
 from emimic import audio
-from emimic.probe import channels
 from emimic.service.paths import content
 from emimic.service.results import Channel, Failure, Recording
 from emimic.task import SAMPLE_RATE, AudioError
@@ -63,7 +62,7 @@ def with_voices(paths: Sequence[Path]) -> list[Path]:
 
 def _count(path: Path) -> int:
     try:
-        return channels(content(path), name=str(path))
+        return audio.channels(content(path), name=str(path))
     except AudioError:
         return 0
 
