@@ -459,9 +459,26 @@ def source_of(
         changed = settings.augment or settings.codec
         augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
         source = batches.waveforms(items, model.config, model.min_samples, augment, _joins(items, settings))
-        return (
-            _started(model, source, out, settings, fabric, show, drawn) if settings.frozen_copies else source
+        if not settings.frozen_copies:
+            return source
+        started = features.compute_frozen(
+            model,
+            source,
+            sampling.rows_of_copies(
+                drawn,
+                min(settings.frozen_copies, settings.epochs),
+                seed=settings.seed,
+                epochs=settings.epochs,
+            ),
+            out / checkpoint.FROZEN,
+            share=(fabric.global_rank, fabric.world_size),
+            dtype=settings.feature_dtype,
+            batch_seconds=settings.batch_seconds,
+            workers=settings.workers,
+            progress=show,
         )
+        fabric.barrier()
+        return started
     folder = Path(settings.features) if settings.features else out / "features"
     shares = [items[fabric.global_rank :: fabric.world_size], items]
     for share in shares:  # each process computes its own, then all find everything there
@@ -476,43 +493,6 @@ def source_of(
         )
         fabric.barrier()
     return source
-
-
-def _started(
-    model: EmiModel,
-    source: batches.Source,
-    out: Path,
-    settings: TrainSettings,
-    fabric: Any,
-    show: bool,
-    drawn: Sequence[sampling.Pool],
-) -> batches.Source:
-    """The outputs of the encoder's frozen layers for the clips that the epochs draw."""
-    copies = min(settings.frozen_copies, settings.epochs)
-    wanted = [
-        sorted(
-            {
-                row
-                for epoch in range(copy, settings.epochs, copies)
-                for pool in drawn
-                for row in pool.draw(seed=settings.seed, epoch=epoch)
-            }
-        )
-        for copy in range(copies)
-    ]
-    started = features.compute_frozen(
-        model,
-        source,
-        wanted,
-        out / checkpoint.FROZEN,
-        share=(fabric.global_rank, fabric.world_size),
-        dtype=settings.feature_dtype,
-        batch_seconds=settings.batch_seconds,
-        workers=settings.workers,
-        progress=show,
-    )
-    fabric.barrier()
-    return started
 
 
 def _joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:

@@ -90,6 +90,15 @@ def steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int) -> l
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def rows_of_copies(pools: Sequence[Pool], copies: int, *, seed: int, epochs: int) -> list[list[int]]:
+    """Return, for each copy of the clips, the rows drawn by the epochs that use it: epoch n uses copy n % copies."""
+    found: list[set[int]] = [set() for _ in range(copies)]
+    for epoch in range(epochs):
+        for pool in pools:
+            found[epoch % copies].update(pool.draw(seed=seed, epoch=epoch))
+    return [sorted(rows) for rows in found]
+
+
 def counts(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]:
     """Clips that each corpus gives to an epoch, which is once through the first.
 
