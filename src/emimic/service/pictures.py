@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.figures import make_drawable
 from emimic.install import install
 from emimic.service.outline import (
     COLOURS,
@@ -67,20 +68,10 @@ def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
 
     file = io.BytesIO()
     metadata: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "emimic"}
-    cover_scripts(figure)
+    make_drawable(figure)
     with _LOCK, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
         figure.savefig(file, format=form, dpi=120, metadata=metadata)
     return file.getvalue()
-
-
-def cover_scripts(figure: "Figure") -> None:
-    """Let any character be drawn: boxes in a PNG, itself in an SVG. matplotlib would warn of those its font lacks."""
-    from matplotlib.text import Text
-
-    last = "Last Resort High-Efficiency"  # comes with matplotlib
-    for text in figure.findobj(Text):
-        if last not in (families := text.get_fontfamily()):
-            text.set_fontfamily([*families, last])
 
 
 def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":

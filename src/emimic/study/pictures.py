@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import scores
-from emimic.files import printable
+from emimic.figures import make_drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -190,7 +190,7 @@ def svg(figure: "Figure") -> bytes:
     """The figure as SVG without a date, and text stays text."""
     import matplotlib as mpl
 
-    _make_drawable(figure)
+    make_drawable(figure)
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "emimic"})
@@ -199,22 +199,10 @@ def svg(figure: "Figure") -> bytes:
 
 def png(figure: "Figure", *, dpi: int = 120) -> bytes:
     """The figure as a PNG."""
-    _make_drawable(figure)
+    make_drawable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
-
-
-def _make_drawable(figure: "Figure") -> None:
-    """Let every text of the figure (a target's or a corpus's name) be drawn: none is a formula, and a character that
-    the font lacks is a box in a PNG and itself in an SVG, where matplotlib would warn."""
-    from matplotlib.text import Text
-
-    last = "Last Resort High-Efficiency"  # comes with matplotlib
-    for text in figure.findobj(Text):
-        text.set(text=printable(text.get_text()), parse_math=False)
-        if last not in (families := text.get_fontfamily()):
-            text.set_fontfamily([*families, last])
 
 
 def _panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Figure, list[Any]]":

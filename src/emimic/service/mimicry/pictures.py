@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from emimic.files import printable
+from emimic.figures import make_drawable
 from emimic.install import install
 from emimic.scores import Floats
 from emimic.service.mimicry.alignment import standardise
 from emimic.service.mimicry.comparison import Comparison, Curves, Dimension, MimicryError, sentence
-from emimic.service.pictures import cover_scripts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +32,6 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
-        from matplotlib.text import Text
     except ImportError:
         raise MimicryError(f"a picture needs matplotlib: {install('service')}") from None
     names = found.seed.dimensions
@@ -63,9 +61,7 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
             _similarity(axis, dimension, last=axis is right[-1])
         right[-1].text(-0.97, 1.7, "Overall", fontsize=9, va="center")
         _words(figure, found, left[0], right[0], high)
-        cover_scripts(figure)
-        for text in figure.findobj(Text):  # a file's name may hold anything
-            text.set(text=printable(text.get_text()), parse_math=False)
+        make_drawable(figure)
         file = io.BytesIO()
         figure.savefig(file, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
