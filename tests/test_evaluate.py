@@ -230,22 +230,10 @@ def stub(monkeypatch, tmp_path):
     )
     state.model.config.targets = list(EMOTIONS)
 
-    def load(
-        folder,
-        *,
-        targets,
-        splits,
-        label_scale,
-        labels,
-        allow_speaker_overlap,
-        workers,
-        progress,
-        clips,
-        partial,
-    ):
-        assert clips is None
-        assert labels
-        assert not allow_speaker_overlap
+    def load(folder, *, targets, splits, label_scale, **options):
+        assert options["clips"] is None
+        assert options["labels"]
+        assert not options["allow_speaker_overlap"]
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
