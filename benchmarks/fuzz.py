@@ -136,11 +136,11 @@ def make(folder: Path) -> dict[str, Path]:
     (places["pickle"] / "arrays.pkl").write_bytes(pickle.dumps(arrays))
     frames = store.Sequence.whole(rng.normal(size=(9, 4)).astype(np.float16), np.arange(9) / 50)
     store.write(places["features"] / "clip.safetensors", "00001", frames)
-    heard = Prediction(
+    prediction = Prediction(
         intensities=rng.random(6).astype(np.float32), vad=rng.random((9, 3)).astype(np.float32),
         times=np.arange(9) / 50, hidden=None,
     )  # fmt: skip
-    answers.write(places["teacher"] / "clip.npz", heard)
+    answers.write(places["teacher"] / "clip.npz", prediction)
     for kind in ("run", "weights", "settings"):
         model = EmiModel(EmiConfig(encoder_config=TINY, lstm=False))
         model.save_pretrained(places[kind])
@@ -325,7 +325,7 @@ def peak() -> int:
 
 
 class Judge:
-    """A child process that reads files, started anew when it is lost or has read a thousand."""
+    """A child process that reads files, started again when it is lost or has read a thousand."""
 
     def __init__(self, log: Path) -> None:
         self.log, self.process, self.count = log, None, 0

@@ -172,7 +172,7 @@ def test_a_damaged_head_begins_anew_and_says_so(damage: bytes, tmp_path: Path) -
     head = path.read_bytes()
     path.write_bytes(head[:-2] + damage + head[-2:])
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        assert kept.note == f"{path} is damaged: all is heard anew"
+        assert kept.note == f"{path} is damaged: everything is predicted again"
     assert path.read_bytes() == head
 
 

@@ -24,7 +24,7 @@ _NEEDS: Final = {
 
 
 def missing(kinds: Iterable[str]) -> dict[str, str]:
-    """Return the kinds that can't be had here -> what they need, as "ELAN files need: pip install ..."."""
+    """Return the kinds that are unavailable here -> what they need, as "ELAN files need: pip install ..."."""
     found = {}
     for kind in dict.fromkeys(kinds):
         what, packages = _NEEDS.get(kind, ("", ()))
@@ -40,6 +40,6 @@ def _installed(name: str) -> bool:
 
 
 def require(kind: str) -> None:
-    """Raise EmimicError where a kind can't be had here."""
+    """Raise EmimicError where a kind is unavailable here."""
     for reason in missing([kind]).values():
         raise EmimicError(reason)

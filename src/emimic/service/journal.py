@@ -144,7 +144,7 @@ class Journal:
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
-            self.note = f"{self.path} is damaged: all is heard anew"
+            self.note = f"{self.path} is damaged: everything is predicted again"
             return False
         if found != head:
             what = "model" if found.get("emimic") == head["emimic"] else "version of emimic"

@@ -177,7 +177,7 @@ def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
     panel.fill_between(times, wave.lows, wave.highs, color="0.25", linewidth=0.6)
     panel.set(ylim=(-peak * 1.05, peak * 1.05) if peak else (-1, 1), yticks=[], xlim=(0, max(end, 1e-3)))
     panel.spines[["top", "right", "left"]].set_visible(False)
-    told = f"peak {20 * math.log10(peak):.0f} dBFS".replace("-", "−") if peak else "digital silence"
+    told = f"peak {round(20 * math.log10(peak))} dBFS".replace("-", "−") if peak else "digital silence"
     _beside(panel, "waveform\n(up to its peak)", told.replace(" ", "\n", 1))
 
 

@@ -130,7 +130,7 @@ def _write(
     *,
     plot: bool,
 ) -> None:
-    """Write the files asked for, of the kinds that can be had."""
+    """Write the files asked for, of the kinds that are available."""
     from emimic.service import outputs
 
     curves = q.curves or q.mic is not None  # which always has some

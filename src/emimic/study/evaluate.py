@@ -110,7 +110,7 @@ def evaluate(
         reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
     fused = isinstance(model, RivalModel) and model.config.weights is not None
-    notes = _learnt(run, Path(folder), part.name, fused=fused)
+    notes = _seen_while_training(run, Path(folder), part.name, fused=fused)
     report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
@@ -238,16 +238,16 @@ def _settings(run: Path) -> dict[str, Any]:
         ) from error
 
 
-def _learnt(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
-    """Sentences where the run learnt from this split of a corpus, or it chose the run's epoch or weights of fusion.
+def _seen_while_training(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
+    """Sentences where the run learned from this split of a corpus, or it chose the run's epoch or weights of fusion.
 
     fused: whether the run's system has weights that were searched on valid.
     """
     settings = _settings(run)
-    learnt = str(settings["train_on"]).split("+") if "train_on" in settings else []
-    if split in learnt:
+    learned = str(settings["train_on"]).split("+") if "train_on" in settings else []
+    if split in learned:
         return [f"{split} was trained on: these scores say nothing about unseen clips"]
-    chosen = ["the epoch"] if learnt and settings.get("epochs") != 1 else []
+    chosen = ["the epoch"] if learned and settings.get("epochs") != 1 else []
     chosen += ["the weights of the branches"] if fused else []
     if (
         split != "valid"

@@ -129,7 +129,7 @@ def compute_frozen(
 ) -> batches.Source:
     """The outputs of an encoder's frozen layers, written under `folder` where they aren't there yet.
 
-    source: of waveforms. copies: for each copy the rows of the source that are wanted; copy n is a clip as it is heard
+    source: of waveforms. copies: for each copy the rows of the source that are wanted; copy n is a clip as it is
     in epoch n. share: this process of so many; each computes its own part. Interrupted, it goes on where it stopped.
     Returns the source that reads them: in epoch n copy n modulo their number.
     """

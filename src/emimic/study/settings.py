@@ -52,7 +52,7 @@ class TrainSettings(BaseModel):
         0,
         ge=0,
         description="keep the outputs of the frozen layers on disk while training, for so many changed copies of each "
-        "clip, which the epochs take in turn; 0: compute them anew in each epoch",
+        "clip, which the epochs take in turn; 0: compute them again in each epoch",
     )
     standardize_frames: bool = Field(
         False,
