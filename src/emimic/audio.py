@@ -159,7 +159,7 @@ def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None)
                     closing(decoder(_Nameless(file, end), label)) as chunks,
                 ):
                     for chunk, _, _ in chunks:
-                        return chunk.shape[1]
+                        return int(chunk.shape[1])
     except (AudioError, ValueError, OSError, MemoryError):
         pass
     return 0
