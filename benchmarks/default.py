@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ from emimic import audio, scores
 from emimic.model import EmiModel
 from emimic.progress import shown
 from emimic.service.engine import Engine, open_engine
-from emimic.study import probes
-from emimic.study.batches import trimmed
+from emimic.study import checkpoint, probes
+from emimic.study.batches import trimmed, waveforms
+from emimic.study.corpora import load_corpora, pools
 from emimic.study.corpus import Item, load_corpus
-from emimic.study.settings import TrainSettings
+from emimic.study.run import copies_of, source_of
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
-CONFIG = Path(__file__).parent / "configs" / "default.yaml"
 NOTE = (
     "Vocal bursts (EmoGator): labels are the intended category, cast onto the six targets by this project. "
     "Speech: acted. Not the paper's corpus, not comparable with its figures. 95 % intervals resample speakers."
@@ -278,33 +277,40 @@ def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
 
 
 def folds(run: Path, corpora: Path) -> dict[str, Any]:
-    """Joy of EmoDB as the recipe predicts it without a speaker's own clips: the ridge regression that ends a training,
-    solved anew without each speaker.
+    """Joy of EmoDB as the recipe predicts it without a speaker's own clips: the ridge regression before a run's first
+    step, solved anew without each speaker, on the same changed copies; judged on the clips as they are recorded.
 
     It reads layers that aren't trained, so nothing else of it depends on the clips; that the clips are speech is given.
     """
-    settings = TrainSettings.read(CONFIG)
+    settings = checkpoint.read_settings(run)
+    members = load_corpora([corpora / name for name in settings.corpora], settings, progress=False)
+    items = [item for member in members for item in member.learned(both=False)]
+    drawn = pools(members, both=False)
     model = EmiModel.open_run(run, device="cpu")
-    members = {name: own for name, own in settings.corpora.items() if own.domain == "speech"}
-    items = {
-        name: [replace(item, trim=own.trim) for item in items_of(corpora, name, "train")]
-        for name, own in members.items()
-    }
-    every = [item for own in items.values() for item in own]
-    x = probes.moments(model, every, batch_seconds=60.0, workers=2, progress=sys.stderr.isatty())
+    changed = settings.model_copy(update={"frozen_copies": 0})
+    source = source_of(model, items, run, changed, None, False, drawn)
+    copies = [
+        [row for row in rows if source.labelled(items[row], epoch).domain == "speech"]
+        for epoch, rows in enumerate(copies_of(drawn, settings))
+    ]
+    every = [source.labelled(items[row], epoch) for epoch, rows in enumerate(copies) for row in rows]
+    german = [item for item in items if item.corpus == "emodb"]
+    show = sys.stderr.isatty()
+    x, every = (
+        probes.moments(model, source, copies, settings, progress=show),
+        every * (1 + bool(settings.ridge_piece)),
+    )
+    recorded = waveforms(german, model.config, model.min_samples)
+    asked = probes.moments(model, recorded, [range(len(german))], settings, progress=show)[: len(german)]
     y = np.array([item.labels[EMOTIONS.index("Joy")] for item in every], np.float64)  # type: ignore[index]
-    weights = np.concatenate([
-        np.full(len(items[name]), own.weight if own.ridge_weight is None else own.ridge_weight)
-        for name, own in members.items()
-    ])  # fmt: skip
-    german = items["emodb"]
+    weights = np.array([item.ridge_weight for item in every])
     predictions = np.full((len(german), len(EMOTIONS)), np.nan)
     speakers = np.array([item.speaker for item in every], object)
     for speaker in sorted({item.speaker for item in german if item.speaker}):
         kept = np.isfinite(y) & (speakers != speaker)
         slope, intercept = probes.ridge(x[kept], y[kept], weights[kept], settings.domain_ridge or 0.0)
-        joys = np.clip(x[speakers == speaker] @ slope + intercept, 0.0, 1.0)
-        predictions[[item.speaker == speaker for item in german], EMOTIONS.index("Joy")] = joys
+        own = [item.speaker == speaker for item in german]
+        predictions[own, EMOTIONS.index("Joy")] = np.clip(asked[own] @ slope + intercept, 0.0, 1.0)
     return {"joy": joy(predictions, german) | {"by_sex": by_group(predictions, german, "Gender")}}
 
 

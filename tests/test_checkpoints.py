@@ -155,7 +155,6 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "vad_units": 0,
         "vad_seconds": 0.5,
         "vad_bounded": True,
-        "deep_valence": False,
         "bounded": False,
         "domains": ["speech", "bursts"],
         "domain_targets": {"speech": ["ß", "Freude"]},
@@ -167,7 +166,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     assert all(
         getattr(default, name) != value
         for name, value in fields.items()
-        if name not in ("global_vector", "bounded", "deep_valence")
+        if name not in ("global_vector", "bounded")
     )
     config = EmiConfig(encoder_config=tiny.encoder("whisper", encoder_layerdrop=0.2), **fields)
     config.save_pretrained(tmp_path)

@@ -156,9 +156,6 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
         [blocks[layer] for layer in layers if layer in (config.probe_layers or layers)], axis=1
     )
     raw = head(w, "vad", probed)
-    if config.deep_valence:
-        rest = [blocks[layer] for layer in layers if layer not in config.probe_layers]
-        raw[:, 2:] += tiny.linear(w, "valence", np.concatenate(rest, axis=1))
     half = round(config.vad_seconds * 50 / 2)
     vad = np.stack([raw[max(0, i - half) : i + half + 1].mean(axis=0) for i in range(len(raw))])
     vad = tiny.sigmoid(vad) if config.vad_bounded else vad
@@ -201,7 +198,7 @@ SOME: list[dict[str, Any]] = [
     {"attentive": True, "global_vector": False, "lstm": False, "vad_units": 5, "hidden_layers": [2]},
     {"head_units": 0, "vad_seconds": 9.0, "standardize_frames": True},
     {"vad_bounded": True, "hidden_layers": [1, 2], "probe_layers": [2], "domains": ["a", "b"]},
-    tiny.HEADS | {"bounded": True, "deep_valence": True},
+    tiny.HEADS | {"bounded": True},
 ]
 
 
@@ -228,17 +225,14 @@ def test_the_heads_equal_their_formula_whatever_lies_in_the_padding(config: dict
                 assert ((output.vad >= 0) & (output.vad <= 1)).all()
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_v_a_d_of_a_pooled_clip_passes_the_same_way(deep: bool) -> None:
-    model = tiny.model("whisper", **tiny.HEADS, deep_valence=deep).double()
+def test_v_a_d_of_a_pooled_clip_passes_the_same_way() -> None:
+    model = tiny.model("whisper", **tiny.HEADS).double()
     tiny.standardize(model)
     samples = torch.from_numpy(tiny.clip(3300)).double()[None]
     hidden, _ = model.encode(samples)
     w, means = tiny.weights(model), hidden[0].detach().numpy().mean(axis=0)
     standardized = (means - w["frame_mean"]) / w["frame_std"]
     raw = head(w, "vad", standardized[:16])
-    if deep:
-        raw[2:] += tiny.linear(w, "valence", standardized[16:])
     np.testing.assert_allclose(model.pooled_vad(samples)[0], tiny.sigmoid(raw), **EXACT)
 
 
@@ -339,7 +333,6 @@ def test_frozen_layers_neither_learn_nor_drop_while_the_others_do() -> None:
             {"bounded": True, "target_mean": [0.0], "target_std": [1.0]},
             "bounded intensities can't be of z-sc",
         ),
-        ({"deep_valence": True, "hidden_layers": [1, 2]}, "the layers that probe_layers leave out"),
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:

@@ -37,7 +37,7 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     the encoder up to and with this layer isn't trained and runs without dropout.
     vad_units: the same of the V/A/D head; 0 leaves it linear. vad_seconds: V/A/D are the means of what the head says
     over so many seconds around a frame (0: of the frame alone, as the paper). vad_bounded: a sigmoid keeps V/A/D
-    within [0, 1]. deep_valence: valence also reads, by a linear layer, the layers that probe_layers leave out.
+    within [0, 1].
     domains: kinds of recording, told apart by a linear layer on mean and standard deviation of a clip's frames;
     domain_targets: domain -> targets for which it has a linear layer of its own there, weighted by how probable the
     domain is; elsewhere, and for the other targets, the regression head predicts.
@@ -77,7 +77,6 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     vad_units: int | None = None
     vad_seconds: float = 0.0
     vad_bounded: bool = False
-    deep_valence: bool = False
     domains: list[str] | tuple[str, ...] = ()
     domain_targets: dict[str, Any] | None = None
     target_mean: list[float] | None = None
@@ -135,13 +134,6 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
             known = "which are not set" if self.hidden_layers is None else list(self.hidden_layers)
             raise ModelError(f"probe_layers are {probed}; expected some of hidden_layers, {known}")
         self.probe_layers = probed or None
-        if self.deep_valence and not (
-            self.vad_head and probed and set(probed) < set(self.hidden_layers or ())
-        ):
-            raise ModelError(
-                "deep_valence reads the layers that probe_layers leave out: set vad_head, hidden_layers and fewer "
-                "probe_layers, or leave it off"
-            )
         if self.hidden_layers is None:
             return
         self.hidden_layers = list(self.hidden_layers)
@@ -184,11 +176,6 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     def probe_features(self) -> list[int]:
         """Where the features of probe_layers are in a frame."""
         return self._features_of(self.probe_layers or self.hidden_layers or [0])
-
-    @property
-    def deep_features(self) -> list[int]:
-        """Where the features of the layers are that probe_layers leave out."""
-        return self._features_of(set(self.hidden_layers or ()) - set(self.probe_layers or ()))
 
     def _features_of(self, wanted: Collection[int]) -> list[int]:
         layers = self.hidden_layers or [0]

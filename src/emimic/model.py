@@ -120,8 +120,6 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
             self.vad = TanhHead(len(config.probe_features), len(VAD), config.vad_dropout, config.vad_units)
-        if config.deep_valence:
-            self.valence = nn.Linear(len(config.deep_features), 1, bias=False)
         if config.standardize_frames:
             self.register_buffer("frame_mean", torch.zeros(config.hidden_features))
             self.register_buffer("frame_std", torch.ones(config.hidden_features))
@@ -289,9 +287,17 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             parts.append(recurrent.last_outputs(self.lstm, frames, frame_mask))
         return torch.cat(parts, dim=-1)
 
-    def moments(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
-        """Hidden states (batch, frame, feature) -> what the domains' layers read, (batch, 2 * feature)."""
-        return pooling.moments(self._probed(self._standardized(hidden)), frame_mask)
+    def frozen_moments(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Outputs of the frozen layers -> what the domains' layers read of a clip, (batch, 2 * feature), where
+        probe_layers are among those; the V/A/D head reads the first half."""
+        config = self.config
+        kept = encoders.kept_layers(config.hidden_layers, config.frozen_layers)
+        outputs = dict(zip(kept, states.chunk(len(kept), dim=-1), strict=True))
+        probed = torch.cat([outputs[layer] for layer in config.probe_layers], dim=-1)
+        if config.standardize_frames:
+            places = config.probe_features
+            probed = (probed - self.frame_mean[places]) / self.frame_std[places]
+        return pooling.moments(probed, frame_mask)
 
     def _standardized(self, hidden: Tensor) -> Tensor:
         return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden
@@ -313,12 +319,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     def _vad_of(self, hidden: Tensor) -> Tensor:
         """What the V/A/D head says of features (..., feature), before anything bounds it, (..., 3)."""
-        vad: Tensor = self.vad(self._probed(hidden))
-        if self.config.deep_valence:
-            deep = self.valence(hidden[..., self.config.deep_features])
-            place = VAD.index("Valence")
-            vad = torch.cat([vad[..., :place], vad[..., place:] + deep], dim=-1)
-        return vad
+        return self.vad(self._probed(hidden))  # type: ignore[no-any-return]
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""

@@ -111,7 +111,7 @@ class Joins:
 
     def _of_length(self, samples: Wave, item: Item, rng: np.random.Generator, load: Load) -> tuple[Wave, int]:
         """The clip cropped, repeated or joined, and the sample at which it begins there."""
-        kind = ("crop", "repeat", "join")[rng.integers(3)]
+        kind = ("crop", "crop", "repeat", "join")[rng.integers(4)]
         if kind == "crop":
             shortest = min(len(samples), round(SHORTEST * SAMPLE_RATE))
             length = int(rng.integers(shortest, len(samples) + 1))

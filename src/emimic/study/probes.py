@@ -1,82 +1,158 @@
-"""The domains' own linear layers, solved by ridge regression when a training run ends.
+"""Linear layers on frozen frames, solved by ridge regression before a run's first step: of the domains, and V/A/D.
 
-They read means and standard deviations of frames: the best layer for that is known in closed form, where steps of a
-gradient would stop anywhere near it. On speech of ten speakers that is the difference between a layer that carries over
-to another language and one that doesn't (docs/log.md).
+They read means and standard deviations of the frames of layers that aren't trained: the best layer for that is known in
+closed form, where steps of a gradient would stop anywhere near it. On speech of ten speakers that is the difference
+between a layer that carries over to another language and one that doesn't (docs/log.md).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emimic import buckets
 from emimic.model import EmiModel
 from emimic.progress import shown
 from emimic.study import batches
 from emimic.study.corpus import Item
-from emimic.task import CorpusError
+from emimic.study.settings import TrainSettings
+from emimic.task import SAMPLE_RATE, VAD, CorpusError
 
 Array = NDArray[np.float64]
+
+EDGE: Final = 0.02
+"""Labels of a bounded head are kept so far from 0 and 1, where its inverse is infinite."""
+
+
+def freeze(model: EmiModel, settings: TrainSettings) -> None:
+    """Leave what `solve` solves out of training."""
+    if settings.vad_ridge is not None:
+        model.vad.requires_grad_(False)
+    if settings.domain_ridge is not None:
+        model.domains.own.requires_grad_(False)
 
 
 def solve(
     model: EmiModel,
-    items: Sequence[Item],
-    strength: float,
+    source: batches.Source,
+    copies: Sequence[Sequence[int]],
+    settings: TrainSettings,
     *,
-    batch_seconds: float = 60.0,
-    workers: int = 2,
     progress: bool = False,
 ) -> None:
-    """Set each domain's own layer of a finished model to the ridge regression of its labels.
+    """Set the domains' own layers and the V/A/D head to the ridge regression of their labels, as settings say.
+
+    Every process of several solves both from all clips, hence gets the same layers.
 
     Args:
-        model: whose domains have targets of their own; changed in place.
-        items: clips that are learned from, as they are recorded; a clip counts as its `ridge_weight` says.
-        strength: of the ridge, for moments brought to mean 0 and variance 1: the penalty of a squared weight, in clips.
+        model: whose frames are standardized already, if they are to be; changed in place.
+        source: of the clips that are learned from, as training changes them.
+        copies: the rows of the source that are read, for each epoch from the first.
+        settings: domain_ridge and vad_ridge are the strengths, for moments of variance 1: the penalty of a squared
+            weight, in clips. A clip counts as its `ridge_weight` (domains) or `vad_weight` says, and with ridge_piece
+            once more by a piece of it.
 
     Raises:
-        CorpusError: if no clip of a domain has a label of one of its targets.
+        CorpusError: if no clip has a label of what is solved.
     """
+    own = model.config.domain_targets if settings.domain_ridge is not None else {}
+
+    def wanted(item: Item) -> bool:
+        return item.domain in own or (settings.vad_ridge is not None and item.vad is not None)
+
+    items, rows = [], []
+    for epoch, places in enumerate(copies):
+        drawn = [(source.labelled(source.items[place], epoch), place) for place in places]
+        drawn = [(item, place) for item, place in drawn if wanted(item)]
+        items += [item for item, _ in drawn]
+        rows.append([place for _, place in drawn])
+    x, items = (
+        moments(model, source, rows, settings, progress=progress),
+        items * (1 + bool(settings.ridge_piece)),
+    )
     columns = {target: i for i, target in enumerate(model.config.targets)}
-    for name, targets in (model.config.domain_targets or {}).items():
-        own = [item for item in items if item.domain == name and item.labels is not None]
-        x = moments(model, own, batch_seconds=batch_seconds, workers=workers, progress=progress)
-        weights = np.array([item.ridge_weight for item in own])
-        layer: Any = model.domains.own[name]
-        for row, target in enumerate(targets):
-            y = np.array(
-                [item.labels[columns[target]] for item in own if item.labels is not None], np.float64
+    unknown = np.full(len(columns), np.nan)
+    labels = np.stack([unknown if item.labels is None else item.labels for item in items])
+    weights = np.array([item.ridge_weight for item in items])
+    for name, targets in own.items():
+        there = np.array([item.domain == name for item in items])
+        y = np.where(there[:, None], labels, np.nan)[:, [columns[target] for target in targets]]
+        _set(model.domains.own[name], x, y, weights, settings.domain_ridge, targets)
+    if settings.vad_ridge is not None:
+        vad = np.stack([np.full(len(VAD), np.nan) if item.vad is None else item.vad for item in items])
+        if model.config.vad_bounded:
+            inside = np.clip(vad, EDGE, 1 - EDGE)
+            vad = np.log(inside / (1 - inside))
+        weights = np.array([item.vad_weight for item in items])
+        _set(model.vad.out_proj, x[:, : x.shape[1] // 2], vad, weights, settings.vad_ridge, VAD)
+
+
+def _set(
+    layer: Any, x: Array, labels: Array, weights: Array, strength: float | None, names: Sequence[str]
+) -> None:
+    """Set a linear layer's rows to the ridge regression of labels (clip, output), each on the clips that have it."""
+    for row, (name, y) in enumerate(zip(names, labels.T, strict=True)):
+        known = np.isfinite(y) & (weights > 0)
+        if not known.any():
+            raise CorpusError(
+                f"no clip that domain_ridge or vad_ridge could learn {name} from has a label of it: add labels, or "
+                "leave that setting out"
             )
-            known = np.isfinite(y) & (weights > 0)
-            if not known.any():
-                raise CorpusError(
-                    f"no clip of the domain {name} has a label of {target}: add labels, or leave it out"
-                )
-            slope, intercept = ridge(x[known], y[known], weights[known], strength)
-            with torch.no_grad():
-                layer.weight[row] = torch.from_numpy(slope)
-                layer.bias[row] = intercept
+        slope, intercept = ridge(x[known], y[known], weights[known], strength or 0.0)
+        with torch.no_grad():
+            layer.weight[row] = torch.from_numpy(slope)
+            layer.bias[row] = intercept
 
 
 @torch.inference_mode()
 def moments(
-    model: EmiModel, items: Sequence[Item], *, batch_seconds: float, workers: int, progress: bool
+    model: EmiModel,
+    source: batches.Source,
+    copies: Sequence[Sequence[int]],
+    settings: TrainSettings,
+    *,
+    progress: bool = False,
 ) -> Array:
-    """Return what the domains' layers read of each clip, (clip, 2 * feature)."""
+    """Return what the domains' layers read of the rows of a source, for each epoch, (clip, 2 * feature).
+
+    With settings.ridge_piece the same clips follow once more, by a piece of their frames that is drawn from the seed.
+    """
+    training = model.training
     model.eval()
-    source = batches.waveforms(items, model.config, model.min_samples)
-    rows: dict[int, Array] = {}
-    groups = buckets.chunks(len(items))
-    decoded = batches.decoded(source, groups, workers=workers)
-    for group, clips in zip(groups, shown(decoded, "solving", total=len(groups), show=progress), strict=True):
-        for part in model.plan([len(clip.values) for clip in clips], batch_seconds=batch_seconds):
-            found = model.moments(*model.encode(*model.collate([clips[i].values for i in part])))
-            rows.update(zip((group[i] for i in part), found.double().cpu().numpy(), strict=True))
-    return np.stack([rows[i] for i in range(len(items))])
+    rng = np.random.default_rng(settings.seed)
+    length = settings.ridge_piece and max(1, model.num_frames(round(settings.ridge_piece * SAMPLE_RATE)))
+    whole: list[Array] = []
+    pieces: list[Array] = []
+    for epoch, rows in enumerate(copies):
+        groups = [[rows[i] for i in group] for group in buckets.chunks(len(rows))]
+        decoded = batches.decoded(source, groups, workers=settings.workers, epoch=epoch)
+        for clips in shown(decoded, "solving", total=len(groups), show=progress):
+            places = rng.random(len(clips))
+            found: dict[int, list[Array]] = {}
+            for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
+                states, mask = model.collate([clips[i].values for i in part])
+                if not source.started:
+                    states, mask = model.encode_frozen(states, mask)
+                masks = [mask]
+                if length:
+                    masks.append(_piece(mask, torch.from_numpy(places[part]).to(mask.device), length))
+                some = [model.frozen_moments(states, one).double().cpu().numpy() for one in masks]
+                found.update({i: [one[row] for one in some] for row, i in enumerate(part)})
+            for i in range(len(clips)):
+                whole.append(found[i][0])
+                pieces += found[i][1:]
+    model.train(training)
+    return np.stack(whole + pieces)
+
+
+def _piece(mask: Tensor, places: Tensor, length: int) -> Tensor:
+    """Return which frames are of a piece of `length` real ones, (batch, frame); places: (batch,), in [0, 1), where."""
+    start = (places * (mask.sum(dim=1) - length + 1).clamp(min=1)).floor()[:, None]
+    frames = torch.arange(mask.shape[1], device=mask.device)
+    return mask & (frames >= start) & (frames < start + length)
 
 
 def ridge(x: Array, y: Array, weights: Array, strength: float) -> tuple[Array, float]:

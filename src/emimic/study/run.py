@@ -19,7 +19,7 @@ from emimic.config import EmiConfig
 from emimic.files import encodable, make_folder
 from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
-from emimic.study import batches, checkpoint, features, sampling, standardize
+from emimic.study import batches, checkpoint, features, probes, sampling, standardize
 from emimic.study.augment import Augment
 from emimic.study.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.study.corpus import Corpus, Item, in_parallel, load_corpus
@@ -97,6 +97,7 @@ def open_run(
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    probes.freeze(model, settings)
     optimizer = _optimizer(model, settings)
     make_folder(out)
     recordings = _recordings(fabric, [*items, *held_out], settings)
@@ -118,8 +119,8 @@ def open_run(
         watched = source_of(model, held_out, out, settings, fabric, show) if held_out else None
     else:
         learned, watched = heard.source(model, items), heard.source(model, held_out) if held_out else None
-    if settings.standardize_frames and not progress.total_steps:
-        standardize.measure(model, learned, drawn, settings, progress=show)
+    if not progress.total_steps:
+        _measure(model, learned, drawn, settings, show)
     log = (
         SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
         if fabric.is_global_zero
@@ -149,6 +150,20 @@ def open_run(
         log=log,
         left_out=left_out,
     )
+
+
+def _measure(
+    model: Any,
+    learned: batches.Source,
+    drawn: Sequence[sampling.Pool],
+    settings: TrainSettings,
+    show: bool,
+) -> None:
+    """Set the parts of a fresh model that are known in closed form."""
+    if settings.standardize_frames:
+        standardize.measure(model, learned, drawn, settings, progress=show)
+    if settings.ridge:
+        probes.solve(model, learned, copies_of(drawn, settings), settings, progress=show)
 
 
 def _check_text(out: Path) -> None:
@@ -290,7 +305,7 @@ def build_model(
         "freeze_encoder", "freeze_convolutions", "global_vector", "global_spread", "regression_head", "lstm",
         "vad_head", "lstm_layers", "lstm_units", "lstm_dropout", "head_dropout", "max_seconds", "padding",
         "hidden_layers", "probe_layers", "frozen_layers", "standardize_frames", "attentive", "head_units", "bounded",
-        "vad_units", "vad_seconds", "vad_bounded", "deep_valence", "domain_targets",
+        "vad_units", "vad_seconds", "vad_bounded", "domain_targets",
     )  # fmt: skip
     config: dict[str, Any] = {name: getattr(settings, name) for name in names}
     config["targets"] = list(corpus.targets)
@@ -464,12 +479,7 @@ def source_of(
         started = features.compute_frozen(
             model,
             source,
-            sampling.rows_of_copies(
-                drawn,
-                min(settings.frozen_copies, settings.epochs),
-                seed=settings.seed,
-                epochs=settings.epochs,
-            ),
+            copies_of(drawn, settings),
             out / checkpoint.FROZEN,
             share=(fabric.global_rank, fabric.world_size),
             dtype=settings.feature_dtype,
@@ -493,6 +503,13 @@ def source_of(
         )
         fabric.barrier()
     return source
+
+
+def copies_of(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
+    """Return the rows of each copy whose frozen outputs are kept; without any kept, of the first epoch."""
+    copies = min(settings.frozen_copies, settings.epochs)
+    epochs = settings.epochs if copies else 1
+    return sampling.rows_of_copies(drawn, copies or 1, seed=settings.seed, epochs=epochs)
 
 
 def _joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:

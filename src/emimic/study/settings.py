@@ -88,8 +88,14 @@ class TrainSettings(BaseModel):
     domain_ridge: float | None = Field(
         None,
         gt=0,
-        description="when training ends, solve the domains' own layers by ridge regression of this strength; null: "
-        "they are what the steps made of them",
+        description="before the first step, solve the domains' own layers by ridge regression of this strength on the "
+        "clips of the first epoch (of all copies, with frozen_copies), and leave them so; null: the steps train them",
+    )
+    ridge_piece: float | None = Field(
+        None,
+        gt=0,
+        description="in domain_ridge and vad_ridge each clip counts once more, by a piece of so many seconds of its "
+        "frames, so that short clips are predicted alike",
     )
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_units: int | None = Field(
@@ -111,8 +117,10 @@ class TrainSettings(BaseModel):
         0.0, ge=0, description="V/A/D are means over so many seconds around a frame; 0: of the frame alone"
     )
     vad_bounded: bool = Field(False, description="a sigmoid keeps V/A/D within [0, 1]")
-    deep_valence: bool = Field(
-        False, description="valence also reads the layers that probe_layers leave out, by a linear layer"
+    vad_ridge: float | None = Field(
+        None,
+        gt=0,
+        description="as domain_ridge, of a V/A/D head without units; a clip counts as its corpus's vad_weight says",
     )
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
@@ -177,8 +185,8 @@ class TrainSettings(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="fraction of training clips whose length is changed: cropped to .5 s or more, repeated up to "
-        "max_seconds, or joined with a clip of the same corpus, class and speaker",
+        description="fraction of training clips whose length is changed: half of these cropped to .5 s or more, the "
+        "others repeated up to max_seconds or joined with a clip of the same corpus, class and speaker",
     )
     mixtures: MixtureSettings | None = Field(
         None,
@@ -280,6 +288,13 @@ class TrainSettings(BaseModel):
             raise SettingsError("bounded intensities can't be of z-scored targets: set one of the two")
         if self.frozen_copies and not self.frozen_layers:
             raise SettingsError("frozen_copies keeps the outputs of frozen layers: set frozen_layers, too")
+        if self.ridge and not (self.probe_layers and max(self.probe_layers) <= self.frozen_layers):
+            raise SettingsError(
+                f"domain_ridge and vad_ridge solve layers on frames that no step changes; expected probe_layers within "
+                f"the frozen ones, found probe_layers {self.probe_layers} and frozen_layers {self.frozen_layers}"
+            )
+        if self.vad_ridge is not None and (not self.vad_head or self.vad_units != 0):
+            raise SettingsError("vad_ridge solves a linear V/A/D head: set vad_head and vad_units: 0, too")
 
     def model_post_init(self, _: Any) -> None:
         """Checks over several fields."""
@@ -319,6 +334,11 @@ class TrainSettings(BaseModel):
             raise SettingsError(f"{who} can't have corpora or rank_weight: leave them out")
         if self.rank_weight and not any(one.ranks for one in self.corpora.values()):
             raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
+
+    @property
+    def ridge(self) -> bool:
+        """Whether layers are solved before the first step."""
+        return not (self.domain_ridge is None and self.vad_ridge is None)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -423,12 +443,12 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
 
 
 IDLE: Final = {
-    "attentive", "bounded", "category", "category_weight", "deep_valence", "domain_ridge", "domain_targets",
+    "attentive", "bounded", "category", "category_weight", "domain_ridge", "domain_targets",
     "domain_weight", "feature_dtype", "features", "freeze_convolutions", "freeze_encoder", "frozen_copies",
     "frozen_layers", "global_spread", "global_vector", "gradient_checkpointing", "head_dropout", "head_units",
     "hidden_layers", "lstm", "lstm_dropout", "lstm_layers", "lstm_units", "padding", "probe_layers",
-    "regression_head", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_seconds", "vad_units",
-    "vad_weight",
+    "regression_head", "ridge_piece", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_ridge",
+    "vad_seconds", "vad_units", "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that do nothing for a rival."""
 

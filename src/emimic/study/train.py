@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from emimic import buckets, scores
 from emimic.cpus import available
 from emimic.files import hold, naming, write_atomic
-from emimic.model import EmiModel
 from emimic.progress import bar
-from emimic.study import batches, checkpoint, probes, sampling, signals, step
+from emimic.study import batches, checkpoint, sampling, signals, step
 from emimic.study import run as runs
 from emimic.study.corpus import Item
 from emimic.study.rivals import fusion
@@ -147,8 +146,6 @@ def _train(
             _fit(run)
             if run.progress.finished and run.valid is not None and run.fabric.is_global_zero:
                 fused = _settle(run, run.valid)
-            if run.progress.finished and settings.domain_ridge is not None and run.fabric.is_global_zero:
-                _solve(run, settings.domain_ridge)
             if run.progress.finished and run.fabric.is_global_zero:
                 shutil.rmtree(out / checkpoint.FROZEN, ignore_errors=True)
     run.fabric.barrier()
@@ -416,21 +413,6 @@ def _settle(run: Run, source: batches.Source) -> str:
         f"the epochs were compared with equal weights; those found on validation ({', '.join(best.config.targets)}): "
         f"{told}; with them its mean Pearson is {np.mean(rho):.4f}"
     )
-
-
-def _solve(run: Run, strength: float) -> None:
-    """Solve the own layers of a finished model's domains, and keep them with it."""
-    best = EmiModel.open_run(run.folder, device=str(run.fabric.device))
-    settings = run.settings
-    probes.solve(
-        best,
-        run.train.items,
-        strength,
-        batch_seconds=settings.batch_seconds,
-        workers=settings.workers,
-        progress=run.show,
-    )
-    checkpoint.write_model(run.folder, best)
 
 
 # Around the loop
