@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -282,6 +283,30 @@ def test_no_two_hold_a_file_at_once(tmp_path: Path) -> None:
     assert most == 1
     assert got > 4
     assert list(tmp_path.glob("folder/*")) == []
+
+
+def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, times = Path.mkdir, []
+
+    def mkdir(self: Path, *given: Any, **named: Any) -> None:
+        original(self, *given, **named)
+        times.append(1)
+        if len(times) == 1:  # it was gone when looked at, and is there again
+            raise FileExistsError
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with hold(tmp_path / "folder" / ".lock") as ours:
+        assert ours
+    assert len(times) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_holds_nothing(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "folder").touch() if kind == "file" else (tmp_path / "folder").symlink_to("nowhere")
+    with pytest.raises(FileExistsError), hold(tmp_path / "folder" / ".lock"):
+        pass
 
 
 HIDDEN = (

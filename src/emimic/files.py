@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -319,9 +320,10 @@ def hold(path: Path) -> Iterator[bool]:
             file = path.open("ab")
         except FileNotFoundError:  # the last holder's empty folder went just now
             continue
-        except FileExistsError:  # it went between being found and being looked at, or a file is in its place
-            if path.parent.exists():
-                raise
+        except FileExistsError:  # it went between being found and being looked at, or something else is in its place
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(path.parent.lstat().st_mode):
+                    raise
             continue
         with file:
             if not lock(file):
