@@ -91,7 +91,7 @@ def open_run(
     check_mixtures(members, settings)
     drawn = pools(members, both=both)
     ranked = Ranks.of(members, items) if settings.rank_weight else None
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed if settings.init_seed is None else settings.init_seed)
     model = _build(settings, corpus, items, lessons, heard, ranked).to(fabric.device)
     _check_precision(model, settings)
     if settings.gradient_checkpointing:

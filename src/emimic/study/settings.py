@@ -259,6 +259,11 @@ class TrainSettings(BaseModel):
         "train", description="train+valid runs all epochs: nothing is left to watch (section 5)"
     )
     seed: int = Field(0, ge=0, description="of the weights, the order of clips and dropout")
+    init_seed: int | None = Field(
+        None,
+        ge=0,
+        description="of the weights alone, so that runs of several seeds begin alike and can be averaged; null: seed",
+    )
 
     # The machine
     precision: Literal["32-true", "bf16-mixed"] = Field(
