@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import stat
-import stat
 import sys
 import unicodedata
 from collections.abc import Iterator
