@@ -130,6 +130,9 @@ def features(
 
     Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
     """
+    from emimic.study.kinds import check_source
+
+    check_source(model, kind.value)
     check_corpora(folder)
     from emimic.study.extract import extract
     from emimic.study.settings import parse_overrides

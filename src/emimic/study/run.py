@@ -26,6 +26,7 @@ from emimic.study.corpus import Corpus, Item, in_parallel, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
 from emimic.study.joins import Joins
+from emimic.study.kinds import check_source
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
@@ -73,6 +74,7 @@ def open_run(
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
     _check_text(out)
+    check_source(settings.encoder)  # before hours of reading
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
     resumed = resume and _can_resume(out, fabric)
