@@ -40,6 +40,18 @@ QUOTAS: dict[str, tuple[str, dict[str, str], float | None]] = {
     "rubbish": ("0::/\nrubbish\n\n", {"cpu.max": "many\n"}, None),
     "no period": ("0::/\n", {"cpu.max": "100000 0\n"}, None),
     "no file": ("0::/\n", {}, None),
+    "less than nothing": ("0::/\n", {"cpu.max": "-1 100000\n"}, None),
+    "nothing": ("0::/\n", {"cpu.max": "0 100000\n"}, None),
+    "a period below 0": ("0::/\n", {"cpu.max": "100000 -1\n"}, None),
+    "one word": ("0::/\n", {"cpu.max": "max\n"}, None),
+    "three words": ("0::/\n", {"cpu.max": "100000 100000 1\n"}, None),
+    "signs in a name": ("0::/a:b c\u00e4\n", {"a:b c\u00e4/cpu.max": "100000 50000"}, 2.0),
+    "a long name": (f"0::/{'a' * 5000}\n", {"cpu.max": "300000 100000"}, 3.0),
+    "both versions": (
+        "3:cpu:/x\n0::/y\n",
+        {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "0", "cpu.max": "300000 100000"},
+        3.0,
+    ),
 }
 
 

@@ -500,7 +500,9 @@ def test_notes_are_in_every_table() -> None:
     assert [one["notes"] for one in strictly(formats.to_json(both))["clips"]] == [expected, []]
     rows = list(csv.DictReader(io.StringIO(formats.to_csv(both))))
     assert [row["Notes"] for row in rows] == ["; ".join(expected), ""]
-    assert [*both.to_frame().Notes] == ["; ".join(both.clips[0].remarks), ""]
+    frame = both.to_frame()
+    assert [*frame.Filename] == ["a; b\ufffd", "clip"]
+    assert [*frame.Notes] == ["; ".join(expected), ""]
     line = make(40).timeline
     assert replace(both.clips[0], timeline=line).remarks[-1].endswith("its values are the mean over time")
 

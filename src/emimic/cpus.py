@@ -65,8 +65,8 @@ def _allowed() -> set[int]:
 def _limit(group: Path) -> float | None:
     try:
         most, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        return None if most == "max" else int(most) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+        return None if most == "max" else _ratio(int(most), int(period))
+    except (OSError, ValueError):
         return None
 
 
@@ -75,6 +75,10 @@ def _limit_of_version_1(group: Path) -> float | None:
         most, period = (
             int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
         )
-        return most / period if most > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
+        return _ratio(most, period)
+    except (OSError, ValueError):
         return None
+
+
+def _ratio(most: int, period: int) -> float | None:
+    return most / period if most > 0 and period > 0 else None

@@ -27,6 +27,8 @@ _SYSTEM: Final = frozenset(
     {
         "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found", "lost.dir",
         "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "network trash folder", "temporary items",
+        # Snapshots of storage systems, which hold every recording again.
+        "#snapshot", "~snapshot", "~latest", "@recently-snapshot", "@sharesnap", "@sharebin", "@tmp",
     }
 )  # fmt: skip
 

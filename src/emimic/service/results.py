@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.files import encodable
 from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.task import VAD, EmimicError
@@ -290,8 +291,8 @@ class Answers:
             vad = {} if head.vad is None else dict(zip(VAD, head.vad, strict=True))
             named = dict(zip(self.targets, head.intensities, strict=True))
             score = {} if novelty is None else {"Novelty": novelty}
-            about = {"Basis": head.basis, "Notes": "; ".join(one.remarks)}
-            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad, **score, **about})
+            about = {"Basis": head.basis, "Notes": encodable("; ".join(one.remarks))}
+            rows.append({"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about})
         columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis", "Notes"]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame

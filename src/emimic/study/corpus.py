@@ -293,7 +293,7 @@ def load_corpus(
             why = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
             place = "audio/" if clips is None else "features/"
             raise CorpusError(
-                f"{folder}: no clip of split {split.name!r} can be used ({why}); is {place} complete{noted(notes)}"
+                f"{folder}: no clip of split {split.name!r} can be used ({why}); is {place} complete?{noted(notes)}"
             )
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")

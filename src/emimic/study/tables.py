@@ -79,7 +79,7 @@ def some(names: Sequence[str], limit: int = 10) -> str:
 
 def noted(notes: Sequence[str], limit: int = 3) -> str:
     """The first notes as the end of an error's text, which may follow from them."""
-    return f". Noted before: {'; '.join(notes[:limit])}" if notes else ""
+    return f" (noted before: {'; '.join(notes[:limit])})" if notes else ""
 
 
 def split_files(
