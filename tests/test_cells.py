@@ -116,7 +116,9 @@ def test_a_speaker_in_two_splits_with_letters_that_cannot_be_seen(one, two, tmp_
 )  # fmt: skip
 def test_speakers_that_differ_in_signs_alone_are_asked_about(one, two, tmp_path):
     cells = [f'"{name}"' for name in (one, two)]
-    make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker=cells[0])], valid=[row("2", speaker=cells[1])])
+    make(
+        tmp_path, HEADER + ",Speaker", train=[row("1", speaker=cells[0])], valid=[row("2", speaker=cells[1])]
+    )
     (note,) = load_corpus(tmp_path, scan=False).warnings
     written = two.replace('""', '"')
     assert f"the speakers {one} and {written} differ only in" in note
@@ -154,7 +156,8 @@ def test_a_table_without_speakers_beside_one_with_them_is_pointed_out(tmp_path):
 
 @pytest.mark.parametrize("text", ["yes", "true", "off"])
 @pytest.mark.parametrize(
-    "given", ["epochs={}", "lr={}", "loss={{mse: {}}}", "corpora={{a: {{weight: {}}}}}", "hidden_layers=[1, {}]"]
+    "given",
+    ["epochs={}", "lr={}", "loss={{mse: {}}}", "corpora={{a: {{weight: {}}}}}", "hidden_layers=[1, {}]"],
 )
 def test_yes_and_no_are_no_numbers(given, text):
     with pytest.raises(SettingsError, match="are no numbers"):

@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 
 import emimic
 from emimic import cli
+from emimic.files import OutputError
 from emimic.service import request
 from emimic.service.engine import DEFAULT
 from emimic.service.journal import Journal
 from emimic.service.paths import expand
 from emimic.service.predict import Predictor
-from emimic.task import EMOTIONS, AudioError, EmimicError
+from emimic.study import checkpoint, grid, train
+from emimic.study import clips as clips_module
+from emimic.task import EMOTIONS, AudioError, CorpusError, EmimicError
 
 
 @pytest.fixture
@@ -80,9 +83,7 @@ def test_no_file_and_no_thread_stays(clips: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a working folder can't be removed")
-def test_a_working_folder_that_is_gone(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_working_folder_that_is_gone(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = values(clips)
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -144,3 +145,43 @@ def test_no_words_at_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         cli.main()
     assert end.value.code in (0, 2)
     assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+@pytest.mark.parametrize("odd", ["lock is a folder", "a file", "a broken link"])
+def test_a_run_folder_that_cannot_be_held(odd: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    if odd == "a file":
+        out.write_text("mine")
+    elif odd == "a broken link":
+        out.symlink_to(tmp_path / "no" / "where")
+    else:
+        (out / checkpoint.LOCK).mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), train._held(out):
+        raise AssertionError
+    if odd == "lock is a folder":
+        (out / grid.LOCK).mkdir(parents=True, exist_ok=True)
+        with pytest.raises(OutputError, match=r"can't be written"), grid.held(out):
+            raise AssertionError
+
+
+def test_what_describe_keeps_replaces_no_file_of_others(tmp_path: Path) -> None:
+    path = tmp_path / clips_module.JOURNAL
+    for mine in ('{"fact": 1}\n', "notes", "[" * 100_000 + "\n"):
+        path.write_text(mine)
+        with pytest.raises(CorpusError, match=r"facts\.jsonl is no list of facts"):
+            clips_module._Journal(tmp_path)
+        assert path.read_text() == mine
+    path.unlink()
+    with clips_module._Journal(tmp_path):
+        pass
+    whole = path.read_bytes()
+    for left in (whole + b"[" * 100_000 + b"\n", whole[:-4], b""):
+        path.write_bytes(left)
+        with clips_module._Journal(tmp_path) as journal:
+            assert journal.get([]) is None
+        assert path.read_bytes().startswith(whole)
+    path.unlink()
+    path.symlink_to("/dev/null")
+    with pytest.raises(CorpusError, match="found a pipe or a device"):
+        clips_module._Journal(tmp_path)

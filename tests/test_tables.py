@@ -39,7 +39,10 @@ def test_no_folder_no_tables(tmp_path: Path) -> None:
         (HEADER + "\n\n" + row("1", 0, "much", 0, 0, 0, 0), "line 3 (clip 1): Amusement is 'much'"),
         (HEADER + "\n" + row("1", 0, '"0,5"', 0, 0, 0, 0), "Amusement is '0,5', expected a number"),
         (HEADER + "\n" + row("1", 0, "1e39", 0, 0, 0, 0), "line 2 (clip 1): Amusement is '1e39'"),
-        (HEADER + ",Note\n" + row("1") + ",a\n" + row("3") + ',"b\n' + row("4") + ",c", "line 3 can't be read"),
+        (
+            HEADER + ",Note\n" + row("1") + ",a\n" + row("3") + ',"b\n' + row("4") + ",c",
+            "line 3 can't be read",
+        ),
         (HEADER + ",Note\n" + row("1") + ',"a"b"', "line 2 can't be read"),
         (f"{HEADER}\n{row('1')}\n{HEADER}\n{row('3')}", "line 3 (clip Filename)"),
         ("Filename,G\u00eane,Ge\u0302ne\n1,0,0", "distinct"),
@@ -110,7 +113,10 @@ def test_classes_are_no_targets(tmp_path: Path) -> None:
 def test_a_class_is_one_in_every_unicode_form(tmp_path: Path) -> None:
     make(tmp_path, "Filename,Kind", train=["1,caf\u00e9"], valid=["2,cafe\u0301"])
     (tmp_path / "targets.csv").write_text("Kind,Joy\ncafe\u0301,.5\n", encoding="utf-8")
-    assert [s.labels.tolist() for s in load_corpus(tmp_path, scan=False).splits.values()] == [[[0.5]], [[0.5]]]
+    assert [s.labels.tolist() for s in load_corpus(tmp_path, scan=False).splits.values()] == [
+        [[0.5]],
+        [[0.5]],
+    ]
     (tmp_path / "targets.csv").write_text("Kind,Joy\ncafe\u0301,.5\ncaf\u00e9,.9\n", encoding="utf-8")
     refused(tmp_path, "targets.csv, line 3: the class is")
     (tmp_path / "targets.csv").write_text("Kind,Calm\ncaf\u00e9,1e39\n", encoding="utf-8")

@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from emimic.files import printable
 from emimic.task import CorpusError, ModelError, SettingsError
 
-
 _NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)?)", re.I)
 
 
@@ -105,7 +104,7 @@ def quiet_for(model: Path | None) -> None:
 
 
 def quiet_tracer() -> None:
-    """Leave out what torch warns of while it traces a model, also where -W makes warnings errors: an export is checked."""
+    """Leave out what torch warns of while it traces a model, also with -W error: an export is checked."""
     for message in (
         "Converting a tensor to a",
         "You are using the legacy TorchScript-based ONNX export",

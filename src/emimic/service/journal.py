@@ -82,7 +82,9 @@ class Journal:
             self._file = cast(BinaryIO, self.path.open("a+b"))
         try:
             if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-                raise EmimicError(f"{self.path}: found a pipe or a device, expected a file. Give another --out")
+                raise EmimicError(
+                    f"{self.path}: found a pipe or a device, expected a file. Give another --out"
+                )
             if not lock(self._file):
                 raise EmimicError(
                     f"{folder} is in use: another emimic writes its {NAME}. Wait for it, or give another --out"

@@ -43,7 +43,8 @@ def _absolute(path: Path) -> str:
         return os.path.abspath(path)  # noqa: PTH100 - links stay
     except FileNotFoundError:
         raise AudioError(
-            f"{path}: the working folder is gone, expected one that is there. Go to another (cd), or give absolute paths"
+            f"{path}: the working folder is gone, expected one that is there. Go to another (cd), or give absolute "
+            "paths"
         ) from None
 
 

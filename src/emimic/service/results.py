@@ -292,7 +292,9 @@ class Answers:
             named = dict(zip(self.targets, head.intensities, strict=True))
             score = {} if novelty is None else {"Novelty": novelty}
             about = {"Basis": head.basis, "Notes": encodable("; ".join(one.remarks))}
-            rows.append({"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about})
+            rows.append(
+                {"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about}
+            )
         columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis", "Notes"]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame

@@ -406,8 +406,8 @@ def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -
         found = {row[column] for row in table.rows if row.get(column)} if column != "Speaker" else set()
         if len(found) <= _CLASSES and (close := alike(found)):
             notes.append(
-                f"{table.path.name}: {some(close)} in the column {column} differ only in case, signs or how a number is "
-                "written; are they the same class?"
+                f"{table.path.name}: {some(close)} in the column {column} differ only in case, signs or how a "
+                "number is written; are they the same class?"
             )
 
 

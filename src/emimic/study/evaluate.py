@@ -229,7 +229,8 @@ def _alike(part: Split, by: Sequence[str]) -> list[str]:
     """Sentences about groups that may be one, spelled in two ways."""
     close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
     return [
-        f"{some(names)} in the column {column} differ only in case, signs or how a number is written: are they one group?"
+        f"{some(names)} in the column {column} differ only in case, signs or how a number is written; are they one "
+        "group?"
         for column, names in close.items()
         if names
     ]

@@ -32,8 +32,16 @@ def check_source(model: str | None, kind: str = "") -> None:
     except (OSError, ValueError) as error:  # a name too long; a NUL in it
         raise ModelError(f"{model!r} can't be looked up ({error}). Check the model") from None
     if found and not fits:
-        has = "a folder" if path.is_dir() and is_file else "a file" if path.is_file() else "no config.json in it"
+        has = (
+            "a folder"
+            if path.is_dir() and is_file
+            else "a file"
+            if path.is_file()
+            else "no config.json in it"
+        )
         raise ModelError(f"{model}: found {has}, expected {what}. Check the model")
     if not found and not (_FILE_ON_HUB if is_file else _ON_HUB).fullmatch(model):
         kind_of = "file" if is_file else "folder"
-        raise ModelError(f"{model}: no such {kind_of}, expected {what}, or {name} on the hub. Check the model")
+        raise ModelError(
+            f"{model}: no such {kind_of}, expected {what}, or {name} on the hub. Check the model"
+        )

@@ -149,14 +149,16 @@ def read_table(name: str, path: Path) -> Table:
 def read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return a CSV's lines that are not blank, each with its number in the file. Raises CorpusError.
 
-    Letters are composed (NFC) but for those of ids, which stay as they are written; of a header what can't be seen goes.
+    Letters are composed (NFC) but for those of ids, which stay as written; of a header what can't be seen goes.
     """
     lines: list[tuple[int, list[str]]] = []
     place = ""
     try:
         need_file(path)  # a pipe would block for ever
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle, strict=True)  # else a quote that isn't closed takes all rows behind it
+            reader = csv.reader(
+                handle, strict=True
+            )  # else a quote that isn't closed takes all rows behind it
             try:
                 lines += ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
             except csv.Error:
@@ -326,8 +328,8 @@ def read_labels(
     scaled: NDArray[np.float64] = values / (scale or 1.0)
     if not all(map(fits, scaled.flat)):
         raise CorpusError(
-            f"{table.path}: labels divided by label_scale {scale:g} reach {np.nanmax(np.abs(scaled)):g}, expected about "
-            "0 to 1. Give the top of their scale as label_scale (--label-scale)"
+            f"{table.path}: labels divided by label_scale {scale:g} reach {np.nanmax(np.abs(scaled)):g}, expected "
+            "about 0 to 1. Give the top of their scale as label_scale (--label-scale)"
         )
     for name, column in zip(targets, scaled.T, strict=True):
         known = column[np.isfinite(column)]

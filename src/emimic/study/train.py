@@ -108,7 +108,9 @@ def _held(out: Path) -> Iterator[None]:
     if int(os.environ.get("RANK", "0")):
         yield
         return
-    with hold(out / checkpoint.LOCK) as ours:
+    with contextlib.ExitStack() as stack:
+        with naming(out):
+            ours = stack.enter_context(hold(out / checkpoint.LOCK))
         if not ours:
             raise SettingsError(
                 f"{out} is in use: another training writes to it. Wait for it to end, or name another folder"
