@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from emimic import cpus
+from emimic.task import SettingsError
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -78,3 +79,16 @@ def test_without_affinity_all_cpus_count(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(cpus, "quota", lambda: None)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpus.available() == cpus.cores() == 1
+
+
+def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in (("3", 3), ("", 1), (None, 1)):
+        if text is None:
+            monkeypatch.delenv("WORLD_SIZE")
+        else:
+            monkeypatch.setenv("WORLD_SIZE", text)
+        assert cpus.launched("WORLD_SIZE", 1) == expected
+    for text in ("one", "1_0", "-1", "2.0", "\u0663"):
+        monkeypatch.setenv("RANK", text)
+        with pytest.raises(SettingsError, match="the variable RANK is"):
+            cpus.launched("RANK", 0)

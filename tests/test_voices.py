@@ -99,7 +99,7 @@ def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
     said = "its two channels hold different voices, averaged here; --channels predicts each"
     assert json.loads((out / "answers.json").read_text())["clips"][0]["notes"] == [said]
-    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(said)
+    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 
 
 def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:

@@ -29,7 +29,9 @@ def budget(seconds: float, hop: int = 1) -> int:
         EmimicError: they are no finite number.
     """
     if isinstance(seconds, str) or not math.isfinite(seconds):
-        raise EmimicError(f"batch_seconds is {seconds!r}, expected seconds of audio. Give a number such as 30")
+        raise EmimicError(
+            f"batch_seconds is {seconds!r}, expected seconds of audio. Give a number such as 30"
+        )
     return max(1, int(seconds * SAMPLE_RATE / hop))
 
 

@@ -4,6 +4,8 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from emimic.task import SettingsError
+
 _CGROUPS: Final = Path("/proc/self/cgroup")
 _MOUNT: Final = Path("/sys/fs/cgroup")
 
@@ -50,6 +52,20 @@ def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
         path = PurePosixPath("" if ".." in group else group.lstrip("/"))
         limits += [read(place / part) for place in places for part in (path, *path.parents)]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def launched(name: str, default: int) -> int:
+    """Return a whole number that a launcher such as torchrun has put into the environment: RANK, WORLD_SIZE.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise SettingsError(
+            f"the variable {name} is {text!r}, expected a whole number. Unset it, or use torchrun"
+        )
+    return int(text)
 
 
 def _within_quota(count: int) -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -305,7 +306,7 @@ def _check_arguments(folder: Path, label_scale: float | None) -> None:
         raise CorpusError(
             f"{folder} is not a folder; expected one with train_split.csv, valid_split.csv, audio/"
         )
-    number = isinstance(label_scale, int | float) and not isinstance(label_scale, bool)
+    number = isinstance(label_scale, Real) and not isinstance(label_scale, bool)
     if label_scale is not None and not (number and 0 < label_scale < math.inf):
         raise CorpusError(f"label_scale is {label_scale!r}, expected the top of the scale, such as 100")
 

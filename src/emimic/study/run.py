@@ -1,7 +1,6 @@
 """A training run and how it is set up: Fabric, the corpus, the model, the optimiser, where it stopped before."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
+from emimic.cpus import launched
 from emimic.files import encodable, make_folder
 from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
@@ -278,8 +278,8 @@ def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show:
 
 def _fabric(settings: TrainSettings) -> Any:
     """One process, or as many as torchrun started."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = launched("WORLD_SIZE", 1)
+    local = launched("LOCAL_WORLD_SIZE", 1)
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,
