@@ -12,6 +12,7 @@ import hearing
 import numpy as np
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner
 
 import emimic
@@ -22,9 +23,9 @@ from emimic.service.engine import DEFAULT
 from emimic.service.journal import Journal
 from emimic.service.paths import expand
 from emimic.service.predict import Predictor
-from emimic.study import checkpoint, grid, train
+from emimic.study import checkpoint, grid, run, train
 from emimic.study import clips as clips_module
-from emimic.task import EMOTIONS, AudioError, CorpusError, EmimicError
+from emimic.task import EMOTIONS, AudioError, CorpusError, EmimicError, SettingsError
 
 
 @pytest.fixture
@@ -185,3 +186,13 @@ def test_what_describe_keeps_replaces_no_file_of_others(tmp_path: Path) -> None:
     path.symlink_to("/dev/null")
     with pytest.raises(CorpusError, match="found a pipe or a device"):
         clips_module._Journal(tmp_path)
+
+
+def test_torch_that_learns_nothing_or_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    run._check_torch()
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context, pytest.raises(SettingsError, match="torch computes no gradients"):
+            run._check_torch()
+    monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.float64)
+    with pytest.raises(SettingsError, match=r"torch\.float64, expected torch\.float32"):
+        run._check_torch()

@@ -74,6 +74,7 @@ def open_run(
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
     _check_text(out)
+    _check_torch()
     check_source(settings.encoder)  # before hours of reading
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
@@ -173,6 +174,19 @@ def _check_text(out: Path) -> None:
     if encodable(str(out)) != str(out):
         raise SettingsError(
             f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
+        )
+
+
+def _check_torch() -> None:
+    """Raise SettingsError where the program has set torch such that nothing, or something else, would be learned."""
+    if torch.get_default_dtype() != torch.float32:
+        raise SettingsError(
+            f"torch's default type is {torch.get_default_dtype()}, expected torch.float32. Call "
+            "torch.set_default_dtype(torch.float32) before training"
+        )
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise SettingsError(
+            "torch computes no gradients here (no_grad or inference_mode), expected them. Train outside of it"
         )
 
 
