@@ -107,6 +107,7 @@ def quiet_tracer() -> None:
     """Leave out what torch warns of while it traces a model, also with -W error: an export is checked."""
     for message in (
         "Converting a tensor to a",
+        "Constant folding",
         "You are using the legacy TorchScript-based ONNX export",
         "The feature will be removed",
         "Exporting ",
