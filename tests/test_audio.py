@@ -639,3 +639,17 @@ def test_a_channel_that_is_not_there_is_named(channels: int, channel: int) -> No
         AudioError, match=rf"talk: has {channels} channels?, so there is no channel {channel + 1}"
     ):
         load(file.getvalue(), name="talk", channel=channel)
+
+
+@pytest.mark.parametrize("behind", [bytes(188), bytes(1 << 20), b"\xff" * 5000, b"text " * 900], ids=len)
+@pytest.mark.parametrize("wide", [False, True], ids=["ts", "m2ts"])
+def test_what_lies_behind_a_transport_stream_is_no_damage(wide: bool, behind: bytes) -> None:
+    stream = media.encode(media.noise(1), "ts")
+    if wide:  # each packet with four bytes of its time in front
+        stream = b"".join(b"\0\0\0\1" + stream[i : i + 188] for i in range(0, len(stream), 188))
+    whole = audio.load(stream)
+    notes: list[str] = []
+    np.testing.assert_array_equal(audio.load(stream + behind, notes=notes), whole)
+    assert notes == []
+    with audio.container(stream + behind) as opened:
+        assert len([packet for packet in opened.demux(opened.streams.audio[0]) if packet.size]) > 0

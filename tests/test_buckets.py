@@ -1,5 +1,6 @@
 """Length buckets: every clip once, no batch over the budget, padding only where it may be."""
 
+import math
 import threading
 import time
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic import buckets
+from emimic.task import EmimicError
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=30)
 
@@ -133,3 +135,11 @@ def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():
     with pytest.raises(OSError, match="unreadable"):
         next(reading)
     assert 5 not in started
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, "30"])
+def test_seconds_of_a_batch_are_a_number(seconds: float) -> None:
+    with pytest.raises(EmimicError, match="expected seconds of audio"):
+        buckets.budget(seconds)
+    assert [buckets.budget(0.5, hop) for hop in (1, 320)] == [8000, 25]
+    assert [buckets.budget(given) for given in (0, -1)] == [1, 1]

@@ -7,11 +7,13 @@ import pytest
 from corpora import HEADER, make, refused, row
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.study.cells import read_number, seems_number, speaker_key
+from emimic.study.cells import alike, read_number, seems_number, shown, speaker_key
 from emimic.study.corpus import load_corpus
+from emimic.study.extract import settings_of
 from emimic.study.imports.layout import number
 from emimic.study.settings import TrainSettings, parse_overrides
 from emimic.task import ModelError, SettingsError
@@ -96,7 +98,42 @@ def test_a_speaker_in_two_splits_however_spelled(one, two, tmp_path):
     assert len({item.row["Speaker"] for item in corpus.splits["train"].items}) == 1
 
 
-@pytest.mark.parametrize("name", ["1.23457E+11", "1,2E+05", "nan", "None", "<NA>", "#N/A"])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("anna", "anna\u200b"), ("an\u00adna", "\u200fanna"), ("anna", "anna\x01"), ("a\u2060 b", "a b")],
+)
+def test_a_speaker_in_two_splits_with_letters_that_cannot_be_seen(one, two, tmp_path):
+    make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker=one)], valid=[row("2", speaker=two)])
+    refused(tmp_path, "share the speakers", f"{shown(one)} = {shown(two)}")
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("S-1", "S\u20131"), ("S_1", "s1"), ("O'Brien", "O\u2019Brien"), ("310", "'310"), ("310", '=""310""'),
+        ("310", "310,0"), ("S012", "S12"), ("12.50", "12.5"), ("2020-01-02", "2020_01_02"), ("anna", "ANNA"),
+    ],
+)  # fmt: skip
+def test_speakers_that_differ_in_signs_alone_are_asked_about(one, two, tmp_path):
+    cells = [f'"{name}"' for name in (one, two)]
+    make(
+        tmp_path, HEADER + ",Speaker", train=[row("1", speaker=cells[0])], valid=[row("2", speaker=cells[1])]
+    )
+    (note,) = load_corpus(tmp_path, scan=False).warnings
+    written = two.replace('""', '"')
+    assert f"the speakers {one} and {written} differ only in" in note
+
+
+def test_names_that_are_not_alike():
+    names = ["anna", "ann", "12", "1-2", "1.25", "120", "S1-2", "S12", "-12", "?!", "!"]
+    assert alike(names) == []
+    assert alike([*names, "Anna", "S1_2"]) == ["Anna and anna", "S1-2 and S1_2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.23457E+11", "1,2E+05", "nan", "None", "<NA>", "#N/A", "NA", "#REF!", "?", "-", "Unknown"],
+)
 def test_speakers_that_no_id_can_be(name, tmp_path):
     make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker=f'"{name}"')], valid=[row("2", speaker="b")])
     refused(tmp_path, f"train_split.csv, line 2 (clip 1): Speaker is '{name}'")
@@ -117,7 +154,29 @@ def test_a_table_without_speakers_beside_one_with_them_is_pointed_out(tmp_path):
     assert note.startswith("valid_split.csv names no speaker and train_split.csv does")
 
 
-@pytest.mark.parametrize("words", [["--hop", "0_2"], ["--threads=1_0"], ["--batch-seconds", "3_0e1"]])
+@pytest.mark.parametrize("text", ["yes", "true", "off"])
+@pytest.mark.parametrize(
+    "given",
+    ["epochs={}", "lr={}", "loss={{mse: {}}}", "corpora={{a: {{weight: {}}}}}", "hidden_layers=[1, {}]"],
+)
+def test_yes_and_no_are_no_numbers(given, text):
+    with pytest.raises(SettingsError, match="are no numbers"):
+        TrainSettings.read(overrides=parse_overrides([given.format(text)]))
+
+
+def test_features_take_finite_numbers_alone():
+    for value in (math.nan, math.inf, True):
+        with pytest.raises(ValidationError):
+            settings_of("challenge")(wav2vec2_start=value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--hop", "0_2"], ["--threads=1_0"], ["--batch-seconds", "3_0e1"],
+        ["--hop=nan"], ["--window", "inf"], ["--batch-seconds", "NaN"], ["--mic", "-Infinity"],
+    ],
+)  # fmt: skip
 def test_numbers_of_options(words, tmp_path):
     asked = ["predict", "x.wav", *words, "--model", str(tmp_path / "nope")]
     assert isinstance(CliRunner().invoke(app, asked).exception, SettingsError)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from emimic import cpus
+from emimic.task import SettingsError
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -40,6 +41,18 @@ QUOTAS: dict[str, tuple[str, dict[str, str], float | None]] = {
     "rubbish": ("0::/\nrubbish\n\n", {"cpu.max": "many\n"}, None),
     "no period": ("0::/\n", {"cpu.max": "100000 0\n"}, None),
     "no file": ("0::/\n", {}, None),
+    "less than nothing": ("0::/\n", {"cpu.max": "-1 100000\n"}, None),
+    "nothing": ("0::/\n", {"cpu.max": "0 100000\n"}, None),
+    "a period below 0": ("0::/\n", {"cpu.max": "100000 -1\n"}, None),
+    "one word": ("0::/\n", {"cpu.max": "max\n"}, None),
+    "three words": ("0::/\n", {"cpu.max": "100000 100000 1\n"}, None),
+    "signs in a name": ("0::/a:b c\u00e4\n", {"a:b c\u00e4/cpu.max": "100000 50000"}, 2.0),
+    "a long name": (f"0::/{'a' * 5000}\n", {"cpu.max": "300000 100000"}, 3.0),
+    "both versions": (
+        "3:cpu:/x\n0::/y\n",
+        {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "0", "cpu.max": "300000 100000"},
+        3.0,
+    ),
 }
 
 
@@ -66,3 +79,16 @@ def test_without_affinity_all_cpus_count(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(cpus, "quota", lambda: None)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpus.available() == cpus.cores() == 1
+
+
+def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in (("3", 3), ("", 1), (None, 1)):
+        if text is None:
+            monkeypatch.delenv("WORLD_SIZE")
+        else:
+            monkeypatch.setenv("WORLD_SIZE", text)
+        assert cpus.launched("WORLD_SIZE", 1) == expected
+    for text in ("one", "1_0", "-1", "2.0", "\u0663"):
+        monkeypatch.setenv("RANK", text)
+        with pytest.raises(SettingsError, match="the variable RANK is"):
+            cpus.launched("RANK", 0)

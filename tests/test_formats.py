@@ -90,6 +90,7 @@ def clip(
     was_cut: bool = False,
     path: Path = Path("folder/clip.wav"),
     timeline: Timeline | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Answer:
     rng = np.random.default_rng(7)
     frames = 100
@@ -98,7 +99,7 @@ def clip(
         vad=rng.uniform(0, 1, (frames, 3)).astype(np.float32) if vad else None,
         times=0.0125 + 0.02 * np.arange(frames),
     )
-    return Answer(path, EMOTIONS, seconds, was_cut, False, one, timeline)
+    return Answer(path, EMOTIONS, seconds, was_cut, False, one, timeline, notes=notes)
 
 
 @st.composite
@@ -477,14 +478,33 @@ def test_csv_has_a_row_a_step(answer: Answer, shelf: Path) -> None:
 def test_csv_of_many_has_vad_where_it_is_known() -> None:
     both = Answers(EMOTIONS, (clip(), clip(vad=False, path=Path("ä, b.wav"))), ())
     rows = list(csv.reader(io.StringIO(formats.to_csv(both))))
-    assert rows[0] == ["Filename", *EMOTIONS, *VAD, "Basis"]
+    assert rows[0] == ["Filename", *EMOTIONS, *VAD, "Basis", "Notes"]
     assert [row[0] for row in rows[1:]] == ["clip", "ä, b"]
     mean = both.clips[0].prediction.vad.mean(axis=0)
     np.testing.assert_allclose([float(v) for v in rows[1][7:10]], mean, atol=1e-6)
-    assert rows[2][7:] == ["", "", "", "whole clip"]
+    assert rows[2][7:] == ["", "", "", "whole clip", ""]
     assert formats.to_csv(Answers(EMOTIONS, (both.clips[1],), ())).splitlines()[0] == ",".join(
-        ["Filename", *EMOTIONS, "Basis"]
+        ["Filename", *EMOTIONS, "Basis", "Notes"]
     )
+
+
+def test_notes_are_in_every_table() -> None:
+    """Without the file's path; of a recording over the cut one more."""
+    path = Path("a; b\udc80.wav")
+    noted = (f"{path}: damaged or cut short; only 1 s were readable and are used.", f"{path}: \udc80 is odd")
+    both = Answers(EMOTIONS, (clip(30.0, was_cut=True, path=path, notes=noted), clip()), ())
+    expected = [
+        "damaged or cut short; only 1 s were readable and are used.", "\ufffd is odd",
+        "longer than 2 s, so its values are those of the first 2 s",
+    ]  # fmt: skip
+    assert [one["notes"] for one in strictly(formats.to_json(both))["clips"]] == [expected, []]
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv(both))))
+    assert [row["Notes"] for row in rows] == ["; ".join(expected), ""]
+    frame = both.to_frame()
+    assert [*frame.Filename] == ["a; b\ufffd", "clip"]
+    assert [*frame.Notes] == ["; ".join(expected), ""]
+    line = make(40).timeline
+    assert replace(both.clips[0], timeline=line).remarks[-1].endswith("its values are the mean over time")
 
 
 def test_over_the_cut_every_table_says_what_its_values_are_about() -> None:

@@ -97,6 +97,12 @@ def test_columns_that_number_rows_are_no_targets(name, tmp_path):
     assert load_corpus(tmp_path, targets=[name]).targets == (name,)
 
 
+@pytest.mark.parametrize("name", ["Unnamed: 0", "Unnamed: 0_x", "index_y"])
+def test_an_index_that_a_merge_left_with_gaps(name, tmp_path):
+    make(tmp_path, f"Filename,{name},Calm", train=["1,5.0,.5", "3,,.5", "4,9.0,.1"], valid=["2,0,.5"])
+    assert load_corpus(tmp_path, scan=False).targets == ("Calm",)
+
+
 def test_an_index_alone_is_no_label(tmp_path):
     make(tmp_path, ",Filename,Unnamed: 0", clips=False, train=["0,1,7", "1,3,9"], valid=["0,2,8"])
     refused(tmp_path, "train_split.csv: no label column among")

@@ -20,6 +20,9 @@ HIDDEN = (
     "__MACOSX/d.wav",
     "in/._a.wav",
     "in/@eaDir/d.wav",
+    "#snapshot/day/d.wav",
+    "~snapshot/d.wav",
+    "@Recently-Snapshot/d.wav",
 )
 
 

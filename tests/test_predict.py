@@ -194,7 +194,7 @@ def test_the_table_shows_every_number_at_any_width(
 def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     answers = Predictor(run).files([recordings])
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
-    assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis"]
+    assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis", "Notes"]
     assert [row[0] for row in rows[1:]] == ["recordings/b.mp3", "deep/b.mp3", "long", "short"]
     written = np.array([[float(v) for v in row[1:7]] for row in rows[1:]])
     np.testing.assert_allclose(written, [a.prediction.intensities for a in answers.clips], atol=1e-6)

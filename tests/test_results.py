@@ -53,7 +53,7 @@ def test_dicts_are_json_and_say_their_version(answer: Answer, line: Timeline) ->
 
 def test_frames(answer: Answer, line: Timeline) -> None:
     row = answer.to_frame()
-    assert list(row.columns) == ["Filename", "Seconds", *EMOTIONS, *VAD, "Basis"]
+    assert list(row.columns) == ["Filename", "Seconds", *EMOTIONS, *VAD, "Basis", "Notes"]
     assert row.iloc[0]["Seconds"] == pytest.approx(6.5)
     assert row.iloc[0]["Joy"] == pytest.approx(float(answer.prediction.intensities[5]))
     assert row.iloc[0]["Valence"] == pytest.approx(float(answer.prediction.vad[:, 2].mean()))
@@ -66,7 +66,7 @@ def test_frames(answer: Answer, line: Timeline) -> None:
     tenth = (line.vad_times >= 0.2) & (line.vad_times < 0.4)
     assert frame["Arousal"].iloc[1] == pytest.approx(line.vad[tenth, 0].mean(), abs=1e-5)
     empty = Answers(EMOTIONS, (), ()).to_frame()
-    assert list(empty.columns) == ["Filename", "Seconds", *EMOTIONS, "Basis"]
+    assert list(empty.columns) == ["Filename", "Seconds", *EMOTIONS, "Basis", "Notes"]
     assert len(empty) == 0
 
 

@@ -10,7 +10,7 @@ from corpora import HEADER, make, refused, row
 
 from emimic.study import corpus as module
 from emimic.study.corpus import load_corpus
-from emimic.task import CorpusError
+from emimic.task import EMOTIONS, CorpusError
 
 
 def test_no_folder_no_tables(tmp_path: Path) -> None:
@@ -38,6 +38,15 @@ def test_no_folder_no_tables(tmp_path: Path) -> None:
         (HEADER + "\n" + row("3") + ",1", "line 2: 8 cells, expected 7"),
         (HEADER + "\n\n" + row("1", 0, "much", 0, 0, 0, 0), "line 3 (clip 1): Amusement is 'much'"),
         (HEADER + "\n" + row("1", 0, '"0,5"', 0, 0, 0, 0), "Amusement is '0,5', expected a number"),
+        (HEADER + "\n" + row("1", 0, "1e39", 0, 0, 0, 0), "line 2 (clip 1): Amusement is '1e39'"),
+        (
+            HEADER + ",Note\n" + row("1") + ",a\n" + row("3") + ',"b\n' + row("4") + ",c",
+            "line 3 can't be read",
+        ),
+        (HEADER + ",Note\n" + row("1") + ',"a"b"', "line 2 can't be read"),
+        (f"{HEADER}\n{row('1')}\n{HEADER}\n{row('3')}", "line 3 (clip Filename)"),
+        ("Filename,G\u00eane,Ge\u0302ne\n1,0,0", "distinct"),
+        (HEADER + ",Note\n" + row("1") + "," + "x" * 200_000, "line 2 can't be read"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path: Path, table: str, said: str) -> None:
@@ -50,6 +59,92 @@ def test_tables_without_labels(tmp_path: Path) -> None:
     make(tmp_path, "Filename,Note", train=["1,x"], valid=["2,"])
     refused(tmp_path, "train_split.csv: no label column among Filename, Note", "Empathic Pain")
     refused(tmp_path, "train_split.csv has no column Joy; found Filename, Note", targets=["Joy"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes")
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("old_split.csv", "train_split.csv", "targets.csv"):
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        if name == "old_split.csv":
+            (note,) = load_corpus(tmp_path, scan=False).warnings
+            assert "old_split.csv can't be read (it is a pipe" in note
+        else:
+            refused(tmp_path, f"{name} can't be read (it is a pipe")  # targets.csv is read first
+
+
+def test_marks_within_a_header_are_none(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "train_split.csv").write_text(f"\ufeff\ufeff{HEADER}\r{row('1')}\r", encoding="utf-8")
+    assert load_corpus(tmp_path, scan=False).targets == EMOTIONS
+    make(tmp_path, "Filename,G\u00eane", train=["1,.5"])
+    (tmp_path / "valid_split.csv").write_text("Filename,Ge\u0302ne\u200b\n2,.5\n", encoding="utf-8")
+    assert load_corpus(tmp_path, scan=False).targets == ("G\u00eane",)
+
+
+def test_ids_stay_as_they_are_written(tmp_path: Path) -> None:
+    corpus = make(tmp_path, valid=[row("caf\u00e9")])
+    name = "cafe\u0301"
+    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row(name)}\n", encoding="utf-8")
+    assert load_corpus(corpus, scan=False).splits["valid"].listed == (name,)
+
+
+def test_classes_spelled_in_two_ways(tmp_path: Path) -> None:
+    rows = [f"{row(str(i))},{kind}" for i, kind in enumerate(("caf\u00e9", "cafe\u0301", "Calm", "calm"), 3)]
+    make(tmp_path, f"{HEADER},Kind", train=rows, valid=[f"{row('2')},x"])
+    corpus = load_corpus(tmp_path, scan=False, category="Kind")
+    assert [item.category for item in corpus.splits["train"].items] == ["caf\u00e9"] * 2 + ["Calm", "calm"]
+    (note,) = corpus.warnings
+    assert note.startswith("train_split.csv: Calm and calm in the column Kind differ only in case")
+
+
+def test_classes_are_no_targets(tmp_path: Path) -> None:
+    make(tmp_path, "Filename,Kind", train=["1,1", "3,2"], valid=["2,1"])
+    (tmp_path / "targets.csv").write_text("Kind,Joy\n1,.5\n2,0\n", encoding="utf-8")
+    assert load_corpus(tmp_path, scan=False).targets == ("Joy",)
+    (tmp_path / "targets.csv").write_text("Kind,Joy\n1.0,.5\n2.0,0\n", encoding="utf-8")
+    refused(tmp_path, "no label column", "no clip is of the class 1.0, 2.0", "no row for 1, 2")
+    (tmp_path / "targets.csv").unlink()
+    make(tmp_path, "Filename,Sex,Calm", train=["1,1,.5", "3,2,.1"], valid=["2,1,.2"])
+    assert load_corpus(tmp_path, scan=False, columns=["Sex"]).targets == ("Calm",)
+
+
+def test_a_class_is_one_in_every_unicode_form(tmp_path: Path) -> None:
+    make(tmp_path, "Filename,Kind", train=["1,caf\u00e9"], valid=["2,cafe\u0301"])
+    (tmp_path / "targets.csv").write_text("Kind,Joy\ncafe\u0301,.5\n", encoding="utf-8")
+    assert [s.labels.tolist() for s in load_corpus(tmp_path, scan=False).splits.values()] == [
+        [[0.5]],
+        [[0.5]],
+    ]
+    (tmp_path / "targets.csv").write_text("Kind,Joy\ncafe\u0301,.5\ncaf\u00e9,.9\n", encoding="utf-8")
+    refused(tmp_path, "targets.csv, line 3: the class is")
+    (tmp_path / "targets.csv").write_text("Kind,Calm\ncaf\u00e9,1e39\n", encoding="utf-8")
+    refused(tmp_path, "targets.csv, line 2: Calm is '1e39'")
+
+
+def test_vad_columns_that_do_nothing_are_pointed_out(tmp_path: Path) -> None:
+    make(tmp_path, f"{HEADER},Arousal,Valence", train=[f"{row('1')},.5,.5"], valid=[f"{row('2')},.1,.1"])
+    notes = load_corpus(tmp_path, scan=False).warnings
+    assert [note.partition(":")[0] for note in notes] == [
+        f"{name}_split.csv has Arousal, Valence without Dominance" for name in ("train", "valid")
+    ]
+    make(tmp_path, f"{HEADER},Arousal,Dominance,Valence", train=[f"{row('1')},.5,.5,.5"])
+    (tmp_path / "valid_split.csv").write_text(f"{HEADER}\n{row('2')}\n")
+    (note,) = load_corpus(tmp_path, scan=False).warnings
+    assert note.endswith("valid_split.csv has not: V/A/D are learned and not scored")
+
+
+def test_a_target_without_any_label_is_pointed_out(tmp_path: Path) -> None:
+    make(tmp_path, valid=[row("2", "", 0.5, 0, 0, 1, 0), row("4", "", 0, 0, 0, 1, 0)])
+    (note,) = load_corpus(tmp_path, scan=False).warnings
+    assert note.startswith("valid_split.csv: 2 clips lack a target; none has Admiration;")
+
+
+@pytest.mark.parametrize("scale", ["100", True, 1e-40])
+def test_what_is_no_scale(scale: object, tmp_path: Path) -> None:
+    make(tmp_path, "Filename,Calm", train=["1,.5"], valid=["2,.5"])
+    refused(tmp_path, "label_scale", label_scale=scale)
 
 
 def test_tables_in_other_encodings(tmp_path: Path) -> None:

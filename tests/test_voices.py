@@ -19,7 +19,7 @@ from emimic.service.journal import Journal, stamp
 from emimic.service.mimicry import session
 from emimic.service.predict import Predictor
 from emimic.service.results import Answers, Channel
-from emimic.task import EMOTIONS
+from emimic.task import EMOTIONS, EmimicWarning
 
 
 def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
@@ -87,6 +87,19 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "talk.wav: its two channels hold different voices" in done.stderr
     assert "twice" not in done.stderr
+    paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
+    answers = Predictor(hearing.Fake()).files(paths)
+    assert [one.notes for one in answers.clips] == [(voices.note(paths[0]),), ()]
+    with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
+        assert Predictor(hearing.Fake())(paths[0]).notes == (voices.note(paths[0]),)
+
+
+def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
+    out = folder / "out"
+    assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
+    said = "its two channels hold different voices, averaged here; --channels predicts each"
+    assert json.loads((out / "answers.json").read_text())["clips"][0]["notes"] == [said]
+    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 
 
 def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:

@@ -286,8 +286,11 @@ def container(
         AudioError: not there, not a file, a URL, or empty. What PyAV raises passes through.
     """
     source, label = named(source, name)
-    with _open(source, label) as file, _demuxer(_Nameless(file)) as opened:
-        yield opened
+    with _open(source, label) as file:
+        end = _transport_end(file)
+        file.seek(0)
+        with _demuxer(_Nameless(file, end)) as opened:
+            yield opened
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -437,6 +440,8 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
         return both, *_ogg_end(file, size)
+    if (end := _transport_end(file)) is not None:
+        return both, end, False
     start = 0
     while head[:3] == b"ID3" and len(head) >= 10:
         start += _id3_length(head)
@@ -468,6 +473,31 @@ def _ogg_end(file: BinaryIO, size: int) -> tuple[int, bool]:
     length = 27 + page[26] + sum(page[27 : 27 + page[26]])
     end = at + tail.rfind(b"OggS") + length
     return min(end, size), end > size or not page[5] & 4
+
+
+def _transport_end(file: BinaryIO) -> int | None:
+    """Where the last packet ends of an MPEG transport stream (TS, M2TS) that other bytes follow, such as zeros.
+
+    A packet has the letter G at a fixed place; three in a row count. None of other files, and where nothing follows.
+    """
+    file.seek(0)
+    head = file.read(3 * 192)
+    forms = (form for form in ((188, 0), (192, 4)) if head[form[1] : 3 * form[0] : form[0]] == b"GGG")
+    length, first = next(forms, (0, 0))
+    size = file.seek(0, io.SEEK_END)
+    start = size if length else 0
+    while start:
+        end, start = min(size, start + 3 * length), max(0, start - (1 << 20))
+        file.seek(start)
+        part = file.read(end - start)
+        place = len(part)
+        while (place := part.rfind(b"G", 0, place)) >= 2 * length:
+            if part[place - 2 * length : place + 1 : length] == b"GGG":
+                found = start + place - first + length
+                file.seek(found + first)
+                torn = size - found < length and file.read(1) == b"G"  # a last packet that isn't whole
+                return None if torn or found >= size else found
+    return None
 
 
 def _is_mpeg(head: bytes) -> bool:

@@ -4,6 +4,7 @@ The paper found zero-padding to cost memory and to harm training (section 6.2): 
 a batch are nearly equal, and the mask says which samples are real.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,11 +13,26 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.task import SAMPLE_RATE, EmimicError
+
 CHUNK = 128
 """Clips read together for answers: enough to fill length buckets, little enough for any memory."""
 
 Name = TypeVar("Name")
 Read = TypeVar("Read")
+
+
+def budget(seconds: float, hop: int = 1) -> int:
+    """Return the samples (or frames of `hop` samples) that a batch of some seconds holds, at least 1.
+
+    Raises:
+        EmimicError: they are no finite number.
+    """
+    if isinstance(seconds, str) or not math.isfinite(seconds):
+        raise EmimicError(
+            f"batch_seconds is {seconds!r}, expected seconds of audio. Give a number such as 30"
+        )
+    return max(1, int(seconds * SAMPLE_RATE / hop))
 
 
 def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[list[int]]:

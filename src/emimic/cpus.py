@@ -4,6 +4,8 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from emimic.task import SettingsError
+
 _CGROUPS: Final = Path("/proc/self/cgroup")
 _MOUNT: Final = Path("/sys/fs/cgroup")
 
@@ -52,6 +54,20 @@ def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def launched(name: str, default: int) -> int:
+    """Return a whole number that a launcher such as torchrun has put into the environment: RANK, WORLD_SIZE.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise SettingsError(
+            f"the variable {name} is {text!r}, expected a whole number. Unset it, or use torchrun"
+        )
+    return int(text)
+
+
 def _within_quota(count: int) -> int:
     limit = quota()
     return count if limit is None else max(1, min(count, int(limit)))
@@ -65,8 +81,8 @@ def _allowed() -> set[int]:
 def _limit(group: Path) -> float | None:
     try:
         most, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        return None if most == "max" else int(most) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+        return None if most == "max" else _ratio(int(most), int(period))
+    except (OSError, ValueError):
         return None
 
 
@@ -75,6 +91,10 @@ def _limit_of_version_1(group: Path) -> float | None:
         most, period = (
             int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
         )
-        return most / period if most > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
+        return _ratio(most, period)
+    except (OSError, ValueError):
         return None
+
+
+def _ratio(most: int, period: int) -> float | None:
+    return most / period if most > 0 and period > 0 else None

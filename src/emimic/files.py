@@ -26,6 +26,8 @@ _SYSTEM: Final = frozenset(
     {
         "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found", "lost.dir",
         "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "network trash folder", "temporary items",
+        # Snapshots of storage systems, which hold every recording again.
+        "#snapshot", "~snapshot", "~latest", "@recently-snapshot", "@sharesnap", "@sharebin", "@tmp",
     }
 )  # fmt: skip
 
@@ -319,7 +321,9 @@ def hold(path: Path) -> Iterator[bool]:
             file = path.open("ab")
         except FileNotFoundError:  # the last holder's empty folder went just now
             continue
-        except FileExistsError:  # it went between being found and being looked at, or something else is in its place
+        except (
+            FileExistsError
+        ):  # it went between being found and being looked at, or something else is in its place
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(path.parent.lstat().st_mode):
                     raise

@@ -1,7 +1,6 @@
 """EmiModel as one ONNX graph: no branch looks at data, so every length and batch size stays open."""
 
 import io
-import warnings
 from typing import Any
 
 import torch
@@ -164,6 +163,9 @@ def to_onnx(model: EmiModel) -> bytes:
     Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
     frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) when
     the model answers it. Raises ModelError when the encoder can't be traced.
+
+    torch warns while it traces of what may go wrong (the export is verified at several lengths and batch sizes
+    instead); no filter is set here, since filters belong to the process and other threads: the command line has them.
     """
     most = round(model.config.max_seconds * SAMPLE_RATE)
     long = max(model.min_samples, min(4000, most))
@@ -184,25 +186,28 @@ def to_onnx(model: EmiModel) -> bytes:
     # torch's fused attention comes out with a guard for rows that see nothing, which costs a twentieth of the time;
     # here a clip always sees itself.
     inner._attn_implementation = "eager"
-    with warnings.catch_warnings():
-        # The tracer warns of what may go wrong; the export is verified at several lengths and batch sizes instead.
-        warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                Graph(model),
-                (torch.zeros(2, long), torch.tensor([long, short])),
-                file,  # type: ignore[arg-type]
-                input_names=["samples", "lengths"],
-                output_names=outputs,
-                dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
-                opset_version=17,
-                # torch's newer exporter fixes the LSTM to the length it was shown.
-                dynamo=False,
-            )
-        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            raise ModelError(
-                f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
-            ) from error
-        finally:
-            inner._attn_implementation = attention
+    try:
+        torch.onnx.export(
+            Graph(model),
+            (torch.zeros(2, long), torch.tensor([long, short])),
+            file,  # type: ignore[arg-type]
+            input_names=["samples", "lengths"],
+            output_names=outputs,
+            dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
+            opset_version=17,
+            # torch's newer exporter fixes the LSTM to the length it was shown.
+            dynamo=False,
+        )
+    except Warning as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"this {inner.model_type} encoder can't be exported while warnings are errors; found one of torch's: "
+            f"{reason}. Leave -W error out here, or filter it"
+        ) from error
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ModelError(
+            f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
+        ) from error
+    finally:
+        inner._attn_implementation = attention
     return file.getvalue()

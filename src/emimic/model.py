@@ -368,7 +368,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = False) -> list[list[int]]:
         """Which clips (of `lengths` samples, or frames when encoded) share a batch without changing an answer."""
         hop = encoders.hop(self.config.encoder_config) if encoded else 1
-        budget = max(1, int(batch_seconds * SAMPLE_RATE / hop))
+        budget = buckets.budget(batch_seconds, hop)
         return buckets.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
 
     def collate(self, clips: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:

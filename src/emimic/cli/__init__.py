@@ -84,6 +84,7 @@ def main() -> None:
 def _run() -> int:
     """Run the verb; return its exit code."""
     try:
+        sys.argv = sys.argv or ["emimic"]  # a program that runs Python inside may leave it empty
         app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -13,9 +13,11 @@ from typer.core import TyperGroup
 from emimic.files import printable
 from emimic.task import CorpusError, ModelError, SettingsError
 
+_NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)?)", re.I)
+
 
 class _Group(TyperGroup):
-    """The verbs. Typer takes 0_2 for 2, so an option's number with an underscore is refused."""
+    """The verbs. Typer takes 0_2 for 2, and nan within any limit: such an option's number is refused."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""
@@ -27,7 +29,7 @@ class _Group(TyperGroup):
         words = [word.partition("=") for word in found[2]]
         for (option, equals, value), (following, *_) in pairwise([*words, ("", "", "")]):
             given = value if equals else following
-            if option in options and re.fullmatch(r"[-+]?[\d.]*_[\d._]*(e[-+]?\d+)?", given, re.I):
+            if option in options and _NO_NUMBER.fullmatch(given):
                 raise SettingsError(f"{option} is {given}, expected a number such as 0.5 or 10")
         return found
 
@@ -99,6 +101,20 @@ def quiet_for(model: Path | None) -> None:
     """Quiet the libraries that a model needs: a run may need torch, an engine and a wrong path need none."""
     if model is not None and not (model / "engine.json").exists() and (model / "config.json").exists():
         quiet_libraries()
+
+
+def quiet_tracer() -> None:
+    """Leave out what torch warns of while it traces a model, also with -W error: an export is checked."""
+    for message in (
+        "Converting a tensor to a",
+        "Constant folding",
+        "You are using the legacy TorchScript-based ONNX export",
+        "The feature will be removed",
+        "Exporting ",
+        "Iterating over a tensor",
+        "torch.tensor results are registered as constants",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def quiet_libraries() -> None:

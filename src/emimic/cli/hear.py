@@ -19,6 +19,7 @@ from emimic.cli.common import (
     echo,
     quiet_for,
     quiet_libraries,
+    quiet_tracer,
 )
 
 
@@ -258,6 +259,7 @@ def export(
     from emimic.service.export import export as write
 
     quiet_libraries()
+    quiet_tracer()
     report = write(
         run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
         licence=licence, progress=not quiet,

@@ -1,6 +1,5 @@
 """The verbs of the study: a corpus, its features, training, scores, the paper's tables."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from emimic.cli.common import (
     echo,
     quiet_libraries,
 )
+from emimic.cpus import launched
 
 
 class Codec(StrEnum):
@@ -130,6 +130,9 @@ def features(
 
     Example: emimic features hume-vidmimic2 --kind speech --model microsoft/wavlm-large --set layers=12
     """
+    from emimic.study.kinds import check_source
+
+    check_source(model, kind.value)
     check_corpora(folder)
     from emimic.study.extract import extract
     from emimic.study.settings import parse_overrides
@@ -208,7 +211,7 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
     from emimic.study.train import train
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if launched("RANK", 0) == 0:
         echo(result.table())
     if result.signal is not None:
         echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
@@ -265,7 +268,7 @@ def distill(
         teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
         progress=not quiet,
     )  # fmt: skip
-    if int(os.environ.get("RANK", "0")) == 0:
+    if launched("RANK", 0) == 0:
         echo(taught.table())
     _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 from emimic import buckets
 from emimic import progress as bars
 from emimic.prediction import Prediction
+from emimic.service import voices
 from emimic.service.journal import Journal, Stamp, stamp
-from emimic.service.results import Answer, Failure, Recording, Timeline
+from emimic.service.results import Answer, Channel, Failure, Recording, Timeline
 
 if TYPE_CHECKING:
     from emimic.service.predict import Predictor
@@ -129,6 +130,9 @@ def hear(
             tally.kept += row not in new
             tally.audio += (one.seconds if curves else min(one.seconds, max_seconds)) * (row in new)
     tally.wall = time.perf_counter() - start
+    if not any(isinstance(one, Channel) for one in found):
+        answers = {row: one for row, one in sorted(told.items()) if isinstance(one, Answer)}
+        told |= dict(zip(answers, voices.noted([*answers.values()]), strict=True))
     for one in told.values():
         if isinstance(one, Failure):
             _LOG.warning("%s", one.reason)

@@ -318,8 +318,7 @@ def answer(
     if hidden and "hidden" not in graph.outputs:
         raise ModelError(f"{name} gives no hidden states: export its run again")
     outputs += ["pooled"] if pooled and "pooled" in graph.outputs else []
-    budget = max(1, int(batch_seconds * SAMPLE_RATE))
-    plan = buckets.plan(lengths, budget=budget, equal=not spec.exact_under_padding)
+    plan = buckets.plan(lengths, budget=buckets.budget(batch_seconds), equal=not spec.exact_under_padding)
     answers: dict[int, Prediction] = {}
 
     def hear(rows: list[int]) -> None:

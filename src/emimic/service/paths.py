@@ -32,10 +32,20 @@ def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
     """
     seen: set[str] = set()
     for one in _expand(paths):
-        place = str(one) if isinstance(one, Failure) or one == STDIN else os.path.abspath(one)  # noqa: PTH100 - links stay
+        place = str(one) if isinstance(one, Failure) or one == STDIN else _absolute(one)
         if isinstance(one, Failure) or place not in seen:
             seen.add(place)
             yield one
+
+
+def _absolute(path: Path) -> str:
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - links stay
+    except FileNotFoundError:
+        raise AudioError(
+            f"{path}: the working folder is gone, expected one that is there. Go to another (cd), or give absolute "
+            "paths"
+        ) from None
 
 
 def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic import audio, sources
 from emimic import progress as bars
 from emimic.prediction import Prediction
-from emimic.service import bulk
+from emimic.service import bulk, voices
 from emimic.service import timeline as curves
 from emimic.service.engine import Engine, default_model, open_engine
 from emimic.service.paths import content, expand
@@ -91,6 +91,9 @@ class Predictor:
         start, notes = time.perf_counter(), list[str]()
         heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label, notes), notes)
         answer = self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
+        if isinstance(source, str | os.PathLike) and voices.with_voices([Path(source)]):
+            notes.append(voices.note(label))
+            answer = replace(answer, notes=tuple(notes))
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, answer.seconds, time.perf_counter() - start)

@@ -81,8 +81,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     for reason in lacking.values():
         tell(f"emimic: {reason}; they are not written")
     kinds = [kind for kind in q.kinds if kind not in lacking]
-    named = list(expand(q.files))
-    found = list(voices.split(named)) if q.channels else named
+    found: list[Recording | Failure] = list(expand(q.files))
+    found = list(voices.split(found)) if q.channels else found
     threads = cores() if q.threads is None else q.threads
     streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
     predictor = Predictor(q.model, device=q.device, threads=threads, streams=streams)
@@ -107,18 +107,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
         finally:
             table.show(answers, q.form)
     _remarks(answers, predictor, q, tell)
-    if not q.channels:
-        report_voices([one for one in named if isinstance(one, Path)], tell)
     tell(summary)
     return answers
-
-
-def report_voices(paths: Sequence[Path], tell: Callable[[str], object]) -> None:
-    """Name the recordings whose channels were averaged though they hold a voice each."""
-    for path in voices.with_voices(paths):
-        tell(
-            f"emimic: {path}: its two channels hold different voices, averaged here; --channels predicts each"
-        )
 
 
 def _write(

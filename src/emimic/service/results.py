@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.files import encodable
 from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.task import VAD, EmimicError
@@ -206,6 +207,16 @@ class Answer:
         }
         return [word for word, holds in marks.items() if holds]
 
+    @property
+    def remarks(self) -> list[str]:
+        """The notes without the file's path, and one of a recording over the cut: what JSON and CSV say of it."""
+        found = [note.removeprefix(f"{self.path}: ") for note in self.notes]
+        if self.was_cut:
+            basis = self.headline.basis
+            values = f"the {basis}" if basis == "mean over time" else f"those of the {basis}"
+            found.append(f"longer than {round(self.covered, 1):g} s, so its values are {values}")
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
         whole = Answers(self.targets, (self,), ()).to_dict()
@@ -269,7 +280,8 @@ class Answers:
 
     def to_frame(self) -> "pd.DataFrame":
         """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learnt it,
-        Novelty if the model has such a score, Basis (what the values are about, see `Headline`).
+        Novelty if the model has such a score, Basis (what the values are about, see `Headline`), Notes (see
+        `Answer.remarks`).
 
         Raises EmimicError when pandas isn't installed.
         """
@@ -279,9 +291,11 @@ class Answers:
             vad = {} if head.vad is None else dict(zip(VAD, head.vad, strict=True))
             named = dict(zip(self.targets, head.intensities, strict=True))
             score = {} if novelty is None else {"Novelty": novelty}
-            about = {"Basis": head.basis}
-            rows.append({"Filename": name, "Seconds": one.seconds, **named, **vad, **score, **about})
-        columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis"]
+            about = {"Basis": head.basis, "Notes": encodable("; ".join(one.remarks))}
+            rows.append(
+                {"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about}
+            )
+        columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis", "Notes"]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame
 

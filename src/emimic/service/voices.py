@@ -1,6 +1,7 @@
 """Recordings that hold a voice on each channel: found by their levels, and taken apart on request."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from emimic import audio
 from emimic.service.paths import content
-from emimic.service.results import Channel, Failure, Recording
+from emimic.service.results import Answer, Channel, Failure, Recording
 from emimic.task import SAMPLE_RATE, AudioError
 from emimic.waveform import Wave
 
@@ -58,6 +59,23 @@ def split(found: Sequence[Path | Failure]) -> Iterator[Recording | Failure]:
 def with_voices(paths: Sequence[Path]) -> list[Path]:
     """Return the two-channel recordings among the first MOST_FILES that hold a voice on each channel."""
     return [path for path in paths[:MOST_FILES] if _count(path) == 2 and _relation(path) == "voices"]
+
+
+def noted(answers: Sequence[Answer]) -> list[Answer]:
+    """Return the answers, with a note where the channels of a recording were averaged though they hold a voice each."""
+    averaged = [one.path for one in answers if one.channel is None]
+    found = {str(path): note(path) for path in with_voices(averaged)}
+    return [
+        replace(one, notes=(*one.notes, found[str(one.path)]))
+        if one.channel is None and str(one.path) in found
+        else one
+        for one in answers
+    ]
+
+
+def note(path: Path) -> str:
+    """Return the sentence about such a recording."""
+    return f"{path}: its two channels hold different voices, averaged here; --channels predicts each"
 
 
 def _count(path: Path) -> int:

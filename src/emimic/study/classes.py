@@ -5,13 +5,14 @@ or an empty cell where the label is unknown.
 """
 
 import math
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from emimic.study import headers
-from emimic.study.cells import read_number
+from emimic.study.cells import fits, read_number
 from emimic.study.tables import LABELLED, Table, check_width, read_lines, some
 from emimic.task import VAD, CorpusError
 
@@ -35,7 +36,7 @@ def read(folder: Path) -> Classes | None:
         CorpusError: if it can't be read, or a cell is no finite number, or a value of V/A/D lies outside [0, 1].
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     lines = read_lines(path)
     header = lines[0][1] if lines else []
@@ -63,7 +64,7 @@ def read(folder: Path) -> Classes | None:
 def _check(path: Path, number: int, column: str, cell: str) -> None:
     low, high = (0.0, 1.0) if column in VAD else (-math.inf, math.inf)
     value = read_number(cell)
-    if cell and (value is None or not math.isfinite(value) or not low <= value <= high):
+    if cell and (value is None or not math.isfinite(value) or not (fits(value) and low <= value <= high)):
         wanted = "a number from 0 to 1" if column in VAD else "a finite number"
         raise CorpusError(
             f"{path}, line {number}: {column} is {cell!r}, expected {wanted}; leave the cell empty where the label "
@@ -145,4 +146,4 @@ def _joined(classes: Classes, table: Table) -> Table:
     ]
     unknown = dict.fromkeys((*classes.labels, *rest), "")
     rows = tuple(row | unknown | classes.rows.get(row[classes.column], {}) for row in table.rows)
-    return replace(table, header=(*table.header, *unknown), rows=rows)
+    return replace(table, header=(*table.header, *unknown), rows=rows, classes=classes.column)

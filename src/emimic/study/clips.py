@@ -6,6 +6,8 @@ as its files have the same size and time of change: an interrupted run goes on, 
 
 import dataclasses
 import json
+import os
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ RUN: Final = 3
 """So many samples in a row at full scale are clipped; a single one may be a peak that was normalised to it."""
 
 _HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
+_BEGIN: Final = b'{"schema": "emimic/facts/'
 _BLOCK: Final = 2048 * speech.CHUNK
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
@@ -215,13 +218,24 @@ class _Journal:
             self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._known: dict[str, Found] = {}
-        if not lock(self._file):
+        try:
+            self._open(folder)
+        except BaseException:
             self._file.close()
+            raise
+
+    def _open(self, folder: Path) -> None:
+        """Read what is there. Raises CorpusError where another run writes it, or it isn't this program's."""
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            raise CorpusError(f"{self.path}: found a pipe or a device, expected a file. Give another --out")
+        if not lock(self._file):
             raise CorpusError(
                 f"{folder} is in use by another run; wait for it, or give another folder (--out)"
             )
         self._file.seek(0)
         head, *lines = self._file.read().split(b"\n")
+        if not head.startswith(_BEGIN[: len(head)]):
+            raise CorpusError(f"{self.path} is no list of facts by emimic: give another --out, or rename it")
         if head != json.dumps(_HEAD).encode() or not lines:
             self._file.truncate(0)
             self._write(_HEAD)
@@ -230,7 +244,7 @@ class _Journal:
             try:
                 entry = json.loads(line)
                 self._known[json.dumps(entry["files"])] = _found(entry["found"])
-            except (ValueError, KeyError, TypeError):  # a disk's damage costs a clip
+            except (ValueError, KeyError, TypeError, RecursionError):  # a disk's damage costs a clip
                 continue
         if lines[-1]:  # torn by a kill
             self._file.truncate(self._file.tell() - len(lines[-1]))

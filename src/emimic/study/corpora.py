@@ -165,12 +165,12 @@ def _targets(
     for own, member in zip(tables, members, strict=True):
         six = [name for name in EMOTIONS if any(name in table.header for table in own)]
         try:
-            chosen = choose_targets(own, None, settings.category, [])
+            chosen = choose_targets(own, None, settings.category, [], member.columns)
         except CorpusError:
             if settings.category is None and member.ranks is None:
                 raise
             chosen = ()  # its classes alone are learned
-        found |= dict.fromkeys((*six, *(name for name in chosen if name not in member.columns)))
+        found |= dict.fromkeys((*six, *chosen))
     if found.keys() <= set(EMOTIONS):
         return tuple(name for name in EMOTIONS if name in found)
     return tuple(found)

@@ -6,9 +6,10 @@ A clip that can't be used is named and left out; nothing is ever replaced by zer
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from emimic.cpus import available
 from emimic.files import visible
 from emimic.progress import shown
 from emimic.study import classes
-from emimic.study.cells import speaker_key
+from emimic.study.cells import alike, speaker_key
 from emimic.study.headers import KNOWN
 from emimic.study.tables import (
     LABELLED,
@@ -31,6 +32,8 @@ from emimic.study.tables import (
     fault,
     has_vad,
     listing,
+    note_vad,
+    noted,
     read_labels,
     read_others,
     read_table,
@@ -56,6 +59,9 @@ _COUNTS: Final = {
     "hours": "hours",
     "speakers": "speakers",
 }
+
+_CLASSES: Final = 1000
+"""A column with more distinct cells has no classes."""
 
 Kind = Literal["missing", "unreadable", "duplicate", "label"]
 _Job = TypeVar("_Job")
@@ -256,7 +262,10 @@ def load_corpus(
     tables = classes.join(classified, read, rest, notes)
     # A corpus among several may lack targets, or all of them.
     lacking = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
-    names = choose_targets(tables if labels and not partial else (), targets, category, notes)
+    kept = [*columns, *([ranked] if ranked else ())]
+    names = choose_targets(tables if labels and not partial else (), targets, category, notes, kept)
+    if labels:
+        note_vad(tables, names, notes)
     category = category if labels else None
     for column in filter(None, (category, *columns)):
         check_category(tables, column)
@@ -285,7 +294,7 @@ def load_corpus(
             why = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
             place = "audio/" if clips is None else "features/"
             raise CorpusError(
-                f"{folder}: no clip of split {split.name!r} can be used ({why}); is {place} complete?"
+                f"{folder}: no clip of split {split.name!r} can be used ({why}); is {place} complete?{noted(notes)}"
             )
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
@@ -297,8 +306,9 @@ def _check_arguments(folder: Path, label_scale: float | None) -> None:
         raise CorpusError(
             f"{folder} is not a folder; expected one with train_split.csv, valid_split.csv, audio/"
         )
-    if label_scale is not None and not 0 < label_scale < math.inf:
-        raise CorpusError(f"label_scale is {label_scale}, expected the top of the scale, such as 100")
+    number = isinstance(label_scale, Real) and not isinstance(label_scale, bool)
+    if label_scale is not None and not (number and 0 < label_scale < math.inf):
+        raise CorpusError(f"label_scale is {label_scale!r}, expected the top of the scale, such as 100")
 
 
 def in_parallel(
@@ -383,8 +393,23 @@ def _match(
             items.append(Item(name, paths[0], usable, speaker, math.nan, felt, kind, row, cells=cells))
     if masked:
         verb = "the loss leaves" if table.name == "train" else "scores leave"
-        notes.append(f"{table.path.name}: {masked} clips lack a target; {verb} out what is missing")
+        known = np.isfinite([item.labels for item in items if item.labels is not None]).any(axis=0)
+        none = some([name for name, found in zip(targets, known, strict=True) if not found])
+        lack = f"; none has {none}" if none else ""
+        notes.append(f"{table.path.name}: {masked} clips lack a target{lack}; {verb} out what is missing")
+    _note_alike(table, (category, ranked, *columns), notes)
     return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
+
+
+def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -> None:
+    """Note classes that are spelled in two ways."""
+    for column in dict.fromkeys(filter(None, columns)):
+        found = {row[column] for row in table.rows if row.get(column)} if column != "Speaker" else set()
+        if len(found) <= _CLASSES and (close := alike(found)):
+            notes.append(
+                f"{table.path.name}: {some(close)} in the column {column} differ only in case, signs or how a "
+                "number is written; are they the same class?"
+            )
 
 
 def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: list[str]) -> list[float | str]:

@@ -1,15 +1,39 @@
 """Settings of one corpus of a training run, and of what is made across corpora."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from emimic.task import SettingsError
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Numbers(BaseModel):
+    """Settings in which yes and no, which YAML reads as truth values, are no numbers, and all numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        nested = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+        if not (nested or kinds & {bool, Any}) and _holds_truth(value):
+            raise ValueError("yes, no, true and false are no numbers")
+        return value
+
+
+def _kinds(hint: Any) -> set[Any]:
+    return set().union(*map(_kinds, get_args(hint))) if get_args(hint) else {hint}
+
+
+def _holds_truth(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_holds_truth, parts))
+
+
+class _Settings(Numbers):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RankSettings(_Settings):

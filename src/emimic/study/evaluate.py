@@ -16,6 +16,7 @@ from emimic.calibration import Calibration
 from emimic.files import make_folder, read_json, write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
+from emimic.study.cells import alike
 from emimic.study.checkpoint import SETTINGS
 from emimic.study.corpus import Item, Split, load_corpus
 from emimic.study.features import compute
@@ -111,7 +112,7 @@ def evaluate(
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
     fused = isinstance(model, RivalModel) and model.config.weights is not None
     notes = _seen_while_training(run, Path(folder), part.name, fused=fused)
-    report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings))
+    report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings, *_alike(part, by)))
     predictions, truth = answers[truths[0].vad], truths[0]
     rows = [(item.id, *(f"{v:.6f}" for v in row)) for item, row in zip(part.items, predictions, strict=True)]
     files: dict[str, str | bytes] = {
@@ -222,6 +223,17 @@ def open_split(
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, heard
+
+
+def _alike(part: Split, by: Sequence[str]) -> list[str]:
+    """Sentences about groups that may be one, spelled in two ways."""
+    close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
+    return [
+        f"{some(names)} in the column {column} differ only in case, signs or how a number is written; are they one "
+        "group?"
+        for column, names in close.items()
+        if names
+    ]
 
 
 def _settings(run: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from emimic.files import lock, make_folder, read_json, write_atomic
+from emimic.files import lock, make_folder, naming, read_json, write_atomic
 from emimic.study import checkpoint, contents, signals
 from emimic.study.evaluate import evaluate
 from emimic.study.settings import TrainSettings
@@ -291,7 +291,9 @@ def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
 def held(folder: Path) -> Iterator[bool]:
     """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
     make_folder(folder)
-    with (folder / LOCK).open("ab") as file:
+    with naming(folder / LOCK):
+        file = (folder / LOCK).open("ab")
+    with file:
         yield lock(file)
 
 

@@ -21,7 +21,7 @@ _ALIASES: Final = {
 _CLOSE: Final = 0.85
 """Two names are close from this fraction of equal letters on: "Admiraton", not "Amused"."""
 
-_INDEX: Final = re.compile(r"unnamed: \d+(\.\d+)?|index|level_\d+", re.I)
+_INDEX: Final = re.compile(r"(unnamed: \d+(\.\d+)?|index|level_\d+)(_[xy])?", re.I)
 _ID: Final = re.compile(r"id|row|no|nr|number", re.I)
 _MANY: Final = 20
 """So many rows with a whole number each, all different, are ids: labels repeat."""
@@ -85,6 +85,8 @@ def numbers_rows(name: str, cells: Sequence[str]) -> bool:
         name: of the column.
         cells: of all rows, as text.
     """
+    index = _INDEX.fullmatch(name) is not None
+    cells = [cell for cell in cells if cell] if index else cells  # a merge leaves some empty
     values = [read_number(cell) for cell in cells]
     whole = [int(value) for value in values if value is not None and value.is_integer()]
     if len(whole) < len(cells):
@@ -92,7 +94,7 @@ def numbers_rows(name: str, cells: Sequence[str]) -> bool:
     different = len(set(whole)) == len(whole)
     counts = len(whole) > 2 and whole == list(range(whole[0], whole[0] + len(whole)))
     many = len(whole) >= _MANY or (len(whole) > 2 and _ID.fullmatch(name) is not None)
-    return bool(_INDEX.fullmatch(name)) or counts or (different and many)
+    return index or counts or (different and many)
 
 
 def _letters(name: str) -> str:

@@ -1,7 +1,6 @@
 """A training run and how it is set up: Fabric, the corpus, the model, the optimiser, where it stopped before."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.config import EmiConfig
+from emimic.cpus import launched
 from emimic.files import encodable, make_folder
 from emimic.files import fingerprint as content_sample
 from emimic.model import EmiModel
@@ -26,6 +26,7 @@ from emimic.study.corpus import Corpus, Item, in_parallel, load_corpus
 from emimic.study.corpus_settings import CorpusSettings
 from emimic.study.distill import answers_of, load_taught
 from emimic.study.joins import Joins
+from emimic.study.kinds import check_source
 from emimic.study.learner import Features, Learner
 from emimic.study.lessons import Lessons
 from emimic.study.losses import Mix
@@ -73,6 +74,8 @@ def open_run(
     """Set up a run on one corpus or several, or what it takes to go on with it. Raises EmimicError."""
     folders = (folder,) if isinstance(folder, Path) else tuple(folder)
     _check_text(out)
+    _check_torch()
+    check_source(settings.encoder)  # before hours of reading
     loss = Mix(settings.loss)
     fabric = _fabric(settings)
     resumed = resume and _can_resume(out, fabric)
@@ -171,6 +174,19 @@ def _check_text(out: Path) -> None:
     if encodable(str(out)) != str(out):
         raise SettingsError(
             f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
+        )
+
+
+def _check_torch() -> None:
+    """Raise SettingsError where the program has set torch such that nothing, or something else, would be learned."""
+    if torch.get_default_dtype() != torch.float32:
+        raise SettingsError(
+            f"torch's default type is {torch.get_default_dtype()}, expected torch.float32. Call "
+            "torch.set_default_dtype(torch.float32) before training"
+        )
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise SettingsError(
+            "torch computes no gradients here (no_grad or inference_mode), expected them. Train outside of it"
         )
 
 
@@ -276,8 +292,8 @@ def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show:
 
 def _fabric(settings: TrainSettings) -> Any:
     """One process, or as many as torchrun started."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = launched("WORLD_SIZE", 1)
+    local = launched("LOCAL_WORLD_SIZE", 1)
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,

@@ -9,19 +9,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from emimic.study.cells import read_number
-from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
+from emimic.study.corpus_settings import CorpusSettings, MixtureSettings, Numbers, RankSettings
 from emimic.study.rivals.system import WAVEFORM, system
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 from emimic.words import did_you_mean
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(Numbers):
     """What a run is made of (paper section 4, "Implementation Details"; where the paper is silent, the released code).
 
     Raises SettingsError from `read` on unknown names and on values out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # The model
     encoder: str | None = Field(

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio
-from emimic.study.cells import read_number, seems_number, speaker_fault, speaker_key
+from emimic.files import need_file
+from emimic.study.cells import (
+    fits,
+    likeness,
+    read_number,
+    seems_number,
+    shown,
+    speaker_fault,
+    speaker_key,
+)
 from emimic.study.headers import check_names, close_to, numbers_rows
 from emimic.task import EMOTIONS, VAD, CorpusError
 
@@ -38,6 +47,8 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     lines: tuple[int, ...]  # of each row in the file, for messages
+    classes: str | None = None
+    """The column of classes that a category table is joined by: no label itself."""
 
     def ids(self) -> list[str]:
         return [row["Filename"] for row in self.rows]
@@ -64,6 +75,11 @@ def listing(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]
 def some(names: Sequence[str], limit: int = 10) -> str:
     """The first names as text, with the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def noted(notes: Sequence[str], limit: int = 3) -> str:
+    """The first notes as the end of an error's text, which may follow from them."""
+    return f" (noted before: {'; '.join(notes[:limit])})" if notes else ""
 
 
 def split_files(
@@ -131,16 +147,41 @@ def read_table(name: str, path: Path) -> Table:
 
 
 def read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Return a CSV's lines that are not blank, each with its number in the file. Raises CorpusError."""
+    """Return a CSV's lines that are not blank, each with its number in the file. Raises CorpusError.
+
+    Letters are composed (NFC) but for those of ids, which stay as written; of a header what can't be seen goes.
+    """
+    lines: list[tuple[int, list[str]]] = []
+    place = ""
     try:
+        need_file(path)  # a pipe would block for ever
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+            reader = csv.reader(
+                handle, strict=True
+            )  # else a quote that isn't closed takes all rows behind it
+            try:
+                lines += ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+            except csv.Error:
+                place = f", line {lines[-1][0] + 1 if lines else 1}"
+                raise
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(
-            f"{path} can't be read ({error}); expected a comma-separated table in UTF-8"
+            f"{path}{place} can't be read ({error}); expected a comma-separated table in UTF-8, quotes in pairs"
         ) from error
-    return [(number, row) for number, row in lines if any(row)]
+    lines = [(number, row) for number, row in lines if any(row)]
+    header = [_visible(name) for name in lines[0][1]] if lines else []
+    ids = header.index("Filename") if "Filename" in header else -1
+    rows = [
+        (number, [cell if i == ids else unicodedata.normalize("NFC", cell) for i, cell in enumerate(row)])
+        for number, row in lines[1:]
+    ]
+    return [(number, header) for number, _ in lines[:1]] + rows
+
+
+def _visible(name: str) -> str:
+    """A column's name without a byte order mark or a zero-width space in it."""
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", visible).strip()
 
 
 def check_width(path: Path, lines: Sequence[tuple[int, list[str]]]) -> None:
@@ -153,10 +194,14 @@ def check_width(path: Path, lines: Sequence[tuple[int, list[str]]]) -> None:
 
 
 def choose_targets(
-    tables: Sequence[Table], wanted: Sequence[str] | None, category: str | None, notes: list[str]
+    tables: Sequence[Table],
+    wanted: Sequence[str] | None,
+    category: str | None,
+    notes: list[str],
+    kept: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The wanted columns (none: for a VAD head alone); else the paper's six when all are there; else none where there
-    are VAD labels; else all numeric columns but the category's, in file order."""
+    are VAD labels; else all numeric columns but the category's and those `kept` as text, in file order."""
     if wanted is not None:
         names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
         if not names and tables and not any(map(has_vad, tables)):
@@ -179,7 +224,8 @@ def choose_targets(
                 "name the targets to predict other columns"
             )
             return ()
-        numeric = [column for column in table.header if column != category and _is_numeric(table, column)]
+        others = {category, table.classes, *kept}
+        numeric = [name for name in table.header if name not in others and _is_numeric(table, name)]
         rows = [name for name in numeric if numbers_rows(name, [row[name] for row in table.rows])]
         if rows:
             notes.append(
@@ -196,7 +242,7 @@ def choose_targets(
     if any(table.name in LABELLED for table in tables):
         raise CorpusError(
             f"{tables[0].path}: no label column among {', '.join(tables[0].header)}; expected "
-            f"{', '.join(EMOTIONS)} or other numeric columns"
+            f"{', '.join(EMOTIONS)} or other numeric columns{noted(notes)}"
         )
     return EMOTIONS
 
@@ -213,6 +259,24 @@ def check_category(tables: Sequence[Table], category: str) -> None:
 def has_vad(table: Table) -> bool:
     """Whether a table has all three columns for the VAD head."""
     return set(VAD) <= set(table.header)
+
+
+def note_vad(tables: Sequence[Table], targets: Sequence[str], notes: list[str]) -> None:
+    """Note labels of V/A/D that are of no use, and those that are learned and not scored."""
+    for table in tables:
+        some_of = [name for name in VAD if name in table.header]
+        if 0 < len(some_of) < len(VAD) and not set(some_of) & set(targets):
+            missing = [name for name in VAD if name not in some_of]
+            notes.append(
+                f"{table.path.name} has {', '.join(some_of)} without {', '.join(missing)}: V/A/D labels need all three "
+                "columns (a cell may be empty), so these are not used"
+            )
+    labelled = [table for table in tables if table.name in LABELLED and not set(VAD) & set(targets)]
+    for with_, without in product(*[[t for t in labelled if has_vad(t) == known] for known in (True, False)]):
+        notes.append(
+            f"{with_.path.name} has {', '.join(VAD)} and {without.path.name} has not: "
+            + ("V/A/D are learned and not scored" if with_.name == "train" else "V/A/D are not learned")
+        )
 
 
 def read_vad(table: Table) -> NDArray[np.float64]:
@@ -262,6 +326,11 @@ def read_labels(
     emotions = np.isin(targets, EMOTIONS)
     _check_scale(table, values[:, emotions], scale)
     scaled: NDArray[np.float64] = values / (scale or 1.0)
+    if not all(map(fits, scaled.flat)):
+        raise CorpusError(
+            f"{table.path}: labels divided by label_scale {scale:g} reach {np.nanmax(np.abs(scaled)):g}, expected "
+            "about 0 to 1. Give the top of their scale as label_scale (--label-scale)"
+        )
     for name, column in zip(targets, scaled.T, strict=True):
         known = column[np.isfinite(column)]
         if name not in EMOTIONS and known.size and known.min() >= 0 and known.max() > 1.5:
@@ -308,7 +377,7 @@ def _numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
     for i, row in enumerate(table.rows):
         for j, name in enumerate(columns):
             value = read_number(row.get(name, ""))
-            if value is None:
+            if value is None or not fits(value):
                 raise CorpusError(
                     f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
                     "expected a number with a decimal point, such as 0.5"
@@ -350,7 +419,8 @@ def refuse_leaks(
             )
         known, met = one.speakers(), two.speakers()
         shared = sorted(
-            met[key] if met[key] == known[key] else f"{known[key]} = {met[key]}" for key in met.keys() & known
+            met[key] if met[key] == known[key] else f"{shown(known[key])} = {shown(met[key])}"
+            for key in met.keys() & known
         )
         if shared and not allow_speakers:
             raise CorpusError(
@@ -360,16 +430,16 @@ def refuse_leaks(
             )
         if shared:
             notes.append(f"{one.path.name} and {two.path.name} share speakers: {some(shared)}")
-        folded = {name.casefold(): name for name in known.keys() - met}
-        alike = [
-            f"{folded[name.casefold()]} and {name}"
-            for name in met.keys() - known
-            if name.casefold() in folded
+        like = {likeness(name): name for name in known.keys() - met}
+        close = [
+            f"{shown(like[likeness(name)])} and {shown(name)}"
+            for name in sorted(met.keys() - known)
+            if likeness(name) in like
         ]
-        if alike:
+        if close:
             notes.append(
-                f"{one.path.name} and {two.path.name}: the speakers {some(sorted(alike))} differ only in case; are "
-                "they the same people?"
+                f"{one.path.name} and {two.path.name}: the speakers {some(close)} differ only in case, signs or how a "
+                "number is written; are they the same people?"
             )
         if bool(known) != bool(met):
             with_, without = (one, two) if known else (two, one)

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import os
 import shutil
 import signal
 import sys
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from emimic import buckets, scores
-from emimic.cpus import available
+from emimic.cpus import available, launched
 from emimic.files import hold, naming, write_atomic
 from emimic.progress import bar
 from emimic.study import batches, checkpoint, sampling, signals, step
@@ -105,10 +104,12 @@ def train(
 @contextlib.contextmanager
 def _held(out: Path) -> Iterator[None]:
     """Keep other trainings out of a run's folder; of several processes the first one does."""
-    if int(os.environ.get("RANK", "0")):
+    if launched("RANK", 0):
         yield
         return
-    with hold(out / checkpoint.LOCK) as ours:
+    with contextlib.ExitStack() as stack:
+        with naming(out):
+            ours = stack.enter_context(hold(out / checkpoint.LOCK))
         if not ours:
             raise SettingsError(
                 f"{out} is in use: another training writes to it. Wait for it to end, or name another folder"

@@ -5,11 +5,11 @@ A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`
 values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
 their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
 `unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
-were asked for; `channel`, counted from 1, when one was predicted alone. A gap is null. Times are seconds, to the
-millisecond.
+were asked for; `channel`, counted from 1, when one was predicted alone; `notes`, a list of what to know of the file
+(late start, gap, damage, two voices, cut), empty without any. A gap is null. Times are seconds, to the millisecond.
 
 CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
-Basis (whole clip, first 12 s, or mean over time: see `Headline`).
+Basis (whole clip, first 12 s, or mean over time: see `Headline`), Notes (with "; " between them).
 Of one recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and
 VAD (the mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell.
 Filename is the file's stem; where stems meet, the file's name or path.
@@ -43,19 +43,19 @@ _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
 
 def to_csv(answers: Answers) -> str:
     """One row an answer: `Filename`, the headline's targets, its VAD when the model has learnt VAD, `Novelty` when it
-    has such a score, `Basis`: what the values are about (see `Headline`)."""
+    has such a score, `Basis`: what the values are about (see `Headline`), `Notes` (see `Answer.remarks`)."""
     vad = any(a.prediction.vad is not None for a in answers.clips)
     novelty = any(a.prediction.novelty is not None for a in answers.clips)
     header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
     header += ["Novelty"] if novelty else []
-    header += ["Basis"]
+    header += ["Basis", "Notes"]
     rows = []
     for name, a in zip(answers.names, answers.clips, strict=True):
         head = a.headline
         means = [math.nan] * len(VAD) if head.vad is None else head.vad
         score = math.nan if a.prediction.novelty is None else a.prediction.novelty
         cells = [*_cells(head.intensities), *(_cells(means) if vad else [])]
-        rows.append([name, *cells, *(_cells([score]) if novelty else []), head.basis])
+        rows.append([name, *cells, *(_cells([score]) if novelty else []), head.basis, "; ".join(a.remarks)])
     return _csv(header, rows)
 
 
@@ -114,6 +114,7 @@ def _clip(answer: Answer) -> dict[str, Any]:
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
         "was_silent": answer.was_silent,
+        "notes": [writable(note) for note in answer.remarks],
         "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
     }
     if one.vad is not None:

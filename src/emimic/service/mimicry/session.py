@@ -131,7 +131,8 @@ def _write_timelines(
     lacking: dict[str, str],
 ) -> list[str]:
     """Each recording's own files, of the kinds that are available, as `emimic predict` writes them; notes."""
-    answers = Answers(read[0][1].targets, tuple(_answer(predictor, *one) for one in read), ())
+    clips = voices.noted([_answer(predictor, *one) for one in read])
+    answers = Answers(read[0][1].targets, tuple(clips), ())
     kinds = [kind for kind in request.kinds if kind not in lacking]
     plot = request.plot and extras.PLOT not in lacking
     return outputs.write(answers, out, kinds, plot=plot, html=request.html, progress=request.progress)

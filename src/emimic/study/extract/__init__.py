@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from emimic.cpus import available
 from emimic.study.extract.session import Job, Report, run
+from emimic.study.kinds import check_source
 from emimic.study.settings import explain
 from emimic.task import CorpusError, SettingsError
 
@@ -57,6 +58,7 @@ def extract(
         SettingsError: an unknown kind, or settings that make no sense.
     """
     schema = settings_of(kind)
+    check_source(model, kind)
     folder = Path(folder)
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected a corpus with audio/ or raw/")

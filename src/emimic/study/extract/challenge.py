@@ -14,17 +14,18 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from emimic.files import read_arrays
 from emimic.study import store
+from emimic.study.corpus_settings import Numbers
 from emimic.study.extract.session import Clip, Job, Work, each, facts
 from emimic.task import CorpusError, SettingsError
 
 FOLDERS: Final = ("vit", "wav2vec2")
 
 
-class Settings(BaseModel):
+class Settings(Numbers):
     """Times and sizes of the frames."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

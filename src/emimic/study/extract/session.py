@@ -12,12 +12,13 @@ from emimic.files import OutputError, encodable, make_folder
 from emimic.progress import shown
 from emimic.study import store
 from emimic.study.corpus import MEDIA_FOLDERS, in_parallel, list_media
+from emimic.study.corpus_settings import Numbers
 from emimic.study.tables import clip_key, listing
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 from emimic.words import plural
 
 
-class Options(BaseModel):
+class Options(Numbers):
     """What every kind that hears or sees clips lets one set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

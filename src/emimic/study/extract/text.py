@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from emimic.study import features, store
+from emimic.study.corpus_settings import Numbers
 from emimic.study.extract.networks import cannot_load, fails, licence, pretrained
 from emimic.study.extract.session import Clip, Job, Work, each, facts, maker
 from emimic.study.extract.transcripts import Transcript, read_all
@@ -18,7 +19,7 @@ from emimic.study.tables import clip_key
 from emimic.task import CorpusError, ModelError
 
 
-class Settings(BaseModel):
+class Settings(Numbers):
     """Of which transcripts, and how much of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

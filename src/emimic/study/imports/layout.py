@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emimic import audio
-from emimic.files import walk
+from emimic.files import need_file, walk
 from emimic.study.cells import read_number
 from emimic.study.tables import clip_key
 from emimic.task import CorpusError
@@ -109,10 +109,11 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
         CorpusError: it can't be read, or lacks one of `columns`.
     """
     try:
+        need_file(path)  # a pipe would block for ever
         with path.open(newline="", encoding="utf-8-sig") as file:
             # Tables with tabs have quotes as letters.
             reader = (
-                csv.reader(file)
+                csv.reader(file, strict=True)
                 if delimiter == ","
                 else csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
             )
@@ -126,6 +127,10 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
         raise CorpusError(
             f"{path}: found the columns {', '.join(header)!r:.200}, expected {', '.join(missing)} too. Take the "
             "table as it was published"
+        )
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise CorpusError(
+            f"{path}: found the column {', '.join(twice)} twice, expected it once. Take the table as it was published"
         )
     if short := [number for number, line in enumerate(lines, 1) if len(line) != len(header)]:
         raise CorpusError(

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from emimic.study.corpus_settings import Numbers
 from emimic.task import SettingsError
 
 if TYPE_CHECKING:  # settings are read without torch
@@ -26,10 +27,10 @@ RENAMED: Final = {"ours_vision": "vision_lstm", "anchored": "concatenated_lstm"}
 """Names that runs of earlier versions have."""
 
 
-class Options(BaseModel):
+class Options(Numbers):
     """A system's own fields (setting `rival_options`): what its authors don't publish is a field with a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fusion: Literal["mean", "global", "emotion"] = Field(
         "mean",
