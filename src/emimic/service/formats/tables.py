@@ -2,11 +2,11 @@
 
 JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
 A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
-values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
-their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
-`unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
-were asked for; `channel`, counted from 1, when one was predicted alone. A gap is null. Times are seconds, to the
-millisecond.
+values are null), `notes` (what to know of the file, such as damage), `intensities` by name; `vad_mean` when the model
+has learnt VAD; `headline`, the values to quote with their `basis` (of a recording over the cut the mean over its
+timeline, where it has one); `novelty` and `unlike_training_data` (novelty beyond 1) when it has such a score and the
+clip is not silent; `timeline` when curves were asked for; `channel`, counted from 1, when one was predicted alone. A
+gap is null. Times are seconds, to the millisecond.
 
 CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
 Basis (whole clip, first 12 s, or mean over time: see `Headline`).
@@ -114,6 +114,7 @@ def _clip(answer: Answer) -> dict[str, Any]:
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
         "was_silent": answer.was_silent,
+        "notes": [writable(note) for note in answer.notes],
         "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
     }
     if one.vad is not None:
