@@ -532,6 +532,14 @@ def test_a_misspelt_format_is_guessed() -> None:
         formats.named("xyz")
 
 
+@pytest.mark.parametrize("text", ["excel", ".XLSX", "spss"])
+def test_a_program_of_tables_opens_csv(text: str) -> None:
+    with pytest.raises(
+        EmimicError, match=rf"{re.escape(text)}' \(csv is what spreadsheets .*: expected some of json"
+    ):
+        formats.named(text)
+
+
 def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
     two = tuple(replace(make(), channel=number) for number in (1, 2))
     both = Answers(EMOTIONS, two, ())

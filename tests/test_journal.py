@@ -385,6 +385,11 @@ def test_the_tally_counts_what_this_run_heard() -> None:
     assert bulk.Tally().line(1) == "0 heard, 1 failed"
 
 
+def test_a_slow_run_has_a_speed() -> None:
+    told = bulk.Tally(heard=3, audio=30.0, wall=90.0).line(0)
+    assert told == "3 heard, 0 failed; 0.033 clips/s, 0.33 x real time"
+
+
 # Real processes, really killed
 
 

@@ -63,6 +63,10 @@ class Predictor:
         self._options = {"model": given, "device": device, "threads": threads, "streams": streams}
         _LOG.info("opened the model %s in %.2f s", given or "in the package", time.perf_counter() - start)
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
+        return f"Predictor({given})"
+
     def __getstate__(self) -> dict[str, Any]:
         """The model's absolute path (None for the one in the package) and the options.
 
