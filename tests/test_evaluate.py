@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from json_schema import keeps
 from scipy import stats
 
 from emimic import scores
@@ -259,6 +260,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
+    keeps("study/evaluation_schema.json", data)
     assert data == report.to_dict()
     assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
         scores.mean_pearson(stub.predictions, stub.labels)

@@ -17,6 +17,8 @@ from emimic.words import plural
 if TYPE_CHECKING:
     from emimic.study.groups import Groups
 
+SCHEMA: Final = "emimic/evaluation/1"
+
 METRICS: Final[Mapping[str, scores.Statistic]] = {
     "pearson": scores.pearson,
     "ccc": scores.ccc,
@@ -115,6 +117,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything but `written`, for strict JSON: NaN becomes None."""
         found = {
+            "schema": SCHEMA,
             "split": self.split,
             "clips": self.clips,
             "left_out": [{"clip": clip, "reason": reason} for clip, reason in self.left_out],
@@ -125,7 +128,7 @@ class Report:
             "notes": list(self.notes),
         }
         if self.vad is not None:
-            found["vad"] = self.vad.to_dict()
+            found["vad"] = {name: value for name, value in self.vad.to_dict().items() if name != "schema"}
         if self.groups:
             found["groups"] = {column: groups.to_dict() for column, groups in self.groups.items()}
             found["differences"] = {
