@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic import audio, sources
 from emimic import progress as bars
 from emimic.prediction import Prediction
-from emimic.service import bulk
+from emimic.service import bulk, voices
 from emimic.service import timeline as curves
 from emimic.service.engine import Engine, default_model, open_engine
 from emimic.service.paths import content, expand
@@ -105,6 +105,7 @@ class Predictor:
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         timeline: bool = False,
+        channels: bool = False,
         window: float = WINDOW,
         hop: float = HOP,
         batch_seconds: float = 30.0,
@@ -113,14 +114,17 @@ class Predictor:
     ) -> Answers:
         """Answers for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
 
-        timeline: with curves over each whole recording, see `timeline`. batch_seconds: most audio of one forward pass.
-        workers: decoding threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises
+        timeline: with curves over each whole recording, see `timeline`. channels: an answer for each channel of a
+        recording with several, see `Answer.channel`. batch_seconds: most audio of one forward pass. workers: decoding
+        threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises
         ModelError when the model answers NaN, and AudioError for what is no path.
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
         hearer = bulk.Local(self, (window, hop), batch_seconds, workers)
-        found = list(expand([paths] if sources.is_one(paths) else paths))  # type: ignore[list-item,arg-type]
+        found: list[Recording | Failure] = []
+        named = expand([paths] if sources.is_one(paths) else paths)  # type: ignore[list-item,arg-type]
+        found += voices.split(list(named)) if channels else named
         told, _ = bulk.hear(
             hearer, found, curves=timeline, max_seconds=self.engine.spec.max_seconds, progress=progress
         )
