@@ -75,6 +75,7 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     assert report.metrics["pearson"].targets["Joy"].low == pytest.approx(low[5])
     assert f"intervals over {resampled}, 50 resamples" in report.table()
     assert ("too narrow where clips share a speaker" in report.table()) is (resampled == "clips")
+    assert any("all clips are of one speaker" in note for note in report.notes) is (speakers == ["s"] * 40)
 
 
 @pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])

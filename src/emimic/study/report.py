@@ -37,7 +37,7 @@ FEW: Final = 20
 """With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
 NARROW: Final = {
     "speakers": "",
-    "clips": "; too narrow where clips share a speaker, as not all speakers are known",
+    "clips": "; too narrow where clips share a speaker: resampling speakers needs two or more, all known",
 }
 """What is to be known of intervals, by what was resampled."""
 
@@ -217,6 +217,9 @@ def score(
         notes.append(
             f"intervals rest on {plural(len(set(groups)), 'speaker')} only and are probably too narrow"
         )
+    known = {speaker_key(one or "") for one in speakers or ()}
+    if len(known) == 1 and "" not in known:
+        notes.append("all clips are of one speaker: nothing here says how it is with other voices")
     if left_out:
         named = some([f"{clip} ({why})" for clip, why in left_out])
         notes.append(f"clips left out: {len(left_out)}: {named}")
