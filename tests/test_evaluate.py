@@ -416,8 +416,8 @@ def test_pictures_of_constants():
     x[:, 0], y[:, 1] = 0.2, 0.0
     figure = pictures.scatter(x, y, ["A", "B", "C"])
     titles = [axes.get_title() for axes in figure.axes[:3]]
-    assert titles[:2] == ["A\nρ undefined", "B\nρ undefined"]
-    assert titles[2] == f"C\nρ = {scores.pearson(x[:, 2], y[:, 2]):.3f}"
+    assert titles[:2] == ["A\nPearson's ρ undefined", "B\nPearson's ρ undefined"]
+    assert titles[2] == f"C\nPearson's ρ = {scores.pearson(x[:, 2], y[:, 2]):.3f}"
     # A line through one place on the x axis has no slope.
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
     assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]

@@ -124,6 +124,8 @@ def test_what_is_to_be_known_of_the_recording():
     assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "other.wav: <damaged>"]
     assert "No voice was found in it." in found[0]
     assert "band" not in found[0]
+    unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
+    assert "No voice" not in read(unasked).find("p")[0][2]
     long = answer(seconds=240.0)
     assert len(long.timeline.times) > 1000
     told = read(long).find("p")[0][2]

@@ -218,7 +218,8 @@ def _about(answer: Answer) -> str:
         return told + (" (grey: not heard)." if answer.was_cut else ".") + unlike
     regions = answer.timeline.regions
     if not regions:
-        return f"{told}. No voice was found in it.{unlike}"
+        looked = not np.isfinite(answer.timeline.intensities).any()  # else no regions were asked for
+        return f"{told}.{' No voice was found in it.' if looked else ''}{unlike}"
     total = outline.length(sum(r.end - r.start for r in regions))
     return f"{told}. Stretches with a voice: {len(regions)}, together {total}.{unlike}"
 

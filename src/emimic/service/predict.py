@@ -116,8 +116,8 @@ class Predictor:
 
         timeline: with curves over each whole recording, see `timeline`. channels: an answer for each channel of a
         recording with several, see `Answer.channel`. batch_seconds: most audio of one forward pass. workers: decoding
-        threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises
-        ModelError when the model answers NaN, and AudioError for what is no path.
+        threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises ModelError when
+        the model answers NaN, and AudioError for what is no path.
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work

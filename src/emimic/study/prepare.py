@@ -15,8 +15,8 @@ from emimic.words import plural
 Codec = Literal["mp3", "flac"]
 
 REPORT: Final = "prepare.json"
-SCHEMA: Final = "emimic/prepare/1"
 """The report's name in `audio/`."""
+SCHEMA: Final = "emimic/prepare/1"
 
 
 @dataclass(frozen=True, slots=True)

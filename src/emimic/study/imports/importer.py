@@ -22,8 +22,8 @@ from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
 from emimic.words import plural
 
 REPORT: Final = "import.json"
-SCHEMA: Final = "emimic/import/1"
 """The report's name; it marks a folder that a rerun may write to."""
+SCHEMA: Final = "emimic/import/1"
 SPLITS: Final = ("train", "valid", "test")
 _POINTER: Final = b"version https://git-lfs"
 
