@@ -17,6 +17,7 @@ import optuna
 import pytest
 import yaml
 from conftest import ENCODER
+from json_schema import keeps
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -92,6 +93,7 @@ def underway(out: Path, finished: int) -> Path:
 
 def timeless(out: Path) -> Any:
     found = json.loads((out / "results.json").read_text())
+    keeps("study/comparison_schema.json", found)
     for row in found["rows"]:
         for run in row["runs"]:
             assert run.pop("seconds") >= 0
@@ -606,4 +608,6 @@ def test_what_is_undefined_is_said(tmp_path: Path) -> None:
     assert "Table B" not in text  # the full model alone is no comparison
     assert "6 clips, the same for both, too narrow where clips share a speaker" in text
     made.write(tmp_path)
-    assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["mean"] is None
+    found = json.loads((tmp_path / "results.json").read_text())
+    keeps("study/comparison_schema.json", found)
+    assert found["rows"][1]["mean"] is None

@@ -8,7 +8,6 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 import soundfile
@@ -16,15 +15,16 @@ import tiny
 from conftest import make_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_schema import keeps
 from rich.console import Console
 from typer.testing import CliRunner
 
 from emimic import cli
 from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Map, Novelty
-from emimic.files import sha256
+from emimic.files import read_json, sha256
 from emimic.prediction import Prediction
 from emimic.service import bulk, formats, journal, page, table, teach
-from emimic.service.engine import GraphEngine, TorchEngine, open_engine
+from emimic.service.engine import DEFAULT, GraphEngine, TorchEngine, open_engine
 from emimic.service.export import export
 from emimic.service.predict import Predictor
 from emimic.service.results import UNLIKE, Answer, Answers
@@ -272,6 +272,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_is_written_keeps_its_schemas(place: Path) -> None:
+    written = [place / "run", place / "after", DEFAULT]
+    keeps("calibration_schema.json", *(read_json(folder / FILE) for folder in written))
+    engines = [place / "before", place / "after", DEFAULT]
+    keeps("service/engine_schema.json", *(read_json(folder / "engine.json") for folder in engines))
+
+
 def command(folder: Path, *words: str) -> Any:
     corpora = [str(folder / word) if (folder / word).is_dir() else word for word in words]
     return CliRunner().invoke(cli.app, ["calibrate", str(folder / "run"), *corpora, "-q"])
@@ -465,7 +472,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
     assert (near.marks, far.marks, unknown.marks) == ([], [UNLIKE], [])
     all_three = Answers(EMOTIONS, (near, far, unknown), ())
     found = all_three.to_dict()
-    jsonschema.validate(found, json.loads((Path(formats.__file__).parent / "schema.json").read_text()))
+    keeps("service/formats/schema.json", found)
     assert [clip.get("novelty") for clip in found["clips"]] == [0.8, 1.2, None]
     assert [clip.get("unlike_training_data") for clip in found["clips"]] == [False, True, None]
     rows = [line.split(",") for line in formats.to_csv(all_three).splitlines()]

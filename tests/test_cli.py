@@ -119,6 +119,12 @@ def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) ->
     base, study = text.split("Commands that need the extra study")
     assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
     assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", study))
+    for verb, needs in (("train", True), ("export", True), ("predict", False)):
+        told = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"}).stdout
+        assert (
+            bool(re.search(r"Needs the extra study: pip install .*\[study\]", " ".join(told.split())))
+            == needs
+        )
 
 
 def test_a_warning_as_an_error_is_one_line(

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_schema import json_lines, keeps
 from scipy import stats
 from test_probe import video
 from typer.testing import CliRunner
@@ -142,6 +143,8 @@ def numbers(found: Description) -> Any:
     text = (found.out / "description.json").read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=refuse)
     assert read == found.numbers
+    keeps("study/description_schema.json", read)
+    keeps("study/facts_schema.json", *json_lines(found.out / "facts.jsonl"))
     return read
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from json_schema import keeps
 from scipy import stats
 
 from emimic import scores
@@ -74,6 +75,7 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     assert report.metrics["pearson"].targets["Joy"].low == pytest.approx(low[5])
     assert f"intervals over {resampled}, 50 resamples" in report.table()
     assert ("too narrow where clips share a speaker" in report.table()) is (resampled == "clips")
+    assert any("all clips are of one speaker" in note for note in report.notes) is (speakers == ["s"] * 40)
 
 
 @pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])
@@ -259,6 +261,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
+    keeps("study/evaluation_schema.json", data)
     assert data == report.to_dict()
     assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
         scores.mean_pearson(stub.predictions, stub.labels)
@@ -413,8 +416,8 @@ def test_pictures_of_constants():
     x[:, 0], y[:, 1] = 0.2, 0.0
     figure = pictures.scatter(x, y, ["A", "B", "C"])
     titles = [axes.get_title() for axes in figure.axes[:3]]
-    assert titles[:2] == ["A\nρ undefined", "B\nρ undefined"]
-    assert titles[2] == f"C\nρ = {scores.pearson(x[:, 2], y[:, 2]):.3f}"
+    assert titles[:2] == ["A\nPearson's ρ undefined", "B\nPearson's ρ undefined"]
+    assert titles[2] == f"C\nPearson's ρ = {scores.pearson(x[:, 2], y[:, 2]):.3f}"
     # A line through one place on the x axis has no slope.
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
     assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import tiny
 import torch
+from json_schema import keeps
 from onnx import helper, numpy_helper
 
 from emimic.graph import to_onnx
@@ -195,6 +196,7 @@ def test_int8_in_any_company(every):
     assert min(q.pearson.values()) > 0.9
     assert 0 < q.largest < 0.2
     assert "r = " in report.table()
+    keeps("service/engine_schema.json", engine.description)
     assert engine.description["precision"] == "int8"
     kinds = [node.op_type for node in onnx.load(engine.folder / "model.onnx").graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6 + 2, "convolutions, layers, the LSTM's inputs"

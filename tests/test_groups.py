@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+from json_schema import keeps
 from typer.testing import CliRunner
 
 from emimic import scores
@@ -168,6 +169,7 @@ def test_evaluate_by_columns(
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"
     report = json.loads((out / "report.json").read_text())
+    keeps("study/evaluation_schema.json", report)
     assert report["groups"].keys() == {"Gender", "Age"}
     assert list(report["groups"]["Age"]) == ["18 to 23", "24 to 29", "30 to 35", "36 to 41"]
     groups = report["groups"]["Gender"]

@@ -17,6 +17,7 @@ import hearing
 import numpy as np
 import pytest
 import soundfile
+from json_schema import json_lines, keeps
 from typer.testing import CliRunner
 
 from emimic import cli
@@ -104,6 +105,10 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
         kept.add_clips([(mark, answer)])
         kept.add_curves([(mark, line)])
+        channel = Stamp("/a.wav", 3, 1, channel=2)
+        kept.add_clips([(channel, replace(answer, notes=("a.wav: damaged",)))])
+        kept.add_curves([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
+    keeps("service/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
         again, curves = kept.clip(mark, Path("b")), kept.curves(mark)
         assert kept.clip(replace(mark, size=4), Path("b")) is None
@@ -378,6 +383,11 @@ def test_the_tally_counts_what_this_run_heard() -> None:
     line = bulk.Tally(heard=30, kept=12, audio=90.0, wall=1.5).line(2)
     assert line == "42 heard (12 of them kept from before), 2 failed; 20.0 clips/s, 60 x real time"
     assert bulk.Tally().line(1) == "0 heard, 1 failed"
+
+
+def test_a_slow_run_has_a_speed() -> None:
+    told = bulk.Tally(heard=3, audio=30.0, wall=90.0).line(0)
+    assert told == "3 heard, 0 failed; 0.033 clips/s, 0.33 x real time"
 
 
 # Real processes, really killed

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ENCODER
 from corpora import HEADER, make, refused, row
+from json_schema import keeps
 from labelled import CLASSES, write
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -357,7 +358,9 @@ def test_evaluation_scores_vad_beside_the_targets(
     assert list(report.vad.metrics["ccc"].targets) == list(VAD)
     assert report.mean_pearson == pytest.approx(entry["pearson"], abs=1e-4)
     assert report.vad.mean_pearson == pytest.approx(entry["vad_pearson"], abs=1e-4)
-    assert json.loads((tmp_path / "report.json").read_text())["vad"]["metrics"].keys() == {
+    written = json.loads((tmp_path / "report.json").read_text())
+    keeps("study/evaluation_schema.json", written)
+    assert written["vad"]["metrics"].keys() == {
         "pearson",
         "ccc",
         "mse",

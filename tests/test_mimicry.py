@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_schema import keeps
 from typer.testing import CliRunner
 
 from emimic.cli import app
@@ -26,7 +26,6 @@ from emimic.service.mimicry import (
     alignment,
     compare,
     compare_all,
-    comparison,
     session,
 )
 from emimic.service.mimicry.chance import judge
@@ -403,20 +402,7 @@ def test_a_curve_without_variance_has_no_similarity_and_costs_nothing_else() -> 
 
 def keeps_its_schema(report: Report) -> None:
     """By the schema in the package, with no field that it does not name."""
-    schema = json.loads((Path(comparison.__file__).parent / "schema.json").read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["properties"]["schema"]["const"] == comparison.SCHEMA
-    jsonschema.Draft202012Validator(closed(schema)).validate(report.to_dict())
-
-
-def closed(schema: Any) -> Any:
-    """The schema, refusing every field that it does not name."""
-    if isinstance(schema, list):
-        return [closed(member) for member in schema]
-    if not isinstance(schema, dict):
-        return schema
-    more = {"additionalProperties": False} if "properties" in schema else {}
-    return more | {key: closed(value) for key, value in schema.items()}
+    keeps("service/mimicry/schema.json", report.to_dict())
 
 
 def test_a_conversation_keeps_the_schema_too() -> None:

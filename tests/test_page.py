@@ -102,7 +102,7 @@ def test_a_clip_has_vad_and_a_table():
     (grey, *others) = reader.find("rect")
     assert len(others) == 3
     assert float(grey[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
-    assert "the first 12.0 s were heard" in reader.find("p")[0][2]
+    assert "the first 12 s were heard" in reader.find("p")[0][2]
     assert "first 12 s" in [e[2] for e in reader.find("th")]
 
 
@@ -116,12 +116,28 @@ def test_the_table_tells_mean_and_place_of_the_highest():
     assert silent[1].endswith("–––")
 
 
+def test_what_is_to_be_known_of_the_recording():
+    """Its notes without its path, that no voice is in it, and bands only where there are some."""
+    notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "other.wav: <damaged>")
+    one = replace(answer(regions=()), notes=notes)
+    found = [e[2] for e in read(one).find("p")]
+    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "other.wav: <damaged>"]
+    assert "No voice was found in it." in found[0]
+    assert "band" not in found[0]
+    unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
+    assert "No voice" not in read(unasked).find("p")[0][2]
+    long = answer(seconds=240.0)
+    assert len(long.timeline.times) > 1000
+    told = read(long).find("p")[0][2]
+    assert "a line in a band: mean and range" in told
+    assert "No voice" not in told
+
+
 def test_over_the_cut_the_mean_over_time_comes_first():
     one = answer(was_cut=True)
     reader = read(one)
     heads = [e[2] for e in reader.find("th") if "scope" not in e[1]]
-    assert heads == ["mean over time", "first 12.0 s" if one.covered > 11 else f"first {one.covered:.1f} s",
-                     "highest", "at"]  # fmt: skip
+    assert heads == ["mean over time", f"first {one.covered:.1f}".removesuffix(".0") + " s", "highest", "at"]
     cells = [e[2] for e in reader.find("td")]
     known = one.timeline.intensities[np.isfinite(one.timeline.intensities[:, 0])].mean(axis=0)
     assert cells[1:9:4] == [f"{v:.2f}" for v in known[:2]]  # after the empty cell of the head

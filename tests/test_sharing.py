@@ -57,6 +57,9 @@ def test_a_predictor_is_pickled_by_its_models_path(
     assert values(pickle.loads(pickle.dumps(named)), 1) == values(predictor, 1)  # noqa: S301 - its path was made absolute
     with pytest.raises(TypeError, match="make it of the model's folder"):
         pickle.dumps(Predictor(hearing.Fake()))
+    with pytest.raises(TypeError, match="give the Predictor, and make the stream where it arrives"):
+        pickle.dumps(predictor.stream())
+    assert repr(predictor) == "Predictor(threads=1, streams=1)"
     (tmp_path / "model").symlink_to(Path(emimic.__file__).parent / "default")
     gone = pickle.dumps(Predictor(tmp_path / "model", threads=1))
     (tmp_path / "model").unlink()

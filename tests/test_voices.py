@@ -121,6 +121,15 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     assert json.loads((out / "answers.json").read_text())["clips"] == [first, second]
 
 
+def test_python_predicts_each_channel(folder: Path) -> None:
+    found = Predictor(hearing.Fake()).files(
+        [folder / "talk.wav", folder / "mono.wav", folder / "no.wav"], channels=True
+    )
+    assert [one.name for one in found.clips] == ["talk channel 1", "talk channel 2", "mono"]
+    assert [one.channel for one in found.clips] == [1, 2, None]
+    assert [one.path.name for one in found.failed] == ["no.wav"]
+
+
 def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     path = folder / "talk.wav"
     recordings = [path, Channel(path, 1), Channel(path, 2)]

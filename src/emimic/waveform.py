@@ -277,7 +277,8 @@ def check_format(rate: object, channels: int, label: str) -> None:
         )
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(
-            f"{label}: sample rate {rate} Hz; expected {RATES[0]} to {RATES[1]}. The header is broken."
+            f"{label}: sample rate {rate} Hz; expected {RATES[0]} to {RATES[1]}. The file's header is broken, or the "
+            "rate that was given is wrong."
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from emimic.files import printable
+from emimic.install import install
 from emimic.task import CorpusError, ModelError, SettingsError
 
 _NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)?)", re.I)
@@ -18,6 +19,14 @@ _NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)
 
 class _Group(TyperGroup):
     """The verbs. Typer takes 0_2 for 2, and nan within any limit: such an option's number is refused."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a verb; the help of one that the base install can't run ends with what it needs."""
+        command: Any = super().get_command(ctx, cmd_name)
+        if getattr(command, "rich_help_panel", None) == STUDY:
+            needs = install("study").replace("[", r"\[")  # else its brackets are taken for markup
+            command.epilog = f"Needs the extra study: {needs}"
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""

@@ -93,8 +93,14 @@ class Tally:
             told += f" ({self.kept} of them kept from before)"
         told += f", {failed} failed"
         if self.heard:
-            told += f"; {self.heard / self.wall:.1f} clips/s, {self.audio / self.wall:.0f} x real time"
+            clips, seconds = self.heard / self.wall, self.audio / self.wall
+            told += f"; {_rate(clips, 1)} clips/s, {_rate(seconds, 0)} x real time"
         return told
+
+
+def _rate(value: float, digits: int) -> str:
+    """So many decimals, or of a small one two significant digits: never a 0 of what isn't."""
+    return f"{value:.{digits}f}" if value >= 10 ** (1 - digits) else f"{value:.2g}"
 
 
 def hear(

@@ -136,15 +136,20 @@ def length(seconds: float) -> str:
     return clock(round(seconds, 2), seconds) + (" s" if seconds < 90 else "")
 
 
+def _is_thinned(line: Timeline) -> bool:
+    """Return whether `overview` draws any of its curves as mean and range."""
+    return any(times is not None and len(times) > _MOST_POINTS for times in (line.times, line.vad_times))
+
+
 def about(answer: Answer) -> str:
     """What an answer's values rest on and how they are drawn, for a subtitle."""
     t = answer.timeline
     if t is not None:
         return (
             f"{length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s"
-            "; grey: no voice heard; a line in a band: mean and range"
+            "; grey: no voice heard" + ("; a line in a band: mean and range" if _is_thinned(t) else "")
         )
     told = length(answer.seconds)
     if answer.was_cut:
-        told += f"; the first {answer.covered:.1f} s were heard"
+        told += f"; the first {round(answer.covered, 1):g} s were heard"
     return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")

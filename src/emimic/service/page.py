@@ -112,6 +112,7 @@ def page(
         "script": script,
         "script_hash": _hash(script),
         "about": html.escape(_about(answer)),
+        "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in _notes(answer)),
         "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
         "media": "data:" if video is None or video.startswith("data:") else "data: file: 'self'",
         "video": "" if video is None else _VIDEO.format(html.escape(video)),
@@ -209,15 +210,28 @@ def _not_heard(answer: Answer) -> list[Region]:
 
 def _about(answer: Answer) -> str:
     told = outline.about(answer)
-    part = f"Its beginning (the first {answer.covered:.1f} s)" if answer.was_cut else "As one clip, it"
+    part = (
+        f"Its beginning (the first {round(answer.covered, 1):g} s)" if answer.was_cut else "As one clip, it"
+    )
     unlike = f" {part} {_UNLIKE}" if answer.prediction.is_unlike_training else ""
     if answer.timeline is None:
         return told + (" (grey: not heard)." if answer.was_cut else ".") + unlike
     regions = answer.timeline.regions
     if not regions:
-        return f"{told}.{unlike}"
+        looked = not np.isfinite(answer.timeline.intensities).any()  # else no regions were asked for
+        return f"{told}.{' No voice was found in it.' if looked else ''}{unlike}"
     total = outline.length(sum(r.end - r.start for r in regions))
     return f"{told}. Stretches with a voice: {len(regions)}, together {total}.{unlike}"
+
+
+def _notes(answer: Answer) -> list[str]:
+    """What is to be known of the file, without its name, which is the title."""
+    name = f"{answer.path}: "
+    cut = [note.removeprefix(name) for note in answer.notes]
+    return [
+        text[:1].upper() + text[1:] if text != note else note
+        for text, note in zip(cut, answer.notes, strict=True)
+    ]
 
 
 def _coarse(curves: Sequence[_Curve]) -> str:
@@ -315,7 +329,7 @@ def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
     over_time = head.basis == "mean over time"
     heads = [head.basis]
     if t is not None:
-        heads += [f"first {answer.covered:.1f} s" if over_time else "mean over time", "highest", "at"]
+        heads += [f"first {round(answer.covered, 1):g} s" if over_time else "mean over time", "highest", "at"]
     rows = []
     for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
         meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'

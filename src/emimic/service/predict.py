@@ -63,6 +63,10 @@ class Predictor:
         self._options = {"model": given, "device": device, "threads": threads, "streams": streams}
         _LOG.info("opened the model %s in %.2f s", given or "in the package", time.perf_counter() - start)
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
+        return f"Predictor({given})"
+
     def __getstate__(self) -> dict[str, Any]:
         """The model's absolute path (None for the one in the package) and the options.
 
@@ -104,6 +108,7 @@ class Predictor:
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         timeline: bool = False,
+        channels: bool = False,
         window: float = WINDOW,
         hop: float = HOP,
         batch_seconds: float = 30.0,
@@ -112,14 +117,17 @@ class Predictor:
     ) -> Answers:
         """Answers for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
 
-        timeline: with curves over each whole recording, see `timeline`. batch_seconds: most audio of one forward pass.
-        workers: decoding threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises
-        ModelError when the model answers NaN, and AudioError for what is no path.
+        timeline: with curves over each whole recording, see `timeline`. channels: an answer for each channel of a
+        recording with several, see `Answer.channel`. batch_seconds: most audio of one forward pass. workers: decoding
+        threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises ModelError when
+        the model answers NaN, and AudioError for what is no path.
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
         hearer = bulk.Local(self, (window, hop), batch_seconds, workers)
-        found = list(expand([paths] if sources.is_one(paths) else paths))  # type: ignore[list-item,arg-type]
+        found: list[Recording | Failure] = []
+        named = expand([paths] if sources.is_one(paths) else paths)  # type: ignore[list-item,arg-type]
+        found += voices.split(list(named)) if channels else named
         told, _ = bulk.hear(
             hearer, found, curves=timeline, max_seconds=self.engine.spec.max_seconds, progress=progress
         )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,9 @@ class Stream:
         self._batch_seconds = batch_seconds
         self._detector = Detector() if regions else None
         self.reset()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Stream can't be pickled: give the Predictor, and make the stream where it arrives")
 
     def reset(self) -> None:
         """Forget what was heard: the next chunk begins another recording."""

@@ -23,6 +23,7 @@ from emimic.words import plural
 RESAMPLES: Final = 1000
 TABLE: Final = "table.md"
 RESULTS: Final = "results.json"
+SCHEMA: Final = "emimic/comparison/1"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """For strict JSON."""
         return {
+            "schema": SCHEMA,
             "corpus": self.corpus,
             "split": self.split,
             "split_chose": self.chose().strip(),

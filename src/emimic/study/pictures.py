@@ -52,7 +52,7 @@ def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -
             slope, offset = np.polyfit(x[known, i], y[known, i], 1)
             ends = np.array([x[known, i].min(), x[known, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
-        panel.set_title(f"{target}\nρ {_spoken(rho[i])}")
+        panel.set_title(f"{target}\nPearson's ρ {_spoken(rho[i])}")
     _legend(figure, panels)
     return figure
 

@@ -16,6 +16,7 @@ Codec = Literal["mp3", "flac"]
 
 REPORT: Final = "prepare.json"
 """The report's name in `audio/`."""
+SCHEMA: Final = "emimic/prepare/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,8 @@ def prepare(
             hours=sum(seconds.values()) / 3600,
             ignored=ignored,
         )
-        files.write_atomic(
-            target / REPORT, json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n"
-        )
+        content = {"schema": SCHEMA, **dataclasses.asdict(report)}
+        files.write_atomic(target / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except files.OutputError as error:
         raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
     except OSError as error:

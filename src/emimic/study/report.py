@@ -17,6 +17,8 @@ from emimic.words import plural
 if TYPE_CHECKING:
     from emimic.study.groups import Groups
 
+SCHEMA: Final = "emimic/evaluation/1"
+
 METRICS: Final[Mapping[str, scores.Statistic]] = {
     "pearson": scores.pearson,
     "ccc": scores.ccc,
@@ -35,7 +37,7 @@ FEW: Final = 20
 """With fewer speakers than this, percentile intervals are said to be rough: they come out too narrow."""
 NARROW: Final = {
     "speakers": "",
-    "clips": "; too narrow where clips share a speaker, as not all speakers are known",
+    "clips": "; too narrow where clips share a speaker: resampling speakers needs two or more, all known",
 }
 """What is to be known of intervals, by what was resampled."""
 
@@ -115,6 +117,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything but `written`, for strict JSON: NaN becomes None."""
         found = {
+            "schema": SCHEMA,
             "split": self.split,
             "clips": self.clips,
             "left_out": [{"clip": clip, "reason": reason} for clip, reason in self.left_out],
@@ -125,7 +128,7 @@ class Report:
             "notes": list(self.notes),
         }
         if self.vad is not None:
-            found["vad"] = self.vad.to_dict()
+            found["vad"] = {name: value for name, value in self.vad.to_dict().items() if name != "schema"}
         if self.groups:
             found["groups"] = {column: groups.to_dict() for column, groups in self.groups.items()}
             found["differences"] = {
@@ -214,6 +217,9 @@ def score(
         notes.append(
             f"intervals rest on {plural(len(set(groups)), 'speaker')} only and are probably too narrow"
         )
+    known = {speaker_key(one or "") for one in speakers or ()}
+    if len(known) == 1 and "" not in known:
+        notes.append("all clips are of one speaker: nothing here says how it is with other voices")
     if left_out:
         named = some([f"{clip} ({why})" for clip, why in left_out])
         notes.append(f"clips left out: {len(left_out)}: {named}")

@@ -37,6 +37,9 @@ _ALIASES: Final = {
 }
 """Other names of formats: of the program that opens them."""
 
+_TABLES: Final = frozenset({"excel", "xls", "xlsx", "ods", "calc", "spss", "sav", "tsv"})
+"""What programs of tables write themselves; they open csv."""
+
 
 def named(text: str) -> str:
     """Return the format of KINDS that a user means: `ELAN`, `.eaf` and `eaf` are one.
@@ -47,7 +50,11 @@ def named(text: str) -> str:
     name = text.strip().casefold().removeprefix(".")
     name = _ALIASES.get(name, name)
     if name not in KINDS:
-        near = did_you_mean(name, [*KINDS, *_ALIASES])
+        near = (
+            " (csv is what spreadsheets and statistics programs open)"
+            if name in _TABLES
+            else did_you_mean(name, [*KINDS, *_ALIASES])
+        )
         raise EmimicError(f"no format is called {text.strip()!r}{near}: expected some of {', '.join(KINDS)}")
     return name
 

@@ -213,9 +213,11 @@ def show(report: Report) -> None:
     """The table on standard output: a row a dimension for one pair, a row a mimic for several."""
     console = Console()
     made = table(report)
+    caption, made.caption = made.caption, None  # which would wrap at the width of a narrow table
     needed = console.measure(made, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, needed)  # lines that wrap lose nothing
     console.print(made)
+    console.print(caption, style="italic", soft_wrap=True)
     for one in report.comparisons:
         console.print(escape(printable(sentence(one))), soft_wrap=True)
         for note in one.notes:

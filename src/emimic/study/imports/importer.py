@@ -23,6 +23,7 @@ from emimic.words import plural
 
 REPORT: Final = "import.json"
 """The report's name; it marks a folder that a rerun may write to."""
+SCHEMA: Final = "emimic/import/1"
 SPLITS: Final = ("train", "valid", "test")
 _POINTER: Final = b"version https://git-lfs"
 
@@ -196,7 +197,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _write_report(out: Path, settings: Mapping[str, Any], report: ImportReport | None) -> None:
-    content = {"settings": dict(settings), "report": report and dataclasses.asdict(report)}
+    content = {"schema": SCHEMA, "settings": dict(settings), "report": report and dataclasses.asdict(report)}
     files.write_atomic(out / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
