@@ -238,7 +238,7 @@ def test_files_of_24_bits_in_32_are_told() -> None:
 def test_a_corpus_leaves_out_a_clip_of_whole_numbers(tmp_path: Path) -> None:
     folder = corpora.make(tmp_path, train=[corpora.row("1"), corpora.row("3")])
     (folder / "audio" / "1.wav").write_bytes(in_file(FLOATS, "WAV", "FLOAT"))
-    (left_out,) = load_corpus(folder).train.left_out
+    (left_out,) = load_corpus(folder).splits["train"].left_out
     assert "1.wav: the samples peak at" in left_out.reason
     assert "Divide by 32768" in left_out.reason
 

@@ -646,7 +646,7 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                     time -= start
                 values = _floats(frame)
                 yield values if own_scale else _bounded(values), frame.sample_rate, time
-            broken = track.broken or track.end < _claimed(opened, streams[0]) - 0.15
+            broken = track.broken or track.end < _claimed(opened, streams[0], file) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
@@ -784,11 +784,23 @@ def _floats(frame: "AudioFrame") -> Wave:
     return values
 
 
-def _claimed(opened: "InputContainer", stream: "AudioStream") -> float:
+def fragmented(source: str | os.PathLike[str] | bytes, label: str) -> bool:
+    """Return whether an mp4 is made of fragments, of which each track's duration is its end and not its length."""
+    with _open(source, label) as file:
+        return _is_fragmented(file)
+
+
+def _is_fragmented(file: "BinaryIO | _Nameless") -> bool:
+    file.seek(0)
+    return b"mvex" in file.read(1 << 16)
+
+
+def _claimed(opened: "InputContainer", stream: "AudioStream", file: _Nameless) -> float:
     """When the track ends by the header, in seconds on the container's clock; 0 if it doesn't say (PyAV may guess)."""
     form = opened.format.name.split(",")
     if "mp4" in form and stream.duration and stream.time_base:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        start = 0 if _is_fragmented(file) else stream.start_time or 0
+        return float((start + stream.duration) * stream.time_base)
     # FFmpeg's tag is the track's end, mkvmerge's its length, which is less; either may be of another file.
     clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if "matroska" not in form or not clock:

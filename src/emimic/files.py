@@ -62,7 +62,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError | UnicodeEncodeError) and "null byte" not in str(error):
             # Libraries in Rust (safetensors) tell of a full disk with an exception of their own.
             if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
                 raise
@@ -101,7 +101,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:20]}.{secrets.token_hex(6)}{target.suffix[-20:]}")
     with naming(target):
         temporary.open("xb").close()
         try:
