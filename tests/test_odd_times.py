@@ -106,7 +106,9 @@ def ogv(late: float) -> bytes:
         track: Any = container.add_stream("libopus", rate=48_000, layout="mono")
         packets: list[Any] = []
         for number in range(20):
-            frame: Any = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 9 * number, np.uint8), format="rgb24")
+            frame: Any = av.VideoFrame.from_ndarray(
+                np.full((16, 16, 3), 9 * number, np.uint8), format="rgb24"
+            )
             frame.pts, frame.time_base = number, Fraction(1, 5)
             packets += picture.encode(frame)
         packets += picture.encode()
@@ -243,7 +245,10 @@ def test_every_time_is_the_files_or_a_note_tells(name: str) -> None:
     ("content", "message"),
     [
         (lambda: patched(made("rf64"), b"ds64", 8, bytes(24)), "x: holds no samples"),
-        (lambda: patched(made("opus"), b"OpusHead", 10, b"\x80\xbb"), "x: is no audio or video"),  # its checksum
+        (
+            lambda: patched(made("opus"), b"OpusHead", 10, b"\x80\xbb"),
+            "x: is no audio or video",
+        ),  # its checksum
     ],
 )
 def test_what_gives_no_times_is_named(content: Callable[[], bytes], message: str) -> None:

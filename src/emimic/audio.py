@@ -716,7 +716,12 @@ def _steady(frames: "Iterator[AudioFrame]") -> "Iterator[tuple[AudioFrame, float
         if held is not None:
             seconds, time = held.samples / held.sample_rate, held.time
             later = None if following is None else following.time
-            if time is not None and later is not None and end is not None and is_stray(time, end, seconds, later):
+            if (
+                time is not None
+                and later is not None
+                and end is not None
+                and is_stray(time, end, seconds, later)
+            ):
                 time = None
             yield held, time
             begins = end if time is None else time

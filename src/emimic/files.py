@@ -3,11 +3,11 @@ pickles."""
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
-import stat
 import stat
 import sys
 import unicodedata
@@ -124,6 +124,17 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     with atomic(path) as temporary:
         temporary.write_bytes(encodable(data).encode() if isinstance(data, str) else data)
+
+
+class CsvText(io.StringIO):
+    """What `csv.writer` writes to: rows end with a line feed alone, and yet a carriage return in a cell is quoted.
+
+    Python before 3.13 quotes only the characters of its own line ends.
+    """
+
+    def write(self, row: str, /) -> int:
+        """Take a row that ends with CR LF, the writer's own way."""
+        return super().write(row.removesuffix("\r\n") + "\n")
 
 
 def encodable(text: str) -> str:
@@ -320,7 +331,9 @@ def hold(path: Path) -> Iterator[bool]:
             file = path.open("ab")
         except FileNotFoundError:  # the last holder's empty folder went just now
             continue
-        except FileExistsError:  # it went between being found and being looked at, or something else is in its place
+        except (
+            FileExistsError
+        ):  # it went between being found and being looked at, or something else is in its place
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(path.parent.lstat().st_mode):
                     raise

@@ -138,7 +138,9 @@ def _is_file(array: NDArray[Any]) -> bool:
     if head.startswith(_HEADS) or head[4:8] == b"ftyp":
         return True
     is_bytes = array.dtype.itemsize == 1
-    return is_bytes and (head.startswith(_MPEG) or (array.size > 564 and bool((array[:565:188] == 0x47).all())))
+    return is_bytes and (
+        head.startswith(_MPEG) or (array.size > 564 and bool((array[:565:188] == 0x47).all()))
+    )
 
 
 def copied(samples: object, label: str) -> NDArray[Any]:
@@ -159,7 +161,8 @@ def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = Fal
         is_chunk: more is to come, so that a peak of next to nothing is no fault.
 
     Raises:
-        AudioError: another shape or kind, floating point far beyond [-1, 1], or int32 that holds 16-bit or 24-bit values.
+        AudioError: another shape or kind, floating point far beyond [-1, 1] or of whole numbers, or int32 that holds
+            16-bit or 24-bit values.
     """
     array = _array(samples, label)
     if array.ndim not in (1, 2):
@@ -200,6 +203,6 @@ def _check_filled(array: NDArray[np.int32], label: str) -> None:
         )
     if 0 < peak < 1 << 23 and (array & 255).any():
         raise AudioError(
-            f"{label}: the int32 samples peak at {peak}, expected up to 2147483648. Divide 24-bit values by 8388608, or a "
-            "very quiet recording of 32 bits by 2147483648."
+            f"{label}: the int32 samples peak at {peak}, expected up to 2147483648. Divide 24-bit values by 8388608, or "
+            "a very quiet recording of 32 bits by 2147483648."
         )
