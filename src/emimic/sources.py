@@ -203,6 +203,6 @@ def _check_filled(array: NDArray[np.int32], label: str) -> None:
         )
     if 0 < peak < 1 << 23 and (array & 255).any():
         raise AudioError(
-            f"{label}: the int32 samples peak at {peak}, expected up to 2147483648. Divide 24-bit values by 8388608, or "
-            "a very quiet recording of 32 bits by 2147483648."
+            f"{label}: the int32 samples peak at {peak}, expected up to 2147483648. Divide 24-bit values by 8388608, "
+            "or a very quiet recording of 32 bits by 2147483648."
         )
