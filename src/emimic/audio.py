@@ -97,7 +97,8 @@ def load(
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
     `round(max_seconds * 16000)` samples. `name` is what messages call the source. Times are the container's (mp4, mov,
-    mkv, webm, mpg, ts, flv, wmv): a late start and gaps are silence, as far as `clock` believes the stamps.
+    mkv, webm, mpg, ts, flv, wmv, ogg): a late start and gaps are silence, what is stamped twice is left out, as far as
+    `clock` believes the stamps. Ogg files joined to one are read one after the other.
     `notes` gets what is warned of without it; whoever reads files in threads gives it, since warnings belong to the
     process.
 
