@@ -27,6 +27,7 @@ from emimic.service import formats, page, request, table
 from emimic.service.mimicry import Settings, compare_all, session
 from emimic.service.outline import envelope
 from emimic.service.results import Answer, Answers, Failure
+from emimic.study import clips
 from emimic.task import EmimicError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own
@@ -339,3 +340,12 @@ def test_names_of_several_alphabets_are_theirs_in_json(clip: Path, tmp_path: Pat
     request.run(asked, lambda line: None)
     told = json.loads((tmp_path / "out" / "answers.json").read_text("ascii"))
     assert unicodedata.normalize("NFC", told["clips"][0]["Filename"]) == "b\u00e4r \U0001f600"
+
+
+@pytest.mark.parametrize("name", ["a pipe", "a full disk", "a text"])
+def test_a_journal_of_facts_that_is_none(name: str, tmp_path: Path) -> None:
+    JOURNALS[name](tmp_path / clips.JOURNAL)
+    with pytest.raises(EmimicError, match=r"facts\.jsonl"):
+        clips._Journal(tmp_path)
+    if name == "a text":
+        assert (tmp_path / clips.JOURNAL).read_text() == "my own notes\n"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, speech
-from emimic.files import lock, naming, visible
+from emimic.files import lock, naming, need_file, visible
 from emimic.probe import Facts, Picture, Sound, probe
 from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
@@ -37,6 +37,7 @@ RUN: Final = 3
 """So many samples in a row at full scale are clipped; a single one may be a peak that was normalised to it."""
 
 _HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
+_BEGIN: Final = b'{"schema": "emimic/facts/'
 _BLOCK: Final = 2048 * speech.CHUNK
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
@@ -212,6 +213,8 @@ class _Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         with naming(self.path):
+            if self.path.exists():
+                need_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._known: dict[str, Found] = {}
@@ -222,6 +225,9 @@ class _Journal:
             )
         self._file.seek(0)
         head, *lines = self._file.read().split(b"\n")
+        if head and not head.startswith(_BEGIN[: len(head)]):
+            self._file.close()
+            raise CorpusError(f"{self.path} is no journal of emimic: give another --out, or move it away")
         if head != json.dumps(_HEAD).encode() or not lines:
             self._file.truncate(0)
             self._write(_HEAD)
