@@ -105,9 +105,8 @@ class Clock:
             early = min(samples, round(-jump * rate))
             self._end += (samples - early) / rate
             return -early
-        slow = (
-            self._last is not None and 0.0 <= time - self._last[0] < self._last[1] / 2
-        )  # nonsense, such as all 0
+        # Stamps that all but stand still are nonsense: they would leave out all the sound.
+        slow = self._last is not None and 0.0 <= time - self._last[0] < self._last[1] / 2
         self._last = time, seconds
         if -_BACK <= jump < (-SLACK if self._ahead else -OVERLAP) and not slow:
             early = min(samples, round(-jump * rate))

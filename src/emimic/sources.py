@@ -17,9 +17,10 @@ _FEW: Final = 2  # channels of which a single sample may come alone
 _EXPECTED: Final = "a path, a file's bytes, a file opened with 'rb', or an array of samples with sample_rate"
 _HEADS: Final = (
     b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3\2", b"ID3\3", b"ID3\4", b"FORM", b"caff", b"\x1aE\xdf\xa3",
-    b"FLV\1", b".snd", b"#!AMR", b"wvpk", b"\0\0\1\xba", b"\x30\x26\xb2\x75",
+    b"FLV\1", b".snd", b"#!AMR", b"wvpk", b"\x30\x26\xb2\x75",
 )  # fmt: skip
-_MPEG: Final = tuple(bytes([255, second]) for second in (0xF1, 0xF2, 0xF3, 0xF9, 0xFA, 0xFB))  # mp3, aac
+_MPEG: Final = (b"\0\0\1\xba", *(bytes([255, second]) for second in (0xF1, 0xF2, 0xF3, 0xF9, 0xFA, 0xFB)))
+"""Of MPEG program streams, aac and mp3; as wider numbers these may be sound."""
 
 
 def resolve(source: object, label: str) -> Resolved:
