@@ -279,7 +279,7 @@ def _report() -> Report:
 
 
 @pytest.mark.parametrize(
-    "encoding", ["ascii", "cp1252", "cp437", "cp932", "koi8-r", "cp037", "utf-16", "utf-7", "utf-8-sig"]
+    "encoding", ["ascii", "cp1252", "cp437", "cp932", "koi8-r", "cp037", "utf-16-le", "utf-7", "utf-8-sig"]
 )
 @pytest.mark.parametrize("verb", ["predict", "mimicry", "csv"])
 def test_every_table_in_every_encoding(
