@@ -9,7 +9,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 import numpy as np
 import soundfile
 
-from emimic.clock import STAMPED, Clock, zero
+from emimic.clock import STAMPED, STARTED, Clock, is_stray, zero
 from emimic.files import naming
 from emimic.sources import named
 from emimic.task import SAMPLE_RATE, AudioError, add_note
@@ -97,7 +97,8 @@ def load(
     Channels are averaged (or `channel` alone is taken, counted from 0), the first audio track counts, other rates go
     through soxr's HQ resampler. Decoding stops at `max_seconds`; the result equals the whole file's first
     `round(max_seconds * 16000)` samples. `name` is what messages call the source. Times are the container's (mp4, mov,
-    mkv, webm, mpg, ts, flv, wmv): a late start and gaps are silence, as far as `clock` believes the stamps.
+    mkv, webm, mpg, ts, flv, wmv, ogg): a late start and gaps are silence, what is stamped twice is left out, as far as
+    `clock` believes the stamps. Ogg files joined to one are read one after the other.
     `notes` gets what is warned of without it; whoever reads files in threads gives it, since warnings belong to the
     process.
 
@@ -316,6 +317,10 @@ class _Nameless:
         view = memoryview(buffer).cast("B")
         return cast(int, self._file.readinto(view[: self._within(len(view))]))  # type: ignore[attr-defined]
 
+    def until(self, end: int | None) -> "_Nameless":
+        """Return the same without what lies behind `end`."""
+        return self if end is None else _Nameless(self._file, end)
+
     def tell(self) -> int:
         return self._file.tell()
 
@@ -439,7 +444,9 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     size = file.seek(0, io.SEEK_END)
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
-        return both, *_ogg_end(file, size)
+        end, short = _ogg_end(file, size)
+        decoders, gapped = _ogg_decoders(file, end)
+        return decoders, end, short or gapped
     if (end := _transport_end(file)) is not None:
         return both, end, False
     start = 0
@@ -448,7 +455,7 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
         file.seek(start)
         head = file.read(4096)
     if not start and not _is_mpeg(head):
-        return both, None, False
+        return both, None, _goes_on(file, head, size)
     # MPEG audio, or AAC that looks like it. libsndfile guesses the length of an mp3 whose first frame does
     # not say it (and stops there), and prints to stderr when one is cut off: it gets those that are whole.
     tag = re.search(rb"(?:Xing|Info)\0\0\0[\x02\x03\x06\x07\x0a\x0b\x0e\x0f](.{8})", head[:200], re.DOTALL)
@@ -500,6 +507,46 @@ def _transport_end(file: BinaryIO) -> int | None:
     return None
 
 
+def _ogg_decoders(file: BinaryIO, end: int) -> tuple[tuple[_Decoder, ...], bool]:
+    """Which decoders to try for the Ogg file up to `end`, and whether pages of it are lost.
+
+    libsndfile reads the first of several streams that follow each other (chained), and joins what is left of one with
+    lost pages; it doesn't know when another track starts.
+    """
+    starts: list[int] = []
+    numbers: dict[bytes, int] = {}  # of each track's last page
+    at, in_head, single, gapped = 0, False, True, False
+    while at < end:
+        file.seek(at)
+        page = file.read(282)
+        if page[:4] != b"OggS" or len(page) < 27:
+            break
+        track, number = page[14:18], int.from_bytes(page[18:22], "little")
+        if page[5] & 2:
+            if in_head:
+                single = False
+            else:
+                starts.append(at)
+        else:
+            gapped = gapped or number != numbers.get(track, number - 1) + 1
+        in_head, numbers[track] = bool(page[5] & 2), number
+        at += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    if gapped or not single:
+        return (_pyav_chunks, _soundfile_chunks), gapped
+    one_by_one = partial(_chained_chunks, starts=starts) if len(starts) > 1 else _soundfile_chunks
+    return (one_by_one, _pyav_chunks), False
+
+
+def _goes_on(file: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether another WAV file begins where one ends by its header: only the first is decoded."""
+    length = int.from_bytes(head[4:8], "little")
+    end = 8 + length + length % 2
+    if head[:4] != b"RIFF" or end >= size:
+        return False
+    file.seek(end)
+    return file.read(4) == b"RIFF"
+
+
 def _is_mpeg(head: bytes) -> bool:
     """Whether a frame of MPEG audio may begin here."""
     return head[:1] == b"\xff" and head[1:2] >= b"\xe0"
@@ -532,6 +579,18 @@ def _only_tags(file: BinaryIO, start: int, size: int) -> bool:
     return True
 
 
+def _chained_chunks(file: _Nameless, label: str, *, starts: Sequence[int]) -> _Chunks:
+    """One Ogg stream after the other, from their first bytes."""
+    damaged = False
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        try:
+            yield from _soundfile_chunks(file.until(end), label, start=start)
+        except _DamagedError:
+            damaged = True
+    if damaged:
+        raise _DamagedError
+
+
 def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks:
     try:
         sound = _Forward(_Behind(file, start) if start else file)
@@ -555,8 +614,28 @@ def _soundfile_chunks(file: _Nameless, label: str, *, start: int = 0) -> _Chunks
             yield got if sound.subtype in _OWN_SCALE else _bounded(got), sound.samplerate, None
         # RIFF and AIFF: libsndfile quietly corrects the header. Streams leave 2 or 4 GiB there for "unknown".
         log = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+        if sound.format == "FLAC" and _more_frames(file, start):
+            raise _DamagedError
         if (_is_claim(sound) and read < claimed) or (log and int(log[2]) < int(log[1]) < 0x7FFF0000):
             raise _DamagedError
+
+
+def _more_frames(file: _Nameless, start: int) -> bool:
+    """Whether more FLAC frames follow what was decoded: the header's total is too small, or another file was joined.
+
+    Frames of one kind begin with the same four bytes.
+    """
+    at, place = file.tell(), start + 4
+    last = False
+    while not last:
+        file.seek(place)
+        block = file.read(4)
+        last = len(block) < 4 or bool(block[0] & 128)
+        place += 4 + int.from_bytes(block[1:], "big")
+    file.seek(place)
+    sync = file.read(4)
+    file.seek(at)
+    return sync[:1] == b"\xff" and sync in file.read(1 << 20)
 
 
 def _is_claim(sound: soundfile.SoundFile) -> bool:
@@ -587,18 +666,18 @@ def _pyav_chunks(file: _Nameless, label: str) -> _Chunks:
                 raise AudioError(f"{label}: {found}; give a recording with sound.")
             codec = streams[0].codec_context.name
             own_scale = codec.startswith("pcm_") or codec == "wavpack"
-            stamped = STAMPED.intersection(opened.format.name.split(","))
+            form = opened.format.name.split(",")
             start: float | None = None
-            for frame in _frames(opened, streams[0], file, track):
+            for frame, stamp in _steady(_frames(opened, streams[0], file, track)):
                 check_format(frame.sample_rate, frame.layout.nb_channels, label)
-                time = frame.time if stamped else None
+                time = stamp if (STARTED if start is None else STAMPED).intersection(form) else None
                 if time is not None:
                     start = _zero(opened, time, frame.sample_rate) if start is None else start
                     track.end = max(track.end, time + frame.samples / frame.sample_rate)
                     time -= start
                 values = _floats(frame)
                 yield values if own_scale else _bounded(values), frame.sample_rate, time
-            broken = track.broken or track.end < _claimed(opened, streams[0]) - 0.15
+            broken = track.broken or track.end < _claimed(opened, streams[0], file) - 0.15
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error.strerror}") from None
     if broken:
@@ -651,6 +730,38 @@ def _frames(
             track.end = max(track.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         yield from frames
     track.broken = track.broken or (tail and nothing)
+
+
+def _steady(frames: "Iterator[AudioFrame]") -> "Iterator[tuple[AudioFrame, float | None]]":
+    """Frames with their times; None for one that has none, or a stray one (a frame behind a gap is none)."""
+    import av
+
+    held: AudioFrame | None = None
+    end: float | None = None
+    failure: av.error.FFmpegError | None = None
+    while True:
+        try:
+            following = next(frames, None)
+        except av.error.FFmpegError as error:  # after what was held
+            failure, following = error, None
+        if held is not None:
+            seconds, time = held.samples / held.sample_rate, held.time
+            later = None if following is None else following.time
+            if (
+                time is not None
+                and later is not None
+                and end is not None
+                and is_stray(time, end, seconds, later)
+            ):
+                time = None
+            yield held, time
+            begins = end if time is None else time
+            end = None if begins is None else begins + seconds
+        if following is None:
+            break
+        held = following
+    if failure is not None:
+        raise failure
 
 
 def _zero(opened: "InputContainer", sound: float, rate: int) -> float:
@@ -709,11 +820,23 @@ def _floats(frame: "AudioFrame") -> Wave:
     return values
 
 
-def _claimed(opened: "InputContainer", stream: "AudioStream") -> float:
+def fragmented(source: str | os.PathLike[str] | bytes, label: str) -> bool:
+    """Return whether an mp4 is made of fragments, of which each track's duration is its end and not its length."""
+    with _open(source, label) as file:
+        return _is_fragmented(file)
+
+
+def _is_fragmented(file: "BinaryIO | _Nameless") -> bool:
+    file.seek(0)
+    return b"mvex" in file.read(1 << 16)
+
+
+def _claimed(opened: "InputContainer", stream: "AudioStream", file: _Nameless) -> float:
     """When the track ends by the header, in seconds on the container's clock; 0 if it doesn't say (PyAV may guess)."""
     form = opened.format.name.split(",")
     if "mp4" in form and stream.duration and stream.time_base:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        start = 0 if _is_fragmented(file) else stream.start_time or 0
+        return float((start + stream.duration) * stream.time_base)
     # FFmpeg's tag is the track's end, mkvmerge's its length, which is less; either may be of another file.
     clock = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if "matroska" not in form or not clock:

@@ -8,10 +8,13 @@ the samples is second t of the file as players show it.
 from dataclasses import dataclass
 from typing import Final
 
-STAMPED: Final = frozenset({"mov", "matroska", "mpeg", "mpegts", "flv", "asf"})
-"""FFmpeg's names of the formats whose packets carry times; elsewhere (avi, ogg, mp3, wav) it makes times of lengths."""
+STAMPED: Final = frozenset({"mov", "matroska", "mpeg", "mpegts", "flv", "asf", "ogg"})
+"""FFmpeg's names of the formats whose packets carry times; elsewhere (avi, mp3, wav) it makes times of lengths."""
 
-FROM_NOUGHT: Final = frozenset({"mov", "matroska"})
+STARTED: Final = STAMPED | {"avi"}
+"""Formats that say when a track starts."""
+
+FROM_NOUGHT: Final = frozenset({"mov", "matroska", "avi"})
 """Formats whose clock starts at 0; in the others the first time stamp is any number."""
 
 PRIMING: Final = 2112
@@ -19,6 +22,9 @@ PRIMING: Final = 2112
 
 SLACK: Final = 0.01
 """Seconds by which stamps may differ from the samples' own times: clocks of a millisecond, a recorder's jitter."""
+
+OVERLAP: Final = 0.05
+"""Seconds by which a sound may be ahead of its stamps, before what is stamped twice is left out."""
 
 LATEST_START: Final = 60.0
 """Seconds; a first time stamp beyond is taken from a longer stream, and not as an hour of nothing."""
@@ -53,22 +59,38 @@ def zero(form: str, picture: float | None, sound: float | None, rate: int) -> fl
     return start if sound is None or start - sound <= PRIMING / rate else sound
 
 
+def is_stray(time: float, end: float, seconds: float, following: float) -> bool:
+    """Return whether a chunk's time is wrong by itself: neither where the last chunk ended, nor does the next go on.
+
+    Args:
+        time, seconds: of the chunk.
+        end: of the chunk before.
+        following: time of the next chunk, which would be right after this one if this one came at `end`.
+    """
+    return abs(time - end) > SLACK and abs(following - end - seconds) <= OVERLAP
+
+
 @dataclass(slots=True)
 class Clock:
     """Positions of decoded chunks on the clock of a file; late, gaps, lost: silence before the sound, how often between
-    its parts, and how much there; absurd: the longest jump that was not believed (all in seconds)."""
+    its parts, and how much there; twice: how much was stamped twice and is left out; absurd: the longest jump that was
+    not believed (all in seconds)."""
 
     late: float = 0.0
     gaps: int = 0
     lost: float = 0.0
+    twice: float = 0.0
     absurd: float = 0.0
     _end: float = 0.0
     _shift: float = 0.0
+    _ahead: bool = False  # the last chunk was left out, and the sound may still be ahead of the stamps
+    _last: tuple[float, float] | None = None  # time and seconds of the last chunk that had a time
 
     def before(self, time: float | None, samples: int, rate: int) -> int:
         """Take the next chunk; return how many samples of silence go before it.
 
-        A negative number: as many of its own first samples lie before time 0 and are to be left out.
+        A negative number: as many of its own first samples lie before time 0, or before the end of the last chunk,
+        and are to be left out.
 
         Args:
             time: of its first sample in seconds; None where it simply follows.
@@ -83,6 +105,16 @@ class Clock:
             early = min(samples, round(-jump * rate))
             self._end += (samples - early) / rate
             return -early
+        # Stamps that all but stand still are nonsense: they would leave out all the sound.
+        slow = self._last is not None and 0.0 <= time - self._last[0] < self._last[1] / 2
+        self._last = time, seconds
+        if -_BACK <= jump < (-SLACK if self._ahead else -OVERLAP) and not slow:
+            early = min(samples, round(-jump * rate))
+            self._ahead = early == samples
+            self.twice += early / rate
+            self._end += (samples - early) / rate
+            return -early
+        self._ahead = False
         silence = round(jump * rate)
         if jump > LONGEST or (jump > SLACK and self.late + self.lost + jump > MOST):
             self.absurd = max(self.absurd, jump)
@@ -110,6 +142,8 @@ class Clock:
         if self.lost >= WORTH_NOTING:
             where = "a gap" if self.gaps == 1 else f"{self.gaps} gaps"
             notes.append(f"the sound has {where} of {self.lost:.4g} s in all; silence stands there.")
+        if self.twice >= WORTH_NOTING:
+            notes.append(f"{self.twice:.4g} s of the sound have the times of other sound; they are left out.")
         if self.absurd:
             notes.append(
                 f"a time stamp jumps by {self.absurd:.4g} s; it is not believed, the sound goes on there."

@@ -3,6 +3,7 @@ pickles."""
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -63,7 +64,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError | UnicodeEncodeError) and "null byte" not in str(error):
             # Libraries in Rust (safetensors) tell of a full disk with an exception of their own.
             if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
                 raise
@@ -102,7 +103,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:20]}.{secrets.token_hex(6)}{target.suffix[-20:]}")
     with naming(target):
         temporary.open("xb").close()
         try:
@@ -125,6 +126,17 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     with atomic(path) as temporary:
         temporary.write_bytes(encodable(data).encode() if isinstance(data, str) else data)
+
+
+class CsvText(io.StringIO):
+    """What `csv.writer` writes to: rows end with a line feed alone, and yet a carriage return in a cell is quoted.
+
+    Python before 3.13 quotes only the characters of its own line ends.
+    """
+
+    def write(self, row: str, /) -> int:
+        """Take a row that ends with CR LF, the writer's own way."""
+        return super().write(row.removesuffix("\r\n") + "\n")
 
 
 def encodable(text: str) -> str:

@@ -13,10 +13,14 @@ from emimic.waveform import check_format, check_scale
 Resolved = str | os.PathLike[str] | bytes | NDArray[Any]
 """A media file's path, its content, or samples."""
 
+_FEW: Final = 2  # channels of which a single sample may come alone
 _EXPECTED: Final = "a path, a file's bytes, a file opened with 'rb', or an array of samples with sample_rate"
 _HEADS: Final = (
-    b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3", b"\xff\xfb", b"\xff\xf3", b"FORM", b"caff", b"\x1aE\xdf\xa3",
+    b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3\2", b"ID3\3", b"ID3\4", b"FORM", b"caff", b"\x1aE\xdf\xa3",
+    b"FLV\1", b".snd", b"#!AMR", b"wvpk", b"\x30\x26\xb2\x75",
 )  # fmt: skip
+_MPEG: Final = (b"\0\0\1\xba", *(bytes([255, second]) for second in (0xF1, 0xF2, 0xF3, 0xF9, 0xFA, 0xFB)))
+"""Of MPEG program streams, aac and mp3; as wider numbers these may be sound."""
 
 
 def resolve(source: object, label: str) -> Resolved:
@@ -30,6 +34,8 @@ def resolve(source: object, label: str) -> Resolved:
         AudioError: it is something else, a closed file or one opened as text, or a tensor without an array.
     """
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise AudioError("found an empty name, expected a path. Is a variable empty?")
         return source
     if isinstance(source, np.ndarray):
         return _array(source, label)
@@ -118,12 +124,33 @@ def _array(source: object, label: str) -> NDArray[Any]:
         raise AudioError(
             f"{label}: some samples are masked, expected a value for each. Fill them: .filled(0)."
         )
-    head = array[:8].tobytes() if array.dtype == np.uint8 and array.ndim == 1 else b""
-    if head.startswith(_HEADS) or head[4:] == b"ftyp":
+    if _is_file(array):
         raise AudioError(
             f"{label}: holds a media file's bytes, not samples. Give .tobytes() without sample_rate."
         )
     return array
+
+
+def _is_file(array: NDArray[Any]) -> bool:
+    """Whether an array begins as media files do; of wider kinds than bytes only what is no sound by chance counts."""
+    if array.ndim != 1:
+        return False
+    head = array[:8].tobytes()
+    if head.startswith(_HEADS) or head[4:8] == b"ftyp":
+        return True
+    is_bytes = array.dtype.itemsize == 1
+    return is_bytes and (
+        head.startswith(_MPEG) or (array.size > 564 and bool((array[:565:188] == 0x47).all()))
+    )
+
+
+def copied(samples: object, label: str) -> NDArray[Any]:
+    """Return a copy of samples as an array of their own kind.
+
+    Raises:
+        AudioError: bytes, or what is no array of numbers.
+    """
+    return np.array(_array(samples, label))
 
 
 def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = False) -> NDArray[np.float32]:
@@ -135,7 +162,8 @@ def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = Fal
         is_chunk: more is to come, so that a peak of next to nothing is no fault.
 
     Raises:
-        AudioError: another shape or kind, floating point far beyond [-1, 1], or int32 that holds 16-bit values.
+        AudioError: another shape or kind, floating point far beyond [-1, 1] or of whole numbers, or int32 that holds
+            16-bit or 24-bit values.
     """
     array = _array(samples, label)
     if array.ndim not in (1, 2):
@@ -144,6 +172,12 @@ def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = Fal
         )
     if array.ndim == 2:
         check_format(SAMPLE_RATE, array.shape[1], label)
+        if array.shape[0] < array.shape[1] and (array.shape[1] > _FEW or not is_chunk):
+            raise AudioError(
+                f"{label}: {array.shape[0]} samples of {array.shape[1]} channels: a transposed array? Give (sample, "
+                "channel)."
+            )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
         array = (array - 128.0) / 128.0
     elif array.dtype in (np.int8, np.int16, np.int32):
@@ -167,4 +201,9 @@ def _check_filled(array: NDArray[np.int32], label: str) -> None:
         raise AudioError(
             f"{label}: the int32 samples peak at {peak}, expected up to 2147483648; they would count as silence. "
             "Of 16-bit values make .astype('int16')."
+        )
+    if 0 < peak < 1 << 23 and (array & 255).any():
+        raise AudioError(
+            f"{label}: the int32 samples peak at {peak}, expected up to 2147483648. Divide 24-bit values by 8388608, "
+            "or a very quiet recording of 32 bits by 2147483648."
         )

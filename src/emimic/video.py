@@ -66,7 +66,7 @@ def frames(
     try:
         start = _start(source, label)
         with audio.container(source, name=label) as opened:
-            timed = _decoded(opened, label, start, state)
+            timed = _decoded(opened, label, start, state, from_nought=audio.fragmented(source, label))
             for time, frame in timed if fps is None else _nearest(timed, fps):
                 if max_seconds is not None and time > max_seconds:
                     return
@@ -110,8 +110,10 @@ def _start(source: str | os.PathLike[str] | bytes, label: str) -> float:
         return zero(opened.format.name, audio.picture_start(opened), sound, rate)
 
 
-def _decoded(opened: "InputContainer", label: str, start: float, state: _State) -> Iterator[_Timed]:
-    """Frames with times that rise; what is broken is left out."""
+def _decoded(
+    opened: "InputContainer", label: str, start: float, state: _State, *, from_nought: bool
+) -> Iterator[_Timed]:
+    """Frames with times that rise; what is broken is left out. from_nought: see `_promised_end`."""
     import av
 
     tracks = audio.pictures(opened)
@@ -145,7 +147,7 @@ def _decoded(opened: "InputContainer", label: str, start: float, state: _State) 
                 state.last = time
                 yield time, frame
     if "mp4" in opened.format.name and state.last is not None:
-        state.damaged = state.damaged or end < _promised_end(stream) - 0.15
+        state.damaged = state.damaged or end < _promised_end(stream, from_nought=from_nought) - 0.15
 
 
 def _end(packet: "Packet[Any]") -> float:
@@ -155,11 +157,15 @@ def _end(packet: "Packet[Any]") -> float:
     return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def _promised_end(stream: "VideoStream") -> float:
-    """When the pictures end by an mp4's header, on the container's clock; 0 if it doesn't say."""
+def _promised_end(stream: "VideoStream", *, from_nought: bool) -> float:
+    """When the pictures end by an mp4's header, on the container's clock; 0 if it doesn't say.
+
+    from_nought: its durations count from time 0 of that clock, as those of fragments do.
+    """
     if not stream.duration or not stream.time_base:
         return 0.0
-    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    start = 0 if from_nought else stream.start_time or 0
+    return float((start + stream.duration) * stream.time_base)
 
 
 def _nearest(timed: Iterable[_Timed], fps: float) -> Iterator[_Timed]:

@@ -28,6 +28,8 @@ LOUDEST: Final = 10.0
 _LOUDEST = 2.0**31  # a float file's values beyond the widest integers are rubbish, and would overflow later
 _SCALES = (2.0**15, 2.0**23, 2.0**31)
 _NARROW = 2.0**-16  # what 16-bit values come to as 32-bit ones
+_NARROW_24 = 2.0**-8
+_WHOLE = 16  # so many whole numbers beyond 1 in a row are integers stored as floating point
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class Mono:
         self.length = 0
         self._peak = 0.0
         self._integers = True  # all values so far are multiples of 2**-31
+        self._fine = False  # and some no multiple of 2**-23
         self._power = np.zeros(2)  # of the channels' average, and the average of the channels'
         self._rate: float = SAMPLE_RATE
         self._stream: soxr.ResampleStream | None = None
@@ -152,8 +155,12 @@ class Mono:
             self.bad += int(wrong.sum())
             chunk = np.where(wrong, np.float32(0), chunk)
             peak = check_scale(chunk, self.name)
-        if self._peak < _NARROW and self._integers:
-            self._integers = peak >= _NARROW or bool((np.remainder(chunk * _SCALES[-1], 1.0) == 0).all())
+        elif peak > 1.0:
+            check_scale(chunk, self.name)
+        if self._peak < _NARROW_24 and self._integers:
+            steps = chunk * np.float32(_SCALES[-1])
+            self._integers = peak < _NARROW_24 and bool((np.remainder(steps, 1.0) == 0).all())
+            self._fine = self._fine or bool((np.remainder(steps, 256.0) != 0).any())
         self._peak = max(self._peak, peak)
         before = np.empty(0, np.float32)
         if rate != self._rate:  # also in mid-file: chained streams may change it
@@ -180,12 +187,14 @@ class Mono:
 
     @property
     def narrow(self) -> str | None:
-        """A note where all samples are integers of up to 32 bits with an empty upper half, which is near silence."""
-        if not (self._integers and 0 < self._peak < _NARROW):
+        """A note where all samples are integers of up to 32 bits that leave the upper 8 or 16 empty: near silence."""
+        bits = 16 if self._peak < _NARROW else 24
+        if not (self._integers and 0 < self._peak < _NARROW_24) or (bits == 24 and not self._fine):
             return None
+        remedy = "store them as int16" if bits == 16 else "multiply them by 256"
         return (
-            f"its samples peak at {self._peak * _SCALES[-1]:.0f} of 2147483648 (32 bits). If they are 16-bit values, "
-            "store them as int16."
+            f"its samples peak at {self._peak * _SCALES[-1]:.0f} of 2147483648 (32 bits). If they are {bits}-bit "
+            f"values, {remedy}."
         )
 
     def finish(self) -> Wave:
@@ -246,12 +255,18 @@ def check_scale(samples: NDArray[np.floating[Any]], label: str) -> float:
     """Return the peak of floating-point samples of any shape, 0 without a finite one.
 
     Raises:
-        AudioError: the peak is beyond LOUDEST, so the samples can't be meant to lie in [-1, 1].
+        AudioError: the peak is beyond LOUDEST, or beyond 1 and all are whole numbers, so the samples can't be meant to
+            lie in [-1, 1].
     """
     with np.errstate(invalid="ignore"):
         peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
     if not math.isfinite(peak):
         peak = float(np.abs(samples).max(initial=0.0, where=np.isfinite(samples)))
+    if 1.0 < peak <= LOUDEST and samples.size >= _WHOLE and bool((np.rint(samples) == samples).all()):
+        raise AudioError(
+            f"{label}: the samples are whole numbers up to {peak:.0f}, expected floating point in [-1, 1]. Divide "
+            "16-bit values by 32768, 8-bit ones by 128."
+        )
     if peak <= LOUDEST:
         return peak
     # Resampled integers overshoot a little.

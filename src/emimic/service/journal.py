@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import __version__, calibration
-from emimic.files import lock, make_folder, naming, sha256, sync_folder
+from emimic.files import lock, make_folder, naming, need_file, sha256, sync_folder
 from emimic.prediction import Prediction
 from emimic.service.engine import DESCRIPTION
 from emimic.service.results import Answer, Recording, Region, Timeline, parts
@@ -30,6 +30,8 @@ from emimic.task import EmimicError
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"
+_HEAD: Final = 1 << 16
+"""Bytes of its first line, which are fewer; what is no journal may have no line's end."""
 _BEGIN: Final = b'{"schema":"emimic/journal/'
 
 
@@ -79,6 +81,8 @@ class Journal:
         head = {"schema": SCHEMA, "emimic": __version__, "model": identity(model)}
         make_folder(folder)
         with naming(self.path):
+            if self.path.exists():
+                need_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         try:
             if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
@@ -139,7 +143,7 @@ class Journal:
     def _knows(self, head: dict[str, Any]) -> bool:
         """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""
         self._file.seek(0)
-        line = self._file.readline()
+        line = self._file.readline(_HEAD)
         if not line.startswith(_BEGIN[: len(line)]):
             raise EmimicError(
                 f"{self.path} is no journal of emimic: give another --out, or --fresh to replace it"

@@ -56,7 +56,9 @@ def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]
                 "in memory to the predictor itself: predictor(...)."
             )
         text = os.fspath(path)
-        if text == "-":
+        if not text:  # which is the folder one is in for the system
+            yield Failure(Path(text), "found an empty name, expected files, folders or patterns")
+        elif text == "-":
             yield STDIN
         elif _URL.match(text):
             yield Failure(Path(text), f"{text}: URLs are never fetched: download it first and give the file")

@@ -27,7 +27,8 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ND
 """A media file, its content, one opened with "rb", or an array (which needs its sample rate)."""
 
 SILENCE: Final = 10 ** (-65 / 20)
-"""A recording whose samples all stay below this (-65 dB of full scale) holds no voice: its answer is NaN."""
+"""A recording whose samples all stay this close to one value (-65 dB of full scale) holds no voice: its answer is
+NaN."""
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -249,7 +250,8 @@ class Predictor:
             head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
         )
         whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        return Heard(whole, silent=bool(max(head.max(), -head.min()) < SILENCE), notes=tuple(notes))
+        level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
+        return Heard(whole, silent=bool(level < SILENCE), notes=tuple(notes))
 
     def _answer(self, recording: Recording, heard: "Heard", prediction: Prediction) -> Answer:
         clip, (path, number) = heard.clip, parts(recording)

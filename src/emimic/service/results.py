@@ -91,12 +91,12 @@ class Timeline:
 
         Raises EmimicError when pandas isn't installed.
         """
-        from emimic.service.formats.steps import steps
+        from emimic.service.formats.steps import steps, target_names
 
         grid = steps(self._alone())
         index = _pandas().Index(grid.times, name="Seconds")
         stretches = {"Start": grid.since, "End": grid.until}
-        values = dict(zip(grid.names, grid.values.T, strict=True))
+        values = dict(zip(target_names(grid.names), grid.values.T, strict=True))
         frame: pd.DataFrame = _pandas().DataFrame({**stretches, **values}, index=index)
         return frame
 
@@ -285,17 +285,19 @@ class Answers:
 
         Raises EmimicError when pandas isn't installed.
         """
-        rows = []
+        from emimic.service.formats.steps import target_names
+
+        rows, targets = [], target_names(self.targets)
         for name, one in zip(self.names, self.clips, strict=True):
             head, novelty = one.headline, one.prediction.novelty
             vad = {} if head.vad is None else dict(zip(VAD, head.vad, strict=True))
-            named = dict(zip(self.targets, head.intensities, strict=True))
+            named = dict(zip(targets, head.intensities, strict=True))
             score = {} if novelty is None else {"Novelty": novelty}
             about = {"Basis": head.basis, "Notes": encodable("; ".join(one.remarks))}
             rows.append(
                 {"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about}
             )
-        columns = None if rows else ["Filename", "Seconds", *self.targets, "Basis", "Notes"]
+        columns = None if rows else ["Filename", "Seconds", *targets, "Basis", "Notes"]
         frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
         return frame
 

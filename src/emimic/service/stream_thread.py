@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
+from emimic.sources import copied
 from emimic.task import EmimicError
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class StreamThread:
         """Queue a chunk as of `Stream.push`, copied, and return at once.
 
         Raises:
-            EmimicError: after `close`, or what the thread failed with.
+            EmimicError: after `close`, for bytes or what is no array (AudioError), or what the thread failed with.
         """
         self._raise()
         if self._closed:
             raise EmimicError("this stream was closed: its recording has ended; make another one")
-        self._chunks.put(np.array(chunk))
+        self._chunks.put(copied(chunk, "the chunk"))
 
     def close(self) -> None:
         """End the recording, and wait until its last step is out.

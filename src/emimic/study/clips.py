@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import audio, speech
-from emimic.files import lock, naming, visible
+from emimic.files import lock, naming, need_file, visible
 from emimic.probe import Facts, Picture, Sound, probe
 from emimic.study.corpus import Corpus, Item, in_parallel, list_media
 from emimic.study.tables import clip_key
@@ -215,6 +215,8 @@ class _Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         with naming(self.path):
+            if self.path.exists():
+                need_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._known: dict[str, Found] = {}
@@ -234,7 +236,8 @@ class _Journal:
             )
         self._file.seek(0)
         head, *lines = self._file.read().split(b"\n")
-        if not head.startswith(_BEGIN[: len(head)]):
+        if head and not head.startswith(_BEGIN[: len(head)]):
+            self._file.close()
             raise CorpusError(f"{self.path} is no list of facts by emimic: give another --out, or rename it")
         if head != json.dumps(_HEAD).encode() or not lines:
             self._file.truncate(0)

@@ -1,7 +1,6 @@
 """Section 3.2 of the paper as code: what a corpus is made of, as a report, tables and pictures."""
 
 import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import OutputError, make_folder, write_atomic
+from emimic.files import CsvText, OutputError, make_folder, write_atomic
 from emimic.study import pictures, sheet, statistics
 from emimic.study.clips import JOURNAL, Clip, measure
 from emimic.study.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
@@ -202,8 +201,8 @@ def _csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
             start = {"Split": split.name, "Filename": name}
             rows.append(start | (_row(clip) if clip else {"troubles": reasons.get(name, "")}))
     columns = list(dict.fromkeys(column for row in rows for column in row if column != "troubles"))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, "troubles"], lineterminator="\n")
+    text = CsvText()
+    writer = csv.DictWriter(text, [*columns, "troubles"])
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

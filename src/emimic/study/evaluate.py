@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Calibration
-from emimic.files import make_folder, read_json, write_atomic
+from emimic.files import CsvText, make_folder, read_json, write_atomic
 from emimic.study import groups, pictures
 from emimic.study.batches import answer
 from emimic.study.cells import alike
@@ -321,8 +320,8 @@ def predict_split(
 
 def table_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A CSV with the header `Filename` and the targets, as the challenge writes it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = CsvText()
+    writer = csv.writer(text)
     writer.writerow(["Filename", *targets])
     writer.writerows(rows)
     return text.getvalue()

@@ -1,7 +1,6 @@
 """Scores by the values of a column of the split's table (fairness), and the largest differences between groups."""
 
 import csv
-import io
 import math
 import re
 from collections import Counter
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import scores
-from emimic.files import folded
+from emimic.files import CsvText, folded
 from emimic.progress import shown
 from emimic.study.cells import read_number
 from emimic.study.report import (
@@ -233,8 +232,8 @@ def name_groups(cells: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def to_csv(column: str, groups: Sequence[Groups]) -> str:
     """Return a CSV of one column's groups: a row for each group and target, each metric with its interval."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = CsvText()
+    writer = csv.writer(text)
     ends = ("", "_low", "_high")
     writer.writerow(
         [column, "clips", "speakers", "target", "known_labels", *(m + end for m in METRICS for end in ends)]

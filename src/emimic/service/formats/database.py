@@ -9,7 +9,7 @@ import numpy as np
 
 from emimic import __version__
 from emimic.files import make_folder, naming, write_atomic
-from emimic.service.formats.steps import library, media_name, steps, vad_names, writable
+from emimic.service.formats.steps import library, media_name, one_line, steps, vad_names, writable
 from emimic.service.results import Answer
 
 
@@ -51,6 +51,7 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     one = answer.headline
     clip = [*one.intensities] if one.vad is None else [*one.intensities, *one.vad]
     names = answer.targets if one.vad is None else answer.targets + vad_names(answer.targets)
+    names = tuple(map(one_line, names))
     fill("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends
     fill(

@@ -11,7 +11,9 @@ _LONGEST: Final = 160
 
 # What Windows and web servers refuse; control characters, and surrogates of names that are not UTF-8.
 _REFUSED: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
-_DEVICES: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_DEVICES: Final = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE
+)
 
 
 def safe(text: str, longest: int = _LONGEST) -> str:

@@ -19,6 +19,9 @@ from emimic.task import VAD, EmimicError
 REGIONS: Final = "voice regions"
 """Name of the tier or table of the stretches in which a voice is heard."""
 
+_BREAKS: Final = re.compile("[\t\n\r]+")  # of targets' names: readers of Praat's form go line by line
+_COLUMNS: Final = frozenset({"Filename", "Seconds", "Start", "End", "Basis", "Novelty"})
+
 # What XML 1.0 can't hold, and lone surrogates (a file name that is not UTF-8), which UTF-8 can't.
 _UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -80,7 +83,7 @@ def steps(answer: Answer) -> Steps:
         starts=grid[:-1],
         ends=grid[1:],
         values=np.concatenate(columns, axis=1),
-        names=tuple(writable(name) for name in names),
+        names=tuple(map(one_line, names)),
         n_targets=len(answer.targets),
         regions=_apart(() if line is None else line.regions, total),
     )
@@ -98,9 +101,19 @@ def vad_names(targets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name} (VAD)" if name in targets else name for name in VAD)
 
 
+def target_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of columns beside columns of a table's own, which some targets may be called like."""
+    return tuple(f"{name} (intensity)" if name in _COLUMNS else name for name in names)
+
+
 def writable(text: object) -> str:
     """Text that XML and UTF-8 can hold; each character that they can't becomes U+FFFD."""
     return _UNWRITABLE.sub("�", str(text))
+
+
+def one_line(name: str) -> str:
+    """A target's name as formats hold it."""
+    return _BREAKS.sub(" ", writable(name))
 
 
 def label(value: float) -> str:

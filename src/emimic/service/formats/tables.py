@@ -19,7 +19,6 @@ makes a new version.
 """
 
 import csv
-import io
 import json
 import math
 import re
@@ -30,8 +29,8 @@ from typing import Any, Final
 import numpy as np
 
 from emimic import __version__
-from emimic.files import write_atomic
-from emimic.service.formats.steps import steps, vad_names, writable
+from emimic.files import CsvText, write_atomic
+from emimic.service.formats.steps import steps, target_names, vad_names, writable
 from emimic.service.results import Answer, Answers, Timeline
 from emimic.task import VAD
 
@@ -46,7 +45,7 @@ def to_csv(answers: Answers) -> str:
     has such a score, `Basis`: what the values are about (see `Headline`), `Notes` (see `Answer.remarks`)."""
     vad = any(a.prediction.vad is not None for a in answers.clips)
     novelty = any(a.prediction.novelty is not None for a in answers.clips)
-    header = ["Filename", *answers.targets, *(vad_names(answers.targets) if vad else ())]
+    header = ["Filename", *target_names(answers.targets), *(vad_names(answers.targets) if vad else ())]
     header += ["Novelty"] if novelty else []
     header += ["Basis", "Notes"]
     rows = []
@@ -101,7 +100,7 @@ def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
     stretches = zip(grid.times, grid.since, grid.until, strict=True)
     times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
     rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]
-    return ["Seconds", "Start", "End", *grid.names], rows
+    return ["Seconds", "Start", "End", *target_names(grid.names)], rows
 
 
 def _clip(answer: Answer) -> dict[str, Any]:
@@ -158,7 +157,7 @@ def _cells(values: Iterable[Any]) -> list[str]:
 
 
 def _csv(header: Sequence[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = CsvText()
+    writer = csv.writer(text)
     writer.writerows([map(writable, row) for row in (header, *rows)])
     return text.getvalue()

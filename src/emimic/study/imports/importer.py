@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -268,8 +267,8 @@ def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str
         ]
         table = out / f"{split}_split.csv"
         if rows:
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([header, *rows])
+            text = files.CsvText()
+            csv.writer(text).writerows([header, *rows])
             files.write_atomic(table, text.getvalue())
         else:
             table.unlink(missing_ok=True)
