@@ -444,9 +444,9 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     size = file.seek(0, io.SEEK_END)
     both = (_soundfile_chunks, _pyav_chunks)
     if head[:4] == b"OggS":
-        end, short = _ogg_end(file, size)
-        decoders, gapped = _ogg_decoders(file, end)
-        return decoders, end, short or gapped
+        last, short = _ogg_end(file, size)
+        decoders, gapped = _ogg_decoders(file, last)
+        return decoders, last, short or gapped
     if (end := _transport_end(file)) is not None:
         return both, end, False
     start = 0

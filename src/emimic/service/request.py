@@ -81,8 +81,8 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
     for reason in lacking.values():
         tell(f"emimic: {reason}; they are not written")
     kinds = [kind for kind in q.kinds if kind not in lacking]
-    found: list[Recording | Failure] = list(expand(q.files))
-    found = list(voices.split(found)) if q.channels else found
+    named = list(expand(q.files))
+    found: list[Recording | Failure] = list(voices.split(named) if q.channels else named)
     threads = cores() if q.threads is None else q.threads
     streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
     predictor = Predictor(q.model, device=q.device, threads=threads, streams=streams)

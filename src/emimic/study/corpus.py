@@ -393,8 +393,8 @@ def _match(
             items.append(Item(name, paths[0], usable, speaker, math.nan, felt, kind, row, cells=cells))
     if masked:
         verb = "the loss leaves" if table.name == "train" else "scores leave"
-        known = np.isfinite([item.labels for item in items if item.labels is not None]).any(axis=0)
-        none = some([name for name, found in zip(targets, known, strict=True) if not found])
+        known = np.isfinite(np.stack([item.labels for item in items if item.labels is not None])).any(axis=0)
+        none = some([targets[place] for place in np.flatnonzero(~known)])
         lack = f"; none has {none}" if none else ""
         notes.append(f"{table.path.name}: {masked} clips lack a target{lack}; {verb} out what is missing")
     _note_alike(table, (category, ranked, *columns), notes)
