@@ -30,8 +30,6 @@ from emimic.task import EmimicError
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"
-_HEAD: Final = 1 << 16
-"""Bytes of its first line, which are fewer; what is no journal may have no line's end."""
 _BEGIN: Final = b'{"schema":"emimic/journal/'
 
 
@@ -143,7 +141,7 @@ class Journal:
     def _knows(self, head: dict[str, Any]) -> bool:
         """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""
         self._file.seek(0)
-        line = self._file.readline(_HEAD)
+        line = self._file.readline()
         if not line.startswith(_BEGIN[: len(line)]):
             raise EmimicError(
                 f"{self.path} is no journal of emimic: give another --out, or --fresh to replace it"
