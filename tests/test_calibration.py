@@ -476,7 +476,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
     assert [clip.get("novelty") for clip in found["clips"]] == [0.8, 1.2, None]
     assert [clip.get("unlike_training_data") for clip in found["clips"]] == [False, True, None]
     rows = [line.split(",") for line in formats.to_csv(all_three).splitlines()]
-    assert [row[-2] for row in rows] == ["Novelty", "0.800000", "1.200000", ""]
+    assert [row[-3] for row in rows] == ["Novelty", "0.800000", "1.200000", ""]
     assert "Novelty" not in formats.to_csv(Answers(EMOTIONS, (unknown,), ()))
     assert list(all_three.to_frame().Novelty[:2]) == [0.8, 1.2]
     assert UNLIKE in far._repr_html_()

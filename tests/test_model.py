@@ -261,7 +261,7 @@ def test_clips_of_the_pool_differ(pool):
 def test_random_batches_equal_single_clips(pool):
     model, clips, alone = pool
     rng = np.random.default_rng(1)
-    for number in range(1000):
+    for number in range(300):
         rows = drawn(rng, clips)
         seconds = 0.3 if number % 5 == 0 else 60.0  # in several batches, in as few as may be
         found = model.predict([clips[i] for i in rows], batch_seconds=seconds)
@@ -275,7 +275,7 @@ def test_random_batches_equal_single_clips(pool):
 def test_random_masked_batches_equal_single_clips(pool):
     model, clips, alone = pool
     rng = np.random.default_rng(2)
-    for _ in range(500 if model.exact_under_padding else 100):
+    for _ in range(150 if model.exact_under_padding else 50):
         rows = drawn(rng, clips)
         values, mask = batch(*(clips[i] for i in rows), dtype=torch.float32)
         if not model.exact_under_padding:

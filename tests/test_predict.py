@@ -236,7 +236,7 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
-    assert rows[2] == ["quiet", *[""] * 9, "whole clip"]
+    assert rows[2] == ["quiet", *[""] * 9, "whole clip", ""]
     table.show(Answers(answers.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown

@@ -108,7 +108,7 @@ def test_a_relative_model_is_found_after_a_change_of_folder(
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="devices")
 def test_a_device_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").symlink_to("/dev/null")
-    with pytest.raises(EmimicError, match=r"journal\.jsonl: found a pipe or a device"):
+    with pytest.raises(EmimicError, match=r"journal\.jsonl can't be written \(it is a pipe"):
         Journal(tmp_path, DEFAULT, targets=EMOTIONS)
 
 
@@ -184,7 +184,7 @@ def test_what_describe_keeps_replaces_no_file_of_others(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(whole)
     path.unlink()
     path.symlink_to("/dev/null")
-    with pytest.raises(CorpusError, match="found a pipe or a device"):
+    with pytest.raises(OutputError, match="it is a pipe, a device"):
         clips_module._Journal(tmp_path)
 
 

@@ -120,6 +120,7 @@ def quiet_tracer() -> None:
         "You are using the legacy TorchScript-based ONNX export",
         "The feature will be removed",
         "Exporting ",
+        "Support for mismatched key_padding_mask",
         "Iterating over a tensor",
         "torch.tensor results are registered as constants",
     ):

@@ -9,7 +9,6 @@ files that failed nothing is kept: they are tried again.
 
 import json
 import os
-import stat
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -83,10 +82,6 @@ class Journal:
                 need_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         try:
-            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-                raise EmimicError(
-                    f"{self.path}: found a pipe or a device, expected a file. Give another --out"
-                )
             if not lock(self._file):
                 raise EmimicError(
                     f"{folder} is in use: another emimic writes its {NAME}. Wait for it, or give another --out"

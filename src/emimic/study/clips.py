@@ -6,8 +6,6 @@ as its files have the same size and time of change: an interrupted run goes on, 
 
 import dataclasses
 import json
-import os
-import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -228,8 +226,6 @@ class _Journal:
 
     def _open(self, folder: Path) -> None:
         """Read what is there. Raises CorpusError where another run writes it, or it isn't this program's."""
-        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            raise CorpusError(f"{self.path}: found a pipe or a device, expected a file. Give another --out")
         if not lock(self._file):
             raise CorpusError(
                 f"{folder} is in use by another run; wait for it, or give another folder (--out)"
@@ -237,7 +233,6 @@ class _Journal:
         self._file.seek(0)
         head, *lines = self._file.read().split(b"\n")
         if head and not head.startswith(_BEGIN[: len(head)]):
-            self._file.close()
             raise CorpusError(f"{self.path} is no list of facts by emimic: give another --out, or rename it")
         if head != json.dumps(_HEAD).encode() or not lines:
             self._file.truncate(0)
