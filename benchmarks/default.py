@@ -278,7 +278,7 @@ def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
 
 def folds(run: Path, corpora: Path) -> dict[str, Any]:
     """Joy of EmoDB as the recipe predicts it without a speaker's own clips: the ridge regression before a run's first
-    step, solved anew without each speaker, on the same changed copies; judged on the clips as they are recorded.
+    step, solved again without each speaker, on the same changed copies; judged on the clips as they are recorded.
 
     It reads layers that aren't trained, so nothing else of it depends on the clips; that the clips are speech is given.
     """
@@ -289,17 +289,11 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     model = EmiModel.open_run(run, device="cpu")
     changed = settings.model_copy(update={"frozen_copies": 0})
     source = source_of(model, items, run, changed, None, False, drawn)
-    copies = [
-        [row for row in rows if source.labelled(items[row], epoch).domain == "speech"]
-        for epoch, rows in enumerate(copies_of(drawn, settings))
-    ]
-    every = [source.labelled(items[row], epoch) for epoch, rows in enumerate(copies) for row in rows]
+    every, copies = probes.select(source, copies_of(drawn, settings), lambda item: item.domain == "speech")
     german = [item for item in items if item.corpus == "emodb"]
     show = sys.stderr.isatty()
-    x, every = (
-        probes.moments(model, source, copies, settings, progress=show),
-        every * (1 + bool(settings.ridge_piece)),
-    )
+    x = probes.moments(model, source, copies, settings, progress=show)
+    every *= len(x) // len(every)
     recorded = waveforms(german, model.config, model.min_samples)
     asked = probes.moments(model, recorded, [range(len(german))], settings, progress=show)[: len(german)]
     y = np.array([item.labels[EMOTIONS.index("Joy")] for item in every], np.float64)  # type: ignore[index]

@@ -123,9 +123,10 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     ("given", "message"),
     [
         (
-            {"domain_ridge": 1.0, "hidden_layers": [1, 2], "probe_layers": [2], "frozen_layers": 1},
+            {"vad_ridge": 1.0, "hidden_layers": [1, 2], "probe_layers": [2], "frozen_layers": 1},
             r"found probe_layers \(2,\)",
         ),
+        ({"domain_ridge": 1.0}, "layers of domain_targets"),
         ({"vad_ridge": 1.0, "vad_units": 0}, "found probe_layers None and frozen_layers 0"),
         ({"vad_ridge": 1.0, "hidden_layers": [1], "probe_layers": [1], "frozen_layers": 1}, "vad_units: 0, too"),
     ],
@@ -146,3 +147,13 @@ def test_a_ridge_without_any_label_names_it(tmp_path: Path, tiny: Tiny) -> None:
     )  # fmt: skip
     with pytest.raises(CorpusError, match="could learn Joy from"):
         train(folders, tmp_path / "run", TrainSettings(**values), show=False)
+
+
+def test_a_ridge_without_any_clip_says_so(tmp_path: Path, tiny: Tiny) -> None:
+    folder = make_voices(tmp_path / "clean", rough=False, seed=0)
+    values = tiny(
+        hidden_layers=[1, 2], probe_layers=[1], frozen_layers=1, lstm=False, epochs=1, vad_ridge=1.0, vad_units=0,
+        encoder_config=tiny_models.encoder("whisper"),
+    )  # fmt: skip
+    with pytest.raises(CorpusError, match="no training clip has a label that"):
+        train(folder, tmp_path / "run", TrainSettings(**values), show=False)

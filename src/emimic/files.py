@@ -333,9 +333,7 @@ def hold(path: Path) -> Iterator[bool]:
             file = path.open("ab")
         except FileNotFoundError:  # the last holder's empty folder went just now
             continue
-        except (
-            FileExistsError
-        ):  # it went between being found and being looked at, or something else is in its place
+        except FileExistsError:  # it went and came meanwhile, or something else is in its place
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(path.parent.lstat().st_mode):
                     raise

@@ -99,7 +99,7 @@ class Tally:
 
 
 def _rate(value: float, digits: int) -> str:
-    """So many decimals, or of a small one two significant digits: never a 0 of what isn't."""
+    """Return a number with its decimals, a small one with two significant digits: never 0 for what is above it."""
     return f"{value:.{digits}f}" if value >= 10 ** (1 - digits) else f"{value:.2g}"
 
 

@@ -5,7 +5,7 @@ closed form, where steps of a gradient would stop anywhere near it. On speech of
 between a layer that carries over to another language and one that doesn't (docs/log.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -63,16 +63,13 @@ def solve(
     def wanted(item: Item) -> bool:
         return item.domain in own or (settings.vad_ridge is not None and item.vad is not None)
 
-    items, rows = [], []
-    for epoch, places in enumerate(copies):
-        drawn = [(source.labelled(source.items[place], epoch), place) for place in places]
-        drawn = [(item, place) for item, place in drawn if wanted(item)]
-        items += [item for item, _ in drawn]
-        rows.append([place for _, place in drawn])
-    x, items = (
-        moments(model, source, rows, settings, progress=progress),
-        items * (1 + bool(settings.ridge_piece)),
-    )
+    items, rows = select(source, copies, wanted)
+    if not items:
+        raise CorpusError(
+            "no training clip has a label that domain_ridge or vad_ridge could learn: add labels, or leave them out"
+        )
+    x = moments(model, source, rows, settings, progress=progress)
+    items *= len(x) // len(items)
     columns = {target: i for i, target in enumerate(model.config.targets)}
     unknown = np.full(len(columns), np.nan)
     labels = np.stack([unknown if item.labels is None else item.labels for item in items])
@@ -88,6 +85,19 @@ def solve(
             vad = np.log(inside / (1 - inside))
         weights = np.array([item.vad_weight for item in items])
         _set(model.vad.out_proj, x[:, : x.shape[1] // 2], vad, weights, settings.vad_ridge, VAD)
+
+
+def select(
+    source: batches.Source, copies: Sequence[Sequence[int]], wanted: Callable[[Item], bool]
+) -> tuple[list[Item], list[list[int]]]:
+    """Return the wanted clips with their labels of all epochs, and their rows of each epoch; copies: as in `solve`."""
+    items: list[Item] = []
+    rows: list[list[int]] = []
+    for epoch, places in enumerate(copies):
+        drawn = [(source.labelled(source.items[place], epoch), place) for place in places]
+        items += [item for item, _ in drawn if wanted(item)]
+        rows.append([place for item, place in drawn if wanted(item)])
+    return items, rows
 
 
 def _set(

@@ -94,8 +94,8 @@ class TrainSettings(Numbers):
     ridge_piece: float | None = Field(
         None,
         gt=0,
-        description="in domain_ridge and vad_ridge each clip counts once more, by a piece of so many seconds of its "
-        "frames, so that short clips are predicted alike",
+        description="in domain_ridge and vad_ridge each clip counts once more, by a piece of its frames of this length "
+        "in seconds, so that short clips are predicted alike",
     )
     lstm_layers: int = Field(2, ge=1, description="layers of the LSTM [released code]")
     lstm_units: int | None = Field(
@@ -293,6 +293,8 @@ class TrainSettings(Numbers):
             raise SettingsError("bounded intensities can't be of z-scored targets: set one of the two")
         if self.frozen_copies and not self.frozen_layers:
             raise SettingsError("frozen_copies keeps the outputs of frozen layers: set frozen_layers, too")
+        if self.domain_ridge is not None and not self.domain_targets:
+            raise SettingsError("domain_ridge solves layers of domain_targets: set those, too")
         if self.ridge and not (self.probe_layers and max(self.probe_layers) <= self.frozen_layers):
             raise SettingsError(
                 f"domain_ridge and vad_ridge solve layers on frames that no step changes; expected probe_layers within "
