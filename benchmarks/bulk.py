@@ -29,7 +29,7 @@ import numpy as np
 import soundfile
 
 from emimic.files import write_atomic
-from emimic.service.journal import NAME
+from emimic.inference.journal import NAME
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "bulk.json"
 SUMMARY = re.compile(

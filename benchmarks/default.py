@@ -20,16 +20,17 @@ from bursts import machine
 from first_default import CONDITIONS, pooled, ridge_answers
 from numpy.typing import NDArray
 
-from emimic import audio, scores
-from emimic.model import EmiModel
+from emimic import metrics
+from emimic.data.corpora import load_corpora, pools
+from emimic.data.corpus import Item, load_corpus
+from emimic.data.loader import trimmed, waveforms
+from emimic.inference.engine import Engine, open_engine
+from emimic.media import decode
+from emimic.model.model import EmiModel
 from emimic.progress import shown
-from emimic.service.engine import Engine, open_engine
-from emimic.study import checkpoint, probes
-from emimic.study.batches import trimmed, waveforms
-from emimic.study.corpora import load_corpora, pools
-from emimic.study.corpus import Item, load_corpus
-from emimic.study.run import copies_of, source_of
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
+from emimic.training import checkpoint, probes
+from emimic.training.setup import copies_of, source_of
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
 NOTE = (
@@ -62,7 +63,7 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     starts = range(0, len(clips), 64)
     for start in shown(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
         ready = [
-            audio.prepare(
+            decode.prepare(
                 clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
             ).samples
             for clip in clips[start : start + 64]
@@ -76,9 +77,9 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
 def interval(statistic: Any, x: Array, y: Array, speakers: Sequence[Any]) -> dict[str, Any]:
     """A score of each column and their mean, with 95 % intervals over speakers."""
     values = np.atleast_1d(statistic(x, y))
-    draws = scores.resamples(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
-    low, high = scores.interval(draws)
-    mean_low, mean_high = scores.interval(draws.mean(axis=1))
+    draws = metrics.resamples(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
+    low, high = metrics.interval(draws)
+    mean_low, mean_high = metrics.interval(draws.mean(axis=1))
     found = [
         {"value": float(v), "low": float(a), "high": float(b)}
         for v, a, b in zip(values, low, high, strict=True)
@@ -99,8 +100,8 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "clips": len(items),
         "speakers": len(set(speakers)),
-        "pearson": named(interval(scores.pearson, predictions, labels, speakers), EMOTIONS),
-        "auc": named(interval(scores.auc, predictions, labels, speakers), EMOTIONS),
+        "pearson": named(interval(metrics.pearson, predictions, labels, speakers), EMOTIONS),
+        "auc": named(interval(metrics.auc, predictions, labels, speakers), EMOTIONS),
     }
     rows = [i for i, item in enumerate(items) if item.row["Category"] in SEVEN]
     columns = [EMOTIONS.index(name) for name in UNCHANGED]
@@ -110,14 +111,14 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
         if (target := own.get(items[i].row["Category"])) is not None:
             truth[place, target] = 1.0
     seven = interval(
-        scores.pearson, predictions[np.ix_(rows, columns)], truth[:, columns], [speakers[i] for i in rows]
+        metrics.pearson, predictions[np.ix_(rows, columns)], truth[:, columns], [speakers[i] for i in rows]
     )
     return found | {"pearson_seven_categories": named(seven, UNCHANGED)}
 
 
 def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
     """Calibration error on speakers whose clips fitted no map: maps of one half of the speakers, on the other."""
-    from emimic.study.calibration_fit import fit_map
+    from emimic.training.calibration_fit import fit_map
 
     labels = np.stack([item.labels for item in items]).astype(np.float64)  # type: ignore[arg-type]
     names = sorted({str(item.speaker) for item in items})
@@ -130,8 +131,8 @@ def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
             mapped[part, j] = fitted(raw[part, j])
     speakers = [item.speaker for item in items]
     return {
-        "before": named(interval(scores.calibration_error, raw, labels, speakers), EMOTIONS),
-        "after": named(interval(scores.calibration_error, mapped, labels, speakers), EMOTIONS),
+        "before": named(interval(metrics.calibration_error, raw, labels, speakers), EMOTIONS),
+        "after": named(interval(metrics.calibration_error, mapped, labels, speakers), EMOTIONS),
     }
 
 
@@ -144,7 +145,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 
     def auc(rows: NDArray[np.bool_]) -> dict[str, Any]:
         kept = value[rows, None], happy[rows, None].astype(float), list(speakers[rows])
-        return interval(scores.auc, *kept)["mean"]  # type: ignore[no-any-return]
+        return interval(metrics.auc, *kept)["mean"]  # type: ignore[no-any-return]
 
     return {
         "clips": len(items),
@@ -161,7 +162,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 def vad_scores(vad: Array, items: Sequence[Item]) -> dict[str, Any]:
     """Pearson of V/A/D with ratings."""
     labels = np.stack([item.vad for item in items]).astype(np.float64)  # type: ignore[arg-type]
-    return named(interval(scores.pearson, vad, labels, [item.speaker for item in items]), VAD)
+    return named(interval(metrics.pearson, vad, labels, [item.speaker for item in items]), VAD)
 
 
 def cut_to(samples: Wave, seconds: float) -> Wave:
@@ -200,7 +201,7 @@ def lengths(engine: Engine, clips: Sequence[Wave]) -> dict[str, Any]:
 
 def loads(items: Sequence[Item], *, trim: bool = False) -> list[Wave]:
     """The recordings; trim: without digital silence at the ends."""
-    clips = [audio.load(item.path) for item in items]
+    clips = [decode.load(item.path) for item in items]
     return [trimmed(clip) for clip in clips] if trim else clips
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import soundfile
 
-from emimic import audio
-from emimic.study.imports.masks import labels_of
+from emimic.data.importers.masks import labels_of
+from emimic.media import decode
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 
 WORDS = {
@@ -123,7 +123,7 @@ def plain(sources: Sequence[Path], out: Path) -> None:
     rows = []
     for source in sources:
         for row in read(source / "labels.csv"):
-            samples = audio.load(source / "audio" / row["Filename"])
+            samples = decode.load(source / "audio" / row["Filename"])
             for number, start in enumerate(range(0, max(1, len(samples) - PIECE // 2), PIECE)):
                 name = f"{Path(row['Filename']).stem}-{number}"
                 file = out / "audio" / f"{name}.flac"

@@ -49,7 +49,7 @@ def encoders(models: Path, out: Path) -> None:
     from transformers import AutoConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    from emimic.model import EmiModel
+    from emimic.model.model import EmiModel
 
     source = models / "whisper-base-encoder"
     torch.manual_seed(0)

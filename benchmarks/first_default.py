@@ -36,12 +36,12 @@ from bursts import split as split_speakers
 from default_corpora import WORDS, read, write
 from numpy.typing import NDArray
 
-from emimic import audio
-from emimic.model import EmiModel
+from emimic.data.corpus import Item, Split, load_corpus
+from emimic.evaluation.report import Report, score
+from emimic.inference.engine import Engine, open_engine
+from emimic.media import decode
+from emimic.model.model import EmiModel
 from emimic.progress import shown
-from emimic.service.engine import Engine, open_engine
-from emimic.study.corpus import Item, Split, load_corpus
-from emimic.study.report import Report, score
 from emimic.task import EMOTIONS, SAMPLE_RATE
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "first_default.json"
@@ -77,7 +77,7 @@ def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], shar
     engines = [open_engine(teacher, device="cpu") for teacher in teachers]
     for name in ("train", "valid"):
         rows = rows_of(source, {row["Speaker"] for row in read(corpus / f"{name}_split.csv")})
-        clips = [audio.load(corpus / "audio" / f"{row['Filename']}.mp3") for row in rows]
+        clips = [decode.load(corpus / "audio" / f"{row['Filename']}.mp3") for row in rows]
         answers = [answers_of(engine, clips) for engine in engines]
         for row, answer in zip(rows, np.mean(answers, axis=0).clip(0, 1), strict=True):
             for emotion, value in zip(EMOTIONS, answer, strict=True):
@@ -116,7 +116,7 @@ def mp3(samples: Wave, _: np.random.Generator) -> Wave:
         file = Path(folder) / "clip.mp3"
         options: dict[str, Any] = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.8}
         soundfile.write(file, samples, SAMPLE_RATE, **options)
-        return audio.load(file)
+        return decode.load(file)
 
 
 def louder(decibels: float) -> Callable[[Wave, np.random.Generator], Wave]:
@@ -141,7 +141,7 @@ def answers_of(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
     rows = []
     for start in shown(range(0, len(clips), 64), "hearing", total=-(-len(clips) // 64), show=True):
         ready = [
-            audio.prepare(
+            decode.prepare(
                 clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
             ).samples
             for clip in clips[start : start + 64]
@@ -162,7 +162,7 @@ def report(predictions: NDArray[Any], part: Split) -> Report:
 def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
     """Scores of a run or an engine folder on the unseen speakers, and in each condition."""
     engine, part = open_engine(folder, device="cpu"), unseen(corpus)
-    clips = [audio.load(item.path) for item in part.items]
+    clips = [decode.load(item.path) for item in part.items]
 
     def heard(changed: Sequence[Wave]) -> Report:
         return report(answers_of(engine, changed), part)
@@ -183,7 +183,7 @@ def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
     """Mean and standard deviation over frames of a frozen encoder's last layer, (clip, 2 x feature)."""
     rows: dict[int, NDArray[Any]] = {}
     clips = [
-        audio.prepare(audio.load(item.path), normalise=model.config.do_normalize).samples for item in items
+        decode.prepare(decode.load(item.path), normalise=model.config.do_normalize).samples for item in items
     ]
     with torch.inference_mode():
         for batch in model.plan([len(clip) for clip in clips], batch_seconds=60):

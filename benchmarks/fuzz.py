@@ -105,13 +105,13 @@ def make(folder: Path) -> dict[str, Path]:
     """Each kind's folder of whole files; the one that is damaged is named by `DAMAGED`."""
     import soundfile
 
-    from emimic import answers
-    from emimic.config import EmiConfig
-    from emimic.model import EmiModel
+    from emimic.features import store
+    from emimic.inference.engine import default_model
+    from emimic.model.config import EmiConfig
+    from emimic.model.model import EmiModel
     from emimic.prediction import Prediction
-    from emimic.service.engine import default_model
-    from emimic.study import checkpoint, store
-    from emimic.study.settings import TrainSettings
+    from emimic.training import checkpoint, teacher_cache
+    from emimic.training.settings import TrainSettings
 
     places = {kind: folder / kind for kind in DAMAGED}
     for place in places.values():
@@ -140,7 +140,7 @@ def make(folder: Path) -> dict[str, Path]:
         intensities=rng.random(6).astype(np.float32), vad=rng.random((9, 3)).astype(np.float32),
         times=np.arange(9) / 50, hidden=None,
     )  # fmt: skip
-    answers.write(places["teacher"] / "clip.npz", prediction)
+    teacher_cache.write(places["teacher"] / "clip.npz", prediction)
     for kind in ("run", "weights", "settings"):
         model = EmiModel(EmiConfig(encoder_config=TINY, lstm=False))
         model.save_pretrained(places[kind])
@@ -157,36 +157,36 @@ def make(folder: Path) -> dict[str, Path]:
 
 def read_media(file: Path) -> None:
     """All that is asked of a recording."""
-    from emimic import audio, probe
+    from emimic.media import container, decode
 
-    audio.load(file)
-    probe.probe(file)
+    decode.load(file)
+    container.probe(file)
 
 
 def read_engine(file: Path) -> None:
     """Open a model and predict a clip."""
-    from emimic.service.engine import open_engine
+    from emimic.inference.engine import open_engine
 
     open_engine(file.parent, threads=1).predict([voice()])
 
 
 def read_table(file: Path) -> None:
     """Read a corpus."""
-    from emimic.study.corpus import load_corpus
+    from emimic.data.corpus import load_corpus
 
     load_corpus(file.parent, splits=["train", "valid"], scan=False)
 
 
 def read_run(file: Path) -> None:
     """Open a run."""
-    from emimic.model import EmiModel
+    from emimic.model.model import EmiModel
 
     EmiModel.open_run(file.parent, device="cpu")
 
 
 def read_settings(file: Path) -> None:
     """Read what a run was started with."""
-    from emimic.study import checkpoint
+    from emimic.training import checkpoint
 
     checkpoint.read_settings(file.parent)
 
@@ -200,7 +200,7 @@ def read_pickle(file: Path) -> None:
 
 def read_features(file: Path) -> None:
     """Read frames."""
-    from emimic.study import store
+    from emimic.features import store
 
     store.clip_of(file)
     store.read(file, "00001")
@@ -208,15 +208,15 @@ def read_features(file: Path) -> None:
 
 def read_teacher(file: Path) -> None:
     """Read a teacher's prediction."""
-    from emimic import answers
+    from emimic.training import teacher_cache
 
-    answers.read(file)
+    teacher_cache.read(file)
 
 
 def read_journal(file: Path) -> None:
     """Go on with a folder of predictions."""
-    from emimic.service.engine import default_model
-    from emimic.service.journal import Journal
+    from emimic.inference.engine import default_model
+    from emimic.inference.journal import Journal
 
     Journal(file.parent, default_model(), targets=EMOTIONS).__exit__(None, None, None)
 

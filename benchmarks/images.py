@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emimic import audio, sample
-from emimic.service import request
+from emimic import sample
+from emimic.cli import predict_request
+from emimic.media import decode
 from emimic.task import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent
@@ -29,12 +30,14 @@ def main() -> None:
     hiss = np.random.default_rng(0).normal(0, 0.0005, SAMPLE_RATE).astype(np.float32)
     parts = [hiss]
     for name in CLIPS:
-        parts += [audio.load(sample.folder() / "audio" / f"{name}.mp3"), hiss]
+        parts += [decode.load(sample.folder() / "audio" / f"{name}.mp3"), hiss]
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "recording.flac"
-        audio.save(recording, np.concatenate(parts), codec="flac")
-        asked = request.Request(files=(str(recording),), model=model, plot=True, out=Path(folder) / "out")
-        request.run(asked, print)
+        decode.save(recording, np.concatenate(parts), codec="flac")
+        asked = predict_request.Request(
+            files=(str(recording),), model=model, plot=True, out=Path(folder) / "out"
+        )
+        predict_request.run(asked, print)
         images = ROOT / "docs" / "images"
         images.mkdir(exist_ok=True)
         shutil.copy(Path(folder) / "out" / "recording.png", images)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emimic import audio
+from emimic.media import decode as audio
 
 EMOTIONS = ("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")
 # The intended category of a burst -> the paper's target. This mapping is emimic's own.

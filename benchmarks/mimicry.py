@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from emimic.service.mimicry import Settings, compare
-from emimic.service.results import Timeline
+from emimic.inference.results import Timeline
+from emimic.mimicry import Settings, compare
 from emimic.task import EMOTIONS, SAMPLE_RATE
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "mimicry.json"
@@ -186,7 +186,7 @@ def warped(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
 def heard(model: str | None, pairs: int, draws: int) -> dict[str, Any]:
     """Sample clips joined to 60 s, and a copy with a known delay, another gain and noise, through the model."""
     import emimic
-    from emimic import audio
+    from emimic.media import decode
 
     folder = Path(emimic.__file__).parent / "sample" / "audio"
     clips = sorted(folder.glob("*.mp3"))
@@ -196,7 +196,7 @@ def heard(model: str | None, pairs: int, draws: int) -> dict[str, Any]:
     for number in range(pairs):
         parts, lag = [], float(rng.choice((-1, 1)) * HOP * rng.integers(2, 12))
         while sum(map(len, parts)) < 66 * SAMPLE_RATE:
-            parts.append(audio.load(clips[rng.integers(len(clips))]))
+            parts.append(decode.load(clips[rng.integers(len(clips))]))
         whole = np.concatenate(parts)
         start = 3 * SAMPLE_RATE
         first = whole[start : start + 60 * SAMPLE_RATE]

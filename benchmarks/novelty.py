@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import emimic
-from emimic import audio
 from emimic.files import walk, write_atomic
-from emimic.service.predict import Predictor
+from emimic.inference.predictor import Predictor
+from emimic.media import decode
 from emimic.task import SAMPLE_RATE, ModelError
 
 Wave = NDArray[np.float64]
@@ -139,7 +139,7 @@ def measure(
         found = [predictor(sound, sample_rate=SAMPLE_RATE, name=kind).prediction.novelty for sound in sounds]
         rows[kind] = row(found)
     for folder in corpora:
-        paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in audio.MEDIA_SUFFIXES)
+        paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
         chosen = np.random.default_rng(seed).permutation(len(paths))[:files]
         answers = predictor.files([paths[i] for i in chosen]).clips
         rows[folder.resolve().name] = row([answer.prediction.novelty for answer in answers])

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from emimic import audio
 from emimic.files import write_atomic
-from emimic.service.regions import Detector, decide
-from emimic.speech import CHUNK
+from emimic.inference.voice_activity import Detector, decide
+from emimic.media import decode
+from emimic.media.silero_vad import CHUNK
 
 Array = np.ndarray[Any, Any]
 OUT = Path(__file__).parent.parent / "docs" / "results" / "regions.json"
@@ -108,7 +108,7 @@ def evidence(sound: Array) -> tuple[Array, Array]:
 def pick(folder: Path, names: Callable[[Path], list[str]]) -> list[tuple[Array, Array]]:
     chosen = sorted(names(folder))
     order = np.random.default_rng(0).permutation(len(chosen))[:CLIPS]
-    return [active(audio.load(folder / "audio" / f"{chosen[i]}.mp3", max_seconds=6.0)) for i in order]
+    return [active(decode.load(folder / "audio" / f"{chosen[i]}.mp3", max_seconds=6.0)) for i in order]
 
 
 def bursts(folder: Path) -> list[str]:

@@ -30,11 +30,12 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from emimic import audio, scores
-from emimic.config import EmiConfig
-from emimic.encoders import MEL_HOP, MEL_WINDOW
-from emimic.model import EmiModel
-from emimic.service.engine import Engine, default_model, open_engine, read_description
+from emimic import metrics
+from emimic.inference.engine import Engine, default_model, open_engine, read_description
+from emimic.media import decode
+from emimic.model.config import EmiConfig
+from emimic.model.encoders import MEL_HOP, MEL_WINDOW
+from emimic.model.model import EmiModel
 from emimic.task import SAMPLE_RATE, VAD
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "student.json"
@@ -105,7 +106,7 @@ def heard(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.f
     """Clips as an engine takes them."""
     spec = engine.spec
     return [
-        audio.prepare(
+        decode.prepare(
             clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
         ).samples
         for clip in clips
@@ -115,12 +116,12 @@ def heard(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.f
 def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     """Scores on the unseen speakers, agreement with the teacher, and how much below it, by the same resamples."""
     part = unseen(corpus)
-    clips = [audio.load(item.path) for item in part.items]
+    clips = [decode.load(item.path) for item in part.items]
     answers = {name: answers_of(open_engine(folder), clips) for name, folder in folders.items()}
     speakers = [item.speaker or "" for item in part.items]
     found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
-        name: scores.resamples(scores.pearson, answer, part.labels, groups=speakers).mean(axis=1)
+        name: metrics.resamples(metrics.pearson, answer, part.labels, groups=speakers).mean(axis=1)
         for name, answer in answers.items()
     }
     for name, answer in answers.items():
@@ -129,7 +130,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
         found["scores"][name] = {
             "mean": one["mean"],
             "targets": one["targets"],
-            "with_teacher": scores.mean_pearson(answer, answers["teacher"]),
+            "with_teacher": metrics.mean_pearson(answer, answers["teacher"]),
             "below_teacher": [float(np.quantile(below, q)) for q in (0.025, 0.5, 0.975)],
             "megabytes": sum(file.stat().st_size for file in folders[name].iterdir()) / 1e6,
         }
@@ -139,7 +140,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
 
 def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, Any]:
     """Audio seconds a second on one thread, engines interleaved."""
-    clips = [audio.load(item.path) for item in unseen(corpus).items[::10]]
+    clips = [decode.load(item.path) for item in unseen(corpus).items[::10]]
     engines = {name: open_engine(folder, threads=1) for name, folder in folders.items()}
     ready = {name: heard(engine, clips) for name, engine in engines.items()}
     seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE

@@ -333,7 +333,7 @@ PAPERS = {
 
 def systems() -> str:
     """Every system that `emimic rivals` knows, from the code: what it hears and what its source says of it."""
-    from emimic.study.rivals.system import NAMES, system
+    from emimic.baselines.system import NAMES, system
 
     lines = [
         "| system | `rival=` | hears | published: validation, test | train, evaluate, submit |",

@@ -21,12 +21,12 @@ from bursts import machine
 from first_default import pooled, ridge_answers
 from numpy.typing import NDArray
 
-from emimic.model import EmiModel
-from emimic.study.batches import predict
-from emimic.study.corpus import Item, load_corpus
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data.corpus import Item, load_corpus
+from emimic.data.loader import predict
+from emimic.model.model import EmiModel
 from emimic.task import VAD
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "tava.json"
 LAYER = 2

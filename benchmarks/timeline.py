@@ -28,8 +28,8 @@ import numpy as np
 import soundfile
 
 from benchmarks.bursts import machine
-from emimic import audio
 from emimic.files import write_atomic
+from emimic.media import decode
 from emimic.task import SAMPLE_RATE
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "timeline.json"
@@ -41,7 +41,7 @@ def joined(folder: Path, seconds: float) -> np.ndarray:
     clips = sorted(folder.glob("*.mp3"))
     left, parts = round(seconds * SAMPLE_RATE), []
     for number in np.random.default_rng(0).permutation(len(clips)):
-        parts.append(audio.load(clips[number])[:left])
+        parts.append(decode.load(clips[number])[:left])
         left -= len(parts[-1])
         if not left:
             return np.concatenate(parts)
@@ -101,10 +101,10 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
     """VAD of windows against that of all frames attending to each other."""
     import torch
 
-    from emimic.model import EmiModel
-    from emimic.service.engine import TorchEngine
-    from emimic.service.predict import Predictor
-    from emimic.waveform import prepare
+    from emimic.inference.engine import TorchEngine
+    from emimic.inference.predictor import Predictor
+    from emimic.media.waveform import prepare
+    from emimic.model.model import EmiModel
 
     wave = joined(folder, seconds)
     model = EmiModel.open_run(run, device="cpu")

@@ -31,16 +31,18 @@ import torch
 import yaml
 from torch import nn
 
-from emimic import encoders
-from emimic.config import EmiConfig
+from emimic.data import loader
+from emimic.data.corpus import Item
+from emimic.features import encoder_cache
 from emimic.files import write_atomic
-from emimic.model import EmiModel
-from emimic.service import mix
-from emimic.service.bench_worker import peak_mb
-from emimic.study import batches, checkpoint, features, run, step
-from emimic.study.corpus import Item
-from emimic.study.losses import Mix
-from emimic.study.settings import TrainSettings
+from emimic.model import encoders
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
+from emimic.tools import mix
+from emimic.tools.bench_worker import peak_mb
+from emimic.training import checkpoint, setup, step
+from emimic.training.losses import Mix
+from emimic.training.settings import TrainSettings
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "training.json"
 BATCH = 32
@@ -66,24 +68,24 @@ def items(folder: Path, count: int) -> list[Item]:
 
 
 def set_up(
-    model: EmiModel, clips: Sequence[Item], source: batches.Source | None = None, **values: Any
-) -> run.Run:
+    model: EmiModel, clips: Sequence[Item], source: loader.Source | None = None, **values: Any
+) -> setup.Run:
     """A run of the project as `emimic train` makes it, without its folder."""
     settings = TrainSettings.read(overrides={"accelerator": "cpu", "batch_size": BATCH, **values})
     if settings.gradient_checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-    source = source or batches.waveforms(clips, model.config, model.min_samples)
-    return run.Run(
-        folder=Path(), settings=settings, fabric=run._fabric(settings), model=model.train(),
-        optimizer=run._optimizer(model, settings), loss=Mix(settings.loss), train=source, lessons=None, valid=None,
+    source = source or loader.waveforms(clips, model.config, model.min_samples)
+    return setup.Run(
+        folder=Path(), settings=settings, fabric=setup._fabric(settings), model=model.train(),
+        optimizer=setup._optimizer(model, settings), loss=Mix(settings.loss), train=source, lessons=None, valid=None,
         progress=checkpoint.Progress(), average=None, show=False,
     )  # fmt: skip
 
 
-def epoch(state: run.Run, workers: int = 2) -> tuple[float, float]:
+def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
     """All clips once, as study/train.py has it; the mean loss, and the share of time spent waiting for clips."""
-    groups = batches.steps(len(state.train.items), BATCH, seed=0, epoch=0)
-    decoded = batches.decoded(state.train, groups, workers=workers)
+    groups = loader.steps(len(state.train.items), BATCH, seed=0, epoch=0)
+    decoded = loader.decoded(state.train, groups, workers=workers)
     waited, losses, begun = 0.0, [], time.perf_counter()
     for rows in groups:
         start = time.perf_counter()
@@ -93,13 +95,13 @@ def epoch(state: run.Run, workers: int = 2) -> tuple[float, float]:
     return sum(losses) / len(state.train.items), waited / (time.perf_counter() - begun)
 
 
-def encoded_alone(state: run.Run, rows: Sequence[int]) -> list[torch.Tensor]:
+def encoded_alone(state: setup.Run, rows: Sequence[int]) -> list[torch.Tensor]:
     """Each clip's hidden states (frame, feature) by the encoder on that clip only."""
     clips = [state.train.read(state.train.items[row], 0).values for row in rows]
     return [state.model.encode(*state.model.collate([clip]))[0][0] for clip in clips]
 
 
-def head_packed(state: run.Run, rows: Sequence[int], hidden: Sequence[torch.Tensor]) -> float:
+def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Tensor]) -> float:
     """The rest of a step as released: mean and packed LSTM over the batch, one backward pass, the optimiser."""
     model = state.model
     state.optimizer.zero_grad(set_to_none=True)
@@ -108,7 +110,7 @@ def head_packed(state: run.Run, rows: Sequence[int], hidden: Sequence[torch.Tens
     last = model.lstm(packed)[1][0][-1]
     pooled = torch.cat([torch.stack([one.mean(dim=0) for one in frames]), last], dim=1)
     answers = model.head(pooled)
-    truth = torch.from_numpy(np.stack([run.labels_of(state.train.items[row]) for row in rows]))
+    truth = torch.from_numpy(np.stack([setup.labels_of(state.train.items[row]) for row in rows]))
     loss = nn.functional.mse_loss(answers, truth)
     loss.backward()
     nn.utils.clip_grad_value_(model.parameters(), 100.0)
@@ -117,7 +119,7 @@ def head_packed(state: run.Run, rows: Sequence[int], hidden: Sequence[torch.Tens
 
 
 @contextlib.contextmanager
-def anew(state: run.Run, start: dict[str, torch.Tensor], flush: bool = True) -> Iterator[None]:
+def anew(state: setup.Run, start: dict[str, torch.Tensor], flush: bool = True) -> Iterator[None]:
     """The weights and an optimiser that has not stepped, as at the start; denormals flushed or not."""
     parameters = dict(state.model.named_parameters())
     with torch.no_grad():
@@ -183,12 +185,12 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     clips = items(folder, count)
     torch.manual_seed(0)
     model = EmiModel(EmiConfig(freeze_encoder=True, vad_pretrained=True, **STILL))
-    cached = features.compute(model, clips, folder / "features", dtype="float16")
+    cached = encoder_cache.compute(model, clips, folder / "features", dtype="float16")
     live = set_up(model, clips, freeze_encoder=True, **STILL)
     disk = set_up(model, clips, cached, freeze_encoder=True, **STILL)
     half = set_up(model, clips, cached, freeze_encoder=True, precision="bf16-mixed", **STILL)
     start, times = trained(model), Times()
-    groups = batches.steps(count, BATCH, seed=0, epoch=0)
+    groups = loader.steps(count, BATCH, seed=0, epoch=0)
     for repetition in range(repetitions):
         print(f"frozen, repetition {repetition + 1}", flush=True)
         hidden, encoding = timed(lambda: [encoded_alone(live, rows) for rows in groups])
@@ -224,7 +226,7 @@ def tiny() -> EmiModel:
     return EmiModel(EmiConfig(encoder_config=encoder, **STILL))
 
 
-def way_of(clips: Sequence[Item], name: str) -> run.Run:
+def way_of(clips: Sequence[Item], name: str) -> setup.Run:
     model = tiny()
     if WAYS[name].get("freeze_convolutions"):
         model.config.freeze_convolutions = True
@@ -238,7 +240,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     ways = {name: way_of(clips, name) for name in WAYS}
     starts = {name: trained(state.model) for name, state in ways.items()}
     alone, times = ways["buckets"], Times()
-    groups = batches.steps(count, BATCH, seed=0, epoch=0)
+    groups = loader.steps(count, BATCH, seed=0, epoch=0)
     for repetition in range(repetitions):
         print(f"tiny, repetition {repetition + 1}", flush=True)
         for way, flush in released_first(repetition).items():
@@ -272,7 +274,7 @@ def memory(folder: Path, way: str) -> int:
     state = way_of(clips, "buckets" if way == "clip by clip" else way)
     torch.set_flush_denormal(True)
     if way == "clip by clip":
-        for rows in batches.steps(len(clips), BATCH, seed=0, epoch=0):
+        for rows in loader.steps(len(clips), BATCH, seed=0, epoch=0):
             head_packed(state, rows, encoded_alone(state, rows))
     else:
         epoch(state)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emimic.study.corpus import load_corpus
+from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, CorpusError
 
 HEADER = ",".join(["Filename", *EMOTIONS])

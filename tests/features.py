@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emimic.study import store
+from emimic.features import store
 from emimic.task import EMOTIONS
 
 SIZES = {"face": 10, "units": 5, "vision": 8, "audio": 12, "text": 6}

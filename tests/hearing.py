@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from emimic.inference.engine import Spec
 from emimic.prediction import Prediction
-from emimic.service.engine import Spec
 from emimic.task import EMOTIONS
 
 Array = np.ndarray[Any, Any]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from emimic import EMOTIONS
+from emimic.inference.results import Answer, Region, Timeline
 from emimic.prediction import Prediction
-from emimic.service.results import Answer, Region, Timeline
 
 
 def answer(

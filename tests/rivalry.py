@@ -6,8 +6,8 @@ import features as made
 import numpy as np
 import torch
 
-from emimic.study.rivals.model import RivalConfig, RivalModel
-from emimic.study.rivals.sequences import Clip
+from emimic.baselines.inputs import Clip
+from emimic.baselines.model import RivalConfig, RivalModel
 from emimic.task import EMOTIONS
 
 Array = np.ndarray

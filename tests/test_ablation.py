@@ -23,13 +23,14 @@ from typer.testing import CliRunner
 
 from emimic import sample
 from emimic.cli import app
-from emimic.study import ablation, checkpoint, grid, outcome, paired, workers
-from emimic.study.comparison import Request
-from emimic.study.grid import Cell, Job
-from emimic.study.settings import TrainSettings
+from emimic.experiments import grid, results_table, significance, table2, workers
+from emimic.experiments.grid import Cell, Job
+from emimic.experiments.run import Request
 from emimic.task import EMOTIONS, CorpusError, SettingsError
+from emimic.training import checkpoint
+from emimic.training.settings import TrainSettings
 
-ROWS = {cell.name for cell in ablation.cells()}
+ROWS = {cell.name for cell in table2.cells()}
 COMMON: dict[str, Any] = {
     "encoder_config": ENCODER,
     "epochs": 1,
@@ -198,10 +199,10 @@ def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
         storage=storage,
         show=False,
     )
-    found = ablation.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
+    found = table2.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)
     assert other.returncode == 0, theirs
-    assert [row.cell.name for row in found.rows] == [c.name for c in ablation.cells() if c.name in names]
+    assert [row.cell.name for row in found.rows] == [c.name for c in table2.cells() if c.name in names]
     assert all(len(row.scores) == 2 for row in found.rows)
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert len(set(trained)) == len(trained), "a run was done twice"
@@ -229,7 +230,7 @@ def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Pat
         storage=str(tmp_path / "j"),
         show=False,
     )
-    (row,) = ablation.ablate(request, ["w2v2-l=/no"], told.append).rows
+    (row,) = table2.ablate(request, ["w2v2-l=/no"], told.append).rows
     assert row.difference is None  # the full model isn't there to compare with
     assert not re.search("less|p over", (tmp_path / "out" / "table.md").read_text())
     assert (tmp_path / "j").stat().st_size > 0
@@ -239,13 +240,13 @@ def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -
     request = Request(
         tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
     )
-    gv, head = ablation.ablate(request, tell=lambda _: None).rows
+    gv, head = table2.ablate(request, tell=lambda _: None).rows
     assert gv.difference is None
     assert head.difference is not None
     assert head.difference.value == pytest.approx(head.mean - gv.mean, abs=1e-5)
     assert 'less "global vector" [95 %]' in (tmp_path / "table.md").read_text()
     with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
-        ablation.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
+        table2.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
 
 
 def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_p
         tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite:////no/such/a.db"
     )
     with pytest.raises(SettingsError, match="can't be opened"):
-        ablation.ablate(request, tell=lambda _: None)
+        table2.ablate(request, tell=lambda _: None)
 
 
 def test_a_storage_needs_optuna(
@@ -262,18 +263,19 @@ def test_a_storage_needs_optuna(
     monkeypatch.setitem(sys.modules, "optuna", None)
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite://")
     with pytest.raises(SettingsError, match=r"pip install '.*\[ablate\]'"):
-        ablation.ablate(request, tell=lambda _: None)
+        table2.ablate(request, tell=lambda _: None)
 
 
 def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
     assert (
-        outcome.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
+        results_table.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
         == f"{tmp_path.name}, its first 4 layers"
     )
-    assert outcome.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
-    assert outcome.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
+    assert results_table.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
+    assert results_table.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
     assert (
-        outcome.encoder_of({"encoder": None, "encoder_config": ENCODER}) == "a wav2vec2 encoder from scratch"
+        results_table.encoder_of({"encoder": None, "encoder_config": ENCODER})
+        == "a wav2vec2 encoder from scratch"
     )
 
 
@@ -281,7 +283,7 @@ def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_p
     request = Request(
         tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
     )
-    gone, row = ablation.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
+    gone, row = table2.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
     assert math.isfinite(row.mean)
     assert json.loads((tmp_path / "gv/seed-0/train.json").read_text())["processes"] == 2
     assert "no such folder" in gone.failed[0]
@@ -290,9 +292,9 @@ def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_p
 def test_changed_settings_are_refused_and_a_moved_folder_is_not(
     place: Path, tones: Path, tmp_path: Path
 ) -> None:
-    def once(out: Path, *sets: str) -> outcome.Outcome:
+    def once(out: Path, *sets: str) -> results_table.Outcome:
         request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
-        return ablation.ablate(request, tell=told.append)
+        return table2.ablate(request, tell=told.append)
 
     told: list[str] = []
     first = once(tmp_path / "a")
@@ -310,7 +312,7 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
     request = Request(
         tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
     )
-    ablation.ablate(request, tell=lambda _: None)
+    table2.ablate(request, tell=lambda _: None)
     assert str(tmp_path) not in (tmp_path / "results.json").read_text()
     (cache,) = (tmp_path / "features").iterdir()
     assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
@@ -321,7 +323,7 @@ def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Pat
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
     with grid.held(tmp_path / "gv" / "seed-0") as ours:
         assert ours
-        found = ablation.ablate(request, tell=told.append)
+        found = table2.ablate(request, tell=told.append)
         answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--cells", "gv", "--seeds", "0"))
     assert found.rows[0].open == (0,)
     assert found.elsewhere == ("gv seed 0",)
@@ -335,9 +337,9 @@ def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Pat
 def test_what_failed_is_tried_once_more(
     place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def once() -> outcome.Row:
+    def once() -> results_table.Row:
         request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
-        (row,) = ablation.ablate(request, tell=lambda _: None).rows
+        (row,) = table2.ablate(request, tell=lambda _: None).rows
         return row
 
     def full(*_: Any, **__: Any) -> None:
@@ -362,11 +364,11 @@ def copy(corpus: Path, to: Path, **changed: tuple[str, str]) -> Path:
 
 
 def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: Path) -> None:
-    def once(corpus: Path, split: str = "valid") -> outcome.Outcome:
+    def once(corpus: Path, split: str = "valid") -> results_table.Outcome:
         request = Request(
             corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
         )
-        return ablation.ablate(request, tell=told.append)
+        return table2.ablate(request, tell=told.append)
 
     told: list[str] = []
     first = copy(tones, tmp_path / "first")
@@ -445,11 +447,13 @@ def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: 
     bad, good = planned.jobs
     assert re.search("the loss is|predictions are NaN", bad.notes()["reason"])
     assert good.scored("valid")
-    assert outcome.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {0}
+    assert results_table.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {
+        0
+    }
 
 
 def test_rows_keep_what_they_are_about() -> None:
-    cells = {cell.name: cell for cell in ablation.cells()}
+    cells = {cell.name: cell for cell in table2.cells()}
     switches = ("global_vector", "regression_head", "lstm", "vad_head")
     table = {
         "w2v2-l": (1, 0, 0, 0, 0.017), "xlsr": (1, 0, 0, 0, 0.021), "gv": (1, 0, 0, 0, 0.342),
@@ -461,12 +465,12 @@ def test_rows_keep_what_they_are_about() -> None:
 
 
 def jobs(tmp_path: Path, cells: tuple[Cell, ...], **given: Any) -> dict[str, Job]:
-    planned = grid.plan(tmp_path, tmp_path, cells, [3], TrainSettings.read(None, given), ablation.BASE)
+    planned = grid.plan(tmp_path, tmp_path, cells, [3], TrainSettings.read(None, given), table2.BASE)
     return {job.cell.name: job for job in planned.jobs}
 
 
 def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: Path) -> None:
-    planned = jobs(tmp_path, ablation.cells(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
+    planned = jobs(tmp_path, table2.cells(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
     settings = {name: job.settings for name, job in planned.items() if job.settings is not None}
     assert settings["full"].lstm_dropout == 0.0
     assert settings["dropout"].lstm_dropout == 0.1
@@ -480,10 +484,10 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
     # A frozen encoder can't be augmented: that row is named.
     assert planned["frozen"].settings is None
     assert "augment" in planned["frozen"].reason
-    asked = jobs(tmp_path, ablation.cells(), lstm_dropout=0.3)
+    asked = jobs(tmp_path, table2.cells(), lstm_dropout=0.3)
     assert asked["full"].settings is not None
     assert asked["full"].settings.lstm_dropout == 0.3
-    scratch = jobs(tmp_path, ablation.cells({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
+    scratch = jobs(tmp_path, table2.cells({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
     assert scratch is not None
     assert (scratch.encoder, scratch.encoder_config) == (None, ENCODER)
 
@@ -498,13 +502,13 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
 )
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        ablation.ablate(Request(tmp_path, tmp_path, **given))
+        table2.ablate(Request(tmp_path, tmp_path, **given))
 
 
 @pytest.mark.parametrize("pair", ["full=x", "xlsr", "xlsr="])
 def test_only_two_rows_have_an_encoder_of_their_own(tmp_path: Path, pair: str) -> None:
     with pytest.raises(SettingsError, match="ROW=SOURCE"):
-        ablation.ablate(Request(tmp_path, tmp_path), [pair])
+        table2.ablate(Request(tmp_path, tmp_path), [pair])
 
 
 def test_a_cell_names_a_folder() -> None:
@@ -521,14 +525,16 @@ def test_the_paired_t_is_scipys() -> None:
     for seeds in range(3, 14):
         ours, theirs = rng.normal(size=(2, seeds))
         expected = stats.ttest_rel(ours, theirs)
-        found = paired.t_test(ours - theirs)
+        found = significance.t_test(ours - theirs)
         assert found.t == pytest.approx(expected.statistic, rel=1e-12)
         assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
         assert found.freedom == seeds - 1
     for freedom in range(1, 20):
         for t in (0.0, -0.4, 1.7, 12.0):
-            assert paired.two_sided(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
-    assert math.isnan(paired.t_test(np.full(4, 0.25)).p)
+            assert significance.two_sided(t, freedom) == pytest.approx(
+                2 * stats.t.sf(abs(t), freedom), abs=1e-12
+            )
+    assert math.isnan(significance.t_test(np.full(4, 0.25)).p)
 
 
 def test_the_difference_is_what_a_plain_loop_finds() -> None:
@@ -550,25 +556,28 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
         drawn.append(rho(ours, rows).mean() - rho(theirs, rows).mean())
     low, high = np.quantile(drawn, [0.025, 0.975])
     both = [
-        [paired.resampled(run, labels, speakers, n=200, seed=0) for run in runs] for runs in (ours, theirs)
+        [significance.resampled(run, labels, speakers, n=200, seed=0) for run in runs]
+        for runs in (ours, theirs)
     ]
-    found = paired.difference(*both)
+    found = significance.difference(*both)
     everyone = rho(ours, slice(None)), rho(theirs, slice(None))
     assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
     assert found.test is not None
     assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
-    assert paired.difference(both[0][:2], both[1][:2]).test is None
+    assert significance.difference(both[0][:2], both[1][:2]).test is None
 
 
 def test_a_table_says_what_the_scored_split_chose() -> None:
-    def row(name: str, **settings: Any) -> outcome.Row:
+    def row(name: str, **settings: Any) -> results_table.Row:
         own = {"train_on": "train", "rival": None, "rival_options": {}, **settings}
         cell = Cell(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
-        return outcome.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
+        return results_table.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
 
-    def made(split: str, *rows: outcome.Row) -> outcome.Outcome:
-        return outcome.Outcome("c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal.")
+    def made(split: str, *rows: results_table.Row) -> results_table.Outcome:
+        return results_table.Outcome(
+            "c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal."
+        )
 
     plain, fused = row("a"), row("b", rival="savchenko")
     assert "The split valid chose the epochs: its scores" in made("valid", plain).markdown()
@@ -584,19 +593,19 @@ def test_a_table_says_what_the_scored_split_chose() -> None:
 
 
 def test_what_is_undefined_is_said(tmp_path: Path) -> None:
-    flat = paired.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
-    fine = paired.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
-    apart = paired.difference([flat, fine, fine], [fine, fine, fine])
+    flat = significance.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
+    fine = significance.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
+    apart = significance.difference([flat, fine, fine], [fine, fine, fine])
     assert apart.to_dict() == {
         "value": None, "low": None, "high": None, "paired_t_over_seeds": {"t": None, "freedom": 2, "p": None},
     }  # fmt: skip
     cell = Cell("gv", "global vector", ("a",), published=0.342, note="A note.")
     full = Cell("full", "full model", ("a", "b"))
     rows = (
-        outcome.Row(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
-        outcome.Row(cell, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
+        results_table.Row(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
+        results_table.Row(cell, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
     )
-    made = outcome.Outcome(
+    made = results_table.Outcome(
         corpus="c", split="valid", clips=6, over="6 clips", seeds=(0, 1, 2), reference="full",
         groups={"a": "Table A", "b": "Table B"}, rows=rows, settings="All equal.",
     )  # fmt: skip

@@ -19,8 +19,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic import audio
-from emimic.audio import MEDIA_SUFFIXES, load
+from emimic.media import decode
+from emimic.media.decode import MEDIA_SUFFIXES, load
 from emimic.task import AudioError, EmimicWarning
 
 LOSSLESS = ["wav", "wav24", "wavf", "wavd", "aiff", "au", "caf", "w64", "rf64", "flac", "mov", "mkv"]
@@ -109,7 +109,7 @@ def test_a_limit_gives_exactly_the_first_samples(kind: str, rate: int) -> None:
 def test_the_stream_equals_resampling_at_once(rate: int, size: int, seed: int, chunk: int) -> None:
     sound = media.noise(size / rate, rate, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audio, "_CHUNK", chunk)
+        patch.setattr(decode, "_CHUNK", chunk)
         expected = soxr.resample(sound, rate, 16_000, quality="HQ")
         content = media.encode(sound, "wavf", rate)
         if len(expected):
@@ -170,7 +170,7 @@ def test_an_mp3_in_pieces_is_the_mp3_at_once(
     """soundfile's seek after every read disturbs the decoder, which says so on stderr."""
     content = media.encode(media.noise(4.0), "mp3")
     whole = load(content)
-    monkeypatch.setattr(audio, "_CHUNK", 1_000)
+    monkeypatch.setattr(decode, "_CHUNK", 1_000)
     np.testing.assert_array_equal(load(content), whole)
     assert capfd.readouterr().err == ""
 
@@ -249,7 +249,7 @@ def test_a_broken_flac_gives_all_before_the_break_whatever_the_chunk(monkeypatch
     whole, part = load(content), content[: len(content) * 3 // 4]
     lengths = set()
     for chunk in (1_000, 5_000, 20_000, 1 << 18):
-        monkeypatch.setattr(audio, "_CHUNK", chunk)
+        monkeypatch.setattr(decode, "_CHUNK", chunk)
         samples, _ = read(part)
         lengths.add(len(samples))
         np.testing.assert_array_equal(samples, whole[: len(samples)])
@@ -309,7 +309,7 @@ def test_a_bad_value_does_not_spread_when_resampling() -> None:
 
 @pytest.mark.parametrize("max_seconds", [None, 99.0])
 def test_the_ceiling(max_seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "CEILING_SECONDS", 0.5)
+    monkeypatch.setattr(decode, "CEILING_SECONDS", 0.5)
     sound = media.noise(0.6)
     samples, warned = read(media.encode(sound, "wavf"), max_seconds=max_seconds)
     np.testing.assert_array_equal(samples, sound[:8_000])
@@ -338,7 +338,7 @@ def test_an_hour_of_silence(tmp_path: Path) -> None:
 def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -> None:
     content = media.encode(media.noise(1.3, rate), kind, 48_000 if kind == "webm" else rate)
     whole = load(content)
-    parts = list(audio.blocks(content, seconds=seconds))
+    parts = list(decode.blocks(content, seconds=seconds))
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert {len(part) for part in parts[:-1]} <= {round(seconds * 16_000)}
     assert 0 < len(parts[-1]) <= round(seconds * 16_000)
@@ -347,21 +347,21 @@ def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -
 def test_blocks_warn_and_fail_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
     content = media.encode(media.noise(0.5), "mp3")
     with pytest.warns(EmimicWarning, match="the clip: damaged or cut short") as caught:
-        list(audio.blocks(content[: len(content) // 2], name="the clip"))
+        list(decode.blocks(content[: len(content) // 2], name="the clip"))
     assert {warning.filename for warning in caught} == {__file__}
     with pytest.raises(AudioError, match=r"nowhere\.wav: does not exist"):
-        list(audio.blocks("nowhere.wav"))
+        list(decode.blocks("nowhere.wav"))
     with pytest.raises(AudioError, match="all samples are NaN"):
-        list(audio.blocks(media.encode(np.full(900, np.nan, np.float32), "wavf")))
-    monkeypatch.setattr(audio, "CEILING_SECONDS", 0.1)  # which is for what must be held whole
-    assert sum(map(len, audio.blocks(media.encode(media.noise(0.5))))) == 8_000
+        list(decode.blocks(media.encode(np.full(900, np.nan, np.float32), "wavf")))
+    monkeypatch.setattr(decode, "CEILING_SECONDS", 0.1)  # which is for what must be held whole
+    assert sum(map(len, decode.blocks(media.encode(media.noise(0.5))))) == 8_000
 
 
 def test_blocks_hold_little(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(16_000 * 600, np.int16), 16_000)  # 38 MB as float32
     tracemalloc.start()
-    assert sum(map(len, audio.blocks(path))) == 16_000 * 600
+    assert sum(map(len, decode.blocks(path))) == 16_000 * 600
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8e6
@@ -559,7 +559,7 @@ def test_whatever_a_decoder_raises_names_the_file(
         raise error
         yield
 
-    monkeypatch.setattr(audio, decoder, fail)
+    monkeypatch.setattr(decode, decoder, fail)
     path = tmp_path / "1.wav"
     path.write_bytes(media.encode(media.sine(), "m4a" if decoder == "_pyav_chunks" else "wav"))
     with pytest.raises(AudioError, match=rf"1\.wav: can't be decoded \({type(error).__name__}"):
@@ -578,7 +578,7 @@ def test_a_seek_before_the_start_fails_as_in_c(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     with path.open("rb") as real:
         for file in (io.BytesIO(b"abc"), real):
-            nameless = audio._Nameless(file)
+            nameless = decode._Nameless(file)
             assert nameless.seek(2) == 2
             assert nameless.seek(-5, io.SEEK_CUR) == -1 or isinstance(file, io.BytesIO)  # BytesIO stops at 0
             assert nameless.seek(-5) == -1
@@ -628,7 +628,7 @@ def test_one_channel_is_that_channel_alone(kind: str, rate: int) -> None:
         middle = samples[2_000:-2_000].astype(float)
         turn = 2 * np.pi * hertz * np.arange(2_000, 2_000 + len(middle)) / 16_000
         assert np.abs(middle - level * np.sin(turn)).max() < (0.1 if kind == "OGG" else 2e-3)
-    assert np.array_equal(np.concatenate(list(audio.blocks(file.getvalue(), channel=1))), both[1])
+    assert np.array_equal(np.concatenate(list(decode.blocks(file.getvalue(), channel=1))), both[1])
 
 
 @pytest.mark.parametrize(("channels", "channel"), [(1, 1), (2, 2), (2, -1)])
@@ -647,9 +647,9 @@ def test_what_lies_behind_a_transport_stream_is_no_damage(wide: bool, behind: by
     stream = media.encode(media.noise(1), "ts")
     if wide:  # each packet with four bytes of its time in front
         stream = b"".join(b"\0\0\0\1" + stream[i : i + 188] for i in range(0, len(stream), 188))
-    whole = audio.load(stream)
+    whole = decode.load(stream)
     notes: list[str] = []
-    np.testing.assert_array_equal(audio.load(stream + behind, notes=notes), whole)
+    np.testing.assert_array_equal(decode.load(stream + behind, notes=notes), whole)
     assert notes == []
-    with audio.container(stream + behind) as opened:
+    with decode.container(stream + behind) as opened:
         assert len([packet for packet in opened.demux(opened.streams.audio[0]) if packet.size]) > 0

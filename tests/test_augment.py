@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import clip as coloured
 
-from emimic.study import augment as module
-from emimic.study.augment import CHANGES, Augment
+from emimic.data import augment as module
+from emimic.data.augment import CHANGES, Augment
 from emimic.task import SAMPLE_RATE
 
 Change = Callable[[module.Wave, np.random.Generator], module.Wave]

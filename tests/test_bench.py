@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from benchmarks import tables, training
 from emimic.cli import app
-from emimic.config import EmiConfig
-from emimic.service import bench, mix
-from emimic.service.arithmetic import operations, per_second
-from emimic.service.bench_worker import peak_mb
-from emimic.study import features
+from emimic.features import encoder_cache
+from emimic.model.config import EmiConfig
 from emimic.task import ModelError
+from emimic.tools import bench, mix
+from emimic.tools.arithmetic import operations, per_second
+from emimic.tools.bench_worker import peak_mb
 
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
 
@@ -123,7 +123,7 @@ def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
 
 def test_memory_is_that_of_the_process_alone() -> None:
     held = np.ones(100_000_000, np.float32)  # 400 MB
-    words = [sys.executable, "-c", "from emimic.service.bench_worker import peak_mb; print(peak_mb())"]
+    words = [sys.executable, "-c", "from emimic.tools.bench_worker import peak_mb; print(peak_mb())"]
     assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 300
     assert peak_mb() > held.nbytes >> 20
     told = subprocess.run(
@@ -156,7 +156,7 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
     clips = training.items(tmp_path, 5)
     model = tiny.model(freeze_encoder=True, **training.STILL)
     live = training.set_up(model, clips, freeze_encoder=True)
-    cached = features.compute(model, clips, tmp_path / "features", dtype="float32")
+    cached = encoder_cache.compute(model, clips, tmp_path / "features", dtype="float32")
     disk = training.set_up(model, clips, cached, freeze_encoder=True)
     start, losses, after = training.trained(model), [], []
     (rows,) = training.batches.steps(5, training.BATCH, seed=0, epoch=0)

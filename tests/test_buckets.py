@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic import buckets
+from emimic import batching
 from emimic.task import EmimicError
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=30)
@@ -18,7 +18,7 @@ LENGTHS = st.lists(st.integers(1, 50), max_size=30)
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 200), st.booleans())
 def test_a_plan_holds_every_clip_once_within_the_budget(lengths, budget, equal):
-    batches = buckets.plan(lengths, budget=budget, equal=equal)
+    batches = batching.plan(lengths, budget=budget, equal=equal)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     in_order = [lengths[i] for batch in batches for i in batch]
     assert in_order == sorted(lengths, reverse=True)
@@ -29,15 +29,15 @@ def test_a_plan_holds_every_clip_once_within_the_budget(lengths, budget, equal):
 
 
 def test_a_plan_fills_its_batches():
-    assert buckets.plan([3, 4, 1, 4], budget=12) == [[1, 3, 0], [2]]
-    assert buckets.plan([3, 4, 1, 4], budget=12, equal=True) == [[1, 3], [0], [2]]
-    assert buckets.plan([9], budget=5) == [[0]], "a clip beyond the budget is alone"
-    assert buckets.plan([], budget=5) == []
+    assert batching.plan([3, 4, 1, 4], budget=12) == [[1, 3, 0], [2]]
+    assert batching.plan([3, 4, 1, 4], budget=12, equal=True) == [[1, 3], [0], [2]]
+    assert batching.plan([9], budget=5) == [[0]], "a clip beyond the budget is alone"
+    assert batching.plan([], budget=5) == []
 
 
 def test_a_budget_below_one_is_refused():
     with pytest.raises(ValueError, match=r"is 0 samples; it must be at least 1"):
-        buckets.plan([1], budget=0)
+        batching.plan([1], budget=0)
 
 
 @pytest.mark.parametrize("tail", [(), (3,)])
@@ -46,7 +46,7 @@ def test_a_budget_below_one_is_refused():
 def test_padding_is_zero_on_the_right_and_the_mask_says_where(lengths, tail):
     rng = np.random.default_rng(0)
     clips = [rng.standard_normal((n, *tail)).astype(np.float32) for n in lengths]
-    values, mask = buckets.pad(clips)
+    values, mask = batching.pad(clips)
     assert values.shape == (len(clips), max(lengths), *tail)
     assert values.dtype == np.float32
     assert mask.dtype == np.bool_
@@ -58,14 +58,14 @@ def test_padding_is_zero_on_the_right_and_the_mask_says_where(lengths, tail):
 
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="at least one clip"):
-        buckets.pad([])
+        batching.pad([])
 
 
-@pytest.mark.parametrize("count", [0, 1, buckets.CHUNK, buckets.CHUNK + 1, 3 * buckets.CHUNK])
+@pytest.mark.parametrize("count", [0, 1, batching.CHUNK, batching.CHUNK + 1, 3 * batching.CHUNK])
 def test_chunks_cover_every_row_once(count):
-    found = buckets.chunks(count)
+    found = batching.chunks(count)
     assert [row for chunk in found for row in chunk] == list(range(count))
-    assert all(1 <= len(chunk) <= buckets.CHUNK for chunk in found)
+    assert all(1 <= len(chunk) <= batching.CHUNK for chunk in found)
 
 
 @pytest.mark.parametrize("groups", [[], [[1]], [[3, 1], [2], [], [5, 4], [6]]])
@@ -74,13 +74,13 @@ def test_reading_ahead_keeps_the_order(groups):
         time.sleep(0.002 * (7 - number))  # later ones are done first
         return number * 10
 
-    found = list(buckets.read_ahead(read, groups, workers=4))
+    found = list(batching.read_ahead(read, groups, workers=4))
     assert found == [[10 * number for number in group] for group in groups]
 
 
 def test_reading_ahead_reads_two_groups_more_and_no_further():
     started = []
-    reading = buckets.read_ahead(
+    reading = batching.read_ahead(
         lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
     )
     assert started == [], "nothing is read before the first group is asked for"
@@ -99,7 +99,7 @@ def test_a_slow_member_holds_up_its_own_group_alone():
     def read(number):
         return let_go.wait(10) and number if number == 1 else number
 
-    reading = buckets.as_read(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
+    reading = batching.as_read(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
     assert sorted(next(reading) for _ in range(5)) == [(1, [2, 3]), (2, [4]), (3, []), (4, [5]), (5, [6])]
     let_go.set()
     assert list(reading) == [(0, [0, 1])]
@@ -107,7 +107,7 @@ def test_a_slow_member_holds_up_its_own_group_alone():
 
 def test_reading_in_any_order_holds_three_groups_besides_the_one_handed_out():
     started = []
-    reading = buckets.as_read(
+    reading = batching.as_read(
         lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
     )
     assert next(reading) == (0, [0])
@@ -130,7 +130,7 @@ def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():
         time.sleep(0.05 * (number > 1))
         return number
 
-    reading = buckets.read_ahead(read, [[0], [1], [2, 3, 4, 5]], workers=1)
+    reading = batching.read_ahead(read, [[0], [1], [2, 3, 4, 5]], workers=1)
     assert next(reading) == [0]
     with pytest.raises(OSError, match="unreadable"):
         next(reading)
@@ -140,6 +140,6 @@ def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, "30"])
 def test_seconds_of_a_batch_are_a_number(seconds: float) -> None:
     with pytest.raises(EmimicError, match="expected seconds of audio"):
-        buckets.budget(seconds)
-    assert [buckets.budget(0.5, hop) for hop in (1, 320)] == [8000, 25]
-    assert [buckets.budget(given) for given in (0, -1)] == [1, 1]
+        batching.budget(seconds)
+    assert [batching.budget(0.5, hop) for hop in (1, 320)] == [8000, 25]
+    assert [batching.budget(given) for given in (0, -1)] == [1, 1]

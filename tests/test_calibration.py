@@ -21,18 +21,19 @@ from typer.testing import CliRunner
 
 from emimic import cli
 from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Map, Novelty
+from emimic.data.corpus import load_corpus
+from emimic.data.loader import Heard
+from emimic.export.export import export
 from emimic.files import read_json, sha256
+from emimic.inference import batch, journal
+from emimic.inference.engine import DEFAULT, GraphEngine, TorchEngine, open_engine
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import UNLIKE, Answer, Answers
+from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
-from emimic.service import bulk, formats, journal, page, table, teach
-from emimic.service.engine import DEFAULT, GraphEngine, TorchEngine, open_engine
-from emimic.service.export import export
-from emimic.service.predict import Predictor
-from emimic.service.results import UNLIKE, Answer, Answers
-from emimic.study import calibrate, calibration_fit
-from emimic.study.batches import Heard
-from emimic.study.calibration_fit import calibration_error, fit_map, fit_novelty, isotonic
-from emimic.study.corpus import load_corpus
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
+from emimic.training import calibrate, calibration_fit, teacher
+from emimic.training.calibration_fit import calibration_error, fit_map, fit_novelty, isotonic
 
 Array = np.ndarray[Any, Any]
 RAW = st.floats(-2, 3, width=32)
@@ -386,11 +387,11 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_identities(
     place: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
-    keys = journal.identity(run), teach.key_of(run)
+    keys = journal.identity(run), teacher.key_of(run)
     Calibration.load(run).save(run)
-    assert (journal.identity(run), teach.key_of(run)) == keys
+    assert (journal.identity(run), teacher.key_of(run)) == keys
     replace(Calibration.load(run), facts={}).save(run)
-    ours = journal.identity(run), teach.key_of(run)
+    ours = journal.identity(run), teacher.key_of(run)
     assert not set(ours) & set(keys)
     with pytest.warns(EmimicWarning, match="fitted to other weights"):
         TorchEngine(run)
@@ -485,7 +486,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
     def printed(*answers: Answer) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(table.table(Answers(EMOTIONS, answers, ())))
+        console.print(terminal.table(Answers(EMOTIONS, answers, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))
@@ -496,13 +497,13 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
     said = "is unlike the data the model was trained on"
-    assert said in page.page(result(1.2), b"", "audio/wav", wave)
-    assert said not in page.page(result(0.8), b"", "audio/wav", wave)
+    assert said in html_page.page(result(1.2), b"", "audio/wav", wave)
+    assert said not in html_page.page(result(0.8), b"", "audio/wav", wave)
 
 
 def test_novelty_survives_the_journal_and_slimming() -> None:
     far = result(1.23456789)
-    kept = journal.unpacked(json.loads(json.dumps(journal.packed(bulk.slimmed(far)))), far.path, EMOTIONS)
+    kept = journal.unpacked(json.loads(json.dumps(journal.packed(batch.slimmed(far)))), far.path, EMOTIONS)
     assert kept.prediction.novelty == 1.23456789
 
 

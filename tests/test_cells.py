@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.study.cells import alike, read_number, seems_number, shown, speaker_key
-from emimic.study.corpus import load_corpus
-from emimic.study.extract import settings_of
-from emimic.study.imports.layout import number
-from emimic.study.settings import TrainSettings, parse_overrides
+from emimic.data.cells import alike, read_number, seems_number, shown, speaker_key
+from emimic.data.corpus import load_corpus
+from emimic.data.importers.layout import number
+from emimic.features.extract import settings_of
 from emimic.task import ModelError, SettingsError
+from emimic.training.settings import TrainSettings, parse_overrides
 
 SLIPS = ["0_5", "1_000", "0,5", "1,5", "50%", "50 %", "1 000", "٠.٥", "５", "1'000"]
 

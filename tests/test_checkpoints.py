@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from emimic import checkpoints, encoders
-from emimic.config import EmiConfig
-from emimic.model import WEIGHTS, EmiModel
+from emimic.model import encoders, pretrained
+from emimic.model.config import EmiConfig
+from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import EMOTIONS, ModelError
 
 # transformers' WavLM gives torch a float and a boolean mask at once.
@@ -676,7 +676,7 @@ def test_a_lost_connection_is_a_model_error(published, monkeypatch):
     def lost(*args, **kwargs):
         raise OSError("connection lost")
 
-    monkeypatch.setattr(checkpoints, "cached_file", lost)
+    monkeypatch.setattr(pretrained, "cached_file", lost)
     refused(start, published, "connection lost")
 
 

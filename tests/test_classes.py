@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from corpora import make, refused, wav
 
-from emimic.study import run as runs
-from emimic.study import train as training
-from emimic.study.corpus import load_corpus
-from emimic.study.describe import describe
-from emimic.study.evaluate import evaluate
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data.corpus import load_corpus
+from emimic.describe.report import describe
+from emimic.evaluation.evaluate import evaluate
 from emimic.task import EMOTIONS
+from emimic.training import loop as training
+from emimic.training import setup as runs
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 SPLITS = {"splits": ["train", "valid"], "workers": 1}
 TRAIN = ["1,laugh,a", "3,sob,a", "4,sigh,b", "5,,b", "6,gasp,b"]

@@ -14,8 +14,8 @@ from test_doctor import constant_engine
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.study.settings import TrainSettings
 from emimic.task import AudioError, EmimicWarning
+from emimic.training.settings import TrainSettings
 
 VERBS = list(typer.main.get_command(cli.app).commands)
 Told = Callable[..., tuple[int, str]]
@@ -130,7 +130,7 @@ def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_warning_as_an_error_is_one_line(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emimic.service.request.run", _fails(EmimicWarning("a.json: of another model.")))
+    monkeypatch.setattr("emimic.cli.predict_request.run", _fails(EmimicWarning("a.json: of another model.")))
     assert told("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
 
 
@@ -160,7 +160,7 @@ def _fails(error: Exception) -> Callable[..., Any]:
 def test_any_error_is_one_line_unless_debug(
     told: Told, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, part: str
 ) -> None:
-    from emimic.service import doctor
+    from emimic.tools import doctor
 
     monkeypatch.setattr(doctor, "examine", _fails(error))
     found, said = told("doctor")
@@ -175,7 +175,7 @@ def test_any_error_is_one_line_unless_debug(
 
 
 def test_offline_is_set_before_the_verb(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emimic.service import doctor
+    from emimic.tools import doctor
 
     def look(*_: Any, **__: Any) -> Any:
         raise AudioError(os.environ["HF_HUB_OFFLINE"])

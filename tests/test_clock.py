@@ -19,11 +19,11 @@ from hearing import Fake, burst
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic import audio, video
-from emimic.clock import LATEST_START, LONGEST, MOST, PRIMING, SLACK, Clock, zero
-from emimic.service import formats
-from emimic.service.predict import Predictor
-from emimic.service.regions import find
+from emimic.inference.predictor import Predictor
+from emimic.inference.voice_activity import find
+from emimic.media import decode, video
+from emimic.media.timestamps import LATEST_START, LONGEST, MOST, PRIMING, SLACK, Clock, zero
+from emimic.output import formats
 from emimic.task import EmimicWarning
 
 KINDS = {
@@ -102,7 +102,7 @@ def load(content: bytes) -> tuple[np.ndarray[Any, Any], list[str]]:
     """Samples and the notes on them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        samples = audio.load(content, name="x")
+        samples = decode.load(content, name="x")
     assert all(one.category is EmimicWarning for one in caught)
     return samples, [str(one.message).removeprefix("x: ") for one in caught]
 
@@ -141,7 +141,7 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
     assert not any("damaged" in note for note in notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        parts = list(audio.blocks(content, seconds=0.37))
+        parts = list(decode.blocks(content, seconds=0.37))
     np.testing.assert_array_equal(np.concatenate(parts), samples)
     white = [frame.time for frame in video.frames(content) if frame.image.mean() > 128]
     begins = [white[0], *(b for a, b in pairwise(white) if b - a > 0.5)]
@@ -222,14 +222,14 @@ def test_absurd_stamps_are_not_believed(kind: str) -> None:
 def test_a_limit_may_lie_in_the_silence() -> None:
     content = movie("mkv", late=1.5)
     with pytest.warns(EmimicWarning, match=r"the sound starts 1\.5 s after time 0 of the file"):
-        samples = audio.load(content, max_seconds=0.7)
+        samples = decode.load(content, max_seconds=0.7)
     assert len(samples) == 11_200
     assert not samples.any()
 
 
 def test_one_channel_is_late_too() -> None:
     with pytest.warns(EmimicWarning, match=r"starts 1\.5 s"):
-        samples = audio.load(movie("mkv", late=1.5), channel=0)
+        samples = decode.load(movie("mkv", late=1.5), channel=0)
     np.testing.assert_array_equal(samples, load(movie("mkv", late=1.5))[0])
 
 

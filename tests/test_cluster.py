@@ -13,8 +13,9 @@ import pytest
 import soundfile
 from test_journal import files, write_clips
 
-from emimic.service import cluster, journal, request
-from emimic.service.results import Answer
+from emimic.cli import predict_request
+from emimic.inference import journal, ray
+from emimic.inference.results import Answer
 from emimic.task import EMOTIONS, EmimicError
 
 ENTRY = """
@@ -113,18 +114,18 @@ def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
     assert again.stdout == plain.stdout
 
 
-def work(**given: object) -> cluster.Work:
-    return cluster.Work(**{"model": None, "threads": 1, "grid": (2.5, 0.2), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
+def work(**given: object) -> ray.Work:
+    return ray.Work(**{"model": None, "threads": 1, "grid": (2.5, 0.2), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
 
 
 def test_what_a_worker_can_not_do_is_told(tmp_path: Path) -> None:
-    def told(worker: cluster.Worker) -> dict[str, str]:
+    def told(worker: ray.Worker) -> dict[str, str]:
         (text,) = worker({"item": ['{"clips": []}']})["told"]
         return dict(json.loads(text))
 
-    missing = cluster.Worker(work(model=tmp_path / "nowhere"))
+    missing = ray.Worker(work(model=tmp_path / "nowhere"))
     assert "on a worker: there is no folder" in told(missing)["trouble"]
-    assert "a worker has emimic" in told(cluster.Worker(work(version="9")))["trouble"]
+    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["trouble"]
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:
@@ -132,7 +133,7 @@ def test_recordings_share_a_job_up_to_five_minutes() -> None:
     from dataclasses import replace
 
     rows = list(enumerate(replace(answer, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
-    assert cluster._together(rows) == [[0, 1], [2], [3], [4, 5]]
+    assert ray._together(rows) == [[0, 1], [2], [3], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +147,10 @@ def test_recordings_share_a_job_up_to_five_minutes() -> None:
 )
 def test_what_ray_can_not_do_is_said_before_the_work(given: dict[str, object], message: str) -> None:
     with pytest.raises(EmimicError, match=message):
-        request.run(request.Request(**given), lambda line: None)  # type: ignore[arg-type]
+        predict_request.run(predict_request.Request(**given), lambda line: None)  # type: ignore[arg-type]
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EmimicError, match=r"pip install '.*\[ray\]'"):
-        cluster._connect("local")
+        ray._connect("local")

@@ -15,15 +15,15 @@ from conftest import STILL, make_corpus
 from corpora import refused
 from safetensors.torch import load_file
 
-from emimic.study import batches
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study import train as training
-from emimic.study.corpora import load_corpora
-from emimic.study.corpus import load_corpus
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import loader
+from emimic.data.corpora import load_corpora
+from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, VAD, CorpusError, SettingsError
+from emimic.training import loop as training
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 Tiny = Callable[..., dict[str, Any]]
 MOODS = ("rage", "calm", "sob")
@@ -379,7 +379,7 @@ def test_each_corpus_is_scored_by_itself(
     assert len(labels) == 4 + 9
     guesses = np.random.default_rng(1).random((13, 6)).astype(np.float32)
     guesses[:4, 2] = 0.5  # constant predictions count as 0
-    monkeypatch.setattr(batches, "answer", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32)))
+    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32)))
     entry = training._validate(run, run.valid)
 
     def rho(rows: slice, i: int) -> float:
@@ -404,8 +404,8 @@ def test_each_corpus_is_scored_by_itself(
 
 def test_digital_silence_is_left_out(tmp_path: Path, tiny: Tiny) -> None:
     samples = np.concatenate([np.zeros(90), [5e-5, 0.3, 0, 0, -0.2], np.zeros(700)]).astype(np.float32)
-    np.testing.assert_array_equal(batches.trimmed(samples), np.float32([0.3, 0, 0, -0.2]))
-    np.testing.assert_array_equal(batches.trimmed(samples[:80]), samples[:80])
+    np.testing.assert_array_equal(loader.trimmed(samples), np.float32([0.3, 0, 0, -0.2]))
+    np.testing.assert_array_equal(loader.trimmed(samples[:80]), samples[:80])
     folder = make_corpus(tmp_path / "padded")
     for file in (folder / "audio").iterdir():
         wave, rate = soundfile.read(file, dtype="float32")

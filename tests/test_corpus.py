@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from emimic import audio
-from emimic.study import corpus as module
-from emimic.study.corpus import Corpus, Item, Split, load_corpus
-from emimic.study.tables import clip_key, some
+from emimic.data import corpus as module
+from emimic.data.corpus import Corpus, Item, Split, load_corpus
+from emimic.data.split_tables import clip_key, some
+from emimic.media import decode
 from emimic.task import EMOTIONS, AudioError, CorpusError
 
 # --- what is found
@@ -54,7 +54,7 @@ def test_spellings_of_a_number_are_one_clip(n: int, zeros: int, suffix: str, spa
 def test_only_media_suffixes_and_zeros_are_dropped(name: str) -> None:
     key = clip_key(name)
     assert clip_key(key + ".mp3") in (key, key.lstrip("0") or "0")
-    if not name.isdigit() and Path(name).suffix.lower() not in audio.MEDIA_SUFFIXES:
+    if not name.isdigit() and Path(name).suffix.lower() not in decode.MEDIA_SUFFIXES:
         assert key == unicodedata.normalize("NFC", name)
 
 
@@ -305,6 +305,6 @@ def test_any_audio_error_leaves_the_clip_out(tmp_path: Path, monkeypatch: pytest
             raise AudioError("odd")
         return np.zeros(8, np.float32)
 
-    monkeypatch.setattr(audio, "load", load)
+    monkeypatch.setattr(decode, "load", load)
     corpus: Corpus = load_corpus(make(tmp_path, train=[row("1"), row("3")]))
     assert [(clip.id, clip.reason) for clip in corpus.splits["train"].left_out] == [("3", "odd")]

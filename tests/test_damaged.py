@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from emimic.files import read_json
-from emimic.service.engine import default_model, open_engine
-from emimic.study import checkpoint
+from emimic.inference.engine import default_model, open_engine
 from emimic.task import ModelError
+from emimic.training import checkpoint
 
 
 def test_json_that_nests_too_deeply_is_no_json(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from conftest import STILL
 from labelled import write
 from safetensors.torch import load_file
 
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 MIX = {"pearson": 1.0, "ccc": 0.5}
 LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}

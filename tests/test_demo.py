@@ -9,7 +9,7 @@ import pytest
 
 import emimic
 import emimic.sample
-from emimic import audio
+from emimic.media import decode
 from emimic.task import EMOTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +82,6 @@ def test_the_sentences_are_pairs_listeners_recognized() -> None:
 
 @pytest.mark.parametrize("path", SENTENCES.values(), ids=SENTENCES)
 def test_no_sentence_ends_in_padding(path: Path) -> None:
-    samples = audio.load(path)
+    samples = decode.load(path)
     assert 1.5 < len(samples) / 16_000 <= 2.0
     assert np.abs(samples[-160:]).max() >= 1e-4

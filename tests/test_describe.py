@@ -24,11 +24,14 @@ from test_probe import video
 from typer.testing import CliRunner
 
 import emimic.sample
-from emimic import audio, cli, speech
+from emimic import cli
+from emimic.data.corpus import load_corpus
+from emimic.describe import markdown, measure
+from emimic.describe import numbers as statistics
+from emimic.describe.report import Description, describe
+from emimic.evaluation import plots
 from emimic.files import lock
-from emimic.study import clips, pictures, sheet, statistics
-from emimic.study.corpus import load_corpus
-from emimic.study.describe import Description, describe
+from emimic.media import decode, silero_vad
 from emimic.task import EMOTIONS, CorpusError
 
 LABELS = st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0])
@@ -97,7 +100,7 @@ def write(folder: Path, plan: Sequence[Plan] = PLAN, *, damaged: bool = True) ->
         stem = p.id.zfill(5)
         if p.sound is not None and p.suffix is not None:
             path = folder / "audio" / f"{stem}.{p.suffix}"
-            audio.save(path, p.sound, codec="mp3" if p.suffix == "mp3" else "flac")
+            decode.save(path, p.sound, codec="mp3" if p.suffix == "mp3" else "flac")
         if p.fps is not None:
             inside = p.sound if p.suffix is None else None
             (folder / "raw" / f"{stem}.mov").write_bytes(video(p.fps, p.frames, "mov", sound=inside))
@@ -121,7 +124,7 @@ def damage(folder: Path) -> None:
     whole = media.encode(noise(80_000), "flac")
     (folder / "audio" / "92.flac").write_bytes(whole[: len(whole) // 2])
     for name, form, content in (("93", "mp4", video(30, 60)), ("94", "avi", video(30, 300, "avi"))):
-        audio.save(folder / "audio" / f"{name}.flac", noise(16_000), codec="flac")
+        decode.save(folder / "audio" / f"{name}.flac", noise(16_000), codec="flac")
         (folder / "raw" / f"{name}.{form}").write_bytes(content[: len(content) // 2])
 
 
@@ -316,13 +319,15 @@ def test_the_report_shows_the_papers_values_beside_its_own(found: Description, n
         ("clipped, silent clips", "2, 1", "-"),
     ):
         assert table[quantity] == [own, paper]
-    assert sheet.beside_the_paper(numbers)[0][1] == "14, 3, 2"
+    assert markdown.beside_the_paper(numbers)[0][1] == "14, 3, 2"
     assert "train 95: no file of that name" in text
     for name in ("labels", "durations", "cuts"):
         assert f"({name}.png)" in text
         assert (found.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (found.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
-    other = sheet.markdown({**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl")
+    other = markdown.markdown(
+        {**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl"
+    )
     assert "| over 5 s | 2 (12.5 %) | - |" in other  # the paper has no value for another cut
 
 
@@ -330,19 +335,19 @@ def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
     rates = {str(rate): {"count": 2, "share": 0.05} for rate in range(25, 45)}
     damaged = [{"split": "train", "clip": str(i), "kind": "missing", "reason": "gone"} for i in range(60)]
     fps = {**numbers["fps"], "values": rates}
-    text = sheet.markdown({**numbers, "fps": fps, "damaged": damaged}, (), "facts.jsonl")
+    text = markdown.markdown({**numbers, "fps": fps, "damaged": damaged}, (), "facts.jsonl")
     assert "| 36 | 2 (5.0 %) |\n| others | 16 (40.0 %) |" in text
     assert "train 49: gone\n- and 10 more" in text
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != clips.JOURNAL}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != measure.JOURNAL}
 
 
 def test_an_interrupted_run_goes_on(
     corpus: Path, found: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, heard = audio.load, []
+    load, heard = decode.load, []
 
     def counting(path: Path, **options: Any) -> Any:
         if stop and "00005" in path.name:
@@ -350,7 +355,7 @@ def test_an_interrupted_run_goes_on(
         heard.append(path.name)
         return load(path, **options)
 
-    monkeypatch.setattr(audio, "load", counting)
+    monkeypatch.setattr(decode, "load", counting)
     stop = True
     with pytest.raises(KeyboardInterrupt):
         describe(corpus, out=tmp_path, workers=1, progress=False)
@@ -358,7 +363,7 @@ def test_an_interrupted_run_goes_on(
     before = list(heard)
     assert before[:4] == ["11437.mp3", "00002.mp3", "00003.flac", "00004.flac"]
     # The kill also tore a line, and the disk lost another.
-    journal = tmp_path / clips.JOURNAL
+    journal = tmp_path / measure.JOURNAL
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == len(before) + 1
     journal.write_bytes(b"".join([*lines[:2], b"\0" * 20 + b"\n", *lines[3:], lines[1][:-30]]))
@@ -383,14 +388,14 @@ def _heard(corpus: Path) -> list[Path]:
 def test_what_changed_is_measured_anew(tmp_path: Path) -> None:
     folder = write(tmp_path / "corpus", [p for p in PLAN if p.id in ("6", "21")], damaged=False)
     first = describe(folder, progress=False)
-    audio.save(folder / "audio" / "00006.flac", noise(3200), codec="flac")
+    decode.save(folder / "audio" / "00006.flac", noise(3200), codec="flac")
     (folder / "face_images" / "6").mkdir(parents=True)
     (folder / "face_images" / "6" / "1.JPG").touch()
     second = describe(folder, progress=False)
     assert [clip.seconds for clip in first.clips] == [1.0, 0.5]
     assert [clip.seconds for clip in second.clips] == [0.2, 0.5]
     assert [clip.faces for clip in second.clips] == [1, 0]
-    journal = first.out / clips.JOURNAL
+    journal = first.out / measure.JOURNAL
     journal.write_bytes(b'{"schema": "emimic/facts/0"}\n{"of": "another emimic"}\n')
     assert describe(folder, progress=False).numbers == second.numbers
     with journal.open("rb") as other:
@@ -403,7 +408,7 @@ def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     corpus = load_corpus(folder, scan=False)
     (folder / "audio" / "00006.flac").unlink()
-    gone, there = clips.measure(corpus, tmp_path)
+    gone, there = measure.measure(corpus, tmp_path)
     assert gone.found.troubles == ("audio/00006.flac: does not exist. Check the path.",)
     assert (gone.seconds, there.seconds) == (None, 10.0)
 
@@ -507,7 +512,7 @@ def test_one_table_or_none_will_do(tmp_path: Path) -> None:
 )
 def test_less_than_an_hour_is_told_in_minutes(numbers: Any, hours: float, told: str) -> None:
     changed = {**numbers, "clips": {"all": {"listed": 1, "hours": hours}}}
-    assert sheet.beside_the_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
+    assert markdown.beside_the_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
 
 
 def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
@@ -643,7 +648,7 @@ def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, 
 )
 def test_clipping_and_silence_against_their_definition(parts: list[tuple[float, int]]) -> None:
     samples = np.concatenate([np.full(count, value, np.float32) for value, count in parts])
-    told = clips.listen(samples)
+    told = measure.listen(samples)
     runs = [(key, len(list(run))) for key, run in itertools.groupby(abs(float(v)) >= 0.999 for v in samples)]
     assert told.clipped == sum(length for loud, length in runs if loud and length >= 3)
     chunks = [samples[at : at + 512].astype(float) for at in range(0, len(samples), 512)]
@@ -655,7 +660,7 @@ def test_the_share_of_speech_is_silero_vads() -> None:
     """The model's probabilities over the whole clip at once, the last chunk counted for the samples it has."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(speech.MODEL, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(silero_vad.MODEL, providers=["CPUExecutionProvider"])
 
     def probabilities(samples: np.ndarray[Any, Any]) -> Any:
         count = -(-len(samples) // 512)
@@ -667,14 +672,14 @@ def test_the_share_of_speech_is_silero_vads() -> None:
 
     told = []
     for path in sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:12]:
-        samples = audio.load(path)
+        samples = decode.load(path)
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]
         spoken = sum(size for size, p in zip(sizes, probabilities(samples), strict=True) if p >= 0.5)
-        told.append(speech.share(samples))
+        told.append(silero_vad.share(samples))
         assert told[-1] == pytest.approx(spoken / len(samples), abs=1e-9)
     assert 0 < np.mean(told) < 1
-    assert speech.share(np.zeros(0, np.float32)) == 0.0
+    assert silero_vad.share(np.zeros(0, np.float32)) == 0.0
 
 
 def test_box_plots_have_the_quartiles_of_the_labels() -> None:
@@ -682,7 +687,7 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
         "train": np.array([[0.0, 0.5], [0.0, math.nan], [1.0, 0.5], [0.2, 0.5]]),
         "valid": np.ones((2, 2)),
     }
-    figure = pictures.boxes(labels, ("a", "b"))
+    figure = plots.boxes(labels, ("a", "b"))
     upper, lower = figure.axes
     assert upper.get_title() == "train (4 clips)"
     assert lower.get_title() == "valid (2 clips)"
@@ -695,25 +700,25 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
 @pytest.mark.parametrize("fps", [[], [30.0], [25.0, 30.0, 1000.0]])
 def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> None:
     seconds = np.array([0.064, 1.0, 6.9, 7.0, 1249.9])
-    figure = pictures.durations(seconds, np.array(fps))
+    figure = plots.durations(seconds, np.array(fps))
     assert len(figure.axes) == 1 + bool(fps)
     for panel, values in zip(figure.axes, (seconds, fps), strict=False):
         assert panel.get_xscale() == panel.get_yscale() == "log"
         assert sum(bar.get_height() for bar in panel.patches) == len(values)
-    pictures.png(figure)
+    plots.png(figure)
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
 @settings(deadline=None, max_examples=10)
 def test_the_curve_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
     at = np.sort(np.array(lengths))
-    figure = pictures.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
+    figure = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
     steps, lost, line = figure.axes[0].get_lines()
     assert steps.get_ydata()[-1] == 100.0
     assert lost.get_ydata()[-1] == pytest.approx(0.0, abs=1e-9)
     assert set(line.get_xdata()) == {12.0}
-    again = pictures.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
-    assert pictures.svg(figure) == pictures.svg(again)
+    again = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
+    assert plots.svg(figure) == plots.svg(again)
 
 
 def test_the_synthetic_corpus_is_what_it_says(tmp_path: Path) -> None:

@@ -15,21 +15,21 @@ import tiny as tiny_models
 import torch
 from safetensors import safe_open
 
-from emimic import answers, audio
 from emimic.cli import app
-from emimic.model import EmiModel
-from emimic.service import export
-from emimic.service.engine import open_engine
-from emimic.service.teach import teach
-from emimic.study import distill
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study.augment import Augment, Clock
-from emimic.study.corpus import load_corpus
-from emimic.study.lessons import Lessons, between
-from emimic.study.losses import framewise
-from emimic.study.settings import TrainSettings
+from emimic.data.augment import Augment, Clock
+from emimic.data.corpus import load_corpus
+from emimic.export import export
+from emimic.inference.engine import open_engine
+from emimic.media import decode
+from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, CorpusError, ModelError, SettingsError
+from emimic.training import distill_corpus, teacher_cache
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.distill_targets import Lessons, between
+from emimic.training.losses import framewise
+from emimic.training.settings import TrainSettings
+from emimic.training.teacher import teach
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -151,7 +151,7 @@ def test_answers_are_the_teachers(
     done = teach(folder, files, tmp_path)
     assert (done.answered, done.heard, done.failures) == (15, 15, ())
     assert done.teacher.targets == EMOTIONS
-    assert answers.described(tmp_path / done.teacher.key) == done.teacher
+    assert teacher_cache.described(tmp_path / done.teacher.key) == done.teacher
     lessons = Lessons(tmp_path / done.teacher.key)
     model = EmiModel.open_run(teacher)
     for item in load_corpus(tones, scan=False).splits["train"].items:
@@ -179,7 +179,7 @@ def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Pat
     assert lessons.knows(item)
     # The recording changes under its name.
     soundfile.write(files[0], 0.1 * tiny_models.clip(3000, seed=9), 16_000)
-    moved = distill._inside(place)[0]
+    moved = distill_corpus._inside(place)[0]
     assert not Lessons(lessons.place).knows(moved)
     assert teach(teacher, files, tmp_path / "answers").heard == 1
     assert Lessons(lessons.place).knows(moved)
@@ -187,7 +187,7 @@ def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Pat
     damaged = next(lessons.place.glob("*.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(ModelError, match="delete it and run emimic distill again"):
-        answers.read(damaged)
+        teacher_cache.read(damaged)
     assert teach(teacher, files, tmp_path / "answers").heard == 1
     # Another teacher.
     other = tmp_path / "other"
@@ -243,7 +243,7 @@ def relabel(corpus: Path, to: Path, **columns: Any) -> Path:
 
 def taught(folder: Path, settings: TrainSettings) -> tuple[Any, Lessons]:
     lessons = Lessons(Path(str(settings.answers)) / str(settings.teacher))
-    return distill.load_taught(folder, settings, lessons), lessons
+    return distill_corpus.load_taught(folder, settings, lessons), lessons
 
 
 def test_labels_and_answers_are_mixed(
@@ -329,7 +329,7 @@ def test_unlabelled_folders_are_learnt_in_depth_but_for_what_is_judged(
     shutil.copy(folder / "audio" / "00099.wav", more / "tested.wav")
     (folder / "test_split.csv").write_text("Filename\n00099\n")
     values = settings(unlabelled=(str(more),))
-    task = distill.plan(folder, tmp_path / "run", None, values.model_dump())
+    task = distill_corpus.plan(folder, tmp_path / "run", None, values.model_dump())
     names = {path.name for path in task.recordings}
     assert {"new.wav", "broken.wav", "under another name.wav", "00001.wav"} <= names
     assert not {".hidden.wav", "00099.wav"} & names
@@ -350,9 +350,9 @@ def test_a_folder_of_recordings_is_a_corpus(
     assert [len(corpus.splits[name].items) for name in ("train", "valid")] == [13, 2]
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="holds no audio"):
-        distill.plan(tmp_path / "empty", tmp_path / "run")
+        distill_corpus.plan(tmp_path / "empty", tmp_path / "run")
     with pytest.raises(CorpusError, match="no folder"):
-        distill.plan(tmp_path / "nowhere", tmp_path / "run")
+        distill_corpus.plan(tmp_path / "nowhere", tmp_path / "run")
     shutil.copytree(tones / "audio", tmp_path / "changed")
     for file in (tmp_path / "changed").iterdir():
         file.write_bytes(b"RIFF" + file.name.encode())
@@ -494,7 +494,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     assert model.config.answers_vad
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
     export.export(out, tmp_path / "exported")
-    clip = audio.prepare(audio.load(tones / "audio" / "00001.wav"), normalise=True).samples
+    clip = decode.prepare(decode.load(tones / "audio" / "00001.wav"), normalise=True).samples
     (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
 

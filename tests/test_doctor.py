@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from emimic import cli, files
-from emimic.service import doctor, engine
+from emimic.inference import engine
 from emimic.task import EMOTIONS
+from emimic.tools import doctor
 
 
 def constant_engine(folder: Path) -> Path:
@@ -163,8 +164,8 @@ def test_extras_name_what_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_is_tried_on_torch(tmp_path: Path, model: Path) -> None:
-    from emimic.config import EmiConfig
-    from emimic.model import EmiModel
+    from emimic.model.config import EmiConfig
+    from emimic.model.model import EmiModel
 
     tiny = {"model_type": "wavlm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     tiny |= {"conv_dim": [8] * 7, "feat_extract_norm": "layer", "num_conv_pos_embedding_groups": 2}

@@ -14,13 +14,14 @@ import torch
 from conftest import make_corpus
 from safetensors.torch import load_file
 
-from emimic.model import EmiModel
-from emimic.study import run as runs
-from emimic.study import sampling, standardize
-from emimic.study import step as steps
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import sampling
+from emimic.model.model import EmiModel
 from emimic.task import SettingsError
+from emimic.training import setup as runs
+from emimic.training import standardize
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 Tiny = Callable[..., dict[str, Any]]
 

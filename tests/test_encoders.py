@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from emimic import encoders
+from emimic.model import encoders
 from emimic.task import ModelError
 
 ODD = {"conv_kernel": [7, 4, 2], "conv_stride": [3, 2, 2], "conv_dim": [8, 8, 8]}

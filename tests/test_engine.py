@@ -12,9 +12,10 @@ import tiny
 import torch
 from onnx import numpy_helper
 
+from emimic.export import export
 from emimic.files import sha256
-from emimic.service import engine, export, runtimes
-from emimic.service.engine import GraphEngine, TorchEngine, open_engine
+from emimic.inference import engine, runtimes
+from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
 from emimic.task import ModelError
 
 SHORT = {"max_seconds": 0.5, "vad_learnt": True}

@@ -11,10 +11,10 @@ import torch
 from json_schema import keeps
 from onnx import helper, numpy_helper
 
-from emimic.graph import to_onnx
-from emimic.service import export, quantise, rewrite
-from emimic.service.engine import GraphEngine, answer, spec_of
-from emimic.service.runtimes import open_runtime
+from emimic.export import calibrate, export, int8_graph
+from emimic.export.onnx_graph import to_onnx
+from emimic.inference.engine import GraphEngine, answer, spec_of
+from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
 
 SHORT = {"max_seconds": 0.5, "vad_learnt": True}
@@ -265,10 +265,10 @@ def test_the_int8_product_equals_its_formula(order):
         [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    layers = rewrite.layers(model)
+    layers = int8_graph.layers(model)
     assert [layer.activations for layer in layers] == [("x",)]
     scale, zero = np.float32(0.03), np.uint8(100)
-    changed = rewrite.quantise(model, layers, {"x": (scale, zero)})
+    changed = int8_graph.quantise(model, layers, {"x": (scale, zero)})
     x = rng.standard_normal((5, 48)).astype(np.float32) * 2
     x2 = rng.standard_normal((5, 32)).astype(np.float32)
     assert ("Add" in [node.op_type for node in changed.graph.node]) == ("b" not in order)
@@ -302,8 +302,8 @@ def test_the_range_that_rounds_and_clips_least():
     counts = np.zeros(4096)
     counts[:205] = 1e5  # 0 to 5 of 100
     counts[-1] = 1.0
-    scale, zero = quantise._best_scale(0.0, 100.0, counts)
+    scale, zero = calibrate._best_scale(0.0, 100.0, counts)
     assert zero == 0
     assert scale * 255 < 40
     counts[-1] = 1e8
-    assert quantise._best_scale(0.0, 100.0, counts)[0] * 255 == pytest.approx(100, rel=0.02)
+    assert calibrate._best_scale(0.0, 100.0, counts)[0] * 255 == pytest.approx(100, rel=0.02)

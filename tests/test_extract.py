@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.cli.learn import Kind
-from emimic.study import store
-from emimic.study.extract import KINDS, extract, faces, logmel, settings_of, transcripts
+from emimic.cli.study import Kind
+from emimic.features import faces, logmel, store, transcripts
+from emimic.features.extract import KINDS, extract, settings_of
 from emimic.task import CorpusError, ModelError, SettingsError
 
 LENGTHS = {"00001": 16_000, "00002": 300, "00003": 5_000, "00004": 250_000}

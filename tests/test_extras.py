@@ -8,9 +8,9 @@ from typer.testing import CliRunner, Result
 
 import emimic.sample
 from emimic import cli
+from emimic.inference.predictor import Predictor
 from emimic.install import install
-from emimic.service import extras, formats
-from emimic.service.predict import Predictor
+from emimic.output import extras, formats
 from emimic.task import CorpusError, EmimicError, ModelError
 
 CLIP = next((emimic.sample.folder() / "audio").iterdir())

@@ -12,9 +12,9 @@ from films import even, film, square
 from networks import colours, ultraface, yunet
 from PIL import Image
 
-from emimic.study import store
-from emimic.study.extract import extract, faces
-from emimic.study.extract.detectors import Detector
+from emimic.features import faces, store
+from emimic.features.detectors import Detector
+from emimic.features.extract import extract
 from emimic.task import CorpusError, ModelError, SettingsError
 
 FPS = 29.83

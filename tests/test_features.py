@@ -11,13 +11,14 @@ import pytest
 import torch
 from conftest import ENCODER
 
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
-from emimic.study import batches, features, store
-from emimic.study import run as runs
-from emimic.study.corpus import Item, load_corpus
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import loader
+from emimic.data.corpus import Item, load_corpus
+from emimic.features import encoder_cache, store
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
+from emimic.training import setup as runs
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 
 def build(seed: int = 0, encoder: dict[str, Any] | None = None, **config: Any) -> EmiModel:
@@ -33,7 +34,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def alone(model: EmiModel, items: tuple[Item, ...]) -> list[np.ndarray]:
     """Each clip through the encoder by itself."""
-    source = batches.waveforms(items, model.config, model.min_samples)
+    source = loader.waveforms(items, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
         return [
@@ -48,7 +49,7 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
     wanted = alone(model, items)
     model.train()
     for dtype, error in (("float32", 2e-6), ("float16", 2e-3)):
-        source = features.compute(model, items, tmp_path, dtype=dtype, batch_seconds=0.4)
+        source = encoder_cache.compute(model, items, tmp_path, dtype=dtype, batch_seconds=0.4)
         assert model.training
         assert source.encoded
         for item, hidden in zip(items, wanted, strict=True):
@@ -58,19 +59,19 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
                 found.shape == hidden.shape == (model.num_frames(max(400, round(item.seconds * 16_000))), 16)
             )
             np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
-    one = features.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)
+    one = encoder_cache.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)
     for item, hidden in zip(items, wanted, strict=True):  # a batch of one is the same arithmetic
         np.testing.assert_array_equal(one.read(item, 0).values, hidden)
 
 
 def test_the_key_is_what_decides_the_features() -> None:
-    same = features.key(build(), "float16")
-    assert same == features.key(build(), "float16")
+    same = encoder_cache.key(build(), "float16")
+    assert same == encoder_cache.key(build(), "float16")
     assert len(same) == 16
     assert int(same, 16) >= 0
     other_head = build(lstm_layers=1, vad_head=False, targets=["Joy"])
     other_head.encoder.load_state_dict(build().encoder.state_dict())
-    assert features.key(other_head, "float16") == same
+    assert encoder_cache.key(other_head, "float16") == same
     one_weight = build()
     with torch.no_grad():
         one_weight.encoder.encoder.layers[0].attention.k_proj.bias[3] += 1e-7
@@ -78,12 +79,12 @@ def test_the_key_is_what_decides_the_features() -> None:
     other_eps.encoder.load_state_dict(build().encoder.state_dict())
     keys = [
         same,
-        features.key(build(), "float32"),
-        features.key(build(seed=1), "float16"),
-        features.key(build(max_seconds=3.0), "float16"),
-        features.key(build(do_normalize=False), "float16"),
-        features.key(one_weight, "float16"),
-        features.key(other_eps, "float16"),
+        encoder_cache.key(build(), "float32"),
+        encoder_cache.key(build(seed=1), "float16"),
+        encoder_cache.key(build(max_seconds=3.0), "float16"),
+        encoder_cache.key(build(do_normalize=False), "float16"),
+        encoder_cache.key(one_weight, "float16"),
+        encoder_cache.key(other_eps, "float16"),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -91,7 +92,7 @@ def test_the_key_is_what_decides_the_features() -> None:
 def test_the_key_ignores_where_the_encoder_came_from() -> None:
     moved = build()
     moved.config.encoder_config._name_or_path = "/somewhere/else"
-    assert features.key(moved, "float16") == features.key(build(), "float16")
+    assert encoder_cache.key(moved, "float16") == encoder_cache.key(build(), "float16")
 
 
 def cached(folder: Path) -> dict[Path, int]:
@@ -116,12 +117,12 @@ def test_interrupted_it_goes_on(
 
     monkeypatch.setattr(store, "save_file", dying)
     with pytest.raises(KeyboardInterrupt):
-        features.compute(model, items, tmp_path, dtype="float32")
+        encoder_cache.compute(model, items, tmp_path, dtype="float32")
     monkeypatch.undo()
     before = cached(tmp_path)
     assert len(before) == written
     assert len(list(tmp_path.rglob("*.*"))) == written  # no temporary file either
-    source = features.compute(model, items, tmp_path, dtype="float32")
+    source = encoder_cache.compute(model, items, tmp_path, dtype="float32")
     after = cached(tmp_path)
     assert len(after) == len(items)
     assert {path: after[path] for path in before} == before
@@ -133,10 +134,10 @@ def test_what_is_there_needs_no_encoder(
     items: tuple[Item, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build()
-    first = features.compute(model, items, tmp_path)
+    first = encoder_cache.compute(model, items, tmp_path)
     before = cached(tmp_path)
-    monkeypatch.setattr(features, "_encode", lambda *_: pytest.fail("the encoder ran"))
-    again = features.compute(model, items, tmp_path)
+    monkeypatch.setattr(encoder_cache, "_encode", lambda *_: pytest.fail("the encoder ran"))
+    again = encoder_cache.compute(model, items, tmp_path)
     assert cached(tmp_path) == before
     np.testing.assert_array_equal(again.read(items[3], 0).values, first.read(items[3], 0).values)
     # Another name for the same sound, too; another sound, not.
@@ -144,18 +145,19 @@ def test_what_is_there_needs_no_encoder(
     copy.write_bytes(items[3].path.read_bytes())
     renamed = dataclasses.replace(items[3], id="renamed", path=copy)
     np.testing.assert_array_equal(
-        features.compute(model, [renamed], tmp_path).read(renamed, 0).values, first.read(items[3], 0).values
+        encoder_cache.compute(model, [renamed], tmp_path).read(renamed, 0).values,
+        first.read(items[3], 0).values,
     )
     data = items[3].path.read_bytes()
     copy.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(pytest.fail.Exception, match="the encoder ran"):
-        features.compute(model, [renamed], tmp_path)
+        encoder_cache.compute(model, [renamed], tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "header", "cut", "rubbish"])
 def test_a_damaged_file_is_computed_anew(damage: str, items: tuple[Item, ...], tmp_path: Path) -> None:
     model = build()
-    source = features.compute(model, items, tmp_path, dtype="float32")
+    source = encoder_cache.compute(model, items, tmp_path, dtype="float32")
     wanted = [source.read(item, 0).values for item in items]
     before = cached(tmp_path)
     victim = sorted(before)[2]
@@ -164,7 +166,7 @@ def test_a_damaged_file_is_computed_anew(damage: str, items: tuple[Item, ...], t
         victim.write_bytes(os.urandom(len(data)))
     else:
         victim.write_bytes(data[: {"empty": 0, "header": 20, "cut": len(data) - 4}.get(damage, len(data))])
-    found = features.compute(model, items, tmp_path, dtype="float32")
+    found = encoder_cache.compute(model, items, tmp_path, dtype="float32")
     for item, hidden in zip(items, wanted, strict=True):
         np.testing.assert_allclose(found.read(item, 0).values, hidden, atol=2e-6)
     after = cached(tmp_path)
@@ -178,8 +180,8 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     from_cache = train(tones, tmp_path / "cache", TrainSettings(**values), show=False)
     assert len(cached(tmp_path / "cache")) == 15
 
-    def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> batches.Source:
-        return batches.waveforms(part, model.config, model.min_samples)
+    def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> loader.Source:
+        return loader.waveforms(part, model.config, model.min_samples)
 
     monkeypatch.setattr(runs, "source_of", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)
@@ -199,5 +201,5 @@ def test_runs_can_share_a_cache(
     one = train(tones, tmp_path / "one", values, show=False)
     assert len(cached(tmp_path / "shared")) == 15
     assert not (tmp_path / "one" / "features").exists()
-    monkeypatch.setattr(features, "_encode", lambda *_: pytest.fail("the encoder ran"))
+    monkeypatch.setattr(encoder_cache, "_encode", lambda *_: pytest.fail("the encoder ran"))
     assert train(tones, tmp_path / "two", values, show=False).history == one.history

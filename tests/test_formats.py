@@ -30,9 +30,9 @@ from json_schema import keeps
 
 import emimic
 from emimic import EMOTIONS, EmimicError
+from emimic.inference.results import Answer, Answers, Failure, Region, Timeline
+from emimic.output import formats
 from emimic.prediction import Prediction
-from emimic.service import formats
-from emimic.service.results import Answer, Answers, Failure, Region, Timeline
 
 VAD = ("Arousal", "Dominance", "Valence")
 EAF = xmlschema.XMLSchema(Path(__file__).parent / "schemas" / "eaf.xsd")
@@ -656,7 +656,7 @@ def test_an_eaf_beside_a_recording_on_another_drive_has_its_absolute_address(
     def on_windows(path: Path, start: Path) -> str:
         return ntpath.relpath(rf"D:\{path.name}", r"C:\out")  # raises ValueError
 
-    monkeypatch.setattr("emimic.service.formats.elan.os.path.relpath", on_windows)
+    monkeypatch.setattr("emimic.output.formats.elan.os.path.relpath", on_windows)
     first, second = formats.write(make(path=media), tmp_path / "out", ["eaf", "csv"])
     assert second.exists()
     EAF.validate(first.read_text("utf-8"))
@@ -769,7 +769,7 @@ def test_the_base_install_writes_json_csv_and_nova(tmp_path: Path) -> None:
         "import numpy as np\n"
         "from emimic.prediction import Prediction\n"
         "from emimic.service import formats\n"
-        "from emimic.service.results import Answer\n"
+        "from emimic.inference.results import Answer\n"
         "one = Prediction(np.ones(1, np.float32), None, np.ones(1))\n"
         "answer = Answer(Path('a.wav'), ('Joy',), 1.5, False, False, one)\n"
         "print(len(formats.write(answer, Path(sys.argv[1]), ['json', 'csv', 'nova'])))\n"

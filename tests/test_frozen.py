@@ -12,12 +12,12 @@ import torch
 from conftest import make_corpus
 from safetensors.torch import load_file
 
-from emimic.model import EmiModel
-from emimic.study import step as steps
-from emimic.study.run import Run
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.model.model import EmiModel
 from emimic.task import SettingsError
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
+from emimic.training.setup import Run
 
 Tiny = Callable[..., dict[str, Any]]
 

@@ -12,12 +12,13 @@ import tiny
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import scores
+from emimic import metrics
 from emimic.cli import app
-from emimic.study import batches, pictures
-from emimic.study.corpus import load_corpus
-from emimic.study.groups import MISSING, csv_names, name_groups, score_groups
-from emimic.study.report import score
+from emimic.data import loader
+from emimic.data.corpus import load_corpus
+from emimic.evaluation import plots
+from emimic.evaluation.groups import MISSING, csv_names, name_groups, score_groups
+from emimic.evaluation.report import score
 from emimic.task import CorpusError
 
 
@@ -62,7 +63,7 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     cells = ["abc"[i % 3] for i in range(120)]
     found = by(x, y, cells, speakers, n=80)
     one = found.differences["pearson"]["T1"]
-    values = {c: scores.pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
+    values = {c: metrics.pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
     assert (one.highest, one.lowest) == (max(values, key=values.__getitem__), "a")
     assert one.score.value == pytest.approx(max(values.values()) - values["a"])
     draws = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_means_are_over_the_targets_that_every_group_has() -> None:
     y[::2, 1] = np.nan  # unknown in German
     found = by(x, y, cells)
     assert found.shared["pearson"] == ("T0",)
-    assert found.groups["en"].means["pearson"].value == pytest.approx(scores.pearson(x[1::2, 0], y[1::2, 0]))
+    assert found.groups["en"].means["pearson"].value == pytest.approx(metrics.pearson(x[1::2, 0], y[1::2, 0]))
     assert "T1" not in found.differences["pearson"]
     json.dumps([found.to_dict(), found.differences_to_dict()], allow_nan=False)
 
@@ -144,7 +145,7 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     blank = [head, *(f"{number},0,0,s{number % 6},,1" for number in range(24))]
     (corpus / "valid_split.csv").write_text("\n".join(blank))
     items = load_corpus(corpus, targets=["Calm", "Keen"], splits=["valid"]).splits["valid"].items
-    predictions, _ = batches.predict(model, items)
+    predictions, _ = loader.predict(model, items)
     rows = [head]
     for number, values in enumerate(predictions.astype(float)):
         gender = "f" if number % 6 < 3 else "m"
@@ -164,7 +165,7 @@ def test_evaluate_by_columns(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, predictions = scored_run
-    monkeypatch.setattr(pictures, "png", lambda _: b"drawn elsewhere")
+    monkeypatch.setattr(plots, "png", lambda _: b"drawn elsewhere")
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"
@@ -208,7 +209,7 @@ def test_an_unknown_column_is_refused_before_predicting(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, _ = scored_run
-    monkeypatch.setattr(batches, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(loader, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
     told = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
     assert isinstance(told.exception, CorpusError)
     assert str(told.exception) == (

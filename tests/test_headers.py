@@ -3,11 +3,11 @@
 import pytest
 from corpora import HEADER, make, refused, row, wav
 
-from emimic.study.corpora import load_corpora
-from emimic.study.corpus import load_corpus
-from emimic.study.headers import close_to
-from emimic.study.settings import TrainSettings
+from emimic.data.corpora import load_corpora
+from emimic.data.corpus import load_corpus
+from emimic.data.headers import close_to
 from emimic.task import EMOTIONS, VAD, CorpusError
+from emimic.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

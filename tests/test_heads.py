@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from emimic import encoders, pooling
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
-from emimic.study import features
+from emimic.features import encoder_cache
+from emimic.model import encoders, pooling
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, ModelError
 
 # transformers' WavLM gives torch a float and a boolean mask at once.
@@ -115,7 +115,9 @@ def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
 
 
 def test_cached_features_are_told_apart_by_their_layers() -> None:
-    keys = {features.key(tiny.model(hidden_layers=layers), "float16") for layers in (None, [1], [2], [1, 2])}
+    keys = {
+        encoder_cache.key(tiny.model(hidden_layers=layers), "float16") for layers in (None, [1], [2], [1, 2])
+    }
     assert len(keys) == 4
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 from corpora import make, row, wav
 
-from emimic.service import export
-from emimic.service.engine import DESCRIPTION, ENGINES, Spec, quickest
-from emimic.study import clips, distill
-from emimic.study.corpus import list_media, load_corpus
-from emimic.study.extract import faces
-from emimic.study.imports.layout import list_recordings
-from emimic.study.tables import split_files
+from emimic.data.corpus import list_media, load_corpus
+from emimic.data.importers.layout import list_recordings
+from emimic.data.split_tables import split_files
+from emimic.describe import measure
+from emimic.export import export
+from emimic.features import faces
+from emimic.inference.engine import DESCRIPTION, ENGINES, Spec, quickest
 from emimic.task import EMOTIONS, CorpusError
+from emimic.training import distill_corpus
 
 HIDDEN = (
     ".Trash-1000/files/d.wav",
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_recordings(folder: Path) -> None:
-    assert [item.id for item in distill._inside(folder)] == ["in/a.wav"]
+    assert [item.id for item in distill_corpus._inside(folder)] == ["in/a.wav"]
     assert list_recordings(folder, ())[0] == (folder / "in/a.wav",)
     assert list_media(folder / "in", pipes=True) == {"a": [folder / "in/a.wav"]}
     spec = Spec(
@@ -49,7 +50,7 @@ def test_a_folder_that_cannot_be_listed_is_named(folder: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("os.scandir", deny)
-    for listed in (distill._inside, lambda place: list_recordings(place, ())):
+    for listed in (distill_corpus._inside, lambda place: list_recordings(place, ())):
         with pytest.raises(CorpusError, match="can't be listed"):
             listed(folder)
 
@@ -67,9 +68,9 @@ def test_faces(tmp_path: Path) -> None:
         (tmp_path / faces.FACES / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / faces.FACES / name).touch()
     assert list(faces.find(tmp_path / faces.FACES, 6.0)) == ["1"]
-    found = clips._face_folders(tmp_path / faces.FACES)
+    found = measure._face_folders(tmp_path / faces.FACES)
     assert list(found or ()) == ["1"]
-    assert clips._count(found, "1") == 2
+    assert measure._count(found, "1") == 2
 
 
 def test_what_a_killed_export_left_is_no_engine(tmp_path: Path) -> None:

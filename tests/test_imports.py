@@ -18,13 +18,14 @@ from json_schema import keeps
 from media import wav
 from typer.testing import CliRunner
 
-from emimic.cli import app, imports
-from emimic.study.corpus import load_corpus
-from emimic.study.imports import LAYOUTS, ImportReport, find_layout, import_layout, importer
-from emimic.study.imports.masks import MASKS, labels_of
-from emimic.study.imports.msp_podcast import TEST_SETS
-from emimic.study.imports.splits import choose_speakers
-from emimic.study.imports.trim import trim_zeros
+from emimic.cli import app
+from emimic.cli import corpus as imports
+from emimic.data.corpus import load_corpus
+from emimic.data.importers import LAYOUTS, ImportReport, find_layout, import_layout, importer
+from emimic.data.importers.masks import MASKS, labels_of
+from emimic.data.importers.msp_podcast import TEST_SETS
+from emimic.data.importers.splits import choose_speakers
+from emimic.data.importers.trim import trim_zeros
 from emimic.task import EMOTIONS, AudioError, CorpusError, SettingsError
 
 TONE = wav(struct.pack("<1600h", *([1000, -1000] * 800)))

@@ -11,7 +11,7 @@ import pytest
 
 from emimic import install as module
 from emimic.install import install
-from emimic.words import did_you_mean, plural
+from emimic.wording import did_you_mean, plural
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from conftest import STILL, make_corpus
 
-from emimic import audio
-from emimic.study import augment as changes
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study.augment import Augment, Clock
-from emimic.study.corpus import Item
-from emimic.study.joins import Joins
-from emimic.study.settings import TrainSettings
+from emimic.data import augment as changes
+from emimic.data.augment import Augment, Clock
+from emimic.data.corpus import Item
+from emimic.data.joins import Joins
+from emimic.media import decode
 from emimic.task import SettingsError
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.settings import TrainSettings
 
 RATE = 16_000
 NAN = np.nan
@@ -187,7 +187,7 @@ def test_codecs() -> None:
     assert kinds == {True, False}
     for length in (1, 50, 700):
         assert len(changes.coded(tone[:length], np.random.default_rng(0))) == length
-    assert len(audio.through_mp3(tone, 16)) == len(tone)
+    assert len(decode.through_mp3(tone, 16)) == len(tone)
 
 
 def test_a_codec_changes_nothing_else() -> None:

@@ -21,15 +21,16 @@ from json_schema import json_lines, keeps
 from typer.testing import CliRunner
 
 from emimic import cli
+from emimic.cli import predict_request
+from emimic.inference import batch, journal
+from emimic.inference.engine import DEFAULT
+from emimic.inference.journal import Journal, Stamp, stamp
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import Answer, Answers, Failure, Region, Timeline
 from emimic.prediction import Prediction
-from emimic.service import bulk, journal, request
-from emimic.service.engine import DEFAULT
-from emimic.service.journal import Journal, Stamp, stamp
-from emimic.service.predict import Predictor
-from emimic.service.results import Answer, Answers, Failure, Region, Timeline
 from emimic.task import EMOTIONS, EmimicError
 
-Run = Callable[..., request.Answers]
+Run = Callable[..., predict_request.Answers]
 
 
 def write_clips(folder: Path, count: int) -> Path:
@@ -65,14 +66,14 @@ def bursts(tmp_path: Path) -> Path:
 def engine(monkeypatch: pytest.MonkeyPatch) -> hearing.Fake:
     """In place of the model in the package, and counts what it hears."""
     fake = hearing.Fake()
-    monkeypatch.setattr("emimic.service.predict.open_engine", lambda *_, **__: fake)
+    monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     return fake
 
 
 def run(clips: Path, out: Path, **given: object) -> tuple[Answers, list[str]]:
     told: list[str] = []
-    asked = request.Request(files=(str(clips),), out=out, form="csv", **given)  # type: ignore[arg-type]
-    return request.run(asked, told.append), told
+    asked = predict_request.Request(files=(str(clips),), out=out, form="csv", **given)  # type: ignore[arg-type]
+    return predict_request.run(asked, told.append), told
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -336,10 +337,10 @@ def test_without_a_folder_nothing_is_written(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    request.run(request.Request(files=(str(clips),)), lambda line: None)
+    predict_request.run(predict_request.Request(files=(str(clips),)), lambda line: None)
     assert not list((tmp_path / "here").iterdir())
-    asked = request.Request(files=("a.wav",))
-    assert request.stopped(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    asked = predict_request.Request(files=("a.wav",))
+    assert predict_request.stopped(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
 
 
 def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: Path, tmp_path: Path) -> None:
@@ -347,22 +348,22 @@ def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: 
     seen: list[list[str]] = []
 
     class Hearer:
-        def clips(self, groups: list[list[tuple[int, Path]]]) -> bulk.Batches[Answer]:
+        def clips(self, groups: list[list[tuple[int, Path]]]) -> batch.Batches[Answer]:
             seen.append([",".join(path.name for _, path in group) for group in groups])
             yield from ([(row, Failure(path, "no")) for row, path in group] for group in reversed(groups))
 
-        def curves(self, answers: object, heard: object) -> bulk.Batches[Timeline]:
+        def curves(self, answers: object, heard: object) -> batch.Batches[Timeline]:
             raise AssertionError
 
     found = sorted(clips.iterdir())
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        told, _ = bulk.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
+        told, _ = batch.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
         assert [one.path for one in told] == found
         mark = stamp(found[0])
         assert mark is not None
         kept.add_clips([(mark, strange()[0])])
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        bulk.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
+        batch.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
     assert seen[0][1:] == seen[1][1:]
     assert seen[0][0] == "0000.wav," + seen[1][0]
 
@@ -370,7 +371,7 @@ def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: 
 def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", hearing.burst(13.0), 16_000)
     (whole,) = Predictor(hearing.Fake()).files(tmp_path).clips
-    slim = bulk.slimmed(whole)
+    slim = batch.slimmed(whole)
     assert slim.prediction.vad is not None
     assert slim.prediction.vad.shape == (1, 3)
     assert Answers(EMOTIONS, (slim,), ()).to_dict() == Answers(EMOTIONS, (whole,), ()).to_dict()
@@ -380,13 +381,13 @@ def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
 
 
 def test_the_tally_counts_what_this_run_heard() -> None:
-    line = bulk.Tally(heard=30, kept=12, audio=90.0, wall=1.5).line(2)
+    line = batch.Tally(heard=30, kept=12, audio=90.0, wall=1.5).line(2)
     assert line == "42 heard (12 of them kept from before), 2 failed; 20.0 clips/s, 60 x real time"
-    assert bulk.Tally().line(1) == "0 heard, 1 failed"
+    assert batch.Tally().line(1) == "0 heard, 1 failed"
 
 
 def test_a_slow_run_has_a_speed() -> None:
-    told = bulk.Tally(heard=3, audio=30.0, wall=90.0).line(0)
+    told = batch.Tally(heard=3, audio=30.0, wall=90.0).line(0)
     assert told == "3 heard, 0 failed; 0.033 clips/s, 0.33 x real time"
 
 

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.study.extract import extract
-from emimic.study.kinds import check_source
+from emimic.features.extract import extract
+from emimic.features.kinds import check_source
 from emimic.task import ModelError
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from emimic.scores import ScoreError
-from emimic.study import losses
-from emimic.study.losses import Mix, rank_loss
+from emimic.metrics import ScoreError
 from emimic.task import SettingsError
+from emimic.training import losses
+from emimic.training.losses import Mix, rank_loss
 
 
 def sample(clips=16, targets=6, seed=0, dtype=torch.float64):

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from emimic import audio, cli
-from emimic.service import microphone, request
-from emimic.service.predict import Predictor
-from emimic.service.stream import Step
+from emimic import cli
+from emimic.cli import predict_request
+from emimic.inference import microphone
+from emimic.inference.predictor import Predictor
+from emimic.inference.stream import Step
+from emimic.media import decode
 from emimic.task import EmimicError
 
 SOUND = hearing.recording(("hush", 1.0), ("burst", 1.5), ("hush", 2.5))
@@ -128,12 +130,12 @@ class Missing:
 
 def test_the_command_line_listens(use: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(device())
-    monkeypatch.setattr(request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
+    monkeypatch.setattr(predict_request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
     result = CliRunner().invoke(cli.app, ["predict", "--mic", "4", "--out", str(tmp_path / "o")])
     assert result.exit_code == 0, result.output
     assert "1 heard, 0 failed" in result.output
     (kept,) = (tmp_path / "o").glob("microphone-*.flac")
-    np.testing.assert_allclose(audio.load(kept), SOUND[:64_000], atol=1e-4)
+    np.testing.assert_allclose(decode.load(kept), SOUND[:64_000], atol=1e-4)
     assert kept.with_suffix(".csv").exists()
     result = CliRunner().invoke(cli.app, ["predict", "--mic", "4", "-q"])  # without a folder nothing is kept
     assert result.exit_code == 0, result.output

@@ -18,20 +18,12 @@ from hypothesis import strategies as st
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic.cli import app
-from emimic.service.mimicry import (
-    MimicryError,
-    Report,
-    Settings,
-    alignment,
-    compare,
-    compare_all,
-    session,
-)
-from emimic.service.mimicry.chance import judge
-from emimic.service.mimicry.compare import curves
-from emimic.service.mimicry.pictures import picture
-from emimic.service.results import Timeline
+from emimic.cli import app, mimicry
+from emimic.inference.results import Timeline
+from emimic.mimicry import MimicryError, Report, Settings, alignment, compare, compare_all
+from emimic.mimicry.compare import curves
+from emimic.mimicry.plots import picture
+from emimic.mimicry.significance import judge
 from emimic.task import EMOTIONS, AudioError
 
 HOP = 0.2
@@ -512,7 +504,7 @@ class Ears:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recordings whose first sample says from which step their curves are taken."""
-    monkeypatch.setattr(session, "Predictor", Ears)
+    monkeypatch.setattr(mimicry, "Predictor", Ears)
     files = {"seed": [0.15], "mimic": [0.1], "talk": [0.15, 0.1], "twice": [0.1, 0.1]}
     for name, levels in files.items():
         soundfile.write(tmp_path / f"{name}.wav", np.tile(levels, (1600, 1)), 16_000, subtype="FLOAT")
@@ -577,7 +569,7 @@ def test_the_verb_says_what_is_wrong(folder: Path, words: list[str], message: st
 
 
 def test_the_table_is_whole_when_it_is_piped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    session.show(compare_all(short(), [short(90)], settings=COMMON))
+    mimicry.show(compare_all(short(), [short(90)], settings=COMMON))
     text = capsys.readouterr().out
     assert "…" not in text
     assert "Determination" in text

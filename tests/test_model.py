@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
-from emimic import encoders
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
+from emimic.model import encoders
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, VAD, ModelError
 

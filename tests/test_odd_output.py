@@ -21,14 +21,16 @@ import textgrid
 import yaml
 from test_mimicry import timeline, wandering
 
-from emimic import audio, cli
+from emimic import cli
+from emimic.cli import mimicry, predict_request
 from emimic.cli.streams import safe_streams
+from emimic.describe import measure as clips
 from emimic.files import OutputError, folded, write_atomic
-from emimic.service import formats, page, request, table
-from emimic.service.mimicry import Report, Settings, compare_all, session
-from emimic.service.outline import envelope
-from emimic.service.results import Answer, Answers, Failure
-from emimic.study import clips
+from emimic.inference.results import Answer, Answers, Failure
+from emimic.media import decode
+from emimic.mimicry import Report, Settings, compare_all
+from emimic.output import formats, html_page, terminal
+from emimic.output.drawing import envelope
 from emimic.task import EmimicError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own
@@ -104,7 +106,7 @@ def test_all_names_together_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_any_name_is_printed(stem: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     answers = Answers(recordings.answer().targets, (recordings.answer(stem, timeline=False),), ())
-    table.show(answers, form)
+    terminal.show(answers, form)
     shown = capsys.readouterr().out
     if form == "table":
         assert "\x1b" not in shown
@@ -125,7 +127,7 @@ def test_a_page_of_any_name(stem: str) -> None:
     answer = recordings.answer(stem + ".wav", seconds=1.0, regions=((0.0, 1.0),))
     plain = recordings.answer("plain.wav", seconds=1.0, regions=((0.0, 1.0),))
     wave = envelope([np.zeros(16_000, np.float32)])
-    one, other = (page.page(each, b"", "audio/wav", wave) for each in (answer, plain))
+    one, other = (html_page.page(each, b"", "audio/wav", wave) for each in (answer, plain))
     assert one.count("<script") == other.count("<script")
     assert one.count("</script") == other.count("</script")
     one.encode("utf-8")
@@ -155,7 +157,7 @@ def test_targets_of_any_name(name: str, tmp_path: Path) -> None:
     formats.write(answer, tmp_path, KINDS)
     read_back(tmp_path)
     formats.to_csv(Answers(answer.targets, (answer,), ()))
-    table.table(Answers(answer.targets, (answer,), ()))
+    terminal.table(Answers(answer.targets, (answer,), ()))
 
 
 def with_values(value: float) -> Answer:
@@ -186,7 +188,7 @@ def test_any_values(name: str, tmp_path: Path) -> None:
     formats.write(answer, tmp_path, KINDS)
     read_back(tmp_path)
     assert "NaN" not in (next(tmp_path.glob("*.json"))).read_text()
-    table.table(Answers(answer.targets, (answer,), ()))
+    terminal.table(Answers(answer.targets, (answer,), ()))
 
 
 def _blocked(folder: Path, name: str) -> Path:
@@ -239,7 +241,7 @@ def test_an_impossible_place_is_named(name: str, tmp_path: Path) -> None:
 @pytest.fixture
 def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake = hearing.Fake()
-    monkeypatch.setattr("emimic.service.predict.open_engine", lambda *_, **__: fake)
+    monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     path = tmp_path / "b\u00e4r \U0001f600.wav"
     sound = tmp_path / "new.wav"
     soundfile.write(sound, hearing.recording(("burst", 0.6), ("hush", 0.3)), 16_000)
@@ -261,14 +263,14 @@ def test_a_journal_that_is_none(name: str, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     JOURNALS[name](out / "journal.jsonl")
-    asked = request.Request(files=(str(clip),), out=out, threads=1)
+    asked = predict_request.Request(files=(str(clip),), out=out, threads=1)
     lines: list[str] = []
     if name == "of tomorrow":
-        request.run(asked, lines.append)
+        predict_request.run(asked, lines.append)
         assert "kept by another version" in lines[0]
         return
     with pytest.raises(EmimicError, match=r"journal\.jsonl"):
-        request.run(asked, lines.append)
+        predict_request.run(asked, lines.append)
 
 
 @cache
@@ -290,9 +292,9 @@ def test_every_table_in_every_encoding(
         patch.setattr(sys, "stdout", shown)
         with safe_streams(native=True):
             if verb == "mimicry":
-                session.show(_report())
+                mimicry.show(_report())
             else:
-                table.show(Answers(answer.targets, (answer,), ()), "csv" if verb == "csv" else "table")
+                terminal.show(Answers(answer.targets, (answer,), ()), "csv" if verb == "csv" else "table")
     text = (tmp_path / "shown").read_text(encoding)
     assert "r " in text
     assert len(text.splitlines()) > 3
@@ -304,7 +306,7 @@ def test_any_width_shows_all_numbers(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     answer = recordings.answer("clip.wav", timeline=False)
-    table.show(Answers(answer.targets, (answer,), ()), "table")
+    terminal.show(Answers(answer.targets, (answer,), ()), "table")
     shown = capsys.readouterr().out
     assert all(f"{value:.2f}" in shown for value in answer.prediction.intensities)
 
@@ -319,7 +321,7 @@ def test_a_long_suffix_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["a\0b.flac", "\ud800.flac", "x" * 300, "nowhere/a.flac"], ids=ascii)
 def test_sound_is_saved_or_its_path_named(path: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be written"):
-        audio.save(tmp_path / path, hearing.burst(0.1), codec="flac")
+        decode.save(tmp_path / path, hearing.burst(0.1), codec="flac")
     with pytest.raises(OutputError, match="can't be written"):
         write_atomic(tmp_path / path, "")
 
@@ -331,7 +333,7 @@ def test_odd_words_are_an_error_in_a_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["emimic", *words])
     fake = hearing.Fake()
-    monkeypatch.setattr("emimic.service.predict.open_engine", lambda *_, **__: fake)
+    monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     code = cli._run()
     err = capsys.readouterr().err
     assert code in (1, 2)
@@ -340,8 +342,10 @@ def test_odd_words_are_an_error_in_a_line(
 
 
 def test_names_of_several_alphabets_are_theirs_in_json(clip: Path, tmp_path: Path) -> None:
-    asked = request.Request(files=(str(clip),), out=tmp_path / "out", threads=1, kinds=KINDS, html=True)
-    request.run(asked, lambda line: None)
+    asked = predict_request.Request(
+        files=(str(clip),), out=tmp_path / "out", threads=1, kinds=KINDS, html=True
+    )
+    predict_request.run(asked, lambda line: None)
     told = json.loads((tmp_path / "out" / "answers.json").read_text("ascii"))
     assert unicodedata.normalize("NFC", told["clips"][0]["Filename"]) == "b\u00e4r \U0001f600"
 

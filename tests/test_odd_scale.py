@@ -25,10 +25,10 @@ import pytest
 import soundfile
 from test_clock import load
 
-from emimic import audio
-from emimic.service.predict import Predictor
-from emimic.sources import to_floats
-from emimic.study.corpus import load_corpus
+from emimic.data.corpus import load_corpus
+from emimic.inference.predictor import Predictor
+from emimic.media import decode
+from emimic.media.source import to_floats
 from emimic.task import AudioError, EmimicError, EmimicWarning
 
 SOUND = media.noise(0.3) * 0.3
@@ -225,7 +225,7 @@ TOO_LOUD: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", TOO_LOUD)
 def test_files_of_whole_numbers_are_refused(name: str) -> None:
     with pytest.raises(AudioError, match=r"x: the samples (peak at|are whole numbers)"):
-        audio.load(TOO_LOUD[name](), name="x")
+        decode.load(TOO_LOUD[name](), name="x")
 
 
 def test_files_of_24_bits_in_32_are_told() -> None:

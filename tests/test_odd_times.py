@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from test_clock import ID3V1, TRUTH, first_loud, load, onsets, talk
 
-from emimic import video
-from emimic.clock import OVERLAP, Clock, is_stray
+from emimic.media import video
+from emimic.media.timestamps import OVERLAP, Clock, is_stray
 from emimic.task import AudioError
 
 Edit = Callable[[float], float | None]

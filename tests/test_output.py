@@ -15,11 +15,12 @@ from test_doctor import constant_engine
 from test_mimicry import timeline, wandering
 from typer.testing import CliRunner
 
-from emimic import audio, cli
+from emimic import cli
+from emimic.cli import mimicry, predict_request
 from emimic.files import OutputError, folded
-from emimic.service import formats, request, table
-from emimic.service.mimicry import session
-from emimic.service.results import Answers, Timeline
+from emimic.inference.results import Answers, Timeline
+from emimic.media import decode
+from emimic.output import formats, terminal
 
 ODD = [
     b"b\xe4r $x^$ \xf0\x9f\x98\x80",
@@ -35,7 +36,7 @@ ODD = [
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recordings of odd names, and a fake engine in place of the model in the package."""
     fake = hearing.Fake()
-    monkeypatch.setattr("emimic.service.predict.open_engine", lambda *_, **__: fake)
+    monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ODD:
@@ -48,8 +49,8 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def predict(clips: Path, out: Path, **options: Any) -> Answers:
-    asked = request.Request(files=(str(clips),), out=out, threads=1, **options)
-    return request.run(asked, lambda line: line.encode("utf-8", "replace"))
+    asked = predict_request.Request(files=(str(clips),), out=out, threads=1, **options)
+    return predict_request.run(asked, lambda line: line.encode("utf-8", "replace"))
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def _fails(*_: Any, **__: Any) -> None:
 def test_a_failing_print_loses_no_file_of_predict(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "show", _fails)
+    monkeypatch.setattr(terminal, "show", _fails)
     with pytest.raises(OSError, match="No space"):
         predict(clips, tmp_path / "out", kinds=("csv",))
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -120,13 +121,13 @@ class Pencil:
 def test_mimicry_writes_first_and_draws_any_name(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Predictor", Pencil)
-    monkeypatch.setattr(session, "show", _fails)
+    monkeypatch.setattr(mimicry, "Predictor", Pencil)
+    monkeypatch.setattr(mimicry, "show", _fails)
     seed, *mimics = (clips / os.fsdecode(name + b".wav") for name in ODD[:3])
-    settings = session.Settings(draws=19)
-    asked = session.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
+    settings = mimicry.Settings(draws=19)
+    asked = mimicry.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
     with pytest.raises(OSError, match="No space"):
-        session.run(asked, lambda line: None)
+        mimicry.run(asked, lambda line: None)
     written = {path.name: path.read_bytes().decode("utf-8") for path in (tmp_path / "out").glob("*[!g]")}
     assert "mimicry.json" in written
     assert "b\ufffdr $x^$ \U0001f600" in written["mimicry.json"]
@@ -136,9 +137,9 @@ def test_mimicry_writes_first_and_draws_any_name(
 def test_an_impossible_folder_is_told_before_the_work(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Predictor", _fails)
-    monkeypatch.setattr("emimic.service.bulk.hear", _fails)
-    monkeypatch.setattr("emimic.service.bench.measure", _fails)
+    monkeypatch.setattr(mimicry, "Predictor", _fails)
+    monkeypatch.setattr("emimic.inference.batch.hear", _fails)
+    monkeypatch.setattr("emimic.tools.bench.measure", _fails)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     some = next(clips.iterdir())
@@ -171,12 +172,12 @@ def test_a_plain_terminal_has_plain_bars(
     for encoding, bars in (("cp1252", ".:-=+*%#"), ("ascii", ".:-=+*%#"), ("utf-8", "▁▂▃▄▅▆▇█")):
         with (tmp_path / "shown").open("w", encoding=encoding, errors="replace") as shown:
             monkeypatch.setattr("sys.stdout", shown)
-            table.show(answers, "table")
+            terminal.show(answers, "table")
         monkeypatch.undo()
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)
         assert ("\u2581" in text) == (encoding == "utf-8")
-    assert table.bar(0.5, ascii_only=True) == "####...."
+    assert terminal.bar(0.5, ascii_only=True) == "####...."
 
 
 def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(
@@ -184,14 +185,14 @@ def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(
 ) -> None:
     """libmpg123 speaks of an ID3 frame that claims to be longer than its tag, or of an odd extended header."""
     sound = hearing.burst(1.0).astype("float32")
-    audio.save(tmp_path / "a.mp3", sound, codec="mp3")
+    decode.save(tmp_path / "a.mp3", sound, codec="mp3")
     plain = (tmp_path / "a.mp3").read_bytes()
-    assert plain == audio.encode(sound, codec="mp3")
+    assert plain == decode.encode(sound, codec="mp3")
     frame = b"TIT2" + (900).to_bytes(4, "big") + b"\0\0\0hello"
     for tag in (
         b"ID3\3\0\0\0\0\0\x3c" + frame.ljust(60, b"\0"),
         b"ID3\4\0\x40\0\0\0\x3c" + b"\xff" * 60,
         b"ID3\3\0\0\0\0\x09\x3c" + (frame * 40).ljust(9 * 128 + 60, b"\0"),
     ):
-        assert (audio.load(tag + plain) == audio.load(plain)).all()
+        assert (decode.load(tag + plain) == decode.load(plain)).all()
     assert capfd.readouterr() == ("", "")

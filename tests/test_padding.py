@@ -9,12 +9,14 @@ import soundfile
 import tiny
 
 import emimic
-from emimic.model import EmiModel
-from emimic.study import batches, features, step
-from emimic.study.corpus import Item, load_corpus
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import loader
+from emimic.data.corpus import Item, load_corpus
+from emimic.features import encoder_cache
+from emimic.model.model import EmiModel
 from emimic.task import ModelError, SettingsError
+from emimic.training import step
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 SECONDS = 0.3  # 4,800 samples, 14 frames
 EXACT = {"atol": 2e-5, "rtol": 0}
@@ -35,9 +37,9 @@ def test_zeros_are_heard_as_silence_up_to_the_longest_clip(tones: Path, family: 
     model = tiny.model(family, padding="zeros", max_seconds=SECONDS, vad_pretrained=True)
     inner: Any = model.config.encoder_config
     weights = tiny.weights(model)
-    found, vad = batches.predict(model, clips := items(tones), batch_seconds=0.7)
+    found, vad = loader.predict(model, clips := items(tones), batch_seconds=0.7)
     masked = tiny.model(family, max_seconds=SECONDS)
-    other, _ = batches.predict(masked, clips, batch_seconds=0.7)
+    other, _ = loader.predict(masked, clips, batch_seconds=0.7)
     for row, item in enumerate(clips):
         wave = prepared(item.path)
         silent = np.concatenate([wave, np.zeros(round(SECONDS * 16_000) - len(wave))])
@@ -55,13 +57,13 @@ def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> 
     folders = {}
     for padding in ("masked", "zeros"):
         model = tiny.model(padding=padding, max_seconds=SECONDS, freeze_encoder=True)
-        source = features.compute(model, clips, tmp_path)
+        source = encoder_cache.compute(model, clips, tmp_path)
         lengths = {len(source.read(item, 0).values) for item in clips}
         assert (len(lengths) == 1) == (padding == "zeros")
-        answers, _ = batches.answer(model, source)
-        direct, _ = batches.predict(model, clips)
+        answers, _ = loader.answer(model, source)
+        direct, _ = loader.predict(model, clips)
         np.testing.assert_allclose(answers, direct, atol=2e-3)
-        folders[padding] = features.key(model, "float16")
+        folders[padding] = encoder_cache.key(model, "float16")
     assert folders["masked"] != folders["zeros"]
     assert {place.name for place in tmp_path.iterdir()} == set(folders.values())
 
@@ -72,7 +74,7 @@ def test_a_finished_run_answers_as_it_was_validated(tones: Path, tmp_path: Path,
     model = EmiModel.open_run(tmp_path / "run")
     assert model.config.padding == "zeros"
     clips = items(tones)
-    answers, _ = batches.predict(model, clips)
+    answers, _ = loader.predict(model, clips)
     labels = np.stack([item.labels for item in clips if item.labels is not None])
     rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert result.history[0]["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
@@ -86,7 +88,7 @@ def test_another_padding_is_refused() -> None:
 
 
 def test_a_batch_is_filled_up_to_its_own_longest_clip() -> None:
-    clips = [batches.Heard(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
+    clips = [loader.Heard(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
     model = tiny.model(padding="zeros-batch", max_seconds=SECONDS)
     filled = [clip.values for clip in step.fill_up(clips)]
     values, mask = model.collate(filled)

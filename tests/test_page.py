@@ -16,9 +16,9 @@ import pytest
 import soundfile
 
 from emimic import EMOTIONS
-from emimic.service import outline, page_video
-from emimic.service import page as pages
-from emimic.service.page import page, playable
+from emimic.output import drawing, html_video
+from emimic.output import html_page as pages
+from emimic.output.html_page import page, playable
 from emimic.task import AudioError, EmimicWarning
 from tests import films
 from tests.media import encode, noise, sine
@@ -191,10 +191,10 @@ def mp4(tmp_path_factory):
 
 
 def test_a_video_is_linked_or_embedded(mp4, tmp_path):
-    linked, note = page_video.address(mp4, mp4.parent / "out" / "deep", "link")
+    linked, note = html_video.address(mp4, mp4.parent / "out" / "deep", "link")
     assert note is None
     assert linked == "../../a%20%231%20%C3%A4.mp4"
-    embedded, note = page_video.address(mp4, tmp_path, "embed")
+    embedded, note = html_video.address(mp4, tmp_path, "embed")
     assert note is None
     assert base64.b64decode(embedded.removeprefix("data:video/mp4;base64,")) == mp4.read_bytes()
     for address, allowed in ((linked, "data: file: 'self'"), (embedded, "data:")):
@@ -208,18 +208,18 @@ def test_a_video_is_linked_or_embedded(mp4, tmp_path):
 
 
 def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
-    assert page_video.address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
-    assert page_video.address(b"nothing", tmp_path, "link") == (None, None)
+    assert html_video.address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
+    assert html_video.address(b"nothing", tmp_path, "link") == (None, None)
     avi = films.film(tmp_path / "b.avi", films.even(10, 3), lambda time: films.grey(99))
     for mode in ("link", "embed"):
-        address, note = page_video.address(avi, tmp_path, mode)
+        address, note = html_video.address(avi, tmp_path, mode)
         assert address is None
         assert "convert it to mp4" in note
-    assert "--video embed" in page_video.address(mp4.read_bytes(), tmp_path, "link")[1]
-    monkeypatch.setattr(page_video, "MOST_BYTES", 100)
-    assert "--video link" in page_video.address(mp4, tmp_path, "embed")[1]
-    monkeypatch.setattr(page_video.os.path, "relpath", lambda *_: (_ for _ in ()).throw(ValueError("drives")))
-    assert page_video.address(mp4, tmp_path, "link")[0] == mp4.as_uri()
+    assert "--video embed" in html_video.address(mp4.read_bytes(), tmp_path, "link")[1]
+    monkeypatch.setattr(html_video, "MOST_BYTES", 100)
+    assert "--video link" in html_video.address(mp4, tmp_path, "embed")[1]
+    monkeypatch.setattr(html_video.os.path, "relpath", lambda *_: (_ for _ in ()).throw(ValueError("drives")))
+    assert html_video.address(mp4, tmp_path, "link")[0] == mp4.as_uri()
 
 
 @pytest.mark.parametrize("timeline", [True, False])
@@ -328,7 +328,7 @@ def test_values_beyond_their_range_stay_in_their_panel():
 
 def test_half_an_hour_is_coarser_and_says_so():
     one = answer(seconds=1800.0, regions=words(500))
-    text = page(one, b"", "audio/mpeg", outline.envelope(noise(20.0)))
+    text = page(one, b"", "audio/mpeg", drawing.envelope(noise(20.0)))
     assert len(text) < 4_000_000
     assert "Values read out are means of up to 0.1 s." in text
     told = data(Reader(text))

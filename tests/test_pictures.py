@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import RendererAgg
 
 from emimic import EMOTIONS
-from emimic.service import outline, pictures
+from emimic.output import drawing, plots
 from emimic.task import AudioError, EmimicError
 from tests.media import noise, sine
 from tests.recordings import answer, words
@@ -88,7 +88,7 @@ def meet(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
     one = CASES[name]()
-    figure = pictures.figure(one, sine(seconds=min(one.seconds, 20.0)))
+    figure = plots.figure(one, sine(seconds=min(one.seconds, 20.0)))
     boxes = drawn(figure).boxes
     width, height = figure.bbox.width, figure.bbox.height
     assert len(boxes) > 10
@@ -105,7 +105,7 @@ def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
 
 def svg(one: Any, samples: Any = None) -> Any:
     samples = sine(seconds=1.0) if samples is None else samples
-    return ElementTree.fromstring(pictures.timeline(one, samples, form="svg"))
+    return ElementTree.fromstring(plots.timeline(one, samples, form="svg"))
 
 
 def texts(root: Any) -> list[str]:
@@ -139,13 +139,13 @@ def test_any_name_can_be_a_title(name, shown):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert shown in texts(svg(one))
-        assert pictures.timeline(one, sine()).startswith(b"\x89PNG")
+        assert plots.timeline(one, sine()).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_input_gives_the_same_file_and_settings_stay(form):
     before = dict(mpl.rcParams)
-    first, second = (pictures.timeline(answer(), sine(), form=form) for _ in range(2))
+    first, second = (plots.timeline(answer(), sine(), form=form) for _ in range(2))
     assert first == second
     assert dict(mpl.rcParams) == before
     assert not re.search(rb"20\d\d-\d\d-\d\d", first)
@@ -168,7 +168,7 @@ def test_a_gap_is_a_gap():
     root = svg(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0))))
     left, right = 1.55 * 72, (10 - 0.95) * 72  # of the panels, in points
     seconds = [
-        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, outline.COLOURS[0])
+        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, drawing.COLOURS[0])
     ]
     assert [(round(s[0], 1), round(s[-1], 1)) for s in seconds] == [(0.0, 1.8), (4.0, 5.8)]
 
@@ -176,7 +176,7 @@ def test_a_gap_is_a_gap():
 def test_a_lone_value_is_a_dot():
     one = answer(curves=np.full((30, 6), 0.5), regions=((1.0, 1.1),), vad=False)
     root = svg(one)
-    dots = [g for g in root.iter(f"{SVG}use") if outline.COLOURS[2].lower() in g.get("style", "").lower()]
+    dots = [g for g in root.iter(f"{SVG}use") if drawing.COLOURS[2].lower() in g.get("style", "").lower()]
     assert len(dots) == 1
     left, right = 1.55 * 72, (10 - 0.95) * 72
     assert (float(dots[0].get("x")) - left) / (right - left) * 6 == pytest.approx(1.0, abs=0.01)
@@ -185,15 +185,15 @@ def test_a_lone_value_is_a_dot():
 def test_panels_share_a_range_to_the_next_tenth():
     curves = np.full((30, 6), 0.5)
     curves[3, 0], curves[3, 5] = -0.12, 1.04
-    figure = pictures.figure(answer(curves=curves), sine())
+    figure = plots.figure(answer(curves=curves), sine())
     for panel in figure.axes[1:7]:
         assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
     assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
-    assert outline.span(np.array([np.nan])) == (0, 1)
+    assert drawing.span(np.array([np.nan])) == (0, 1)
 
 
 def test_silence_is_shaded_in_every_panel():
-    figure = pictures.figure(answer(regions=((1.0, 2.0), (4.0, 6.0))), sine())
+    figure = plots.figure(answer(regions=((1.0, 2.0), (4.0, 6.0))), sine())
     for panel in figure.axes:
         boxes = [path.get_extents().extents.tolist() for path in panel.collections[-1].get_paths()]
         assert boxes == [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]]
@@ -202,25 +202,25 @@ def test_silence_is_shaded_in_every_panel():
 def test_without_regions_nothing_is_called_silent():
     one = answer()
     heard = replace(one.timeline, regions=(), intensities=np.zeros_like(one.timeline.intensities))
-    assert outline.silences(heard) == []
+    assert drawing.silences(heard) == []
     silent = answer(regions=()).timeline
-    assert [(r.start, r.end) for r in outline.silences(silent)] == [(0.0, 6.0)]
+    assert [(r.start, r.end) for r in drawing.silences(silent)] == [(0.0, 6.0)]
 
 
 def test_long_curves_are_means_with_their_range():
     one = answer(seconds=600.0, regions=((0, 600),))
     assert len(one.timeline.times) == 3000
-    figure = pictures.figure(one, sine())
+    figure = plots.figure(one, sine())
     line = figure.axes[1].lines[0].get_xydata()
     assert len(line) == math.ceil(3000 / math.ceil(3000 / 450))
     values = one.timeline.intensities[:7, 0]
     assert line[0] == pytest.approx([0.6, values.mean()])
     assert line[0, 1] < values.max()
-    assert len(pictures.timeline(one, sine(), form="svg")) < 1_500_000
+    assert len(plots.timeline(one, sine(), form="svg")) < 1_500_000
 
 
 def test_colours_stand_out_on_white():
-    for colour in outline.COLOURS:
+    for colour in drawing.COLOURS:
         light = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in light]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -234,7 +234,7 @@ FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_s
 @given(FLOATS, st.integers(1, 70))
 def test_thin_is_mean_and_range_of_neighbours(values, most):
     times = np.arange(len(values)) * 0.2
-    curve = outline.thin(times, np.array(values, np.float64), most)
+    curve = drawing.thin(times, np.array(values, np.float64), most)
     assert len(curve.mean) <= most
     for i, mean in enumerate(curve.mean):
         part = slice(i * curve.each, (i + 1) * curve.each)
@@ -254,8 +254,8 @@ def test_thin_is_mean_and_range_of_neighbours(values, most):
 )
 def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
     samples = noise(length / 16_000)
-    whole = outline.envelope(samples, stretch=stretch)
-    parts = outline.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
+    whole = drawing.envelope(samples, stretch=stretch)
+    parts = drawing.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
     size = round(stretch * 16_000)
     stretches = [samples[i : i + size] for i in range(0, length, size)]
     assert whole.seconds == parts.seconds == length / 16_000
@@ -268,21 +268,21 @@ def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
 def test_coarser_loses_no_peak(most):
     samples = noise(2.0)
     samples[20_001], samples[31_999] = 3.0, -4.0
-    for given_ in (samples, outline.envelope(samples)):
-        shown = outline.coarser(given_, most)
+    for given_ in (samples, drawing.envelope(samples)):
+        shown = drawing.coarser(given_, most)
         assert len(shown.lows) == len(shown.highs) <= most
         assert (shown.highs.max(), shown.lows.min()) == (3.0, -4.0)
         assert shown.seconds == 2.0
         assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.stretch)
-        start = outline.coarser(given_, most, until=1.0)
+        start = drawing.coarser(given_, most, until=1.0)
         assert start.seconds == 1.0
         assert start.highs.max() < 3.0
 
 
 def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     samples = noise(6.0)
-    fine = outline.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
-    assert pictures.timeline(answer(), fine, form="svg") == pictures.timeline(answer(), samples, form="svg")
+    fine = drawing.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
+    assert plots.timeline(answer(), fine, form="svg") == plots.timeline(answer(), samples, form="svg")
 
 
 @pytest.mark.parametrize(
@@ -297,25 +297,25 @@ def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     ],
 )
 def test_clock(seconds, whole, text):
-    assert outline.clock(seconds, whole) == text
+    assert drawing.clock(seconds, whole) == text
 
 
 def test_refusals():
     with pytest.raises(AudioError, match="no samples"):
-        pictures.timeline(answer(), np.empty(0, np.float32))
+        plots.timeline(answer(), np.empty(0, np.float32))
     with pytest.raises(AudioError, match="no samples"):
-        outline.envelope(iter([]))
+        drawing.envelope(iter([]))
     with pytest.raises(EmimicError, match="'pdf'; give png or svg"):
-        pictures.timeline(answer(), sine(), form="pdf")  # type: ignore[arg-type]
+        plots.timeline(answer(), sine(), form="pdf")  # type: ignore[arg-type]
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
-        pictures.timeline(answer(), sine())
+        plots.timeline(answer(), sine())
 
 
 def test_digital_silence_and_one_sample():
     assert "digital" in texts(svg(answer(), np.zeros(16_000, np.float32)))
-    assert pictures.timeline(answer(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
-    assert Path(pictures.__file__).read_text().count("pyplot") == 0
+    assert plots.timeline(answer(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
+    assert Path(plots.__file__).read_text().count("pyplot") == 0

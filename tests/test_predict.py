@@ -23,14 +23,16 @@ from typer.testing import CliRunner
 
 import emimic
 import emimic.sample
-from emimic import audio, cli
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
+from emimic import cli
+from emimic.inference.inputs import STDIN, expand, standard_input
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import Answer, Answers, Failure, Region
+from emimic.media import decode
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
+from emimic.output import formats, write
+from emimic.output import terminal as table
 from emimic.prediction import Prediction
-from emimic.service import formats, outputs, table
-from emimic.service.paths import STDIN, expand, standard_input
-from emimic.service.predict import Predictor
-from emimic.service.results import Answer, Answers, Failure, Region
 from emimic.task import VAD, AudioError
 
 TINY = {
@@ -94,7 +96,7 @@ def test_an_answer_is_the_models_own_for_that_file_whatever_stands_beside_it(
     together = Predictor(run).files([recordings])
     model = EmiModel.from_pretrained(run).eval()
     for answer in together.clips:
-        samples = audio.load(answer.path)[: 12 * 16_000].astype(np.float64)
+        samples = decode.load(answer.path)[: 12 * 16_000].astype(np.float64)
         normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         normal = np.pad(normal, (0, max(0, 400 - len(normal)))).astype(np.float32)
         with torch.no_grad():
@@ -271,7 +273,7 @@ def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     answers = Predictor(hearing.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    outputs.write(answers, out, ["csv"], plot=True, html=True)
+    write.write(answers, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
     assert names == {"intensities.csv", "answers.json", *own}

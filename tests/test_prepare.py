@@ -12,10 +12,10 @@ import soundfile
 from json_schema import keeps
 from rich.console import Console
 
-from emimic import audio
+from emimic.data.corpus import load_corpus
+from emimic.data.prepare import PrepareReport, prepare
 from emimic.files import OutputError
-from emimic.study.corpus import load_corpus
-from emimic.study.prepare import PrepareReport, prepare
+from emimic.media import decode
 from emimic.task import EMOTIONS, AudioError, CorpusError
 
 SECONDS = 1.5
@@ -67,8 +67,8 @@ def test_mp3_as_in_the_paper(raw: Path) -> None:
         stream = container.streams.audio[0]
         assert (stream.codec_context.name, stream.rate, stream.channels) == ("mp3float", 16_000, 1)
         assert stream.bit_rate == 64_000
-    samples = audio.load(made[0])
-    assert len(samples) == len(audio.load(raw / "00001.mp4"))
+    samples = decode.load(made[0])
+    assert len(samples) == len(decode.load(raw / "00001.mp4"))
     spectrum = np.abs(np.fft.rfft(samples[4000:20_000]))
     assert np.argmax(spectrum) == 220
 
@@ -78,7 +78,7 @@ def test_flac_without_loss(raw: Path) -> None:
     assert report.codec == "flac"
     info = soundfile.info(raw.parent / "audio" / "00001.flac")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", 16_000, 1)
-    written, original = audio.load(raw.parent / "audio" / "00001.flac"), audio.load(raw / "00001.mp4")
+    written, original = decode.load(raw.parent / "audio" / "00001.flac"), decode.load(raw / "00001.mp4")
     np.testing.assert_allclose(written, original, atol=2**-15)
 
 
@@ -125,7 +125,7 @@ def test_damaged_recordings_are_made_and_pointed_out(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_is_resumed(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = audio.save
+    save = decode.save
 
     def interrupt(path: Path, *args: Any, **options: Any) -> None:
         if "00002" in path.name:
@@ -135,7 +135,7 @@ def test_an_interrupted_run_is_resumed(raw: Path, monkeypatch: pytest.MonkeyPatc
 
     target = raw.parent / "audio"
     with monkeypatch.context() as patch:
-        patch.setattr(audio, "save", interrupt)
+        patch.setattr(decode, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(raw.parent, workers=1, progress=False)
     left = {path.name for path in target.iterdir()}
@@ -204,16 +204,16 @@ def test_an_unwritable_folder_stops_the_run(raw: Path, monkeypatch: pytest.Monke
 def test_save_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     wave = np.zeros(800, np.float32)
     with pytest.raises(OutputError, match=r"1\.mp3 can't be written \(No such file"):
-        audio.save(tmp_path / "nowhere" / "1.mp3", wave, codec="mp3")
+        decode.save(tmp_path / "nowhere" / "1.mp3", wave, codec="mp3")
     with pytest.raises(AudioError, match="'wav'; give mp3 or flac"):
-        audio.save(tmp_path / "1.wav", wave, codec="wav")  # type: ignore[arg-type]
+        decode.save(tmp_path / "1.wav", wave, codec="wav")  # type: ignore[arg-type]
     with pytest.raises(AudioError, match="NaN"):
-        audio.save(tmp_path / "1.mp3", wave * np.nan, codec="mp3")
+        decode.save(tmp_path / "1.mp3", wave * np.nan, codec="mp3")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("length", [1, 400, 1024, 16_001])
 def test_save_keeps_the_length(tmp_path: Path, length: int) -> None:
     for codec in ("mp3", "flac"):
-        audio.save(tmp_path / f"1.{codec}", np.full(length, 0.1, np.float32), codec=codec)
-        assert len(audio.load(tmp_path / f"1.{codec}")) == length
+        decode.save(tmp_path / f"1.{codec}", np.full(length, 0.1, np.float32), codec=codec)
+        assert len(decode.load(tmp_path / f"1.{codec}")) == length

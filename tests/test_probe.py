@@ -11,11 +11,11 @@ import media
 import numpy as np
 import pytest
 
-from emimic import audio
-from emimic.audio import channels
-from emimic.probe import Facts, Picture, has_picture, probe
+from emimic.media import decode
+from emimic.media.container import Facts, Picture, has_picture, probe
+from emimic.media.decode import channels
+from emimic.media.video import frames
 from emimic.task import AudioError
-from emimic.video import frames
 
 
 def video(
@@ -146,7 +146,7 @@ def test_bit_rates_are_those_of_the_bytes(kind: str) -> None:
 
 
 def test_the_papers_mp3_has_64_kilobits(tmp_path: Any) -> None:
-    audio.save(tmp_path / "1.mp3", media.noise(seconds=3), codec="mp3")
+    decode.save(tmp_path / "1.mp3", media.noise(seconds=3), codec="mp3")
     sound = probe(tmp_path / "1.mp3").sound
     assert sound is not None
     assert (sound.codec, sound.rate, sound.channels, sound.bit_rate) == ("mp3", 16_000, 1, 64_000)
@@ -227,12 +227,12 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
     assert has_picture(content) == (lost == "sound")
     assert channels(content) == (lost == "picture")
     if lost == "picture":
-        assert len(audio.load(content)) == pytest.approx(0.4 * 16_000, abs=1)
+        assert len(decode.load(content)) == pytest.approx(0.4 * 16_000, abs=1)
         with pytest.raises(AudioError, match=r"a\.mkv: has no video track that can be decoded"):
             list(frames(content, name="a.mkv"))
     else:
         with pytest.raises(AudioError, match=r"a\.mkv: none of its audio tracks can be decoded"):
-            audio.load(content, name="a.mkv")
+            decode.load(content, name="a.mkv")
     if lost == "sound":
         assert len(list(frames(content))) == 10
 

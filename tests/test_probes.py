@@ -11,13 +11,14 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from test_domains import make_voices
 
-from emimic.model import EmiModel
-from emimic.study import probes, sampling
-from emimic.study import run as runs
-from emimic.study.corpora import load_corpora
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import sampling
+from emimic.data.corpora import load_corpora
+from emimic.model.model import EmiModel
 from emimic.task import CorpusError, SettingsError
+from emimic.training import probes
+from emimic.training import setup as runs
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 Tiny = Callable[..., dict[str, Any]]
 

@@ -17,15 +17,16 @@ from typer.testing import CliRunner
 
 import emimic
 from emimic import cli
+from emimic.cli import predict_request
+from emimic.describe import measure as clips_module
+from emimic.experiments import grid
 from emimic.files import OutputError
-from emimic.service import request
-from emimic.service.engine import DEFAULT
-from emimic.service.journal import Journal
-from emimic.service.paths import expand
-from emimic.service.predict import Predictor
-from emimic.study import checkpoint, grid, run, train
-from emimic.study import clips as clips_module
+from emimic.inference.engine import DEFAULT
+from emimic.inference.inputs import expand
+from emimic.inference.journal import Journal
+from emimic.inference.predictor import Predictor
 from emimic.task import EMOTIONS, AudioError, CorpusError, EmimicError, SettingsError
+from emimic.training import checkpoint, loop, setup
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_working_folder_that_is_gone(clips: Path, tmp_path: Path, monkeypatch:
 def test_a_relative_model_is_found_after_a_change_of_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emimic.service.predict.open_engine", lambda *_, **__: hearing.Fake())
+    monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: hearing.Fake())
     monkeypatch.chdir(tmp_path)
     predictor = Predictor("engine")
     monkeypatch.chdir("/")
@@ -131,7 +132,7 @@ def test_a_folder_in_use_under_another_name(tmp_path: Path) -> None:
     ids=lambda one: "-".join(one),
 )  # fmt: skip
 def test_odd_variables(variables: dict[str, str], clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
+    monkeypatch.setattr(predict_request, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(cli.app, ["predict", str(clips / "0.wav"), "-q"])
@@ -158,7 +159,7 @@ def test_a_run_folder_that_cannot_be_held(odd: str, tmp_path: Path) -> None:
         out.symlink_to(tmp_path / "no" / "where")
     else:
         (out / checkpoint.LOCK).mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), train._held(out):
+    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), loop._held(out):
         raise AssertionError
     if odd == "lock is a folder":
         (out / grid.LOCK).mkdir(parents=True, exist_ok=True)
@@ -189,10 +190,10 @@ def test_what_describe_keeps_replaces_no_file_of_others(tmp_path: Path) -> None:
 
 
 def test_torch_that_learns_nothing_or_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    run._check_torch()
+    setup._check_torch()
     for context in (torch.no_grad(), torch.inference_mode()):
         with context, pytest.raises(SettingsError, match="torch computes no gradients"):
-            run._check_torch()
+            setup._check_torch()
     monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.float64)
     with pytest.raises(SettingsError, match=r"torch\.float64, expected torch\.float32"):
-        run._check_torch()
+        setup._check_torch()

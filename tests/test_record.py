@@ -13,13 +13,15 @@ from conftest import ENCODER
 from test_readme import parse
 from typer.testing import CliRunner
 
+from emimic.baselines.system import NAMES, system
 from emimic.cli import app
-from emimic.model import EmiModel
-from emimic.study import comparison, record, store
-from emimic.study.comparison import Request
-from emimic.study.corpus import load_corpus
-from emimic.study.outcome import Row
-from emimic.study.rivals.system import NAMES, system
+from emimic.data.corpus import load_corpus
+from emimic.experiments import run as comparison
+from emimic.experiments import table1
+from emimic.experiments.results_table import Row
+from emimic.experiments.run import Request
+from emimic.features import store
+from emimic.model.model import EmiModel
 from emimic.task import ModelError, SettingsError
 
 ROLES = ("face", "units", "vision", "audio", "text")
@@ -76,7 +78,7 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
 
 def test_a_row_says_what_it_read_and_what_its_figure_is(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path)
-    cells = {cell.name: cell for cell in record.cells(request, request.settings(), {"audio": "wavlm"}, {})}
+    cells = {cell.name: cell for cell in table1.cells(request, request.settings(), {"audio": "wavlm"}, {})}
     assert "audio is features/wavlm, not features/wav2vec2" in cells["savchenko"].note
     assert "face is" not in cells["savchenko"].note
     assert "features/wavlm, as it is, not the clips" in cells["wavlm_tcn"].note
@@ -87,8 +89,8 @@ def test_a_row_says_what_it_read_and_what_its_figure_is(tmp_path: Path) -> None:
         assert (cells[name].published, cells[name].published_test) == (None, None)
     assert "on which split isn't said" in cells["savchenko-audio"].note
     assert cells["savchenko-audio"].published is None
-    own = {cell.name: cell for cell in record.cells(request, request.settings(), {}, {})}
-    assert {name for name, cell in own.items() if cell.note} == record.NOTES.keys()
+    own = {cell.name: cell for cell in table1.cells(request, request.settings(), {}, {})}
+    assert {name for name, cell in own.items() if cell.note} == table1.NOTES.keys()
     ours = {cell.label for name, cell in own.items() if name.startswith("ours")}
     assert all(label.startswith("the paper's, ") for label in ours)
     assert len(ours) == 5
@@ -96,7 +98,7 @@ def test_a_row_says_what_it_read_and_what_its_figure_is(tmp_path: Path) -> None:
 
 def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path, "table1")
-    cells = record.cells(request, request.settings(), {}, {})
+    cells = table1.cells(request, request.settings(), {}, {})
 
     def tables(chosen: str | None, *names: str) -> list[str]:
         rows = [
@@ -104,7 +106,7 @@ def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
             for cell in cells
             if cell.name in names or cell in comparison.choose(cells, chosen)
         ]
-        return list(comparison._tabled(record.GROUPS, cells, chosen, rows, record.OURS))
+        return list(comparison._tabled(table1.GROUPS, cells, chosen, rows, table1.OURS))
 
     assert tables(None) == ["table1", "record", "audio"]
     assert tables("table1") == ["table1"]
@@ -128,7 +130,7 @@ def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
     told: list[str] = []
     request = Request(tones, tmp_path, "savchenko,yu", "0")
-    savchenko, yu = record.rivals(request, ["units=mine"], tell=told.append).rows
+    savchenko, yu = table1.rivals(request, ["units=mine"], tell=told.append).rows
     assert "emimic features tones0 --kind challenge" in savchenko.failed[0]
     assert "--kind face-descriptors --model NETWORK.onnx" in savchenko.failed[0]
     assert "--name mine" in yu.failed[0]
@@ -172,12 +174,12 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 )
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        record.rivals(Request(tmp_path, tmp_path), **given)
+        table1.rivals(Request(tmp_path, tmp_path), **given)
 
 
 def test_the_commands_named_are_commands(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path)
-    rows = record.cells(request, request.settings(), {"audio": "wavlm"}, {})
+    rows = table1.cells(request, request.settings(), {"audio": "wavlm"}, {})
     named = {command for row in rows for command in re.findall(r"emimic (features [^;]+)", row.lacking)}
     assert any("--kind speech --model ENCODER --name wavlm" in command for command in named)
     assert any("--kind transcripts --model" in command for command in named)
@@ -187,7 +189,7 @@ def test_the_commands_named_are_commands(tmp_path: Path) -> None:
 
 def test_longer_training_is_longer_than_what_was_asked_for(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path, split="test", sets=("epochs=7",))
-    cells = {cell.name: cell for cell in record.cells(request, request.settings(), {}, {})}
+    cells = {cell.name: cell for cell in table1.cells(request, request.settings(), {}, {})}
     assert cells["ours-longer"].settings == {"train_on": "train+valid", "epochs": 14}
     assert not cells["ours-longer"].lacking
     assert set(NAMES) <= cells.keys()

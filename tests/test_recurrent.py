@@ -6,7 +6,7 @@ import tiny
 import torch
 from torch import nn
 
-from emimic.recurrent import last_outputs
+from emimic.model.recurrent import last_outputs
 
 LENGTHS = (3, 9, 1, 9, 6)
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emimic.sample
-from emimic import audio
-from emimic.service import regions
-from emimic.service.regions import Detector, decide, find
-from emimic.speech import CHUNK
+from emimic.inference import voice_activity
+from emimic.inference.voice_activity import Detector, decide, find
+from emimic.media import decode
+from emimic.media.silero_vad import CHUNK
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
     found, length = 0.0, 0.0
     parts, truth, at = [], [], 0
     for path in sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:12]:
-        clip = audio.load(path)
+        clip = decode.load(path)
         chunks = np.square(clip[: len(clip) // 512 * 512].astype(float)).reshape(-1, 512).mean(axis=1)
         loud = np.flatnonzero(chunks > chunks.max() / 100)  # within 20 dB of its loudest
         clip = clip[loud[0] * 512 : (loud[-1] + 1) * 512]
@@ -67,14 +67,14 @@ def test_speech_is_found_by_the_model_even_at_a_level_that_never_falls() -> None
     """What is no louder than its surroundings can only be found by its sound."""
     speech, levels = np.array([0.0] * 20 + [0.9] * 20 + [0.0] * 20), np.full(60, -30.0)
     found = np.flatnonzero(decide(speech, levels))
-    assert (found[0], found[-1]) == (20 - regions.MARGIN, 39 + regions.MARGIN)
+    assert (found[0], found[-1]) == (20 - voice_activity.MARGIN, 39 + voice_activity.MARGIN)
 
 
 def test_clicks_are_passed_by_and_pauses_bridged() -> None:
     quiet = np.full(100, -60.0)
     click, pause = quiet.copy(), quiet.copy()
     click[50] = -20.0  # which smoothing makes 3 chunks long
-    assert decide(np.zeros(100), click).sum() == 3 + 2 * regions.MARGIN
+    assert decide(np.zeros(100), click).sum() == 3 + 2 * voice_activity.MARGIN
     click[50] = -52.0
     assert not decide(np.zeros(100), click).any()
     pause[20:40] = pause[50:70] = -20.0
@@ -122,7 +122,7 @@ def test_a_decision_waits_no_longer_than_it_says() -> None:
     detector = Detector()
     for start in range(0, 48_000, 160):
         detector.push(np.zeros(160, np.float32))
-        assert start + 160 - detector.decided <= (regions.AHEAD + 4) * CHUNK
+        assert start + 160 - detector.decided <= (voice_activity.AHEAD + 4) * CHUNK
 
 
 def test_reset_forgets() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from json_schema import keeps
 
-from emimic.service.predict import Predictor
-from emimic.service.results import Answer, Answers, Failure, Timeline
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import Answer, Answers, Failure, Timeline
 from emimic.task import EMOTIONS, VAD, EmimicError
 
 SOUND = hearing.recording(("burst", 1.5), ("hush", 4.0), ("burst", 1.0))
@@ -120,6 +120,6 @@ def test_notebooks_show_them_safely(answer: Answer, line: Timeline) -> None:
 
 def test_results_need_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "pandas", "matplotlib", "av", "onnxruntime", "audformat", "pympi"}
-    code = f"import sys, emimic.service.results; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, emimic.inference.results; print(sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"

@@ -31,17 +31,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from emimic.cli import app
-from emimic.config import EmiConfig
+from emimic.data import loader
 from emimic.files import hold
-from emimic.model import EmiModel
-from emimic.service.teach import teach
-from emimic.study import batches, checkpoint
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study import train as training
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
 from emimic.task import CorpusError, ModelError, SettingsError
+from emimic.training import checkpoint
+from emimic.training import loop as training
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
+from emimic.training.teacher import teach
 
 POINTS = {"trained": 8, "frozen": 4, "taught": 4}
 """Random moments of SIGKILL, for each kind of run."""
@@ -537,7 +538,7 @@ def test_another_corpus_is_no_resume_and_leftovers_of_a_kill_are_swept(
 def test_a_signal_while_validating_loses_nothing(
     tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = batches.answer
+    original = loader.answer
 
     def stopped(*arguments: Any, **options: Any) -> Any:
         # As Python would; the signal itself once ended the test's own process, where no handler was set.
@@ -546,7 +547,7 @@ def test_a_signal_while_validating_loses_nothing(
         return original(*arguments, **options)
 
     settings = TrainSettings(**tiny())
-    monkeypatch.setattr(batches, "answer", stopped)
+    monkeypatch.setattr(loader, "answer", stopped)
     found = train(tones, tmp_path / "run", settings, show=False)
     assert (found.signal, found.history) == (signal.SIGTERM, ())
     monkeypatch.undo()

@@ -13,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.graph import _windows
-from emimic.service import export, rewrite, runtimes
-from emimic.service.engine import GraphEngine, TorchEngine, open_engine
-from emimic.service.runtimes import open_runtime
+from emimic.export import export, int8_graph
+from emimic.export.onnx_graph import _windows
+from emimic.inference import runtimes
+from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
+from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
 
 SHORT = {"max_seconds": 0.5, "vad_learnt": True}
@@ -86,12 +87,12 @@ def test_the_int8_lstm_equals_its_formula(frames, rows):
         ["y"],
         {"w": w, "r": r, "b": b},
     )
-    (layer,) = rewrite.layers(model)
+    (layer,) = int8_graph.layers(model)
     assert layer.activations == ("x", "y")
     assert layer.size == w.size + r.size
-    assert rewrite.layers(model, "openvino") == []
+    assert int8_graph.layers(model, "openvino") == []
     scales = {"x": (np.float32(0.03), np.uint8(120)), "y": (np.float32(0.008), np.uint8(128))}
-    changed = rewrite.quantise(model, [layer], scales)
+    changed = int8_graph.quantise(model, [layer], scales)
     assert "LSTM" not in [one.op_type for one in changed.graph.node]
     x = rng.standard_normal((frames, rows, features)).astype(np.float32)
     feed = {"x": x, "h0": start, "c0": start}
@@ -119,14 +120,14 @@ def test_an_unusual_lstm_stays_as_it_is(change):
     w = np.zeros((1, 8, 3), np.float32)
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="l", hidden_size=2, **change)
     model = graph_of([node], {"x": ["t", "n", 3]}, ["y"], {"w": w, "r": np.zeros((1, 8, 2), np.float32)})
-    assert rewrite.layers(model) == []
+    assert int8_graph.layers(model) == []
 
 
 def test_an_lstm_whose_last_state_is_read_stays_as_it_is():
     w = np.zeros((1, 8, 3), np.float32)
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y", "h"], name="l", hidden_size=2)
     model = graph_of([node], {"x": ["t", "n", 3]}, ["y", "h"], {"w": w, "r": np.zeros((1, 8, 2), np.float32)})
-    assert rewrite.layers(model) == []
+    assert int8_graph.layers(model) == []
 
 
 def test_what_only_moves_values_moves_bytes():
@@ -147,9 +148,9 @@ def test_what_only_moves_values_moves_bytes():
         helper.make_node("MatMul", ["flattened", "w"], ["y"], name="/convs.1/MatMul"),
     ]
     model = graph_of(nodes, {"x": [1, "n", 4]}, ["y"], {"w": weight, **shapes})
-    layers = rewrite.layers(model)
+    layers = int8_graph.layers(model)
     scales = {"flattened": (np.float32(0.02), np.uint8(3))}
-    changed = rewrite.quantise(model, layers, scales)
+    changed = int8_graph.quantise(model, layers, scales)
     kinds = [one.op_type for one in changed.graph.node]
     assert kinds.count("QuantizeLinear") == 1
     assert kinds.index("QuantizeLinear") == 1, "before anything is moved"
@@ -159,7 +160,7 @@ def test_what_only_moves_values_moves_bytes():
     padded = np.pad(rounded(np.maximum(x, 0), 0.02, 3), ((0, 0), (1, 1), (0, 0)))
     own = np.concatenate([padded[:, :-1], padded[:, 1:]], axis=2) @ in_rows(weight, 0)
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
-    pair = rewrite.quantise(model, layers, scales, "openvino")
+    pair = int8_graph.quantise(model, layers, scales, "openvino")
     (found,) = open_runtime("onnx", pair.SerializeToString()).run(["y"], {"x": x})
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
 

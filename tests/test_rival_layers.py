@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from emimic.pooling import AttentiveStatistics
-from emimic.study.rivals import layers
+from emimic.baselines import layers
+from emimic.model.pooling import AttentiveStatistics
 
 Array = np.ndarray
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from rivalry import ROLES, Array, clip, heard, ignores_padding, lacking, rival, says, weights
 
-from emimic.study import losses, store
-from emimic.study import run as runs
-from emimic.study.rivals.sequences import Clip
-from emimic.study.rivals.system import NAMES, RENAMED, system
-from emimic.study.settings import TrainSettings
-from emimic.study.step import add_l2
+from emimic.baselines.inputs import Clip
+from emimic.baselines.system import NAMES, RENAMED, system
+from emimic.features import store
 from emimic.task import EMOTIONS
+from emimic.training import losses
+from emimic.training import setup as runs
+from emimic.training.settings import TrainSettings
+from emimic.training.step import add_l2
 
 
 def test_baseline() -> None:

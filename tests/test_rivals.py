@@ -17,18 +17,19 @@ from typer.testing import CliRunner
 
 import emimic.sample
 from emimic import cli
-from emimic.study import checkpoint, store
-from emimic.study.corpus import load_corpus
-from emimic.study.evaluate import evaluate
-from emimic.study.learner import Features, open_run
-from emimic.study.rivals import fusion, sequences
-from emimic.study.rivals.model import RivalConfig, RivalModel, fold_of, join
-from emimic.study.rivals.sequences import Clip
-from emimic.study.rivals.system import NAMES
-from emimic.study.settings import TrainSettings
-from emimic.study.submit import submit
-from emimic.study.train import train
+from emimic.baselines import fusion, inputs
+from emimic.baselines.inputs import Clip
+from emimic.baselines.model import RivalConfig, RivalModel, fold_of, join
+from emimic.baselines.system import NAMES
+from emimic.data.corpus import load_corpus
+from emimic.evaluation.evaluate import evaluate
+from emimic.evaluation.submit import submit
+from emimic.features import store
 from emimic.task import CorpusError, ModelError, SettingsError
+from emimic.training import checkpoint
+from emimic.training.learner import Features, open_run
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 
 def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
@@ -248,7 +249,7 @@ def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    from emimic.study import train as training
+    from emimic.training import loop as training
 
     folder = made.corpus(tmp_path / "corpus")
     values = {
@@ -357,16 +358,16 @@ def frames(times: list[float], present: list[bool] | None = None) -> store.Seque
 
 def test_shortening() -> None:
     found = frames([i / 10 for i in range(11)])
-    assert sequences.every(5)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert sequences.first(3)(found).values[:, 0].tolist() == [0, 1, 2]
-    assert sequences.evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert sequences.evenly(20)(found) is found
-    binned = sequences.bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
+    assert inputs.every(5)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.first(3)(found).values[:, 0].tolist() == [0, 1, 2]
+    assert inputs.evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.evenly(20)(found) is found
+    binned = inputs.bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
     assert binned.present.tolist() == [True, False, False, True]
     assert binned.values[[0, 3]].tolist() == [[0.5, 100.5], [3.0, 103.0]]
     np.testing.assert_allclose(binned.times, [0.1, 0.3, 0.5, 0.7])
     nothing = frames([])
-    for how in (sequences.every(2), sequences.first(2), sequences.evenly(2), sequences.bins(0.2)):
+    for how in (inputs.every(2), inputs.first(2), inputs.evenly(2), inputs.bins(0.2)):
         assert len(how(nothing).values) == 0
 
 

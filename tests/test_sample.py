@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import emimic.sample
-from emimic import audio
-from emimic.study.corpus import Corpus, load_corpus
+from emimic.data.corpus import Corpus, load_corpus
+from emimic.media import decode
 from emimic.task import EMOTIONS
 
 
@@ -76,7 +76,7 @@ def test_sentences_lose_their_padding_and_nothing_else(tmp_path: Path, make_samp
     (tmp_path / "audio").mkdir()
     for code in make_sample.SPEECH.values():
         wave = np.pad(tone, (0, 8_000)) if code == padded else tone
-        audio.save(tmp_path / "audio" / f"{code}.mp3", wave, codec="mp3")
+        decode.save(tmp_path / "audio" / f"{code}.mp3", wave, codec="mp3")
         rows.append([f"{code}.mp3", f"emodb{code[:2]}", "male", "anger", "a04", "100.00"])
     header = ["Filename", "Speaker", "Gender", "Emotion", "TextCode", "RecognisedPercent"]
     make_sample.write(tmp_path / "labels.csv", header, rows)
@@ -86,9 +86,9 @@ def test_sentences_lose_their_padding_and_nothing_else(tmp_path: Path, make_samp
         if code != padded:
             assert (tmp_path / "speech" / f"{name}.mp3").read_bytes() == original.read_bytes()
             continue
-        cut = audio.load(tmp_path / "speech" / f"{name}.flac")
+        cut = decode.load(tmp_path / "speech" / f"{name}.flac")
         assert 16_000 <= len(cut) < 16_000 + 2 * 576  # an mp3 rings on for a frame or two
-        np.testing.assert_allclose(cut, audio.load(original)[: len(cut)], atol=2**-15)
+        np.testing.assert_allclose(cut, decode.load(original)[: len(cut)], atol=2**-15)
 
 
 def test_it_is_rebuilt_the_same_whatever_the_order(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emimic.study.sampling import Pool, counts, steps
+from emimic.data.sampling import Pool, counts, steps
 
 SEEDS = st.integers(0, 2**32)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emimic.study import checkpoint
-from emimic.study.settings import TrainSettings, parse_overrides
 from emimic.task import EMOTIONS, ModelError, SettingsError
+from emimic.training import checkpoint
+from emimic.training.settings import TrainSettings, parse_overrides
 
 
 def test_defaults_are_the_papers() -> None:

@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 import emimic
-from emimic.service.predict import Predictor
-from emimic.service.stream import Step, Stream
+from emimic.inference.predictor import Predictor
+from emimic.inference.stream import Step, Stream
 from emimic.task import AudioError, EmimicError, ModelError
 
 SOUND = hearing.recording(("burst", 1.0), ("hush", 1.0), ("burst", 0.8))

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic import audio
-from emimic.service.predict import Predictor
-from emimic.sources import label_of, to_floats
+from emimic.inference.predictor import Predictor
+from emimic.media import decode
+from emimic.media.source import label_of, to_floats
 from emimic.task import AudioError, EmimicWarning
 
 SOUND = media.noise(0.5) * 0.3
@@ -48,7 +48,7 @@ def test_bytes_like_objects_and_open_files_are_the_file(
         for source in sources:
             np.testing.assert_array_equal(predictor(source).prediction.intensities, want)
     assert len(predictor.timeline(io.BytesIO(content)).times) == 3
-    np.testing.assert_array_equal(audio.load(bytearray(content)), SOUND)
+    np.testing.assert_array_equal(decode.load(bytearray(content)), SOUND)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**7, 2.0**15, 2.0**31])
@@ -138,12 +138,12 @@ def test_a_list_of_paths_may_be_any_iterable(predictor: Predictor, content: byte
 def test_a_file_far_beyond_full_scale_is_refused(kind: str, peak: float) -> None:
     sound = SOUND / np.abs(SOUND).max() * peak
     with pytest.raises(AudioError, match=r"the clip: the samples peak at .*Divide by"):
-        audio.load(media.encode(sound, kind), name="the clip")
+        decode.load(media.encode(sound, kind), name="the clip")
 
 
 def test_a_mix_a_little_beyond_full_scale_is_heard() -> None:
     loud = SOUND / np.abs(SOUND).max() * 8
-    np.testing.assert_allclose(audio.load(media.encode(loud, "wavf")), loud, rtol=1e-6)
+    np.testing.assert_allclose(decode.load(media.encode(loud, "wavf")), loud, rtol=1e-6)
 
 
 def test_a_32_bit_file_of_16_bit_values_is_noted(tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_a_32_bit_file_of_16_bit_values_is_noted(tmp_path: Path) -> None:
 
     soundfile.write(tmp_path / "a.wav", NARROW.astype(np.int32), 44_100, subtype="PCM_32")
     with pytest.warns(EmimicWarning, match=r"a\.wav: its samples peak at \d+ of 2147483648.*int16"):
-        audio.load(tmp_path / "a.wav")
+        decode.load(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", NARROW.astype(np.int32) << 16, 44_100, subtype="PCM_32")
     soundfile.write(tmp_path / "c.wav", np.zeros(900, np.int32), 44_100, subtype="PCM_32")
     soundfile.write(tmp_path / "d.mp3", SOUND * 1e-6, 44_100, format="MP3")  # decoded: no integers
     for name in ("b.wav", "c.wav", "d.mp3"):
         notes: list[str] = []
-        audio.load(tmp_path / name, notes=notes)
+        decode.load(tmp_path / name, notes=notes)
         assert notes == []
 
 
@@ -180,15 +180,15 @@ def test_notes_are_values(predictor: Predictor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["m4a", "webm"])
 def test_what_damage_makes_of_a_lossy_codec_is_no_scale(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    floats = audio._floats
+    floats = decode._floats
 
     def damaged(frame: Any) -> np.ndarray:
         values = floats(frame).copy()
         values[:5] = 40.0
         return values
 
-    monkeypatch.setattr(audio, "_floats", damaged)
+    monkeypatch.setattr(decode, "_floats", damaged)
     notes: list[str] = []
-    samples = audio.load(media.encode(media.noise(0.5, 48_000), kind, 48_000), notes=notes)
+    samples = decode.load(media.encode(media.noise(0.5, 48_000), kind, 48_000), notes=notes)
     assert np.abs(samples).max() < 10
     assert any("NaN, infinite or absurd" in note for note in notes)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emimic.study import store
+from emimic.features import store
 from emimic.task import CorpusError
 
 

@@ -7,12 +7,12 @@ import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emimic import speech
-from emimic.service import regions
-from emimic.service.engine import Engine, GraphEngine, TorchEngine
-from emimic.service.export import export
-from emimic.service.stream import Step, Stream
-from emimic.service.timeline import timeline
+from emimic.export.export import export
+from emimic.inference import voice_activity
+from emimic.inference.engine import Engine, GraphEngine, TorchEngine
+from emimic.inference.stream import Step, Stream
+from emimic.inference.timeline import timeline
+from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning
 
 SOUND = hearing.recording(
@@ -271,7 +271,7 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     steps = joined(in_chunks(stream, SOUND, [1_000]))
     for name, values in steps.items():
         np.testing.assert_array_equal(getattr(line, name), values)
-    assert line.regions == stream.regions == regions.find(SOUND)
+    assert line.regions == stream.regions == voice_activity.find(SOUND)
     assert heard[-1] == line.seconds == len(SOUND) / 16_000
     whole = timeline(engine, blocks, name="sound", regions=False)
     assert np.isfinite(whole.intensities).all()
@@ -279,5 +279,5 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
 
 
 def test_the_detectors_model_has_its_licence() -> None:
-    folder = speech.MODEL.parent
+    folder = silero_vad.MODEL.parent
     assert "MIT License" in (folder / "LICENSE").read_text(encoding="utf-8")

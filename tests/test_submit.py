@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from corpora import make
 
-from emimic.study import evaluate as shared
-from emimic.study.corpus import Corpus, Item, Left, Split, load_corpus
-from emimic.study.submit import submit
+from emimic.data.corpus import Corpus, Item, Left, Split, load_corpus
+from emimic.evaluation import evaluate as shared
+from emimic.evaluation.submit import submit
 from emimic.task import CorpusError, ModelError, SettingsError
 
 TARGETS = ["Joy", "Empathic Pain"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from corpora import HEADER, make, refused, row
 
-from emimic.study import corpus as module
-from emimic.study.corpus import load_corpus
+from emimic.data import corpus as module
+from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, CorpusError
 
 

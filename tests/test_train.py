@@ -18,17 +18,17 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoConfig
 
-from emimic import encoders
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
-from emimic.study import batches
-from emimic.study import run as runs
-from emimic.study import step as steps
-from emimic.study import train as training
-from emimic.study.corpus import Item, load_corpus
-from emimic.study.settings import TrainSettings
-from emimic.study.train import train
+from emimic.data import loader
+from emimic.data.corpus import Item, load_corpus
+from emimic.model import encoders
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, CorpusError, EmimicError, SettingsError
+from emimic.training import loop as training
+from emimic.training import setup as runs
+from emimic.training import step as steps
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
 
 Tiny = Callable[..., dict[str, Any]]
 GROUP = STILL | {"feat_extract_norm": "group", "do_stable_layer_norm": False}
@@ -350,7 +350,7 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers, _ = batches.answer(run.model, run.train)
+    answers, _ = loader.answer(run.model, run.train)
     np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
@@ -372,7 +372,7 @@ def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, 
     settings = TrainSettings(**tiny(lr=1e30, still=True, warmup_epochs=0))
     with pytest.raises(EmimicError, match=r"the loss is (nan|inf) at step 2; lower lr") as caught:
         train(tones, tmp_path / "run", settings, show=False)
-    order = batches.steps(11, 4, seed=0, epoch=0)[1]
+    order = loader.steps(11, 4, seed=0, epoch=0)[1]
     assert str(caught.value).endswith("Clips: " + ", ".join(f"{row + 1:05d}" for row in order))
 
 
@@ -406,7 +406,7 @@ def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict
     """Validation that answers from a script; the weights at each validation."""
     seen: list[dict[str, torch.Tensor]] = []
 
-    def validate(run: runs.Run, _: batches.Source) -> dict[str, Any]:
+    def validate(run: runs.Run, _: loader.Source) -> dict[str, Any]:
         seen.append(weights(run))
         score = scores[len(seen) - 1]
         return {"pearson": score, "watched": score, "targets": {}}
@@ -480,7 +480,7 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(tones, splits=["valid"], workers=1).splits["valid"].items
-    answers, vad = batches.predict(EmiModel.from_pretrained(tmp_path / "run"), items)
+    answers, vad = loader.predict(EmiModel.from_pretrained(tmp_path / "run"), items)
     assert np.isnan(vad).all()
     answers, labels = answers.astype(np.float64), np.stack([item.labels for item in items])
     rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
@@ -493,14 +493,14 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
 def test_an_undefined_pearson_does_not_end_training(
     tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = batches.answer
+    original = loader.answer
 
     def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         answers, vad = original(*arguments, **options)
         answers[:, 2] = 0.25
         return answers, vad
 
-    monkeypatch.setattr(batches, "answer", constant)
+    monkeypatch.setattr(loader, "answer", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)
     assert len(result.history) == 2
     for entry in result.history:
@@ -790,7 +790,7 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
         item.labels[:] = row
     guesses = truth.copy()
     guesses[:, 1] = 0.25
-    monkeypatch.setattr(batches, "answer", lambda *_, **__: (guesses, None))
+    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
     entry = training._validate(run, run.valid)
     count = truth.shape[1]
     assert entry["pearson"] is None
@@ -813,7 +813,7 @@ def test_unknown_labels_are_left_out_of_validation(
     truth[0, 0], truth[:, 1], truth[1:, 2] = np.nan, np.nan, np.nan
     for item, row in zip(items, truth, strict=True):
         item.labels[:] = row
-    monkeypatch.setattr(batches, "answer", lambda *_, **__: (guesses, None))
+    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
     entry = training._validate(run, run.valid)
     found = list(entry["targets"].values())
     assert found[0] == pytest.approx(np.corrcoef(guesses[1:, 0], truth[1:, 0])[0, 1], abs=1e-5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from films import even, film, grey, square
 
-from emimic import audio, video
+from emimic.media import decode, video
 from emimic.task import AudioError, EmimicWarning
 
 
@@ -76,7 +76,7 @@ def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: f
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)  # that the sound starts late
-        heard = np.flatnonzero(np.abs(audio.load(path)) > 0.1)[0] / 16_000
+        heard = np.flatnonzero(np.abs(decode.load(path)) > 0.1)[0] / 16_000
     seen = next(frame.time for frame in video.frames(path) if frame.image.mean() > 128)
     assert heard == pytest.approx(moment, abs=5e-3)
     # The first white frame is up to a frame later than the tone, whatever an encoder puts in front of the sound.
@@ -128,7 +128,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_recording_without_pictures_is_named(tmp_path: Path) -> None:
-    audio.save(tmp_path / "a.mp3", np.full(16_000, 0.1, np.float32), codec="mp3")
+    decode.save(tmp_path / "a.mp3", np.full(16_000, 0.1, np.float32), codec="mp3")
     with pytest.raises(AudioError, match=r"a\.mp3: has no video track"):
         list(video.frames(tmp_path / "a.mp3"))
 

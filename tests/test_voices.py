@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.audio import channels
-from emimic.service import request, voices
-from emimic.service.journal import Journal, stamp
-from emimic.service.mimicry import session
-from emimic.service.predict import Predictor
-from emimic.service.results import Answers, Channel
+from emimic.cli import mimicry, predict_request
+from emimic.inference import channels as voices
+from emimic.inference.journal import Journal, stamp
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import Answers, Channel
+from emimic.media.decode import channels
 from emimic.task import EMOTIONS, EmimicWarning
 
 
@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "twice.wav", both[:, :1].repeat(2, axis=1), 16_000)
     soundfile.write(tmp_path / "mono.wav", both[:, 0], 16_000)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    for module in (request, session):
+    for module in (predict_request, mimicry):
         monkeypatch.setattr(module, "Predictor", lambda *_, **__: Predictor(hearing.Fake()))
     return tmp_path
 

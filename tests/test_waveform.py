@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media import noise, sine
 
-from emimic.audio import Clip, cut, normalise, prepare, resample
+from emimic.media.decode import Clip, cut, normalise, prepare, resample
 from emimic.task import AudioError
 
 FLOATS = st.floats(-2, 2, width=32)

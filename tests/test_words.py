@@ -24,9 +24,9 @@ from transformers import (
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.study import store
-from emimic.study.extract import extract
-from emimic.study.extract.networks import pretrained
+from emimic.features import store
+from emimic.features.extract import extract
+from emimic.features.networks import pretrained
 from emimic.task import CorpusError, ModelError
 
 # transformers takes the spread of one token's times where only one was said; the command line is silent about it.
@@ -113,7 +113,7 @@ def test_faster_whisper_runs_in_its_place(
         assert all(0 <= word["start"] <= word["end"] for word in said["words"])
     with pytest.raises(ModelError, match="can't be loaded by faster-whisper"):
         extract(corpus, "transcripts", name="x", model=str(tiny_whisper), overrides=given)
-    monkeypatch.setattr("emimic.study.extract.transcripts.find_spec", lambda _: None)
+    monkeypatch.setattr("emimic.features.transcripts.find_spec", lambda _: None)
     with pytest.raises(ModelError, match=r"pip install .*\[features\]"):
         extract(corpus, "transcripts", name="x", model=str(converted), overrides=given)
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emimic.config import EmiConfig
-from emimic.model import EmiModel
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
 
 torch.set_num_threads(1)  # the tests share two cores
 

@@ -8,9 +8,9 @@ from emimic.task import EMOTIONS, EmimicError
 if TYPE_CHECKING:
     import os
 
-    from emimic.config import EmiConfig as EmiConfig
-    from emimic.model import EmiModel as EmiModel
-    from emimic.service.predict import Predictor as Predictor
+    from emimic.inference.predictor import Predictor as Predictor
+    from emimic.model.config import EmiConfig as EmiConfig
+    from emimic.model.model import EmiModel as EmiModel
 
 __all__ = ["EMOTIONS", "EmiConfig", "EmiModel", "EmimicError", "Predictor", "__version__", "load"]
 __version__ = "0.1.0"
@@ -20,9 +20,9 @@ logging.getLogger("emimic").addHandler(logging.NullHandler())
 
 # Resolved at first use, so that `import emimic` costs nothing and needs no torch.
 _HOMES = {
-    "EmiConfig": "emimic.config",
-    "EmiModel": "emimic.model",
-    "Predictor": "emimic.service.predict",
+    "EmiConfig": "emimic.model.config",
+    "EmiModel": "emimic.model.model",
+    "Predictor": "emimic.inference.predictor",
 }
 
 
@@ -34,7 +34,7 @@ def load(
     model: a folder written by `emimic export` or `emimic train`; None is the model in the package. device: for a run,
     as torch names it. threads: None takes all cores. Raises ModelError when the model can't be used.
     """
-    from emimic.service.predict import Predictor
+    from emimic.inference.predictor import Predictor
 
     return Predictor(model, device=device, threads=threads)
 

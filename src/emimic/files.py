@@ -252,12 +252,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     """Every array of a pickle by its place in it: "" for a bare array, else such as "0" or "faces/3".
 
-    Nothing the file asks for is imported or run (see `emimic.pickles`). The arrays are read-only.
+    Nothing the file asks for is imported or run (see `emimic.features.pickle_reader`). The arrays are read-only.
 
     Raises:
         CorpusError: the file can't be read, is too large, or is no pickle of plain numeric arrays.
     """
-    from emimic import pickles  # most that write a file read no pickle
+    from emimic.features import pickle_reader  # most that write a file read no pickle
 
     try:
         size = need_file(path).st_size
@@ -273,8 +273,8 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
     if not data:
         raise CorpusError(f"{path} is empty; expected a pickle of arrays: copy it again")
     try:
-        return pickles.arrays(data)
-    except pickles.RefusedError as error:
+        return pickle_reader.arrays(data)
+    except pickle_reader.RefusedError as error:
         raise CorpusError(f"{path} {error}; copy it again, or leave it out") from None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from emimic import __version__
-from emimic.cli import calibrate, hear, imports, learn
+from emimic.cli import calibrate, corpus, inference, study
 from emimic.cli.common import app, echo
 from emimic.cli.streams import GONE, safe_streams
 from emimic.install import install

@@ -47,7 +47,7 @@ def calibrate(
     """
     check_run(run)
     check_corpora(*corpora)
-    from emimic.study.calibrate import calibrate as fit
+    from emimic.training.calibrate import calibrate as fit
 
     quiet_libraries()
     report = fit(
@@ -59,7 +59,7 @@ def calibrate(
 
 def _weight(text: str) -> tuple[str, float]:
     """NAME=x -> name and weight."""
-    from emimic.study.cells import read_number
+    from emimic.data.cells import read_number
 
     name, _, value = text.rpartition("=")
     number = read_number(value)

@@ -83,7 +83,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def check_models(models: Sequence[Path]) -> None:
     """Raise ModelError where one is no model's folder."""
-    from emimic.service.engine import check_model
+    from emimic.inference.engine import check_model
 
     for model in models:
         check_model(model)

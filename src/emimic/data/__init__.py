@@ -1,0 +1,1 @@
+"""Corpora: split tables, clips, batches."""

@@ -1,0 +1,1 @@
+"""What a corpus contains, as a report (paper section 3.2)."""

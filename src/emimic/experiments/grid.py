@@ -1,0 +1,309 @@
+"""A grid of cells x seeds: each a plain training run in its own folder, so every other verb works on it.
+
+DIR/<cell>/seed-<k> is the run; beside it `grid.json` keeps what it took, or why it failed. What is finished stays, what
+was interrupted goes on from its checkpoint, what failed is tried once more. A run is held by a lock on its folder, so
+that several commands may work on one DIR.
+"""
+
+import contextlib
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from emimic.evaluation.evaluate import evaluate
+from emimic.experiments import corpus_check
+from emimic.files import lock, make_folder, naming, read_json, write_atomic
+from emimic.task import EmimicError, SettingsError
+from emimic.training import checkpoint, signals
+from emimic.training.loop import train
+from emimic.training.settings import TrainSettings
+
+NOTES: Final = "grid.json"
+LOCK: Final = ".lock"
+PLACES: Final = {"features"}
+"""Settings that say where something lies, not what is learnt: a DIR may be moved."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of a table: settings over the common ones, and what was published for it.
+
+    name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
+    test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
+    lacking: why the row can't be had, if it can't. unsure: what keeps its figure from being one, such as "unreviewed".
+    """
+
+    name: str
+    label: str
+    groups: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    published: float | None = None
+    published_test: float | None = None
+    note: str = ""
+    beneath: Mapping[str, Any] = field(default_factory=dict)
+    lacking: str = ""
+    unsure: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):
+            raise SettingsError(
+                f"the cell {self.name!r} names a folder; expected small letters, digits and . + _ - only"
+            )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the grid. settings: None, with a reason, where the cell's don't go with the common ones."""
+
+    cell: Cell
+    seed: int
+    folder: Path
+    settings: TrainSettings | None
+    reason: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained to its end."""
+        progress = checkpoint.read_progress(self.folder)
+        return progress is not None and progress.finished
+
+    def scored(self, split: str) -> bool:
+        """Whether it is finished, and scored since."""
+        report = self.folder / "evaluation" / split / "report.json"
+        if not (report.exists() and self.finished):
+            return False
+        return report.stat().st_mtime_ns >= (self.folder / checkpoint.LAST).stat().st_mtime_ns
+
+    def settled(self, split: str, begun: int) -> bool:
+        """Whether it is scored, or has failed since `begun` (ns): then it isn't tried once more."""
+        notes = self.folder / NOTES
+        if "reason" in self.notes() and notes.stat().st_mtime_ns >= begun:
+            return True
+        return self.scored(split)
+
+    def notes(self) -> dict[str, Any]:
+        """seconds: of training, summed over what wasn't killed; scored: by split, `contents.scored_on`; reason: why it
+        failed, if it did."""
+        try:
+            return dict(read_json(self.folder / NOTES))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
+
+    def note(self, **values: Any) -> None:
+        make_folder(self.folder)
+        write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is run: `jobs` over the corpus in `folder`, kept in `out` and scored on `split`.
+
+    processes: more than one starts each training by torchrun.
+    """
+
+    folder: Path
+    out: Path
+    jobs: tuple[Job, ...]
+    split: str = "valid"
+    processes: int = 1
+    show: bool = True
+
+
+class Stopped(BaseException):
+    """A signal ends the grid; every run is saved, and the same command goes on."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number = number
+
+
+def plan(
+    folder: Path,
+    out: Path,
+    cells: Sequence[Cell],
+    seeds: Sequence[int],
+    given: TrainSettings,
+    base: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Grid:
+    """The runs of a grid, checked against what is on disk. Raises SettingsError where a run there has others.
+
+    A cell's settings go over the given ones (those the user set), and these over `base`.
+    """
+    for what, found in (("seeds", seeds), ("cells", [cell.name for cell in cells])):
+        if not found or len(set(found)) < len(found):
+            raise SettingsError(f"found the {what} {list(found)}; expected one or more, each once")
+    asked = given.model_dump(exclude_unset=True)
+    jobs = []
+    for seed in seeds:  # a first answer for every row comes before the second for any
+        for cell in cells:
+            values = {**(base or {}), **cell.beneath, **asked, **cell.settings, "seed": seed}
+            if cell.settings.keys() & {"encoder", "encoder_config"}:
+                for name in {"encoder", "encoder_config", "encoder_layers"} - cell.settings.keys():
+                    values[name] = None
+            jobs.append(_job(out, cell, seed, values))
+    for job in jobs:
+        _check(job)
+    return Grid(folder, out, tuple(jobs), **options)
+
+
+def _job(out: Path, cell: Cell, seed: int, values: dict[str, Any]) -> Job:
+    place = out / cell.name / f"seed-{seed}"
+    if cell.lacking:
+        return Job(cell, seed, place, None, cell.lacking)
+    try:
+        settings = TrainSettings.model_validate(values)
+    except (ValidationError, SettingsError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        return Job(cell, seed, place, None, first)
+    if settings.freeze_encoder and settings.features is None:
+        settings = settings.model_copy(update={"features": str(out.resolve() / "features")})
+    return Job(cell, seed, place, settings)
+
+
+def _check(job: Job) -> None:
+    if job.settings is None or not (job.folder / checkpoint.SETTINGS).exists():
+        return
+    stored = checkpoint.read_settings(job.folder)
+    if names := [
+        name
+        for name in TrainSettings.model_fields
+        if name not in PLACES and getattr(stored, name) != getattr(job.settings, name)
+    ]:
+        raise SettingsError(
+            f"{job.folder} was started with other settings ({', '.join(names)} differ); run the grid with those, or "
+            "in another folder"
+        )
+
+
+def run(grid: Grid, tell: Callable[[str], None]) -> None:
+    """Every run that isn't done, one after another; raises Stopped on SIGTERM or Ctrl-C.
+
+    A run that can't be had is told, noted in its folder, and passed over.
+    """
+    begun = time.time_ns()
+    with stoppable():
+        for job in grid.jobs:
+            work(grid, job, tell, begun=begun)
+
+
+def work(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> bool:
+    """Bring one run to its score, unless it is, or another process is at it, or has failed since `begun` (ns).
+
+    Returns whether it is settled: scored, or failed.
+    """
+    if job.settled(grid.split, begun):
+        return True
+    with held(job.folder) as ours:
+        if not ours:
+            tell(f"{job.cell.name} seed {job.seed}: another process is at it")
+            return False
+        if job.settled(grid.split, begun):
+            return True
+        tell(f"{job.cell.name} seed {job.seed}")
+        try:
+            _bring(grid, job)
+        except (EmimicError, OSError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            job.note(reason=reason)
+            tell(f"{job.cell.name} seed {job.seed} can't be had: {reason}")
+    return True
+
+
+def score_of(job: Job, split: str) -> float:
+    """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
+    if not job.scored(split):
+        return math.nan
+    report = read_json(job.folder / "evaluation" / split / "report.json")
+    value = report["metrics"]["pearson"]["mean"]["value"]
+    return math.nan if value is None else float(value)
+
+
+def _bring(grid: Grid, job: Job) -> None:
+    """Train to the end, and score."""
+    if job.settings is None:
+        raise SettingsError(job.reason)
+    if "reason" in (notes := job.notes()):  # of an attempt before
+        notes.pop("reason")
+        write_atomic(job.folder / NOTES, json.dumps(notes, indent=1) + "\n")
+    if not job.finished:
+        started = time.monotonic()
+        try:
+            if grid.processes > 1:
+                _torchrun(grid, job, job.settings)
+            else:
+                _train(grid, job, job.settings)
+        finally:
+            seconds = job.notes().get("seconds", 0.0) + time.monotonic() - started
+            job.note(seconds=round(seconds, 1))
+    ran = checkpoint.read_settings(job.folder)
+    noted = job.notes().get("scored", {})
+    job.note(scored={**noted, grid.split: corpus_check.scored_on(grid.folder, job.folder, grid.split)})
+    evaluate(
+        job.folder, grid.folder, split=grid.split, batch_seconds=ran.batch_seconds, workers=ran.workers,
+        progress=grid.show, cached=ran.freeze_encoder, draw=False,
+    )  # fmt: skip
+
+
+def _train(grid: Grid, job: Job, settings: TrainSettings) -> None:
+    stored = job.folder / checkpoint.SETTINGS
+    # `plan` has compared them; those on disk know where the features lay when it was started.
+    result = train(
+        grid.folder, job.folder, None if stored.exists() else settings, resume=True, show=grid.show
+    )
+    if result.signal is not None:
+        raise Stopped(result.signal)
+
+
+def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(grid.processes)]
+    words += ["-m", "emimic", "train", str(grid.folder), "--out", str(job.folder), "--resume", "--quiet"]
+    if not (job.folder / checkpoint.SETTINGS).exists():
+        file = job.folder / "settings.yaml"
+        write_atomic(file, yaml.safe_dump(settings.model_dump(mode="json")))
+        words += ["--config", str(file)]
+    child = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _, said = child.communicate()
+    except BaseException:
+        child.terminate()  # its processes finish their step and save
+        child.wait()
+        raise
+    if child.returncode:
+        own = [line for line in said.splitlines() if line.startswith("emimic: ")]
+        raise EmimicError(
+            own[-1].removeprefix("emimic: ") if own else f"torchrun ended with {child.returncode}"
+        )
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
+    make_folder(folder)
+    with naming(folder / LOCK):
+        file = (folder / LOCK).open("ab")
+    with file:
+        yield lock(file)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise Stopped; inside a training they let it save first."""
+
+    def stop(number: int) -> None:
+        raise Stopped(number)
+
+    with signals.handled(stop):
+        yield

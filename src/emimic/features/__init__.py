@@ -1,0 +1,1 @@
+"""Features of a corpus, computed once and stored on disk."""

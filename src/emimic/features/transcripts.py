@@ -1,0 +1,164 @@
+"""What is said, by Whisper, with the times of the words: `features/transcripts/<id>.json`.
+
+On transformers (any Whisper of the hub or a folder), or on faster-whisper where that is installed
+(`pip install faster-whisper`, models in its own form such as Systran/faster-whisper-base).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from emimic.data.split_tables import clip_key
+from emimic.features import encoder_cache, store
+from emimic.features.extractor import Clip, Job, Options, Work, clips, each_written, facts
+from emimic.features.networks import cannot_load, fails, licence, pretrained
+from emimic.files import fingerprint, need_file, read_json, write_atomic
+from emimic.install import install
+from emimic.media import decode
+from emimic.media.waveform import Wave
+from emimic.task import SAMPLE_RATE, CorpusError, ModelError
+
+
+class Settings(Options):
+    """By what, and in which language."""
+
+    engine: Literal["transformers", "faster-whisper"] = Field("transformers", description="what runs Whisper")
+    language: str | None = Field(
+        None, description="spoken language, such as en; null: Whisper listens for it"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as Whisper writes it, often with a space before it, and its time in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A clip's words in order."""
+
+    id: str
+    words: tuple[Word, ...]
+
+    @property
+    def text(self) -> str:
+        """All words."""
+        return "".join(word.word for word in self.words)
+
+
+_Recogniser = Callable[[Wave], list[Word]]
+
+
+def plan(job: Job, settings: Settings) -> list[Work]:
+    """One file a clip."""
+    source = job.need_model("openai/whisper-base")
+    chosen = clips(job.folder)
+    hear, known = (_faster if settings.engine == "faster-whisper" else _transformers)(source, job, settings)
+    place = job.place()
+
+    def make(clip: Clip) -> None:
+        samples = decode.load(clip.path, max_seconds=settings.max_seconds, notes=job.notes)
+        try:
+            transcript = Transcript(clip.id, tuple(hear(samples)))
+        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
+            raise fails(source, error) from error
+        said = {**asdict(transcript), "text": transcript.text}
+        write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
+
+    told = facts(job, settings, settings.engine, weights=known, licence=licence(source))
+    # One clip after the other: the model takes all cores by itself.
+    work = each_written(make, 1)
+    return [Work(place, told, chosen, work, lambda place: list(read_all(place)), job.notes)]
+
+
+def read_all(place: Path) -> dict[str, Transcript]:
+    """Transcripts of a folder by clip key. Raises CorpusError."""
+    found: dict[str, Transcript] = {}
+    for file in sorted(place.glob("[!.]*.json")):
+        if file.name == store.FACTS:
+            continue
+        try:
+            need_file(file)
+            said = read_json(file)
+            words = tuple(
+                Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in said["words"]
+            )
+            one = Transcript(str(said["id"]), words)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"{file} can't be read ({error}); delete it and make it anew") from error
+        if found.setdefault(clip_key(one.id), one) is not one:
+            raise CorpusError(f"{file} holds clip {one.id!r}, as another file there does; delete one of them")
+    return found
+
+
+def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
+    from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
+
+    model = pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
+    try:
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # JSON and hub errors share no other base
+        raise cannot_load(source, "a Whisper model", error) from error
+    if not processor.tokenizer.vocab_size:  # transformers makes an empty one where there is none
+        raise ModelError(
+            f"{source} has no tokenizer; expected Whisper's tokenizer.json, or vocab.json and merges.txt, beside the "
+            "weights"
+        )
+    recognise = pipeline(
+        "automatic-speech-recognition", model=model.eval(), tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+        device=job.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )  # fmt: skip
+    given = {"language": settings.language, "task": "transcribe"} if settings.language else {}
+
+    def hear(samples: Wave) -> list[Word]:
+        heard: Any = recognise(
+            {"raw": samples, "sampling_rate": SAMPLE_RATE},
+            return_timestamps="word",
+            generate_kwargs=dict(given),
+        )
+        end = len(samples) / SAMPLE_RATE
+        return list(_words(heard["chunks"], end))
+
+    return hear, encoder_cache.weights(model)
+
+
+def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
+    """The pipeline's words; the last one may lack its end, and times may lie in the silence it pads with."""
+    for chunk in chunks:
+        start, stop = chunk["timestamp"]
+        start = min(start or 0.0, end)
+        yield Word(chunk["text"], start, max(start, min(end if stop is None else stop, end)))
+
+
+def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
+    if find_spec("faster_whisper") is None:
+        raise ModelError(f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)")
+    import faster_whisper
+
+    try:
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = Path(faster_whisper.download_model(source))
+        model = faster_whisper.WhisperModel(str(folder), device=job.device or "auto")
+        known = fingerprint(folder / "model.bin")
+    except Exception as error:  # ctranslate2, JSON and hub errors share no other base
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{source} can't be loaded by faster-whisper: {reason}") from error
+
+    def hear(samples: Wave) -> list[Word]:
+        segments, _ = model.transcribe(samples, language=settings.language, word_timestamps=True)
+        heard = (word for segment in segments for word in segment.words or ())
+        return [Word(word.word, float(word.start), float(word.end)) for word in heard]
+
+    return hear, known

@@ -1,0 +1,1 @@
+"""Predictions of a finished model for recordings of any length."""

@@ -1,0 +1,108 @@
+"""What a user named -> the recordings it means: files, folders, patterns, standard input; never a URL."""
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from emimic.files import is_hidden, walk
+from emimic.inference.results import Failure
+from emimic.media.decode import MEDIA_SUFFIXES
+from emimic.media.source import kind
+from emimic.task import AudioError
+
+STDIN: Final = Path("<stdin>")
+"""What a recording from standard input is called."""
+
+_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
+    """Files as they are given, each once, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their
+    media files.
+
+    Folders are searched in depth (links too), sorted by name; hidden and system files and folders are passed
+    by. A URL, a folder that can't be
+    read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
+    file. Raises AudioError for what is no path.
+    """
+    seen: set[str] = set()
+    for one in _expand(paths):
+        place = str(one) if isinstance(one, Failure) or one == STDIN else _absolute(one)
+        if isinstance(one, Failure) or place not in seen:
+            seen.add(place)
+            yield one
+
+
+def _absolute(path: Path) -> str:
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - links stay
+    except FileNotFoundError:
+        raise AudioError(
+            f"{path}: the working folder is gone, expected one that is there. Go to another (cd), or give absolute "
+            "paths"
+        ) from None
+
+
+def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise AudioError(
+                f"found {kind(path)} in place of a path; expected files, folders or patterns. Give a recording that is "
+                "in memory to the predictor itself: predictor(...)."
+            )
+        text = os.fspath(path)
+        if not text:  # which is the folder one is in for the system
+            yield Failure(Path(text), "found an empty name, expected files, folders or patterns")
+        elif text == "-":
+            yield STDIN
+        elif _URL.match(text):
+            yield Failure(Path(text), f"{text}: URLs are never fetched: download it first and give the file")
+        elif glob.has_magic(text) and not os.path.lexists(text):
+            matches = sorted(_matches(text))
+            if not matches:
+                yield Failure(Path(text), f"{text}: no file matches this pattern")
+            for match in map(Path, matches):
+                # A folder that a pattern finds in passing may hold no recording; its files do count.
+                if match.is_dir() or match.suffix.lower() in MEDIA_SUFFIXES or len(matches) == 1:
+                    yield from _inside(match) if match.is_dir() else [match]
+        else:
+            yield from _inside(Path(text)) if Path(text).is_dir() else [Path(text)]
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a pattern finds, without hidden and system files and folders that it doesn't name itself."""
+    named = set(Path(pattern).parts)
+    return [
+        match
+        for match in glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        # Names with a dot glob leaves out by itself, unless the pattern has one too.
+        if not any(is_hidden(part.lstrip(".")) for part in Path(match).parts if part not in named)
+    ]
+
+
+def _inside(folder: Path) -> Iterator[Path | Failure]:
+    troubles: list[OSError] = []
+    files = sorted(path for path in walk(folder, troubles) if path.suffix.lower() in MEDIA_SUFFIXES)
+    yield from files
+    for trouble in troubles:
+        yield Failure(Path(trouble.filename), f"{trouble.filename}: can't be read ({trouble.strerror})")
+    if not files and not troubles:
+        yield Failure(folder, f"{folder}: holds no audio or video file")
+
+
+def content(path: Path) -> Path | bytes:
+    """What to read: the file, or what came through standard input. Raises AudioError when that is a terminal."""
+    return standard_input() if path == STDIN else path
+
+
+@cache
+def standard_input() -> bytes:
+    """The bytes piped into this process, which can be read only once. Raises AudioError when there is no pipe."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(f"{STDIN}: nothing is piped in; use it as in: cat clip.mp3 | emimic predict -")
+    return sys.stdin.buffer.read()

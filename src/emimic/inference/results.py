@@ -1,0 +1,378 @@
+"""What the service wing hands out: the answer for a file, curves over time, failures (NumPy only).
+
+`to_dict` gives what JSON can hold, in the versioned form of `formats.tables` (its `schema` field names it); `to_frame`
+needs pandas; `_repr_html_` is what a notebook shows.
+"""
+
+import html
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic.files import encodable
+from emimic.install import install
+from emimic.prediction import Prediction
+from emimic.task import VAD, EmimicError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+UNLIKE: Final = "unlike the training data"
+"""The mark of a clip whose novelty is beyond 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a recording, with a voice of its own. number: counted from 1."""
+
+    path: Path
+    number: int
+
+
+Recording = Path | Channel
+"""What is predicted: a file with its channels averaged, or one of its channels."""
+
+
+def parts(recording: Recording) -> tuple[Path, int | None]:
+    """Return a recording's file and its channel's number, None for all channels averaged."""
+    return (recording.path, recording.number) if isinstance(recording, Channel) else (recording, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of a recording in which a voice is heard, in seconds from its start."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Curves of one recording; a silent stretch is a gap (NaN), never a value.
+
+    name: what the recording is called (a file's stem). seconds: its whole length. targets: names of the intensities.
+    window, hop: seconds. times (step,): the centre of each window in seconds, a hop apart; starts, ends (step,): the
+    stretch each was heard over (a window is shorter at a recording's two ends). intensities (step, target), about
+    [0, 1]: the model's answer for that stretch heard as a clip of its own. vad_times (frame,): centres of the VAD
+    frames in seconds, 50 a second; vad (frame, 3): arousal, dominance, valence; both None when the model has not
+    learnt VAD. regions: where a voice is heard.
+    """
+
+    name: str
+    seconds: float
+    targets: tuple[str, ...]
+    window: float
+    hop: float
+    times: NDArray[np.float64]
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    intensities: NDArray[np.float32]
+    vad_times: NDArray[np.float64] | None
+    vad: NDArray[np.float32] | None
+    regions: tuple[Region, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), name, seconds, targets, and the timeline's own fields; a gap is
+        None."""
+        whole = self._alone().to_dict()
+        own = {"name": self.name, "seconds": whole["seconds"], "targets": whole["targets"]}
+        return {"schema": whole["schema"], "emimic": whole["emimic"], **own, **whole["timeline"]}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row a step, indexed by Seconds (its centre): Start, End, the targets, VAD (the mean of the step's frames).
+
+        Raises EmimicError when pandas isn't installed.
+        """
+        from emimic.output.formats.steps import steps, target_names
+
+        grid = steps(self._alone())
+        index = _pandas().Index(grid.times, name="Seconds")
+        stretches = {"Start": grid.since, "End": grid.until}
+        values = dict(zip(target_names(grid.names), grid.values.T, strict=True))
+        frame: pd.DataFrame = _pandas().DataFrame({**stretches, **values}, index=index)
+        return frame
+
+    def _repr_html_(self) -> str:
+        share = float(np.isfinite(self.intensities[:, 0]).mean())
+        curves = [_curve(self.intensities[:, i]) for i in range(len(self.targets))]
+        cells = zip(self.targets, curves, strict=True)
+        rows = [f"<th>{html.escape(name)}</th><td>{drawn}</td>" for name, drawn in cells]
+        about = (
+            f"{html.escape(self.name)}: {self.seconds:.1f} s, a voice in {share:.0%}; intensities from 0 to 1"
+        )
+        return _table(about, rows)
+
+    def _alone(self) -> "Answer":
+        """An answer of nothing but these curves, which is what formats take."""
+        unknown = np.full(len(self.targets), np.nan, np.float32)
+        nothing = Prediction(unknown, None, np.empty(0))
+        return Answer(Path(self.name), self.targets, self.seconds, False, False, nothing, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One value a dimension for a whole recording, and what it is about.
+
+    basis: `whole clip`, `first 12 s` (of a longer recording) or `mean over time` (of its timeline, where it has one).
+    intensities (target,), as in the prediction; vad (3,), None when the model has not learnt VAD. NaN is silence.
+    """
+
+    basis: str
+    intensities: NDArray[np.floating[Any]]
+    vad: NDArray[np.floating[Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One recording's answer.
+
+    path: the file as given (for an array or standard input, a name). targets: names of the intensities. seconds: its
+    length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
+    input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
+    intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
+    clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1,
+    where one of the file's channels was predicted alone. notes: what its reader should know of the file, such as
+    damage; each names the file.
+    """
+
+    path: Path
+    targets: tuple[str, ...]
+    seconds: float
+    was_cut: bool
+    was_padded: bool
+    prediction: Prediction
+    timeline: Timeline | None = None
+    was_silent: bool = False
+    channel: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recording(self) -> Recording:
+        """The file, or its channel."""
+        return self.path if self.channel is None else Channel(self.path, self.channel)
+
+    @property
+    def name(self) -> str:
+        """The file's stem, and its channel."""
+        return self.path.stem + self.suffix
+
+    @property
+    def title(self) -> str:
+        """The file's name, and its channel."""
+        return self.path.name + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What tells a channel's name from the file's."""
+        return "" if self.channel is None else f" channel {self.channel}"
+
+    @property
+    def covered(self) -> float:
+        """Seconds from the start that the prediction is about: all, or to the end of the last frame when cut."""
+        times = self.prediction.times
+        if not self.was_cut or not len(times):
+            return self.seconds
+        # The last frame's centre is as far from its end as the first one's is from the clip's start.
+        return min(self.seconds, float(times[-1] + times[0]))
+
+    @property
+    def headline(self) -> Headline:
+        """The values to quote: of a recording over the cut the mean over its timeline, where there is one with a
+        voice; else the prediction."""
+        one, line = self.prediction, self.timeline
+        if self.was_cut and line is not None and np.isfinite(line.intensities).any():
+            vad = None if line.vad is None else _mean(line.vad)
+            return Headline("mean over time", _mean(line.intensities), vad)
+        basis = f"first {round(self.covered, 1):g} s" if self.was_cut else "whole clip"
+        return Headline(basis, one.intensities, None if one.vad is None else one.vad.mean(axis=0))
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader of its values must know, in a word each."""
+        silent = self.was_silent and self.headline.basis != "mean over time"
+        marks = {
+            self.headline.basis: self.was_cut,
+            "padded": self.was_padded,
+            "silent": silent,
+            "no voice": self.timeline is not None and not self.timeline.regions and not silent,
+            UNLIKE: self.prediction.is_unlike_training,
+        }
+        return [word for word, holds in marks.items() if holds]
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes without the file's path, and one of a recording over the cut: what JSON and CSV say of it."""
+        found = [note.removeprefix(f"{self.path}: ") for note in self.notes]
+        if self.was_cut:
+            basis = self.headline.basis
+            values = f"the {basis}" if basis == "mean over time" else f"those of the {basis}"
+            found.append(f"longer than {round(self.covered, 1):g} s, so its values are {values}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
+        whole = Answers(self.targets, (self,), ()).to_dict()
+        (clip,) = whole["clips"]
+        return {"schema": whole["schema"], "emimic": whole["emimic"], "targets": whole["targets"], **clip}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row, see `Answers.to_frame`; the curves are `timeline.to_frame()`."""
+        return Answers(self.targets, (self,), ()).to_frame()
+
+    def _repr_html_(self) -> str:
+        one = self.headline
+        cells = zip(self.targets, one.intensities, strict=True)
+        rows = [f"<th>{html.escape(name)}</th><td>{_bar(float(value))}</td>" for name, value in cells]
+        if one.vad is not None:
+            means = zip(VAD, one.vad, strict=True)
+            rows += [f"<th>{name}</th><td>{_bar(float(value))}</td>" for name, value in means]
+        about = ", ".join([f"{html.escape(self.title)}: {self.seconds:.1f} s", *self.marks])
+        curves = "" if self.timeline is None else self.timeline._repr_html_()
+        return _table(about, rows) + curves
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file without an answer, and why (the reason names the file)."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of a list of files: answers in the order of the inputs, and the failures."""
+
+    targets: tuple[str, ...]
+    clips: tuple[Answer, ...]
+    failed: tuple[Failure, ...]
+
+    @classmethod
+    def of(cls, targets: tuple[str, ...], told: Sequence[Answer | Failure]) -> Self:
+        """Answers and failures, in one order, apart."""
+        clips = tuple(one for one in told if isinstance(one, Answer))
+        return cls(targets, clips, tuple(one for one in told if isinstance(one, Failure)))
+
+    @property
+    def names(self) -> list[str]:
+        """What tells each clip from the others: its file's stem, or where stems meet, the file's name or path."""
+        forms = [[form(one.path) + one.suffix for one in self.clips] for form in (_stem, _name, _near, str)]
+        counts = [Counter(form) for form in forms]
+        return [
+            next((text for text, count in zip(own, counts, strict=True) if count[text] == 1), own[-1])
+            for own in zip(*forms, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: schema, emimic (the version), targets, clips and failed."""
+        from emimic.output import formats
+
+        whole: dict[str, Any] = json.loads(formats.to_json(self))
+        return whole
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learnt it,
+        Novelty if the model has such a score, Basis (what the values are about, see `Headline`), Notes (see
+        `Answer.remarks`).
+
+        Raises EmimicError when pandas isn't installed.
+        """
+        from emimic.output.formats.steps import target_names
+
+        rows, targets = [], target_names(self.targets)
+        for name, one in zip(self.names, self.clips, strict=True):
+            head, novelty = one.headline, one.prediction.novelty
+            vad = {} if head.vad is None else dict(zip(VAD, head.vad, strict=True))
+            named = dict(zip(targets, head.intensities, strict=True))
+            score = {} if novelty is None else {"Novelty": novelty}
+            about = {"Basis": head.basis, "Notes": encodable("; ".join(one.remarks))}
+            rows.append(
+                {"Filename": encodable(name), "Seconds": one.seconds, **named, **vad, **score, **about}
+            )
+        columns = None if rows else ["Filename", "Seconds", *targets, "Basis", "Notes"]
+        frame: pd.DataFrame = _pandas().DataFrame(rows, columns=columns)
+        return frame
+
+    def _repr_html_(self) -> str:
+        titles = "".join(
+            f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis")
+        )
+        rows = [titles]
+        for name, one in zip(self.names, self.clips, strict=True):
+            head = one.headline
+            bars = "".join(f"<td>{_bar(float(value))}</td>" for value in head.intensities)
+            rows.append(f"<th>{html.escape(name)}</th><td>{one.seconds:.1f}</td>{bars}<td>{head.basis}</td>")
+        failed = "".join(f"<li>{html.escape(failure.reason)}</li>" for failure in self.failed)
+        about = f"{len(self.clips)} heard, {len(self.failed)} failed"
+        return _table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+
+
+def _mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(step, column), NaN in silence -> mean of the rest (column,), NaN where there is none."""
+    finite = np.isfinite(values)
+    count, total = finite.sum(axis=0), np.where(finite, values, 0.0).sum(axis=0, dtype=np.float64)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _near(path: Path) -> str:
+    """With the folder it lies in."""
+    return str(Path(path.parent.name) / path.name)
+
+
+def _table(about: str, rows: Iterable[str]) -> str:
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<table style="text-align:left"><caption style="text-align:left">{about}</caption>{lines}</table>'
+
+
+def _bar(value: float) -> str:
+    """A number and its bar from 0 to 1, drawn with nothing but a style: no script, no image, nothing from outside."""
+    if not math.isfinite(value):
+        return "&ndash;"
+    width = 100 * min(max(value, 0.0), 1.0)
+    fill = f'<span style="display:block;height:100%;width:{width:.0f}%;background:#0072B2"></span>'
+    return (
+        f'{value:.2f} <span style="display:inline-block;vertical-align:middle;width:6em;height:.7em;background:#ddd">'
+        f"{fill}</span>"
+    )
+
+
+def _curve(values: NDArray[np.float32], most: int = 300) -> str:
+    """Values (step,) from 0 to 1 as a small line; silence breaks it."""
+    parts = np.array_split(values, min(most, max(1, len(values))))
+    means = [float(np.nanmean(part)) if np.isfinite(part).any() else math.nan for part in parts]
+    path, pen = [], "M"
+    for x, mean in enumerate(means):
+        if math.isfinite(mean):
+            path.append(f"{pen}{x} {30 - 28 * min(max(mean, 0.0), 1.0):.1f}h1")
+        pen = "L" if math.isfinite(mean) else "M"
+    return (
+        f'<svg viewBox="0 0 {len(means)} 32" width="300" height="32" preserveAspectRatio="none">'
+        f'<path d="{"".join(path)}" fill="none" stroke="#0072B2" stroke-width="1.5" '
+        f'vector-effect="non-scaling-stroke"/></svg>'
+    )
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise EmimicError(f"to_frame needs pandas: {install('service')}") from error
+    return pandas

@@ -1,0 +1,1 @@
+"""The paper's model and what it is made of."""

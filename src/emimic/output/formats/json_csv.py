@@ -1,0 +1,163 @@
+"""Answers as JSON and CSV, in forms with a version.
+
+JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
+A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
+values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
+their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
+`unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
+were asked for; `channel`, counted from 1, when one was predicted alone; `notes`, a list of what to know of the file
+(late start, gap, damage, two voices, cut), empty without any. A gap is null. Times are seconds, to the millisecond.
+
+CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
+Basis (whole clip, first 12 s, or mean over time: see `Headline`), Notes (with "; " between them).
+Of one recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and
+VAD (the mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell.
+Filename is the file's stem; where stems meet, the file's name or path.
+
+The rule for both: within a version, fields are only added (columns on the right); what goes or changes its meaning
+makes a new version.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from emimic import __version__
+from emimic.files import CsvText, write_atomic
+from emimic.inference.results import Answer, Answers, Timeline
+from emimic.output.formats.steps import steps, target_names, vad_names, writable
+from emimic.task import VAD
+
+SCHEMA: Final = "emimic/answers/1"
+
+# A list of numbers that json.dumps has put on lines of their own; strings hold no line breaks, so none is touched.
+_NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
+
+
+def to_csv(answers: Answers) -> str:
+    """One row an answer: `Filename`, the headline's targets, its VAD when the model has learnt VAD, `Novelty` when it
+    has such a score, `Basis`: what the values are about (see `Headline`), `Notes` (see `Answer.remarks`)."""
+    vad = any(a.prediction.vad is not None for a in answers.clips)
+    novelty = any(a.prediction.novelty is not None for a in answers.clips)
+    header = ["Filename", *target_names(answers.targets), *(vad_names(answers.targets) if vad else ())]
+    header += ["Novelty"] if novelty else []
+    header += ["Basis", "Notes"]
+    rows = []
+    for name, a in zip(answers.names, answers.clips, strict=True):
+        head = a.headline
+        means = [math.nan] * len(VAD) if head.vad is None else head.vad
+        score = math.nan if a.prediction.novelty is None else a.prediction.novelty
+        cells = [*_cells(head.intensities), *(_cells(means) if vad else [])]
+        rows.append([name, *cells, *(_cells([score]) if novelty else []), head.basis, "; ".join(a.remarks)])
+    return _csv(header, rows)
+
+
+def to_json(answers: Answers) -> str:
+    """Every answer with its flags and its timeline if it has one, every failure with its reason; see the module."""
+    whole = {
+        "schema": SCHEMA,
+        "emimic": __version__,
+        "targets": [writable(name) for name in answers.targets],
+        "clips": [_clip(answer) for answer in answers.clips],
+        "failed": [{"file": writable(f.path), "reason": writable(f.reason)} for f in answers.failed],
+    }
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def write_json(answer: Answer, folder: Path, stem: str) -> list[Path]:
+    """`stem`.json: the form of `to_json` with one clip."""
+    path = folder / f"{stem}.json"
+    write_atomic(path, to_json(Answers(targets=answer.targets, clips=(answer,), failed=())))
+    return [path]
+
+
+def write_csv(answer: Answer, folder: Path, stem: str) -> list[Path]:
+    """`stem`.csv: one row a step."""
+    header, rows = _steps(answer)
+    path = folder / f"{stem}.csv"
+    write_atomic(path, _csv(header, rows))
+    return [path]
+
+
+def steps_to_csv(answers: Answers) -> str:
+    """One row a step of each recording: `Filename`, then as in `write_csv`."""
+    tables = [_steps(answer) for answer in answers.clips]
+    header = max((head for head, _ in tables), key=len, default=[])
+    rows = [[name, *row] for name, (_, own) in zip(answers.names, tables, strict=True) for row in own]
+    return _csv(["Filename", *header], rows)
+
+
+def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of one recording's steps."""
+    grid = steps(answer)
+    stretches = zip(grid.times, grid.since, grid.until, strict=True)
+    times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
+    rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]
+    return ["Seconds", "Start", "End", *target_names(grid.names)], rows
+
+
+def _clip(answer: Answer) -> dict[str, Any]:
+    one = answer.prediction
+    clip: dict[str, Any] = {
+        "Filename": writable(answer.name),
+        "file": writable(answer.path),
+        **({} if answer.channel is None else {"channel": answer.channel}),
+        "seconds": round(answer.seconds, 3),
+        "was_cut": answer.was_cut,
+        "was_padded": answer.was_padded,
+        "was_silent": answer.was_silent,
+        "notes": [writable(note) for note in answer.remarks],
+        "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
+    }
+    if one.vad is not None:
+        clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
+    head = answer.headline
+    clip["headline"] = {
+        "basis": head.basis,
+        "intensities": dict(zip(answer.targets, _numbers(head.intensities), strict=True)),
+    }
+    if head.vad is not None:
+        clip["headline"]["vad"] = dict(zip(VAD, _numbers(head.vad), strict=True))
+    if one.novelty is not None:
+        clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
+    if answer.timeline is not None:
+        clip["timeline"] = _timeline(answer.timeline)
+    return clip
+
+
+def _timeline(line: Timeline) -> dict[str, Any]:
+    curves: dict[str, Any] = {
+        "window": line.window,
+        "hop": line.hop,
+        "times": _numbers(line.times, 3),
+        "starts": _numbers(line.starts, 3),
+        "ends": _numbers(line.ends, 3),
+        "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
+        "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
+    }
+    if line.vad is not None and line.vad_times is not None:
+        values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))
+        curves["vad"] = {"times": _numbers(line.vad_times, 3), "values": values}
+    return curves
+
+
+def _numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
+    return [round(float(v), digits) if math.isfinite(v) else None for v in values]
+
+
+def _cells(values: Iterable[Any]) -> list[str]:
+    return [f"{v:.6f}" if np.isfinite(v) else "" for v in values]
+
+
+def _csv(header: Sequence[str], rows: list[list[str]]) -> str:
+    text = CsvText()
+    writer = csv.writer(text)
+    writer.writerows([map(writable, row) for row in (header, *rows)])
+    return text.getvalue()

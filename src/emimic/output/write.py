@@ -1,0 +1,60 @@
+"""The folder that `emimic predict --out` fills: tables, the field's formats, pictures, pages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emimic.files import write_atomic
+from emimic.inference.inputs import content
+from emimic.inference.results import Answers
+from emimic.media import decode
+from emimic.output import formats
+from emimic.output.html_video import Mode
+from emimic.progress import shown
+
+
+def check(kinds: Sequence[str]) -> None:
+    """Raise EmimicError for an unknown format, before the long work."""
+    for kind in kinds:
+        formats.named(kind)
+
+
+def write(
+    answers: Answers,
+    out: Path,
+    kinds: Sequence[str],
+    *,
+    plot: bool,
+    html: bool,
+    video: Mode | None = None,
+    progress: bool = False,
+) -> list[str]:
+    """Into the folder `out` intensities.csv, answers.json and, for each recording, the formats in `kinds`; with plot
+    its picture (PNG, SVG), with html its page, which shows its video too, linked or embedded.
+
+    Each recording is read again for its waveform, block by block. Returns notes for the user that no answer holds.
+    Raises EmimicError (see `formats.write`, `pictures` and `page`) and OSError.
+    """
+    notes: list[str] = []
+    formats.write_all(answers, out, kinds, progress=progress)
+    if not (plot or html):
+        return notes
+    from emimic.output import html_page, html_video, plots
+
+    names = formats.unique((a.name for a in answers.clips), taken=("intensities", "answers"))
+    clips = zip(answers.clips, names, strict=True)
+    for answer, name in shown(clips, "pictures", total=len(answers.clips), show=progress):
+        source = content(answer.path)
+        channel = answer.channel and answer.channel - 1
+        wave = plots.envelope(decode.blocks(source, name=str(answer.path), channel=channel, notes=[]))
+        if plot:
+            write_atomic(out / f"{name}.png", plots.timeline(answer, wave, form="png"))
+            write_atomic(out / f"{name}.svg", plots.timeline(answer, wave, form="svg"))
+        if html:
+            found: list[str] = []
+            sound, media_type = html_page.playable(source, channel=channel, notes=found)
+            notes += [note for note in found if note not in answer.notes]
+            shown_video, trouble = html_video.address(source, out, video) if video else (None, None)
+            notes += [f"{answer.path}: {trouble}"] if trouble else []
+            text = html_page.page(answer, sound, media_type, wave, video=shown_video)
+            write_atomic(out / f"{name}.html", text)
+    return notes

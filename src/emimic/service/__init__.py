@@ -1,1 +1,0 @@
-"""The deployment wing: use a finished model."""

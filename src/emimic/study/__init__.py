@@ -1,1 +1,0 @@
-"""The research wing: learn from a corpus."""

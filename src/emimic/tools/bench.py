@@ -1,0 +1,390 @@
+"""How fast models are on this machine: engines x threads x batch in one run, and what to choose (`emimic bench`).
+
+Every engine and number of threads has a process of its own (`bench_worker`), so that none changes another's memory or
+thread pool. What is compared is measured in turns, and a figure is the median over the turns.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from emimic import __version__
+from emimic.cpus import cores
+from emimic.inference.engine import DESCRIPTION, default_model, read_description
+from emimic.inference.runtimes import RUNTIMES, installed
+from emimic.install import install
+from emimic.media import decode
+from emimic.progress import bar
+from emimic.sample import folder as sample_folder
+from emimic.task import ModelError
+from emimic.tools import mix
+
+SCHEMA: Final = "emimic/bench/1"
+PACKAGES: Final = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
+BATCHES: Final = (None, 30.0, 60.0)
+"""Seconds of audio of a forward pass; None is clip by clip."""
+ALIKE: Final = 1.05
+"""A choice that is less than this much quicker than a smaller one is not worth its memory."""
+
+_TIMED: Final = """
+import json, os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+wall = time.perf_counter() - begun
+scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
+print(json.dumps({"wall": wall, "cpu": used.ru_utime + used.ru_stime, "mb": used.ru_maxrss / scale}))
+sys.exit(status != 0)
+"""
+"""Runs a command from a process that is small: Linux counts the memory of the one that starts another as its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model to measure. family: those of one family are the same model, so that they share its arithmetic and its
+    clip-by-clip loop. runtime: torch, onnx, ...; precision: float32 or int8."""
+
+    family: str
+    folder: Path
+    runtime: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}, {self.runtime} {self.precision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one way of computing came to, medians over the turns.
+
+    batch_seconds: None is clip by clip. ratio: clips per second, divided by those of torch clip by clip with as many
+    threads; None where the run itself wasn't measured. gflops: billions of operations a second; share: of the
+    machine's peak in float32 products; both None where the model's shapes aren't known. peak_mb: of the process.
+    """
+
+    model: str
+    threads: int
+    batch_seconds: float | None
+    clips_per_second: float
+    times_real_time: float
+    cpu_per_second: float
+    ratio: float | None
+    gflops: float | None
+    share: float | None
+    peak_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """`emimic predict one.flac` as a whole process: medians of wall and CPU seconds and of its peak memory in MB."""
+
+    model: str
+    wall: float
+    cpu: float
+    peak_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `measure` found. peak: GFLOP/s of float32 matrix products by number of threads. missing: what could not be
+    measured, and why. advice: what to choose."""
+
+    machine: dict[str, Any]
+    clips: dict[str, Any]
+    peak: dict[int, float]
+    gflop_per_second: dict[str, float]
+    rows: tuple[Row, ...]
+    starts: tuple[Start, ...]
+    missing: tuple[str, ...]
+    advice: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with its schema."""
+        return {"schema": SCHEMA, "emimic": __version__, **asdict(self)}
+
+    def tables(self) -> list[Table | str]:
+        """What a terminal shows."""
+        main = Table(box=SIMPLE_HEAD, title="clips of 1.3 to 12 s, mean 6.9 s")
+        heads = "threads", "batch s", "clips/s", "x real time", "x loop", "GFLOP/s", "of peak", "MB"
+        main.add_column("model")
+        for head in heads:
+            main.add_column(head, justify="right")
+        for row in self.rows:
+            main.add_row(
+                row.model, str(row.threads), "one clip" if row.batch_seconds is None else f"{row.batch_seconds:g}",
+                f"{row.clips_per_second:.2f}", f"{row.times_real_time:.1f}", _or_dash(row.ratio, "{:.2f}"),
+                _or_dash(row.gflops, "{:.0f}"), _or_dash(row.share, "{:.0%}"), str(row.peak_mb),
+            )  # fmt: skip
+        starts = Table(box=SIMPLE_HEAD, title="emimic predict one.flac, the whole process")
+        starts.add_column("model")
+        for head in ("wall s", "CPU s", "MB"):
+            starts.add_column(head, justify="right")
+        for one in self.starts:
+            starts.add_row(one.model, f"{one.wall:.2f}", f"{one.cpu:.2f}", str(one.peak_mb))
+        peaks = ", ".join(f"{value:.0f} with {threads}" for threads, value in self.peak.items())
+        return [main, starts, f"float32 products, GFLOP/s by threads: {peaks}", *self.missing, *self.advice]
+
+
+def measure(
+    models: Sequence[str | os.PathLike[str]] = (),
+    *,
+    paper: bool = False,
+    quick: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Measure engine folders and runs (and what was exported into them); without any, the model in the package.
+
+    paper: also a model of the paper's size with random weights, exported to every engine that is here; takes about ten
+    minutes and 10 GB of memory. quick: fewer clips and turns. threads: the most; None takes all cores. Raises
+    ModelError when a model can't be used.
+    """
+    missing = [f"{name} isn't installed: not measured" for name in PACKAGES if not find_spec(name)]
+    count, turns = (4, 3) if quick else (8 if paper else 24, 5)
+    most = cores() if threads is None else threads
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        given: list[Path] = [Path(one) for one in models]
+        if not given and not paper:
+            given = [default_model()]
+        subjects = [subject for one in given for subject in subjects_of(one)]
+        if paper:
+            # In a process of its own: others would inherit its peak of memory as theirs.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                made, refused = pool.submit(_paper, Path(folder)).result()
+            subjects, missing = subjects + made, missing + refused
+        keys = [(subject, number) for subject in subjects for number in sorted({1, most})]
+        with bar(show=progress) as shown:
+            task = shown.add_task("opening models", total=None)
+            workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
+            products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
+            ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
+            shown.update(task, description="measuring", total=turns * len(ways))
+            told: dict[Any, list[dict[str, float]]] = {}
+            for _ in range(turns):
+                for number, worker in products.items():
+                    told.setdefault(number, []).append(_ask(worker, {}))
+                for key, batch in ways:
+                    told.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
+                    shown.advance(task)
+        stack.pop_all().close()  # nothing shall run beside a start
+        starts = tuple(_start(subject, Path(folder), 1 if quick else turns) for subject in subjects)
+    peak = {n: round(_median(told[n], "operations_per_second") / 1e9, 1) for n in products}
+    rows, arithmetic = _rows(told, ways, peak, count)
+    return Report(
+        machine=machine(),
+        clips={"count": count, "turns": turns, "mean_seconds": round(float(mix.seconds(count).mean()), 2)},
+        peak=peak,
+        gflop_per_second=arithmetic,
+        rows=rows,
+        starts=starts,
+        missing=tuple(missing),
+        advice=advice(rows),
+    )
+
+
+def subjects_of(model: Path) -> list[Subject]:
+    """An engine folder; or a run with the engines exported into it."""
+    if (model / DESCRIPTION).exists():
+        description = read_description(model)
+        runtime, precision = description.get("runtime", "onnx"), str(description["precision"])
+        return [Subject(model.resolve().name, model, runtime, precision)]
+    if not (model / "config.json").exists():
+        raise ModelError(
+            f"{model} is no model: it has neither {DESCRIPTION} nor config.json; give the folder of an engine or a run"
+        )
+    name = model.resolve().name
+    inside = [subjects_of(file.parent)[0] for file in sorted(model.glob(f"[!.]*/[!.]*/{DESCRIPTION}"))]
+    return [
+        Subject(name, model, "torch", "float32"),
+        *(Subject(name, one.folder, one.runtime, one.precision) for one in inside),
+    ]
+
+
+def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
+    """The paper's model with random weights as a run and as every engine it can be exported to here; and which it can't
+    be."""
+    missing: list[str] = []
+    try:
+        import torch
+
+        from emimic.model.config import EmiConfig
+        from emimic.model.model import EmiModel
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"--paper builds a model, which needs {error.name}: {install('study')}, or leave it out"
+        ) from error
+    from emimic.export.calibrate import HELD_OUT
+    from emimic.export.export import export
+
+    run, family = folder / "paper-size", "paper-size"
+    torch.manual_seed(0)
+    EmiModel(EmiConfig(vad_pretrained=True)).save_pretrained(run)
+    voices = folder / "voices"
+    voices.mkdir()
+    for file in sorted((sample_folder() / "audio").glob("*.mp3"))[: 8 * HELD_OUT]:
+        (voices / file.name).write_bytes(file.read_bytes())
+    found = [Subject(family, run, "torch", "float32")]
+    for runtime in RUNTIMES:
+        for int8 in (False, True) if installed(runtime) else ():
+            precision = "int8" if int8 else "float32"
+            out = folder / f"{runtime}-{precision}"
+            # Random weights exaggerate what int8 costs; here only speed counts, so nothing stays float32 for it.
+            options: dict[str, Any] = {"int8": True, "calibrate": voices, "least": -1.0} if int8 else {}
+            try:
+                export(run, out, to=runtime, **options)
+            except ModelError as error:
+                missing.append(f"{family}, {runtime} {precision}: {error}")
+            else:
+                found.append(Subject(family, out, runtime, precision))
+    return found, missing
+
+
+def _batches(key: tuple[Subject, int], most: int, *, paper: bool) -> tuple[float | None, ...]:
+    """Clip by clip and batches on all cores; on one core fewer, and of the paper's size, to save minutes."""
+    subject, threads = key
+    if threads == most and not paper:
+        return BATCHES
+    # torch clip by clip is what others are compared with.
+    return BATCHES[:2] if threads == most or subject.runtime == "torch" else BATCHES[1:2]
+
+
+@contextlib.contextmanager
+def _worker(folder: Path | None, threads: int, count: int) -> Iterator[Any]:
+    """A process of `bench_worker`, ready."""
+    number = str(threads)
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), number)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emimic.tools.bench_worker", str(folder or ""), number, str(count)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | limits,
+    )  # fmt: skip
+    try:
+        _answer(process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ask(process: Any, what: dict[str, Any]) -> dict[str, Any]:
+    process.stdin.write(json.dumps(what) + "\n")
+    process.stdin.flush()
+    return _answer(process)
+
+
+def _answer(process: Any) -> dict[str, Any]:
+    line = process.stdout.readline()
+    if not line:
+        said = process.stderr.read().strip().splitlines()
+        raise ModelError(f"a model can't be measured: {said[-1] if said else 'its process ended'}")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def _start(subject: Subject, folder: Path, turns: int) -> Start:
+    """The command as a user gives it."""
+    clip = folder / "one.flac"
+    if not clip.exists():
+        decode.save(clip, mix.clips(3)[1], codec="flac")
+    words = [sys.executable, "-m", "emimic", "predict", str(clip), "--model", str(subject.folder), "--quiet"]
+    taken = []
+    for _ in range(turns):
+        told = subprocess.run(
+            [sys.executable, "-ISc", _TIMED, *words], capture_output=True, text=True, check=False
+        )
+        if told.returncode:
+            raise ModelError(f"emimic predict failed with {subject.name}: run it by hand to see why")
+        taken.append(json.loads(told.stdout))
+    return Start(
+        subject.name,
+        round(_median(taken, "wall"), 2),
+        round(_median(taken, "cpu"), 2),
+        round(_median(taken, "mb")),
+    )
+
+
+def _rows(
+    told: dict[Any, list[dict[str, Any]]], ways: Sequence[Any], peak: dict[int, float], count: int
+) -> tuple[tuple[Row, ...], dict[str, float]]:
+    seconds = float(mix.seconds(count).sum())
+    arithmetic = {
+        key[0].family: told[key, batch][0]["operations"]
+        for key, batch in ways
+        if "operations" in told[key, batch][0]
+    }
+    loops = {
+        (key[0].family, key[1]): _median(told[key, batch], "wall")
+        for key, batch in ways
+        if key[0].runtime == "torch" and batch is None
+    }
+    rows = []
+    for key, batch in ways:
+        (subject, threads), wall = key, _median(told[key, batch], "wall")
+        operations, loop = arithmetic.get(subject.family), loops.get((subject.family, threads))
+        gflops = None if operations is None else operations * seconds / wall / 1e9
+        rows.append(
+            Row(
+                model=subject.name,
+                threads=threads,
+                batch_seconds=batch,
+                clips_per_second=round(count / wall, 3),
+                times_real_time=round(seconds / wall, 2),
+                cpu_per_second=round(_median(told[key, batch], "cpu") / seconds, 4),
+                ratio=None if loop is None else round(loop / wall, 3),
+                gflops=None if gflops is None else round(gflops, 1),
+                share=None if gflops is None else round(gflops / peak[threads], 3),
+                peak_mb=max(one["peak_mb"] for one in told[key, batch]),
+            )
+        )
+    return tuple(rows), {name: round(value / 1e9, 6) for name, value in arithmetic.items()}
+
+
+def advice(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The quickest way for many clips; of those nearly as quick (within ALIKE) the one with the least memory."""
+    best = max(row.clips_per_second for row in rows)
+    near = [row for row in rows if row.clips_per_second * ALIKE >= best]
+    chosen = min(near, key=lambda row: row.peak_mb)
+    batch = 0.1 if chosen.batch_seconds is None else chosen.batch_seconds  # a clip longer than it stays alone
+    said = [
+        f"many clips: {chosen.model}, --threads {chosen.threads} --batch-seconds {batch:g}: "
+        f"{chosen.clips_per_second:.1f} clips a second, {chosen.peak_mb} MB"
+    ]
+    least = min(rows, key=lambda row: row.peak_mb)
+    if least.peak_mb * 2 < chosen.peak_mb:
+        said.append(f"little memory: {least.model}, {least.peak_mb} MB")
+    return tuple(said)
+
+
+def machine() -> dict[str, Any]:
+    """What this runs on, without a name of it."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
+    return {"cpu": cpu, "cores": cores(), "system": platform.system(), "load": load, "versions": versions}
+
+
+def _median(told: Sequence[dict[str, Any]], of: str) -> float:
+    return float(statistics.median(one[of] for one in told))
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,107 @@
+"""One engine in a process of its own, for `emimic bench`: it does what lines of JSON on standard input ask, and
+answers with such lines."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from emimic.inference.engine import open_engine
+from emimic.media.waveform import prepare
+from emimic.tools import mix
+
+PRODUCT: Final = 2048
+"""Rows and columns of the matrices whose product shows the machine's peak."""
+
+
+def main(folder: str | None, threads: int, count: int) -> None:
+    """Answer until standard input ends. folder: a model's; None measures matrix products. count: clips."""
+    out = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is no answer
+    work = _products(threads) if folder is None else _model(Path(folder), threads, count)
+    print(json.dumps({"ready": True}), file=out, flush=True)
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        told = work(json.loads(line))
+        told |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak_mb": peak_mb()}
+        print(json.dumps(told), file=out, flush=True)
+
+
+def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, Any]]:
+    graph = (folder / "engine.json").exists()
+    # A run may hold engines of itself; a device asks for torch.
+    engine: Any = open_engine(folder, device=None if graph else "cpu", threads=threads)
+    spec = engine.spec
+    clips = [
+        prepare(
+            clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+        ).samples
+        for clip in mix.clips(count)
+    ]
+    engine.predict(clips[:2])  # what is made at first use
+
+    def work(asked: dict[str, Any]) -> dict[str, Any]:
+        seconds = asked["batch_seconds"]
+        if seconds is None:
+            answers = [engine.predict([clip])[0] for clip in clips]
+        else:
+            answers = engine.predict(clips, batch_seconds=seconds)
+        return {"answers": float(np.mean([one.intensities.mean() for one in answers]))}
+
+    if not graph:
+        from emimic.tools.arithmetic import per_second
+
+        found = per_second(engine.model.config, mix.seconds(count).tolist())
+        answer = work
+        return lambda asked: answer(asked) | {"operations": found}
+    return work
+
+
+def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
+    """The quickest float32 matrix product that is here: NumPy's, and torch's where it is installed."""
+    rng = np.random.default_rng(0)
+    one, other = (rng.standard_normal((PRODUCT, PRODUCT), dtype=np.float32) for _ in range(2))
+    ways: list[Callable[[], Any]] = [lambda: one @ other]
+    try:
+        import torch
+    except ModuleNotFoundError:
+        pass
+    else:
+        torch.set_num_threads(threads)
+        left, right = torch.from_numpy(one), torch.from_numpy(other)
+        ways.append(lambda: left @ right)
+    for way in ways:
+        way()
+
+    def work(asked: dict[str, Any]) -> dict[str, Any]:
+        best = 0.0
+        for way in ways:
+            for _ in range(4):
+                start = time.perf_counter()
+                way()
+                best = max(best, 2.0 * PRODUCT**3 / (time.perf_counter() - start))
+        return {"operations_per_second": best}
+
+    return work
+
+
+def peak_mb() -> int:
+    """Most memory of this process so far, in MB."""
+    try:
+        # What getrusage tells on Linux counts the process that started this one, too.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) >> 10
+    except (OSError, IndexError):
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(used / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main(sys.argv[1] or None, int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,1 @@
+"""Training: settings, setup, the loop, the losses."""

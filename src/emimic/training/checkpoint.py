@@ -1,0 +1,158 @@
+"""A run on disk: the best model as a model folder, and one file that holds everything needed to go on.
+
+`config.json` and `model.safetensors` are the best model so far; `last.safetensors` holds weights, optimiser moments,
+averaged weights and the counters. Each is written whole or not at all; no pickle is written or read.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emimic.files import atomic, read_json, write_atomic
+from emimic.model.model import WEIGHTS, EmiModel
+from emimic.task import ModelError
+from emimic.training.learner import Learner
+from emimic.training.settings import TrainSettings
+
+LAST: Final = "last.safetensors"
+SETTINGS: Final = "train.json"
+HISTORY: Final = "history.json"
+LOCK: Final = ".train.lock"
+FROZEN: Final = "frozen"
+PROJECTION: Final = "projection"
+"""The student's layer that is learnt beside it and is no part of the finished model, see `run.Run`."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Holds no time of day and no machine, so that equal runs give equal files."""
+
+    corpus: str = ""  # fingerprint of the clips and labels the run is on
+    recordings: str = ""  # fingerprint of the clips' files; none in runs of earlier versions
+    epoch: int = 0
+    step: int = 0  # optimiser steps done in this epoch
+    total_steps: int = 0
+    loss_sum: float = 0.0  # over the clips of this epoch so far
+    loss_clips: int = 0
+    best_score: float | None = None
+    best_epoch: int | None = None
+    finished: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill in the middle of a write left behind."""
+    for name in (WEIGHTS, LAST):
+        stem, suffix = Path(name).stem, Path(name).suffix
+        for stale in folder.glob(f".{stem}.*{suffix}"):
+            stale.unlink(missing_ok=True)
+
+
+def write_model(folder: Path, model: Learner, weights: dict[str, Tensor] | None = None) -> None:
+    """The model (or the given weights in its place) as a folder that `EmiModel.from_pretrained` reads."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if weights is not None:
+        state.update({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{PROJECTION}.")}
+    with atomic(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    if isinstance(model, EmiModel):
+        model.config.architectures = [type(model).__name__]
+    write_atomic(folder / "config.json", model.config.to_json_string())
+
+
+def write_last(
+    folder: Path,
+    progress: Progress,
+    model: Learner,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor] | None,
+) -> None:
+    """Everything a resumed run needs, in one file (safetensors, the counters as JSON in its header)."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for parameter, moments in optimizer.state.items():
+        for kind, tensor in moments.items():
+            tensors[f"optimizer.{names[parameter]}.{kind}"] = tensor
+    for name, tensor in (average or {}).items():
+        tensors[f"average.{name}"] = tensor
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # First, so that a kill between the two leaves nothing that a resumed run wouldn't write again.
+    write_atomic(folder / HISTORY, json.dumps(progress.history, indent=1) + "\n")
+    with atomic(folder / LAST) as temporary:
+        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress), sort_keys=True)})
+
+
+def read_last(
+    folder: Path, model: Learner, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor] | None]:
+    """Put a model and its optimiser back where `write_last` left them. Raises ModelError on a damaged file."""
+    file = folder / LAST
+    try:
+        with safe_open(file, "pt", device=str(model.device)) as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        progress = Progress(**json.loads(metadata["progress"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{file} can't be resumed from ({error}); start the run anew in another folder"
+        ) from error
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+    parameters = dict(model.named_parameters())
+    try:
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        model.load_state_dict(parts["model"], strict=True)
+        for name, tensor in parts["optimizer"].items():
+            owner, _, kind = name.rpartition(".")
+            # AdamW keeps its step counter on the CPU whatever the device.
+            optimizer.state[parameters[owner]][kind] = tensor.cpu() if kind == "step" else tensor
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{file} doesn't fit this run's model ({error}); have the encoder or the corpus changed since?"
+        ) from error
+    return progress, parts["average"] or None
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """Where a run stands, its weights left unread; None where it hasn't saved yet. Raises ModelError if damaged."""
+    file = folder / LAST
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            return Progress(**json.loads((opened.metadata() or {})["progress"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} can't be read ({error}); start the run anew in another folder") from error
+
+
+def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
+    """`train.json`: the settings, and what ran (versions, corpus, device)."""
+    text = json.dumps({"settings": settings.model_dump(mode="json"), **facts}, indent=1)
+    write_atomic(folder / SETTINGS, text + "\n")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what a run's `train.json` holds beside the settings. Raises ModelError when `folder` is no run."""
+    file = folder / SETTINGS
+    try:
+        found = read_json(file)
+        return {name: value for name, value in found.items() if name != "settings"}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error
+
+
+def read_settings(folder: Path) -> TrainSettings:
+    """The settings a run was started with. Raises ModelError when `folder` is no run."""
+    file = folder / SETTINGS
+    try:
+        return TrainSettings(**read_json(file)["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error

@@ -1,0 +1,49 @@
+"""What brings the features of a frame to zero mean and unit variance, measured before a run's first step."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Final
+
+import torch
+
+from emimic.data import loader, sampling
+from emimic.progress import shown
+from emimic.training.settings import TrainSettings
+
+CLIPS: Final = 500
+"""Clips that are enough: some 50,000 frames."""
+
+STD_FLOOR: Final = 1e-4
+"""The smallest standard deviation that a feature is divided by."""
+
+
+@torch.no_grad()
+def measure(
+    model: Any,
+    source: loader.Source,
+    pools: Sequence[sampling.Pool],
+    settings: TrainSettings,
+    *,
+    progress: bool = False,
+) -> None:
+    """Set the model's `frame_mean` and `frame_std` from the first clips of its first epoch, each frame equally.
+
+    Every process of several measures all of these clips, hence the same numbers.
+    """
+    steps = sampling.steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
+    rows = list(chain.from_iterable(steps))[:CLIPS]
+    groups = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
+    count = torch.zeros((), dtype=torch.float64)
+    sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
+    model.eval()
+    decoded = loader.decoded(source, groups, workers=settings.workers)
+    for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
+        for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
+            values, mask = model.collate([clips[i].values for i in part])
+            hidden, frames = source.hidden(model, values, mask)
+            real = hidden[frames].cpu().double()
+            count += len(real)
+            sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])
+    means = sums[0] / count
+    model.frame_mean.copy_(means)
+    model.frame_std.copy_((sums[1] / count - means.square()).clamp(min=0).sqrt().clamp(min=STD_FLOOR))
