@@ -21,7 +21,6 @@ from first_default import CONDITIONS, pooled, ridge_answers
 from numpy.typing import NDArray
 
 from emimic import metrics
-from emimic.data.corpora import load_corpora, pools
 from emimic.data.corpus import Item, load_corpus
 from emimic.data.loader import trimmed, waveforms
 from emimic.inference.engine import Engine, open_engine
@@ -30,6 +29,7 @@ from emimic.model.model import EmiModel
 from emimic.progress import shown
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
+from emimic.training.corpora import load_corpora, pools
 from emimic.training.setup import copies_of, source_of
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"

@@ -83,7 +83,7 @@ def set_up(
 
 
 def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
-    """All clips once, as study/train.py has it; the mean loss, and the share of time spent waiting for clips."""
+    """All clips once, as training/loop.py has it; the mean loss, and the share of time spent waiting for clips."""
     groups = loader.steps(len(state.train.items), BATCH, seed=0, epoch=0)
     decoded = loader.decoded(state.train, groups, workers=workers)
     waited, losses, begun = 0.0, [], time.perf_counter()

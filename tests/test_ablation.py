@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from emimic import sample
 from emimic.cli import app
 from emimic.experiments import grid, results_table, significance, table2, workers
-from emimic.experiments.grid import Cell, Job
+from emimic.experiments.jobs import Cell, Job
 from emimic.experiments.run import Request
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training import checkpoint
@@ -94,7 +94,7 @@ def underway(out: Path, finished: int) -> Path:
 
 def timeless(out: Path) -> Any:
     found = json.loads((out / "results.json").read_text())
-    keeps("study/comparison_schema.json", found)
+    keeps("experiments/comparison_schema.json", found)
     for row in found["rows"]:
         for run in row["runs"]:
             assert run.pop("seconds") >= 0
@@ -618,5 +618,5 @@ def test_what_is_undefined_is_said(tmp_path: Path) -> None:
     assert "6 clips, the same for both, too narrow where clips share a speaker" in text
     made.write(tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())
-    keeps("study/comparison_schema.json", found)
+    keeps("experiments/comparison_schema.json", found)
     assert found["rows"][1]["mean"] is None

@@ -103,7 +103,7 @@ def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    keeps("service/bench_schema.json", found)
+    keeps("tools/bench_schema.json", found)
     rows = found["rows"]
     assert {row["model"] for row in rows} == {"small, torch float32", "default, onnx int8"}
     assert [row["batch_seconds"] for row in rows] == [None, 30.0, 60.0] * 2

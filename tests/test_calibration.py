@@ -277,7 +277,7 @@ def test_what_is_written_keeps_its_schemas(place: Path) -> None:
     written = [place / "run", place / "after", DEFAULT]
     keeps("calibration_schema.json", *(read_json(folder / FILE) for folder in written))
     engines = [place / "before", place / "after", DEFAULT]
-    keeps("service/engine_schema.json", *(read_json(folder / "engine.json") for folder in engines))
+    keeps("inference/engine_schema.json", *(read_json(folder / "engine.json") for folder in engines))
 
 
 def command(folder: Path, *words: str) -> Any:
@@ -473,7 +473,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
     assert (near.marks, far.marks, unknown.marks) == ([], [UNLIKE], [])
     all_three = Answers(EMOTIONS, (near, far, unknown), ())
     found = all_three.to_dict()
-    keeps("service/formats/schema.json", found)
+    keeps("output/formats/schema.json", found)
     assert [clip.get("novelty") for clip in found["clips"]] == [0.8, 1.2, None]
     assert [clip.get("unlike_training_data") for clip in found["clips"]] == [False, True, None]
     rows = [line.split(",") for line in formats.to_csv(all_three).splitlines()]

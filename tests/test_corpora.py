@@ -16,12 +16,12 @@ from corpora import refused
 from safetensors.torch import load_file
 
 from emimic.data import loader
-from emimic.data.corpora import load_corpora
 from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, VAD, CorpusError, SettingsError
 from emimic.training import loop as training
 from emimic.training import setup as runs
 from emimic.training import step as steps
+from emimic.training.corpora import load_corpora
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 

@@ -146,8 +146,8 @@ def numbers(found: Description) -> Any:
     text = (found.out / "description.json").read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=refuse)
     assert read == found.numbers
-    keeps("study/description_schema.json", read)
-    keeps("study/facts_schema.json", *json_lines(found.out / "facts.jsonl"))
+    keeps("describe/description_schema.json", read)
+    keeps("describe/facts_schema.json", *json_lines(found.out / "facts.jsonl"))
     return read
 
 

@@ -91,7 +91,7 @@ def test_the_report_survives_json(model: Path) -> None:
     assert found["schema"] == "emimic/doctor/1"
     again = json.loads(json.dumps(found, allow_nan=False))
     assert again["model"]["targets"] == list(EMOTIONS)
-    keeps("service/doctor_schema.json", again)
+    keeps("tools/doctor_schema.json", again)
     assert "Art. 50(3)" in again["law"]
 
 
@@ -180,7 +180,7 @@ def test_neither_torch_nor_the_network_is_touched(model: Path) -> None:
 import socket, sys
 def forbidden(*args, **options): raise AssertionError("the network was touched")
 socket.socket.connect = socket.getaddrinfo = forbidden
-from emimic.service.doctor import examine
+from emimic.tools.doctor import examine
 report = examine(sys.argv[1])
 assert report.troubles == () and report.packages["torch"], report
 assert not {"torch", "transformers", "pandas", "matplotlib"} & set(sys.modules)

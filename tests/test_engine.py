@@ -268,7 +268,7 @@ def test_an_engine_folder_needs_no_torch(folders):
     code = f"""
 import sys
 import numpy as np
-from emimic.service.engine import open_engine
+from emimic.inference.engine import open_engine
 found = open_engine({str(folders[1])!r}).predict([np.zeros(4000, np.float32)])
 assert found[0].intensities.shape == (6,)
 print(sorted({{"torch", "transformers", "onnx", "scipy", "pandas", "matplotlib"}} & set(sys.modules)))
@@ -293,7 +293,7 @@ def test_a_run_without_torch_says_what_to_install(folders):
     code = f"""
 import sys
 sys.modules["torch"] = None
-from emimic.service.engine import open_engine
+from emimic.inference.engine import open_engine
 from emimic.task import ModelError
 try:
     open_engine({str(folders[0])!r})

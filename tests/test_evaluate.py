@@ -261,7 +261,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
-    keeps("study/evaluation_schema.json", data)
+    keeps("evaluation/evaluation_schema.json", data)
     assert data == report.to_dict()
     assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
         metrics.mean_pearson(stub.predictions, stub.labels)

@@ -196,7 +196,7 @@ def test_int8_in_any_company(every):
     assert min(q.pearson.values()) > 0.9
     assert 0 < q.largest < 0.2
     assert "r = " in report.table()
-    keeps("service/engine_schema.json", engine.description)
+    keeps("inference/engine_schema.json", engine.description)
     assert engine.description["precision"] == "int8"
     kinds = [node.op_type for node in onnx.load(engine.folder / "model.onnx").graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6 + 2, "convolutions, layers, the LSTM's inputs"

@@ -247,7 +247,8 @@ def test_a_pipe_among_the_files_is_named_not_waited_for(corpus: Path) -> None:
     # In a process of its own, since what waits for a pipe can't be stopped from here.
     script = f"""
 from pathlib import Path
-from emimic.study.extract import descriptors, extract, faces, transcripts
+from emimic.features import descriptors, faces, transcripts
+from emimic.features.extract import extract
 folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):
     print(extract(folder, kind)[0].summary())

@@ -403,7 +403,7 @@ def strictly(text: str) -> Any:
     """JSON as the standard has it (no NaN), by the schema, with no field that the schema does not name."""
     whole = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} in JSON"))
     jsonschema.Draft202012Validator(SCHEMA).validate(whole)
-    keeps("service/formats/schema.json", whole)
+    keeps("output/formats/schema.json", whole)
     return whole
 
 
@@ -768,7 +768,7 @@ def test_the_base_install_writes_json_csv_and_nova(tmp_path: Path) -> None:
         "    sys.modules[name] = None\n"
         "import numpy as np\n"
         "from emimic.prediction import Prediction\n"
-        "from emimic.service import formats\n"
+        "from emimic.output import formats\n"
         "from emimic.inference.results import Answer\n"
         "one = Prediction(np.ones(1, np.float32), None, np.ones(1))\n"
         "answer = Answer(Path('a.wav'), ('Joy',), 1.5, False, False, one)\n"

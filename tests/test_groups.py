@@ -30,8 +30,8 @@ def sample(clips: int = 120, targets: int = 2, seed: int = 0) -> tuple[np.ndarra
 
 def by(x: Any, y: Any, cells: list[str], speakers: Any = None, n: int = 50) -> Any:
     names = [f"T{i}" for i in range(y.shape[1])]
-    report = score(x, y, names, speakers, n_bootstrap=n)
-    return score_groups(report, x, y, {"Column": cells}, speakers or [None] * len(x))["Column"]
+    speakers = speakers or [None] * len(x)
+    return score_groups(names, x, y, {"Column": cells}, speakers, n_bootstrap=n)["Column"]
 
 
 def test_a_group_is_scored_as_if_alone() -> None:
@@ -170,7 +170,7 @@ def test_evaluate_by_columns(
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"
     report = json.loads((out / "report.json").read_text())
-    keeps("study/evaluation_schema.json", report)
+    keeps("evaluation/evaluation_schema.json", report)
     assert report["groups"].keys() == {"Gender", "Age"}
     assert list(report["groups"]["Age"]) == ["18 to 23", "24 to 29", "30 to 35", "36 to 41"]
     groups = report["groups"]["Gender"]

@@ -3,10 +3,10 @@
 import pytest
 from corpora import HEADER, make, refused, row, wav
 
-from emimic.data.corpora import load_corpora
 from emimic.data.corpus import load_corpus
 from emimic.data.headers import close_to
 from emimic.task import EMOTIONS, VAD, CorpusError
+from emimic.training.corpora import load_corpora
 from emimic.training.settings import TrainSettings
 
 

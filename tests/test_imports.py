@@ -432,7 +432,7 @@ def test_what_is_no_recording_is_named(tmp_path: Path) -> None:
     assert list(report.left_out) == ["notes.wav"]
     assert set(rows(out)).isdisjoint({*report.failed, "notes.wav"})
     written = json.loads((out / "import.json").read_text())
-    keeps("study/import_schema.json", written, {**written, "report": None})
+    keeps("data/importers/import_schema.json", written, {**written, "report": None})
     assert written["report"]["failed"] == report.failed
     for path in (folder / "wav").iterdir():
         path.write_bytes(pointer)

@@ -109,7 +109,7 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
         channel = Stamp("/a.wav", 3, 1, channel=2)
         kept.add_clips([(channel, replace(answer, notes=("a.wav: damaged",)))])
         kept.add_curves([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
-    keeps("service/journal_schema.json", *json_lines(tmp_path / journal.NAME))
+    keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
         again, curves = kept.clip(mark, Path("b")), kept.curves(mark)
         assert kept.clip(replace(mark, size=4), Path("b")) is None

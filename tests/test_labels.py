@@ -360,7 +360,7 @@ def test_evaluation_scores_vad_beside_the_targets(
     assert report.mean_pearson == pytest.approx(entry["pearson"], abs=1e-4)
     assert report.vad.mean_pearson == pytest.approx(entry["vad_pearson"], abs=1e-4)
     written = json.loads((tmp_path / "report.json").read_text())
-    keeps("study/evaluation_schema.json", written)
+    keeps("evaluation/evaluation_schema.json", written)
     assert written["vad"]["metrics"].keys() == {
         "pearson",
         "ccc",

@@ -394,7 +394,7 @@ def test_a_curve_without_variance_has_no_similarity_and_costs_nothing_else() -> 
 
 def keeps_its_schema(report: Report) -> None:
     """By the schema in the package, with no field that it does not name."""
-    keeps("service/mimicry/schema.json", report.to_dict())
+    keeps("mimicry/schema.json", report.to_dict())
 
 
 def test_a_conversation_keeps_the_schema_too() -> None:

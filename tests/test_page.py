@@ -147,7 +147,7 @@ def test_over_the_cut_the_mean_over_time_comes_first():
 
 
 def test_a_phone_can_use_the_page():
-    style = (files("emimic.service") / "page.css").read_text("utf-8")
+    style = (files("emimic.output") / "html_page.css").read_text("utf-8")
     rem = 16  # pixels
     sizes = re.search(r"button \{[^}]*min-width: ([\d.]+)rem; min-height: ([\d.]+)rem", style)
     player = re.search(r"audio[^{]*\{[^}]*min-height: ([\d.]+)rem", style)
@@ -258,7 +258,7 @@ def test_nothing_is_fetched_and_the_policy_fits():
 
 def test_the_parts_are_in_the_package_and_fit_together():
     parts = {
-        end: (files("emimic.service") / f"page.{end}").read_text("utf-8") for end in ("html", "css", "js")
+        end: (files("emimic.output") / f"html_page.{end}").read_text("utf-8") for end in ("html", "css", "js")
     }
     assert "</" not in parts["js"]
     assert "</" not in parts["css"]

@@ -103,7 +103,7 @@ def test_what_gives_no_clip_is_named(
     assert "  and 1 more" in report.summary(limit=2)
     assert "Failed" not in PrepareReport("mp3", (), (), {}, (), 0.0).summary()
     saved = json.loads((raw.parent / "audio" / "prepare.json").read_text(encoding="utf-8"))
-    keeps("study/prepare_schema.json", saved)
+    keeps("data/prepare_schema.json", saved)
     assert saved["failed"] == report.failed
     assert saved["ignored"] == ["faces", "notes.txt"]
     assert tuple(saved["made"]) == report.made

@@ -12,11 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from test_domains import make_voices
 
 from emimic.data import sampling
-from emimic.data.corpora import load_corpora
 from emimic.model.model import EmiModel
 from emimic.task import CorpusError, SettingsError
 from emimic.training import probes
 from emimic.training import setup as runs
+from emimic.training.corpora import load_corpora
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 

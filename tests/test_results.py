@@ -46,7 +46,7 @@ def test_dicts_are_json_and_say_their_version(answer: Answer, line: Timeline) ->
     curves = line.to_dict()
     assert curves["name"] == answer.path.stem
     assert curves["seconds"] == pytest.approx(line.seconds, abs=1e-3)
-    keeps("service/formats/schema.json", whole, alone, curves)
+    keeps("output/formats/schema.json", whole, alone, curves)
     values = np.array(curves["intensities"]["Joy"], float)  # None becomes NaN
     np.testing.assert_allclose(values, line.intensities[:, 5], atol=1e-6)
     assert np.isnan(values).any()

@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from emimic.task import EMOTIONS, EmimicError
+from emimic.version import __version__
 
 if TYPE_CHECKING:
     import os
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from emimic.model.model import EmiModel as EmiModel
 
 __all__ = ["EMOTIONS", "EmiConfig", "EmiModel", "EmimicError", "Predictor", "__version__", "load"]
-__version__ = "0.1.0"
 
 # Silent unless the program that uses emimic sets logging up: models opened, files, failures, times.
 logging.getLogger("emimic").addHandler(logging.NullHandler())

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from emimic.task import CorpusError, EmimicError
+from emimic.task import EmimicError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 _BLOCK = 1 << 20
 
@@ -31,9 +31,6 @@ _SYSTEM: Final = frozenset(
         "#snapshot", "~snapshot", "~latest", "@recently-snapshot", "@sharesnap", "@sharebin", "@tmp",
     }
 )  # fmt: skip
-
-PICKLE_BYTES: Final = 192 << 20
-"""Larger pickles are refused. 1249.9 s, the corpus's longest clip but one, of 768 features at 50 a second: 183 MB."""
 
 
 _REMEDIES: Final = {
@@ -51,6 +48,10 @@ _REMEDIES: Final = {
 }
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")  # of names that are not UTF-8
+
+# What XML 1.0 can't hold, and lone surrogates (a file name that is not UTF-8), which UTF-8 can't.
+_UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_BREAKS: Final = re.compile("[\t\n\r]+")
 
 
 class OutputError(EmimicError, OSError):
@@ -142,6 +143,16 @@ class CsvText(io.StringIO):
 def encodable(text: str) -> str:
     """Return `text` with U+FFFD in the place of lone surrogates, which stand for bytes of a name that are no text."""
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def writable(text: object) -> str:
+    """Text that XML and UTF-8 can hold; each character that they can't becomes U+FFFD."""
+    return _UNWRITABLE.sub("�", str(text))
+
+
+def one_line(name: str) -> str:
+    """Return `writable` text without tabs and line ends, as files that are read line by line hold it."""
+    return _BREAKS.sub(" ", writable(name))
 
 
 def printable(text: str) -> str:
@@ -247,35 +258,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself; whoever opens it is told
         return False
-
-
-def read_arrays(path: str | os.PathLike[str]) -> "dict[str, NDArray[Any]]":
-    """Every array of a pickle by its place in it: "" for a bare array, else such as "0" or "faces/3".
-
-    Nothing the file asks for is imported or run (see `emimic.features.pickle_reader`). The arrays are read-only.
-
-    Raises:
-        CorpusError: the file can't be read, is too large, or is no pickle of plain numeric arrays.
-    """
-    from emimic.features import pickle_reader  # most that write a file read no pickle
-
-    try:
-        size = need_file(path).st_size
-        if size > PICKLE_BYTES:
-            raise CorpusError(
-                f"{path} has {size:,} bytes, expected at most {PICKLE_BYTES:,} of a clip's features: cut the clip, or "
-                "leave it out"
-            )
-        with Path(path).open("rb") as file:
-            data = file.read(size)
-    except OSError as error:
-        raise CorpusError(f"{path} can't be read ({error}); expected a pickle of arrays") from error
-    if not data:
-        raise CorpusError(f"{path} is empty; expected a pickle of arrays: copy it again")
-    try:
-        return pickle_reader.arrays(data)
-    except pickle_reader.RefusedError as error:
-        raise CorpusError(f"{path} {error}; copy it again, or leave it out") from None
 
 
 def lock(file: IO[Any]) -> bool:

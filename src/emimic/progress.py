@@ -1,5 +1,6 @@
 """Progress bars: always on standard error, so that what a verb prints can be piped."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
@@ -17,6 +18,12 @@ from rich.progress import (
 from rich.text import Text
 
 Member = TypeVar("Member")
+
+BAR_WIDTH: Final = 8
+"""Characters of a bar in a table."""
+
+BAR_CHARACTERS: Final = "·█"
+"""Empty and full."""
 
 _CONSOLE: Final = Console(stderr=True)
 """One for all bars, so that one within another (a validation while training) stands below it."""
@@ -51,3 +58,15 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")
+
+
+def text_bar(value: float, *, ascii_only: bool = False) -> str:
+    """Return a value from 0 to 1 as a bar of BAR_WIDTH characters; NaN as blank.
+
+    ascii_only: for a terminal whose encoding lacks BAR_CHARACTERS (Windows in cp1252, LC_ALL=C).
+    """
+    if not math.isfinite(value):
+        return " " * BAR_WIDTH
+    empty, full = ".#" if ascii_only else BAR_CHARACTERS
+    filled = round(min(max(value, 0.0), 1.0) * BAR_WIDTH)
+    return full * filled + empty * (BAR_WIDTH - filled)

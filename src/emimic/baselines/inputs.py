@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.baselines.system import WAVEFORM
 from emimic.data import loader
 from emimic.data.corpus import Item, list_media
 from emimic.data.split_tables import clip_key
@@ -83,7 +82,7 @@ def indexes(
         role: {
             key: paths[0] for place in ("raw", "audio") for key, paths in list_media(folder / place).items()
         }
-        if name == WAVEFORM
+        if name == store.WAVEFORM
         else store.index(folder / store.FOLDER / name, damaged)
         for role, name in modalities.items()
     }
@@ -94,7 +93,7 @@ def usable(found: Mapping[str, Index], modalities: Mapping[str, str]) -> Index:
     asked for."""
     keys = set().union(*found.values())
     for role, name in modalities.items():
-        if name == WAVEFORM:
+        if name == store.WAVEFORM:
             keys &= set(found[role])
     return {key: next(index[key] for index in found.values() if key in index) for key in sorted(keys)}
 

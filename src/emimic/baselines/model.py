@@ -22,8 +22,8 @@ from transformers import AutoConfig
 from emimic import batching
 from emimic.baselines import system as systems
 from emimic.baselines.inputs import Clip
-from emimic.baselines.system import WAVEFORM
 from emimic.data.corpus import Item
+from emimic.features.store import WAVEFORM
 from emimic.files import read_json
 from emimic.model import encoders, pretrained
 from emimic.model.config import EmiConfig

@@ -15,9 +15,6 @@ if TYPE_CHECKING:  # settings are read without torch
 
     from emimic.baselines.inputs import Shorten
 
-WAVEFORM: Final = "waveform"
-"""In place of a feature folder's name: the clip itself, through an encoder that is trained, too."""
-
 NAMES: Final = (
     "baseline", "savchenko", "yu", "zhang", "vision_lstm", "concatenated_lstm", "wavlm_tcn", "concatenated",
 )  # fmt: skip

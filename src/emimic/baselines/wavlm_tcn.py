@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emimic.baselines import layers
-from emimic.baselines.system import WAVEFORM, Options, System
+from emimic.baselines.system import Options, System
+from emimic.features.store import WAVEFORM
 from emimic.model.pooling import AttentiveStatistics
 
 

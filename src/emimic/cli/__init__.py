@@ -8,14 +8,14 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from emimic import __version__
 from emimic.cli import calibrate, corpus, inference, study
 from emimic.cli.common import app, echo
 from emimic.cli.streams import GONE, safe_streams
 from emimic.install import install
 from emimic.task import EmimicError, EmimicWarning
+from emimic.version import __version__
 
-__all__ = ["app", "calibrate", "hear", "imports", "learn", "main"]
+__all__ = ["app", "calibrate", "corpus", "inference", "main", "study"]
 
 
 _EXTRAS: Final = {

@@ -15,7 +15,7 @@ from emimic.inference.engine import check_model, default_model
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
-from emimic.inference.predictor import Predictor
+from emimic.inference.predictor import Local, Predictor
 from emimic.inference.results import Answer, Answers, Failure, Recording
 from emimic.inference.stream import HOP, WINDOW, Step, Stream
 from emimic.inference.timeline import assemble
@@ -190,7 +190,7 @@ def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str
 def _from_files(
     predictor: Predictor, q: Request, found: Sequence[Recording | Failure], journal: Journal | None
 ) -> tuple[list[Answer | Failure], batch.Tally]:
-    hearer: batch.Hearer = batch.Local(predictor, q.grid, q.batch_seconds, q.workers)
+    hearer: batch.Hearer = Local(predictor, q.grid, q.batch_seconds, q.workers)
     with ExitStack() as stack:
         if q.ray is not None:
             from emimic.inference.ray import Cluster, Work

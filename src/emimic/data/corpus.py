@@ -45,6 +45,8 @@ from emimic.progress import shown
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, AudioError, CorpusError
 
 MEDIA_FOLDERS: Final = ("audio", "raw")
+FACES: Final = "face_images"
+"""The corpus's folder of face crops, a folder a clip."""
 """Where clips are looked for, in this order: what `prepare` made is preferred to the video it came from."""
 
 _COUNTS: Final = {

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.corpus import Corpus, Item, in_parallel, list_media
+from emimic.data.corpus import FACES, Corpus, Item, in_parallel, list_media
 from emimic.data.split_tables import clip_key
 from emimic.files import lock, naming, need_file, visible
 from emimic.media import decode as audio
@@ -25,8 +25,6 @@ from emimic.media.container import Facts, Picture, Sound, probe
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
 JOURNAL: Final = "facts.jsonl"
-FACES: Final = "face_images"
-"""The corpus's folder of face crops, a folder a clip."""
 
 SILENT: Final = 10 ** (-60 / 20)
 """Root mean square (1 is full scale) below which 32 ms count as silent."""

@@ -103,9 +103,9 @@ def evaluate(
             split=part.name, n_bootstrap=n_bootstrap, seed=seed, left_out=left_out if truth is truths[0] else (),
         )  # fmt: skip
         by_column = groups.score_groups(
-            found, answers[truth.vad][truth.rows], truth.labels,
+            truth.names, answers[truth.vad][truth.rows], truth.labels,
             {column: [item.row[column] for item in truth.items] for column in by}, speakers,
-            seed=seed, progress=progress,
+            n_bootstrap=n_bootstrap, seed=seed, progress=progress,
         )  # fmt: skip
         reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])

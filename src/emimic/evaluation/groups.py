@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from emimic import metrics as scores
 from emimic.data.cells import read_number
-from emimic.evaluation.report import (
+from emimic.evaluation.measures import (
     METRICS,
     NAMES,
     NARROW,
     Measured,
     Metric,
-    Report,
     Score,
     align,
     cell,
@@ -140,31 +139,33 @@ class Groups:
 
 
 def score_groups(
-    report: Report,
+    targets: Sequence[str],
     predictions: NDArray[np.floating[Any]],
     labels: NDArray[np.floating[Any]],
     values: Mapping[str, Sequence[str]],
     speakers: Sequence[str | None],
     *,
+    n_bootstrap: int = 1000,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Groups]:
-    """Score the clips of a report by the values of columns.
+    """Score clips by the values of columns.
 
     Every group is scored on the same resamples of all clips or speakers, so differences between groups have intervals
     too, also where a speaker is in several groups.
 
     Args:
-        report: of all clips; its targets, number of resamples and AUC's targets are taken.
+        targets: the target's names.
         predictions: (clip, target).
         labels: (clip, target), NaN where unknown.
         values: column -> the clip's cells.
         speakers: of the clips.
+        n_bootstrap: the number of resamples.
         seed: of the bootstrap.
         progress: whether to show a bar.
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    targets, binary, resampled = list(report.known), two_valued(y), resampled_groups(speakers)
+    binary, resampled = two_valued(y), resampled_groups(speakers)
     named = {column: name_groups(cells) for column, cells in values.items()}
     sizes = {column: Counter(names) for column, (names, _) in named.items()}
     jobs = [
@@ -177,7 +178,7 @@ def score_groups(
     for column, value in shown(jobs, "groups", total=len(jobs), show=progress):
         inside = np.array([name == value for name in named[column][0]])
         own = np.where(inside[:, None], y, np.nan)
-        measured[column][value] = measure(x, own, resampled, report.n_bootstrap, seed, binary=binary)
+        measured[column][value] = measure(x, own, resampled, n_bootstrap, seed, binary=binary)
     found = {}
     for column, (names, order) in named.items():
         shared, means = _means(measured[column])
@@ -198,7 +199,7 @@ def score_groups(
             groups=groups,
             shared={name: tuple(targets[place] for place in places) for name, places in shared.items()},
             differences=_differences(measured[column], means, targets),
-            resampled=report.resampled,
+            resampled="clips" if resampled is None else "speakers",
         )
     return found
 

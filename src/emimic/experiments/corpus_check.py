@@ -6,26 +6,24 @@ Tables are read; no clip is decoded.
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.data.split_tables import clip_key, read_table, split_files
+from emimic.experiments.jobs import Grid, Job
 from emimic.files import read_json
 from emimic.task import CorpusError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
 from emimic.training.setup import fingerprint
 
-if TYPE_CHECKING:
-    from emimic.experiments.grid import Grid, Job
-
 LEARNT: Final = ("train", "valid")
 NOT_HEARD: Final = {"missing", "unreadable"}
 """Why a run left clips out that the tables list."""
 
 
-def check(grid: "Grid", given: TrainSettings) -> None:
+def check(grid: Grid, given: TrainSettings) -> None:
     """What is wrong with the corpus for every row alike, before anything runs. Raises CorpusError."""
     if given.teacher is not None or all(job.settings is None for job in grid.jobs):
         return
@@ -42,7 +40,7 @@ def check(grid: "Grid", given: TrainSettings) -> None:
         _ = part.labels  # raises where it can't be scored
 
 
-def check_runs(grid: "Grid") -> None:
+def check_runs(grid: Grid) -> None:
     """Raises CorpusError where a run on disk learnt, or was scored on, other clips or labels than the corpus has."""
     tables: dict[str, Corpus] = {}
     for job in grid.jobs:
@@ -74,7 +72,7 @@ def scored_on(folder: Path, run: Path, split: str) -> str:
     return fingerprint(corpus.splits[split].items)
 
 
-def _same(job: "Job", corpus: Corpus, split: str) -> bool:
+def _same(job: Job, corpus: Corpus, split: str) -> bool:
     part = corpus.splits[split]
     if (noted := job.notes().get("scored", {}).get(split)) is not None:
         return bool(noted == fingerprint(part.items))

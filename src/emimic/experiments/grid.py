@@ -8,12 +8,10 @@ that several commands may work on one DIR.
 import contextlib
 import json
 import math
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,101 +20,16 @@ from pydantic import ValidationError
 
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
+from emimic.experiments.jobs import NOTES, Cell, Grid, Job
 from emimic.files import lock, make_folder, naming, read_json, write_atomic
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
-NOTES: Final = "grid.json"
 LOCK: Final = ".lock"
 PLACES: Final = {"features"}
 """Settings that say where something lies, not what is learnt: a DIR may be moved."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A row of a table: settings over the common ones, and what was published for it.
-
-    name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
-    test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
-    lacking: why the row can't be had, if it can't. unsure: what keeps its figure from being one, such as "unreviewed".
-    """
-
-    name: str
-    label: str
-    groups: tuple[str, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    published: float | None = None
-    published_test: float | None = None
-    note: str = ""
-    beneath: Mapping[str, Any] = field(default_factory=dict)
-    lacking: str = ""
-    unsure: str = ""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):
-            raise SettingsError(
-                f"the cell {self.name!r} names a folder; expected small letters, digits and . + _ - only"
-            )
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the grid. settings: None, with a reason, where the cell's don't go with the common ones."""
-
-    cell: Cell
-    seed: int
-    folder: Path
-    settings: TrainSettings | None
-    reason: str = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether it is trained to its end."""
-        progress = checkpoint.read_progress(self.folder)
-        return progress is not None and progress.finished
-
-    def scored(self, split: str) -> bool:
-        """Whether it is finished, and scored since."""
-        report = self.folder / "evaluation" / split / "report.json"
-        if not (report.exists() and self.finished):
-            return False
-        return report.stat().st_mtime_ns >= (self.folder / checkpoint.LAST).stat().st_mtime_ns
-
-    def settled(self, split: str, begun: int) -> bool:
-        """Whether it is scored, or has failed since `begun` (ns): then it isn't tried once more."""
-        notes = self.folder / NOTES
-        if "reason" in self.notes() and notes.stat().st_mtime_ns >= begun:
-            return True
-        return self.scored(split)
-
-    def notes(self) -> dict[str, Any]:
-        """seconds: of training, summed over what wasn't killed; scored: by split, `contents.scored_on`; reason: why it
-        failed, if it did."""
-        try:
-            return dict(read_json(self.folder / NOTES))
-        except (FileNotFoundError, ValueError, TypeError):
-            return {}
-
-    def note(self, **values: Any) -> None:
-        make_folder(self.folder)
-        write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is run: `jobs` over the corpus in `folder`, kept in `out` and scored on `split`.
-
-    processes: more than one starts each training by torchrun.
-    """
-
-    folder: Path
-    out: Path
-    jobs: tuple[Job, ...]
-    split: str = "valid"
-    processes: int = 1
-    show: bool = True
 
 
 class Stopped(BaseException):

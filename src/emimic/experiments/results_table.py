@@ -15,7 +15,8 @@ from emimic.baselines.system import system
 from emimic.data.corpus import load_corpus
 from emimic.data.split_tables import clip_key
 from emimic.experiments import significance
-from emimic.experiments.grid import PLACES, Cell, Grid, Job, score_of
+from emimic.experiments.grid import PLACES, score_of
+from emimic.experiments.jobs import Cell, Grid, Job
 from emimic.experiments.significance import Difference, clean
 from emimic.files import read_json, write_atomic
 from emimic.training import checkpoint

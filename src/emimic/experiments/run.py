@@ -9,7 +9,7 @@ import yaml
 
 from emimic.data.split_tables import some
 from emimic.experiments import corpus_check, grid, workers
-from emimic.experiments.grid import Cell
+from emimic.experiments.jobs import Cell, Grid
 from emimic.experiments.results_table import RESULTS, Outcome, Row, encoder_of, read
 from emimic.files import read_json
 from emimic.task import SettingsError
@@ -78,7 +78,7 @@ def compare(
             raise SettingsError(f"--against takes a row; found {request.against!r}")
         reference = request.against
     jobs = tuple(job for job in whole.jobs if job.cell.name in names)
-    asked = grid.Grid(request.folder, request.out, jobs, **options)
+    asked = Grid(request.folder, request.out, jobs, **options)
     corpus_check.check(asked, given)
     corpus_check.check_runs(whole)
     if request.storage is None:

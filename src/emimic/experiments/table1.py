@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from emimic.baselines.system import NAMES, WAVEFORM, System, system
-from emimic.experiments.grid import Cell
+from emimic.baselines.system import NAMES, System, system
+from emimic.experiments.jobs import Cell
 from emimic.experiments.results_table import Outcome
 from emimic.experiments.run import Request, compare, sources
 from emimic.features import store
@@ -69,10 +69,10 @@ def rivals(
     given = request.settings()
     folders, encoders_of = _folders(modalities), sources(encoders, own)
     for name in encoders_of:
-        if WAVEFORM not in (read := _read(system(name), folders)).values():
+        if store.WAVEFORM not in (read := _read(system(name), folders)).values():
             raise SettingsError(
                 f"--encoder {name} would have no effect: {name} reads features ({', '.join(read.values())}), not the "
-                f"clips. Leave it out, or have the clips read (--modality audio={WAVEFORM})"
+                f"clips. Leave it out, or have the clips read (--modality audio={store.WAVEFORM})"
             )
     every = cells(request, given, folders, encoders_of)
     return compare(request, every, OURS, GROUPS, {}, tell, whose="published")
@@ -139,7 +139,7 @@ def _cell(
     whole = roles == tuple(what.modalities)
     modalities = {role: name for role, name in _read(what, folders).items() if role in roles}
     published = what.published if whole else ALONE.get((name, roles[0]), {"valid": None, "test": None})
-    heard = WAVEFORM in modalities.values()
+    heard = store.WAVEFORM in modalities.values()
     own = dict(encoder) or {"encoder": what.settings.get("encoder")} if heard else {"encoder": None}
     title = what.title.replace("Ours", "the paper's")
     label = title if whole else f"{title.removesuffix(', vision + audio')}, {roles[0]}"
@@ -165,9 +165,9 @@ def _cell(
 def _instead(role: str, read: str, what: System) -> str:
     """What a row reads in a role in place of the system's own."""
     own = what.modalities[role]
-    if own == WAVEFORM:
+    if own == store.WAVEFORM:
         return f"{role} is {store.FOLDER}/{read}, as it is, not the clips through an encoder that is trained, too"
-    here = "the clips themselves" if read == WAVEFORM else f"{store.FOLDER}/{read}"
+    here = "the clips themselves" if read == store.WAVEFORM else f"{store.FOLDER}/{read}"
     return f"{role} is {here}, not {store.FOLDER}/{own}"
 
 
@@ -175,7 +175,7 @@ def _lacking(folder: Path, modalities: Mapping[str, str]) -> str:
     """Which features aren't there, with the commands that make them; nothing if all are."""
     missing = []
     for role, name in modalities.items():
-        if name == WAVEFORM or (folder / store.FOLDER / name).is_dir():
+        if name == store.WAVEFORM or (folder / store.FOLDER / name).is_dir():
             continue
         *before, last = MADE_BY.get(name) or BY_ROLE.get(role, FACES)
         how = [*before, last if name in MADE_BY else f"{last} --name {name}"]

@@ -9,7 +9,7 @@ asked otherwise, and the full model is that row. Each other row differs from it 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from emimic.experiments.grid import Cell
+from emimic.experiments.jobs import Cell
 from emimic.experiments.results_table import Outcome, encoder_of
 from emimic.experiments.run import Request, compare, sources
 

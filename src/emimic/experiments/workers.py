@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from emimic.experiments.grid import PLACES, Grid, Job, held, score_of, stoppable, work
+from emimic.experiments.grid import PLACES, held, score_of, stoppable, work
+from emimic.experiments.jobs import Grid, Job
 from emimic.install import install
 from emimic.task import SettingsError
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import __version__
 from emimic.calibration import FILE, Calibration
 from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
 from emimic.inference.engine import (
@@ -33,6 +32,7 @@ from emimic.install import install
 from emimic.media import decode
 from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
+from emimic.version import __version__
 from emimic.wording import plural
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from emimic.data.corpus_settings import Numbers
 from emimic.features import store
 from emimic.features.extractor import Clip, Job, Work, each, facts
-from emimic.files import read_arrays
+from emimic.features.pickle_reader import read_arrays
 from emimic.task import CorpusError, SettingsError
 
 FOLDERS: Final = ("vit", "wav2vec2")

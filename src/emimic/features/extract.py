@@ -15,7 +15,7 @@ from emimic.cpus import available
 from emimic.features.extractor import Job, Report, run
 from emimic.features.kinds import check_source
 from emimic.task import CorpusError, SettingsError
-from emimic.training.settings import explain
+from emimic.validation import explain
 
 KINDS: Final = {
     "challenge": "challenge",
@@ -69,7 +69,7 @@ def extract(
     try:
         settings = schema.model_validate(dict(overrides or {}))
     except ValidationError as error:
-        raise explain(error, schema) from error
+        raise SettingsError(explain(error, schema)) from error
     job = Job(folder, kind, name, model, workers or available(), device, progress)
     plan = importlib.import_module(schema.__module__).plan
     return [run(work, progress=progress) for work in plan(job, settings)]

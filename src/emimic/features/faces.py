@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from emimic.data.corpus import FACES
 from emimic.data.split_tables import clip_key
-from emimic.describe.measure import FACES
 from emimic.features import store
 from emimic.features.detectors import Box, Detector
 from emimic.features.extractor import Clip, Job, Options, Work, clips, each_written, facts

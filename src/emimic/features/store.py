@@ -23,6 +23,9 @@ from emimic.task import CorpusError
 FOLDER: Final = "features"
 """The place of all features in a corpus."""
 
+WAVEFORM: Final = "waveform"
+"""In place of a folder's name: the clip itself, through an encoder that is trained, too."""
+
 FACTS: Final = "features.json"
 SUFFIX: Final = ".safetensors"
 DECISIVE: Final = ("kind", "weights", "source", "settings")

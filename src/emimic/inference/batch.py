@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from emimic import batching
 from emimic import progress as bars
@@ -17,9 +17,6 @@ from emimic.inference import channels
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.results import Answer, Channel, Failure, Recording, Timeline
 from emimic.prediction import Prediction
-
-if TYPE_CHECKING:
-    from emimic.inference.predictor import Predictor
 
 GROUP: Final = 64
 """Files that are read, heard and kept together: enough to fill batches of similar length, little to lose or to hold."""
@@ -44,37 +41,6 @@ class Hearer(Protocol):
     ) -> Batches[Timeline]:
         """(place, answer) -> the places with their curves. heard: may be told how many seconds of the next are done."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """Hears with this process's own engine while `workers` threads decode what comes next.
-
-    grid: window and hop of curves, in seconds.
-    """
-
-    predictor: "Predictor"
-    grid: tuple[float, float]
-    batch_seconds: float
-    workers: int
-
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
-        """See `Hearer.clips`."""
-        files = [[path for _, path in group] for group in groups]
-        with closing(batching.as_read(self.predictor.read, files, workers=self.workers)) as batches:
-            for number, read in batches:
-                told = self.predictor.hear(files[number], read, batch_seconds=self.batch_seconds)
-                yield [(row, one) for (row, _), one in zip(groups[number], told, strict=True)]
-
-    def curves(
-        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
-    ) -> Batches[Timeline]:
-        """See `Hearer.curves`."""
-        for row, answer in answers:
-            line = self.predictor.curves(
-                answer.recording, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
-            )
-            yield [(row, line)]
 
 
 @dataclass(slots=True)

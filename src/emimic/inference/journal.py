@@ -20,12 +20,13 @@ from typing import Any, BinaryIO, Final, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import __version__, calibration
+from emimic import calibration
 from emimic.files import lock, make_folder, naming, need_file, sha256, sync_folder
 from emimic.inference.engine import DESCRIPTION
 from emimic.inference.results import Answer, Recording, Region, Timeline, parts
 from emimic.prediction import Prediction
 from emimic.task import EmimicError
+from emimic.version import __version__
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic import batching
 from emimic import progress as bars
 from emimic.inference import batch
 from emimic.inference import channels as voices
@@ -127,7 +129,7 @@ class Predictor:
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
-        hearer = batch.Local(self, (window, hop), batch_seconds, workers)
+        hearer = Local(self, (window, hop), batch_seconds, workers)
         found: list[Recording | Failure] = []
         named = expand([paths] if sources.is_one(paths) else paths)  # type: ignore[list-item,arg-type]
         found += voices.split(list(named)) if channels else named
@@ -305,3 +307,34 @@ def _blocks(
         # Of a file the name as it was given: the rest of a URL's slashes matters in the message.
         name = os.fsdecode(known) if isinstance(known, str | os.PathLike) else name
         yield from decode.blocks(known, seconds=seconds, name=name, notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Hears with this process's own engine while `workers` threads decode what comes next.
+
+    grid: window and hop of curves, in seconds.
+    """
+
+    predictor: Predictor
+    grid: tuple[float, float]
+    batch_seconds: float
+    workers: int
+
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Answer]:
+        """See `batch.Hearer.clips`."""
+        files = [[path for _, path in group] for group in groups]
+        with closing(batching.as_read(self.predictor.read, files, workers=self.workers)) as batches:
+            for number, read in batches:
+                told = self.predictor.hear(files[number], read, batch_seconds=self.batch_seconds)
+                yield [(row, one) for (row, _), one in zip(groups[number], told, strict=True)]
+
+    def curves(
+        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+    ) -> batch.Batches[Timeline]:
+        """See `batch.Hearer.curves`."""
+        for row, answer in answers:
+            line = self.predictor.curves(
+                answer.recording, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
+            )
+            yield [(row, line)]

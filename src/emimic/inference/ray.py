@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from emimic import __version__
 from emimic.inference.batch import Batches, slimmed
 from emimic.inference.journal import packed, packed_curves, unpacked, unpacked_curves
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Answer, Channel, Failure, Recording, Timeline, parts
 from emimic.install import install
 from emimic.task import EmimicError, ModelError
+from emimic.version import __version__
 
 TOGETHER: Final = 300.0
 """Seconds of recordings whose curves are asked of an actor at a time; a longer recording goes alone."""

@@ -4,26 +4,30 @@
 needs pandas; `_repr_html_` is what a notebook shows.
 """
 
-import html
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import encodable
+from emimic.files import encodable, writable
+from emimic.inference import html
+from emimic.inference.steps import Steps, finite, grid, target_names, timeline_edges
 from emimic.install import install
 from emimic.prediction import Prediction
 from emimic.task import VAD, EmimicError
+from emimic.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+SCHEMA: Final = "emimic/answers/1"
 
 UNLIKE: Final = "unlike the training data"
 """The mark of a clip whose novelty is beyond 1."""
@@ -91,24 +95,20 @@ class Timeline:
 
         Raises EmimicError when pandas isn't installed.
         """
-        from emimic.output.formats.steps import steps, target_names
-
-        grid = steps(self._alone())
-        index = _pandas().Index(grid.times, name="Seconds")
-        stretches = {"Start": grid.since, "End": grid.until}
-        values = dict(zip(target_names(grid.names), grid.values.T, strict=True))
+        own = self._alone().steps()
+        index = _pandas().Index(own.times, name="Seconds")
+        stretches = {"Start": own.since, "End": own.until}
+        values = dict(zip(target_names(own.names), own.values.T, strict=True))
         frame: pd.DataFrame = _pandas().DataFrame({**stretches, **values}, index=index)
         return frame
 
     def _repr_html_(self) -> str:
         share = float(np.isfinite(self.intensities[:, 0]).mean())
-        curves = [_curve(self.intensities[:, i]) for i in range(len(self.targets))]
+        curves = [html.curve(self.intensities[:, i]) for i in range(len(self.targets))]
         cells = zip(self.targets, curves, strict=True)
-        rows = [f"<th>{html.escape(name)}</th><td>{drawn}</td>" for name, drawn in cells]
-        about = (
-            f"{html.escape(self.name)}: {self.seconds:.1f} s, a voice in {share:.0%}; intensities from 0 to 1"
-        )
-        return _table(about, rows)
+        rows = [f"<th>{escape(name)}</th><td>{drawn}</td>" for name, drawn in cells]
+        about = f"{escape(self.name)}: {self.seconds:.1f} s, a voice in {share:.0%}; intensities from 0 to 1"
+        return html.table(about, rows)
 
     def _alone(self) -> "Answer":
         """An answer of nothing but these curves, which is what formats take."""
@@ -217,6 +217,34 @@ class Answer:
             found.append(f"longer than {round(self.covered, 1):g} s, so its values are {values}")
         return found
 
+    @property
+    def vad_frames(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Centres (frame,) in seconds and V/A/D (frame, 3), NaN in a gap; None when the model has not learned V/A/D."""
+        one, line = self.prediction, self.timeline
+        times, vad = (one.times, one.vad) if line is None else (line.vad_times, line.vad)
+        return None if vad is None or times is None else (times, finite(vad))
+
+    def steps(self) -> Steps:
+        """Return the timeline's steps; without a timeline one step over what was predicted of the clip."""
+        line = self.timeline
+        if line is None:
+            until = np.array([self.covered])
+            stretches, edges = (until / 2, np.zeros(1), until), np.array([0.0, until[0]])
+            values, regions = self.prediction.intensities[None], []
+        else:
+            stretches = (line.times, line.starts, line.ends)
+            edges = timeline_edges(line.times, line.hop, line.seconds)
+            values, regions = line.intensities, [(region.start, region.end) for region in line.regions]
+        return grid(
+            stretches,
+            edges,
+            values,
+            self.vad_frames,
+            targets=self.targets,
+            seconds=self.seconds,
+            regions=regions,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
         whole = Answers(self.targets, (self,), ()).to_dict()
@@ -230,13 +258,13 @@ class Answer:
     def _repr_html_(self) -> str:
         one = self.headline
         cells = zip(self.targets, one.intensities, strict=True)
-        rows = [f"<th>{html.escape(name)}</th><td>{_bar(float(value))}</td>" for name, value in cells]
+        rows = [f"<th>{escape(name)}</th><td>{html.bar(float(value))}</td>" for name, value in cells]
         if one.vad is not None:
             means = zip(VAD, one.vad, strict=True)
-            rows += [f"<th>{name}</th><td>{_bar(float(value))}</td>" for name, value in means]
-        about = ", ".join([f"{html.escape(self.title)}: {self.seconds:.1f} s", *self.marks])
+            rows += [f"<th>{name}</th><td>{html.bar(float(value))}</td>" for name, value in means]
+        about = ", ".join([f"{escape(self.title)}: {self.seconds:.1f} s", *self.marks])
         curves = "" if self.timeline is None else self.timeline._repr_html_()
-        return _table(about, rows) + curves
+        return html.table(about, rows) + curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +301,13 @@ class Answers:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, clips and failed."""
-        from emimic.output import formats
-
-        whole: dict[str, Any] = json.loads(formats.to_json(self))
-        return whole
+        return {
+            "schema": SCHEMA,
+            "emimic": __version__,
+            "targets": [writable(name) for name in self.targets],
+            "clips": [_clip(answer) for answer in self.clips],
+            "failed": [{"file": writable(f.path), "reason": writable(f.reason)} for f in self.failed],
+        }
 
     def to_frame(self) -> "pd.DataFrame":
         """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learnt it,
@@ -285,8 +316,6 @@ class Answers:
 
         Raises EmimicError when pandas isn't installed.
         """
-        from emimic.output.formats.steps import target_names
-
         rows, targets = [], target_names(self.targets)
         for name, one in zip(self.names, self.clips, strict=True):
             head, novelty = one.headline, one.prediction.novelty
@@ -302,17 +331,64 @@ class Answers:
         return frame
 
     def _repr_html_(self) -> str:
-        titles = "".join(
-            f"<th>{html.escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis")
-        )
+        titles = "".join(f"<th>{escape(name)}</th>" for name in ("Filename", "s", *self.targets, "basis"))
         rows = [titles]
         for name, one in zip(self.names, self.clips, strict=True):
             head = one.headline
-            bars = "".join(f"<td>{_bar(float(value))}</td>" for value in head.intensities)
-            rows.append(f"<th>{html.escape(name)}</th><td>{one.seconds:.1f}</td>{bars}<td>{head.basis}</td>")
-        failed = "".join(f"<li>{html.escape(failure.reason)}</li>" for failure in self.failed)
+            bars = "".join(f"<td>{html.bar(float(value))}</td>" for value in head.intensities)
+            rows.append(f"<th>{escape(name)}</th><td>{one.seconds:.1f}</td>{bars}<td>{head.basis}</td>")
+        failed = "".join(f"<li>{escape(failure.reason)}</li>" for failure in self.failed)
         about = f"{len(self.clips)} heard, {len(self.failed)} failed"
-        return _table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+        return html.table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
+
+
+def _clip(answer: Answer) -> dict[str, Any]:
+    one = answer.prediction
+    clip: dict[str, Any] = {
+        "Filename": writable(answer.name),
+        "file": writable(answer.path),
+        **({} if answer.channel is None else {"channel": answer.channel}),
+        "seconds": round(answer.seconds, 3),
+        "was_cut": answer.was_cut,
+        "was_padded": answer.was_padded,
+        "was_silent": answer.was_silent,
+        "notes": [writable(note) for note in answer.remarks],
+        "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
+    }
+    if one.vad is not None:
+        clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
+    head = answer.headline
+    clip["headline"] = {
+        "basis": head.basis,
+        "intensities": dict(zip(answer.targets, _numbers(head.intensities), strict=True)),
+    }
+    if head.vad is not None:
+        clip["headline"]["vad"] = dict(zip(VAD, _numbers(head.vad), strict=True))
+    if one.novelty is not None:
+        clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
+    if answer.timeline is not None:
+        clip["timeline"] = _timeline(answer.timeline)
+    return clip
+
+
+def _timeline(line: Timeline) -> dict[str, Any]:
+    curves: dict[str, Any] = {
+        "window": line.window,
+        "hop": line.hop,
+        "times": _numbers(line.times, 3),
+        "starts": _numbers(line.starts, 3),
+        "ends": _numbers(line.ends, 3),
+        "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
+        "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
+    }
+    if line.vad is not None and line.vad_times is not None:
+        values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))
+        curves["vad"] = {"times": _numbers(line.vad_times, 3), "values": values}
+    return curves
+
+
+def _numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
+    return [round(float(v), digits) if math.isfinite(v) else None for v in values]
 
 
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -335,39 +411,6 @@ def _name(path: Path) -> str:
 def _near(path: Path) -> str:
     """With the folder it lies in."""
     return str(Path(path.parent.name) / path.name)
-
-
-def _table(about: str, rows: Iterable[str]) -> str:
-    lines = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table style="text-align:left"><caption style="text-align:left">{about}</caption>{lines}</table>'
-
-
-def _bar(value: float) -> str:
-    """A number and its bar from 0 to 1, drawn with nothing but a style: no script, no image, nothing from outside."""
-    if not math.isfinite(value):
-        return "&ndash;"
-    width = 100 * min(max(value, 0.0), 1.0)
-    fill = f'<span style="display:block;height:100%;width:{width:.0f}%;background:#0072B2"></span>'
-    return (
-        f'{value:.2f} <span style="display:inline-block;vertical-align:middle;width:6em;height:.7em;background:#ddd">'
-        f"{fill}</span>"
-    )
-
-
-def _curve(values: NDArray[np.float32], most: int = 300) -> str:
-    """Values (step,) from 0 to 1 as a small line; silence breaks it."""
-    parts = np.array_split(values, min(most, max(1, len(values))))
-    means = [float(np.nanmean(part)) if np.isfinite(part).any() else math.nan for part in parts]
-    path, pen = [], "M"
-    for x, mean in enumerate(means):
-        if math.isfinite(mean):
-            path.append(f"{pen}{x} {30 - 28 * min(max(mean, 0.0), 1.0):.1f}h1")
-        pen = "L" if math.isfinite(mean) else "M"
-    return (
-        f'<svg viewBox="0 0 {len(means)} 32" width="300" height="32" preserveAspectRatio="none">'
-        f'<path d="{"".join(path)}" fill="none" stroke="#0072B2" stroke-width="1.5" '
-        f'vector-effect="non-scaling-stroke"/></svg>'
-    )
 
 
 def _pandas() -> Any:

@@ -184,7 +184,7 @@ class Stream:
             self._warned = True
             add_note(f"the stream: {note}", None, stacklevel=3)
 
-    def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread:
+    def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread[Step]:
         """Feed this stream from a thread of its own, so that an audio callback only queues its chunks.
 
         on_step: called with each step in that thread; without, iterate over what is returned.

@@ -3,22 +3,32 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from numpy.typing import NDArray
 
 from emimic.media.source import copied
 from emimic.task import EmimicError
 
-if TYPE_CHECKING:
-    from emimic.inference.stream import Step, Stream
-
 _LOG: Final = logging.getLogger("emimic.stream")
 
 
-class StreamThread:
+Step_co = TypeVar("Step_co", covariant=True)
+
+
+class Pushed(Protocol[Step_co]):
+    """What a thread feeds, such as a `Stream`."""
+
+    def push(self, chunk: NDArray[Any]) -> Iterable[Step_co]:
+        """Return the steps that a chunk completes."""
+
+    def flush(self) -> Iterable[Step_co]:
+        """Return the last steps."""
+
+
+class StreamThread(Generic[Step_co]):
     """A `Stream` that a thread feeds; made by `Stream.in_thread`, a context manager.
 
     Give chunks to `put` from any one thread, and take steps by `on_step` (called in the stream's thread) or by
@@ -30,11 +40,11 @@ class StreamThread:
             live.put(chunk)
     """
 
-    def __init__(self, stream: "Stream", on_step: "Callable[[Step], object] | None" = None) -> None:
+    def __init__(self, stream: Pushed[Step_co], on_step: Callable[[Step_co], object] | None = None) -> None:
         self._stream = stream
         self._on_step = on_step
         self._chunks: queue.SimpleQueue[NDArray[Any] | None] = queue.SimpleQueue()
-        self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[Step_co | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="emimic stream", daemon=True)
@@ -68,7 +78,7 @@ class StreamThread:
         self._thread.join()
         self._raise()
 
-    def __iter__(self) -> "Iterator[Step]":
+    def __iter__(self) -> Iterator[Step_co]:
         """Yield the steps as they come, until the recording ends; none where `on_step` takes them."""
         while (step := self._steps.get()) is not None:
             yield step

@@ -17,7 +17,7 @@ GROUP: Final = 4 * CHUNK
 SPEECH: Final = 0.5
 """Least probability that counts as speech, silero-vad's own default."""
 
-MODEL: Final = Path(__file__).parent / "silero" / "silero_vad_16k_sequence.onnx"
+MODEL: Final = Path(__file__).parents[1] / "silero" / "silero_vad_16k_sequence.onnx"
 
 _CONTEXT: Final = 64  # samples of the chunk before that the model wants in front of each
 

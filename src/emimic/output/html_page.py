@@ -16,13 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import __version__
 from emimic.inference.results import Answer, Region
 from emimic.media import decode as media
 from emimic.media.waveform import Wave
 from emimic.output import drawing
 from emimic.output.drawing import Envelope
 from emimic.task import SAMPLE_RATE, VAD, add_note
+from emimic.version import __version__
 
 NOTICE: Final = (
     "Intended for research on expressed emotion with the knowledge of those who are heard, not for judging what a "
@@ -99,9 +99,9 @@ def page(
     seconds = answer.timeline.seconds if answer.timeline else answer.seconds
     curves, shown = _curves(answer), drawing.coarser(wave, _STRETCHES)
     grey = "".join(_box(r, seconds) for r in _not_heard(answer))
-    here = files("emimic.service")
+    here = files("emimic.output")
     style, script, template = (
-        here.joinpath(f"page.{end}").read_text("utf-8") for end in ("css", "js", "html")
+        here.joinpath(f"html_page.{end}").read_text("utf-8") for end in ("css", "js", "html")
     )
     name = drawing.short(answer.title, 200)
     parts = {

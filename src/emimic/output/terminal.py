@@ -11,13 +11,12 @@ from rich.table import Table
 
 from emimic.files import printable
 from emimic.inference.results import UNLIKE, Answer, Answers
+from emimic.progress import BAR_CHARACTERS, BAR_WIDTH, text_bar
 from emimic.task import VAD
 
-_BAR: Final = 8
-_BARS: Final = "·█"
 _CURVE: Final = " ▁▂▃▄▅▆▇█"
-_ASCII: Final = ".#", " .:-=+*%#"
-"""Both, for a terminal whose encoding lacks them (Windows in cp1252, LC_ALL=C)."""
+_ASCII_CURVE: Final = " .:-=+*%#"
+"""For a terminal whose encoding lacks them (Windows in cp1252, LC_ALL=C)."""
 _UNLIKE: Final = "?"
 _SHORT: Final = {UNLIKE: _UNLIKE}
 _BROKEN: Final = {
@@ -40,7 +39,9 @@ def show(answers: Answers, form: str) -> None:
         console = Console()
         # What there is room for: in a narrower window cells would be cropped and columns vanish.
         for bars, vad in ((True, True), (True, False), (False, False)):
-            drawn = table(answers, bars=bars, vad=vad, ascii_only=not _shows(console, _BARS + _CURVE))
+            drawn = table(
+                answers, bars=bars, vad=vad, ascii_only=not _shows(console, BAR_CHARACTERS + _CURVE)
+            )
             if not console.is_terminal or _width(console, drawn) <= console.width:
                 break
         console.width = max(console.width, _width(console, drawn))  # lines that wrap lose nothing
@@ -68,7 +69,7 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True, ascii_only: 
     made.add_column("s", justify="right", no_wrap=True)
     for name in (*answers.targets, *(VAD if vad and known else ())):
         head = _BROKEN.get(name, escape(name))
-        made.add_column(head, min_width=_BAR if bars else 6, max_width=None if bars else 8, overflow="fold")
+        made.add_column(head, min_width=BAR_WIDTH if bars else 6, max_width=None if bars else 8, overflow="fold")
     for name, answer in zip(answers.names, answers.clips, strict=True):
         headline = answer.headline
         marks = [mark for mark in answer.marks if mark != headline.basis]
@@ -83,20 +84,11 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True, ascii_only: 
     return made
 
 
-def bar(value: float, *, ascii_only: bool = False) -> str:
-    """A value from 0 to 1 as a bar; NaN as blank."""
-    empty, full = _ASCII[0] if ascii_only else _BARS
-    if not np.isfinite(value):
-        return " " * _BAR
-    filled = round(min(max(value, 0.0), 1.0) * _BAR)
-    return full * filled + empty * (_BAR - filled)
-
-
 def curve(values: NDArray[np.floating[Any]], *, ascii_only: bool = False) -> str:
     """Values (step,) from 0 to 1 as a small curve, each character the mean of its stretch; silence is blank."""
-    parts = np.array_split(values, min(_BAR, len(values)))
+    parts = np.array_split(values, min(BAR_WIDTH, len(values)))
     means = [float(np.nanmean(part)) if np.isfinite(part).any() else None for part in parts]
-    levels = _ASCII[1] if ascii_only else _CURVE
+    levels = _ASCII_CURVE if ascii_only else _CURVE
     top = len(levels) - 2  # the least value is seen too
     return "".join(
         " " if mean is None else levels[1 + round(min(max(mean, 0.0), 1.0) * top)] for mean in means
@@ -110,7 +102,7 @@ def _intensities(answer: Answer, *, bars: bool, ascii_only: bool) -> list[str]:
         text = f"[bold]{_number(value)}[/bold]" if i == int(np.argmax(values)) else _number(value)
         line = answer.timeline
         drawn = (
-            bar(float(value), ascii_only=ascii_only)
+            text_bar(float(value), ascii_only=ascii_only)
             if line is None
             else curve(line.intensities[:, i], ascii_only=ascii_only)
         )

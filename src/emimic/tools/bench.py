@@ -24,7 +24,6 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from emimic import __version__
 from emimic.cpus import cores
 from emimic.inference.engine import DESCRIPTION, default_model, read_description
 from emimic.inference.runtimes import RUNTIMES, installed
@@ -34,6 +33,7 @@ from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.task import ModelError
 from emimic.tools import mix
+from emimic.version import __version__
 
 SCHEMA: Final = "emimic/bench/1"
 PACKAGES: Final = ("numpy", "onnxruntime", "openvino", "torch", "transformers")

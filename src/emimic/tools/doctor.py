@@ -10,9 +10,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final
 
-from emimic import __version__
 from emimic.install import install
 from emimic.task import EmimicError
+from emimic.version import __version__
 
 SCHEMA: Final = "emimic/doctor/1"
 

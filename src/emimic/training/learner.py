@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from emimic.baselines import inputs
 from emimic.baselines.model import MODEL_TYPE, RivalModel
-from emimic.baselines.system import WAVEFORM
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import clip_key, some
@@ -66,7 +65,7 @@ class Features:
         return {
             role: inputs.frame_size(self.folder, name, self.indexes[role])
             for role, name in self.modalities.items()
-            if name != WAVEFORM
+            if name != store.WAVEFORM
         }
 
     def made_by(self) -> dict[str, str]:
@@ -74,7 +73,7 @@ class Features:
         known = {
             role: store.made_by(self.folder / store.FOLDER / name)
             for role, name in self.modalities.items()
-            if name != WAVEFORM
+            if name != store.WAVEFORM
         }
         return {role: digest for role, digest in known.items() if digest is not None}
 

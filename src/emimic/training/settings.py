@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from emimic.baselines.system import WAVEFORM, system
+from emimic.baselines.system import system
 from emimic.data.cells import read_number
-from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, Numbers, RankSettings
+from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, Numbers
+from emimic.features.store import WAVEFORM
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
-from emimic.wording import did_you_mean
+from emimic.validation import explain
 
 
 class TrainSettings(Numbers):
@@ -432,21 +433,7 @@ class TrainSettings(Numbers):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise explain(error, cls) from error
-
-
-def explain(error: ValidationError, schema: type[BaseModel]) -> SettingsError:
-    """What pydantic found wrong first, in a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    inner: dict[Any, type[BaseModel]]
-    inner = {"corpora": CorpusSettings, "mixtures": MixtureSettings, "ranks": RankSettings}
-    schema = next((inner[part] for part in first["loc"][-2::-1] if part in inner), schema)
-    known = ""
-    if first["type"] == "extra_forbidden":
-        near = did_you_mean(str(first["loc"][-1]), schema.model_fields)
-        known = f"{near}; known names: {', '.join(schema.model_fields)}"
-    return SettingsError(f"{where}: {first['msg']}, found {first['input']!r}{known}")
+            raise SettingsError(explain(error, cls)) from error
 
 
 IDLE: Final = {

@@ -18,11 +18,9 @@ from emimic.baselines.model import RivalConfig, RivalModel
 from emimic.cpus import launched
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
-from emimic.data.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.data.corpus import Corpus, Item, in_parallel, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.data.joins import Joins
-from emimic.data.ranks import Ranks
 from emimic.features import encoder_cache
 from emimic.features.kinds import check_source
 from emimic.files import encodable, make_folder
@@ -31,10 +29,12 @@ from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
+from emimic.training.corpora import Member, check_mixtures, load_corpora, pools
 from emimic.training.distill_corpus import answers_of, load_taught
 from emimic.training.distill_targets import Lessons
 from emimic.training.learner import Features, Learner
 from emimic.training.losses import Mix
+from emimic.training.ranks import Ranks
 from emimic.training.settings import TrainSettings
 
 TENSORBOARD: Final = "tensorboard"

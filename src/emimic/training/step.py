@@ -18,11 +18,11 @@ from emimic.baselines.model import RivalModel
 from emimic.data.augment import Clock
 from emimic.data.corpus import Item
 from emimic.data.loader import Heard
-from emimic.data.ranks import Ranked
 from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
 from emimic.training.distill_targets import Lessons
 from emimic.training.losses import framewise, rank_loss
+from emimic.training.ranks import Ranked
 from emimic.training.settings import TrainSettings
 from emimic.training.setup import Run, labels_of, vad_of
 

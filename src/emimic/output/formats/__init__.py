@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from emimic.files import make_folder, write_atomic
-from emimic.inference.results import Answer, Answers
+from emimic.inference.results import SCHEMA, Answer, Answers
 from emimic.output import extras
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
-from emimic.output.formats.json_csv import SCHEMA, steps_to_csv, to_csv, to_json
+from emimic.output.formats.json_csv import steps_to_csv, to_csv, to_json
 from emimic.output.formats.names import safe, unique
 from emimic.progress import shown
 from emimic.task import EmimicError

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from emimic import __version__
-from emimic.files import make_folder, naming, write_atomic
+from emimic.files import make_folder, naming, one_line, writable, write_atomic
 from emimic.inference.results import Answer
-from emimic.output.formats.steps import library, media_name, one_line, steps, vad_names, writable
+from emimic.inference.steps import vad_names
+from emimic.output.formats.common import library, media_name
+from emimic.version import __version__
 
 
 def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
@@ -20,7 +21,7 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """
     audformat = library("audformat", "audformat")
     pandas = library("pandas", "audformat")
-    grid = steps(answer)
+    grid = answer.steps()
     file = media_name(answer.path).replace("\\", "_")
     db = audformat.Database(
         stem,

@@ -4,16 +4,16 @@ import mimetypes
 import os
 from pathlib import Path
 
-from emimic import __version__
-from emimic.files import write_atomic
+from emimic.files import writable, write_atomic
 from emimic.inference.results import Answer
-from emimic.output.formats.steps import REGIONS, label, library, steps, writable
+from emimic.output.formats.common import REGIONS, label, library
+from emimic.version import __version__
 
 
 def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """`stem`.eaf, linked to the recording when that is a file; a gap has no annotation."""
     elan = library("pympi.Elan", "eaf")
-    grid = steps(answer)
+    grid = answer.steps()
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}

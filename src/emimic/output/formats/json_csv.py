@@ -28,13 +28,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic import __version__
-from emimic.files import CsvText, write_atomic
-from emimic.inference.results import Answer, Answers, Timeline
-from emimic.output.formats.steps import steps, target_names, vad_names, writable
+from emimic.files import CsvText, writable, write_atomic
+from emimic.inference.results import Answer, Answers
+from emimic.inference.steps import target_names, vad_names
 from emimic.task import VAD
-
-SCHEMA: Final = "emimic/answers/1"
 
 # A list of numbers that json.dumps has put on lines of their own; strings hold no line breaks, so none is touched.
 _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
@@ -60,14 +57,7 @@ def to_csv(answers: Answers) -> str:
 
 def to_json(answers: Answers) -> str:
     """Every answer with its flags and its timeline if it has one, every failure with its reason; see the module."""
-    whole = {
-        "schema": SCHEMA,
-        "emimic": __version__,
-        "targets": [writable(name) for name in answers.targets],
-        "clips": [_clip(answer) for answer in answers.clips],
-        "failed": [{"file": writable(f.path), "reason": writable(f.reason)} for f in answers.failed],
-    }
-    text = json.dumps(whole, indent=1, allow_nan=False)
+    text = json.dumps(answers.to_dict(), indent=1, allow_nan=False)
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
@@ -96,60 +86,11 @@ def steps_to_csv(answers: Answers) -> str:
 
 def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one recording's steps."""
-    grid = steps(answer)
+    grid = answer.steps()
     stretches = zip(grid.times, grid.since, grid.until, strict=True)
     times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
     rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]
     return ["Seconds", "Start", "End", *target_names(grid.names)], rows
-
-
-def _clip(answer: Answer) -> dict[str, Any]:
-    one = answer.prediction
-    clip: dict[str, Any] = {
-        "Filename": writable(answer.name),
-        "file": writable(answer.path),
-        **({} if answer.channel is None else {"channel": answer.channel}),
-        "seconds": round(answer.seconds, 3),
-        "was_cut": answer.was_cut,
-        "was_padded": answer.was_padded,
-        "was_silent": answer.was_silent,
-        "notes": [writable(note) for note in answer.remarks],
-        "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
-    }
-    if one.vad is not None:
-        clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
-    head = answer.headline
-    clip["headline"] = {
-        "basis": head.basis,
-        "intensities": dict(zip(answer.targets, _numbers(head.intensities), strict=True)),
-    }
-    if head.vad is not None:
-        clip["headline"]["vad"] = dict(zip(VAD, _numbers(head.vad), strict=True))
-    if one.novelty is not None:
-        clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
-    if answer.timeline is not None:
-        clip["timeline"] = _timeline(answer.timeline)
-    return clip
-
-
-def _timeline(line: Timeline) -> dict[str, Any]:
-    curves: dict[str, Any] = {
-        "window": line.window,
-        "hop": line.hop,
-        "times": _numbers(line.times, 3),
-        "starts": _numbers(line.starts, 3),
-        "ends": _numbers(line.ends, 3),
-        "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
-        "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
-    }
-    if line.vad is not None and line.vad_times is not None:
-        values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))
-        curves["vad"] = {"times": _numbers(line.vad_times, 3), "values": values}
-    return curves
-
-
-def _numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
-    return [round(float(v), digits) if math.isfinite(v) else None for v in values]
 
 
 def _cells(values: Iterable[Any]) -> list[str]:

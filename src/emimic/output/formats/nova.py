@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.inference.results import Answer
 from emimic.output.formats.names import safe, unique
-from emimic.output.formats.steps import frames, steps
 
 _SLACK = 1e-6  # seconds: floating-point steps that should fall on a line's start may fall just before it
 
@@ -20,11 +19,11 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     Line k holds for the stretch from k/sr to (k+1)/sr seconds. Confidence is 1, in a gap 0 with the score NaN, as NOVA
     writes what is not labelled. Scores are clipped to the range that the scheme names, 0 to 1.
     """
-    grid = steps(answer)
+    grid = answer.steps()
     line = answer.timeline
     hop = answer.covered if line is None else line.hop
     curves = [(hop, grid.times, grid.values[:, column]) for column in range(grid.n_targets)]
-    vad = frames(answer)
+    vad = answer.vad_frames
     if vad is not None:
         times, values = vad
         hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from emimic.files import atomic
 from emimic.inference.results import Answer
-from emimic.output.formats.steps import REGIONS, label, library, steps
+from emimic.output.formats.common import REGIONS, label, library
 
 
 def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """`stem`.TextGrid in Praat's long text form, UTF-8; a gap is an interval without a label."""
     # Of praatio, pympi and textgrid only praatio doubles the quotes in a tier's name, as Praat wants.
     textgrid = library("praatio.textgrid", "textgrid")
-    grid = steps(answer)
+    grid = answer.steps()
     tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from emimic.files import write_atomic
 from emimic.inference.results import Answer
-from emimic.output.formats.steps import Steps, library, steps
+from emimic.inference.steps import Steps
+from emimic.output.formats.common import library
 
 _SHOWN = 3
 
@@ -15,7 +16,7 @@ _SHOWN = 3
 def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
     """`stem`.vtt; a gap has no caption."""
     webvtt = library("webvtt", "vtt")
-    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(steps(answer))]
+    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(answer.steps())]
     path = folder / f"{stem}.vtt"
     write_atomic(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
     return [path]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emimic.data.corpora import Member
 from emimic.data.corpus import Item
 from emimic.data.corpus_settings import RankSettings
 from emimic.data.split_tables import some
 from emimic.task import VAD, CorpusError, SettingsError
+from emimic.training.corpora import Member
 
 
 @dataclass(frozen=True, slots=True)
