@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from test_readme import blocks, commands, parse
+from doc_examples import blocks, commands, parse
 
 import emimic.sample
 

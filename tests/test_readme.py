@@ -1,12 +1,12 @@
 """The README says what is: its commands parse, its Python runs, its tables are those of docs/results."""
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import typer.main
+from doc_examples import blocks, commands, parse
 
 import emimic.sample
 from benchmarks import tables
@@ -14,26 +14,6 @@ from emimic.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def commands(text: str) -> list[list[str]]:
-    """Every command line of emimic in a page, without its comment."""
-    lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines if not line.startswith(("pip ", "git "))]
-    return [line[line.index("emimic") + 1 :] for line in words if "emimic" in line]
-
-
-def parse(words: list[str]) -> None:
-    """Fails unless the command line takes these words."""
-    group = typer.main.get_command(app)
-    with group.make_context("emimic", list(words)) as context:
-        rest = [*context._protected_args, *context.args]
-    with group.commands[rest[0]].make_context(rest[0], rest[1:]) as context:
-        assert context.params
 
 
 @pytest.mark.parametrize("words", commands(README), ids=" ".join)

@@ -69,7 +69,9 @@ def table(answers: Answers, *, bars: bool = True, vad: bool = True, ascii_only: 
     made.add_column("s", justify="right", no_wrap=True)
     for name in (*answers.targets, *(VAD if vad and known else ())):
         head = _BROKEN.get(name, escape(name))
-        made.add_column(head, min_width=BAR_WIDTH if bars else 6, max_width=None if bars else 8, overflow="fold")
+        made.add_column(
+            head, min_width=BAR_WIDTH if bars else 6, max_width=None if bars else 8, overflow="fold"
+        )
     for name, answer in zip(answers.names, answers.clips, strict=True):
         headline = answer.headline
         marks = [mark for mark in answer.marks if mark != headline.basis]

@@ -13,7 +13,6 @@ REGIONS: Final = "voice regions"
 """Name of the tier or table of the stretches in which a voice is heard."""
 
 
-
 def label(value: float) -> str:
     """A value as people read it: three decimals, no minus zero."""
     return f"{round(value, 3) + 0.0:.3f}"

@@ -1,0 +1,296 @@
+"""Each compared system's forward equals a formula written anew, ignores padding, and does without a modality."""
+
+import layer_formulas
+import numpy as np
+import pytest
+import torch
+from tiny_baselines import ROLES, Array, clip, heard, ignores_padding, lacking, rival, says, weights
+
+from emimic.baselines.inputs import Clip
+from emimic.baselines.system import NAMES, RENAMED, system
+from emimic.features import store
+from emimic.task import EMOTIONS
+from emimic.training import losses
+from emimic.training import setup as runs
+from emimic.training.settings import TrainSettings
+from emimic.training.step import add_l2
+
+
+def test_baseline() -> None:
+    roles = ("vision", "audio")
+    model = rival("baseline", roles, units=5)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    x = {role: frames for role, (_, _, frames) in heard(one).items()}
+    vision = layer_formulas.linear(
+        layer_formulas.last(
+            x["vision"], layer_formulas.under(w, "members.vision.0.branches.vision.gru."), layers=3
+        ),
+        w,
+        "members.vision.0.output.",
+    )
+    audio = layer_formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
+    says(model, one, (vision + audio) / 2)
+    says(model, lacking(one, "vision"), audio)
+    says(model, lacking(one, "audio"), vision)
+
+
+def test_savchenko() -> None:
+    roles = ("face", "audio")
+    model = rival("savchenko", roles)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+    said = {}
+    for role, (_, _, x) in heard(one).items():
+        found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"members.{role}.0.output.0."))
+    says(model, one, (said["face"] + said["audio"]) / 2)
+    model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
+    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
+    says(model, lacking(one, "audio"), said["face"])
+
+
+def test_yu() -> None:
+    roles = ("face", "units", "audio")
+    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
+    ignores_padding(model, roles)
+    w, one = weights(model), clip(3, roles)
+
+    def wanted(one: Clip) -> dict[str, Array]:
+        found = {}
+        for role, (x, there, _) in heard(one).items():
+            member = "audio" if role == "audio" else "vision"
+            own = layer_formulas.under(w, f"members.{member}.0.branches.{role}.")
+            hidden = layer_formulas.tcn(x, there, layer_formulas.under(own, "tcn."), blocks=2)
+            if member == "vision":
+                hidden = layer_formulas.attention(
+                    hidden, there, layer_formulas.under(own, "attention."), layers=2, heads=2
+                )
+            found[role] = layer_formulas.mean(hidden[there])
+        vision = np.concatenate([found["face"], found["units"]])
+        return {
+            "vision": layer_formulas.linear(vision, w, "members.vision.0.output."),
+            "audio": layer_formulas.linear(found["audio"], w, "members.audio.0.output."),
+        }
+
+    said = wanted(one)
+    says(model, one, (said["vision"] + said["audio"]) / 2)
+    says(model, lacking(one, "audio"), said["vision"])
+    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
+    said = wanted(lacking(one, "units"))
+    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+
+
+def test_zhang() -> None:
+    roles = ("face", "audio", "text")
+    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
+    ignores_padding(model, roles)
+    w = weights(model)
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        votes = []
+        for fold in range(2):
+            own, found = layer_formulas.under(w, f"members.fused.{fold}."), []
+            for role in roles:
+                x, there, _ = heard(one)[role]
+                hidden = layer_formulas.attention(
+                    x, there, layer_formulas.under(own, f"branches.{role}.encoder."), layers=2, heads=2
+                )
+                found.append(layer_formulas.mean(hidden[there]))  # 0 without any
+            votes.append(layer_formulas.linear(np.concatenate(found), own, "output."))
+        says(model, one, np.mean(votes, axis=0))
+
+
+COMMON = {
+    "loss": {"mse": 1.0}, "lr": 1e-4, "encoder_lr": None, "rates": {}, "betas": (0.9, 0.999), "weight_decay": 0.01,
+    "l2": 0.0,
+    "schedule": "cosine", "warmup_epochs": 1.0, "epochs": 30, "batch_size": 32, "patience": 5, "ema": None,
+    "standardize_targets": False, "max_seconds": 12.0, "clip_value": 100.0,
+}  # fmt: skip
+"""The paper's training, which goes for what a system's source leaves open."""
+
+TRAINING = {
+    "baseline": {},
+    "savchenko": {
+        "loss": {"pearson": 1.0}, "lr": 1e-3, "weight_decay": 0.0, "l2": 1 / 512, "schedule": "constant",
+        "warmup_epochs": 0.0, "epochs": 100, "batch_size": 512, "patience": None,
+    },
+    "yu": {},
+    "zhang": {
+        "lr": 1e-6, "rates": {"audio": 1e-4, "text": 1e-4}, "betas": (0.0, 0.99), "weight_decay": 0.0,
+        "schedule": "restarts", "warmup_epochs": 0.0, "epochs": 35, "patience": None,
+    },
+    "vision_lstm": {},
+    "concatenated_lstm": {},
+    "wavlm_tcn": {"encoder_lr": 1e-5, "epochs": 10, "standardize_targets": True, "max_seconds": 20.0},
+    "concatenated": {"loss": {"mse": 1.0, "pearson": 1.0}, "ema": 0.999, "batch_size": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_trained_as_its_source_says(name: str) -> None:
+    chosen = TrainSettings.read(overrides={"rival": name})
+    found = {key: getattr(chosen, key) for key in COMMON}
+    assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
+    assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
+    assert system(name).options().fusion == ("global" if name == "savchenko" else "mean")
+
+
+def test_earlier_names_are_known() -> None:
+    assert {system(old).title for old in RENAMED} == {system(new).title for new in RENAMED.values()}
+    assert TrainSettings.read(overrides={"rival": "anchored"}).modalities["text"] == "text"
+
+
+@pytest.mark.parametrize(
+    ("roles", "folds"), [(("audio",), 1), (("face", "audio"), 1), (("face", "audio"), 3)]
+)
+def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], folds: int) -> None:
+    """A step of all branches is 1 / (branches x folds) of what each would do alone: loss + l2 x sum of squares."""
+    model = rival("savchenko", roles, folds=folds).train()
+    clips = [clip(seed, roles) for seed in range(8)]
+    labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
+    answers = model.regress(*model.collate(clips)).intensities
+    losses.pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
+    add_l2(model, 1 / 512)
+    parts, masks = model.collate(clips)
+    for role in roles:
+        for member in model.members[role]:
+            dense = member.output[0]
+            found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
+            alone = losses.pearson_loss(member(parts, masks), labels) + dense.weight.square().sum() / 512
+            wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
+            for one, other in zip(found, wanted, strict=True):
+                torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)
+
+
+def test_the_l2_of_the_papers_model_is_whole_and_of_matrices_alone() -> None:
+    layer = torch.nn.Linear(3, 2)
+    layer(torch.ones(1, 3)).sum().backward()
+    before = [parameter.grad.clone() for parameter in layer.parameters()]
+    add_l2(layer, 0.25)
+    torch.testing.assert_close(layer.weight.grad - before[0], 0.5 * layer.weight.detach())
+    torch.testing.assert_close(layer.bias.grad, before[1])
+
+
+def test_zhang_learns_and_reads_as_published() -> None:
+    roles = ("face", "audio", "text")
+    chosen = TrainSettings.read(overrides={"rival": "zhang"})
+    model = rival("zhang", roles, units=8)
+    rates = {}
+    optimizer = runs._optimizer(model, chosen)
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.0, 0.99)
+        assert group["weight_decay"] == 0.0
+        rates |= {id(parameter): group["peak"] for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        heard_there = ".branches.audio." in name or ".branches.text." in name
+        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
+    longer = store.Sequence.whole(np.zeros((400, 1), np.float32), np.arange(400.0))
+    shorten = model.system.shorten(model.options)
+    assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
+        "face": 32,
+        "audio": 320,
+        "text": 128,
+    }
+    assert chosen.folds == 5
+
+
+def test_ours_with_vision() -> None:
+    roles = ("vision", "audio")
+    model = rival("vision_lstm", roles)
+    ignores_padding(model, roles)
+    ignores_padding(rival("vision_lstm", ("vision",)), ("vision",))
+    w = layer_formulas.under(weights(model), "members.pooled.0.")
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        found = []
+        for role, (_, _, x) in heard(one).items():
+            found += [
+                layer_formulas.mean(x),
+                layer_formulas.last(x, layer_formulas.under(w, f"branches.{role}.last.lstm."), layers=2),
+            ]
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(found), w, "output.dense."))
+        says(model, one, layer_formulas.linear(hidden, w, "output.out_proj."))
+    assert TrainSettings.read(overrides={"rival": "vision_lstm"}).encoder is None
+    tuned = TrainSettings.read(overrides={"rival": "vision_lstm", "modalities.audio": "waveform"})
+    assert tuned.encoder == TrainSettings().encoder
+
+
+def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
+    """Vectors side by side, a learnt one where a modality is lacking -> dense layer, ReLU -> answers."""
+    whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
+    return layer_formulas.linear(
+        np.maximum(layer_formulas.linear(whole, own, "output.0."), 0), own, "output.3."
+    )
+
+
+def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
+    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if spread else x.mean(axis=0)
+    return np.maximum(layer_formulas.linear(layer_formulas.norm(found, own, "norm."), own, "dense."), 0)
+
+
+@pytest.mark.parametrize("name", ["concatenated_lstm", "concatenated"])
+def test_text_voice_and_face_side_by_side(name: str) -> None:
+    roles = ROLES[name]
+    model = rival(name, roles, units=8)
+    ignores_padding(model, roles)
+    own = layer_formulas.under(weights(model), "members.joined.0.")
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        found = {}
+        for role, (_, _, x) in heard(one).items():
+            branch = layer_formulas.under(own, f"branches.{role}.")
+            if not len(x):
+                continue
+            if name == "concatenated_lstm" and role != "text":
+                found[role] = layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
+            else:
+                found[role] = pooled(x, branch, spread=name == "concatenated")
+        says(model, one, joined(found, own))
+
+
+def test_modalities_are_taken_for_lacking_while_learning() -> None:
+    roles = ROLES["concatenated_lstm"]
+    model = rival("concatenated_lstm", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
+    one, own = clip(3, roles), layer_formulas.under(weights(model), "members.joined.0.")
+    torch.manual_seed(0)
+    model.train()
+    said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
+    found = {}
+    for role, (_, _, x) in heard(one).items():
+        branch = layer_formulas.under(own, f"branches.{role}.")
+        found[role] = (
+            pooled(x, branch, spread=False)
+            if role == "text"
+            else layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
+        )
+    every = [
+        joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
+    ]
+    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in said]
+    for row, kept in zip(said, which, strict=True):
+        np.testing.assert_allclose(row, every[kept], atol=3e-6)
+    assert len(set(which)) > 4
+    assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
+
+
+def test_wavlm_tcn() -> None:
+    model = rival("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
+    ignores_padding(model, ("audio",))
+    own = layer_formulas.under(weights(model), "members.audio.0.")
+    for seed in (3, 4, 5):
+        one = clip(seed, ("audio",))
+        x = one.parts["audio"].astype(np.float64)
+        means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
+        there = np.ones(len(means), np.bool_)
+        branch = layer_formulas.under(own, "branches.audio.")
+        hidden = layer_formulas.tcn(means, there, layer_formulas.under(branch, "tcn."), blocks=3)
+        found = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
+        says(model, one, layer_formulas.linear(found, own, "output."))
+
+
+def test_wavlm_tcn_learns_as_published() -> None:
+    chosen = TrainSettings.read(overrides={"rival": "wavlm_tcn"})
+    assert (chosen.encoder, chosen.encoder_lr, chosen.lr) == ("microsoft/wavlm-large", 1e-5, 1e-4)
+    assert (chosen.max_seconds, chosen.standardize_targets, chosen.batch_size) == (20.0, True, 32)
+    frozen = TrainSettings.read(overrides={"rival": "wavlm_tcn", "modalities.audio": "wavlm"})
+    assert frozen.encoder is None
+    other = TrainSettings.read(overrides={"rival": "wavlm_tcn", "encoder": "somewhere"})
+    assert other.encoder == "somewhere"

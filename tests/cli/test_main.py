@@ -1,0 +1,201 @@
+"""The command line as a whole: help that fits a screen, an example a verb, errors of one line, imports inside verbs."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from fake_engine import constant_engine
+from typer.testing import CliRunner
+
+from emimic import cli
+from emimic.task import AudioError, EmimicWarning
+from emimic.training.settings import TrainSettings
+
+VERBS = list(typer.main.get_command(cli.app).commands)
+Told = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--debug and --offline set variables, which must not outlive a test."""
+    monkeypatch.setattr(os, "environ", dict(os.environ) | {"COLUMNS": "80"})
+    monkeypatch.delitem(os.environ, "EMIMIC_DEBUG", raising=False)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """The whole command, as the shell runs it: words -> exit code, what stands on standard error."""
+
+    def run(*words: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["emimic", *map(str, words)])
+        monkeypatch.setattr(cli.warnings, "formatwarning", cli.warnings.formatwarning)  # main changes it
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        code = end.value.code
+        assert isinstance(code, int)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_the_main_help_fits_a_screen() -> None:
+    result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80)
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 32  # sixteen verbs in two frames, and three options
+    assert max(map(len, lines)) <= 80
+    for verb in VERBS:  # each on one line, with nothing cut off
+        (line,) = [line for line in lines if re.match(rf"│ {verb} ", line)]
+        assert line.rstrip("│ ").endswith(".")
+    assert "Example:" in result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_an_example_that_parses(verb: str) -> None:
+    result = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    assert f"Example: emimic {verb}" in result.stdout
+    group = typer.main.get_command(cli.app)
+    for example in re.findall(r"emimic ([^;\n]+)", group.commands[verb].help or ""):
+        name, *words = example.split()
+        with group.commands[name].make_context(name, words) as context:
+            assert context.params
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from emimic import cli; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_broken_model_is_one_line(told: Told, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"no sound")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "engine.json").write_text("{", encoding="utf-8")
+    for words in (
+        ("predict", clip, "--model", tmp_path / "model"),
+        ("predict", clip, "--model", tmp_path / "nowhere"),
+        ("mimicry", clip, clip, "--model", tmp_path / "model"),
+        ("predict", clip, "--formats", "doc"),
+    ):
+        code, error = told(*words)
+        assert code == 2
+        assert error.startswith("emimic: ")
+        assert error.count("\n") == 1
+        assert "Traceback" not in error
+
+
+def test_a_broken_file_is_one_line(told: Told, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"no sound")
+    code, error = told("predict", clip, "--model", constant_engine(tmp_path / "model"), "--quiet")
+    assert code == 1
+    reason, summary = error.splitlines()
+    assert str(clip) in reason
+    assert summary == "0 heard, 1 failed"
+
+
+def test_all_settings_are_printed_as_yaml_that_train_takes(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["train", "--settings"])
+    assert result.exit_code == 0
+    (tmp_path / "all.yaml").write_text(result.stdout, encoding="utf-8")
+    assert TrainSettings.read(tmp_path / "all.yaml") == TrainSettings()
+    for name, field in TrainSettings.model_fields.items():
+        before, found, _ = result.stdout.partition(f"\n{name}: ")
+        assert found, name
+        assert (field.description or "?").split()[-1] in before.splitlines()[-1] or name in (
+            "corpora", "mixtures",
+        )  # fmt: skip
+    assert max(map(len, result.stdout.splitlines())) <= 102
+
+
+def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80).stdout
+    base, study = text.split("Commands that need the extra study")
+    assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
+    assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", study))
+    for verb, needs in (("train", True), ("export", True), ("predict", False)):
+        told = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"}).stdout
+        assert (
+            bool(re.search(r"Needs the extra study: pip install .*\[study\]", " ".join(told.split())))
+            == needs
+        )
+
+
+def test_a_warning_as_an_error_is_one_line(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emimic.cli.predict_request.run", _fails(EmimicWarning("a.json: of another model.")))
+    assert told("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
+
+
+def test_a_wrong_option_is_explained(told: Told) -> None:
+    for words in (("predict", "--hop", "much"), ("predikt", "clip.wav"), ("train",)):
+        code, error = told(*words)
+        assert code == 2
+        assert "Traceback" not in error
+
+
+def _fails(error: Exception) -> Callable[..., Any]:
+    def run(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "part"),
+    [
+        (AudioError("clip.wav: holds no sound"), 2, "clip.wav: holds no sound"),
+        (PermissionError(13, "Permission denied", "out"), 2, "Permission denied: 'out'"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "pip install"),
+        (KeyError("surprise"), 1, "KeyError: 'surprise'"),
+    ],
+)
+def test_any_error_is_one_line_unless_debug(
+    told: Told, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, part: str
+) -> None:
+    from emimic.tools import doctor
+
+    monkeypatch.setattr(doctor, "examine", _fails(error))
+    found, said = told("doctor")
+    assert found == code
+    assert said.startswith("emimic: ")
+    assert said.count("\n") == 1
+    assert part in said
+    assert "Traceback" not in said
+    monkeypatch.setattr(sys, "argv", ["emimic", "--debug", "doctor"])
+    with pytest.raises(type(error)):
+        cli.main()
+
+
+def test_offline_is_set_before_the_verb(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    from emimic.tools import doctor
+
+    def look(*_: Any, **__: Any) -> Any:
+        raise AudioError(os.environ["HF_HUB_OFFLINE"])
+
+    monkeypatch.setattr(doctor, "examine", look)
+    assert told("--offline", "doctor") == (2, "emimic: 1\n")
+
+
+def test_the_version(told: Told) -> None:
+    assert told("--version")[0] == 0
+
+
+@pytest.mark.parametrize("words", [["predict", "x.wav"], ["mimicry", "x.wav", "y.wav"]])
+def test_a_file_in_place_of_the_folder_is_told_before_the_work(
+    told: Told, tmp_path: Path, words: list[str]
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("mine")
+    assert told(*words, "--out", str(file)) == (
+        2,
+        f"emimic: --out {file} is a file; name a folder\n",
+    )
+    assert file.read_text() == "mine"

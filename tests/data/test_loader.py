@@ -1,0 +1,141 @@
+"""Which clips make a step, and whose answer is whose."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tone_corpus import ENCODER
+
+from emimic import batching
+from emimic.data import loader
+from emimic.data.augment import Augment
+from emimic.data.corpus import Item, load_corpus
+from emimic.media import decode
+from emimic.model.config import EmiConfig
+from emimic.model.model import EmiModel
+
+
+@given(st.integers(0, 80), st.integers(1, 12), st.integers(0, 2**32), st.integers(0, 40))
+def test_an_epoch_holds_each_clip_once(clips: int, size: int, seed: int, epoch: int) -> None:
+    found = loader.steps(clips, size, seed=seed, epoch=epoch)
+    assert sorted(row for step in found for row in step) == list(range(clips))
+    assert [len(step) for step in found[:-1]] == [size] * (len(found) - 1)
+    assert len(found) == -(-clips // size)
+    assert found == loader.steps(clips, size, seed=seed, epoch=epoch)
+    # How many make a step doesn't change the order.
+    single = loader.steps(clips, 1, seed=seed, epoch=epoch)
+    assert [row for step in single for row in step] == [row for step in found for row in step]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    orders = {
+        (seed, epoch): str(loader.steps(30, 4, seed=seed, epoch=epoch))
+        for seed in range(4)
+        for epoch in range(4)
+    }
+    assert len(set(orders.values())) == 16
+    np.random.seed(5)  # noqa: NPY002 - the global generator must not matter
+    torch.manual_seed(5)
+    assert orders[2, 3] == str(loader.steps(30, 4, seed=2, epoch=3))
+
+
+@pytest.fixture
+def model() -> EmiModel:
+    torch.manual_seed(0)
+    return EmiModel(EmiConfig(encoder_config=ENCODER, max_seconds=0.15))
+
+
+def items(tones: Path) -> tuple[Item, ...]:
+    corpus = load_corpus(tones, splits=["train", "valid"], workers=1)
+    return corpus.splits["train"].items + corpus.splits["valid"].items
+
+
+def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
+    """Cut, then zero mean and unit variance, and padded to the encoder's smallest input (paper section 3.2 and 4)."""
+    source = loader.waveforms(items(tones), model.config, model.min_samples)
+    seen = set()
+    for item in source.items:
+        wave = soundfile.read(item.path, dtype="float64")[0][:2400]
+        wanted = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+        wanted = np.pad(wanted, (0, max(0, 400 - len(wanted))))
+        found = source.read(item, 0).values
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        seen.add(len(found))
+    assert {400, 2400} < seen
+    assert not source.encoded
+
+
+def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
+    clips = items(tones)[:6]
+    config = EmiConfig(encoder_config=ENCODER, max_seconds=0.7)
+    plain = loader.waveforms(clips, config, 400)
+    augment = Augment(1.0, 5)
+    changed = loader.waveforms(clips, config, 400, augment)
+    seen = set()
+    for item in clips:
+        np.testing.assert_array_equal(plain.read(item, 0).values, plain.read(item, 1).values)
+        for epoch in range(3):
+            found = changed.read(item, epoch).values
+            assert 400 <= len(found) <= 11_200, "cut after it got longer, padded as any clip"
+            waves = augment(decode.load(item.path), item.id, epoch)[:11_200]
+            wanted = np.zeros_like(found)
+            wanted[: len(waves)] = (waves - waves.mean()) / np.sqrt(waves.var() + 1e-7)
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
+            seen.add(found.tobytes())
+    assert len(seen) == 18
+
+
+def test_clips_can_stay_as_they_are(tones: Path) -> None:
+    config = EmiConfig(encoder_config=ENCODER, do_normalize=False)
+    item = items(tones)[0]
+    np.testing.assert_array_equal(
+        loader.waveforms([item], config, 400).read(item, 0).values, decode.load(item.path)
+    )
+
+
+@pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
+def test_each_answer_is_its_own_clips(
+    batch_seconds: float, tones: Path, model: EmiModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever shares a batch, and over the border between two chunks."""
+    monkeypatch.setattr(batching, "CHUNK", 4)
+    clips = items(tones)
+    found, vad = loader.predict(model, clips, batch_seconds=batch_seconds, workers=3)
+    assert (found.shape, vad.shape) == ((15, 6), (15, 3))
+    assert found.dtype == vad.dtype == np.float32
+    assert np.isnan(vad).all(), "a fresh VAD head answers nothing"
+    source = loader.waveforms(clips, model.config, model.min_samples)
+    model.eval()
+    with torch.inference_mode():
+        alone = [
+            model(torch.from_numpy(source.read(item, 0).values)[None]).intensities[0].numpy()
+            for item in clips
+        ]
+    np.testing.assert_allclose(found, np.stack(alone), atol=2e-6)
+    assert np.unique(found.round(5), axis=0).shape == (15, 6)
+    backwards, _ = loader.predict(model, clips[::-1], batch_seconds=batch_seconds)
+    np.testing.assert_allclose(backwards[::-1], found, atol=2e-6)
+
+
+def test_no_clips_give_no_answers(model: EmiModel) -> None:
+    found, vad = loader.predict(model, [])
+    assert (found.shape, vad.shape) == ((0, 6), (0, 3))
+
+
+def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
+    def read(item: Item, epoch: int) -> loader.Heard:
+        return loader.Heard(np.float32([float(item.id), epoch]))
+
+    source = loader.Source(items(tones), read)
+    groups = [[3, 1], [], [14], [0]]
+    for epoch in (0, 7):
+        found = [
+            [clip.values.tolist() for clip in group]
+            for group in loader.decoded(source, groups, workers=2, epoch=epoch)
+        ]
+        assert found == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]

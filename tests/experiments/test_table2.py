@@ -1,0 +1,622 @@
+"""The grid of ablations: every row runs, survives a kill, and is compared as independent formulas say."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from json_schema import keeps
+from scipy import stats
+from tone_corpus import ENCODER
+from typer.testing import CliRunner
+
+from emimic import sample
+from emimic.cli import app
+from emimic.experiments import grid, results_table, significance, table2, workers
+from emimic.experiments.jobs import Cell, Job
+from emimic.experiments.run import Request
+from emimic.task import EMOTIONS, CorpusError, SettingsError
+from emimic.training import checkpoint
+from emimic.training.settings import TrainSettings
+
+ROWS = {cell.name for cell in table2.cells()}
+COMMON: dict[str, Any] = {
+    "encoder_config": ENCODER,
+    "epochs": 1,
+    "batch_size": 16,
+    "lr": 3e-3,
+    "accelerator": "cpu",
+    "threads": 1,
+    "workers": 1,
+    "checkpoint_steps": 1,
+    "max_seconds": 1.1,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the settings of all rows and an encoder's configuration."""
+    folder = tmp_path_factory.mktemp("ablation")
+    (folder / "common.yaml").write_text(yaml.safe_dump(COMMON))
+    (folder / "encoder.json").write_text(json.dumps(ENCODER))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample corpus with a third of its training clips, for time."""
+    folder = tmp_path_factory.mktemp("sample")
+    (folder / "audio").symlink_to(sample.folder() / "audio")
+    for name, rows in (("train", 40), ("valid", 28)):
+        lines = (sample.folder() / f"{name}_split.csv").read_text().splitlines()
+        (folder / f"{name}_split.csv").write_text("\n".join(lines[: 1 + rows]) + "\n")
+    return folder
+
+
+def words(place: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    given = ["ablate", str(corpus), "--out", str(out), "--config", str(place / "common.yaml"), "--quiet"]
+    return [*given, "--encoder", "xlsr=" + str(place / "encoder.json"), *more]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "emimic", "--offline", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def underway(out: Path, finished: int) -> Path:
+    """Waits until so many runs have finished and another has saved a step; that one's folder."""
+    end = time.monotonic() + 100
+    while time.monotonic() < end:
+        states = {
+            file.parent: checkpoint.read_progress(file.parent) for file in out.glob("*/*/last.safetensors")
+        }
+        done = [state.finished for state in states.values() if state]
+        if sum(done) >= finished:
+            for folder, state in states.items():
+                if state and not state.finished:
+                    return folder
+        time.sleep(0.005)
+    raise AssertionError("nothing was trained")
+
+
+def timeless(out: Path) -> Any:
+    found = json.loads((out / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", found)
+    for row in found["rows"]:
+        for run in row["runs"]:
+            assert run.pop("seconds") >= 0
+    return found
+
+
+def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, speech: Path) -> None:
+    whole, killed = place / "whole", place / "killed"
+    more = ("--seeds", "0", "--encoder", "w2v2-l=/no/such/folder")
+    answer = CliRunner().invoke(app, words(place, speech, whole, *more))
+    assert answer.exit_code == 0, answer.output
+    rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
+    assert rows.keys() == ROWS
+    for name, row in rows.items():
+        if name == "w2v2-l":  # named, with its reason, and not faked
+            assert row["mean"] is None
+            assert "no such folder" in row["failed"]["0"]
+            continue
+        assert -1 <= row["mean"] <= 1, name
+        (run,) = row["runs"]
+        assert run["mean"] == row["mean"]
+        assert set(run["targets"]) == set(EMOTIONS)
+        assert run["settings"]["seed"] == 0
+        assert run["versions"]["torch"]
+    text = (whole / "table.md").read_text()
+    assert text.strip() in answer.output
+    assert re.search(r"W2V2-L; global vector +\| can't be had +\| 0\.017", text)
+    assert "/no/such/folder: no such folder" in text
+    for published in ("0.342", "0.356", "0.375", "0.377", "0.386", "0.389", "0.262", "0.021"):
+        assert published in text
+
+    process = start(*words(place, speech, killed, *more))
+    struck = underway(killed, 3)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "table.md").exists()
+    before = {file: file.stat().st_mtime_ns for file in killed.glob("*/*/model.safetensors")}
+    answer = CliRunner().invoke(app, words(place, speech, killed, *more))
+    assert answer.exit_code == 0, answer.output
+    assert (killed / "table.md").read_bytes() == (whole / "table.md").read_bytes()
+    assert timeless(killed) == timeless(whole)
+    for file, written in before.items():  # what was finished wasn't trained again
+        if file.parent != struck:
+            assert file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = words(place, tones, tmp_path, "--seeds", "0", "--cells", "full", "--set", "epochs=300")
+    process = start(*command, "--set", "patience=null")
+    folder = underway(tmp_path, 0)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "the same command goes on" in said
+    state = checkpoint.read_progress(folder)
+    assert state is not None
+    assert not state.finished
+
+
+def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    names = ["full", "gv", "gv-head", "xlsr", "frozen", "dropout"]
+    out = tmp_path / "out"
+    command = words(
+        place,
+        tones,
+        out,
+        "--seeds",
+        "0,1",
+        "--cells",
+        ",".join(names),
+        "--storage",
+        storage,
+        "--set",
+        "epochs=5",
+    )
+    dying = start(*command)
+    underway(out, 1)
+    dying.kill()
+    dying.communicate()
+
+    def trials() -> list[Any]:
+        (name,) = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+        return optuna.load_study(study_name=name, storage=storage).get_trials()
+
+    (struck,) = [trial.user_attrs["run"] for trial in trials() if trial.state.name == "RUNNING"]
+    monkeypatch.setattr(workers, "GRACE", 0.0)
+    monkeypatch.setattr(workers, "POLL", 0.1)
+    other = start(*command)
+    ours: list[str] = []
+    request = Request(
+        tones,
+        out,
+        ",".join(names),
+        "0,1",
+        config=place / "common.yaml",
+        sets=("epochs=5",),
+        storage=storage,
+        show=False,
+    )
+    found = table2.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
+    _, theirs = other.communicate(timeout=100)
+    assert other.returncode == 0, theirs
+    assert [row.cell.name for row in found.rows] == [c.name for c in table2.cells() if c.name in names]
+    assert all(len(row.scores) == 2 for row in found.rows)
+    trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
+    assert len(set(trained)) == len(trained), "a run was done twice"
+    assert struck.replace("/seed-", " seed ") in trained
+    done = [trial for trial in trials() if trial.state.name == "COMPLETE"]
+    assert sorted(trial.user_attrs["run"] for trial in done) == sorted(
+        f"{n}/seed-{s}" for n in names for s in (0, 1)
+    )
+    scores = {(row.cell.name, seed): score for row in found.rows for seed, score in row.scores.items()}
+    for trial in done:
+        assert trial.value == pytest.approx(
+            scores[trial.user_attrs["cell"], trial.user_attrs["seed"]], abs=1e-5
+        )
+    assert [trial.user_attrs["run"] for trial in trials() if trial.state.name != "COMPLETE"] == [struck]
+
+
+def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    request = Request(
+        tones,
+        tmp_path / "out",
+        "gv",
+        "0",
+        config=place / "common.yaml",
+        storage=str(tmp_path / "j"),
+        show=False,
+    )
+    (row,) = table2.ablate(request, ["w2v2-l=/no"], told.append).rows
+    assert row.difference is None  # the full model isn't there to compare with
+    assert not re.search("less|p over", (tmp_path / "out" / "table.md").read_text())
+    assert (tmp_path / "j").stat().st_size > 0
+
+
+def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
+    )
+    gv, head = table2.ablate(request, tell=lambda _: None).rows
+    assert gv.difference is None
+    assert head.difference is not None
+    assert head.difference.value == pytest.approx(head.mean - gv.mean, abs=1e-5)
+    assert 'less "global vector" [95 %]' in (tmp_path / "table.md").read_text()
+    with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
+        table2.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
+
+
+def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite:////no/such/a.db"
+    )
+    with pytest.raises(SettingsError, match="can't be opened"):
+        table2.ablate(request, tell=lambda _: None)
+
+
+def test_a_storage_needs_optuna(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite://")
+    with pytest.raises(SettingsError, match=r"pip install '.*\[ablate\]'"):
+        table2.ablate(request, tell=lambda _: None)
+
+
+def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
+    assert (
+        results_table.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
+        == f"{tmp_path.name}, its first 4 layers"
+    )
+    assert results_table.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
+    assert results_table.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
+    assert (
+        results_table.encoder_of({"encoder": None, "encoder_config": ENCODER})
+        == "a wav2vec2 encoder from scratch"
+    )
+
+
+def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(
+        tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
+    )
+    gone, row = table2.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
+    assert math.isfinite(row.mean)
+    assert json.loads((tmp_path / "gv/seed-0/train.json").read_text())["processes"] == 2
+    assert "no such folder" in gone.failed[0]
+
+
+def test_changed_settings_are_refused_and_a_moved_folder_is_not(
+    place: Path, tones: Path, tmp_path: Path
+) -> None:
+    def once(out: Path, *sets: str) -> results_table.Outcome:
+        request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
+        return table2.ablate(request, tell=told.append)
+
+    told: list[str] = []
+    first = once(tmp_path / "a")
+    assert (tmp_path / "a" / "features").is_dir()
+    with pytest.raises(SettingsError, match=r"full/seed-0 was started with other settings \(lr differ\)"):
+        once(tmp_path / "a", "lr=0.1")
+    (tmp_path / "a").rename(tmp_path / "b")
+    told.clear()
+    assert once(tmp_path / "b").markdown() == first.markdown()
+    assert not told
+
+
+def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Path) -> None:
+    sets = ("freeze_encoder=true", "encoder=null")
+    request = Request(
+        tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
+    )
+    table2.ablate(request, tell=lambda _: None)
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text()
+    (cache,) = (tmp_path / "features").iterdir()
+    assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
+
+
+def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+    with grid.held(tmp_path / "gv" / "seed-0") as ours:
+        assert ours
+        found = table2.ablate(request, tell=told.append)
+        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--cells", "gv", "--seeds", "0"))
+    assert found.rows[0].open == (0,)
+    assert found.elsewhere == ("gv seed 0",)
+    assert told == ["gv seed 0: another process is at it"]
+    assert answer.exit_code == 1
+    assert "not run yet" in answer.output
+    assert "not all runs are done: another command is at them (gv seed 0)" in answer.output
+    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
+
+
+def test_what_failed_is_tried_once_more(
+    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once() -> results_table.Row:
+        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+        (row,) = table2.ablate(request, tell=lambda _: None).rows
+        return row
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "evaluate", full)
+        assert once().failed == {0: "no space left on device"}
+    again = once()
+    assert not again.failed
+    assert again.scores.keys() == {0}
+
+
+def copy(corpus: Path, to: Path, **changed: tuple[str, str]) -> Path:
+    """The corpus, with some text of a split's table replaced."""
+    shutil.copytree(corpus, to)
+    for split, (old, new) in changed.items():
+        table = to / f"{split}_split.csv"
+        assert old in table.read_text()
+        table.write_text(table.read_text().replace(old, new, 1))
+    return to
+
+
+def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: Path) -> None:
+    def once(corpus: Path, split: str = "valid") -> results_table.Outcome:
+        request = Request(
+            corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
+        )
+        return table2.ablate(request, tell=told.append)
+
+    told: list[str] = []
+    first = copy(tones, tmp_path / "first")
+    (valid,) = first.glob("val*_split.csv")
+    lines = valid.read_text().splitlines()
+    (first / "test_split.csv").write_text("\n".join([lines[0], *lines[-2:]]) + "\n")
+    valid.write_text("\n".join(lines[:-2]) + "\n")
+    once(first)
+    once(first, "test")
+    told.clear()
+    first.rename(tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert once(moved).corpus == "moved"  # what lies elsewhere is no other corpus
+    for split, table in (("train", "train"), ("valid", valid.stem.removesuffix("_split")), ("test", "test")):
+        text = (moved / f"{table}_split.csv").read_text().splitlines()[1]
+        cells = text.split(",")
+        other = copy(
+            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([cells[0], "0.123", *cells[2:]]))}
+        )
+        with pytest.raises(CorpusError, match=f"other-{split}.* clips or labels"):
+            once(other, "test")
+    # Of runs that were scored before this was noted, the clips tell.
+    notes = tmp_path / "out/gv/seed-0/grid.json"
+    notes.write_text("{}")
+    once(moved, "test")
+    fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
+    with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
+        once(fewer, "test")
+    assert not told  # nothing was trained or scored anew
+
+
+def test_what_is_wrong_for_every_row_is_said_once_and_before(
+    place: Path, tones: Path, tmp_path: Path
+) -> None:
+    def refused(corpus: Path, said: str, *more: str) -> None:
+        command = words(place, corpus, tmp_path / "out", "--cells", "gv,gv-head", "--seeds", "0", *more)
+        answer = CliRunner().invoke(app, command)
+        assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
+        assert re.search(said, str(answer.exception))
+        assert not list((tmp_path / "out").glob("*"))
+
+    corpus = copy(tones, tmp_path / "corpus")
+    refused(corpus, "has no test_split.csv", "--split", "test")
+    table = corpus / "test_split.csv"
+    table.write_text("Filename\n" + "".join(f"{n}\n" for n in range(90001, 94001)))
+    for name in range(90001, 90031):
+        (corpus / "audio" / f"{name}.wav").symlink_to(next((corpus / "audio").glob("*.wav")))
+    refused(corpus, r"'test' has no labels \(90001, .* and 20 more\)", "--split", "test")
+    table.unlink()
+    train = corpus / "train_split.csv"
+    text = train.read_text()
+    train.rename(tmp_path / "train")
+    refused(corpus, "has no train_split.csv")
+    head, *rows = text.splitlines()
+    cells = [row.split(",") for row in rows]
+    columns = [head.split(",").index(name) for name in EMOTIONS]
+    for row in cells:
+        for column in columns:
+            row[column] = str(100 * float(row[column]) + 30)
+    train.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    refused(corpus, "label_scale=100")
+    refused(corpus, "even after division by label_scale 3", "--label-scale", "3")
+    train.write_text(text)
+    (corpus / "audio").rename(tmp_path / "audio")
+    refused(corpus, "no clip of split 'train' can be used")
+
+
+def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:
+    cells = (
+        Cell("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
+        Cell("good", "x", ("all",)),
+    )
+    given = TrainSettings.read(place / "common.yaml")
+    planned = grid.plan(tones, tmp_path, cells, [0], given, show=False)
+    grid.run(planned, lambda _: None)
+    bad, good = planned.jobs
+    assert re.search("the loss is|predictions are NaN", bad.notes()["reason"])
+    assert good.scored("valid")
+    assert results_table.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {
+        0
+    }
+
+
+def test_rows_keep_what_they_are_about() -> None:
+    cells = {cell.name: cell for cell in table2.cells()}
+    switches = ("global_vector", "regression_head", "lstm", "vad_head")
+    table = {
+        "w2v2-l": (1, 0, 0, 0, 0.017), "xlsr": (1, 0, 0, 0, 0.021), "gv": (1, 0, 0, 0, 0.342),
+        "gv-head": (1, 1, 0, 0, 0.356), "head-lstm": (0, 1, 1, 0, 0.375), "gv-head-lstm": (1, 1, 1, 0, 0.377),
+        "head-lstm-vad": (0, 1, 1, 1, 0.375), "full": (1, 1, 1, 1, 0.386),
+    }  # fmt: skip
+    assert {n: (*(int(cells[n].settings[s]) for s in switches), cells[n].published) for n in table} == table
+    assert {n for n, cell in cells.items() if "table2" in cell.groups} == table.keys()
+
+
+def jobs(tmp_path: Path, cells: tuple[Cell, ...], **given: Any) -> dict[str, Job]:
+    planned = grid.plan(tmp_path, tmp_path, cells, [3], TrainSettings.read(None, given), table2.BASE)
+    return {job.cell.name: job for job in planned.jobs}
+
+
+def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: Path) -> None:
+    planned = jobs(tmp_path, table2.cells(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
+    settings = {name: job.settings for name, job in planned.items() if job.settings is not None}
+    assert settings["full"].lstm_dropout == 0.0
+    assert settings["dropout"].lstm_dropout == 0.1
+    assert (settings["gv"].encoder, settings["gv"].encoder_layers) == ("mine", 3)
+    assert (settings["xlsr"].encoder, settings["xlsr"].encoder_layers) == (
+        "facebook/wav2vec2-large-xlsr-53",
+        None,
+    )
+    assert {s.seed for s in settings.values()} == {3}
+    assert {s.lr for s in settings.values()} == {0.5}
+    # A frozen encoder can't be augmented: that row is named.
+    assert planned["frozen"].settings is None
+    assert "augment" in planned["frozen"].reason
+    asked = jobs(tmp_path, table2.cells(), lstm_dropout=0.3)
+    assert asked["full"].settings is not None
+    assert asked["full"].settings.lstm_dropout == 0.3
+    scratch = jobs(tmp_path, table2.cells({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
+    assert scratch is not None
+    assert (scratch.encoder, scratch.encoder_config) == (None, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"chosen": "table3"}, "table3 is no cell; expected some of the groups table2"),
+        ({"seeds": "a"}, "found the seeds 'a'"),
+        ({"seeds": "1,1"}, r"found the seeds \[1, 1\]"),
+    ],
+)
+def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        table2.ablate(Request(tmp_path, tmp_path, **given))
+
+
+@pytest.mark.parametrize("pair", ["full=x", "xlsr", "xlsr="])
+def test_only_two_rows_have_an_encoder_of_their_own(tmp_path: Path, pair: str) -> None:
+    with pytest.raises(SettingsError, match="ROW=SOURCE"):
+        table2.ablate(Request(tmp_path, tmp_path), [pair])
+
+
+def test_a_cell_names_a_folder() -> None:
+    for name in ("", "../up", "A", ".hidden", "a b"):
+        with pytest.raises(SettingsError, match="names a folder"):
+            Cell(name, "x", ())
+
+
+# Comparing
+
+
+def test_the_paired_t_is_scipys() -> None:
+    rng = np.random.default_rng(5)
+    for seeds in range(3, 14):
+        ours, theirs = rng.normal(size=(2, seeds))
+        expected = stats.ttest_rel(ours, theirs)
+        found = significance.t_test(ours - theirs)
+        assert found.t == pytest.approx(expected.statistic, rel=1e-12)
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert found.freedom == seeds - 1
+    for freedom in range(1, 20):
+        for t in (0.0, -0.4, 1.7, 12.0):
+            assert significance.two_sided(t, freedom) == pytest.approx(
+                2 * stats.t.sf(abs(t), freedom), abs=1e-12
+            )
+    assert math.isnan(significance.t_test(np.full(4, 0.25)).p)
+
+
+def test_the_difference_is_what_a_plain_loop_finds() -> None:
+    rng = np.random.default_rng(1)
+    speakers = [f"s{i}" for i in rng.integers(0, 9, 60)]
+    labels = rng.random((60, 3)).astype(np.float32)
+    ours, theirs = (labels + rng.normal(scale=s, size=(4, 60, 3)) for s in (0.4, 0.8))
+
+    def rho(runs: Any, rows: Any) -> Any:
+        return np.array(
+            [np.mean([np.corrcoef(run[rows, t], labels[rows, t])[0, 1] for t in range(3)]) for run in runs]
+        )
+
+    names = list(dict.fromkeys(speakers))
+    clips = {name: [row for row, who in enumerate(speakers) if who == name] for name in names}
+    draw, drawn = np.random.default_rng(0), []
+    for _ in range(200):
+        rows = [row for who in draw.integers(len(names), size=len(names)) for row in clips[names[who]]]
+        drawn.append(rho(ours, rows).mean() - rho(theirs, rows).mean())
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    both = [
+        [significance.resampled(run, labels, speakers, n=200, seed=0) for run in runs]
+        for runs in (ours, theirs)
+    ]
+    found = significance.difference(*both)
+    everyone = rho(ours, slice(None)), rho(theirs, slice(None))
+    assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    assert found.test is not None
+    assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
+    assert significance.difference(both[0][:2], both[1][:2]).test is None
+
+
+def test_a_table_says_what_the_scored_split_chose() -> None:
+    def row(name: str, **settings: Any) -> results_table.Row:
+        own = {"train_on": "train", "rival": None, "rival_options": {}, **settings}
+        cell = Cell(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
+        return results_table.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
+
+    def made(split: str, *rows: results_table.Row) -> results_table.Outcome:
+        return results_table.Outcome(
+            "c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal."
+        )
+
+    plain, fused = row("a"), row("b", rival="savchenko")
+    assert "The split valid chose the epochs: its scores" in made("valid", plain).markdown()
+    text = made("valid", plain, fused).markdown()
+    assert "chose the epochs and the weights of fusion (the b): its scores are a little too good" in text
+    assert "| 0.417 (unreviewed) |" in text
+    mean = row("b", rival="savchenko", rival_options={"fusion": "mean"})
+    assert "weights of fusion" not in made("valid", mean).markdown()
+    found = made("test", plain, fused).to_dict()
+    assert found["split_chose"] == ""
+    assert [one["unsure"] for one in found["rows"]] == ["", "unreviewed"]
+    assert made("valid", row("a", train_on="train+valid")).chose() == ""
+
+
+def test_what_is_undefined_is_said(tmp_path: Path) -> None:
+    flat = significance.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
+    fine = significance.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
+    apart = significance.difference([flat, fine, fine], [fine, fine, fine])
+    assert apart.to_dict() == {
+        "value": None, "low": None, "high": None, "paired_t_over_seeds": {"t": None, "freedom": 2, "p": None},
+    }  # fmt: skip
+    cell = Cell("gv", "global vector", ("a",), published=0.342, note="A note.")
+    full = Cell("full", "full model", ("a", "b"))
+    rows = (
+        results_table.Row(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
+        results_table.Row(cell, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
+    )
+    made = results_table.Outcome(
+        corpus="c", split="valid", clips=6, over="6 clips", seeds=(0, 1, 2), reference="full",
+        groups={"a": "Table A", "b": "Table B"}, rows=rows, settings="All equal.",
+    )  # fmt: skip
+    text = made.markdown()
+    assert "| full model    | 0.500 ± 0.250 | -" in text
+    assert re.search(r"global vector \| undefined +\| 0\.342 +\| undefined +\| undefined", text)
+    assert "global vector (seed 0): predictions for a target are constant" in text
+    assert "A note." in text
+    assert "Table B" not in text  # the full model alone is no comparison
+    assert "6 clips, the same for both, too narrow where clips share a speaker" in text
+    made.write(tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", found)
+    assert found["rows"][1]["mean"] is None

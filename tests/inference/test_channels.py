@@ -1,0 +1,184 @@
+"""Recordings with a voice on each channel: found, taken apart, and written under their own names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fake_engine
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from emimic import cli
+from emimic.cli import mimicry, predict_request
+from emimic.inference import channels as voices
+from emimic.inference.journal import Journal, stamp
+from emimic.inference.predictor import Predictor
+from emimic.inference.results import Answers, Channel
+from emimic.media.decode import channels
+from emimic.task import EMOTIONS, EmimicWarning
+
+
+def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
+    """(sample, 2): two voices that take turns of a second, each faintly in the other's microphone."""
+    speaks = np.floor(np.arange(round(seconds * 16_000)) / 16_000) % 2 == 0
+    first, second = fake_engine.burst(seconds) * speaks, fake_engine.burst(seconds, seed=9) * ~speaks
+    return np.stack([first + leak * second, second + leak * first], axis=1).astype(np.float32)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    leak=st.floats(0.0, 0.4),
+    level=st.floats(0.05, 1.0),
+    balance=st.floats(0.6, 1.6),
+    swapped=st.booleans(),
+)
+def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: float, swapped: bool) -> None:
+    first, second = (level * turns(leak=leak)).T
+    assert voices.relation(*((second, first) if swapped else (first, second))) == "voices"
+    scene = first + second
+    assert voices.relation(scene, balance * scene + 0.001) == "mixed"
+    assert voices.relation(scene, scene.copy()) == "same"
+
+
+def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
+    first = turns()[:, 0]
+    assert voices.relation(first, np.zeros_like(first)) == "mixed"
+    assert voices.relation(np.zeros(10, np.float32), np.full(10, 1e-6, np.float32)) == "mixed"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two voices, one voice in both channels, one channel, no sound; a made-up engine predicts."""
+    both = turns()
+    soundfile.write(tmp_path / "talk.wav", both, 16_000)
+    soundfile.write(tmp_path / "twice.wav", both[:, :1].repeat(2, axis=1), 16_000)
+    soundfile.write(tmp_path / "mono.wav", both[:, 0], 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    for module in (predict_request, mimicry):
+        monkeypatch.setattr(module, "Predictor", lambda *_, **__: Predictor(fake_engine.Fake()))
+    return tmp_path
+
+
+def test_channels_are_counted_by_the_header(folder: Path) -> None:
+    found = {path.name: channels(path) for path in sorted(folder.iterdir())}
+    assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
+
+
+def test_only_what_holds_two_voices_is_named_and_split(folder: Path) -> None:
+    paths = sorted(folder.glob("*.wav"))
+    assert voices.with_voices(paths) == [folder / "talk.wav"]
+    assert list(voices.split(paths)) == [
+        folder / "broken.wav", folder / "mono.wav",
+        Channel(folder / "talk.wav", 1), Channel(folder / "talk.wav", 2),
+        folder / "twice.wav",
+    ]  # fmt: skip
+
+
+def invoke(*words: Any) -> Any:
+    return CliRunner().invoke(cli.app, ["predict", *map(str, words), "-q"])
+
+
+def test_predict_reports_two_voices(folder: Path) -> None:
+    done = invoke(folder / "talk.wav", folder / "twice.wav")
+    assert done.exit_code == 0, done.output
+    assert "talk.wav: its two channels hold different voices" in done.stderr
+    assert "twice" not in done.stderr
+    paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
+    answers = Predictor(fake_engine.Fake()).files(paths)
+    assert [one.notes for one in answers.clips] == [(voices.note(paths[0]),), ()]
+    with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
+        assert Predictor(fake_engine.Fake())(paths[0]).notes == (voices.note(paths[0]),)
+
+
+def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
+    out = folder / "out"
+    assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
+    said = "its two channels hold different voices, averaged here; --channels predicts each"
+    assert json.loads((out / "answers.json").read_text())["clips"][0]["notes"] == [said]
+    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
+
+
+def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
+    out = folder / "out"
+    words = (folder / "talk.wav", "--channels", "--html", "--formats", "json,nova", "-o", out)
+    done = invoke(*words)
+    assert done.exit_code == 0, done.output
+    assert "different voices" not in done.stderr
+    first, second = json.loads((out / "answers.json").read_text())["clips"]
+    assert (first["Filename"], first["channel"]) == ("talk channel 1", 1)
+    assert (second["Filename"], second["channel"]) == ("talk channel 2", 2)
+    alone = Predictor(fake_engine.Fake()).timeline(turns()[:, 1], sample_rate=16_000)
+    shown = np.array(second["timeline"]["intensities"]["Joy"], float)
+    np.testing.assert_allclose(shown, alone.intensities[:, EMOTIONS.index("Joy")], atol=1e-3)
+    names = {path.name for path in out.iterdir()}
+    assert {"talk channel 1.html", "talk channel 2.json", "talk channel 2.joy.annotation"} <= names
+    again = invoke(*words)  # what the journal holds of each channel is taken for that channel
+    assert "2 of them kept" in again.stderr
+    assert json.loads((out / "answers.json").read_text())["clips"] == [first, second]
+
+
+def test_python_predicts_each_channel(folder: Path) -> None:
+    found = Predictor(fake_engine.Fake()).files(
+        [folder / "talk.wav", folder / "mono.wav", folder / "no.wav"], channels=True
+    )
+    assert [one.name for one in found.clips] == ["talk channel 1", "talk channel 2", "mono"]
+    assert [one.channel for one in found.clips] == [1, 2, None]
+    assert [one.path.name for one in found.failed] == ["no.wav"]
+
+
+def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
+    path = folder / "talk.wav"
+    recordings = [path, Channel(path, 1), Channel(path, 2)]
+    predictor = Predictor(fake_engine.Fake())
+    told = predictor.hear(recordings, [predictor.read(one) for one in recordings], batch_seconds=30)
+    assert [one.channel for one in told] == [None, 1, 2]
+    assert Answers.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "engine.json").write_text("{}")
+    marks = [stamp(one) for one in recordings]
+    assert len(set(marks)) == 3
+    with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
+        journal.add_clips([(mark, one) for mark, one in zip(marks, told, strict=True) if mark])
+    with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
+        for mark, recording, one in zip(marks, recordings, told, strict=True):
+            known = journal.clip(mark, recording)
+            assert known is not None
+            assert known.channel == one.channel
+            np.testing.assert_array_equal(known.prediction.intensities, one.prediction.intensities)
+
+
+def test_mimicry_writes_what_predict_writes(folder: Path) -> None:
+    out = folder / "out"
+    words = [
+        "mimicry",
+        folder / "talk.wav",
+        folder / "mono.wav",
+        "--formats",
+        "json,nova",
+        "--html",
+        "-o",
+        out,
+    ]
+    done = CliRunner().invoke(cli.app, [*map(str, words), "--draws", "39", "-q"])
+    assert done.exit_code == 0, done.output
+    assert "talk.wav: its two channels hold different voices" in done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert {"mimicry.json", "talk and mono.png", "answers.json", "intensities.csv"} <= names
+    assert {
+        f"{stem}.{end}" for stem in ("talk", "mono") for end in ("json", "html", "joy.annotation")
+    } <= names
+    assert not [name for name in names if name.startswith("talk.") and name.endswith("png")]
+    mono = json.loads((out / "mono.json").read_text())["clips"][0]
+    alone = Predictor(fake_engine.Fake()).timeline(folder / "mono.wav")
+    np.testing.assert_allclose(
+        np.array(mono["timeline"]["intensities"]["Joy"], float), alone.intensities[:, 5], atol=1e-6
+    )
+
+
+def test_a_microphone_has_no_channels(folder: Path) -> None:
+    done = invoke("--mic", 1, "--channels")
+    assert "recorded in mono" in str(done.exception)

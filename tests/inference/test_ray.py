@@ -1,0 +1,156 @@
+"""`emimic predict --ray`: a local Ray with two actors, one killed while it hears, gives what is given without Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_engine
+import pytest
+import soundfile
+from journal_cases import files, write_clips
+
+from emimic.cli import predict_request
+from emimic.inference import journal, ray
+from emimic.inference.results import Answer
+from emimic.task import EMOTIONS, EmimicError
+
+ENTRY = """
+import ray
+start = ray.init
+ray.init = lambda **given: start(num_cpus=2, **given)
+from emimic.cli import main
+main()
+"""
+"""The command line on a machine of two CPUs, however many there are."""
+
+PLAIN = [sys.executable, "-m", "emimic", "predict", "--threads", "1", "--format", "csv", "-q"]
+RAY = [sys.executable, "-c", ENTRY, "predict", "--format", "csv", "-q", "--ray"]
+AT_ONCE = {**os.environ, "RAY_worker_niceness": "0"}  # however busy the machine that tests is
+
+
+def actors(driver: int) -> dict[int, str]:
+    """The actors that a process's local Ray runs, and what each does, by process id."""
+    parents, names = {}, {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                name = (place / "cmdline").read_bytes().rstrip(b"\0").decode()
+                parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if name.startswith("ray::MapWorker"):
+                names[int(place.name)] = name
+    found = {}
+    for actor, name in names.items():
+        above = actor
+        while above in parents and above != driver:
+            above = parents[above]
+        if above == driver:
+            found[actor] = name
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")
+def test_an_actor_killed_midway_costs_nothing(tmp_path: Path) -> None:
+    clips = write_clips(tmp_path / "clips", 600)
+    for number in (70, 500):
+        (clips / f"{number:04d}.wav").write_text("no sound")
+    whole = (clips / "0005.wav").read_bytes()
+    (clips / "0005.wav").write_bytes(whole[: len(whole) // 2])  # what warns without Ray warns with it
+    words = [*PLAIN, "clips", "-o", "plain"]
+    plain = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert plain.returncode == 1, plain.stderr
+    kept = tmp_path / "out" / journal.NAME
+    process = subprocess.Popen(
+        [*RAY, "local", "clips", "-o", "out"], cwd=tmp_path, env=AT_ONCE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    victim = 0
+    while process.poll() is None and not victim:
+        # One that hears: its name ends with what it does.
+        busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")]
+        if kept.exists() and kept.read_bytes().count(b"\n") > 1 and busy:
+            victim = busy[0]
+            os.kill(victim, signal.SIGKILL)
+            at = kept.read_bytes().count(b"\n") - 1
+        time.sleep(0.005)
+    printed, said = process.communicate()
+    assert victim, said
+    assert at < -(-600 // 64) - 1, "it was killed midway"
+    assert process.returncode == 1, said
+    assert printed == plain.stdout
+    assert files(tmp_path / "out") == files(tmp_path / "plain")
+    told, as_plain = (
+        [line for line in text.splitlines() if line.startswith("emimic: clips/")]
+        for text in (said, plain.stderr)
+    )
+    assert told == as_plain
+    assert len(told) == 3
+    assert "cut short; only" in told[0]
+    assert "clips/0070.wav: " in told[1]
+    assert "clips/0500.wav: " in told[2]
+    assert "598 heard, 2 failed; " in said
+
+
+def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for number in range(3):
+        soundfile.write(folder / f"{number}.wav", fake_engine.burst(1.0 + number, seed=number), 16_000)
+
+    def run(words: list[str], out: str) -> subprocess.CompletedProcess[str]:
+        words = [*words, "voices", "--timeline", "-o", out]
+        return subprocess.run(words, cwd=tmp_path, env=AT_ONCE, capture_output=True, text=True, check=True)
+
+    plain = run(PLAIN, "plain")
+    assert run([*RAY, "local"], "out").stdout == plain.stdout
+    assert files(tmp_path / "out") == files(tmp_path / "plain")
+    again = run([*RAY, "localhost:1"], "out")  # all is known: no Ray is needed
+    assert again.stderr.endswith("3 heard (3 of them kept from before), 0 failed\n")
+    assert again.stdout == plain.stdout
+
+
+def work(**given: object) -> ray.Work:
+    return ray.Work(**{"model": None, "threads": 1, "grid": (2.5, 0.2), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
+
+
+def test_what_a_worker_can_not_do_is_told(tmp_path: Path) -> None:
+    def told(worker: ray.Worker) -> dict[str, str]:
+        (text,) = worker({"item": ['{"clips": []}']})["told"]
+        return dict(json.loads(text))
+
+    missing = ray.Worker(work(model=tmp_path / "nowhere"))
+    assert "on a worker: there is no folder" in told(missing)["trouble"]
+    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["trouble"]
+
+
+def test_recordings_share_a_job_up_to_five_minutes() -> None:
+    answer = Answer(Path("a"), EMOTIONS, 0.0, False, False, None)  # type: ignore[arg-type]
+    from dataclasses import replace
+
+    rows = list(enumerate(replace(answer, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
+    assert ray._together(rows) == [[0, 1], [2], [3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"files": ("-",), "ray": "local"}, "neither --mic nor standard input"),
+        ({"files": (), "mic": 1.0, "ray": "local"}, "neither --mic nor standard input"),
+        ({"files": ("a.wav",), "ray": "local", "device": "cuda"}, "hear on the cpu; found --device cuda"),
+        ({"files": ("a.wav",), "ray": "ray://a:1"}, "is a Ray client's address"),
+    ],
+)
+def test_what_ray_can_not_do_is_said_before_the_work(given: dict[str, object], message: str) -> None:
+    with pytest.raises(EmimicError, match=message):
+        predict_request.run(predict_request.Request(**given), lambda line: None)  # type: ignore[arg-type]
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EmimicError, match=r"pip install '.*\[ray\]'"):
+        ray._connect("local")

@@ -1,0 +1,111 @@
+"""Answers made by hand, for the tests of pictures and pages."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emimic.inference.results import Answer, Region, Timeline
+from emimic.prediction import Prediction
+from emimic.task import EMOTIONS
+
+
+def answer(
+    name: str = "clip.wav",
+    *,
+    seconds: float = 6.0,
+    targets: tuple[str, ...] = EMOTIONS,
+    curves: Any = None,
+    regions: tuple[tuple[float, float], ...] = ((0.0, 2.0), (4.0, 6.0)),
+    timeline: bool = True,
+    vad: bool = True,
+    was_cut: bool = False,
+) -> Answer:
+    """An answer; with a timeline every 0.2 s and VAD every 20 ms, NaN between the regions.
+
+    curves: values of each target, (step, target); random when None.
+    """
+    random = np.random.default_rng(3)
+    times = np.arange(0.0, max(seconds, 0.1), 0.2)
+    frames = np.arange(0.0125, max(seconds, 0.02), 0.02)
+    heard = frames[frames < 12]
+    prediction = Prediction(
+        random.uniform(size=len(targets)).astype(np.float32),
+        random.uniform(size=(len(heard), 3)).astype(np.float32) if vad else None,
+        heard,
+    )
+    whole = None
+    if timeline:
+        values = random.uniform(size=(len(times), len(targets))) if curves is None else np.array(curves)
+        whole = Timeline(
+            name=Path(name).stem,
+            seconds=seconds,
+            targets=targets,
+            window=2.5,
+            hop=0.2,
+            times=times,
+            starts=np.maximum(0, times - 1.25),
+            ends=np.minimum(seconds, times + 1.25),
+            intensities=gaps(times, values, regions).astype(np.float32),
+            vad_times=frames if vad else None,
+            vad=gaps(frames, random.uniform(size=(len(frames), 3)), regions).astype(np.float32)
+            if vad
+            else None,
+            regions=tuple(Region(start, end) for start, end in regions),
+        )
+    return Answer(Path(name), targets, seconds, was_cut, False, prediction, whole)
+
+
+def gaps(times: Any, values: Any, regions: Any) -> Any:
+    """values with NaN where no region is."""
+    inside = np.zeros(len(times), bool)
+    for start, end in regions:
+        inside |= (times >= start) & (times < end)
+    return np.where(inside[:, None], values, np.nan)
+
+
+def words(count: int, every: float = 3.5, each: float = 2.0) -> tuple[tuple[float, float], ...]:
+    """`count` regions of `each` seconds, `every` seconds apart."""
+    return tuple((i * every, i * every + each) for i in range(count))
+
+
+HOP = 0.2
+
+
+def wandering(steps: int, rng: np.random.Generator, *, phi: float = 0.9, dimensions: int = 9) -> np.ndarray:
+    """AR(1) curves (step, dimension) without any relation."""
+    values = rng.standard_normal((steps + 100, dimensions))
+    for step in range(1, len(values)):
+        values[step] += phi * values[step - 1]
+    return values[100:]
+
+
+def timeline(
+    values: np.ndarray,
+    name: str = "one",
+    *,
+    gaps: Any = None,
+    targets: tuple[str, ...] = EMOTIONS,
+    hop: float = HOP,
+) -> Timeline:
+    """Curves (step, 6) or (step, 9) as a recording's; gaps: steps in which nothing is heard."""
+    values = values.astype(np.float32)
+    if gaps is not None:
+        values[gaps] = np.nan
+    times = hop * np.arange(len(values))
+    vad = np.repeat(values[:, 6:], 10, axis=0) if values.shape[1] > 6 else None
+    vad_times = None if vad is None else (np.arange(len(vad)) - 4.5) * hop / 10
+    return Timeline(
+        name,
+        len(values) * hop,
+        targets,
+        2.5,
+        hop,
+        times,
+        times - 1.25,
+        times + 1.25,
+        values[:, :6],
+        vad_times,
+        vad,
+        (),
+    )

@@ -1,0 +1,413 @@
+"""The page of a recording: self-contained, harmless whatever the names, and its data are the answer's."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import synth_video
+from made_results import answer, words
+from media_files import encode, noise, sine
+
+from emimic import EMOTIONS
+from emimic.output import drawing, html_video
+from emimic.output import html_page as pages
+from emimic.output.html_page import page, playable
+from emimic.task import AudioError, EmimicWarning
+
+EVIL = "</script><img src=x onerror=alert(1)>\"'&{{data}}"
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes and text; raises where the nesting is wrong."""
+
+    VOID = ("meta", "link", "br", "img", "input", "path", "rect")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[Any] = []
+        self.all: list[Any] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.all.append([tag, dict(attributes), ""])
+        if tag not in self.VOID:
+            self.open.append(self.all[-1])
+
+    def handle_startendtag(self, tag: str, attributes: Any) -> None:
+        self.all.append([tag, dict(attributes), ""])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element[2] += data
+
+    def find(self, tag: str, **wanted: str) -> list[Any]:
+        return [e for e in self.all if e[0] == tag and all(e[1].get(k) == v for k, v in wanted.items())]
+
+
+def read(one: Any, samples: Any = None) -> Reader:
+    return Reader(page(one, b"sound", "audio/wav", sine() if samples is None else samples))
+
+
+def data(reader: Reader) -> Any:
+    (element,) = reader.find("script", id="data")
+    return json.loads(element[2])
+
+
+def same(told: list[float | None], values: Any) -> None:
+    found = np.array([np.nan if v is None else v for v in told])
+    np.testing.assert_allclose(found, values, atol=5.1e-5)
+
+
+def test_the_data_are_the_answers():
+    one = answer(regions=((0.0, 2.0), (4.0, 6.0)))
+    told = data(read(one))
+    assert told["name"] == "clip.wav"
+    assert told["seconds"] == 6.0
+    assert [c["name"] for c in told["curves"]] == [*EMOTIONS, "Arousal", "Dominance", "Valence"]
+    for i, curve in enumerate(told["curves"]):
+        times, values = (one.timeline.times, one.timeline.intensities[:, i]) if i < 6 else (
+            one.timeline.vad_times, one.timeline.vad[:, i - 6])  # fmt: skip
+        np.testing.assert_allclose(curve["times"], times, atol=5.1e-4)
+        same(curve["values"], values)
+        assert curve["values"].count(None) > 0
+        assert curve["reach"] == (0.2 if i < 6 else 0.02)
+
+
+def test_a_clip_has_vad_and_a_table():
+    one = answer(timeline=False, seconds=70.0, was_cut=True)
+    reader = read(one)
+    told = data(reader)
+    assert [c["name"] for c in told["curves"]] == ["Arousal", "Dominance", "Valence"]
+    same(told["curves"][1]["values"], one.prediction.vad[:, 1])
+    cells = [e[2] for e in reader.find("td")]
+    for value in [*one.prediction.intensities, *one.prediction.vad.mean(axis=0)]:
+        assert f"{value:.2f}" in cells
+    meters = [float(m[1]["value"]) for m in reader.find("meter")]
+    np.testing.assert_allclose(meters[:6], one.prediction.intensities, atol=5.1e-5)
+    (grey, *others) = reader.find("rect")
+    assert len(others) == 3
+    assert float(grey[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
+    assert "the first 12 s were heard" in reader.find("p")[0][2]
+    assert "first 12 s" in [e[2] for e in reader.find("th")]
+
+
+def test_the_table_tells_mean_and_place_of_the_highest():
+    curves = np.full((30, 6), 0.25)
+    curves[21, 2] = 0.75  # at 4.2 s
+    rows = [e[2] for e in read(answer(curves=curves, vad=False)).find("tr")]
+    known = (curves[:10, 2].sum() + curves[20:, 2].sum()) / 20
+    assert rows[3].endswith(f"{known:.2f}0.754.2 s")
+    silent = [e[2] for e in read(answer(regions=())).find("tr")]
+    assert silent[1].endswith("–––")
+
+
+def test_what_is_to_be_known_of_the_recording():
+    """Its notes without its path, that no voice is in it, and bands only where there are some."""
+    notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "other.wav: <damaged>")
+    one = replace(answer(regions=()), notes=notes)
+    found = [e[2] for e in read(one).find("p")]
+    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "other.wav: <damaged>"]
+    assert "No voice was found in it." in found[0]
+    assert "band" not in found[0]
+    unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
+    assert "No voice" not in read(unasked).find("p")[0][2]
+    long = answer(seconds=240.0)
+    assert len(long.timeline.times) > 1000
+    told = read(long).find("p")[0][2]
+    assert "a line in a band: mean and range" in told
+    assert "No voice" not in told
+
+
+def test_over_the_cut_the_mean_over_time_comes_first():
+    one = answer(was_cut=True)
+    reader = read(one)
+    heads = [e[2] for e in reader.find("th") if "scope" not in e[1]]
+    assert heads == ["mean over time", f"first {one.covered:.1f}".removesuffix(".0") + " s", "highest", "at"]
+    cells = [e[2] for e in reader.find("td")]
+    known = one.timeline.intensities[np.isfinite(one.timeline.intensities[:, 0])].mean(axis=0)
+    assert cells[1:9:4] == [f"{v:.2f}" for v in known[:2]]  # after the empty cell of the head
+    assert cells[2:10:4] == [f"{v:.2f}" for v in one.prediction.intensities[:2]]
+    meters = [float(m[1]["value"]) for m in reader.find("meter")]
+    np.testing.assert_allclose(meters[:6], known, atol=5.1e-5)
+
+
+def test_a_phone_can_use_the_page():
+    style = (files("emimic.output") / "html_page.css").read_text("utf-8")
+    rem = 16  # pixels
+    sizes = re.search(r"button \{[^}]*min-width: ([\d.]+)rem; min-height: ([\d.]+)rem", style)
+    player = re.search(r"audio[^{]*\{[^}]*min-height: ([\d.]+)rem", style)
+    assert sizes is not None
+    assert player is not None
+    assert all(float(size) * rem >= 40 for size in (*sizes.groups(), *player.groups()))
+    phone = style.partition("@media (max-width: 40rem)")[2]
+    assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen
+    reader = read(answer())
+    rows = [len(re.findall("<t[hd]", row)) for row in page(answer(), b"", "", sine()).split("<tr>")[1:]]
+    assert set(rows) == {5}
+    assert "width=device-width" in reader.find("meta", name="viewport")[0][1]["content"]
+
+
+def test_every_axis_has_its_unit():
+    reader = read(answer(), 0.25 * sine())
+    units = [e[2] for e in reader.find("small")]
+    assert units == ["of full scale", *["intensity, 0 to 1"] * 6, *["0 to 1"] * 3]
+    tops = [e[2] for e in reader.find("i", **{"class": "top"})]
+    assert len(tops) == 10
+    assert float(tops[0]) == pytest.approx(0.25 * float(np.abs(sine()).max()), rel=0.05)
+    assert "time in the recording, minutes:seconds" in page(answer(), b"", "", sine())
+
+
+def test_the_heights_can_follow_the_values():
+    curves = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
+    told = data(read(answer(curves=curves, regions=((0.0, 6.0),), vad=False)))["curves"][0]
+    assert (told["low"], told["high"]) == (0.0, 1.0)
+    assert (told["lowest"], told["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
+    empty = data(read(answer(regions=(), vad=False)))["curves"][0]
+    assert (empty["lowest"], empty["highest"]) == (None, None)
+    (button,) = read(answer()).find("button", id="heights")
+    assert button[1]["aria-pressed"] == "false"
+
+
+@pytest.fixture(scope="module")
+def mp4(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("video & more")
+    sound = np.zeros(8000, np.float32)
+    return synth_video.film(
+        folder / "a #1 ä.mp4", synth_video.even(10, 5), lambda time: synth_video.grey(99), sound=sound
+    )
+
+
+def test_a_video_is_linked_or_embedded(mp4, tmp_path):
+    linked, note = html_video.address(mp4, mp4.parent / "out" / "deep", "link")
+    assert note is None
+    assert linked == "../../a%20%231%20%C3%A4.mp4"
+    embedded, note = html_video.address(mp4, tmp_path, "embed")
+    assert note is None
+    assert base64.b64decode(embedded.removeprefix("data:video/mp4;base64,")) == mp4.read_bytes()
+    for address, allowed in ((linked, "data: file: 'self'"), (embedded, "data:")):
+        reader = Reader(page(answer(), b"sound", "audio/wav", sine(), video=address))
+        (video,) = reader.find("video")
+        assert video[1]["src"] == address
+        assert "muted" in video[1]  # the sound is the page's own, whose clock the curves share
+        (policy,) = reader.find("meta", **{"http-equiv": "Content-Security-Policy"})
+        assert f"media-src {allowed};" in policy[1]["content"]
+    assert not read(answer()).find("video")
+
+
+def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
+    assert html_video.address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
+    assert html_video.address(b"nothing", tmp_path, "link") == (None, None)
+    avi = synth_video.film(tmp_path / "b.avi", synth_video.even(10, 3), lambda time: synth_video.grey(99))
+    for mode in ("link", "embed"):
+        address, note = html_video.address(avi, tmp_path, mode)
+        assert address is None
+        assert "convert it to mp4" in note
+    assert "--video embed" in html_video.address(mp4.read_bytes(), tmp_path, "link")[1]
+    monkeypatch.setattr(html_video, "MOST_BYTES", 100)
+    assert "--video link" in html_video.address(mp4, tmp_path, "embed")[1]
+    monkeypatch.setattr(html_video.os.path, "relpath", lambda *_: (_ for _ in ()).throw(ValueError("drives")))
+    assert html_video.address(mp4, tmp_path, "link")[0] == mp4.as_uri()
+
+
+@pytest.mark.parametrize("timeline", [True, False])
+def test_hostile_names_are_harmless(timeline):
+    one = answer(EVIL.replace("/", ""), targets=(EVIL, "<b>", "Joy"), timeline=timeline)
+    reader = read(one)
+    assert len(reader.find("script")) == 2
+    assert not reader.find("img")
+    assert len(reader.find("b")) == 1
+    assert not [e for e in reader.all if any(k.startswith("on") or k == "style" for k in e[1])]
+    assert reader.find("h1")[0][2] == EVIL.replace("/", "")
+    assert EVIL in [e[2] for e in reader.find("th")]
+    assert data(reader)["name"] == EVIL.replace("/", "")
+    if timeline:
+        assert data(reader)["curves"][0]["name"] == EVIL
+
+
+def test_nothing_is_fetched_and_the_policy_fits():
+    text = page(answer(), encode(sine()), "audio/wav", sine())
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"// .*", "", text))
+    reader = Reader(text)
+    places = [
+        v for e in reader.all for k, v in e[1].items() if k in ("src", "href", "srcset", "data", "action")
+    ]
+    (sound,) = places
+    assert base64.b64decode(sound.removeprefix("data:audio/wav;base64,")) == encode(sine())
+    (policy,) = [e[1]["content"] for e in reader.find("meta", **{"http-equiv": "Content-Security-Policy"})]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["media-src"] == "data:"
+    for tag, rule in (("script", "script-src"), ("style", "style-src")):
+        digest = hashlib.sha256(reader.find(tag)[-1][2].encode()).digest()
+        assert rules[rule] == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert "{{" not in text
+
+
+def test_the_parts_are_in_the_package_and_fit_together():
+    parts = {
+        end: (files("emimic.output") / f"html_page.{end}").read_text("utf-8") for end in ("html", "css", "js")
+    }
+    assert "</" not in parts["js"]
+    assert "</" not in parts["css"]
+    reader = read(answer())
+    ids = {e[1]["id"] for e in reader.all if "id" in e[1]}
+    asked = (set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) - {"unseen"}) | {
+        "view",
+        "sheet",
+        "cursor",
+        "axis",
+        "time",
+    }
+    assert asked <= ids
+    assert len(reader.find("span", **{"class": "value"})) == len(data(reader)["curves"])
+
+
+def test_it_can_be_used_without_eyes_or_mouse():
+    reader = read(answer())
+    (sheet,) = reader.find("div", role="slider")
+    assert sheet[1]["tabindex"] == "0"
+    assert sheet[1]["aria-label"]
+    assert (sheet[1]["aria-valuemin"], sheet[1]["aria-valuemax"]) == ("0", "6.000")
+    assert all(e[1].get("aria-hidden") == "true" for e in reader.find("svg"))
+    assert all(e[2].strip() or e[1].get("aria-label") for e in reader.find("button"))
+    assert reader.find("html")[0][1]["lang"] == "en"
+    assert reader.find("audio")[0][1]["controls"] is None  # there, without a value
+
+
+def test_the_notice_is_on_the_page():
+    (footer,) = read(answer()).find("footer")
+    for part in ("Intended for", ", not for", "work and in education", "Art. 5(1)(f)", "Art. 50(3)"):
+        assert part in footer[2]
+
+
+def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
+    """The points of each piece of the line of a class."""
+    (path,) = reader.find("path", **{"class": look})
+    found = []
+    for piece in path[1]["d"].split("M")[1:]:
+        numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
+        found.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
+    return found
+
+
+def test_gaps_are_gaps_and_silences_are_grey():
+    curves = np.linspace(0, 1, 30)[:, None].repeat(6, axis=1)
+    reader = read(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0)), vad=False))
+    first, second = pieces(reader, "c0")
+    assert [p[0] / 1000 * 6 for p in (first[0], first[-1], second[0], second[-1])] == pytest.approx(
+        [0.0, 1.8, 4.0, 5.8], abs=0.001
+    )
+    assert first[0][1] == pytest.approx(98)  # 0 is at the bottom,
+    assert second[-1][1] == pytest.approx(2)  # 1 at the top
+    boxes = [(float(e[1]["x"]), float(e[1]["width"])) for e in reader.find("rect")]
+    assert boxes == [(pytest.approx(1000 / 3, abs=0.01), pytest.approx(1000 / 3, abs=0.01))] * 7
+    (lone,) = pieces(read(answer(regions=((1.0, 1.1),), vad=False)), "c5")
+    assert lone[0][0] == pytest.approx(1000 / 6, abs=0.01)
+
+
+def test_values_beyond_their_range_stay_in_their_panel():
+    reader = read(answer(curves=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), regions=((0, 6),)))
+    ((*_, last),) = pieces(reader, "c3")
+    assert last[1] == pytest.approx(2)
+    assert [e[2] for e in reader.find("i", **{"class": "top"})][1:7] == ["2"] * 6
+    assert [e[2] for e in reader.find("i", **{"class": "bottom"})][1:7] == ["−0.5"] * 6
+
+
+def test_half_an_hour_is_coarser_and_says_so():
+    one = answer(seconds=1800.0, regions=words(500))
+    text = page(one, b"", "audio/mpeg", drawing.envelope(noise(20.0)))
+    assert len(text) < 4_000_000
+    assert "Values read out are means of up to 0.1 s." in text
+    told = data(Reader(text))
+    same(told["curves"][0]["values"], one.timeline.intensities[:, 0])
+    arousal = told["curves"][6]
+    assert len(arousal["values"]) == 18_000
+    assert arousal["values"][7] == pytest.approx(one.timeline.vad[35:40, 0].mean(), abs=5.1e-5)
+
+
+@pytest.mark.parametrize("seconds", [1 / 16_000, 0.02, 0.1])
+def test_the_shortest_recordings_have_a_page(seconds):
+    reader = read(
+        answer(seconds=seconds, regions=((0, seconds),)), np.ones(max(1, round(seconds * 16_000)), np.float32)
+    )
+    assert data(reader)["curves"][0]["values"] != [None]
+
+
+def test_no_samples_no_page():
+    with pytest.raises(AudioError, match="no samples"):
+        read(answer(), np.empty(0, np.float32))
+
+
+def test_a_page_needs_no_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert read(answer()).find("audio")
+
+
+@pytest.mark.parametrize(
+    ("kind", "media_type"),
+    [
+        ("mp3", "audio/mpeg"),
+        ("flac", "audio/flac"),
+        ("wav", "audio/wav"),
+        ("wav24", "audio/wav"),
+        ("wavf", "audio/wav"),
+    ],
+)
+def test_what_browsers_play_stays_as_it_is(kind, media_type, tmp_path):
+    file = encode(sine(), kind)
+    assert playable(file) == (file, media_type)
+    (tmp_path / "name.xyz").write_bytes(file)
+    assert playable(tmp_path / "name.xyz") == (file, media_type)
+
+
+@pytest.mark.parametrize("kind", ["ulaw", "wavd", "aiff", "opus", "m4a", "mp4"])
+def test_all_else_becomes_an_mp3_of_the_same_length(kind, tmp_path):
+    file = encode(sine(), kind)
+    sound, media_type = playable(file)
+    assert media_type == "audio/mpeg"
+    again, rate = soundfile.read(io.BytesIO(sound))
+    assert rate == 16_000
+    assert len(again) / rate == pytest.approx(1.0, abs=0.1)
+
+
+def test_large_files_are_made_smaller_unless_they_are_small_for_their_length(monkeypatch):
+    monkeypatch.setattr(pages, "_AS_IT_IS", 1000)
+    samples = sine(seconds=4.0)
+    sound, media_type = playable(encode(samples, "wav"), samples)
+    assert media_type == "audio/mpeg"
+    assert len(sound) < 40_000
+    slim = encode(samples, "mp3vbr")
+    assert 1000 < len(slim) < 4 * 8000
+    assert playable(slim) == (slim, "audio/mpeg")
+
+
+def test_a_sound_too_long_for_one_browser_is_told(monkeypatch):
+    monkeypatch.setattr(pages, "_FIREFOX", 1000)
+    with pytest.warns(EmimicWarning, match="Firefox plays at most 32"):
+        playable(encode(sine(), "opus"))
+
+
+def test_a_recording_that_is_none_is_an_error():
+    with pytest.raises(AudioError):
+        playable(b"no recording at all")
+
+
+def test_the_same_answer_gives_the_same_page():
+    one = answer()
+    assert page(one, b"x", "audio/wav", sine()) == page(replace(one), b"x", "audio/wav", sine())

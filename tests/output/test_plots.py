@@ -1,0 +1,321 @@
+"""Pictures of recordings: what is drawn can be read, gaps are gaps, and the same input gives the same file."""
+
+import itertools
+import math
+import re
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_results import answer, words
+from matplotlib.backends.backend_agg import RendererAgg
+from media_files import noise, sine
+
+from emimic import EMOTIONS
+from emimic.output import drawing, plots
+from emimic.task import AudioError, EmimicError
+
+SVG = "{http://www.w3.org/2000/svg}"
+HARD = "a $x_1$ & <b>\"'_^{2}.wav"
+LONG = (
+    "Contentment & Calm",
+    "A very long name of a category indeed",
+    "Donaudampfschifffahrtsgesellschaft",
+    "$x_1$",
+)
+
+EQUAL = np.tile(np.linspace(0, 1, 30)[:, None], 6)
+CASES = {
+    "six seconds": lambda: answer(),
+    "equal curves": lambda: answer(curves=EQUAL),
+    "zeros": lambda: answer(curves=0 * EQUAL),
+    "beyond [0, 1]": lambda: answer(curves=3 * EQUAL - 1),
+    "one frame": lambda: answer(seconds=0.02, regions=((0, 0.02),)),
+    "0.1 s": lambda: answer(seconds=0.1, regions=((0, 0.1),)),
+    "89.9 s": lambda: answer(seconds=89.9, regions=words(25)),
+    "half an hour": lambda: answer(seconds=1800.0, regions=words(500)),
+    "four hours": lambda: answer(seconds=14_400.0, regions=((0, 1e5),), vad=False),
+    "no voice": lambda: answer(regions=()),
+    "no VAD": lambda: answer(vad=False),
+    "other targets": lambda: answer(targets=LONG * 4),
+    "long name": lambda: answer("W" * 120 + ".wav"),
+    "clip": lambda: answer(timeline=False),
+    "clip without VAD": lambda: answer(timeline=False, vad=False),
+    "clip of other targets": lambda: answer(targets=LONG * 4, timeline=False),
+    "cut clip": lambda: answer(seconds=70.0, timeline=False, was_cut=True),
+    "bars at the edges": lambda: with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, -0.001]),
+}
+
+
+def with_bars(values: list[float]) -> Any:
+    one = answer(timeline=False)
+    return replace(one, prediction=replace(one.prediction, intensities=np.array(values, np.float32)))
+
+
+class Recorder(RendererAgg):
+    """Draws, and notes the box of every line of text: text, left, top, right, bottom in pixels."""
+
+    boxes: list[tuple[str, float, float, float, float]]
+
+    def draw_text(
+        self, gc: Any, x: Any, y: Any, s: Any, prop: Any, angle: Any, *rest: Any, **more: Any
+    ) -> None:
+        w, h, d = self.get_text_width_height_descent(s, prop, False)
+        box = (x, y + d - h, x + w, y + d) if not angle else (x + d - h, y - w, x + d, y)  # else upwards
+        self.boxes.append((s, *box))
+        super().draw_text(gc, x, y, s, prop, angle, *rest, **more)
+
+
+def drawn(figure: Any) -> Recorder:
+    recorder = Recorder(figure.bbox.width, figure.bbox.height, figure.dpi)
+    recorder.boxes = []
+    figure.draw(recorder)
+    return recorder
+
+
+def meet(a: Any, b: Any) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
+    one = CASES[name]()
+    figure = plots.figure(one, sine(seconds=min(one.seconds, 20.0)))
+    boxes = drawn(figure).boxes
+    width, height = figure.bbox.width, figure.bbox.height
+    assert len(boxes) > 10
+    for (text, *a), (other, *b) in itertools.combinations(boxes, 2):
+        assert not meet(a, b), (text, other)
+    for text, *box in boxes:
+        assert 0 <= box[0] < box[2] <= width, text
+        assert 0 <= box[1] < box[3] <= height, text
+    if one.timeline is not None:
+        panels = [panel.bbox.extents for panel in figure.axes]
+        for text, *box in boxes:
+            assert not any(meet(box, (x0, height - y1, x1, height - y0)) for x0, y0, x1, y1 in panels), text
+
+
+def svg(one: Any, samples: Any = None) -> Any:
+    samples = sine(seconds=1.0) if samples is None else samples
+    return ElementTree.fromstring(plots.timeline(one, samples, form="svg"))
+
+
+def texts(root: Any) -> list[str]:
+    return ["".join(e.itertext()) for e in root.iter(f"{SVG}text")]
+
+
+def test_svg_has_names_and_numbers_as_text():
+    found = texts(svg(answer(HARD, curves=EQUAL, regions=((0, 6),))))
+    assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(found)
+    assert found.count("mean 0.50") >= 6
+    assert found.count("max 1.00") >= 6
+    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(found)
+
+
+def test_bars_carry_their_values():
+    found = texts(svg(with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, 0.126])))
+    assert {"−0.40", "0.00", "1.00", "1.30", "0.13", *EMOTIONS} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("x" * 60 + "_take2.wav", "x" * 23 + "…" + "x" * 14 + "_take2.wav"),
+        ("tab\tbell\x07\u202egnp.wav", "tab\ufffdbell\ufffd\ufffdgnp.wav"),
+        ("latin-\udce9.wav", "latin-\ufffd.wav"),
+        ("日本.wav", "日本.wav"),
+    ],
+)
+def test_any_name_can_be_a_title(name, shown):
+    one = answer(name, timeline=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shown in texts(svg(one))
+        assert plots.timeline(one, sine()).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_the_same_input_gives_the_same_file_and_settings_stay(form):
+    before = dict(mpl.rcParams)
+    first, second = (plots.timeline(answer(), sine(), form=form) for _ in range(2))
+    assert first == second
+    assert dict(mpl.rcParams) == before
+    assert not re.search(rb"20\d\d-\d\d-\d\d", first)
+
+
+def moves(root: Any, colour: str) -> list[list[tuple[float, float]]]:
+    """The pieces of the lines of one colour, each a list of points (x, y)."""
+    found = []
+    for path in root.iter(f"{SVG}path"):
+        style = path.get("style", "").lower()
+        if f"stroke: {colour.lower()}" in style and "fill: none" in style:
+            for piece in path.get("d").split("M")[1:]:
+                numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
+                found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return found
+
+
+def test_a_gap_is_a_gap():
+    curves = np.random.default_rng(0).uniform(size=(30, 6))
+    root = svg(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0))))
+    left, right = 1.55 * 72, (10 - 0.95) * 72  # of the panels, in points
+    seconds = [
+        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, drawing.COLOURS[0])
+    ]
+    assert [(round(s[0], 1), round(s[-1], 1)) for s in seconds] == [(0.0, 1.8), (4.0, 5.8)]
+
+
+def test_a_lone_value_is_a_dot():
+    one = answer(curves=np.full((30, 6), 0.5), regions=((1.0, 1.1),), vad=False)
+    root = svg(one)
+    dots = [g for g in root.iter(f"{SVG}use") if drawing.COLOURS[2].lower() in g.get("style", "").lower()]
+    assert len(dots) == 1
+    left, right = 1.55 * 72, (10 - 0.95) * 72
+    assert (float(dots[0].get("x")) - left) / (right - left) * 6 == pytest.approx(1.0, abs=0.01)
+
+
+def test_panels_share_a_range_to_the_next_tenth():
+    curves = np.full((30, 6), 0.5)
+    curves[3, 0], curves[3, 5] = -0.12, 1.04
+    figure = plots.figure(answer(curves=curves), sine())
+    for panel in figure.axes[1:7]:
+        assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
+    assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
+    assert drawing.span(np.array([np.nan])) == (0, 1)
+
+
+def test_silence_is_shaded_in_every_panel():
+    figure = plots.figure(answer(regions=((1.0, 2.0), (4.0, 6.0))), sine())
+    for panel in figure.axes:
+        boxes = [path.get_extents().extents.tolist() for path in panel.collections[-1].get_paths()]
+        assert boxes == [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]]
+
+
+def test_without_regions_nothing_is_called_silent():
+    one = answer()
+    heard = replace(one.timeline, regions=(), intensities=np.zeros_like(one.timeline.intensities))
+    assert drawing.silences(heard) == []
+    silent = answer(regions=()).timeline
+    assert [(r.start, r.end) for r in drawing.silences(silent)] == [(0.0, 6.0)]
+
+
+def test_long_curves_are_means_with_their_range():
+    one = answer(seconds=600.0, regions=((0, 600),))
+    assert len(one.timeline.times) == 3000
+    figure = plots.figure(one, sine())
+    line = figure.axes[1].lines[0].get_xydata()
+    assert len(line) == math.ceil(3000 / math.ceil(3000 / 450))
+    values = one.timeline.intensities[:7, 0]
+    assert line[0] == pytest.approx([0.6, values.mean()])
+    assert line[0, 1] < values.max()
+    assert len(plots.timeline(one, sine(), form="svg")) < 1_500_000
+
+
+def test_colours_stand_out_on_white():
+    for colour in drawing.COLOURS:
+        light = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in light]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert 1.05 / (luminance + 0.05) >= 4
+
+
+FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_size=60)
+
+
+@settings(max_examples=100, deadline=None)
+@given(FLOATS, st.integers(1, 70))
+def test_thin_is_mean_and_range_of_neighbours(values, most):
+    times = np.arange(len(values)) * 0.2
+    curve = drawing.thin(times, np.array(values, np.float64), most)
+    assert len(curve.mean) <= most
+    for i, mean in enumerate(curve.mean):
+        part = slice(i * curve.each, (i + 1) * curve.each)
+        known = [v for v in values[part] if not math.isnan(v)]
+        assert curve.times[i] == pytest.approx(times[part].mean())
+        if known:
+            assert mean == pytest.approx(sum(known) / len(known))
+            assert (curve.low[i], curve.high[i]) == (min(known), max(known))
+        else:
+            assert math.isnan(mean)
+    assert len(curve.mean) * curve.each >= len(values)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 5000), st.lists(st.integers(0, 5000), max_size=6), st.sampled_from([0.001, 0.01, 0.0331])
+)
+def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
+    samples = noise(length / 16_000)
+    whole = drawing.envelope(samples, stretch=stretch)
+    parts = drawing.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
+    size = round(stretch * 16_000)
+    stretches = [samples[i : i + size] for i in range(0, length, size)]
+    assert whole.seconds == parts.seconds == length / 16_000
+    for name, pick in (("lows", min), ("highs", max)):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+        assert getattr(whole, name).tolist() == [pick(s.tolist()) for s in stretches]
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 5000])
+def test_coarser_loses_no_peak(most):
+    samples = noise(2.0)
+    samples[20_001], samples[31_999] = 3.0, -4.0
+    for given_ in (samples, drawing.envelope(samples)):
+        shown = drawing.coarser(given_, most)
+        assert len(shown.lows) == len(shown.highs) <= most
+        assert (shown.highs.max(), shown.lows.min()) == (3.0, -4.0)
+        assert shown.seconds == 2.0
+        assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.stretch)
+        start = drawing.coarser(given_, most, until=1.0)
+        assert start.seconds == 1.0
+        assert start.highs.max() < 3.0
+
+
+def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
+    samples = noise(6.0)
+    fine = drawing.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
+    assert plots.timeline(answer(), fine, form="svg") == plots.timeline(answer(), samples, form="svg")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole", "text"),
+    [
+        (0.3, 2, "0.3"),
+        (0, 2, "0"),
+        (89, 89, "89"),
+        (90, 90, "1:30"),
+        (3599, 3599, "59:59"),
+        (3723.4, 4000, "1:02:03"),
+    ],
+)
+def test_clock(seconds, whole, text):
+    assert drawing.clock(seconds, whole) == text
+
+
+def test_refusals():
+    with pytest.raises(AudioError, match="no samples"):
+        plots.timeline(answer(), np.empty(0, np.float32))
+    with pytest.raises(AudioError, match="no samples"):
+        drawing.envelope(iter([]))
+    with pytest.raises(EmimicError, match="'pdf'; give png or svg"):
+        plots.timeline(answer(), sine(), form="pdf")  # type: ignore[arg-type]
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
+        plots.timeline(answer(), sine())
+
+
+def test_digital_silence_and_one_sample():
+    assert "digital" in texts(svg(answer(), np.zeros(16_000, np.float32)))
+    assert plots.timeline(answer(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
+    assert Path(plots.__file__).read_text().count("pyplot") == 0

@@ -1,0 +1,183 @@
+"""`emimic bench`: operations against torch's own counter, the mix of clips, and a tiny model measured in seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from json_schema import keeps
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from benchmarks import tables, training
+from emimic.cli import app
+from emimic.features import encoder_cache
+from emimic.model.config import EmiConfig
+from emimic.task import ModelError
+from emimic.tools import bench, mix
+from emimic.tools.arithmetic import operations, per_second
+from emimic.tools.bench_worker import peak_mb
+
+FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("samples", [16_000, 4_321])
+def test_operations_are_those_torch_counts(family: str, samples: int) -> None:
+    model = tiny_models.model(family, lstm=False, global_spread=True)
+    model.encoder.set_attn_implementation("eager")  # its counter knows no fused attention on a CPU
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, samples))
+    assert sum(operations(model.config, samples).values()) == counter.get_total_flops()
+
+
+HEADS: dict[str, Any] = {
+    "hidden_layers": [1, 2], "probe_layers": [2], "attentive": True, "head_units": 7, "vad_units": 0,
+    "vad_seconds": 0.1, "domains": ["a", "b", "c"], "domain_targets": {"a": ["Joy"], "c": ["Joy", "Amusement"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, HEADS, {"attentive": True, "vad_units": 5, "hidden_layers": [1, 2], "regression_head": False}],
+)
+def test_whispers_operations(config: dict[str, Any]) -> None:
+    model = tiny_models.model("whisper", lstm=False, **config)
+    model.encoder.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 16_000))
+    mel = 2 * 20 * 201 * 103  # bins, frequencies, frames: the filters, which are left out
+    assert sum(operations(model.config, 16_000).values()) == counter.get_total_flops() - mel
+
+
+def test_the_lstms_operations() -> None:
+    config = EmiConfig(encoder_config=tiny_models.encoder("wav2vec2-layer"), lstm_units=5, lstm_layers=2)
+    frames = 49  # of a second
+    gates = 4 * 5 * ((16 + 3 + 5) + (5 + 5))
+    assert operations(config, 16_000)["lstm"] == 2 * frames * gates
+
+
+def test_the_papers_model() -> None:
+    parts = {name: value / 6.9e9 for name, value in operations(EmiConfig(), int(6.9 * 16_000)).items()}
+    assert sum(parts.values()) == pytest.approx(23.4, abs=0.3)
+    assert parts["feed_forward"] == pytest.approx(10.0, abs=0.1)
+    assert per_second(EmiConfig(), [6.9]) == pytest.approx(sum(parts.values()) * 1e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [4, 8, 24, 1000])
+def test_the_mix_is_the_papers(count: int) -> None:
+    lengths = mix.seconds(count)
+    assert lengths.mean() == pytest.approx(6.9, abs=0.1)
+    assert lengths.max() <= 12
+    assert (lengths < 12).mean() >= 0.95 - 1 / count
+    clips = mix.clips(4, seed=count)
+    assert sorted(map(len, clips)) == (mix.seconds(4) * 16_000).astype(int).tolist()
+    assert all(np.abs(clip).max() > 0.01 for clip in clips)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "small"
+    tiny_models.model(max_seconds=2.0).save_pretrained(folder)
+    return folder
+
+
+def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    words = [
+        "bench",
+        str(run),
+        str(bench.default_model()),
+        "--quick",
+        "--quiet",
+        "--threads",
+        "1",
+        "--json",
+        str(file),
+    ]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    keeps("tools/bench_schema.json", found)
+    rows = found["rows"]
+    assert {row["model"] for row in rows} == {"small, torch float32", "default, onnx int8"}
+    assert [row["batch_seconds"] for row in rows] == [None, 30.0, 60.0] * 2
+    small = rows[0]
+    assert small["ratio"] == 1.0
+    assert small["gflops"] == pytest.approx(
+        found["gflop_per_second"]["small"] * small["times_real_time"], rel=0.05, abs=0.1
+    )
+    assert rows[3]["ratio"] is None
+    assert rows[3]["gflops"] is None
+    assert all(row["clips_per_second"] > 0 and row["peak_mb"] > 20 for row in rows)
+    assert found["peak"]["1"] > 1
+    assert all(one["cpu"] > 0.1 and one["peak_mb"] > 20 for one in found["starts"])
+    assert "many clips: " in done.output
+    assert "small, torch float32" in done.output
+
+
+def test_memory_is_that_of_the_process_alone() -> None:
+    held = np.ones(100_000_000, np.float32)  # 400 MB
+    words = [sys.executable, "-c", "from emimic.tools.bench_worker import peak_mb; print(peak_mb())"]
+    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 300
+    assert peak_mb() > held.nbytes >> 20
+    told = subprocess.run(
+        [sys.executable, "-ISc", bench._TIMED, *words], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout)["mb"] < 300
+
+
+def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
+    return bench.Row(name, 2, batch, speed, speed * 6.9, 0.1, None, None, None, memory)
+
+
+def test_advice() -> None:
+    few, many = row("small", 9.8, 100), row("large", 10.0, 900)
+    assert bench.advice([few, many])[0].startswith("many clips: small, --threads 2 --batch-seconds 30: 9.8")
+    said = bench.advice([row("small", 5.0, 100), many, row("slow", 1.0, 300)])
+    assert said[0].startswith("many clips: large")
+    assert said[1] == "little memory: small, 100 MB"
+
+
+def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"neither engine\.json nor config\.json"):
+        bench.measure([tmp_path])
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="can't be measured"):
+        bench.measure([tmp_path], quick=True, threads=1)
+
+
+def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path) -> None:
+    clips = training.items(tmp_path, 5)
+    model = tiny_models.model(freeze_encoder=True, **training.STILL)
+    live = training.set_up(model, clips, freeze_encoder=True)
+    cached = encoder_cache.compute(model, clips, tmp_path / "features", dtype="float32")
+    disk = training.set_up(model, clips, cached, freeze_encoder=True)
+    start, losses, after = training.trained(model), [], []
+    (rows,) = training.batches.steps(5, training.BATCH, seed=0, epoch=0)
+    for way in (
+        lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
+        lambda: training.epoch(live)[0],
+        lambda: training.epoch(disk)[0],
+    ):
+        with training.anew(disk, start), training.anew(live, start):
+            losses.append(way())
+        after.append(torch.cat([tensor.flatten() for tensor in training.trained(model).values()]))
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    begun = torch.cat([tensor.flatten() for tensor in start.values()])
+    assert (after[0] - begun).abs().mean() > 5e-5  # AdamW's first step is the rate, 1e-4
+    for one in after[1:]:
+        assert (one - after[0]).abs().mean() < 2e-6
+
+
+def test_tables_hold_the_figures() -> None:
+    for name in ("bench", "training"):
+        made = tables.TABLES[name]()
+        found = json.loads((tables.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        assert str(found["machine"]["cpu"]) in made
+    assert made.count("\n| ") >= 9

@@ -1,0 +1,202 @@
+"""emimic doctor: what is there, what is missing, what to do; torch is never imported, the hub never asked unasked."""
+
+import http.server
+import importlib
+import json
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from json_schema import keeps
+from typer.testing import CliRunner
+
+from emimic import cli, files
+from emimic.inference import engine
+from emimic.task import EMOTIONS
+from emimic.tools import doctor
+
+
+def test_a_whole_installation_is_ready(model: Path) -> None:
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A card\n", encoding="utf-8")
+    found = doctor.examine()
+    assert found.troubles == ()
+    state = found.model
+    assert state is not None
+    assert (state.folder, state.targets, state.vad) == ("default", EMOTIONS, False)
+    assert state.size == sum(file.stat().st_size for file in model.iterdir())
+    assert state.sha256 == files.sha256(model / "model.onnx")
+    assert state.difference == 0.0
+    assert state.licence == "apache-2.0"
+    assert found.packages["torch"] == metadata.version("torch")
+    assert found.extras["study"] == ()
+    assert found.threads == engine.cores()
+    assert found.hub is None
+    assert len(found.engines) == 2
+    text = found.table()
+    for part in (state.sha256[:12], "apache-2.0", "Art. 5(1)(f)", "Empathic Pain", "Ready to predict."):
+        assert part in text
+
+
+def test_the_report_survives_json(model: Path) -> None:
+    found = doctor.examine().to_dict()
+    assert found["schema"] == "emimic/doctor/1"
+    again = json.loads(json.dumps(found, allow_nan=False))
+    assert again["model"]["targets"] == list(EMOTIONS)
+    keeps("tools/doctor_schema.json", again)
+    assert "Art. 50(3)" in again["law"]
+
+
+@pytest.mark.parametrize(
+    ("card", "licence", "expected"),
+    [
+        ("# Card\n\nLicence: MIT\n", None, "MIT"),
+        ("# Card\n\n**Licences.** The weights\nare `MIT`.\n\nMore.\n", None, "The weights are `MIT`."),
+        ("# Card\n", "\n   Apache License\n   Version 2.0\n", "Apache License"),
+        (None, None, "not stated"),
+    ],
+)
+def test_the_licence_is_found(model: Path, card: str | None, licence: str | None, expected: str) -> None:
+    for name, text in (("README.md", card), ("LICENSE", licence)):
+        if text is not None:
+            (model / name).write_text(text, encoding="utf-8")
+    state = doctor.examine().model
+    assert state is not None
+    assert state.licence == expected or (expected == "not stated" and state.licence.startswith(expected))
+
+
+def test_a_missing_model_is_a_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "DEFAULT", tmp_path / "nothing")
+    found = doctor.examine()
+    assert found.model is None
+    (trouble,) = found.troubles
+    assert "--model" in trouble
+    assert found.table().endswith("Not ready to predict.")
+
+
+def test_a_damaged_model_is_a_trouble(model: Path) -> None:
+    content = (model / "model.onnx").read_bytes()
+    (model / "model.onnx").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (trouble,) = doctor.examine().troubles
+    assert "sha256" in trouble
+
+
+def test_a_model_that_answers_otherwise_is_a_trouble(model: Path) -> None:
+    description = json.loads((model / "engine.json").read_text(encoding="utf-8"))
+    description["checks"]["clips"][0]["intensities"][2] = 0.51
+    (model / "engine.json").write_text(json.dumps(description), encoding="utf-8")
+    (trouble,) = doctor.examine().troubles
+    assert "0.01" in trouble
+
+
+def test_a_missing_package_is_a_trouble_with_its_cure(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "soxr":
+            raise ModuleNotFoundError("No module named 'soxr'", name="soxr")
+        if name == "soundfile":
+            raise OSError("libsndfile.so.1: cannot open shared object file")
+        return real(name, *rest)
+
+    monkeypatch.setattr(doctor, "import_module", without)
+    found = doctor.examine()
+    assert found.model is None
+    assert found.engines == ()
+    assert found.threads is None
+    assert any("pip install soxr" in one for one in found.troubles)
+    assert any("libsndfile" in one and "--force-reinstall soundfile" in one for one in found.troubles)
+
+
+def test_extras_name_what_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["numpy>=2.0", 'torch<3,>=2.11; extra == "study"', 'pandas; extra == "study"']
+    lines += ["no-such_package>=1; extra == 'service'", 'emimic[study]; extra == "dev"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
+    assert doctor._extras() == {"study": (), "service": ("no-such_package",)}
+
+
+def test_a_run_is_tried_on_torch(tmp_path: Path, model: Path) -> None:
+    from emimic.model.config import EmiConfig
+    from emimic.model.model import EmiModel
+
+    tiny = {"model_type": "wavlm", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    tiny |= {"conv_dim": [8] * 7, "feat_extract_norm": "layer", "num_conv_pos_embedding_groups": 2}
+    EmiModel(EmiConfig(encoder_config=tiny)).save_pretrained(tmp_path / "run")
+    state = doctor.examine(tmp_path / "run").model
+    assert state is not None
+    assert (state.folder, state.sha256, state.difference) == ("run", None, None)
+
+
+def test_neither_torch_nor_the_network_is_touched(model: Path) -> None:
+    code = """
+import socket, sys
+def forbidden(*args, **options): raise AssertionError("the network was touched")
+socket.socket.connect = socket.getaddrinfo = forbidden
+from emimic.tools.doctor import examine
+report = examine(sys.argv[1])
+assert report.troubles == () and report.packages["torch"], report
+assert not {"torch", "transformers", "pandas", "matplotlib"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, str(model)], check=True, timeout=60)
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(int(self.path.strip("/")))
+        self.end_headers()
+
+    def log_message(self, *rest: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)  # straight to this machine
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answering) as here:
+        thread = threading.Thread(target=here.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{here.server_port}"
+        here.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "said"), [(200, "answers"), (503, "answers (status 503)")])
+def test_the_hub_is_asked_when_wanted(
+    server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, said: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{server}/{status}")
+    assert doctor.examine(hub=True).hub == f"{server}/{status} {said}"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "nonsense"])
+def test_a_hub_out_of_reach_is_no_trouble(monkeypatch: pytest.MonkeyPatch, model: Path, address: str) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    found = doctor.examine(hub=True)
+    assert "can't be reached" in (found.hub or "")
+    assert found.troubles == ()
+
+
+def test_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(doctor.urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked"))
+    assert "not asked" in (doctor.examine(hub=True).hub or "")
+
+
+def test_on_the_command_line(model: Path) -> None:
+    fine = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    assert fine.exit_code == 0
+    assert json.loads(fine.stdout)["troubles"] == []
+    (model / "model.onnx").unlink()
+    broken = CliRunner().invoke(cli.app, ["doctor"])
+    assert broken.exit_code == 1
+    assert "copy or export it again" in broken.stdout
