@@ -29,6 +29,7 @@ from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
 NOTES: Final = "grid.json"
+SCHEMA: Final = "emimic/grid/1"
 LOCK: Final = ".lock"
 PLACES: Final = {"features"}
 """Settings that say where something lies, not what is learnt: a DIR may be moved."""
@@ -100,8 +101,11 @@ class Job:
             return {}
 
     def note(self, **values: Any) -> None:
+        """Write these values into the notes; one that is None goes."""
         make_folder(self.folder)
-        write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
+        notes = {"schema": SCHEMA} | self.notes() | values
+        kept = {name: value for name, value in notes.items() if value is not None}
+        write_atomic(self.folder / NOTES, json.dumps(kept, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -233,9 +237,8 @@ def _bring(grid: Grid, job: Job) -> None:
     """Train to the end, and score."""
     if job.settings is None:
         raise SettingsError(job.reason)
-    if "reason" in (notes := job.notes()):  # of an attempt before
-        notes.pop("reason")
-        write_atomic(job.folder / NOTES, json.dumps(notes, indent=1) + "\n")
+    if "reason" in job.notes():  # of an attempt before
+        job.note(reason=None)
     if not job.finished:
         started = time.monotonic()
         try:

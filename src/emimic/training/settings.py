@@ -14,6 +14,15 @@ from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, Numbers
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 from emimic.wording import did_you_mean
 
+FILE: Final = "train.json"
+"""What a training run's folder keeps its settings in."""
+
+
+def check_new(out: Path) -> None:
+    """Raise SettingsError where a folder holds a training run already."""
+    if (out / FILE).exists():
+        raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+
 
 class TrainSettings(Numbers):
     """What a run is made of (paper section 4, "Implementation Details"; where the paper is silent, the released code).
