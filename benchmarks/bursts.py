@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "bursts.json"
@@ -92,6 +93,12 @@ def train(corpus: Path, run: Path, config: str, sets: list[str]) -> None:
     record.write_text(json.dumps(cost))
 
 
+def epochs(run: Path) -> list[dict[str, Any]]:
+    """Return the history of a training run, also of one from before it was an object."""
+    history = json.loads((run / "history.json").read_text(encoding="utf-8"))
+    return history if isinstance(history, list) else history["epochs"]
+
+
 def entry(corpus: Path, run: Path, config: str, sets: list[str]) -> dict[str, object]:
     """Score a run on the unseen speakers and describe it without any path of this machine."""
     scored = run / "evaluation" / "test" / "report.json"
@@ -99,7 +106,7 @@ def entry(corpus: Path, run: Path, config: str, sets: list[str]) -> dict[str, ob
         timed(emimic("evaluate", run, corpus, "--split", "test", "--quiet"))
     named = " ".join(f"--set {s}" if not s.startswith("encoder=") else "--set encoder=ENCODER" for s in sets)
     facts = json.loads((run / "train.json").read_text())
-    history = json.loads((run / "history.json").read_text())
+    history = epochs(run)
     return {
         "command": f"emimic train CORPUS --out RUN --config benchmarks/configs/{config}.yaml {named}".strip(),
         "scored_with": "emimic evaluate RUN CORPUS --split test",
@@ -118,9 +125,7 @@ def choose_layer(corpus: Path, out: Path, encoder: str, features: str) -> tuple[
     for layer in range(1, 7):
         run = out / f"layer{layer}"
         train(corpus, run, "layer", [f"encoder={encoder}", f"encoder_layers={layer}", f"features={features}"])
-        found[str(layer)] = max(
-            epoch["pearson"] or -1.0 for epoch in json.loads((run / "history.json").read_text())
-        )
+        found[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in epochs(run))
     return int(max(found, key=lambda layer: found[layer])), found
 
 

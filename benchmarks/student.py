@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bursts import NOTE, machine
+from bursts import NOTE, epochs, machine
 from first_default import answers_of, report, unseen
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -179,8 +179,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results |= {"note": NOTE, "machine": machine()}
     if given.verb == "ablation":
-        history = json.loads((given.run / "history.json").read_text(encoding="utf-8"))
-        results.setdefault("held_out", {})[given.name] = [epoch["pearson"] for epoch in history]
+        results.setdefault("held_out", {})[given.name] = [epoch["pearson"] for epoch in epochs(given.run)]
     else:
         folders = {"teacher": default_model(), "student": given.engine, "student_int8": given.int8}
         results |= (

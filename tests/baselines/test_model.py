@@ -64,7 +64,9 @@ def test_a_finished_system_answers_as_the_one_that_learnt(name: str, tmp_path: P
     roles = ROLES[name]
     model, one = rival(name, roles, **SMALL[name]), clip(1, roles)
     checkpoint.write_model(tmp_path, model, None)
+    before = torch.get_rng_state()
     opened = open_run(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
     assert isinstance(opened, RivalModel)
     says(opened, one, model.predict([one])[0].intensities)
 

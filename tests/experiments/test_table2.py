@@ -26,6 +26,7 @@ from emimic.cli import app
 from emimic.experiments import grid, results_table, significance, table2, workers
 from emimic.experiments.jobs import Cell, Job
 from emimic.experiments.run import Request
+from emimic.files import read_json
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
@@ -445,6 +446,7 @@ def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: 
     planned = grid.plan(tones, tmp_path, cells, [0], given, show=False)
     grid.run(planned, lambda _: None)
     bad, good = planned.jobs
+    keeps("experiments/grid_schema.json", *(read_json(job.folder / grid.NOTES) for job in planned.jobs))
     assert re.search("the loss is|predictions are NaN", bad.notes()["reason"])
     assert good.scored("valid")
     assert results_table.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_schema import keeps
 from synth_video import even, film, grey
 from tiny_models import encoder
 from transformers import AutoConfig, AutoModel
@@ -146,6 +147,7 @@ def test_speech_of_one_layer_is_no_speech_of_two(corpus: Path) -> None:
     AutoModel.from_config(AutoConfig.for_model(**encoder("hubert"))).save_pretrained(corpus / "encoder")
     extract(corpus, "speech", model=str(corpus / "encoder"), overrides={"layers": 1})
     facts = json.loads((corpus / "features/speech/features.json").read_text())
+    keeps("features/features_schema.json", facts)
     assert facts["settings"]["layers"] == 1
     assert facts["size"] == 16
     assert {"torch", "transformers", "emimic"} <= facts["versions"].keys()

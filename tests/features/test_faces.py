@@ -8,6 +8,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import pytest
+from json_schema import keeps
 from PIL import Image
 from synth_video import even, film, square
 from tiny_networks import colours, ultraface, yunet
@@ -103,6 +104,7 @@ def test_descriptors_change_with_the_face_and_are_never_of_a_black_picture(corpu
     np.testing.assert_allclose(frames.values[frames.present][:, :3], wanted[frames.present], atol=0.09)
     np.testing.assert_allclose(frames.values[:, 3], frames.values[:, 0] - frames.values[:, 2], atol=1e-5)
     facts = json.loads((corpus / "features/face-descriptors/features.json").read_text())
+    keeps("features/features_schema.json", facts)
     assert facts["outputs"] == {"colour": 3, "spread": 1}
     assert facts["size"] == 4
     assert facts["model"].endswith("colours.onnx")
@@ -237,6 +239,7 @@ def test_a_crop_is_a_square_within_the_picture(
 def test_what_is_there_is_kept_and_the_rest_is_made(corpus: Path) -> None:
     cut(corpus)
     kept = corpus / "features/faces/00007/frames.json"
+    keeps("features/frames_schema.json", json.loads(kept.read_text()))
     before = kept.stat().st_mtime_ns
     shutil.rmtree(corpus / "features/faces/00008")
     (corpus / "features/faces/00010/frames.json").unlink()  # as one that was being cut

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_schema import keeps
 from safetensors.torch import load_file, save_file
 from tiny_transcribers import WORDS, bert, whisper
 from transformers import (
@@ -75,6 +76,7 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
     tokenizer = WhisperTokenizer.from_pretrained(tiny_whisper)
     for clip, samples in LENGTHS.items():
         said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
+        keeps("features/transcript_schema.json", said)
         assert said["id"] == clip
         heard = extractor(
             soundfile.read(corpus / f"audio/{clip}.wav")[0], sampling_rate=16_000, return_tensors="pt"

@@ -18,6 +18,7 @@ from emimic.inference import channels as voices
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Answers, Channel
+from emimic.media import decode
 from emimic.media.decode import channels
 from emimic.task import EMOTIONS, EmimicWarning
 
@@ -37,17 +38,35 @@ def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
     swapped=st.booleans(),
 )
 def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: float, swapped: bool) -> None:
-    first, second = (level * turns(leak=leak)).T
-    assert voices.relation(*((second, first) if swapped else (first, second))) == "voices"
-    scene = first + second
-    assert voices.relation(scene, balance * scene + 0.001) == "mixed"
-    assert voices.relation(scene, scene.copy()) == "same"
+    both = level * turns(leak=leak)
+    assert are_turns(both[:, ::-1] if swapped else both)
+    scene = both.sum(axis=1)
+    assert not are_turns(np.stack([scene, balance * scene + 0.001], axis=1))
+
+
+def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
+    """Whether channels (sample, channel) take turns, told chunk by chunk."""
+    found = voices.Turns()
+    for start in range(0, len(wave), size):
+        found.put(wave[start : start + size], 16_000)
+    return found.are_taken
 
 
 def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
-    first = turns()[:, 0]
-    assert voices.relation(first, np.zeros_like(first)) == "mixed"
-    assert voices.relation(np.zeros(10, np.float32), np.full(10, 1e-6, np.float32)) == "mixed"
+    both = turns()
+    assert not are_turns(both * np.float32([1, 0]))
+    assert not are_turns(1e-6 * both)
+    assert not are_turns(both[:10])
+    assert not are_turns(both[:, :1])
+
+
+def test_chunks_of_any_length_tell_the_same() -> None:
+    both, whole, parts = turns(2.05), voices.Turns(), voices.Turns()
+    whole.put(both, 16_000)
+    for chunk in np.split(both, [7, 1_500, 1_601, 30_000]):
+        parts.put(chunk, 16_000)
+    assert (whole.active, list(whole.louder)) == (parts.active, list(parts.louder))
+    assert whole.active == 20
 
 
 @pytest.fixture
@@ -68,9 +87,8 @@ def test_channels_are_counted_by_the_header(folder: Path) -> None:
     assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
 
 
-def test_only_what_holds_two_voices_is_named_and_split(folder: Path) -> None:
+def test_only_what_holds_two_voices_is_split(folder: Path) -> None:
     paths = sorted(folder.glob("*.wav"))
-    assert voices.with_voices(paths) == [folder / "talk.wav"]
     assert list(voices.split(paths)) == [
         folder / "broken.wav", folder / "mono.wav",
         Channel(folder / "talk.wav", 1), Channel(folder / "talk.wav", 2),
@@ -89,15 +107,30 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert "twice" not in done.stderr
     paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
     answers = Predictor(fake_engine.Fake()).files(paths)
-    assert [one.notes for one in answers.clips] == [(voices.note(paths[0]),), ()]
+    note = f"{paths[0]}: {voices.NOTE}"
+    assert [one.notes for one in answers.clips] == [(note,), ()]
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
-        assert Predictor(fake_engine.Fake())(paths[0]).notes == (voices.note(paths[0]),)
+        assert Predictor(fake_engine.Fake())(paths[0]).notes == (note,)
+    with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
+        Predictor(fake_engine.Fake()).timeline(paths[0])
+    notes: list[str] = []
+    Predictor(fake_engine.Fake()).timeline(paths[0].read_bytes(), name="sent", notes=notes)
+    assert notes == [f"sent: {voices.NOTE}"]
+
+
+def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    original = decode._open
+    monkeypatch.setattr(decode, "_open", lambda *given: opened.append(given[1]) or original(*given))
+    (one,) = Predictor(fake_engine.Fake()).files(folder / "talk.wav").clips
+    assert one.notes
+    assert opened == [str(folder / "talk.wav")]
 
 
 def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
-    said = "its two channels hold different voices, averaged here; --channels predicts each"
+    said = voices.NOTE
     assert json.loads((out / "answers.json").read_text())["clips"][0]["notes"] == [said]
     assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 

@@ -27,7 +27,7 @@ from emimic.inference import batch, journal
 from emimic.inference.engine import DEFAULT
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Answers, Failure, Region, Timeline
+from emimic.inference.results import Answer, Answers, Channel, Failure, Region, Timeline
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, EmimicError
 
@@ -91,7 +91,7 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
         kept.add_clips([(mark, answer)])
         kept.add_curves([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
-        kept.add_clips([(channel, replace(answer, notes=("a.wav: damaged",)))])
+        kept.add_clips([(channel, replace(answer, path=Path("a.wav"), notes=("a.wav: damaged",)))])
         kept.add_curves([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
@@ -99,6 +99,9 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
         assert kept.clip(replace(mark, size=4), Path("b")) is None
         assert kept.clip(replace(mark, changed=0), Path("b")) is None
         assert kept.clip(None, Path("b")) is None
+        noted = kept.clip(channel, Channel(Path("x/../a.wav"), 2))
+    assert noted is not None
+    assert noted.notes == ("x/../a.wav: damaged",)  # the path as it is given now
     assert again is not None
     assert curves is not None
     assert (again.path, again.targets, again.seconds) == (Path("b"), EMOTIONS, 1 / 3)

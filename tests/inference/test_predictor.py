@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ from emimic.model.model import EmiModel
 from emimic.output import formats, write
 from emimic.output import terminal as table
 from emimic.prediction import Prediction
-from emimic.task import VAD, AudioError
+from emimic.task import VAD, AudioError, EmimicWarning
 
 TINY = {
     "model_type": "wav2vec2",
@@ -238,7 +239,9 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
     rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
-    assert rows[2] == ["quiet", *[""] * 9, "whole clip", ""]
+    said = "silent (below -65 dB of full scale), so it has no values"
+    assert rows[2] == ["quiet", *[""] * 9, "whole clip", said]
+    assert as_json["notes"] == [said]
     table.show(Answers(answers.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown
@@ -254,6 +257,19 @@ def test_a_recording_in_which_no_voice_is_found_is_marked() -> None:
     assert line.regions == ()
     assert replace(answer, timeline=line).marks == ["no voice"]
     assert replace(answer, timeline=replace(line, regions=(Region(0.0, 1.0),))).marks == []
+
+
+@pytest.mark.parametrize("name", [None, "called so"])
+def test_a_note_names_the_file_as_its_answer_does(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", media_files.noise(1.0), 16_000)
+    with (tmp_path / "a.wav").open("r+b") as file:
+        file.truncate(20_000)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(EmimicWarning, match=f"^{name or 'a.wav'}: damaged"):
+        answer = Predictor(fake_engine.Fake())(f".{os.sep}a.wav", name=name)
+    assert answer.remarks == ["damaged or cut short; only 0.6236 s were readable and are used."]
 
 
 def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:

@@ -690,6 +690,8 @@ def test_recordings_of_one_stem_stay_apart(tmp_path: Path) -> None:
     ))  # fmt: skip
     answers = Answers(EMOTIONS, clips, (Failure(Path("x.wav"), "x.wav: empty"),))
     written = formats.write_all(answers, tmp_path, ["json", "nova"])
+    table = (tmp_path / "intensities.csv").read_bytes()
+    assert table.startswith(b"Filename,")  # R would make a byte order mark a part of this name
     stems = [path.stem for path in written if path.suffix == ".json" and path.name != "answers.json"]
     assert stems == ["clip", "clip-2", "CLIP-3", "clip-2-2", "Answers-2", "a_b", "a_b-2"]
     assert len({str(path).lower() for path in written}) == len(written) == 2 + 7 * (1 + 2 * 9)

@@ -118,10 +118,10 @@ def test_the_table_tells_mean_and_place_of_the_highest():
 
 def test_what_is_to_be_known_of_the_recording():
     """Its notes without its path, that no voice is in it, and bands only where there are some."""
-    notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "other.wav: <damaged>")
+    notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
     one = replace(answer(regions=()), notes=notes)
     found = [e[2] for e in read(one).find("p")]
-    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "other.wav: <damaged>"]
+    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
     assert "No voice was found in it." in found[0]
     assert "band" not in found[0]
     unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))

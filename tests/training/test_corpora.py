@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from json_schema import keeps
 from make_corpora import refused
 from safetensors.torch import load_file
 from tone_corpus import STILL, make_corpus
@@ -343,6 +344,8 @@ def test_a_run_goes_on_to_the_same_bits(
     assert all(torch.equal(one[name], two[name]) for name in one)
     histories = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "parts")]
     assert histories[0] == histories[1]
+    keeps("training/history_schema.json", histories[0])
+    keeps("training/train_schema.json", json.loads((tmp_path / "whole" / "train.json").read_text()))
     assert "category.weight" in load_file(tmp_path / "whole" / "model.safetensors")
     assert "tones" in whole.table().splitlines()[0]
     with pytest.raises(SettingsError, match="has settings for moods; the corpora of this run are tones"):

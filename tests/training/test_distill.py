@@ -13,12 +13,14 @@ import pytest
 import soundfile
 import tiny_models
 import torch
+from json_schema import keeps
 from safetensors import safe_open
 
 from emimic.cli import app
 from emimic.data.augment import Augment, Clock
 from emimic.data.corpus import load_corpus
 from emimic.export import export
+from emimic.files import read_json
 from emimic.inference.engine import open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -152,6 +154,11 @@ def test_answers_are_the_teachers(
     assert (done.answered, done.heard, done.failures) == (15, 15, ())
     assert done.teacher.targets == EMOTIONS
     assert teacher_cache.described(tmp_path / done.teacher.key) == done.teacher
+    file = tmp_path / done.teacher.key / teacher_cache.DESCRIPTION
+    written = read_json(file)
+    keeps("training/teacher_schema.json", written)
+    file.write_text(json.dumps({name: value for name, value in written.items() if name != "schema"}))
+    assert teacher_cache.described(file.parent) == done.teacher  # of an earlier version
     lessons = Lessons(tmp_path / done.teacher.key)
     model = EmiModel.open_run(teacher)
     for item in load_corpus(tones, scan=False).splits["train"].items:
@@ -497,6 +504,17 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     clip = decode.prepare(decode.load(tones / "audio" / "00001.wav"), normalise=True).samples
     (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
+
+
+def test_a_folder_with_a_run_is_refused_before_the_teacher_predicts(
+    tones: Path, engine: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "student"
+    out.mkdir()
+    (out / "train.json").write_text("{}")
+    monkeypatch.setattr("emimic.training.teacher.teach", lambda *_, **__: pytest.fail("the teacher predicts"))
+    with pytest.raises(SettingsError, match="already holds a run"):
+        app(words(engine, tones, out, tiny()), standalone_mode=False)
 
 
 def test_stopped_and_resumed_is_uninterrupted_and_its_teacher_stays(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from json_schema import keeps
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tone_corpus import ENCODER, LENGTHS, STILL
@@ -472,7 +473,17 @@ def test_an_epochs_loss_is_the_mean_over_clips(
         a, b, c = losses[3 * epoch : 3 * epoch + 3]
         assert entry["loss"] == pytest.approx((4 * a + 4 * b + 3 * c) / 11)
         assert entry["steps"] == 3 * (epoch + 1)
-    assert json.loads((tmp_path / "run" / "history.json").read_text()) == list(result.history)
+    written = json.loads((tmp_path / "run" / "history.json").read_text())
+    keeps("training/history_schema.json", written)
+    assert written["epochs"] == list(result.history)
+
+
+def test_the_programs_random_numbers_stay_its_own(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
+    state, numpys = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=1)), show=False)
+    EmiModel.open_run(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpys)  # noqa: NPY002
 
 
 def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
@@ -741,6 +752,7 @@ def test_the_run_says_what_it_is(
     train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=1, freeze_encoder=True)), show=True)
     assert f"Corpus {tones}" in capsys.readouterr().out
     facts = json.loads((tmp_path / "run" / "train.json").read_text())
+    keeps("training/train_schema.json", facts)
     tensors = best(tmp_path / "run")
     heads = sum(value.numel() for name, value in tensors.items() if not name.startswith("encoder."))
     assert facts["parameters"] == {"all": sum(value.numel() for value in tensors.values()), "trained": heads}

@@ -388,6 +388,18 @@ def test_what_cannot_be_resumed_is_refused(
             train(tones, run, resume=True, show=False)
 
 
+def test_a_folder_with_a_run_is_refused_before_torch_is_imported(tones: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text("{}")
+    script = (
+        "import sys; from emimic.cli import app\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "except Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    words = [sys.executable, "-c", script, "train", str(tones), "--out", str(tmp_path)]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_in_use_is_refused(
     resume: bool, stopped: Path, tones: Path, tmp_path: Path, tiny: Callable[..., Any]

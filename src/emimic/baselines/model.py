@@ -268,7 +268,8 @@ class RivalModel(nn.Module):
         """A finished system from its run's folder, ready to answer. Raises ModelError."""
         config = cls.config_of(folder)
         try:
-            model = cls(config)
+            with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+                model = cls(config)
             model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
         except (OSError, ValueError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]

@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from emimic.files import make_folder, printable, write_atomic
-from emimic.inference import channels as voices
 from emimic.inference.inputs import expand
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Answer, Answers, Channel, Failure, Recording, Timeline
@@ -106,15 +105,13 @@ def run(request: Request, tell: Callable[[str], object]) -> Report:
             tell(f"files are in {out}")
     finally:
         show(report)
-    _remarks(request, report, notes, tell)
+    _remarks(report, notes, tell)
     return report
 
 
-def _remarks(request: Request, report: Report, notes: Sequence[str], tell: Callable[[str], object]) -> None:
+def _remarks(report: Report, notes: Sequence[str], tell: Callable[[str], object]) -> None:
     for reason in (*notes, *report.failed):
         tell(f"emimic: {reason}")
-    for path in voices.with_voices([request.seed, *request.mimics] if request.mimics else []):
-        tell(f"emimic: {path}: its two channels hold different voices, averaged; --channels compares them")
 
 
 def _write_timelines(
@@ -125,8 +122,8 @@ def _write_timelines(
     lacking: dict[str, str],
 ) -> list[str]:
     """Each recording's own files, of the kinds that are available, as `emimic predict` writes them; notes."""
-    clips = voices.noted([_answer(predictor, *one) for one in read])
-    answers = Answers(read[0][1].targets, tuple(clips), ())
+    clips = tuple(_answer(predictor, *one) for one in read)
+    answers = Answers(read[0][1].targets, clips, ())
     kinds = [kind for kind in request.kinds if kind not in lacking]
     plot = request.plot and extras.PLOT not in lacking
     return outputs.write(answers, out, kinds, plot=plot, html=request.html, progress=request.progress)

@@ -191,8 +191,10 @@ def train(
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
     check_corpora(*corpora)
-    from emimic.training.settings import TrainSettings, parse_overrides
+    from emimic.training.settings import TrainSettings, check_new, parse_overrides
 
+    if not resume:
+        check_new(out)  # before torch is imported
     quiet_libraries()
     given: dict[str, Any] = {
         "train_on": train_on and train_on.value,
@@ -249,8 +251,11 @@ def distill(
     Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
     """
     check_models([teacher])
+    from emimic.training.settings import check_new, parse_overrides
+
+    if not resume:
+        check_new(out)  # before the teacher predicts for hours
     from emimic.training import distill_corpus as student
-    from emimic.training.settings import parse_overrides
     from emimic.training.teacher import teach
 
     quiet_libraries()

@@ -6,7 +6,6 @@ that several commands may work on one DIR.
 """
 
 import contextlib
-import json
 import math
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
-from emimic.experiments.jobs import NOTES, Cell, Grid, Job
+from emimic.experiments.jobs import Cell, Grid, Job
 from emimic.files import lock, make_folder, naming, read_json, write_atomic
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
@@ -146,9 +145,8 @@ def _bring(grid: Grid, job: Job) -> None:
     """Train to the end, and score."""
     if job.settings is None:
         raise SettingsError(job.reason)
-    if "reason" in (notes := job.notes()):  # of an attempt before
-        notes.pop("reason")
-        write_atomic(job.folder / NOTES, json.dumps(notes, indent=1) + "\n")
+    if "reason" in job.notes():  # of an attempt before
+        job.note(reason=None)
     if not job.finished:
         started = time.monotonic()
         try:

@@ -13,6 +13,7 @@ from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
 
 NOTES: Final = "grid.json"
+SCHEMA: Final = "emimic/grid/1"
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,11 @@ class Job:
             return {}
 
     def note(self, **values: Any) -> None:
+        """Write these values into the notes; one that is None goes."""
         make_folder(self.folder)
-        write_atomic(self.folder / NOTES, json.dumps(self.notes() | values, indent=1) + "\n")
+        notes = {"schema": SCHEMA} | self.notes() | values
+        kept = {name: value for name, value in notes.items() if value is not None}
+        write_atomic(self.folder / NOTES, json.dumps(kept, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

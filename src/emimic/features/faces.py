@@ -30,6 +30,7 @@ from emimic.task import CorpusError
 from emimic.wording import plural
 
 FRAMES: Final = "frames.json"
+SCHEMA: Final = "emimic/frames/1"
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
 
@@ -94,7 +95,7 @@ def _cut(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes
             }
             _save(folder / row["file"], crop(frame.image, box, settings.margin, settings.size))
         table.append(row)
-    write_atomic(folder / FRAMES, json.dumps({"id": clip.id, "frames": table}) + "\n")
+    write_atomic(folder / FRAMES, json.dumps({"schema": SCHEMA, "id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
         notes.append(f"{name}: no face in {plural(len(table), 'frame')}")
 

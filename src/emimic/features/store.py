@@ -27,6 +27,7 @@ WAVEFORM: Final = "waveform"
 """In place of a folder's name: the clip itself, through an encoder that is trained, too."""
 
 FACTS: Final = "features.json"
+SCHEMA: Final = "emimic/features/1"
 SUFFIX: Final = ".safetensors"
 DECISIVE: Final = ("kind", "weights", "source", "settings")
 """What of the facts decides the features; the rest may differ."""
@@ -142,4 +143,6 @@ def made_by(folder: Path) -> str | None:
 
 def describe(folder: Path, made_by: Mapping[str, Any]) -> None:
     """Write down what makes the features of a folder. Raises OSError."""
-    write_atomic(folder / FACTS, json.dumps(dict(made_by), indent=1, ensure_ascii=False) + "\n")
+    write_atomic(
+        folder / FACTS, json.dumps({"schema": SCHEMA, **made_by}, indent=1, ensure_ascii=False) + "\n"
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,8 @@ from emimic.install import install
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
+
+SCHEMA: Final = "emimic/transcript/1"
 
 
 class Settings(Options):
@@ -72,7 +74,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
             transcript = Transcript(clip.id, tuple(hear(samples)))
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
             raise fails(source, error) from error
-        said = {**asdict(transcript), "text": transcript.text}
+        said = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
         write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
 
     told = facts(job, settings, settings.engine, weights=known, licence=licence(source))

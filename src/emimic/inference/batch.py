@@ -13,9 +13,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from emimic import batching
 from emimic import progress as bars
-from emimic.inference import channels
 from emimic.inference.journal import Journal, Stamp, stamp
-from emimic.inference.results import Answer, Channel, Failure, Recording, Timeline
+from emimic.inference.results import Answer, Failure, Recording, Timeline
 from emimic.prediction import Prediction
 
 GROUP: Final = 64
@@ -102,9 +101,6 @@ def hear(
             tally.kept += row not in new
             tally.audio += (one.seconds if curves else min(one.seconds, max_seconds)) * (row in new)
     tally.wall = time.perf_counter() - start
-    if not any(isinstance(one, Channel) for one in found):
-        answers = {row: one for row, one in sorted(told.items()) if isinstance(one, Answer)}
-        told |= dict(zip(answers, channels.noted([*answers.values()]), strict=True))
     for one in told.values():
         if isinstance(one, Failure):
             _LOG.warning("%s", one.reason)

@@ -110,7 +110,7 @@ class Journal:
         """The clip's answer, if that recording was heard, under the path as it is given now."""
         found = None if mark is None else self._clips.get(mark)
         path, number = parts(recording)
-        return None if found is None else replace(found, path=path, channel=number)
+        return None if found is None else replace(found.renamed(path), channel=number)
 
     def curves(self, mark: Stamp | None) -> Timeline | None:
         """The recording's curves on this journal's grid, if they were heard."""
@@ -191,9 +191,10 @@ def identity(model: Path) -> str:
 
 
 def packed(answer: Answer) -> dict[str, Any]:
-    """What JSON can hold of a clip's answer (not its path, targets and curves), every bit of it."""
+    """What JSON can hold of a clip's answer (not its targets and curves), every bit of it."""
     one = answer.prediction
     return {
+        "path": str(answer.path),
         "seconds": answer.seconds,
         "was_cut": answer.was_cut,
         "was_padded": answer.was_padded,
@@ -207,11 +208,12 @@ def packed(answer: Answer) -> dict[str, Any]:
 
 
 def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ...]) -> Answer:
-    """The answer again, of that recording. Raises ValueError, KeyError or TypeError for what `packed` has not made."""
+    """The answer again, of that recording, whose path its notes name. Raises ValueError, KeyError or TypeError for what
+    `packed` has not made."""
     vad = None if found["vad"] is None else _unpack(found["vad"])
     path, number = parts(recording)
-    return Answer(
-        path=path,
+    answer = Answer(
+        path=Path(found.get("path", path)),
         targets=targets,
         seconds=found["seconds"],
         was_cut=found["was_cut"],
@@ -223,6 +225,7 @@ def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ..
         ),
         channel=number,
     )
+    return answer.renamed(path)
 
 
 _CURVES: Final = ("times", "starts", "ends", "intensities", "vad_times", "vad")

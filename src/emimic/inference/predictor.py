@@ -100,9 +100,6 @@ class Predictor:
         start, notes = time.perf_counter(), list[str]()
         heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label, notes), notes)
         answer = self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
-        if isinstance(source, str | os.PathLike) and voices.with_voices([Path(source)]):
-            notes.append(voices.note(label))
-            answer = replace(answer, notes=tuple(notes))
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, answer.seconds, time.perf_counter() - start)
@@ -194,7 +191,7 @@ class Predictor:
         path, number = parts(recording)
         notes: list[str] = []
         try:
-            blocks = decode.blocks(
+            blocks = voices.blocks(
                 place or content(path),
                 seconds=self.engine.spec.max_seconds,
                 name=os.fspath(path),
@@ -304,9 +301,9 @@ def _blocks(
         size = round(seconds * SAMPLE_RATE)
         yield from (whole[start : start + size] for start in range(0, len(whole), size))
     else:
-        # Of a file the name as it was given: the rest of a URL's slashes matters in the message.
-        name = os.fsdecode(known) if isinstance(known, str | os.PathLike) else name
-        yield from decode.blocks(known, seconds=seconds, name=name, notes=notes)
+        if isinstance(known, str | os.PathLike) and not Path(os.fsdecode(known)).exists():
+            name = os.fsdecode(known)  # as it was given: in the message about a URL all slashes matter
+        yield from voices.blocks(known, seconds=seconds, name=name, notes=notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ needs pandas; `_repr_html_` is what a notebook shows.
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -207,14 +207,27 @@ class Answer:
         }
         return [word for word, holds in marks.items() if holds]
 
+    def renamed(self, path: Path) -> "Answer":
+        """Return the same with another spelling of the file's path, in its notes too."""
+        old = f"{self.path}: "
+        notes = (f"{path}: {note.removeprefix(old)}" if note.startswith(old) else note for note in self.notes)
+        return replace(self, path=path, notes=tuple(notes))
+
+    @property
+    def bare_notes(self) -> list[str]:
+        """The notes without the file's path."""
+        return [note.removeprefix(f"{self.path}: ") for note in self.notes]
+
     @property
     def remarks(self) -> list[str]:
-        """The notes without the file's path, and one of a recording over the cut: what JSON and CSV say of it."""
-        found = [note.removeprefix(f"{self.path}: ") for note in self.notes]
+        """The bare notes, and those of the cut and of silence: what JSON and CSV say of it."""
+        found = self.bare_notes
         if self.was_cut:
             basis = self.headline.basis
             values = f"the {basis}" if basis == "mean over time" else f"those of the {basis}"
             found.append(f"longer than {round(self.covered, 1):g} s, so its values are {values}")
+        if "silent" in self.marks:
+            found.append("silent (below -65 dB of full scale), so it has no values")
         return found
 
     @property

@@ -83,6 +83,9 @@ _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _OWN_SCALE = ("FLOAT", "DOUBLE")  # libsndfile's kinds of samples that may be written at any scale
 _TO_NUMPY = frozenset({*_SCALE, "flt", "dbl"})  # what PyAV has an array for; s64 it has not
 
+Watch = Callable[[Wave, int], object]
+"""Takes a chunk (sample, channel) and its rate in Hz."""
+
 
 def load(
     source: str | os.PathLike[str] | bytes,
@@ -126,14 +129,17 @@ def blocks(
     name: str | None = None,
     channel: int | None = None,
     notes: list[str] | None = None,
+    watch: Watch = lambda chunk, rate: None,
 ) -> Iterator[Wave]:
     """What `load` gives, in blocks of `seconds` (the last may be shorter); holds one at a time and knows no ceiling.
+
+    watch: is given all channels of what is decoded, before they become one.
 
     Raises and warns as `load`, but of what only the end tells (damage, no finite sample) after the last block.
     """
     size = count(seconds)
     waiting: list[Wave] = []
-    for piece in _pieces(source, name, channel, notes, keep=None, beyond=False):
+    for piece in _pieces(source, name, channel, notes, keep=None, beyond=False, watch=watch):
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             whole = np.concatenate(waiting)
@@ -174,15 +180,16 @@ def _pieces(
     *,
     keep: int | None,
     beyond: bool,
+    watch: Watch = lambda chunk, rate: None,
 ) -> Iterator[Wave]:
-    """The first `keep` samples as they are decoded. beyond: tell of more. notes: see `load`."""
+    """The first `keep` samples as they are decoded. beyond: tell of more. notes: see `load`; watch: see `blocks`."""
     source, label = named(source, name)
     mono, clock = Mono(keep, label), Clock()
     with _open(source, label) as file:
         try:
             # One sample more tells a file that ends there from a file that goes on.
             enough = None if keep is None else keep + beyond
-            damaged = yield from _decode(file, mono, clock, label, enough, channel)
+            damaged = yield from _decode(file, mono, clock, label, enough, channel, watch)
             yield mono.finish()
         except (ValueError, OSError, MemoryError) as error:  # one file must not cost the folder
             what = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -393,7 +400,13 @@ _Decoder = Callable[[_Nameless, str], _Chunks]
 
 
 def _decode(
-    file: BinaryIO, mono: Mono, clock: Clock, label: str, enough: int | None, channel: int | None
+    file: BinaryIO,
+    mono: Mono,
+    clock: Clock,
+    label: str,
+    enough: int | None,
+    channel: int | None,
+    watch: Watch,
 ) -> Generator[Wave, None, bool]:
     """What `mono` makes of the file until it has seen `enough`; returns whether the file is damaged or cut short."""
     decoders, end, short = _inspect(file)
@@ -409,6 +422,7 @@ def _decode(
                         if enough is not None and mono.length >= enough:
                             return False
                     heard = chunk[max(0, -silence) :]
+                    watch(heard, rate)
                     yield mono.put(heard if channel is None else _one(heard, channel, label), rate)
                     if enough is not None and mono.length >= enough:
                         return False

@@ -405,16 +405,17 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """
         _check_folder(source)
         try:
-            model, info = super().from_pretrained(
-                source,
-                *args,
-                **{
-                    **kwargs,
-                    "use_safetensors": True,
-                    "output_loading_info": True,
-                    "ignore_mismatched_sizes": True,  # so that they are named below
-                },
-            )
+            with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+                model, info = super().from_pretrained(
+                    source,
+                    *args,
+                    **{
+                        **kwargs,
+                        "use_safetensors": True,
+                        "output_loading_info": True,
+                        "ignore_mismatched_sizes": True,  # so that they are named below
+                    },
+                )
         except Exception as error:  # safetensors, JSON and hub errors share no other base
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error

@@ -112,7 +112,10 @@ def page(
         "script": script,
         "script_hash": _hash(script),
         "about": html.escape(_about(answer)),
-        "notes": "".join(f'<p class="note">{html.escape(note)}</p>' for note in _notes(answer)),
+        # Without the file's name, which is the title.
+        "notes": "".join(
+            f'<p class="note">{html.escape(note[:1].upper() + note[1:])}</p>' for note in answer.bare_notes
+        ),
         "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
         "media": "data:" if video is None or video.startswith("data:") else "data: file: 'self'",
         "video": "" if video is None else _VIDEO.format(html.escape(video)),
@@ -222,16 +225,6 @@ def _about(answer: Answer) -> str:
         return f"{told}.{' No voice was found in it.' if looked else ''}{unlike}"
     total = drawing.length(sum(r.end - r.start for r in regions))
     return f"{told}. Stretches with a voice: {len(regions)}, together {total}.{unlike}"
-
-
-def _notes(answer: Answer) -> list[str]:
-    """What is to be known of the file, without its name, which is the title."""
-    name = f"{answer.path}: "
-    cut = [note.removeprefix(name) for note in answer.notes]
-    return [
-        text[:1].upper() + text[1:] if text != note else note
-        for text, note in zip(cut, answer.notes, strict=True)
-    ]
 
 
 def _coarse(curves: Sequence[_Curve]) -> str:

@@ -18,11 +18,13 @@ from emimic.files import atomic, read_json, write_atomic
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import ModelError
 from emimic.training.learner import Learner
-from emimic.training.settings import TrainSettings
+from emimic.training.settings import FILE, TrainSettings
 
 LAST: Final = "last.safetensors"
-SETTINGS: Final = "train.json"
+SETTINGS: Final = FILE
+SETTINGS_SCHEMA: Final = "emimic/train/1"
 HISTORY: Final = "history.json"
+HISTORY_SCHEMA: Final = "emimic/history/1"
 LOCK: Final = ".train.lock"
 FROZEN: Final = "frozen"
 PROJECTION: Final = "projection"
@@ -84,7 +86,8 @@ def write_last(
         tensors[f"average.{name}"] = tensor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # First, so that a kill between the two leaves nothing that a resumed run wouldn't write again.
-    write_atomic(folder / HISTORY, json.dumps(progress.history, indent=1) + "\n")
+    history = {"schema": HISTORY_SCHEMA, "epochs": progress.history}
+    write_atomic(folder / HISTORY, json.dumps(history, indent=1) + "\n")
     with atomic(folder / LAST) as temporary:
         save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress), sort_keys=True)})
 
@@ -135,8 +138,8 @@ def read_progress(folder: Path) -> Progress | None:
 
 def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
     """`train.json`: the settings, and what ran (versions, corpus, device)."""
-    text = json.dumps({"settings": settings.model_dump(mode="json"), **facts}, indent=1)
-    write_atomic(folder / SETTINGS, text + "\n")
+    content = {"schema": SETTINGS_SCHEMA, "settings": settings.model_dump(mode="json"), **facts}
+    write_atomic(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from emimic.progress import bar
 from emimic.task import VAD, SettingsError
 from emimic.training import checkpoint, signals, step
 from emimic.training import setup as runs
-from emimic.training.settings import TrainSettings
+from emimic.training.settings import TrainSettings, check_new
 from emimic.training.setup import TENSORBOARD, Run
 
 _LOG: Final = logging.getLogger("emimic.train")
@@ -120,7 +120,9 @@ def _held(out: Path) -> Iterator[None]:
 
 def _settings(out: Path, settings: TrainSettings | None, *, resume: bool) -> TrainSettings:
     """What a run is trained with; SettingsError where its folder and `resume` don't go together."""
-    if resume and (out / checkpoint.SETTINGS).exists():
+    if not resume:
+        check_new(out)
+    elif (out / checkpoint.SETTINGS).exists():
         stored = checkpoint.read_settings(out)
         if settings is not None and settings != stored:
             names = [n for n in TrainSettings.model_fields if getattr(settings, n) != getattr(stored, n)]
@@ -129,9 +131,7 @@ def _settings(out: Path, settings: TrainSettings | None, *, resume: bool) -> Tra
                 "resume without them, or start another run"
             )
         settings = stored
-    elif (out / checkpoint.SETTINGS).exists():
-        raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
-    elif resume and settings is None:
+    elif settings is None:
         raise SettingsError(
             f"{out} holds no run to resume: give its settings too, or start it without --resume"
         )
@@ -142,7 +142,7 @@ def _train(
     folder: Path | Sequence[Path], out: Path, settings: TrainSettings, *, resume: bool, show: bool
 ) -> Result:
     fused = ""
-    with _denormals_flushed(), _threads(settings.threads):
+    with _denormals_flushed(), _threads(settings.threads), _own_randomness():
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
         with _signals(run):
             _fit(run)
@@ -456,6 +456,19 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+@contextlib.contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Give the program its generators back as they were: the start of a run and each of its steps seed them."""
+    before = np.random.get_state()  # noqa: NPY002 - the generator that transformers uses
+    # Asking CUDA for its generators would start it, also for a training on the CPU.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
 
 
 @contextlib.contextmanager

@@ -15,6 +15,15 @@ from emimic.features.store import WAVEFORM
 from emimic.task import EMOTIONS, MAX_SECONDS, SettingsError
 from emimic.validation import explain
 
+FILE: Final = "train.json"
+"""What a training run's folder keeps its settings in."""
+
+
+def check_new(out: Path) -> None:
+    """Raise SettingsError where a folder holds a training run already."""
+    if (out / FILE).exists():
+        raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+
 
 class TrainSettings(Numbers):
     """What a run is made of (paper section 4, "Implementation Details"; where the paper is silent, the released code).

@@ -18,6 +18,7 @@ from emimic.prediction import Prediction
 from emimic.task import ModelError
 
 DESCRIPTION: Final = "teacher.json"
+SCHEMA: Final = "emimic/teacher/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def describe(folder: Path, teacher: Teacher) -> Path:
     """Make the folder of a teacher's answers under `folder`, and say whose they are."""
     place = folder / teacher.key
     make_folder(place)
-    write_atomic(place / DESCRIPTION, json.dumps(asdict(teacher), indent=1) + "\n")
+    write_atomic(place / DESCRIPTION, json.dumps({"schema": SCHEMA, **asdict(teacher)}, indent=1) + "\n")
     return place
 
 
@@ -44,7 +45,7 @@ def described(place: Path) -> Teacher:
     file = place / DESCRIPTION
     try:
         found = read_json(file)
-        return Teacher(**{**found, "targets": tuple(found["targets"])})
+        return Teacher(found["key"], tuple(found["targets"]), found["max_seconds"], found["vad"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{file} doesn't say whose answers lie beside it ({error!r}); run emimic distill, which writes them"

@@ -6,7 +6,8 @@ values are null), `intensities` by name; `vad_mean` when the model has learnt VA
 their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
 `unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
 were asked for; `channel`, counted from 1, when one was predicted alone; `notes`, a list of what to know of the file
-(late start, gap, damage, two voices, cut), empty without any. A gap is null. Times are seconds, to the millisecond.
+(late start, gap, damage, two voices, cut, silence), empty without any. A gap is null. Times are seconds, to the
+millisecond.
 
 CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
 Basis (whole clip, first 12 s, or mean over time: see `Headline`), Notes (with "; " between them).
