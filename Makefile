@@ -19,10 +19,10 @@ demo: $(BIN)/.ready
 	cp src/emimic/sample/audio/00128.mp3 demo/clips/burst-amusement.mp3
 	cp src/emimic/sample/audio/00132.mp3 demo/clips/burst-joy.mp3
 	cp src/emimic/sample/audio/00133.mp3 demo/clips/burst-neutral.mp3
-	$(BIN)/emimic predict demo/clips --timeline --plot --html --out demo/answers
+	$(BIN)/emimic predict demo/clips --timeline --plot --html --out demo/results
 	$(BIN)/emimic train src/emimic/sample --out demo/run --config examples/demo.yaml
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
-	@echo "intensities, curves, pictures and pages: demo/answers; the trained encoder's scores: demo/run/evaluation/test"
+	@echo "intensities, curves, pictures and pages: demo/results; the trained encoder's scores: demo/run/evaluation/test"
 
 test: $(BIN)/.ready
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@
 
 Writes wavs of 0.2 to 0.4 s (trembling tones, no two alike) to a temporary folder; hears them once without a kill, and
 once in three processes of which the first two get SIGKILL after a random share of the work. Stops with an error unless
-each file is in intensities.csv and answers.json exactly once, in the order of the inputs, and both files are to the
+each file is in intensities.csv and results.json exactly once, in the order of the inputs, and both files are to the
 byte those of the uninterrupted run. Expected on two idle cores with the model in the package: about 800 clips a second;
 the three runs together hear 10,000 clips and at most the groups of 64 that were under way at the kills.
 Writes docs/results/bulk.json.
@@ -95,10 +95,10 @@ def check(names: list[str], out: Path, whole: Path) -> None:
     with (out / "intensities.csv").open(newline="") as file:
         if [row["Filename"] for row in csv.DictReader(file)] != names:
             raise SystemExit("intensities.csv doesn't hold every file once and in order")
-    answers = json.loads((out / "answers.json").read_text())
+    answers = json.loads((out / "results.json").read_text())
     if [Path(clip["file"]).stem for clip in answers["clips"]] != names or answers["failed"]:
-        raise SystemExit("answers.json doesn't hold every file once and in order")
-    for name in ("intensities.csv", "answers.json"):
+        raise SystemExit("results.json doesn't hold every file once and in order")
+    for name in ("intensities.csv", "results.json"):
         if (out / name).read_bytes() != (whole / name).read_bytes():
             raise SystemExit(f"{name} differs from that of the uninterrupted run")
 

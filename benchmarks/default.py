@@ -64,7 +64,7 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     for start in shown(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
         ready = [
             decode.prepare(
-                clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+                clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
             ).samples
             for clip in clips[start : start + 64]
         ]

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.bursts import NOTE, machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "evidence.json"
-GRIDS = ("ablation", "losses", "padding", "rivals")
+GRIDS = ("ablation", "losses", "padding", "baselines")
 SHARED = (
     "--set encoder={models}/whisper-tiny.en-encoder --set encoder_layers=3 --set freeze_encoder=true "
     "--set precision=bf16-mixed --set ema=0.99 --set patience=null --set lr=1e-3 --set epochs=6 --set threads=1 "
@@ -32,7 +32,8 @@ COMMANDS = (
     + SHARED
     + " --set lstm=false --set vad_head=false --set max_seconds=4",
     "emimic features {corpus} --kind speech --model {models}/whisper-tiny.en-encoder --set layers=3 --name tiny3",
-    "emimic rivals {corpus} --out {out}/rivals --cells baseline-audio,concatenated-audio,wavlm_tcn,savchenko-audio "
+    "emimic baselines {corpus} --out {out}/baselines --cells baseline-audio,concatenated-audio,wavlm_tcn,"
+    "savchenko-audio "
     "--against baseline-audio --modality audio=tiny3 --seeds 0,1,2 --split test --set threads=1 "
     "--set checkpoint_steps=100000",
 )

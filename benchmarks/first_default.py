@@ -142,7 +142,7 @@ def answers_of(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
     for start in shown(range(0, len(clips), 64), "hearing", total=-(-len(clips) // 64), show=True):
         ready = [
             decode.prepare(
-                clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+                clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
             ).samples
             for clip in clips[start : start + 64]
         ]
@@ -183,7 +183,7 @@ def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
     """Mean and standard deviation over frames of a frozen encoder's last layer, (clip, 2 x feature)."""
     rows: dict[int, NDArray[Any]] = {}
     clips = [
-        decode.prepare(decode.load(item.path), normalise=model.config.do_normalize).samples for item in items
+        decode.prepare(decode.load(item.path), normalize=model.config.do_normalize).samples for item in items
     ]
     with torch.inference_mode():
         for batch in model.plan([len(clip) for clip in clips], batch_seconds=60):
@@ -196,17 +196,17 @@ def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
 def ridge_answers(
     x: NDArray[Any], y: NDArray[Any], speakers: NDArray[Any], new: NDArray[Any]
 ) -> tuple[NDArray[Any], float]:
-    """Ridge regression on standardised features; its strength (returned too) by five folds of speakers."""
+    """Ridge regression on standardized features; its strength (returned too) by five folds of speakers."""
     fold = np.unique(speakers, return_inverse=True)[1] % 5
 
     def fit(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any], strength: float) -> NDArray[Any]:
-        centre, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
-        z = (x - centre) / spread
+        center, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+        z = (x - center) / spread
         if len(z) < z.shape[1]:  # the same weights by way of the smaller matrix
             weights = z.T @ np.linalg.solve(z @ z.T + strength * np.eye(len(z)), y - y.mean(axis=0))
         else:
             weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean(axis=0)))
-        return (new - centre) / spread @ weights + y.mean(axis=0)
+        return (new - center) / spread @ weights + y.mean(axis=0)
 
     def held_out(strength: float) -> float:
         answers = np.zeros_like(y)
@@ -219,19 +219,19 @@ def ridge_answers(
 
 
 def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
-    """Ridge regression on a frozen layer, learnt from the training and the held-out speakers."""
+    """Ridge regression on a frozen layer, learned from the training and the held-out speakers."""
     model = EmiModel.from_encoder(encoder, layers=layer, vad_head=False).eval()
     splits = load_corpus(corpus, splits=["train", "valid", "test"], scan=False).splits
-    learnt = [
+    learned = [
         item
         for name in ("train", "valid")
         for item in splits[name].items
         if item.labels is not None and np.isfinite(item.labels).all()
     ]
-    labels = np.stack([item.labels for item in learnt if item.labels is not None]).astype(float)
-    speakers = np.array([item.speaker for item in learnt])
+    labels = np.stack([item.labels for item in learned if item.labels is not None]).astype(float)
+    speakers = np.array([item.speaker for item in learned])
     answers, strength = ridge_answers(
-        pooled(model, learnt), labels, speakers, pooled(model, splits["test"].items)
+        pooled(model, learned), labels, speakers, pooled(model, splits["test"].items)
     )
     return {"layer": layer, "strength": strength, "test": report(answers, splits["test"]).to_dict()}
 

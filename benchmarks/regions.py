@@ -1,6 +1,6 @@
 """How well voices are found: bursts (laughs, sighs, cheers: no speech) and speech between pauses with steady noise.
 
-    python -m benchmarks.regions ../shared/data/bursts ../shared/data/tava
+    python -m benchmarks.voice_segments ../shared/data/bursts ../shared/data/tava
 
 Clips of validation speakers, each at -23 dB over its active part (chunks within 20 dB of its loudest), stand between
 pauses of 3 s; noise lies under all of it, a given number of dB below the clips. Recall: share of active time found.
@@ -36,15 +36,15 @@ def noise(kind: str, count: int = 60 * 16_000, seed: int = 0) -> Array:
     hum = sum(np.sin(2 * np.pi * 50 * h * time + h) / h for h in range(1, 8))
     fall = {"white": 0.0, "pink": 0.5, "fan": 0.7, "brown": 1.0}.get(kind, 0.5)
     spectrum = np.fft.rfft(rng.standard_normal(count))
-    coloured = np.fft.irfft(
+    colored = np.fft.irfft(
         spectrum / np.maximum(np.arange(len(spectrum)), 20 * count / 16_000) ** fall, count
     )
-    coloured /= coloured.std()
+    colored /= colored.std()
     if kind == "fan":  # a slow beat of 1.4 dB
-        coloured *= 1 + 0.15 * np.sin(2 * np.pi * 1.3 * time)
+        colored *= 1 + 0.15 * np.sin(2 * np.pi * 1.3 * time)
     if kind in ("room", "hum"):
-        coloured = coloured * (0.05 if kind == "hum" else 1.0) + (1.0 if kind == "hum" else 0.3) * hum
-    return coloured / coloured.std()
+        colored = colored * (0.05 if kind == "hum" else 1.0) + (1.0 if kind == "hum" else 0.3) * hum
+    return colored / colored.std()
 
 
 def active(clip: Array) -> tuple[Array, Array]:
@@ -117,7 +117,7 @@ def bursts(folder: Path) -> list[str]:
 
 
 def main(bursts_folder: str, speech_folder: str) -> None:
-    results: dict[str, Any] = {"command": "python -m benchmarks.regions BURSTS TAVA", "clips": CLIPS}
+    results: dict[str, Any] = {"command": "python -m benchmarks.voice_segments BURSTS TAVA", "clips": CLIPS}
     everything = {
         "bursts": pick(Path(bursts_folder), bursts),
         "speech": pick(Path(speech_folder), lambda f: [p.stem for p in (f / "audio").glob("*.mp3")]),

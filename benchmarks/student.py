@@ -107,7 +107,7 @@ def heard(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.f
     spec = engine.spec
     return [
         decode.prepare(
-            clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+            clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
         ).samples
         for clip in clips
     ]

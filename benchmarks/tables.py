@@ -332,11 +332,11 @@ PAPERS = {
 
 
 def systems() -> str:
-    """Every system that `emimic rivals` knows, from the code: what it hears and what its source says of it."""
+    """Every system that `emimic baselines` knows, from the code: what it hears and what its source says of it."""
     from emimic.baselines.system import NAMES, system
 
     lines = [
-        "| system | `rival=` | hears | published: validation, test | train, evaluate, submit |",
+        "| system | `baseline=` | hears | published: validation, test | train, evaluate, submit |",
         "|---|---|---|---|---|",
         *(f"| the paper's, {row} | - | voice | {figures} | works |" for row, figures in PAPERS.items()),
     ]
@@ -403,7 +403,7 @@ TABLES = {
     "ablation": lambda: _grid("ablation"),
     "losses": lambda: _grid("losses"),
     "padding": lambda: _grid("padding"),
-    "rivals": lambda: _grid("rivals"),
+    "baselines": lambda: _grid("baselines"),
     "bench": bench,
     "training": training,
     "default": default,
@@ -422,7 +422,7 @@ TABLES = {
 
 
 def filled(text: str) -> str:
-    """`text` with every table in it made anew."""
+    """`text` with every table in it made again."""
     return re.sub(
         r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: found[1] + TABLES[found[2]]() + "\n" + found[3],

@@ -108,7 +108,7 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
 
     wave = joined(folder, seconds)
     model = EmiModel.open_run(run, device="cpu")
-    clip = prepare(wave, max_seconds=None, normalise=model.config.do_normalize).samples
+    clip = prepare(wave, max_seconds=None, normalize=model.config.do_normalize).samples
     with torch.inference_mode():
         whole = model(torch.from_numpy(clip)[None]).vad[0].numpy()
     times = model.frame_times(len(whole))
@@ -116,7 +116,7 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": seconds, "windows": {}}
     for window, hop in ((2.5, 0.2), (12.0, 6.0)):
         line = predictor.timeline(
-            wave, sample_rate=SAMPLE_RATE, name="joined", window=window, hop=hop, regions=False
+            wave, sample_rate=SAMPLE_RATE, name="joined", window=window, hop=hop, voice_segments=False
         )
         assert line.vad is not None
         assert line.vad_times is not None

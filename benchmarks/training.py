@@ -102,7 +102,7 @@ def encoded_alone(state: setup.Run, rows: Sequence[int]) -> list[torch.Tensor]:
 
 
 def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Tensor]) -> float:
-    """The rest of a step as released: mean and packed LSTM over the batch, one backward pass, the optimiser."""
+    """The rest of a step as released: mean and packed LSTM over the batch, one backward pass, the optimizer."""
     model = state.model
     state.optimizer.zero_grad(set_to_none=True)
     frames = [torch.cat([one, model.vad(one)], dim=1) for one in hidden]
@@ -119,8 +119,8 @@ def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Te
 
 
 @contextlib.contextmanager
-def anew(state: setup.Run, start: dict[str, torch.Tensor], flush: bool = True) -> Iterator[None]:
-    """The weights and an optimiser that has not stepped, as at the start; denormals flushed or not."""
+def again(state: setup.Run, start: dict[str, torch.Tensor], flush: bool = True) -> Iterator[None]:
+    """The weights and an optimizer that has not stepped, as at the start; denormals flushed or not."""
     parameters = dict(state.model.named_parameters())
     with torch.no_grad():
         for name, tensor in start.items():
@@ -195,7 +195,7 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
         print(f"frozen, repetition {repetition + 1}", flush=True)
         hidden, encoding = timed(lambda: [encoded_alone(live, rows) for rows in groups])
         for way, flush in released_first(repetition).items():
-            with anew(live, start, flush):
+            with again(live, start, flush):
                 losses, heads = timed(
                     lambda hidden=hidden: [
                         head_packed(live, rows, own) * len(rows)
@@ -206,7 +206,7 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
             # The encoder's half is the same work in both.
             times.add(way, sum(losses) / count, encoding, heads)
         for way, state in (("cached features", disk), ("cached features, bf16-mixed", half)):
-            with anew(state, start):
+            with again(state, start):
                 (loss, waited), taken = timed(lambda state=state: epoch(state))
             times.add(way, loss, taken)
     found = times.summary(count)
@@ -244,7 +244,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     for repetition in range(repetitions):
         print(f"tiny, repetition {repetition + 1}", flush=True)
         for way, flush in released_first(repetition).items():
-            with anew(alone, starts["buckets"], flush):
+            with again(alone, starts["buckets"], flush):
                 losses, taken = timed(
                     lambda: [
                         head_packed(alone, rows, encoded_alone(alone, rows)) * len(rows) for rows in groups
@@ -252,7 +252,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
                 )
             times.add(way, sum(losses) / count, taken)
         for name, state in ways.items():
-            with anew(state, starts[name]):
+            with again(state, starts[name]):
                 (loss, _), taken = timed(lambda state=state: epoch(state))
             times.add(name, loss, taken)
     found = times.summary(count)
@@ -262,7 +262,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
         found[name]["peak_mb"] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     found["waiting"] = {}
     for workers in (1, 2):
-        with anew(alone, starts["buckets"]):
+        with again(alone, starts["buckets"]):
             found["waiting"][f"{workers} workers"] = round(epoch(alone, workers)[1], 4)
     return found
 

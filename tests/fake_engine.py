@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Fake:
-    """Answers from loudness, length and brightness of the clip it is given, and keeps the clips."""
+    """Results from loudness, length and brightness of the clip it is given, and keeps the clips."""
 
     def __init__(self, *, vad: bool = True, do_normalize: bool = False, max_seconds: float = 12.0) -> None:
         self.spec = Spec(
@@ -36,9 +36,9 @@ class Fake:
 
     def predict(self, clips: Sequence[Array], *, batch_seconds: float = 60.0) -> list[Prediction]:
         self.clips += [np.array(clip) for clip in clips]
-        return [self.answer(clip) for clip in clips]
+        return [self.result(clip) for clip in clips]
 
-    def answer(self, clip: Array) -> Prediction:
+    def result(self, clip: Array) -> Prediction:
         assert clip.dtype == np.float32
         assert self.spec.min_samples <= len(clip) <= self.spec.max_seconds * 16_000
         wave = clip.astype(np.float64)
@@ -84,7 +84,7 @@ def recording(*parts: tuple[str, float], level: float = 0.001) -> Array:
 
 
 def constant_engine(folder: Path) -> Path:
-    """An engine folder whose graph answers 0.5 six times, and one frame, whatever it hears."""
+    """An engine folder whose graph results 0.5 six times, and one frame, whatever it hears."""
     inputs = [
         helper.make_tensor_value_info("samples", TensorProto.FLOAT, ["batch", "sample"]),
         helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),

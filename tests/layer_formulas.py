@@ -28,8 +28,8 @@ def mean(x: Array) -> Array:
 
 
 def norm(x: Array, w: Weights, name: str) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    scaled = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-5)
+    centerd = x - x.mean(axis=-1, keepdims=True)
+    scaled = centerd / np.sqrt(np.square(centerd).mean(axis=-1, keepdims=True) + 1e-5)
     return scaled * w[f"{name}weight"] + w[f"{name}bias"]
 
 
@@ -108,6 +108,6 @@ def attentive_statistics(x: Array, w: Weights) -> Array:
     score = linear(np.tanh(linear(x, w, "hidden.")), w, "score.")[:, 0]
     share = np.exp(score - score.max())
     share /= share.sum()
-    centre = share @ x
-    spread = np.sqrt(np.maximum(share @ x**2 - centre**2, 0) + 1e-5)
-    return np.concatenate([centre, spread])
+    center = share @ x
+    spread = np.sqrt(np.maximum(share @ x**2 - center**2, 0) + 1e-5)
+    return np.concatenate([center, spread])

@@ -1,27 +1,27 @@
-"""Answers made by hand, for the tests of pictures and pages."""
+"""Results made by hand, for the tests of pictures and pages."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emimic.inference.results import Answer, Region, Timeline
+from emimic.inference.results import Result, Timeline, VoiceSegment
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS
 
 
-def answer(
+def result(
     name: str = "clip.wav",
     *,
     seconds: float = 6.0,
     targets: tuple[str, ...] = EMOTIONS,
     curves: Any = None,
-    regions: tuple[tuple[float, float], ...] = ((0.0, 2.0), (4.0, 6.0)),
+    voice_segments: tuple[tuple[float, float], ...] = ((0.0, 2.0), (4.0, 6.0)),
     timeline: bool = True,
     vad: bool = True,
     was_cut: bool = False,
-) -> Answer:
-    """An answer; with a timeline every 0.2 s and VAD every 20 ms, NaN between the regions.
+) -> Result:
+    """A result; with a timeline every 0.2 s and VAD every 20 ms, NaN between the voice_segments.
 
     curves: values of each target, (step, target); random when None.
     """
@@ -46,26 +46,26 @@ def answer(
             times=times,
             starts=np.maximum(0, times - 1.25),
             ends=np.minimum(seconds, times + 1.25),
-            intensities=gaps(times, values, regions).astype(np.float32),
+            intensities=gaps(times, values, voice_segments).astype(np.float32),
             vad_times=frames if vad else None,
-            vad=gaps(frames, random.uniform(size=(len(frames), 3)), regions).astype(np.float32)
+            vad=gaps(frames, random.uniform(size=(len(frames), 3)), voice_segments).astype(np.float32)
             if vad
             else None,
-            regions=tuple(Region(start, end) for start, end in regions),
+            voice_segments=tuple(VoiceSegment(start, end) for start, end in voice_segments),
         )
-    return Answer(Path(name), targets, seconds, was_cut, False, prediction, whole)
+    return Result(Path(name), targets, seconds, was_cut, False, prediction, whole)
 
 
-def gaps(times: Any, values: Any, regions: Any) -> Any:
-    """values with NaN where no region is."""
+def gaps(times: Any, values: Any, voice_segments: Any) -> Any:
+    """values with NaN where no segment is."""
     inside = np.zeros(len(times), bool)
-    for start, end in regions:
+    for start, end in voice_segments:
         inside |= (times >= start) & (times < end)
     return np.where(inside[:, None], values, np.nan)
 
 
 def words(count: int, every: float = 3.5, each: float = 2.0) -> tuple[tuple[float, float], ...]:
-    """`count` regions of `each` seconds, `every` seconds apart."""
+    """`count` voice_segments of `each` seconds, `every` seconds apart."""
     return tuple((i * every, i * every + each) for i in range(count))
 
 

@@ -63,12 +63,12 @@ def square(
     left: int,
     top: int,
     side: int = 40,
-    colour: tuple[int, int, int] = (255, 255, 255),
+    color: tuple[int, int, int] = (255, 255, 255),
     shape: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> Image:
-    """A square of one colour on black."""
+    """A square of one color on black."""
     picture = np.zeros((*shape, 3), np.uint8)
-    picture[top : top + side, left : left + side] = colour
+    picture[top : top + side, left : left + side] = color
     return picture
 
 

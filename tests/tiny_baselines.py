@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from emimic.baselines.inputs import Clip
-from emimic.baselines.model import RivalConfig, RivalModel
+from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.task import EMOTIONS
 
 Array = np.ndarray
@@ -37,14 +37,14 @@ SMALL: dict[str, dict[str, Any]] = {
 """Its options in these tests."""
 
 
-def rival(name: str, roles: tuple[str, ...], *, seed: int = 0, **options: Any) -> RivalModel:
+def baseline(name: str, roles: tuple[str, ...], *, seed: int = 0, **options: Any) -> BaselineModel:
     """A small one with random weights, norms and biases too, in evaluation mode."""
     torch.manual_seed(seed)
-    config = RivalConfig(
-        rival=name, options=options, modalities=made.modalities(*roles), sizes={r: made.SIZES[r] for r in roles},
+    config = BaselineConfig(
+        baseline=name, options=options, modalities=made.modalities(*roles), sizes={r: made.SIZES[r] for r in roles},
         targets=list(EMOTIONS),
     )  # fmt: skip
-    model = RivalModel(config).eval()
+    model = BaselineModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -66,7 +66,7 @@ def clip(seed: int, roles: tuple[str, ...], frames: dict[str, int] | None = None
     return Clip(parts, masks)
 
 
-def weights(model: RivalModel) -> dict[str, Array]:
+def weights(model: BaselineModel) -> dict[str, Array]:
     return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -86,11 +86,11 @@ def lacking(one: Clip, role: str) -> Clip:
     )
 
 
-def says(model: RivalModel, one: Clip, wanted: Array) -> None:
+def says(model: BaselineModel, one: Clip, wanted: Array) -> None:
     np.testing.assert_allclose(model.predict([one])[0].intensities, wanted, atol=3e-6)
 
 
-def ignores_padding(model: RivalModel, roles: tuple[str, ...]) -> None:
+def ignores_padding(model: BaselineModel, roles: tuple[str, ...]) -> None:
     """Each clip's answer is the same alone, in a batch with longer ones, and with more frames that are not there."""
     clips = [clip(seed, roles) for seed in range(7)]
     alone = [model.predict([one])[0].intensities for one in clips]

@@ -112,7 +112,7 @@ def standardize(model: EmiModel, seed: int = 0) -> None:
 
 
 def clip(samples: int, seed: int = 0) -> NDArray[np.float32]:
-    """Coloured noise with zero mean and unit variance, another colour for every seed."""
+    """Colored noise with zero mean and unit variance, another color for every seed."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(samples)
     tone = np.sin(np.arange(samples) * rng.uniform(0.01, 1.5) + rng.uniform(0, 6))
@@ -145,9 +145,9 @@ def linear(w: Weights, name: str, x: Array) -> Array:
 
 def norm(w: Weights, name: str, x: Array, axis: int = -1) -> Array:
     """Layer norm over the last axis; over axis 0 (time), the group norm of one channel a group."""
-    centred = x - x.mean(axis=axis, keepdims=True)
-    scale = np.sqrt(np.square(centred).mean(axis=axis, keepdims=True) + 1e-5)
-    return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
+    centerd = x - x.mean(axis=axis, keepdims=True)
+    scale = np.sqrt(np.square(centerd).mean(axis=axis, keepdims=True) + 1e-5)
+    return centerd / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def convolve(x: Array, kernel: Array, bias: Array | None, *, stride: int = 1, groups: int = 1) -> Array:

@@ -1,4 +1,4 @@
-"""Small ONNX networks over pictures, made on the spot: detectors of a bright square, and the mean colour."""
+"""Small ONNX networks over pictures, made on the spot: detectors of a bright square, and the mean color."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def yunet(path: Path) -> Path:
     return _save(path, nodes, inputs, outputs, constants)
 
 
-def colours(
+def colors(
     path: Path,
     *,
     batch: int | None = None,
@@ -95,21 +95,21 @@ def colours(
     size: Any = None,
     channels: int = 3,
 ) -> Path:
-    """Outputs `colour`, the mean of each channel times `scale`, and `spread`, (batch, 1): red less blue. batch: the
+    """Outputs `color`, the mean of each channel times `scale`, and `spread`, (batch, 1): red less blue. batch: the
     only batch it takes. last: channels come last. size: of the pictures, any by default."""
     shape = [batch, size, size, channels] if last else [batch, channels, size, size]
     axes = [1, 2] if last else [2, 3]
     nodes = [
         helper.make_node("ReduceMean", ["picture"], ["mean"], axes=axes, keepdims=0),
-        helper.make_node("Mul", ["mean", "scale"], ["colour"]),
-        helper.make_node("MatMul", ["colour", "weights"], ["spread"]),
+        helper.make_node("Mul", ["mean", "scale"], ["color"]),
+        helper.make_node("MatMul", ["color", "weights"], ["spread"]),
     ]
     return _save(
         path,
         nodes,
         [helper.make_tensor_value_info("picture", FLOAT, shape)],
         [
-            helper.make_tensor_value_info("colour", FLOAT, [batch, channels]),
+            helper.make_tensor_value_info("color", FLOAT, [batch, channels]),
             helper.make_tensor_value_info("spread", FLOAT, [batch, 1]),
         ],
         {"scale": np.float32(scale), "weights": np.array([[1], [0], [-1], [0], [0]], np.float32)[:channels]},

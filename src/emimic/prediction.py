@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One clip's answer: intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped; vad
-    (frame, 3), arousal, dominance, valence, None unless the model's VAD head has learnt VAD (one that started fresh is
-    only a part of the model); times (frame,), the centre of each frame in seconds; hidden (frame, feature), the
+    (frame, 3), arousal, dominance, valence, None unless the model's VAD head has learned VAD (one that started fresh is
+    only a part of the model); times (frame,), the center of each frame in seconds; hidden (frame, feature), the
     encoder's last hidden states, when asked for; pooled (2 * feature,), their mean and standard deviation over the
     frames, within an engine only; novelty: distance to the training data, where beyond 1 lies one in a hundred clips
     like those, None when the model has no such score, and of silence."""

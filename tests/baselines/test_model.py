@@ -1,4 +1,4 @@
-"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_rival_systems.py."""
+"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_baseline_systems.py."""
 
 import csv
 import json
@@ -12,14 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_baselines import ROLES, SMALL, Array, clip, lacking, rival, says
+from tiny_baselines import ROLES, SMALL, Array, baseline, clip, lacking, says
 from typer.testing import CliRunner
 
 import emimic.sample
 from emimic import cli
 from emimic.baselines import fusion, inputs
 from emimic.baselines.inputs import Clip
-from emimic.baselines.model import RivalConfig, RivalModel, fold_of, join
+from emimic.baselines.model import BaselineConfig, BaselineModel, fold_of, join
 from emimic.baselines.system import NAMES
 from emimic.data.corpus import load_corpus
 from emimic.evaluation.evaluate import evaluate
@@ -32,8 +32,8 @@ from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
 
-def learnt(name: str, folder: Path, out: Path, **more: Any) -> Any:
-    values = {"rival": name, "epochs": 2, "workers": 1, "threads": 1, "accelerator": "cpu"} | more
+def learned(name: str, folder: Path, out: Path, **more: Any) -> Any:
+    values = {"baseline": name, "epochs": 2, "workers": 1, "threads": 1, "accelerator": "cpu"} | more
     return train(folder, out, TrainSettings.read(overrides=values), show=False)
 
 
@@ -42,12 +42,12 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
     roles = ROLES[name]
     without = {roles[0]: (2, 26, 38)} if len(roles) > 1 else {}
     folder = made.corpus(tmp_path / "corpus", roles, without=without)
-    learnt(
+    learned(
         name,
         folder,
         tmp_path / "run",
         modalities=made.modalities(*roles),
-        rival_options=SMALL[name],
+        baseline_options=SMALL[name],
         batch_size=8,
     )
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
@@ -60,21 +60,21 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_finished_system_answers_as_the_one_that_learnt(name: str, tmp_path: Path) -> None:
+def test_a_finished_system_answers_as_the_one_that_learned(name: str, tmp_path: Path) -> None:
     roles = ROLES[name]
-    model, one = rival(name, roles, **SMALL[name]), clip(1, roles)
+    model, one = baseline(name, roles, **SMALL[name]), clip(1, roles)
     checkpoint.write_model(tmp_path, model, None)
     before = torch.get_rng_state()
     opened = open_run(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
-    assert isinstance(opened, RivalModel)
+    assert isinstance(opened, BaselineModel)
     says(opened, one, model.predict([one])[0].intensities)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_clip_without_a_modality_is_answered_from_the_others(name: str) -> None:
     roles = ROLES[name]
-    model = rival(name, roles, **SMALL[name])
+    model = baseline(name, roles, **SMALL[name])
     for role in roles if len(roles) > 1 else ():
         one, other = clip(1, roles), clip(2, roles)
         found = model.predict([lacking(one, role), lacking(other, role), one])
@@ -101,8 +101,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_verbs_work_on_the_samples_features(name: str, sample: Path, tmp_path: Path) -> None:
     """Every role hears the voice here, as the sample has no faces and no words."""
     words = [
-        f"rival={name}", f"modalities={json.dumps(dict.fromkeys(ROLES[name], 'log-mel'))}",
-        f"rival_options={json.dumps(SMALL[name])}", "threads=1", "workers=1", "accelerator=cpu",
+        f"baseline={name}", f"modalities={json.dumps(dict.fromkeys(ROLES[name], 'log-mel'))}",
+        f"baseline_options={json.dumps(SMALL[name])}", "threads=1", "workers=1", "accelerator=cpu",
     ]  # fmt: skip
     run, table = str(tmp_path / "run"), tmp_path / "p.csv"
     settings = [word for pair in words for word in ("--set", pair)]
@@ -123,8 +123,8 @@ def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     """Rows in another order, files under each other's names, numbers with and without zeros: the same answers."""
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles)
-    learnt(
-        name, folder, tmp_path / "run", modalities=made.modalities(*roles), rival_options=SMALL[name], batch_size=8,
+    learned(
+        name, folder, tmp_path / "run", modalities=made.modalities(*roles), baseline_options=SMALL[name], batch_size=8,
         epochs=1,
     )  # fmt: skip
     submit(tmp_path / "run", folder, out=tmp_path / "before.csv", progress=False)
@@ -146,7 +146,7 @@ def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
 
 def test_the_loop_learns(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus", splits={"train": 60, "valid": 30})
-    result = learnt(
+    result = learned(
         "savchenko", folder, tmp_path / "run", modalities=made.modalities("face", "audio"), epochs=30, lr=1e-2,
         batch_size=16,
     )  # fmt: skip
@@ -156,14 +156,14 @@ def test_the_loop_learns(tmp_path: Path) -> None:
 def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus")
     run = tmp_path / "run"
-    learnt("savchenko", folder, run, modalities=made.modalities("face", "audio"), batch_size=8)
+    learned("savchenko", folder, run, modalities=made.modalities("face", "audio"), batch_size=8)
     config = json.loads((run / "config.json").read_text())
     assert set(config["weights"]) == {"face", "audio"}
     assert np.allclose(np.sum(list(config["weights"].values()), axis=0), 1.0)
     report = evaluate(run, folder, n_bootstrap=10, progress=False)
     assert any("chose the epoch and the weights of the branches" in note for note in report.notes)
     model = open_run(run)
-    assert isinstance(model, RivalModel)
+    assert isinstance(model, BaselineModel)
     source = Features.of(folder, model.config.modalities)
     config["weights"] = {"face": [1.0] * 6, "audio": [0.0] * 6}
     (run / "config.json").write_text(json.dumps(config))
@@ -212,12 +212,12 @@ def test_joining_leaves_out_who_heard_nothing() -> None:
 
 def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus", speakers=9)
-    learnt(
-        "savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, rival_options={"folds": 3}, batch_size=8,
-        epochs=1,
+    learned(
+        "savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, baseline_options={"folds": 3},
+        batch_size=8, epochs=1,
     )  # fmt: skip
     model = open_run(tmp_path / "run")
-    assert isinstance(model, RivalModel)
+    assert isinstance(model, BaselineModel)
     items = load_corpus(folder, clips=Features.of(folder, {"audio": "audio"}).clips).splits["train"].items
     labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
     wide = model.wanted(labels, items).reshape(len(items), 1, 3, 6)
@@ -239,8 +239,13 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
 
 def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.corpus(tmp_path / "corpus", ("audio",))
-    values = {"modalities": {"audio": "audio"}, "rival_options": {"folds": 3}, "batch_size": 24, "epochs": 1}
-    chosen = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **values})
+    values = {
+        "modalities": {"audio": "audio"},
+        "baseline_options": {"folds": 3},
+        "batch_size": 24,
+        "epochs": 1,
+    }
+    chosen = TrainSettings.read(overrides={"baseline": "savchenko", "accelerator": "cpu", **values})
     train(folder, tmp_path / "known", chosen)
     assert "the 3 folds" not in capsys.readouterr().out
     for table in folder.glob("*_split.csv"):
@@ -250,7 +255,7 @@ def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "folds of savchenko" in (tmp_path / "unknown" / "train.json").read_text()
 
 
-def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_baseline_is_the_uninterrupted_one(tmp_path: Path) -> None:
     from emimic.training import loop as training
 
     folder = made.corpus(tmp_path / "corpus")
@@ -260,7 +265,7 @@ def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
         "checkpoint_steps": 1,
         "epochs": 3,
     }
-    learnt("savchenko", folder, tmp_path / "whole", **values)
+    learned("savchenko", folder, tmp_path / "whole", **values)
 
     class StopError(Exception):
         pass
@@ -277,7 +282,7 @@ def test_a_resumed_rival_is_the_uninterrupted_one(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.step, "take", dying)
         with pytest.raises(StopError):
-            learnt("savchenko", folder, tmp_path / "cut", **values)
+            learned("savchenko", folder, tmp_path / "cut", **values)
     train(folder, tmp_path / "cut", resume=True, show=False)
     for name in ("model.safetensors", "last.safetensors", "config.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -292,16 +297,16 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
     face = made.sequence("vision", 2.0, np.random.default_rng(0), 0.5)
     store.write(folder / "features" / "vision" / f"{item.id}.safetensors", item.id, face)
     encoder = tiny()["encoder_config"]
-    result = learnt(
+    result = learned(
         "vision_lstm", folder, tmp_path / "run", modalities={"vision": "vision", "audio": "waveform"},
         encoder_config=encoder, batch_size=5,
     )  # fmt: skip
     assert np.isfinite(result.history[-1]["loss"])
     model = open_run(tmp_path / "run")
-    assert isinstance(model, RivalModel)
+    assert isinstance(model, BaselineModel)
     assert model.config.sizes == {"vision": made.SIZES["vision"], "audio": encoder["hidden_size"]}
     torch.manual_seed(0)
-    before = RivalModel.fresh(model.config.model_copy(update={"encoder_config": None}), encoder=encoder)
+    before = BaselineModel.fresh(model.config.model_copy(update={"encoder_config": None}), encoder=encoder)
     moved = {
         name.partition(".")[0]
         for (name, new), old in zip(model.named_parameters(), before.parameters(), strict=True)
@@ -317,7 +322,7 @@ def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
     place = folder / "features" / "audio"
     store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
     values = {"modalities": {"audio": "audio"}, "batch_size": 24, "epochs": 1}
-    learnt("savchenko", folder, tmp_path / "run", **values)
+    learned("savchenko", folder, tmp_path / "run", **values)
     store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
     evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)  # versions decide nothing
     store.describe(place, {"kind": "speech", "weights": "b", "settings": {}})
@@ -336,7 +341,7 @@ def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     cut = folder / "features" / "audio" / "00027.safetensors"
     cut.write_bytes(cut.read_bytes()[:100])
     chosen = {"modalities": made.modalities("face", "audio"), "batch_size": 24, "epochs": 1}
-    settings = TrainSettings.read(overrides={"rival": "savchenko", "accelerator": "cpu", **chosen})
+    settings = TrainSettings.read(overrides={"baseline": "savchenko", "accelerator": "cpu", **chosen})
     result = train(folder, tmp_path / "run", settings)
     said = capsys.readouterr().out
     assert "00027.safetensors is damaged" in said
@@ -378,32 +383,32 @@ def test_shortening() -> None:
 
 def test_errors(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus", ("audio",))
-    with pytest.raises(SettingsError, match="rival is 'nobody'; known are"):
-        TrainSettings.read(overrides={"rival": "nobody"})
+    with pytest.raises(SettingsError, match="baseline is 'nobody'; known are"):
+        TrainSettings.read(overrides={"baseline": "nobody"})
     with pytest.raises(SettingsError, match="modalities are smell, expected some of"):
-        TrainSettings.read(overrides={"rival": "savchenko", "modalities": {"smell": "x"}})
-    with pytest.raises(SettingsError, match=r"rival_options.face_step: .* found 0; known names: "):
-        TrainSettings.read(overrides={"rival": "savchenko", "rival_options.face_step": 0})
+        TrainSettings.read(overrides={"baseline": "savchenko", "modalities": {"smell": "x"}})
+    with pytest.raises(SettingsError, match=r"baseline_options.face_step: .* found 0; known names: "):
+        TrainSettings.read(overrides={"baseline": "savchenko", "baseline_options.face_step": 0})
     with pytest.raises(SettingsError, match="hears 1 waveforms; expected one with encoder"):
-        TrainSettings.read(overrides={"rival": "savchenko", "modalities.audio": "waveform"})
-    with pytest.raises(SettingsError, match="a rival can't have augment"):
-        TrainSettings.read(overrides={"rival": "savchenko", "augment": 0.5})
+        TrainSettings.read(overrides={"baseline": "savchenko", "modalities.audio": "waveform"})
+    with pytest.raises(SettingsError, match="a baseline can't have augment"):
+        TrainSettings.read(overrides={"baseline": "savchenko", "augment": 0.5})
     for name in ("lstm", "freeze_encoder", "padding", "features"):
-        with pytest.raises(SettingsError, match=f"a rival has no {name}: leave that out"):
-            TrainSettings.read(overrides={"rival": "savchenko", name: None})
+        with pytest.raises(SettingsError, match=f"a baseline has no {name}: leave that out"):
+            TrainSettings.read(overrides={"baseline": "savchenko", name: None})
     with pytest.raises(SettingsError, match="modalities: Input should be a valid dictionary, found 'vit'"):
-        TrainSettings.read(overrides={"rival": "savchenko", "modalities": "vit"})
+        TrainSettings.read(overrides={"baseline": "savchenko", "modalities": "vit"})
     with pytest.raises(SettingsError, match="rates names bogus, and no parameter has such a part"):
-        learnt("savchenko", folder, tmp_path / "r", modalities={"audio": "audio"}, rates={"bogus": 1e-3})
-    with pytest.raises(SettingsError, match="are a rival's: set rival"):
+        learned("savchenko", folder, tmp_path / "r", modalities={"audio": "audio"}, rates={"bogus": 1e-3})
+    with pytest.raises(SettingsError, match="are a baseline's: set baseline"):
         TrainSettings.read(overrides={"modalities": {"audio": "wav2vec2"}})
     with pytest.raises(
         CorpusError, match=r"features/face-descriptors is not there; expected features made by"
     ):
-        learnt("savchenko", folder, tmp_path / "a")
+        learned("savchenko", folder, tmp_path / "a")
     with pytest.raises(CorpusError, match=r"features/nothing is not there"):
-        learnt("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})
-    learnt("savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, epochs=1)
+        learned("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})
+    learned("savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, epochs=1)
     wrong = folder / "features" / "audio" / "00025.safetensors"
     store.write(wrong, "25", store.Sequence.whole(np.zeros((3, 5), np.float32), np.arange(3.0)))
     with pytest.raises(CorpusError, match=r"00025.safetensors has 5 features a frame, expected 12"):
@@ -412,4 +417,6 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="can't be loaded as a compared system"):
         open_run(tmp_path / "run")
     with pytest.raises(ModelError, match="no member of savchenko hears"):
-        RivalModel(RivalConfig(rival="savchenko", modalities={"x": "x"}, sizes={"x": 3}, targets=["Joy"]))
+        BaselineModel(
+            BaselineConfig(baseline="savchenko", modalities={"x": "x"}, sizes={"x": 3}, targets=["Joy"])
+        )

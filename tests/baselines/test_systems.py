@@ -1,10 +1,10 @@
-"""Each compared system's forward equals a formula written anew, ignores padding, and does without a modality."""
+"""Each compared system's forward equals a formula written again, ignores padding, and does without a modality."""
 
 import layer_formulas
 import numpy as np
 import pytest
 import torch
-from tiny_baselines import ROLES, Array, clip, heard, ignores_padding, lacking, rival, says, weights
+from tiny_baselines import ROLES, Array, baseline, clip, heard, ignores_padding, lacking, says, weights
 
 from emimic.baselines.inputs import Clip
 from emimic.baselines.system import NAMES, RENAMED, system
@@ -18,7 +18,7 @@ from emimic.training.step import add_l2
 
 def test_baseline() -> None:
     roles = ("vision", "audio")
-    model = rival("baseline", roles, units=5)
+    model = baseline("baseline", roles, units=5)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
     x = {role: frames for role, (_, _, frames) in heard(one).items()}
@@ -37,7 +37,7 @@ def test_baseline() -> None:
 
 def test_savchenko() -> None:
     roles = ("face", "audio")
-    model = rival("savchenko", roles)
+    model = baseline("savchenko", roles)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
     said = {}
@@ -52,7 +52,7 @@ def test_savchenko() -> None:
 
 def test_yu() -> None:
     roles = ("face", "units", "audio")
-    model = rival("yu", roles, units=8, blocks=2, layers=2, heads=2)
+    model = baseline("yu", roles, units=8, blocks=2, layers=2, heads=2)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
 
@@ -83,7 +83,7 @@ def test_yu() -> None:
 
 def test_zhang() -> None:
     roles = ("face", "audio", "text")
-    model = rival("zhang", roles, units=8, layers=2, heads=2, folds=2)
+    model = baseline("zhang", roles, units=8, layers=2, heads=2, folds=2)
     ignores_padding(model, roles)
     w = weights(model)
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
@@ -128,7 +128,7 @@ TRAINING = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_trained_as_its_source_says(name: str) -> None:
-    chosen = TrainSettings.read(overrides={"rival": name})
+    chosen = TrainSettings.read(overrides={"baseline": name})
     found = {key: getattr(chosen, key) for key in COMMON}
     assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
     assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
@@ -137,7 +137,7 @@ def test_each_is_trained_as_its_source_says(name: str) -> None:
 
 def test_earlier_names_are_known() -> None:
     assert {system(old).title for old in RENAMED} == {system(new).title for new in RENAMED.values()}
-    assert TrainSettings.read(overrides={"rival": "anchored"}).modalities["text"] == "text"
+    assert TrainSettings.read(overrides={"baseline": "anchored"}).modalities["text"] == "text"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_earlier_names_are_known() -> None:
 )
 def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], folds: int) -> None:
     """A step of all branches is 1 / (branches x folds) of what each would do alone: loss + l2 x sum of squares."""
-    model = rival("savchenko", roles, folds=folds).train()
+    model = baseline("savchenko", roles, folds=folds).train()
     clips = [clip(seed, roles) for seed in range(8)]
     labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
     answers = model.regress(*model.collate(clips)).intensities
@@ -173,8 +173,8 @@ def test_the_l2_of_the_papers_model_is_whole_and_of_matrices_alone() -> None:
 
 def test_zhang_learns_and_reads_as_published() -> None:
     roles = ("face", "audio", "text")
-    chosen = TrainSettings.read(overrides={"rival": "zhang"})
-    model = rival("zhang", roles, units=8)
+    chosen = TrainSettings.read(overrides={"baseline": "zhang"})
+    model = baseline("zhang", roles, units=8)
     rates = {}
     optimizer = runs._optimizer(model, chosen)
     for group in optimizer.param_groups:
@@ -196,9 +196,9 @@ def test_zhang_learns_and_reads_as_published() -> None:
 
 def test_ours_with_vision() -> None:
     roles = ("vision", "audio")
-    model = rival("vision_lstm", roles)
+    model = baseline("vision_lstm", roles)
     ignores_padding(model, roles)
-    ignores_padding(rival("vision_lstm", ("vision",)), ("vision",))
+    ignores_padding(baseline("vision_lstm", ("vision",)), ("vision",))
     w = layer_formulas.under(weights(model), "members.pooled.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
@@ -209,13 +209,13 @@ def test_ours_with_vision() -> None:
             ]
         hidden = np.tanh(layer_formulas.linear(np.concatenate(found), w, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, w, "output.out_proj."))
-    assert TrainSettings.read(overrides={"rival": "vision_lstm"}).encoder is None
-    tuned = TrainSettings.read(overrides={"rival": "vision_lstm", "modalities.audio": "waveform"})
+    assert TrainSettings.read(overrides={"baseline": "vision_lstm"}).encoder is None
+    tuned = TrainSettings.read(overrides={"baseline": "vision_lstm", "modalities.audio": "waveform"})
     assert tuned.encoder == TrainSettings().encoder
 
 
 def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
-    """Vectors side by side, a learnt one where a modality is lacking -> dense layer, ReLU -> answers."""
+    """Vectors side by side, a learned one where a modality is lacking -> dense layer, ReLU -> answers."""
     whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
     return layer_formulas.linear(
         np.maximum(layer_formulas.linear(whole, own, "output.0."), 0), own, "output.3."
@@ -230,7 +230,7 @@ def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
 @pytest.mark.parametrize("name", ["concatenated_lstm", "concatenated"])
 def test_text_voice_and_face_side_by_side(name: str) -> None:
     roles = ROLES[name]
-    model = rival(name, roles, units=8)
+    model = baseline(name, roles, units=8)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "members.joined.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
@@ -248,7 +248,7 @@ def test_text_voice_and_face_side_by_side(name: str) -> None:
 
 def test_modalities_are_taken_for_lacking_while_learning() -> None:
     roles = ROLES["concatenated_lstm"]
-    model = rival("concatenated_lstm", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
+    model = baseline("concatenated_lstm", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
     one, own = clip(3, roles), layer_formulas.under(weights(model), "members.joined.0.")
     torch.manual_seed(0)
     model.train()
@@ -272,7 +272,7 @@ def test_modalities_are_taken_for_lacking_while_learning() -> None:
 
 
 def test_wavlm_tcn() -> None:
-    model = rival("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
+    model = baseline("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
     ignores_padding(model, ("audio",))
     own = layer_formulas.under(weights(model), "members.audio.0.")
     for seed in (3, 4, 5):
@@ -287,10 +287,10 @@ def test_wavlm_tcn() -> None:
 
 
 def test_wavlm_tcn_learns_as_published() -> None:
-    chosen = TrainSettings.read(overrides={"rival": "wavlm_tcn"})
+    chosen = TrainSettings.read(overrides={"baseline": "wavlm_tcn"})
     assert (chosen.encoder, chosen.encoder_lr, chosen.lr) == ("microsoft/wavlm-large", 1e-5, 1e-4)
     assert (chosen.max_seconds, chosen.standardize_targets, chosen.batch_size) == (20.0, True, 32)
-    frozen = TrainSettings.read(overrides={"rival": "wavlm_tcn", "modalities.audio": "wavlm"})
+    frozen = TrainSettings.read(overrides={"baseline": "wavlm_tcn", "modalities.audio": "wavlm"})
     assert frozen.encoder is None
-    other = TrainSettings.read(overrides={"rival": "wavlm_tcn", "encoder": "somewhere"})
+    other = TrainSettings.read(overrides={"baseline": "wavlm_tcn", "encoder": "somewhere"})
     assert other.encoder == "somewhere"

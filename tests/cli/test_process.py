@@ -42,10 +42,10 @@ def clips(tmp_path: Path) -> Path:
 
 
 def values(clips: Path, **given: bool) -> list[list[float]]:
-    answers = Predictor(fake_engine.Fake()).files(clips, **given)  # type: ignore[arg-type]
-    assert [len(one.notes) for one in answers.clips] == [0, 1]
-    assert len(answers.failed) == 1
-    return [one.prediction.intensities.tolist() for one in answers.clips]
+    results = Predictor(fake_engine.Fake()).files(clips, **given)  # type: ignore[arg-type]
+    assert [len(one.notes) for one in results.clips] == [0, 1]
+    assert len(results.failed) == 1
+    return [one.prediction.intensities.tolist() for one in results.clips]
 
 
 def test_numpy_that_raises_at_every_float_error(clips: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import clip as coloured
+from tiny_models import clip as colored
 
 from emimic.data import augment as module
 from emimic.data.augment import CHANGES, Augment
@@ -19,7 +19,7 @@ Change = Callable[[module.Wave, np.random.Generator], module.Wave]
 
 
 def voice(samples: int, seed: int = 0) -> module.Wave:
-    return 0.1 * coloured(samples, seed)
+    return 0.1 * colored(samples, seed)
 
 
 def decibels(x: np.ndarray) -> float:
@@ -178,14 +178,14 @@ def test_a_dull_microphone() -> None:
 
 
 @pytest.mark.parametrize("below", [0.0, 12.0, 30.0])
-@pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
-def test_noise_is_as_loud_as_it_says_and_as_dark(below: float, colour: float) -> None:
+@pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
+def test_noise_is_as_loud_as_it_says_and_as_dark(below: float, color: float) -> None:
     samples = voice(SAMPLE_RATE, 2)
-    added = module.noise(samples, Drawn(colour, below)).astype(np.float64) - samples
+    added = module.noise(samples, Drawn(color, below)).astype(np.float64) - samples
     assert decibels(added) - decibels(samples) == pytest.approx(-below, abs=0.01)
     power = np.square(np.abs(np.fft.rfft(added)))
     octaves = [10 * np.log10(power[low : 2 * low].mean()) for low in (500, 1000, 2000)]
-    assert np.diff(octaves) == pytest.approx([-6 * colour] * 2, abs=1)
+    assert np.diff(octaves) == pytest.approx([-6 * color] * 2, abs=1)
 
 
 def test_a_room_adds_what_decays() -> None:

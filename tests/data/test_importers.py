@@ -30,7 +30,7 @@ from emimic.task import EMOTIONS, AudioError, CorpusError, SettingsError
 
 TONE = wav(struct.pack("<1600h", *([1000, -1000] * 800)))
 
-# Written anew from the README of the data, not taken from `masks`.
+# Written again from the README of the data, not taken from `masks`.
 WANTED = {
     "anger": "0 0 - - 0 0",
     "boredom": "0 0 0 0 0 0",

@@ -247,11 +247,11 @@ def test_nothing_to_learn_is_refused(
     ("given", "felt", "answers"),
     [({}, FELT, True), ({}, {}, False), ({"vad_weight": 0}, FELT, False), ({"vad_head": False}, FELT, False)],
 )
-def test_vad_is_answered_where_it_was_learnt(
+def test_vad_is_answered_where_it_was_learned(
     given: dict[str, Any], felt: dict[str, Any], answers: bool, tiny: Tiny
 ) -> None:
     model = runs.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
-    assert model.config.vad_learnt == model.config.answers_vad == answers
+    assert model.config.vad_learned == model.config.predicts_vad == answers
     assert (model.predict([np.ones(800, np.float32)])[0].vad is not None) == answers
 
 
@@ -311,12 +311,12 @@ def both(mixed: Path, tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> t
     return run, train(mixed, run, TrainSettings(**tiny(**given)), show=False)
 
 
-def test_all_kinds_of_labels_are_learnt_and_watched(both: tuple[Path, Result], mixed: Path) -> None:
+def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], mixed: Path) -> None:
     run, result = both
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(mixed, **reading()).splits["valid"].items
     model = EmiModel.open_run(run)
-    assert model.config.answers_vad
+    assert model.config.predicts_vad
     assert model.config.categories == sorted(CLASSES)
     assert load_file(run / "model.safetensors")["category.weight"].shape == (2, model.category.in_features)
     answers, vad = loader.predict(model, items)
@@ -455,10 +455,10 @@ def test_vad_alone_on_all_clips(alone: Path, tmp_path: Path, tiny: Tiny) -> None
     assert result.history[0].keys() == {"epoch", "steps", "loss"}
     assert result.history[0]["steps"] == 4  # 15 clips
     assert "no validation: all clips were trained on" in result.table()
-    assert EmiModel.open_run(tmp_path / "run").config.answers_vad
+    assert EmiModel.open_run(tmp_path / "run").config.predicts_vad
 
 
-def test_vad_is_learnt_from_cached_features(mixed: Path, tmp_path: Path, tiny: Tiny) -> None:
+def test_vad_is_learned_from_cached_features(mixed: Path, tmp_path: Path, tiny: Tiny) -> None:
     given = {"freeze_encoder": True, "feature_dtype": "float32", "epochs": 2, "lr": 1e-2}
     result = train(
         mixed, tmp_path / "run", TrainSettings(**tiny(still=True, vad_head=True, **given)), show=False

@@ -155,7 +155,7 @@ def test_an_interrupted_run_is_resumed(raw: Path, monkeypatch: pytest.MonkeyPatc
 def test_clips_there_in_another_format_are_left_alone(raw: Path) -> None:
     (raw.parent / "audio").mkdir()
     soundfile.write(raw.parent / "audio" / "1.wav", np.zeros(800, np.float32), 16_000)
-    (raw.parent / "audio" / "00002.mp3").touch()  # empty: made anew
+    (raw.parent / "audio" / "00002.mp3").touch()  # empty: made again
     report = prepare(raw.parent, progress=False)
     assert report.skipped == ("00001.mp4",)
     assert report.made == ("00002.mp4", "00005.mp4")

@@ -374,7 +374,7 @@ def test_an_interrupted_run_goes_on(
     assert Counter(heard) - Counter(before) == Counter(
         [name for name in (path.name for path in _heard(corpus)) if name not in before] + ["00002.mp3"]
     )
-    # A third run decodes nothing; a file that changed is decoded anew.
+    # A third run decodes nothing; a file that changed is decoded again.
     heard.clear()
     describe(corpus, out=tmp_path, progress=False)
     assert heard == []
@@ -547,7 +547,7 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
     assert files(tmp_path) == files(found.out)
 
 
-# Numbers against formulas written anew.
+# Numbers against formulas written again.
 
 
 @settings(deadline=None)

@@ -228,7 +228,7 @@ def stub(monkeypatch, tmp_path):
         split=split,
         asked=None,
         warnings=(),
-        model=SimpleNamespace(config=SimpleNamespace(answers_vad=False)),
+        model=SimpleNamespace(config=SimpleNamespace(predicts_vad=False)),
     )
     state.model.config.targets = list(EMOTIONS)
 
@@ -390,7 +390,7 @@ def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, 
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
-    stub.model.config.answers_vad = True
+    stub.model.config.predicts_vad = True
     with pytest.raises(ModelError, match=r"1 of 12 clips \(00005\)"):
         evaluate(tmp_path / "run", tmp_path, progress=False)
 

@@ -35,7 +35,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(corpus: Path, out: Path, tmp_path: Path, *more: str) -> list[str]:
     common = {"epochs": 1, "accelerator": "cpu", "threads": 1, "workers": 1, "encoder_config": ENCODER}
     (tmp_path / "common.yaml").write_text(yaml.safe_dump(common))
-    given = ["rivals", str(corpus), "--out", str(out), "--config", str(tmp_path / "common.yaml"), "--quiet"]
+    given = [
+        "baselines",
+        str(corpus),
+        "--out",
+        str(out),
+        "--config",
+        str(tmp_path / "common.yaml"),
+        "--quiet",
+    ]
     return [
         *given,
         "--seeds",
@@ -130,7 +138,7 @@ def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
     told: list[str] = []
     request = Request(tones, tmp_path, "savchenko,yu", "0")
-    savchenko, yu = table1.rivals(request, ["units=mine"], tell=told.append).rows
+    savchenko, yu = table1.baselines(request, ["units=mine"], tell=told.append).rows
     assert "emimic features tones0 --kind challenge" in savchenko.failed[0]
     assert "--kind face-descriptors --model NETWORK.onnx" in savchenko.failed[0]
     assert "--name mine" in yu.failed[0]
@@ -174,7 +182,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 )
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        table1.rivals(Request(tmp_path, tmp_path), **given)
+        table1.baselines(Request(tmp_path, tmp_path), **given)
 
 
 def test_the_commands_named_are_commands(tmp_path: Path) -> None:

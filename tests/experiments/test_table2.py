@@ -398,7 +398,7 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
     fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
     with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
         once(fewer, "test")
-    assert not told  # nothing was trained or scored anew
+    assert not told  # nothing was trained or scored again
 
 
 def test_what_is_wrong_for_every_row_is_said_once_and_before(
@@ -572,7 +572,7 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
 
 def test_a_table_says_what_the_scored_split_chose() -> None:
     def row(name: str, **settings: Any) -> results_table.Row:
-        own = {"train_on": "train", "rival": None, "rival_options": {}, **settings}
+        own = {"train_on": "train", "baseline": None, "baseline_options": {}, **settings}
         cell = Cell(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
         return results_table.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
 
@@ -581,12 +581,12 @@ def test_a_table_says_what_the_scored_split_chose() -> None:
             "c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal."
         )
 
-    plain, fused = row("a"), row("b", rival="savchenko")
+    plain, fused = row("a"), row("b", baseline="savchenko")
     assert "The split valid chose the epochs: its scores" in made("valid", plain).markdown()
     text = made("valid", plain, fused).markdown()
     assert "chose the epochs and the weights of fusion (the b): its scores are a little too good" in text
     assert "| 0.417 (unreviewed) |" in text
-    mean = row("b", rival="savchenko", rival_options={"fusion": "mean"})
+    mean = row("b", baseline="savchenko", baseline_options={"fusion": "mean"})
     assert "weights of fusion" not in made("valid", mean).markdown()
     found = made("test", plain, fused).to_dict()
     assert found["split_chose"] == ""

@@ -17,7 +17,7 @@ from emimic.inference.engine import GraphEngine, answer, spec_of
 from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
 
-SHORT = {"max_seconds": 0.5, "vad_learnt": True}
+SHORT = {"max_seconds": 0.5, "vad_learned": True}
 HEADS = tiny_models.HEADS | {"lstm": False}
 
 
@@ -44,7 +44,7 @@ def recordings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def every(run, recordings, tmp_path_factory):
-    """An int8 export with every layer quantised: its report and its engine."""
+    """An int8 export with every layer quantized: its report and its engine."""
     place = tmp_path_factory.mktemp("int8") / "engine"
     return export.export(run, place, int8=True, calibrate=recordings, least=0.5), GraphEngine(place)
 
@@ -75,7 +75,7 @@ def test_random_lengths_and_batches_equal_torch(family):
         {"lstm": False},
         {"global_vector": False},
         {"global_spread": True, "lstm_units": 5, "lstm_layers": 1},
-        {"regression_head": False, "vad_head": False, "vad_learnt": False},
+        {"regression_head": False, "vad_head": False, "vad_learned": False},
         {"target_mean": [0.5] * 6, "target_std": [2.0] * 6, "categories": ["a", "b"]},
         HEADS,
     ],
@@ -89,7 +89,7 @@ def test_every_switch_of_the_model(config):
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
-    names = {"intensities", "frames", "hidden", "pooled"} | ({"vad"} if model.config.answers_vad else set())
+    names = {"intensities", "frames", "hidden", "pooled"} | ({"vad"} if model.config.predicts_vad else set())
     assert runs.outputs == names, "the auxiliary task stays behind"
 
 
@@ -268,7 +268,7 @@ def test_the_int8_product_equals_its_formula(order):
     layers = int8_graph.layers(model)
     assert [layer.activations for layer in layers] == [("x",)]
     scale, zero = np.float32(0.03), np.uint8(100)
-    changed = int8_graph.quantise(model, layers, {"x": (scale, zero)})
+    changed = int8_graph.quantize(model, layers, {"x": (scale, zero)})
     x = rng.standard_normal((5, 48)).astype(np.float32) * 2
     x2 = rng.standard_normal((5, 32)).astype(np.float32)
     assert ("Add" in [node.op_type for node in changed.graph.node]) == ("b" not in order)

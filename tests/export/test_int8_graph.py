@@ -20,7 +20,7 @@ from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
 from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
 
-SHORT = {"max_seconds": 0.5, "vad_learnt": True}
+SHORT = {"max_seconds": 0.5, "vad_learned": True}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_int8_lstm_equals_its_formula(frames, rows):
     assert layer.size == w.size + r.size
     assert int8_graph.layers(model, "openvino") == []
     scales = {"x": (np.float32(0.03), np.uint8(120)), "y": (np.float32(0.008), np.uint8(128))}
-    changed = int8_graph.quantise(model, [layer], scales)
+    changed = int8_graph.quantize(model, [layer], scales)
     assert "LSTM" not in [one.op_type for one in changed.graph.node]
     x = rng.standard_normal((frames, rows, features)).astype(np.float32)
     feed = {"x": x, "h0": start, "c0": start}
@@ -150,7 +150,7 @@ def test_what_only_moves_values_moves_bytes():
     model = graph_of(nodes, {"x": [1, "n", 4]}, ["y"], {"w": weight, **shapes})
     layers = int8_graph.layers(model)
     scales = {"flattened": (np.float32(0.02), np.uint8(3))}
-    changed = int8_graph.quantise(model, layers, scales)
+    changed = int8_graph.quantize(model, layers, scales)
     kinds = [one.op_type for one in changed.graph.node]
     assert kinds.count("QuantizeLinear") == 1
     assert kinds.index("QuantizeLinear") == 1, "before anything is moved"
@@ -160,7 +160,7 @@ def test_what_only_moves_values_moves_bytes():
     padded = np.pad(rounded(np.maximum(x, 0), 0.02, 3), ((0, 0), (1, 1), (0, 0)))
     own = np.concatenate([padded[:, :-1], padded[:, 1:]], axis=2) @ in_rows(weight, 0)
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
-    pair = int8_graph.quantise(model, layers, scales, "openvino")
+    pair = int8_graph.quantize(model, layers, scales, "openvino")
     (found,) = open_runtime("onnx", pair.SerializeToString()).run(["y"], {"x": x})
     np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
 

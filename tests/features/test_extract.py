@@ -319,7 +319,7 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
     ("given", "error", "told"),
     [
         ({"kind": "smell"}, SettingsError, "expected one of challenge, speech"),
-        ({"overrides": {"colour": 1}}, SettingsError, "colour: .*known names: max_seconds, patches"),
+        ({"overrides": {"color": 1}}, SettingsError, "color: .*known names: max_seconds, patches"),
         ({"overrides": {"max_seconds": -1}}, SettingsError, "max_seconds: .*greater than 0"),
         ({"name": " "}, SettingsError, "name is ' ', expected a plain folder name"),
         ({"name": "../elsewhere"}, SettingsError, "expected a plain folder name"),

@@ -11,7 +11,7 @@ import pytest
 from json_schema import keeps
 from PIL import Image
 from synth_video import even, film, square
-from tiny_networks import colours, ultraface, yunet
+from tiny_networks import colors, ultraface, yunet
 
 from emimic.features import faces, store
 from emimic.features.detectors import Detector
@@ -24,11 +24,11 @@ TURN = 0.8
 
 
 def scene(time: float) -> np.ndarray:
-    """A bright square that wanders from cell to cell, is away from 0.3 to 0.5 s, and changes its colour."""
+    """A bright square that wanders from cell to cell, is away from 0.3 to 0.5 s, and changes its color."""
     if 0.3 <= time < 0.5:
         return np.zeros((240, 320, 3), np.uint8)
-    colour = (255, 205, 205) if time < TURN else (205, 255, 205)
-    return square(40 * (int(time * 10) % 8), 40 * (int(time * 5) % 6), colour=colour)
+    color = (255, 205, 205) if time < TURN else (205, 255, 205)
+    return square(40 * (int(time * 10) % 8), 40 * (int(time * 5) % 6), color=color)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "raw/00009.mp4").write_bytes(b"broken")
     film(folder / "raw/00010.mp4", even(10, 5), lambda _: np.zeros((240, 320, 3), np.uint8))
     ultraface(folder / "detector.onnx")
-    colours(folder / "colours.onnx")
+    colors(folder / "colors.onnx")
     return folder
 
 
@@ -59,8 +59,8 @@ def cut(corpus: Path, **settings: Any) -> Any:
     return report
 
 
-def describe(corpus: Path, model: str = "colours.onnx", **settings: Any) -> Any:
-    given = {"normalise": "unit", **settings}
+def describe(corpus: Path, model: str = "colors.onnx", **settings: Any) -> Any:
+    given = {"normalize": "unit", **settings}
     (report,) = extract(corpus, "face-descriptors", model=str(corpus / model), overrides=given, workers=2)
     return report
 
@@ -105,9 +105,9 @@ def test_descriptors_change_with_the_face_and_are_never_of_a_black_picture(corpu
     np.testing.assert_allclose(frames.values[:, 3], frames.values[:, 0] - frames.values[:, 2], atol=1e-5)
     facts = json.loads((corpus / "features/face-descriptors/features.json").read_text())
     keeps("features/features_schema.json", facts)
-    assert facts["outputs"] == {"colour": 3, "spread": 1}
+    assert facts["outputs"] == {"color": 3, "spread": 1}
     assert facts["size"] == 4
-    assert facts["model"].endswith("colours.onnx")
+    assert facts["model"].endswith("colors.onnx")
 
 
 def test_the_faces_of_the_corpus_say_their_frame_by_their_number(corpus: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_faces_of_the_corpus_say_their_frame_by_their_number(corpus: Path) -
         folder.mkdir(parents=True)
         for number in numbers:
             Image.new("RGB", (112, 112), (10 * number, 200, 0)).save(folder / f"{number:05d}.jpg", quality=95)
-    report = describe(corpus, outputs="colour", fps=6)
+    report = describe(corpus, outputs="color", fps=6)
     assert report.made == ("00001", "00002")
     first = store.read(store.index(report.place)["1"], "00001")
     np.testing.assert_allclose(first.times, np.arange(5) / 6)
@@ -142,21 +142,21 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
 @pytest.mark.parametrize(
     ("settings", "formula"),
     [
-        ({"normalise": "unit"}, lambda x: x / 255),
-        ({"normalise": "bytes"}, lambda x: x),
-        ({"normalise": "symmetric", "bgr": True}, lambda x: x[::-1] / 127.5 - 1),
-        ({"normalise": "imagenet"}, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        ({"normalize": "unit"}, lambda x: x / 255),
+        ({"normalize": "bytes"}, lambda x: x),
+        ({"normalize": "symmetric", "bgr": True}, lambda x: x[::-1] / 127.5 - 1),
+        ({"normalize": "imagenet"}, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
     ],
 )
-def test_pictures_are_normalised_as_asked(
+def test_pictures_are_normalized_as_asked(
     corpus: Path, network: dict[str, Any], settings: dict[str, Any], formula: Any
 ) -> None:
-    colours(corpus / "other.onnx", **network)
+    colors(corpus / "other.onnx", **network)
     (corpus / "face_images/1").mkdir(parents=True)
     shown = [(200, 100, 50), (30, 60, 90), (0, 0, 0)]
-    for number, colour in enumerate(shown):
-        Image.new("RGB", (80, 80), colour).save(corpus / f"face_images/1/{number}.png")
-    report = describe(corpus, "other.onnx", outputs=["colour"], **settings)
+    for number, color in enumerate(shown):
+        Image.new("RGB", (80, 80), color).save(corpus / f"face_images/1/{number}.png")
+    report = describe(corpus, "other.onnx", outputs=["color"], **settings)
     found = store.read(store.index(report.place)["1"], "1")
     np.testing.assert_allclose(found.values, [formula(np.array(one)) for one in shown], atol=2e-2)
     # A black picture that is there is a picture.
@@ -164,10 +164,10 @@ def test_pictures_are_normalised_as_asked(
 
 
 def test_a_network_over_grey_pictures_sees_their_brightness(corpus: Path) -> None:
-    colours(corpus / "other.onnx", channels=1)
+    colors(corpus / "other.onnx", channels=1)
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
-    report = describe(corpus, "other.onnx", outputs=["colour"], normalise="bytes")
+    report = describe(corpus, "other.onnx", outputs=["color"], normalize="bytes")
     found = store.read(store.index(report.place)["1"], "1")
     np.testing.assert_allclose(found.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
 
@@ -175,10 +175,10 @@ def test_a_network_over_grey_pictures_sees_their_brightness(corpus: Path) -> Non
 def test_networks_over_something_else_are_refused(corpus: Path) -> None:
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80)).save(corpus / "face_images/1/1.png")
-    colours(corpus / "other.onnx", channels=5)
+    colors(corpus / "other.onnx", channels=5)
     with pytest.raises(ModelError, match=r"other\.onnx takes picture .*expected one batch of pictures"):
         describe(corpus, "other.onnx")
-    colours(corpus / "other.onnx", size=64)
+    colors(corpus / "other.onnx", size=64)
     with pytest.raises(ModelError, match=r"other\.onnx fails: "):
         describe(corpus, "other.onnx", size=32)
 
@@ -254,10 +254,10 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
     with pytest.raises(CorpusError, match=r"faces holds other features .*margin.*give another --name"):
         cut(corpus, margin=0.2)
     describe(corpus)
-    colours(corpus / "colours.onnx", scale=2.0)  # another network under the same name
+    colors(corpus / "colors.onnx", scale=2.0)  # another network under the same name
     with pytest.raises(CorpusError, match=r"holds other features.*weights"):
         describe(corpus)
-    colours(corpus / "colours.onnx")
+    colors(corpus / "colors.onnx")
     assert describe(corpus).skipped == ("00007", "00008")
     # Nor do those of faces that were cut in another way.
     shutil.rmtree(corpus / "features/faces")
@@ -270,7 +270,7 @@ def test_the_licence_of_a_model_is_told(corpus: Path) -> None:
     unknown = f"licence: unknown, look it up (there is no {corpus / 'README.md'})"
     assert unknown in cut(corpus).summary()
     (corpus / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
-    assert "colours.onnx, licence: cc-by-nc-4.0" in describe(corpus).summary()
+    assert "colors.onnx, licence: cc-by-nc-4.0" in describe(corpus).summary()
 
 
 def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,15 +299,15 @@ def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPa
     (corpus / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match=r"bad\.onnx can't be opened as ONNX"):
         extract(corpus, "faces", model=str(corpus / "bad.onnx"))
-    with pytest.raises(ModelError, match=r"colours\.onnx gives .*expected boxes"):
-        Detector(str(corpus / "colours.onnx")).face(square(0, 0), 0.6)
+    with pytest.raises(ModelError, match=r"colors\.onnx gives .*expected boxes"):
+        Detector(str(corpus / "colors.onnx")).face(square(0, 0), 0.6)
     with pytest.raises(CorpusError, match="face_images holds no face crops"):
         describe(corpus)
     cut(corpus)
-    with pytest.raises(ModelError, match="has no output other; it has colour, spread"):
+    with pytest.raises(ModelError, match="has no output other; it has color, spread"):
         describe(corpus, outputs="other")
-    with pytest.raises(SettingsError, match=r"normalise: .*expected one of imagenet, unit"):
-        describe(corpus, normalise="caffe")
+    with pytest.raises(SettingsError, match=r"normalize: .*expected one of imagenet, unit"):
+        describe(corpus, normalize="caffe")
     (corpus / "features/faces/00007/00000.jpg").write_bytes(b"broken")
     report = describe(corpus)
     assert "00000.jpg can't be read as a picture" in report.failed["00007"]

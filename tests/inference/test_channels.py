@@ -17,7 +17,7 @@ from emimic.cli import mimicry, predict_request
 from emimic.inference import channels as voices
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answers, Channel
+from emimic.inference.results import Channel, Results
 from emimic.media import decode
 from emimic.media.decode import channels
 from emimic.task import EMOTIONS, EmimicWarning
@@ -106,9 +106,9 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert "talk.wav: its two channels hold different voices" in done.stderr
     assert "twice" not in done.stderr
     paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
-    answers = Predictor(fake_engine.Fake()).files(paths)
+    results = Predictor(fake_engine.Fake()).files(paths)
     note = f"{paths[0]}: {voices.NOTE}"
-    assert [one.notes for one in answers.clips] == [(note,), ()]
+    assert [one.notes for one in results.clips] == [(note,), ()]
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
         assert Predictor(fake_engine.Fake())(paths[0]).notes == (note,)
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
@@ -131,7 +131,7 @@ def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
     said = voices.NOTE
-    assert json.loads((out / "answers.json").read_text())["clips"][0]["notes"] == [said]
+    assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [said]
     assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 
 
@@ -141,7 +141,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     done = invoke(*words)
     assert done.exit_code == 0, done.output
     assert "different voices" not in done.stderr
-    first, second = json.loads((out / "answers.json").read_text())["clips"]
+    first, second = json.loads((out / "results.json").read_text())["clips"]
     assert (first["Filename"], first["channel"]) == ("talk channel 1", 1)
     assert (second["Filename"], second["channel"]) == ("talk channel 2", 2)
     alone = Predictor(fake_engine.Fake()).timeline(turns()[:, 1], sample_rate=16_000)
@@ -151,7 +151,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     assert {"talk channel 1.html", "talk channel 2.json", "talk channel 2.joy.annotation"} <= names
     again = invoke(*words)  # what the journal holds of each channel is taken for that channel
     assert "2 of them kept" in again.stderr
-    assert json.loads((out / "answers.json").read_text())["clips"] == [first, second]
+    assert json.loads((out / "results.json").read_text())["clips"] == [first, second]
 
 
 def test_python_predicts_each_channel(folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     predictor = Predictor(fake_engine.Fake())
     told = predictor.hear(recordings, [predictor.read(one) for one in recordings], batch_seconds=30)
     assert [one.channel for one in told] == [None, 1, 2]
-    assert Answers.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
+    assert Results.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "engine.json").write_text("{}")
     marks = [stamp(one) for one in recordings]
@@ -200,7 +200,7 @@ def test_mimicry_writes_what_predict_writes(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "talk.wav: its two channels hold different voices" in done.stderr
     names = {path.name for path in out.iterdir()}
-    assert {"mimicry.json", "talk and mono.png", "answers.json", "intensities.csv"} <= names
+    assert {"mimicry.json", "talk and mono.png", "results.json", "intensities.csv"} <= names
     assert {
         f"{stem}.{end}" for stem in ("talk", "mono") for end in ("json", "html", "joy.annotation")
     } <= names

@@ -1,4 +1,4 @@
-"""Engines: a run on torch and an engine folder on ONNX Runtime answer alike; hostile folders are named."""
+"""Engines: a run on torch and an engine folder on ONNX Runtime result alike; hostile folders are named."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from emimic.inference import engine, runtimes
 from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
 from emimic.task import ModelError
 
-SHORT = {"max_seconds": 0.5, "vad_learnt": True}
+SHORT = {"max_seconds": 0.5, "vad_learned": True}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_clips_that_do_not_fit(folders, samples):
         GraphEngine(folders[1]).predict([tiny_models.clip(500), tiny_models.clip(samples)])
 
 
-def test_vad_that_was_never_learnt_is_not_answered(tmp_path):
+def test_vad_that_was_never_learned_is_not_answered(tmp_path):
     tiny_models.model("whisper", do_normalize=False, max_seconds=0.5).save_pretrained(tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "engine")
     for folder in ("run", "engine"):
@@ -243,7 +243,7 @@ def test_weights_that_are_nan(copy):
     bias.CopyFrom(numpy_helper.from_array(np.full(6, np.nan, np.float32), bias.name))
     onnx.save(graph, copy / "model.onnx")
     rehash(copy)
-    with pytest.raises(ModelError, match="engine answers NaN or infinity: its weights are damaged"):
+    with pytest.raises(ModelError, match="engine results NaN or infinity: its weights are damaged"):
         open_engine(copy).predict([tiny_models.clip(500)])
 
 
@@ -252,7 +252,7 @@ def test_the_check_notices_another_answer(copy):
     checks = json.loads((copy / "engine.json").read_text())["checks"]
     checks["clips"][1]["intensities"][0] += 0.01
     change(copy, checks=checks)
-    with pytest.raises(ModelError, match=r"answers its check clips 0.01 apart .* \(at most 0.0001\)"):
+    with pytest.raises(ModelError, match=r"results its check clips 0.01 apart .* \(at most 0.0001\)"):
         GraphEngine(copy).check()
 
 

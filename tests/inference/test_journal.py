@@ -27,11 +27,11 @@ from emimic.inference import batch, journal
 from emimic.inference.engine import DEFAULT
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Answers, Channel, Failure, Region, Timeline
+from emimic.inference.results import Channel, Failure, Result, Results, Timeline, VoiceSegment
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, EmimicError
 
-Run = Callable[..., predict_request.Answers]
+Run = Callable[..., predict_request.Results]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> fake_engine.Fake:
     return fake
 
 
-def run(clips: Path, out: Path, **given: object) -> tuple[Answers, list[str]]:
+def run(clips: Path, out: Path, **given: object) -> tuple[Results, list[str]]:
     told: list[str] = []
     asked = predict_request.Request(files=(str(clips),), out=out, form="csv", **given)  # type: ignore[arg-type]
     return predict_request.run(asked, told.append), told
@@ -69,29 +69,29 @@ def table(out: Path) -> list[list[str]]:
     return list(csv.reader((out / "intensities.csv").read_text().splitlines()))
 
 
-def strange() -> tuple[Answer, Timeline]:
+def strange() -> tuple[Result, Timeline]:
     """Values that a rounded or careless form would lose."""
     rng = np.random.default_rng(0)
     values = np.array([0.1, 1 / 3, np.nan, -0.0, np.nextafter(1, 2), 1e-42], np.float32)
     vad = rng.standard_normal((7, 3)).astype(np.float32)
-    answer = Answer(
+    result = Result(
         Path("a"), EMOTIONS, 1 / 3, True, False, Prediction(values, vad, rng.random(7)), was_silent=True
     )
     line = Timeline(
         "a", 0.1 + 0.2, EMOTIONS, 2.5, 0.2, rng.random(4), rng.random(4), rng.random(4),
-        np.full((4, 6), np.nan, np.float32), None, None, (Region(0.1, 1 / 3),),
+        np.full((4, 6), np.nan, np.float32), None, None, (VoiceSegment(0.1, 1 / 3),),
     )  # fmt: skip
-    return answer, line
+    return result, line
 
 
 def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    answer, line = strange()
+    result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        kept.add_clips([(mark, answer)])
+        kept.add_clips([(mark, result)])
         kept.add_curves([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
-        kept.add_clips([(channel, replace(answer, path=Path("a.wav"), notes=("a.wav: damaged",)))])
+        kept.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
         kept.add_curves([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
@@ -107,11 +107,11 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert (again.path, again.targets, again.seconds) == (Path("b"), EMOTIONS, 1 / 3)
     assert (again.was_cut, again.was_padded, again.was_silent) == (True, False, True)
     assert again.prediction.vad is not None
-    assert again.prediction.vad.tobytes() == answer.prediction.vad.tobytes()  # type: ignore[union-attr]
-    assert again.prediction.intensities.tobytes() == answer.prediction.intensities.tobytes()
-    assert again.prediction.times.tobytes() == answer.prediction.times.tobytes()
-    assert (curves.seconds, curves.window, curves.hop, curves.regions) == (
-        0.1 + 0.2, 2.5, 0.2, (Region(0.1, 1 / 3),),
+    assert again.prediction.vad.tobytes() == result.prediction.vad.tobytes()  # type: ignore[union-attr]
+    assert again.prediction.intensities.tobytes() == result.prediction.intensities.tobytes()
+    assert again.prediction.times.tobytes() == result.prediction.times.tobytes()
+    assert (curves.seconds, curves.window, curves.hop, curves.voice_segments) == (
+        0.1 + 0.2, 2.5, 0.2, (VoiceSegment(0.1, 1 / 3),),
     )  # fmt: skip
     assert (curves.vad, curves.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
@@ -122,11 +122,11 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path) -> None:
     """Cut at every byte, the journal holds exactly the batches whose lines are whole, and takes more."""
-    answer, _ = strange()
+    result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
         for mark in marks:
-            kept.add_clips([(mark, answer)])
+            kept.add_clips([(mark, result)])
     path = tmp_path / journal.NAME
     whole = path.read_bytes()
     ends = [number for number, byte in enumerate(whole) if byte == ord("\n")]
@@ -136,18 +136,18 @@ def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path
             found = [kept.clip(mark, Path("a")) is not None for mark in marks]
             assert found == [end < size for end in ends[1:]]
             assert kept.note is None
-            kept.add_clips([(marks[2], answer)])
+            kept.add_clips([(marks[2], result)])
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
             assert kept.clip(marks[2], Path("a")) is not None
             assert [kept.clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
 
 
 def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
-    answer, _ = strange()
+    result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
         for mark in marks:
-            kept.add_clips([(mark, answer)])
+            kept.add_clips([(mark, result)])
     path = tmp_path / journal.NAME
     lines = path.read_bytes().splitlines(keepends=True)
     deep = b'{"clips":' + b"[" * 100_000 + b"\n"
@@ -172,7 +172,7 @@ def test_a_damaged_head_begins_anew_and_says_so(damage: bytes, tmp_path: Path) -
 def test_another_model_or_version_begins_anew_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, _ = strange()
+    result, _ = strange()
     mark = Stamp("/a", 1, 1)
     model = tmp_path / "run"
     model.mkdir()
@@ -182,18 +182,18 @@ def test_another_model_or_version_begins_anew_and_says_so(
     def opened() -> tuple[bool, str | None]:
         with Journal(tmp_path, model, targets=EMOTIONS) as kept:
             known = kept.clip(mark, Path("a")) is not None
-            kept.add_clips([(mark, answer)])
+            kept.add_clips([(mark, result)])
             return known, kept.note
 
     assert opened() == (False, None)
     assert opened() == (True, None)
-    (model / "history.json").write_text("[]")  # says nothing about the answers
+    (model / "history.json").write_text("[]")  # says nothing about the results
     assert opened() == (True, None)
     (model / "model.safetensors").write_bytes(b"weighty")
     known, note = opened()
     assert not known
     assert note is not None
-    assert "another model: all is heard anew" in note
+    assert "another model: all is heard again" in note
     monkeypatch.setattr(journal, "__version__", "9")
     known, note = opened()
     assert not known
@@ -238,22 +238,22 @@ def test_a_second_run_hears_only_what_is_new_or_changed(
     clips: Path, tmp_path: Path, engine: fake_engine.Fake
 ) -> None:
     out = tmp_path / "out"
-    answers, told = run(clips, out)
-    assert len(engine.clips) == len(answers.clips) == 149
+    results, told = run(clips, out)
+    assert len(engine.clips) == len(results.clips) == 149
     assert told[-1].startswith("149 heard, 1 failed; ")
     first = files(out)
-    answers, told = run(clips, out)
+    results, told = run(clips, out)
     assert len(engine.clips) == 149
-    assert len(answers.failed) == 1  # tried again, and named again
+    assert len(results.failed) == 1  # tried again, and named again
     assert told[-1] == "149 heard (149 of them kept from before), 1 failed"
     assert files(out) == first
     shutil.copy(clips / "0001.wav", clips / "0070.wav")  # mended
     shutil.copy(clips / "0002.wav", clips / "0003.wav")  # changed
     (clips / "0004.wav").unlink()
     write_clips(clips / "more", 3)
-    answers, told = run(clips, out)
+    results, told = run(clips, out)
     assert len(engine.clips) == 149 + 1 + 1 + 3
-    assert [answer.path for answer in answers.clips] == sorted(clips.rglob("*.wav"))
+    assert [result.path for result in results.clips] == sorted(clips.rglob("*.wav"))
     assert told[-1].startswith("152 heard (147 of them kept from before), 0 failed; ")
     rows = table(out)
     assert len(rows) == 153
@@ -337,11 +337,11 @@ def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: 
     seen: list[list[str]] = []
 
     class Hearer:
-        def clips(self, groups: list[list[tuple[int, Path]]]) -> batch.Batches[Answer]:
+        def clips(self, groups: list[list[tuple[int, Path]]]) -> batch.Batches[Result]:
             seen.append([",".join(path.name for _, path in group) for group in groups])
             yield from ([(row, Failure(path, "no")) for row, path in group] for group in reversed(groups))
 
-        def curves(self, answers: object, heard: object) -> batch.Batches[Timeline]:
+        def curves(self, results: object, heard: object) -> batch.Batches[Timeline]:
             raise AssertionError
 
     found = sorted(clips.iterdir())
@@ -363,7 +363,7 @@ def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
     slim = batch.slimmed(whole)
     assert slim.prediction.vad is not None
     assert slim.prediction.vad.shape == (1, 3)
-    assert Answers(EMOTIONS, (slim,), ()).to_dict() == Answers(EMOTIONS, (whole,), ()).to_dict()
+    assert Results(EMOTIONS, (slim,), ()).to_dict() == Results(EMOTIONS, (whole,), ()).to_dict()
 
     assert slim.covered == pytest.approx(whole.covered)
     assert slim.covered < 12.5

@@ -1,4 +1,4 @@
-"""Files, folders, arrays, pipes in, answers out: broken files are named and cost only themselves; the command line."""
+"""Files, folders, arrays, pipes in, results out: broken files are named and cost only themselves; the command line."""
 
 import csv
 import io
@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 import emimic
 import emimic.sample
-from emimic import cli
+from emimic import cli, progress
 from emimic.inference.inputs import STDIN, expand, standard_input
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Answers, Failure, Region
+from emimic.inference.results import Failure, Result, Results, VoiceSegment
 from emimic.media import decode
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
@@ -77,13 +77,13 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_every_good_answer_and_names_every_broken_file(run: Path, recordings: Path) -> None:
-    answers = Predictor(run).files([recordings])
-    assert [a.path.relative_to(recordings).as_posix() for a in answers.clips] == [
+    results = Predictor(run).files([recordings])
+    assert [a.path.relative_to(recordings).as_posix() for a in results.clips] == [
         "b.mp3", "deep/b.mp3", "long.wav", "short.wav",
     ]  # fmt: skip
-    assert {f.path.name for f in answers.failed} == {"text.mp3", "empty.wav"}
-    assert all(f.path.name in f.reason for f in answers.failed)
-    by_name = {a.path.name: a for a in answers.clips}
+    assert {f.path.name for f in results.failed} == {"text.mp3", "empty.wav"}
+    assert all(f.path.name in f.reason for f in results.failed)
+    by_name = {a.path.name: a for a in results.clips}
     assert by_name["long.wav"].was_cut
     assert by_name["long.wav"].seconds == pytest.approx(13.0)
     assert by_name["short.wav"].was_padded
@@ -96,13 +96,13 @@ def test_an_answer_is_the_models_own_for_that_file_whatever_stands_beside_it(
 ) -> None:
     together = Predictor(run).files([recordings])
     model = EmiModel.from_pretrained(run).eval()
-    for answer in together.clips:
-        samples = decode.load(answer.path)[: 12 * 16_000].astype(np.float64)
+    for result in together.clips:
+        samples = decode.load(result.path)[: 12 * 16_000].astype(np.float64)
         normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         normal = np.pad(normal, (0, max(0, 400 - len(normal)))).astype(np.float32)
         with torch.no_grad():
             alone = model(torch.from_numpy(normal)[None]).intensities[0].numpy()
-        np.testing.assert_allclose(answer.prediction.intensities, alone, atol=1e-5)
+        np.testing.assert_allclose(result.prediction.intensities, alone, atol=1e-5)
 
 
 def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
@@ -114,10 +114,10 @@ def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
         recordings / "b.mp3",
         "http://example.org/a.wav",
     ]
-    answers = emimic.load(str(run)).files(files)
-    assert [a.path.name for a in answers.clips] == ["short.wav", "b.mp3"]
-    assert len(answers.failed) == 2
-    assert "nowhere.wav" in answers.failed[0].reason
+    results = emimic.load(str(run)).files(files)
+    assert [a.path.name for a in results.clips] == ["short.wav", "b.mp3"]
+    assert len(results.failed) == 2
+    assert "nowhere.wav" in results.failed[0].reason
 
 
 def test_expand_takes_files_as_they_are_and_only_media_from_folders(recordings: Path) -> None:
@@ -154,9 +154,9 @@ def test_hidden_and_system_folders_are_passed_by(tmp_path: Path) -> None:
 
 
 def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -> None:
-    answers = Predictor(run).files(str(recordings / "b.mp3"))
-    assert [a.path.name for a in answers.clips] == ["b.mp3"]
-    assert not answers.failed
+    results = Predictor(run).files(str(recordings / "b.mp3"))
+    assert [a.path.name for a in results.clips] == ["b.mp3"]
+    assert not results.failed
 
 
 def test_a_model_that_is_no_folder_or_answers_nan_is_an_error(
@@ -184,36 +184,36 @@ def test_the_table_shows_every_number_at_any_width(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    answers = Predictor(run).files([recordings])
-    table.show(answers, "table")
+    results = Predictor(run).files([recordings])
+    table.show(results, "table")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    for answer in answers.clips:
-        for value in answer.prediction.intensities:
+    for result in results.clips:
+        for value in result.prediction.intensities:
             assert f" {value:.2f} " in shown
     assert "first 12 s" in shown
     assert "padded" in shown
 
 
 def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
-    answers = Predictor(run).files([recordings])
-    rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
+    results = Predictor(run).files([recordings])
+    rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
     assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis", "Notes"]
     assert [row[0] for row in rows[1:]] == ["recordings/b.mp3", "deep/b.mp3", "long", "short"]
     written = np.array([[float(v) for v in row[1:7]] for row in rows[1:]])
-    np.testing.assert_allclose(written, [a.prediction.intensities for a in answers.clips], atol=1e-6)
-    whole = json.loads(formats.to_json(answers))
-    assert whole["schema"] == "emimic/answers/1"
+    np.testing.assert_allclose(written, [a.prediction.intensities for a in results.clips], atol=1e-6)
+    whole = json.loads(formats.to_json(results))
+    assert whole["schema"] == "emimic/results/1"
     assert [c["was_cut"] for c in whole["clips"]] == [False, False, True, False]
     assert len(whole["failed"]) == 2
-    assert "vad_mean" not in whole["clips"][0]  # this VAD head never learnt VAD
+    assert "vad_mean" not in whole["clips"][0]  # this VAD head never learned VAD
 
 
 def test_names_say_no_more_than_tells_the_clips_apart() -> None:
     nothing = Prediction(np.zeros(6, np.float32), None, np.zeros(1))
 
     def names(*paths: str) -> list[str]:
-        clips = tuple(Answer(Path(path), emimic.EMOTIONS, 1.0, False, False, nothing) for path in paths)
-        return Answers(emimic.EMOTIONS, clips, ()).names
+        clips = tuple(Result(Path(path), emimic.EMOTIONS, 1.0, False, False, nothing) for path in paths)
+        return Results(emimic.EMOTIONS, clips, ()).names
 
     assert names("x/a.wav", "y/b.wav") == ["a", "b"]
     assert names("x/a.wav", "x/a.mp3", "x/b.mp3") == ["a.wav", "a.mp3", "b"]
@@ -226,8 +226,8 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     soundfile.write(tmp_path / "quiet.wav", media_files.noise(1.0) * 1e-5, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "loud.wav", media_files.noise(1.0), 16_000)
     predictor = Predictor(fake_engine.Fake())
-    answers = predictor.files([tmp_path], timeline=True)
-    loud, quiet = answers.clips
+    results = predictor.files([tmp_path], timeline=True)
+    loud, quiet = results.clips
     assert (loud.was_silent, quiet.was_silent) == (False, True)
     assert np.isfinite(loud.prediction.intensities).all()
     assert np.isnan(quiet.prediction.intensities).all()
@@ -235,14 +235,14 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert np.isnan(quiet.prediction.vad).all()
     assert quiet.marks == ["silent"]
     assert predictor(tmp_path / "quiet.wav").was_silent
-    as_json = json.loads(formats.to_json(answers))["clips"][1]
+    as_json = json.loads(formats.to_json(results))["clips"][1]
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
-    rows = list(csv.reader(io.StringIO(formats.to_csv(answers))))
+    rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
     said = "silent (below -65 dB of full scale), so it has no values"
     assert rows[2] == ["quiet", *[""] * 9, "whole clip", said]
     assert as_json["notes"] == [said]
-    table.show(Answers(answers.targets, (quiet,), ()), "table")
+    table.show(Results(results.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown
     assert not re.search(r"\bnan\b", shown)
@@ -251,12 +251,12 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_recording_in_which_no_voice_is_found_is_marked() -> None:
     predictor = Predictor(fake_engine.Fake())
     hiss = np.random.default_rng(0).standard_normal(32_000) * 0.01
-    answer = predictor(hiss, sample_rate=16_000)
-    assert answer.marks == []
+    result = predictor(hiss, sample_rate=16_000)
+    assert result.marks == []
     line = predictor.timeline(hiss, sample_rate=16_000)
-    assert line.regions == ()
-    assert replace(answer, timeline=line).marks == ["no voice"]
-    assert replace(answer, timeline=replace(line, regions=(Region(0.0, 1.0),))).marks == []
+    assert line.voice_segments == ()
+    assert replace(result, timeline=line).marks == ["no voice"]
+    assert replace(result, timeline=replace(line, voice_segments=(VoiceSegment(0.0, 1.0),))).marks == []
 
 
 @pytest.mark.parametrize("name", [None, "called so"])
@@ -268,31 +268,31 @@ def test_a_note_names_the_file_as_its_answer_does(
         file.truncate(20_000)
     monkeypatch.chdir(tmp_path)
     with pytest.warns(EmimicWarning, match=f"^{name or 'a.wav'}: damaged"):
-        answer = Predictor(fake_engine.Fake())(f".{os.sep}a.wav", name=name)
-    assert answer.remarks == ["damaged or cut short; only 0.6236 s were readable and are used."]
+        result = Predictor(fake_engine.Fake())(f".{os.sep}a.wav", name=name)
+    assert result.remarks == ["damaged or cut short; only 0.6236 s were readable and are used."]
 
 
 def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:
-    answers = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    rows = list(csv.DictReader(io.StringIO(formats.steps_to_csv(answers))))
-    for name, answer in zip(answers.names, answers.clips, strict=True):
+    results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    rows = list(csv.DictReader(io.StringIO(formats.steps_to_csv(results))))
+    for name, result in zip(results.names, results.clips, strict=True):
         mine = [row for row in rows if row["Filename"] == name]
-        line = answer.timeline
+        line = result.timeline
         assert line is not None
         assert [float(row["Seconds"]) for row in mine] == pytest.approx(line.times.tolist(), abs=1e-4)
         joy = [float(row["Joy"] or "nan") for row in mine]
         np.testing.assert_allclose(joy, line.intensities[:, 5], atol=1e-6)
     assert list(rows[0]) == ["Filename", "Seconds", "Start", "End", *emimic.EMOTIONS, *VAD]
-    assert formats.steps_to_csv(Answers(emimic.EMOTIONS, (), ())) == "Filename\n"
+    assert formats.steps_to_csv(Results(emimic.EMOTIONS, (), ())) == "Filename\n"
 
 
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answers = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    write.write(answers, out, ["csv"], plot=True, html=True)
+    results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    write.write(results, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
-    assert names == {"intensities.csv", "answers.json", *own}
+    assert names == {"intensities.csv", "results.json", *own}
     assert (out / "b-2.png").read_bytes().startswith(b"\x89PNG")
     written = [(out / f"{stem}.html").read_text(encoding="utf-8") for stem in ("b", "b-2")]
     assert written[0] != written[1]
@@ -319,9 +319,9 @@ def test_a_file_its_bytes_and_its_samples_give_one_answer(tmp_path: Path, rate: 
         predictor(sound / 32768.0, sample_rate=rate),
         predictor.files(path).clips[0],
     ]
-    for answer in same:
-        assert (answer.seconds, answer.was_cut) == (from_file.seconds, True)
-        np.testing.assert_allclose(answer.prediction.intensities, from_file.prediction.intensities, atol=1e-6)
+    for result in same:
+        assert (result.seconds, result.was_cut) == (from_file.seconds, True)
+        np.testing.assert_allclose(result.prediction.intensities, from_file.prediction.intensities, atol=1e-6)
     assert same[1].path == Path("a")
     assert same[2].path == Path("<array>")
     lines = [
@@ -361,15 +361,15 @@ def test_what_can_not_be_heard_is_said(hear: Callable[[Predictor], Any], message
 def test_files_with_timelines(recordings: Path) -> None:
     predictor = Predictor(fake_engine.Fake())
     plain = predictor.files([recordings])
-    answers = predictor.files([recordings], timeline=True, window=1.0, hop=0.5)
-    assert [f.path for f in answers.failed] == [f.path for f in plain.failed]
-    for answer, without in zip(answers.clips, plain.clips, strict=True):
-        np.testing.assert_array_equal(answer.prediction.intensities, without.prediction.intensities)
+    results = predictor.files([recordings], timeline=True, window=1.0, hop=0.5)
+    assert [f.path for f in results.failed] == [f.path for f in plain.failed]
+    for result, without in zip(results.clips, plain.clips, strict=True):
+        np.testing.assert_array_equal(result.prediction.intensities, without.prediction.intensities)
         assert without.timeline is None
-        assert answer.timeline is not None
-        assert answer.timeline.seconds == answer.seconds
-        alone = predictor.timeline(answer.path, window=1.0, hop=0.5)
-        np.testing.assert_array_equal(answer.timeline.intensities, alone.intensities)
+        assert result.timeline is not None
+        assert result.timeline.seconds == result.seconds
+        alone = predictor.timeline(result.path, window=1.0, hop=0.5)
+        np.testing.assert_array_equal(result.timeline.intensities, alone.intensities)
     with pytest.raises(emimic.EmimicError, match="hop 3 s"):
         predictor.files([recordings], timeline=True, hop=3.0)
 
@@ -383,19 +383,19 @@ def test_the_failures_keep_the_order_of_the_inputs(recordings: Path) -> None:
         "gone.wav",
         recordings,
     ]
-    answers = Predictor(fake_engine.Fake()).files(given)
-    assert [f.path.name for f in answers.failed] == [
+    results = Predictor(fake_engine.Fake()).files(given)
+    assert [f.path.name for f in results.failed] == [
         "c.wav",
         "*.wav",
         "empty.wav",
         "gone.wav",
         "text.mp3",
     ]
-    assert [a.path.name for a in answers.clips] == ["b.mp3", "b.mp3", "long.wav", "short.wav"], (
+    assert [a.path.name for a in results.clips] == ["b.mp3", "b.mp3", "long.wav", "short.wav"], (
         "each file once"
     )
-    assert "URLs are never fetched: download it first" in answers.failed[0].reason
-    assert answers.failed[0].reason.startswith("http://a.b/c.wav:")
+    assert "URLs are never fetched: download it first" in results.failed[0].reason
+    assert results.failed[0].reason.startswith("http://a.b/c.wav:")
 
 
 def test_patterns(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,10 +432,10 @@ def test_standard_input(
 ) -> None:
     predictor = Predictor(fake_engine.Fake())
     piped((recordings / "b.mp3").read_bytes())
-    answers = predictor.files(["-"], timeline=True)
-    assert [a.path for a in answers.clips] == [STDIN]
+    results = predictor.files(["-"], timeline=True)
+    assert [a.path for a in results.clips] == [STDIN]
     expected = predictor(recordings / "b.mp3")
-    np.testing.assert_array_equal(answers.clips[0].prediction.intensities, expected.prediction.intensities)
+    np.testing.assert_array_equal(results.clips[0].prediction.intensities, expected.prediction.intensities)
     piped(b"")
     assert "<stdin>: is empty" in predictor.files("-").failed[0].reason
     piped(b"")
@@ -450,13 +450,13 @@ def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
     predictor = Predictor(fake_engine.Fake())
     predictor.timeline(fake_engine.burst(3.0), sample_rate=16_000)
     tracemalloc.start()
-    (answer,) = predictor.files(tmp_path / "long.flac", timeline=True).clips
+    (result,) = predictor.files(tmp_path / "long.flac", timeline=True).clips
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert answer.seconds == 240
-    assert answer.timeline is not None
-    assert np.isnan(answer.timeline.intensities).all()
-    assert answer.timeline.regions == ()
+    assert result.seconds == 240
+    assert result.timeline is not None
+    assert np.isnan(result.timeline.intensities).all()
+    assert result.timeline.voice_segments == ()
     assert peak < 8e6
 
 
@@ -466,8 +466,8 @@ def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
 def test_the_table_escapes_names_and_draws_curves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     sound = fake_engine.recording(("burst", 2.0), ("hush", 4.0), ("burst", 2.0))
     soundfile.write(tmp_path / "[red]a\x1b.wav", sound, 16_000)
-    answers = Predictor(fake_engine.Fake()).files(tmp_path, timeline=True)
-    table.show(answers, "table")
+    results = Predictor(fake_engine.Fake()).files(tmp_path, timeline=True)
+    table.show(results, "table")
     shown = capsys.readouterr().out
     assert "[red]a�" in shown
     line = next(line for line in shown.splitlines() if "▂" in line or "▁" in line)
@@ -491,19 +491,19 @@ def test_a_folder_of_hostile_files_costs_no_good_answer(run: Path, tmp_path: Pat
     for size in range(1024, len(whole), 1024):
         (folder / f"2-cut-{size}.mp3").write_bytes(whole[:size])
     assert len(list(folder.iterdir())) > 4 + 60
-    answers = Predictor(run).files([folder])
+    results = Predictor(run).files([folder])
     expected = Predictor(run).files(clips)
-    good = [a for a in answers.clips if "good" in a.path.name]
+    good = [a for a in results.clips if "good" in a.path.name]
     assert len(good) == 4
-    noted = {a.path.name for a in answers.clips if any("damaged or cut short" in note for note in a.notes)}
+    noted = {a.path.name for a in results.clips if any("damaged or cut short" in note for note in a.notes)}
     assert noted
     assert all(name.startswith("2-cut") for name in noted)
     for one, alone in zip(good, expected.clips, strict=True):
         np.testing.assert_allclose(one.prediction.intensities, alone.prediction.intensities, atol=1e-5)
-    assert {f.path.name for f in answers.failed} >= {p.name for p in folder.glob("*hostile*")}
-    assert all(f.path.name in f.reason for f in answers.failed)
-    assert len(answers.clips) + len(answers.failed) == len(list(folder.iterdir()))
-    assert all(np.isfinite(a.prediction.intensities).all() for a in answers.clips)
+    assert {f.path.name for f in results.failed} >= {p.name for p in folder.glob("*hostile*")}
+    assert all(f.path.name in f.reason for f in results.failed)
+    assert len(results.clips) + len(results.failed) == len(list(folder.iterdir()))
+    assert all(np.isfinite(a.prediction.intensities).all() for a in results.clips)
 
 
 # The command line
@@ -523,9 +523,9 @@ def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: 
     assert printed.stdout.startswith("Filename,Admiration")
     assert len(printed.stdout.splitlines()) == 2  # nothing but the CSV, though the bar was on
     shown = invoke("predict", recordings / "b.mp3", "-m", run, "-f", "json", "-o", tmp_path / "o", "-q")
-    assert '"schema": "emimic/answers/1"' in shown
+    assert '"schema": "emimic/results/1"' in shown
     assert {path.name for path in (tmp_path / "o").iterdir()} == {
-        "answers.json", "intensities.csv", "journal.jsonl",
+        "results.json", "intensities.csv", "journal.jsonl",
     }  # fmt: skip
 
 
@@ -539,8 +539,8 @@ def test_pictures_pages_and_formats_go_to_a_folder(
     assert "values of 1 recording over 12 s are about the first 12 s only; no voice is in them" in shown
     names = {path.name for path in (tmp_path / "emimic-out").iterdir()}
     kinds = {"png", "svg", "html", "json", "TextGrid"}
-    assert names == {"answers.json", "intensities.csv", "journal.jsonl", *(f"long.{kind}" for kind in kinds)}
-    (clip,) = json.loads((tmp_path / "emimic-out" / "answers.json").read_text())["clips"]
+    assert names == {"results.json", "intensities.csv", "journal.jsonl", *(f"long.{kind}" for kind in kinds)}
+    (clip,) = json.loads((tmp_path / "emimic-out" / "results.json").read_text())["clips"]
     assert clip["timeline"]["hop"] == 0.5
 
 

@@ -15,7 +15,7 @@ from journal_cases import files, write_clips
 
 from emimic.cli import predict_request
 from emimic.inference import journal, ray
-from emimic.inference.results import Answer
+from emimic.inference.results import Result
 from emimic.task import EMOTIONS, EmimicError
 
 ENTRY = """
@@ -129,10 +129,10 @@ def test_what_a_worker_can_not_do_is_told(tmp_path: Path) -> None:
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:
-    answer = Answer(Path("a"), EMOTIONS, 0.0, False, False, None)  # type: ignore[arg-type]
+    result = Result(Path("a"), EMOTIONS, 0.0, False, False, None)  # type: ignore[arg-type]
     from dataclasses import replace
 
-    rows = list(enumerate(replace(answer, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
+    rows = list(enumerate(replace(result, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
     assert ray._together(rows) == [[0, 1], [2], [3], [4, 5]]
 
 

@@ -13,7 +13,7 @@ import pytest
 from json_schema import keeps
 
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Answers, Failure, Timeline
+from emimic.inference.results import Failure, Result, Results, Timeline
 from emimic.task import EMOTIONS, VAD, EmimicError
 
 SOUND = fake_engine.recording(("burst", 1.5), ("hush", 4.0), ("burst", 1.0))
@@ -21,30 +21,30 @@ NASTY = '<script>alert(1)</script> & "co"'
 
 
 @pytest.fixture
-def answer() -> Answer:
+def result() -> Result:
     predictor = Predictor(fake_engine.Fake())
     plain = predictor(SOUND, sample_rate=16_000, name=f"{NASTY}.wav".replace("/", "-"))
     line = predictor.timeline(SOUND, sample_rate=16_000, name=plain.path)
-    return Answer(plain.path, plain.targets, plain.seconds, False, True, plain.prediction, line)
+    return Result(plain.path, plain.targets, plain.seconds, False, True, plain.prediction, line)
 
 
 @pytest.fixture
-def line(answer: Answer) -> Timeline:
-    assert answer.timeline is not None
-    return answer.timeline
+def line(result: Result) -> Timeline:
+    assert result.timeline is not None
+    return result.timeline
 
 
-def test_dicts_are_json_and_say_their_version(answer: Answer, line: Timeline) -> None:
-    whole = Answers(EMOTIONS, (answer,), (Failure(Path("a.wav"), "a.wav: is empty"),)).to_dict()
+def test_dicts_are_json_and_say_their_version(result: Result, line: Timeline) -> None:
+    whole = Results(EMOTIONS, (result,), (Failure(Path("a.wav"), "a.wav: is empty"),)).to_dict()
     assert json.loads(json.dumps(whole, allow_nan=False)) == whole
-    assert {one["schema"] for one in (whole, answer.to_dict(), line.to_dict())} == {"emimic/answers/1"}
+    assert {one["schema"] for one in (whole, result.to_dict(), line.to_dict())} == {"emimic/results/1"}
     assert whole["failed"] == [{"file": "a.wav", "reason": "a.wav: is empty"}]
-    alone = answer.to_dict()
-    assert {**whole["clips"][0], "schema": "emimic/answers/1"}.items() <= alone.items()
+    alone = result.to_dict()
+    assert {**whole["clips"][0], "schema": "emimic/results/1"}.items() <= alone.items()
     assert list(alone["intensities"]) == list(EMOTIONS)
-    np.testing.assert_allclose(list(alone["intensities"].values()), answer.prediction.intensities, atol=1e-6)
+    np.testing.assert_allclose(list(alone["intensities"].values()), result.prediction.intensities, atol=1e-6)
     curves = line.to_dict()
-    assert curves["name"] == answer.path.stem
+    assert curves["name"] == result.path.stem
     assert curves["seconds"] == pytest.approx(line.seconds, abs=1e-3)
     keeps("output/formats/schema.json", whole, alone, curves)
     values = np.array(curves["intensities"]["Joy"], float)  # None becomes NaN
@@ -53,12 +53,12 @@ def test_dicts_are_json_and_say_their_version(answer: Answer, line: Timeline) ->
     assert curves["vad"]["times"] == pytest.approx(line.vad_times)
 
 
-def test_frames(answer: Answer, line: Timeline) -> None:
-    row = answer.to_frame()
+def test_frames(result: Result, line: Timeline) -> None:
+    row = result.to_frame()
     assert list(row.columns) == ["Filename", "Seconds", *EMOTIONS, *VAD, "Basis", "Notes"]
     assert row.iloc[0]["Seconds"] == pytest.approx(6.5)
-    assert row.iloc[0]["Joy"] == pytest.approx(float(answer.prediction.intensities[5]))
-    assert row.iloc[0]["Valence"] == pytest.approx(float(answer.prediction.vad[:, 2].mean()))
+    assert row.iloc[0]["Joy"] == pytest.approx(float(result.prediction.intensities[5]))
+    assert row.iloc[0]["Valence"] == pytest.approx(float(result.prediction.vad[:, 2].mean()))
     frame = line.to_frame()
     assert frame.index.name == "Seconds"
     np.testing.assert_allclose(frame.index, line.times)
@@ -67,14 +67,14 @@ def test_frames(answer: Answer, line: Timeline) -> None:
     assert frame["Arousal"].isna().equals(frame["Joy"].isna())
     tenth = (line.vad_times >= 0.2) & (line.vad_times < 0.4)
     assert frame["Arousal"].iloc[1] == pytest.approx(line.vad[tenth, 0].mean(), abs=1e-5)
-    empty = Answers(EMOTIONS, (), ()).to_frame()
+    empty = Results(EMOTIONS, (), ()).to_frame()
     assert list(empty.columns) == ["Filename", "Seconds", *EMOTIONS, "Basis", "Notes"]
     assert len(empty) == 0
 
 
-def test_a_missing_pandas_is_said(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pandas_is_said(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    for thing in (answer, answer.timeline):
+    for thing in (result, result.timeline):
         with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
             thing.to_frame()  # type: ignore[union-attr]
 
@@ -101,9 +101,9 @@ class Closed(HTMLParser):
         self.text += data
 
 
-def test_notebooks_show_them_safely(answer: Answer, line: Timeline) -> None:
-    answers = Answers(EMOTIONS, (answer,), (Failure(Path("x"), f"{NASTY}: is empty"),))
-    for thing in (answers, answer, line):
+def test_notebooks_show_them_safely(result: Result, line: Timeline) -> None:
+    results = Results(EMOTIONS, (result,), (Failure(Path("x"), f"{NASTY}: is empty"),))
+    for thing in (results, result, line):
         shown = thing._repr_html_()
         page = Closed()
         page.feed(shown)
@@ -111,11 +111,11 @@ def test_notebooks_show_them_safely(answer: Answer, line: Timeline) -> None:
         assert page.open == []
         assert "<script>alert(1)" in page.text
         assert all(name in page.text for name in EMOTIONS)
-    assert "padded" in answer._repr_html_()
+    assert "padded" in result._repr_html_()
     drawn = re.findall(r'<path d="([^"]*)"', line._repr_html_())
     assert len(drawn) == 6
     assert all(d.count("M") == 2 for d in drawn)  # two bursts, with silence between
-    assert not re.search(r"\bnan\b", answers._repr_html_() + answer._repr_html_())
+    assert not re.search(r"\bnan\b", results._repr_html_() + result._repr_html_())
 
 
 def test_results_need_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""A stream in any chunks gives what the whole gives, and the whole is the definition written out anew."""
+"""A stream in any chunks gives what the whole gives, and the whole is the definition written out again."""
 
 import fake_engine
 import numpy as np
@@ -104,7 +104,7 @@ def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: Grap
 
 
 @settings(max_examples=60, deadline=None)
-# A centre that rounds to the recording's end.
+# A center that rounds to the recording's end.
 @example(total=4120, window=0.41433747499735085, part=0.41433747499735085, do_normalize=False)
 @given(
     total=st.integers(1, 40_000),
@@ -118,22 +118,22 @@ def test_each_step_is_its_window_heard_as_a_clip_of_its_own(
     hop = max(0.02, window * part)
     engine = fake_engine.Fake(do_normalize=do_normalize)
     sound = SOUND[15_000 : 15_000 + total]
-    steps = in_chunks(Stream(engine, window=window, hop=hop, regions=False), sound, [7_000])
-    centres = [k for k in range(9999) if k == 0 or round((k + 0.5) * hop * 16_000) <= total]
-    assert len(steps) == len(centres)
+    steps = in_chunks(Stream(engine, window=window, hop=hop, voice_segments=False), sound, [7_000])
+    centers = [k for k in range(9999) if k == 0 or round((k + 0.5) * hop * 16_000) <= total]
+    assert len(steps) == len(centers)
     half = round(window * 8_000)
     frames = []
     for k, step in enumerate(steps):
-        centre = round((k + 0.5) * hop * 16_000)
-        start, end = max(0, centre - half), min(total, centre + half)
+        center = round((k + 0.5) * hop * 16_000)
+        start, end = max(0, center - half), min(total, center + half)
         assert (step.start, step.end) == (start / 16_000, end / 16_000)
         clip = sound[start:end].astype(np.float64)
         if do_normalize:
             clip = (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
         clip = np.pad(clip, (0, max(0, 400 - len(clip)))).astype(np.float32)
-        answer = engine.answer(clip)
-        np.testing.assert_allclose(step.intensities, answer.intensities, rtol=1e-5, atol=1e-6)
-        if centre <= total:
+        result = engine.result(clip)
+        np.testing.assert_allclose(step.intensities, result.intensities, rtol=1e-5, atol=1e-6)
+        if center <= total:
             assert step.time == pytest.approx((k + 0.5) * hop)
         else:
             assert step.time == pytest.approx(total / 32_000)
@@ -141,10 +141,10 @@ def test_each_step_is_its_window_heard_as_a_clip_of_its_own(
         until = total if k == len(steps) - 1 else round((k + 1) * hop * 16_000)
         times = np.array([0.01 + 0.02 * j for j in range(9999) if since <= 160 + 320 * j < until])
         np.testing.assert_allclose(step.vad_times, times, atol=1e-12)
-        assert answer.vad is not None
+        assert result.vad is not None
         assert step.vad is not None
         for column in range(3):
-            expected = np.interp(times, answer.times + start / 16_000, answer.vad[:, column])
+            expected = np.interp(times, result.times + start / 16_000, result.vad[:, column])
             np.testing.assert_allclose(step.vad[:, column], expected, rtol=1e-4, atol=1e-6)
         frames += times.tolist()
     assert len(frames) == len([j for j in range(9999) if 160 + 320 * j < total])
@@ -191,7 +191,7 @@ def test_nothing_heard_gives_no_steps() -> None:
     stream = Stream(fake_engine.Fake())
     assert stream.push(np.empty(0, np.float32)) == []
     assert stream.flush() == []
-    assert stream.regions == ()
+    assert stream.voice_segments == ()
 
 
 def test_memory_does_not_grow() -> None:
@@ -224,7 +224,7 @@ def test_senseless_options_are_named(options: dict[str, float], message: str) ->
 
 
 def test_a_stream_refuses_what_is_far_beyond_full_scale() -> None:
-    stream = Stream(fake_engine.Fake(), regions=False)
+    stream = Stream(fake_engine.Fake(), voice_segments=False)
     with pytest.raises(AudioError, match=r"the chunk: the samples peak at .*Divide by 32768"):
         stream.push(SOUND * 32768)
     for chunk in (b"\0" * 64, bytearray(64), memoryview(bytes(64))):
@@ -235,7 +235,7 @@ def test_a_stream_refuses_what_is_far_beyond_full_scale() -> None:
 
 
 def test_a_stream_warns_once_of_integers_wider_than_their_sound() -> None:
-    stream = Stream(fake_engine.Fake(), regions=False)
+    stream = Stream(fake_engine.Fake(), voice_segments=False)
     narrow = (SOUND * 32767).astype(np.int32)
     stream.push(narrow[:8_000])  # half a second may be silence
     with pytest.warns(EmimicWarning, match="store them as int16"):
@@ -251,7 +251,7 @@ def test_a_stream_warns_once_of_integers_wider_than_their_sound() -> None:
 
 
 def test_stereo_and_bad_values_in_a_stream() -> None:
-    stream = Stream(fake_engine.Fake(), regions=False)
+    stream = Stream(fake_engine.Fake(), voice_segments=False)
     sound = SOUND[:20_000].copy()
     mono = joined(in_chunks(stream, sound, [3_000]))
     stream.reset()
@@ -271,11 +271,11 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     steps = joined(in_chunks(stream, SOUND, [1_000]))
     for name, values in steps.items():
         np.testing.assert_array_equal(getattr(line, name), values)
-    assert line.regions == stream.regions == voice_activity.find(SOUND)
+    assert line.voice_segments == stream.voice_segments == voice_activity.find(SOUND)
     assert heard[-1] == line.seconds == len(SOUND) / 16_000
-    whole = timeline(engine, blocks, name="sound", regions=False)
+    whole = timeline(engine, blocks, name="sound", voice_segments=False)
     assert np.isfinite(whole.intensities).all()
-    assert [(r.start, r.end) for r in whole.regions] == [(0.0, line.seconds)]
+    assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]
 
 
 def test_the_detectors_model_has_its_licence() -> None:

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def steady(kind: str, seconds: float = 12.0) -> np.ndarray:
-    """Noise of a colour, hum of mains, digital silence; at -40 dB."""
+    """Noise of a color, hum of mains, digital silence; at -40 dB."""
     count = round(seconds * 16_000)
     if kind == "zeros":
         return np.zeros(count, np.float32)
@@ -54,8 +54,8 @@ def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
     sound = np.concatenate([*parts, np.zeros(48_000, np.float32)])
     sound += 0.7 * steady(kind, len(sound) / 16_000)[: len(sound)]
     heard = np.zeros(len(sound), bool)
-    for region in find(sound):
-        heard[round(region.start * 16_000) : round(region.end * 16_000)] = True
+    for segment in find(sound):
+        heard[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
     for start, end in truth:
         found, length = found + heard[start:end].sum(), length + end - start
         heard[max(0, start - 8_000) : end + 8_000] = False  # margins, and what the cut to 20 dB left out
@@ -108,10 +108,10 @@ def test_any_chunking_gives_the_same_bits(sizes: list[int], end: int) -> None:
         start, turn = start + size, turn + 1
         decisions.append(detector.decided)
         assert detector.decided <= min(start, len(sound))
-    early = detector.regions()
+    early = detector.voice_segments()
     detector.flush()
     assert detector.decided == len(sound)
-    assert detector.regions() == find(sound)
+    assert detector.voice_segments() == find(sound)
     assert decisions == sorted(decisions)
     # What was said early stands.
     whole = [(r.start, r.end) for r in find(sound)]
@@ -132,10 +132,10 @@ def test_reset_forgets() -> None:
     sound = fake_engine.recording(("hush", 1.0), ("burst", 0.7))
     detector.push(sound)
     detector.flush()
-    assert detector.regions() == find(sound)
+    assert detector.voice_segments() == find(sound)
     detector.reset()
     detector.flush()
-    assert detector.regions() == ()
+    assert detector.voice_segments() == ()
     assert detector.decided == 0
 
 
@@ -151,11 +151,11 @@ def test_voiced_looks_at_a_stretch() -> None:
 
 def test_digital_silence_in_front_moves_what_is_found() -> None:
     wave = fake_engine.recording(("hush", 1.0), ("burst", 1.0), ("hush", 1.0))
-    (region,) = find(wave)
+    (segment,) = find(wave)
     for zeros in (1, 511, 512, 513, 22_976, 100_001):
         (moved,) = find(np.concatenate([np.zeros(zeros, np.float32), wave]))
-        assert moved.start - region.start == pytest.approx(zeros / 16_000, abs=1e-9)
-        assert moved.end - region.end == pytest.approx(zeros / 16_000, abs=0.04)
+        assert moved.start - segment.start == pytest.approx(zeros / 16_000, abs=1e-9)
+        assert moved.end - segment.end == pytest.approx(zeros / 16_000, abs=0.04)
 
 
 def test_noise_behind_a_gap_is_no_voice() -> None:
@@ -164,6 +164,6 @@ def test_noise_behind_a_gap_is_no_voice() -> None:
     gapped = np.concatenate(
         [np.zeros(20_000, np.float32), room[:32_000], np.zeros(16_000, np.float32), room[32_000:]]
     )
-    (region,) = find(gapped)
+    (segment,) = find(gapped)
     (plain,) = find(room)
-    assert region.start == pytest.approx(plain.start + 36_000 / 16_000, abs=0.07)
+    assert segment.start == pytest.approx(plain.start + 36_000 / 16_000, abs=0.07)

@@ -127,7 +127,7 @@ def in_formats(answer: Any, folder: Path) -> dict[str, list[float]]:
     tree = ElementTree.parse(folder / "clip.eaf").getroot()
     slots = {s.get("TIME_SLOT_ID"): int(s.get("TIME_VALUE") or 0) / 1000 for s in tree.iter("TIME_SLOT")}
     assert [m.get("TIME_ORIGIN") for m in tree.iter("MEDIA_DESCRIPTOR")] == ["0"]
-    (tier,) = [t for t in tree.iter("TIER") if t.get("TIER_ID") == "voice regions"]
+    (tier,) = [t for t in tree.iter("TIER") if t.get("TIER_ID") == "voice segments"]
     praat = textgrid.TextGrid.fromFile(str(folder / "clip.TextGrid"))
     rows = list(csv.DictReader((folder / "clip.csv").read_text().splitlines()))
     with_value = [row for row in rows if row["Joy"]]
@@ -136,7 +136,7 @@ def in_formats(answer: Any, folder: Path) -> dict[str, list[float]]:
     clock = captions[0].split(" ")[0].split(":")
     return {
         "eaf": [slots[a.get("TIME_SLOT_REF1")] for a in tier.iter("ALIGNABLE_ANNOTATION")],
-        "textgrid": [one.minTime for one in praat.getFirst("voice regions") if one.mark],
+        "textgrid": [one.minTime for one in praat.getFirst("voice segments") if one.mark],
         "csv": [float(with_value[0]["Seconds"]) - 0.1],
         "nova": [next(k for k, line in enumerate(lines) if not line.startswith("NaN")) * 0.2],
         "vtt": [60 * float(clock[-2]) + float(clock[-1])],
@@ -155,12 +155,12 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
         warnings.simplefilter("ignore", EmimicWarning)
         answer = predictor.files([path], timeline=True).clips[0]
     assert answer.timeline is not None
-    regions = find(truth)
-    assert len(regions) == 2
+    voice_segments = find(truth)
+    assert len(voice_segments) == 2
     found = in_formats(answer, tmp_path / "out")
     for kind in ("eaf", "textgrid"):
-        np.testing.assert_allclose(found[kind], [region.start for region in regions], atol=TRUTH)
-    step = 0.2 * int(regions[0].start / 0.2)  # with a voice in any part of it
+        np.testing.assert_allclose(found[kind], [segment.start for segment in voice_segments], atol=TRUTH)
+    step = 0.2 * int(voice_segments[0].start / 0.2)  # with a voice in any part of it
     for kind in ("csv", "nova", "vtt"):
         assert found[kind] == pytest.approx([step], abs=TRUTH)
 

@@ -1,4 +1,4 @@
-"""Cutting, normalising, padding and resampling against formulas written out here."""
+"""Cutting, normalizing, padding and resampling against formulas written out here."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media_files import noise, sine
 
-from emimic.media.decode import Clip, cut, normalise, prepare, resample
+from emimic.media.decode import Clip, cut, normalize, prepare, resample
 from emimic.task import AudioError
 
 FLOATS = st.floats(-2, 2, width=32)
@@ -26,8 +26,8 @@ def textbook(samples: np.ndarray) -> np.ndarray:
 
 @settings(deadline=None)
 @given(WAVES)
-def test_normalise_is_the_textbook_formula(samples: np.ndarray) -> None:
-    result = normalise(samples)
+def test_normalize_is_the_textbook_formula(samples: np.ndarray) -> None:
+    result = normalize(samples)
     assert result.dtype == np.float32
     assert result.shape == samples.shape
     np.testing.assert_allclose(result, textbook(samples), rtol=1e-5, atol=1e-6)
@@ -36,7 +36,7 @@ def test_normalise_is_the_textbook_formula(samples: np.ndarray) -> None:
 @settings(deadline=None)
 @given(st.floats(-(2.0**100), 2.0**100, width=32), st.integers(1, 2000))
 def test_constant_clips_give_zeros(level: float, size: int) -> None:
-    assert not normalise(np.full(size, level, np.float32)).any()
+    assert not normalize(np.full(size, level, np.float32)).any()
 
 
 @settings(deadline=None)
@@ -46,22 +46,22 @@ def test_gain_and_offset_do_not_matter_for_loud_clips(
 ) -> None:
     loud = np.concatenate([samples, np.array([-2, 2] * 30, np.float32)]) * 20  # variance far above 1e-7
     moved = (gain * loud.astype(float) + offset).astype(np.float32)
-    np.testing.assert_allclose(normalise(moved), normalise(loud), atol=2e-4)
+    np.testing.assert_allclose(normalize(moved), normalize(loud), atol=2e-4)
 
 
-def test_normalise_at_the_ends_of_the_range() -> None:
+def test_normalize_at_the_ends_of_the_range() -> None:
     huge = np.array([3e38, -3e38], np.float32)  # its square is beyond float32
-    np.testing.assert_allclose(normalise(huge), [1, -1], rtol=1e-6)
+    np.testing.assert_allclose(normalize(huge), [1, -1], rtol=1e-6)
     tiny = np.array([1e-6, -1e-6])  # variance 1e-12: the 1e-7 rules
     np.testing.assert_allclose(
-        normalise(tiny), [1e-6 / math.sqrt(1e-12 + 1e-7), -1e-6 / math.sqrt(1e-12 + 1e-7)]
+        normalize(tiny), [1e-6 / math.sqrt(1e-12 + 1e-7), -1e-6 / math.sqrt(1e-12 + 1e-7)]
     )
-    assert normalise(np.array([0.3], np.float32)).tolist() == [0.0]
+    assert normalize(np.array([0.3], np.float32)).tolist() == [0.0]
 
 
 def test_a_long_clip_far_from_zero_keeps_its_precision() -> None:
     samples = noise(12, level=1e-3) + np.float32(1)
-    result = normalise(samples)
+    result = normalize(samples)
     assert abs(result.mean(dtype=float)) < 1e-6
     expected = samples.astype(float) - samples.astype(float).mean()
     np.testing.assert_allclose(result, expected / math.sqrt((expected**2).mean() + 1e-7), atol=1e-5)
@@ -69,11 +69,11 @@ def test_a_long_clip_far_from_zero_keeps_its_precision() -> None:
 
 @settings(deadline=None)
 @given(WAVES, st.integers(1, 80), st.integers(0, 80), st.booleans())
-def test_prepare_cuts_then_normalises_then_pads(
+def test_prepare_cuts_then_normalizes_then_pads(
     samples: np.ndarray, kept: int, least: int, scale: bool
 ) -> None:
     before = samples.copy()
-    clip = prepare(samples, max_seconds=kept / 16_000, normalise=scale, min_samples=least)
+    clip = prepare(samples, max_seconds=kept / 16_000, normalize=scale, min_samples=least)
     part = samples[:kept]
     assert clip.samples.shape == (max(len(part), least),)
     assert clip.samples.dtype == np.float32
@@ -88,7 +88,7 @@ def test_prepare_cuts_then_normalises_then_pads(
     np.testing.assert_array_equal(samples, before)
 
 
-def test_the_paper_s_cut_comes_before_normalising() -> None:
+def test_the_paper_s_cut_comes_before_normalizing() -> None:
     samples = np.concatenate([noise(12, level=0.1), np.full(16_000, 5, np.float32)])
     clip = prepare(samples)
     assert clip.samples.shape == (192_000,)
@@ -141,7 +141,7 @@ def test_senseless_limits_are_refused(seconds: float) -> None:
     ],
 )
 def test_arrays_that_are_no_waveform_are_refused(samples: object, message: str) -> None:
-    for act in (prepare, normalise):
+    for act in (prepare, normalize):
         with pytest.raises(AudioError, match=message):
             act(samples)
 
@@ -149,7 +149,7 @@ def test_arrays_that_are_no_waveform_are_refused(samples: object, message: str) 
 def test_float64_and_float16_are_taken() -> None:
     samples = sine(seconds=0.1)
     for kind in (np.float64, np.float16):
-        np.testing.assert_allclose(prepare(samples.astype(kind)).samples, normalise(samples), atol=2e-3)
+        np.testing.assert_allclose(prepare(samples.astype(kind)).samples, normalize(samples), atol=2e-3)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000, 44_056.5])

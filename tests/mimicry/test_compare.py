@@ -91,8 +91,8 @@ def test_a_slower_imitation_is_found_with_its_path_and_pace() -> None:
     assert result.path.tempo == pytest.approx(60 / 75)
     truth = np.interp(result.path.mimic, HOP * np.arange(75), clock * HOP)
     assert np.abs(result.path.seed - truth).mean() < HOP
-    assert result.path.normalised < 0.05
-    assert result.path.normalised == pytest.approx(result.path.cost / 135)
+    assert result.path.normalized < 0.05
+    assert result.path.normalized == pytest.approx(result.path.cost / 135)
     assert result.leader is None
 
 

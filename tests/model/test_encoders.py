@@ -174,8 +174,8 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     # The window's first sample weighs nothing (Hann, periodic).
     expected = encoders.receptive_field(found) - (family == "whisper")
     assert width == expected
-    centre = (int(moved[0]) - (family == "whisper") + int(moved[-1]) + 1) / 2 / 16_000
-    assert encoders.frame_times(found, 5)[4] == pytest.approx(centre, abs=1e-9)
+    center = (int(moved[0]) - (family == "whisper") + int(moved[-1]) + 1) / 2 / 16_000
+    assert encoders.frame_times(found, 5)[4] == pytest.approx(center, abs=1e-9)
 
 
 def test_paper_encoder_arithmetic():
@@ -349,7 +349,7 @@ def test_specaugment_acts_in_training_only_and_only_when_wanted(family):
     assert torch.allclose(still, none, atol=1e-12)
 
 
-def test_masked_frames_hold_the_learnt_vector():
+def test_masked_frames_hold_the_learned_vector():
     """What the transformer receives: the vector where masked, the projection elsewhere, alone or padded."""
     encoder = build("wav2vec2-layer", mask_time_prob=0.5).train()
     for dropout in encoder.modules():

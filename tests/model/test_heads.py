@@ -243,7 +243,7 @@ def test_v_a_d_of_a_pooled_clip_passes_the_same_way() -> None:
 
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "wavlm", "whisper"])
 def test_clips_in_a_batch_equal_clips_alone(family: str) -> None:
-    model = tiny_models.model(family, vad_learnt=True, **tiny_models.HEADS)
+    model = tiny_models.model(family, vad_learned=True, **tiny_models.HEADS)
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 4000, 1234, 8000, 719)]
     together = model.predict(clips)
@@ -256,7 +256,7 @@ def test_clips_in_a_batch_equal_clips_alone(family: str) -> None:
 
 
 def test_all_of_it_is_saved(tmp_path: Path) -> None:
-    model = tiny_models.model("whisper", vad_learnt=True, frozen_layers=1, **tiny_models.HEADS)
+    model = tiny_models.model("whisper", vad_learned=True, frozen_layers=1, **tiny_models.HEADS)
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path)
     loaded = EmiModel.from_pretrained(tmp_path)

@@ -166,14 +166,14 @@ def test_categories_are_for_training_and_change_no_answer(regression_head):
     assert not hasattr(tiny_models.model(), "category")
 
 
-@pytest.mark.parametrize("learnt", [False, True])
-def test_the_vad_head_alone(learnt):
-    model = tiny_models.model(targets=[], vad_learnt=learnt)
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_vad_head_alone(learned):
+    model = tiny_models.model(targets=[], vad_learned=learned)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"encoder", "vad"}
     clips = [tiny_models.clip(900), tiny_models.clip(3300)]
     for prediction, clip in zip(model.predict(clips), clips, strict=True):
         assert prediction.intensities.shape == (0,)
-        if learnt:
+        if learned:
             hidden = tiny_models.wav2vec2(
                 tiny_models.under(tiny_models.weights(model), "encoder."),
                 tiny_models.encoder("wav2vec2-layer"),
@@ -403,7 +403,7 @@ def test_one_clip_as_it_is(family, samples):
     np.testing.assert_array_equal(found.times, model.frame_times(frames))
 
 
-def test_vad_that_was_never_learnt_is_not_shown():
+def test_vad_that_was_never_learned_is_not_shown():
     for config in ({"vad_pretrained": False}, {"vad_head": False}):
         (found,) = tiny_models.model(**config).predict([tiny_models.clip(800)])
         assert found.vad is None

@@ -138,7 +138,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "lstm_dropout": 0.25,
         "vad_dropout": 0.75,
         "vad_pretrained": True,
-        "vad_learnt": True,
+        "vad_learned": True,
         "head_dropout": 0.5,
         "categories": ["laugh", "sigh"],
         "freeze_encoder": True,
@@ -592,7 +592,7 @@ def test_the_vector_of_specaugment_may_be_missing_or_needless(tmp_path):
 
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "whisper"])
 @pytest.mark.parametrize("said", [True, False, None])
-def test_normalisation_follows_the_preprocessor(family, said, tmp_path):
+def test_normalization_follows_the_preprocessor(family, said, tmp_path):
     settings = {"sampling_rate": 16_000} | ({} if said is None else {"do_normalize": said})
     folder = write(tmp_path / "bare", bare(family), **settings)
     expected = said if said is not None else family != "whisper"
@@ -680,12 +680,12 @@ def test_a_lost_connection_is_a_model_error(published, monkeypatch):
     refused(start, published, "connection lost")
 
 
-@pytest.mark.parametrize("learnt", [True, False])
-def test_a_finished_run_gives_its_encoder(tmp_path: Path, learnt: bool) -> None:
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_finished_run_gives_its_encoder(tmp_path: Path, learned: bool) -> None:
     torch.manual_seed(0)
     config = EmiConfig(
         encoder_config=tiny_models.model("whisper").config.encoder_config,
-        vad_learnt=learnt,
+        vad_learned=learned,
         lstm_units=8,
         do_normalize=True,
         categories=["laugh", "sigh"],
@@ -695,8 +695,8 @@ def test_a_finished_run_gives_its_encoder(tmp_path: Path, learnt: bool) -> None:
     model = EmiModel.from_encoder(tmp_path)
     for name, tensor in run.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor)
-    assert model.config.vad_pretrained is learnt
-    assert torch.equal(model.vad.dense.weight, run.vad.dense.weight) is learnt
+    assert model.config.vad_pretrained is learned
+    assert torch.equal(model.vad.dense.weight, run.vad.dense.weight) is learned
     assert model.config.do_normalize
     assert not model.config.categories
     assert model.lstm.hidden_size == model.config.frame_features
@@ -709,11 +709,11 @@ OTHER = {"hidden_layers": [1, 2], "standardize_frames": True, "vad_units": 0, "v
 def test_a_vad_head_of_another_kind_starts_fresh(
     had: dict[str, Any], given: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = tiny_models.model("whisper", vad_learnt=True, **had)
+    run = tiny_models.model("whisper", vad_learned=True, **had)
     run.save_pretrained(tmp_path)
     model = EmiModel.from_encoder(tmp_path, layers=2, **given)
     assert torch.equal(model.encoder.layers[1].fc1.weight, run.encoder.layers[1].fc1.weight)
     assert not model.config.vad_pretrained
-    assert not model.config.answers_vad
+    assert not model.config.predicts_vad
     assert not torch.equal(model.vad.out_proj.bias, run.vad.out_proj.bias)
     assert (model.vad.dense is None) == bool(given)

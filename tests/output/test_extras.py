@@ -85,19 +85,19 @@ def test_what_needs_no_extra_is_written_all_the_same(tmp_path: Path, monkeypatch
     assert second.startswith("emimic: pictures need: pip install")
     stem = CLIP.stem
     assert {path.name for path in tmp_path.iterdir()} == {
-        "intensities.csv", "answers.json", "journal.jsonl", f"{stem}.json", f"{stem}.vtt", f"{stem}.html",
+        "intensities.csv", "results.json", "journal.jsonl", f"{stem}.json", f"{stem}.vtt", f"{stem}.html",
     }  # fmt: skip
 
 
 def test_from_python_the_others_are_written_before_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = Predictor(threads=1).files([CLIP], timeline=True)
+    results = Predictor(threads=1).files([CLIP], timeline=True)
     lose(monkeypatch, "pympi")
     with pytest.raises(EmimicError, match="ELAN files need"):
-        formats.write(answers.clips[0], tmp_path / "one", ["eaf", "json"])
+        formats.write(results.clips[0], tmp_path / "one", ["eaf", "json"])
     with pytest.raises(EmimicError, match="ELAN files need"):
-        formats.write_all(answers, tmp_path / "all", ["eaf", "csv"])
+        formats.write_all(results, tmp_path / "all", ["eaf", "csv"])
     assert [path.name for path in (tmp_path / "one").iterdir()] == [f"{CLIP.stem}.json"]
     assert (tmp_path / "all" / f"{CLIP.stem}.csv").exists()
 

@@ -30,7 +30,7 @@ from json_schema import keeps
 
 import emimic
 from emimic import EMOTIONS, EmimicError
-from emimic.inference.results import Answer, Answers, Failure, Region, Timeline
+from emimic.inference.results import Failure, Result, Results, Timeline, VoiceSegment
 from emimic.output import formats
 from emimic.prediction import Prediction
 
@@ -62,11 +62,11 @@ def make(
     rest: float = 0.05,
     gaps: Any = (),
     vad: bool = True,
-    regions: tuple[Region, ...] = (Region(0.0, 0.7123), Region(1.2, 2.0)),
+    voice_segments: tuple[VoiceSegment, ...] = (VoiceSegment(0.0, 0.7123), VoiceSegment(1.2, 2.0)),
     path: Path = Path("folder/clip.wav"),
     seed: int = 0,
-) -> Answer:
-    """An answer whose timeline has `steps` centres from `first` on, a hop apart, and ends `rest` after the last."""
+) -> Result:
+    """A result whose timeline has `steps` centers from `first` on, a hop apart, and ends `rest` after the last."""
     rng = np.random.default_rng(seed)
     times = first + hop * np.arange(steps)
     seconds = float(times[-1]) + rest
@@ -79,7 +79,7 @@ def make(
     line = Timeline(
         name=path.stem, seconds=seconds, targets=EMOTIONS, window=2.5, hop=hop, times=times,
         starts=np.maximum(times - 1.25, 0), ends=np.minimum(times + 1.25, seconds), intensities=intensities,
-        vad_times=vad_times if vad else None, vad=frames, regions=regions,
+        vad_times=vad_times if vad else None, vad=frames, voice_segments=voice_segments,
     )  # fmt: skip
     return clip(seconds, vad=vad, path=path, timeline=line)
 
@@ -92,7 +92,7 @@ def clip(
     path: Path = Path("folder/clip.wav"),
     timeline: Timeline | None = None,
     notes: tuple[str, ...] = (),
-) -> Answer:
+) -> Result:
     rng = np.random.default_rng(7)
     frames = 100
     one = Prediction(
@@ -100,11 +100,11 @@ def clip(
         vad=rng.uniform(0, 1, (frames, 3)).astype(np.float32) if vad else None,
         times=0.0125 + 0.02 * np.arange(frames),
     )
-    return Answer(path, EMOTIONS, seconds, was_cut, False, one, timeline, notes=notes)
+    return Result(path, EMOTIONS, seconds, was_cut, False, one, timeline, notes=notes)
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answer:
+def results(draw: st.DrawFn) -> Result:
     steps = draw(st.integers(1, 20))
     hop = draw(st.sampled_from([0.2, 0.1, 0.25, 1 / 3, 1.0, 2.5]))
     first = draw(st.sampled_from([0.0, hop / 2, 1.25]))
@@ -118,15 +118,17 @@ def answers(draw: st.DrawFn) -> Answer:
         rest=rest,
         gaps=draw(st.sets(st.integers(0, steps - 1))),
         vad=draw(st.booleans()),
-        regions=tuple(Region(a / 1000, b / 1000) for a, b in zip(cuts[::2], cuts[1::2], strict=False)),
+        voice_segments=tuple(
+            VoiceSegment(a / 1000, b / 1000) for a, b in zip(cuts[::2], cuts[1::2], strict=False)
+        ),
         seed=draw(st.integers(0, 9)),
     )
 
 
-def expected(answer: Answer) -> Iterator[tuple[str, list[tuple[float, float, float]]]]:
-    """The formula anew: a step stands for the hop around its centre, the last for a rest of less than half a hop too;
+def expected(result: Result) -> Iterator[tuple[str, list[tuple[float, float, float]]]]:
+    """The formula again: a step stands for the hop around its center, the last for a rest of less than half a hop too;
     VAD is the mean of the frames in it."""
-    line = answer.timeline
+    line = result.timeline
     assert line is not None
     stretches = [(max(t - line.hop / 2, 0.0), min(t + line.hop / 2, line.seconds)) for t in line.times]
     if line.seconds - line.times[-1] < line.hop:
@@ -201,11 +203,11 @@ def by_audformat(paths: list[Path]) -> Pieces:
     import audformat
 
     db = audformat.Database.load(str(paths[0].parent))
-    assert set(db.tables) == {"files", "segments", "regions"}
+    assert set(db.tables) == {"files", "segments", "voice_segments"}
     assert len(db["files"].df) == 1
-    regions = [(*span(start, end), 1.0) for _, start, end in db["regions"].index]
+    voice_segments = [(*span(start, end), 1.0) for _, start, end in db["voice_segments"].index]
     table = db["segments"].df
-    return {"voice regions": regions} | {
+    return {"voice segments": voice_segments} | {
         name: [(*span(s, e), v) for (_, s, e), v in table[name].items() if np.isfinite(v)] for name in table
     }
 
@@ -213,11 +215,13 @@ def by_audformat(paths: list[Path]) -> Pieces:
 def by_csv_and_yaml(paths: list[Path]) -> Pieces:
     """audformat's files without audformat or pandas."""
     header = yaml.safe_load((paths[0].parent / "db.yaml").read_text("utf-8"))
-    assert set(header["tables"]) == {"files", "segments", "regions"}
+    assert set(header["tables"]) == {"files", "segments", "voice_segments"}
     rows = list(csv.DictReader(io.StringIO((paths[0].parent / "db.segments.csv").read_text("utf-8"))))
     names = list(header["tables"]["segments"]["columns"])
-    regions = csv.DictReader(io.StringIO((paths[0].parent / "db.regions.csv").read_text("utf-8")))
-    return {"voice regions": [(since(r["start"]), since(r["end"]), 1.0) for r in regions]} | {
+    voice_segments = csv.DictReader(
+        io.StringIO((paths[0].parent / "db.voice_segments.csv").read_text("utf-8"))
+    )
+    return {"voice segments": [(since(r["start"]), since(r["end"]), 1.0) for r in voice_segments]} | {
         name: [(since(r["start"]), since(r["end"]), float(r[name])) for r in rows if r[name]]
         for name in names
     }
@@ -261,13 +265,15 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pandas_4
 @pytest.mark.parametrize("reader", READERS)
 @settings(QUICK)
-@given(answer=answers())
-def test_intervals_come_back(reader: str, answer: Answer, shelf: Path) -> None:
+@given(result=results())
+def test_intervals_come_back(reader: str, result: Result, shelf: Path) -> None:
     kind, read = READERS[reader]
-    found = read(formats.write(answer, shelf, [kind]))
-    regions = found.pop("voice regions")
-    assert [r[:2] for r in regions] == [(ms(r.start), ms(r.end)) for r in answer.timeline.regions]
-    wanted = dict(expected(answer))
+    found = read(formats.write(result, shelf, [kind]))
+    voice_segments = found.pop("voice segments")
+    assert [r[:2] for r in voice_segments] == [
+        (ms(r.start), ms(r.end)) for r in result.timeline.voice_segments
+    ]
+    wanted = dict(expected(result))
     assert list(found) == list(wanted)
     for name, pieces in wanted.items():
         # Of a stretch that rounds to nothing there is no interval.
@@ -306,10 +312,10 @@ def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
 
 
 @QUICK
-@given(answer=answers())
-def test_nova_has_each_value_on_the_line_of_its_time(answer: Answer, shelf: Path) -> None:
-    found = by_nova(formats.write(answer, shelf, ["nova"]))
-    line = answer.timeline
+@given(result=results())
+def test_nova_has_each_value_on_the_line_of_its_time(result: Result, shelf: Path) -> None:
+    found = by_nova(formats.write(result, shelf, ["nova"]))
+    line = result.timeline
     curves = dict(zip(EMOTIONS, ((line.times, v) for v in line.intensities.T), strict=True))
     if line.vad is not None:
         curves |= zip(VAD, ((line.vad_times, v) for v in line.vad.T), strict=True)
@@ -327,15 +333,15 @@ def test_nova_has_each_value_on_the_line_of_its_time(answer: Answer, shelf: Path
 
 
 def test_nova_by_the_letter(tmp_path: Path) -> None:
-    answer = make(3, hop=0.2, first=0.1, rest=0.1, gaps=[1], vad=False)
-    header, data = formats.write(answer, tmp_path, ["nova"])[6:8]
+    result = make(3, hop=0.2, first=0.1, rest=0.1, gaps=[1], vad=False)
+    header, data = formats.write(result, tmp_path, ["nova"])[6:8]
     assert header.name == "clip.empathic_pain.annotation"
     assert header.read_text() == (
         '<?xml version="1.0" ?>\n<annotation ssi-v="3">\n  <info ftype="ASCII" size="3" />\n'
         '  <meta role="" annotator="emimic" />\n'
         '  <scheme name="empathic_pain" type="CONTINUOUS" sr="5" min="0" max="1" />\n</annotation>\n'
     )
-    first, last = (f"{v:.6g};1" for v in answer.timeline.intensities[[0, 2], 3].clip(0, 1).tolist())
+    first, last = (f"{v:.6g};1" for v in result.timeline.intensities[[0, 2], 3].clip(0, 1).tolist())
     assert data.read_text() == f"{first}\nNaN;0\n{last}\n"
 
 
@@ -362,14 +368,14 @@ def by_w3c(path: Path) -> list[tuple[int, int, str]]:
 
 
 @QUICK
-@given(answer=answers())
-def test_captions_name_the_strongest_and_leave_gaps(answer: Answer, shelf: Path) -> None:
-    (path,) = formats.write(answer, shelf, ["vtt"])
+@given(result=results())
+def test_captions_name_the_strongest_and_leave_gaps(result: Result, shelf: Path) -> None:
+    (path,) = formats.write(result, shelf, ["vtt"])
     cues = by_w3c(path)
     assert [(c.start_in_seconds, c.raw_text) for c in webvtt.read(str(path), strict=True)] == [
         (start // 1000, text) for start, _, text in cues
     ]
-    line = answer.timeline
+    line = result.timeline
     assert all(start < end for start, end, _ in cues)
     assert all(a[1] <= b[0] for a, b in pairwise(cues))
     for start, end, text in cues:
@@ -387,10 +393,10 @@ def test_captions_name_the_strongest_and_leave_gaps(answer: Answer, shelf: Path)
 
 
 def test_captions_change_about_once_a_second(tmp_path: Path) -> None:
-    answer = make(50, gaps=[*range(12, 20), 30])
-    cues = by_w3c(formats.write(answer, tmp_path, ["vtt"])[0])
+    result = make(50, gaps=[*range(12, 20), 30])
+    cues = by_w3c(formats.write(result, tmp_path, ["vtt"])[0])
     assert cues[0][0] == 0
-    assert cues[-1][1] == round(1000 * answer.seconds)
+    assert cues[-1][1] == round(1000 * result.seconds)
     assert all(500 <= end - start <= 1400 for start, end, _ in cues)
     assert [(a[1], b[0]) for a, b in pairwise(cues) if a[1] < b[0]] == [(2300, 3900), (5900, 6100)]
     assert len(cues) == 2 + 2 + 4
@@ -408,18 +414,20 @@ def strictly(text: str) -> Any:
 
 
 @QUICK
-@given(answer=answers())
-def test_json_holds_everything_and_keeps_its_schema(answer: Answer, shelf: Path) -> None:
-    (path,) = formats.write(answer, shelf, ["json"])
+@given(result=results())
+def test_json_holds_everything_and_keeps_its_schema(result: Result, shelf: Path) -> None:
+    (path,) = formats.write(result, shelf, ["json"])
     whole = strictly(path.read_text("utf-8"))
     (one,) = whole["clips"]
-    line, curves = answer.timeline, one["timeline"]
+    line, curves = result.timeline, one["timeline"]
     for key in ("times", "starts", "ends"):
         np.testing.assert_allclose(curves[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
         assert all(round(value, 3) == value for value in curves[key])  # and no more
     for name, values in zip(EMOTIONS, line.intensities.T, strict=True):
         np.testing.assert_allclose(np.array(curves["intensities"][name], float), values, atol=1e-6)
-    assert [(r["start"], r["end"]) for r in curves["regions"]] == [(r.start, r.end) for r in line.regions]
+    assert [(r["start"], r["end"]) for r in curves["voice_segments"]] == [
+        (r.start, r.end) for r in line.voice_segments
+    ]
     assert ("vad" in curves) == (line.vad is not None) == ("vad_mean" in one)
     if line.vad is not None:
         np.testing.assert_allclose(curves["vad"]["times"], line.vad_times, atol=5.01e-4)
@@ -429,18 +437,18 @@ def test_json_holds_everything_and_keeps_its_schema(answer: Answer, shelf: Path)
 
 def test_the_schema_refuses_what_is_wrong() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    text = formats.to_json(Answers(EMOTIONS, (make(),), (Failure(Path("bad.wav"), "bad.wav: no audio"),)))
+    text = formats.to_json(Results(EMOTIONS, (make(),), (Failure(Path("bad.wav"), "bad.wav: no audio"),)))
     whole = strictly(text)
     assert whole["failed"] == [{"file": "bad.wav", "reason": "bad.wav: no audio"}]
     assert (whole["schema"], whole["emimic"]) == (formats.SCHEMA, emimic.__version__)
     one = whole["clips"][0]
     wrong: list[Callable[[], Any]] = [
-        lambda: whole.update(schema="emimic/answers/2"),
+        lambda: whole.update(schema="emimic/results/2"),
         lambda: whole["failed"][0].pop("reason"),
         lambda: one.pop("was_cut"),
         lambda: one.update(seconds=-1),
         lambda: one["intensities"].update(Joy="high"),
-        lambda: one["timeline"].pop("regions"),
+        lambda: one["timeline"].pop("voice_segments"),
         lambda: one["timeline"]["vad"]["values"].pop("Valence"),
         lambda: one["timeline"]["times"].append(None),
     ]
@@ -453,11 +461,11 @@ def test_the_schema_refuses_what_is_wrong() -> None:
 
 
 @QUICK
-@given(answer=answers())
-def test_csv_has_a_row_a_step(answer: Answer, shelf: Path) -> None:
-    (path,) = formats.write(answer, shelf, ["csv"])
+@given(result=results())
+def test_csv_has_a_row_a_step(result: Result, shelf: Path) -> None:
+    (path,) = formats.write(result, shelf, ["csv"])
     header, *rows = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
-    line = answer.timeline
+    line = result.timeline
     assert header == ["Seconds", "Start", "End", *EMOTIONS, *(VAD if line.vad is not None else ())]
     cells = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
     np.testing.assert_allclose(
@@ -467,14 +475,14 @@ def test_csv_has_a_row_a_step(answer: Answer, shelf: Path) -> None:
 
 
 def test_csv_of_many_has_vad_where_it_is_known() -> None:
-    both = Answers(EMOTIONS, (clip(), clip(vad=False, path=Path("ä, b.wav"))), ())
+    both = Results(EMOTIONS, (clip(), clip(vad=False, path=Path("ä, b.wav"))), ())
     rows = list(csv.reader(io.StringIO(formats.to_csv(both))))
     assert rows[0] == ["Filename", *EMOTIONS, *VAD, "Basis", "Notes"]
     assert [row[0] for row in rows[1:]] == ["clip", "ä, b"]
     mean = both.clips[0].prediction.vad.mean(axis=0)
     np.testing.assert_allclose([float(v) for v in rows[1][7:10]], mean, atol=1e-6)
     assert rows[2][7:] == ["", "", "", "whole clip", ""]
-    assert formats.to_csv(Answers(EMOTIONS, (both.clips[1],), ())).splitlines()[0] == ",".join(
+    assert formats.to_csv(Results(EMOTIONS, (both.clips[1],), ())).splitlines()[0] == ",".join(
         ["Filename", *EMOTIONS, "Basis", "Notes"]
     )
 
@@ -483,7 +491,7 @@ def test_notes_are_in_every_table() -> None:
     """Without the file's path; of a recording over the cut one more."""
     path = Path("a; b\udc80.wav")
     noted = (f"{path}: damaged or cut short; only 1 s were readable and are used.", f"{path}: \udc80 is odd")
-    both = Answers(EMOTIONS, (clip(30.0, was_cut=True, path=path, notes=noted), clip()), ())
+    both = Results(EMOTIONS, (clip(30.0, was_cut=True, path=path, notes=noted), clip()), ())
     expected = [
         "damaged or cut short; only 1 s were readable and are used.", "\ufffd is odd",
         "longer than 2 s, so its values are those of the first 2 s",
@@ -503,7 +511,7 @@ def test_over_the_cut_every_table_says_what_its_values_are_about() -> None:
     long = clip(30.0, was_cut=True)
     line = make(40, gaps=[3, 4]).timeline
     assert line is not None
-    three = Answers(EMOTIONS, (long, replace(long, timeline=line), clip(path=Path("short.wav"))), ())
+    three = Results(EMOTIONS, (long, replace(long, timeline=line), clip(path=Path("short.wav"))), ())
     bases = ["first 2 s", "mean over time", "whole clip"]
     assert [one.headline.basis for one in three.clips] == bases
     rows = list(csv.DictReader(io.StringIO(formats.to_csv(three))))
@@ -525,7 +533,7 @@ def test_over_the_cut_every_table_says_what_its_values_are_about() -> None:
 
 
 def test_a_long_recording_without_a_voice_keeps_the_values_of_its_beginning() -> None:
-    line = make(4, gaps=[0, 1, 2, 3], regions=()).timeline
+    line = make(4, gaps=[0, 1, 2, 3], voice_segments=()).timeline
     one = replace(clip(30.0, was_cut=True), timeline=line)
     assert one.headline.basis == "first 2 s"
     assert one.marks == ["first 2 s", "no voice"]
@@ -562,13 +570,13 @@ def test_a_program_of_tables_opens_csv(text: str) -> None:
 
 def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
     two = tuple(replace(make(), channel=number) for number in (1, 2))
-    both = Answers(EMOTIONS, two, ())
+    both = Results(EMOTIONS, two, ())
     assert both.names == ["clip channel 1", "clip channel 2"]
     formats.write_all(both, tmp_path, ["json", "eaf"])
     assert {path.name for path in tmp_path.glob("*channel*")} == {
         f"clip channel {number}.{end}" for number in (1, 2) for end in ("json", "eaf")
     }
-    (first, second) = strictly((tmp_path / "answers.json").read_text("utf-8"))["clips"]
+    (first, second) = strictly((tmp_path / "results.json").read_text("utf-8"))["clips"]
     assert (first["channel"], second["channel"]) == (1, 2)
     assert first["file"] == second["file"]
 
@@ -576,14 +584,14 @@ def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
 # Corners
 
 CORNERS = {
-    "no regions": make(regions=()),
-    "one step": make(1, rest=0.1, regions=(Region(0.02, 0.1),)),
-    "all gaps": make(gaps=range(12), regions=()),
+    "no voice_segments": make(voice_segments=()),
+    "one step": make(1, rest=0.1, voice_segments=(VoiceSegment(0.02, 0.1),)),
+    "all gaps": make(gaps=range(12), voice_segments=()),
     "no VAD": make(vad=False),
     "no timeline": clip(),
     "no timeline, no VAD": clip(vad=False),
     "cut": clip(30.0, was_cut=True),
-    "less than a millisecond": make(1, rest=2e-4, vad=False, regions=()),
+    "less than a millisecond": make(1, rest=2e-4, vad=False, voice_segments=()),
     "hostile name": make(path=Path("folder") / f"{HOSTILE}.wav"),
     "name that is not UTF-8": make(path=Path("folder/b\udce4r\x07.wav")),
     "no name": make(path=Path("-")),
@@ -593,8 +601,8 @@ CORNERS = {
 @pandas_4
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner: str, tmp_path: Path) -> None:
-    answer = CORNERS[corner]
-    made = {kind: formats.write(answer, tmp_path / kind, [kind]) for kind in formats.KINDS}
+    result = CORNERS[corner]
+    made = {kind: formats.write(result, tmp_path / kind, [kind]) for kind in formats.KINDS}
     for kind, paths in made.items():
         on_disk = {path for path in (tmp_path / kind).rglob("*") if path.is_file()}
         assert set(paths) == on_disk
@@ -602,27 +610,27 @@ def test_corners(corner: str, tmp_path: Path) -> None:
         for path in paths:
             path.read_bytes().decode("utf-8")
     whole = strictly(made["json"][0].read_text("utf-8"))
-    assert ("timeline" in whole["clips"][0]) == (answer.timeline is not None)
+    assert ("timeline" in whole["clips"][0]) == (result.timeline is not None)
     assert by_nova(made["nova"]).keys() == {
         name.lower().replace(" ", "_")
-        for name in (*EMOTIONS, *(VAD if answer.prediction.vad is not None else ()))
+        for name in (*EMOTIONS, *(VAD if result.prediction.vad is not None else ()))
     }
     cues = by_w3c(made["vtt"][0])
     rows = made["csv"][0].read_text("utf-8").splitlines()
-    assert len(rows) == 1 + (1 if answer.timeline is None else len(answer.timeline.times))
+    assert len(rows) == 1 + (1 if result.timeline is None else len(result.timeline.times))
     for kind, read in READERS.values():
         found = read(made[kind])
-        regions = found.pop("voice regions")
-        assert len(regions) == (0 if answer.timeline is None else len(answer.timeline.regions))
-        if answer.timeline is None:
+        voice_segments = found.pop("voice segments")
+        assert len(voice_segments) == (0 if result.timeline is None else len(result.timeline.voice_segments))
+        if result.timeline is None:
             end = (
-                2005 if answer.was_cut else 3210
+                2005 if result.was_cut else 3210
             )  # 100 frames were heard of the cut clip: 0.0125 + 1.98 + 0.0125 s
             assert {piece[:2] for pieces in found.values() for piece in pieces} == {(0, end)}
-            values = [*answer.prediction.intensities]
-            if answer.prediction.vad is not None:
-                inside = answer.prediction.times < end / 1000
-                values += [*answer.prediction.vad[inside].mean(axis=0)]
+            values = [*result.prediction.intensities]
+            if result.prediction.vad is not None:
+                inside = result.prediction.times < end / 1000
+                values += [*result.prediction.vad[inside].mean(axis=0)]
             assert [pieces[0][2] for pieces in found.values()] == pytest.approx(values, abs=6e-4)
             assert [cue[:2] for cue in cues] == [(0, end)]
         elif corner == "all gaps":
@@ -685,20 +693,20 @@ def test_the_eaf_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
 
 def test_recordings_of_one_stem_stay_apart(tmp_path: Path) -> None:
     clips = tuple(make(3, path=Path(folder) / name, seed=n) for n, (folder, name) in enumerate(
-        [("a", "clip.wav"), ("b", "clip.mp3"), ("c", "CLIP.wav"), ("d", "clip-2.wav"), ("e", "Answers.wav"),
+        [("a", "clip.wav"), ("b", "clip.mp3"), ("c", "CLIP.wav"), ("d", "clip-2.wav"), ("e", "Results.wav"),
          ("f", "a:b.wav"), ("g", "a?b.wav")]
     ))  # fmt: skip
-    answers = Answers(EMOTIONS, clips, (Failure(Path("x.wav"), "x.wav: empty"),))
-    written = formats.write_all(answers, tmp_path, ["json", "nova"])
+    results = Results(EMOTIONS, clips, (Failure(Path("x.wav"), "x.wav: empty"),))
+    written = formats.write_all(results, tmp_path, ["json", "nova"])
     table = (tmp_path / "intensities.csv").read_bytes()
     assert table.startswith(b"Filename,")  # R would make a byte order mark a part of this name
-    stems = [path.stem for path in written if path.suffix == ".json" and path.name != "answers.json"]
-    assert stems == ["clip", "clip-2", "CLIP-3", "clip-2-2", "Answers-2", "a_b", "a_b-2"]
+    stems = [path.stem for path in written if path.suffix == ".json" and path.name != "results.json"]
+    assert stems == ["clip", "clip-2", "CLIP-3", "clip-2-2", "Results-2", "a_b", "a_b-2"]
     assert len({str(path).lower() for path in written}) == len(written) == 2 + 7 * (1 + 2 * 9)
     for stem, one in zip(stems, clips, strict=True):
         whole = strictly((tmp_path / f"{stem}.json").read_text())
         assert whole["clips"][0]["file"] == str(one.path)
-    assert len(strictly((tmp_path / "answers.json").read_text())["clips"]) == 7
+    assert len(strictly((tmp_path / "results.json").read_text())["clips"]) == 7
     assert len((tmp_path / "intensities.csv").read_text().splitlines()) == 8
 
 
@@ -771,10 +779,10 @@ def test_the_base_install_writes_json_csv_and_nova(tmp_path: Path) -> None:
         "import numpy as np\n"
         "from emimic.prediction import Prediction\n"
         "from emimic.output import formats\n"
-        "from emimic.inference.results import Answer\n"
+        "from emimic.inference.results import Result\n"
         "one = Prediction(np.ones(1, np.float32), None, np.ones(1))\n"
-        "answer = Answer(Path('a.wav'), ('Joy',), 1.5, False, False, one)\n"
-        "print(len(formats.write(answer, Path(sys.argv[1]), ['json', 'csv', 'nova'])))\n"
+        "result = Result(Path('a.wav'), ('Joy',), 1.5, False, False, one)\n"
+        "print(len(formats.write(result, Path(sys.argv[1]), ['json', 'csv', 'nova'])))\n"
     )
     shown = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "4"

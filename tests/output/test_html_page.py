@@ -1,4 +1,4 @@
-"""The page of a recording: self-contained, harmless whatever the names, and its data are the answer's."""
+"""The page of a recording: self-contained, harmless whatever the names, and its data are the result's."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import synth_video
-from made_results import answer, words
+from made_results import result, words
 from media_files import encode, noise, sine
 
 from emimic import EMOTIONS
@@ -74,7 +74,7 @@ def same(told: list[float | None], values: Any) -> None:
 
 
 def test_the_data_are_the_answers():
-    one = answer(regions=((0.0, 2.0), (4.0, 6.0)))
+    one = result(voice_segments=((0.0, 2.0), (4.0, 6.0)))
     told = data(read(one))
     assert told["name"] == "clip.wav"
     assert told["seconds"] == 6.0
@@ -89,7 +89,7 @@ def test_the_data_are_the_answers():
 
 
 def test_a_clip_has_vad_and_a_table():
-    one = answer(timeline=False, seconds=70.0, was_cut=True)
+    one = result(timeline=False, seconds=70.0, was_cut=True)
     reader = read(one)
     told = data(reader)
     assert [c["name"] for c in told["curves"]] == ["Arousal", "Dominance", "Valence"]
@@ -109,24 +109,24 @@ def test_a_clip_has_vad_and_a_table():
 def test_the_table_tells_mean_and_place_of_the_highest():
     curves = np.full((30, 6), 0.25)
     curves[21, 2] = 0.75  # at 4.2 s
-    rows = [e[2] for e in read(answer(curves=curves, vad=False)).find("tr")]
+    rows = [e[2] for e in read(result(curves=curves, vad=False)).find("tr")]
     known = (curves[:10, 2].sum() + curves[20:, 2].sum()) / 20
     assert rows[3].endswith(f"{known:.2f}0.754.2 s")
-    silent = [e[2] for e in read(answer(regions=())).find("tr")]
+    silent = [e[2] for e in read(result(voice_segments=())).find("tr")]
     assert silent[1].endswith("–––")
 
 
 def test_what_is_to_be_known_of_the_recording():
     """Its notes without its path, that no voice is in it, and bands only where there are some."""
     notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
-    one = replace(answer(regions=()), notes=notes)
+    one = replace(result(voice_segments=()), notes=notes)
     found = [e[2] for e in read(one).find("p")]
     assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
     assert "No voice was found in it." in found[0]
     assert "band" not in found[0]
     unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
     assert "No voice" not in read(unasked).find("p")[0][2]
-    long = answer(seconds=240.0)
+    long = result(seconds=240.0)
     assert len(long.timeline.times) > 1000
     told = read(long).find("p")[0][2]
     assert "a line in a band: mean and range" in told
@@ -134,7 +134,7 @@ def test_what_is_to_be_known_of_the_recording():
 
 
 def test_over_the_cut_the_mean_over_time_comes_first():
-    one = answer(was_cut=True)
+    one = result(was_cut=True)
     reader = read(one)
     heads = [e[2] for e in reader.find("th") if "scope" not in e[1]]
     assert heads == ["mean over time", f"first {one.covered:.1f}".removesuffix(".0") + " s", "highest", "at"]
@@ -156,30 +156,30 @@ def test_a_phone_can_use_the_page():
     assert all(float(size) * rem >= 40 for size in (*sizes.groups(), *player.groups()))
     phone = style.partition("@media (max-width: 40rem)")[2]
     assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen
-    reader = read(answer())
-    rows = [len(re.findall("<t[hd]", row)) for row in page(answer(), b"", "", sine()).split("<tr>")[1:]]
+    reader = read(result())
+    rows = [len(re.findall("<t[hd]", row)) for row in page(result(), b"", "", sine()).split("<tr>")[1:]]
     assert set(rows) == {5}
     assert "width=device-width" in reader.find("meta", name="viewport")[0][1]["content"]
 
 
 def test_every_axis_has_its_unit():
-    reader = read(answer(), 0.25 * sine())
+    reader = read(result(), 0.25 * sine())
     units = [e[2] for e in reader.find("small")]
     assert units == ["of full scale", *["intensity, 0 to 1"] * 6, *["0 to 1"] * 3]
     tops = [e[2] for e in reader.find("i", **{"class": "top"})]
     assert len(tops) == 10
     assert float(tops[0]) == pytest.approx(0.25 * float(np.abs(sine()).max()), rel=0.05)
-    assert "time in the recording, minutes:seconds" in page(answer(), b"", "", sine())
+    assert "time in the recording, minutes:seconds" in page(result(), b"", "", sine())
 
 
 def test_the_heights_can_follow_the_values():
     curves = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
-    told = data(read(answer(curves=curves, regions=((0.0, 6.0),), vad=False)))["curves"][0]
+    told = data(read(result(curves=curves, voice_segments=((0.0, 6.0),), vad=False)))["curves"][0]
     assert (told["low"], told["high"]) == (0.0, 1.0)
     assert (told["lowest"], told["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
-    empty = data(read(answer(regions=(), vad=False)))["curves"][0]
+    empty = data(read(result(voice_segments=(), vad=False)))["curves"][0]
     assert (empty["lowest"], empty["highest"]) == (None, None)
-    (button,) = read(answer()).find("button", id="heights")
+    (button,) = read(result()).find("button", id="heights")
     assert button[1]["aria-pressed"] == "false"
 
 
@@ -200,13 +200,13 @@ def test_a_video_is_linked_or_embedded(mp4, tmp_path):
     assert note is None
     assert base64.b64decode(embedded.removeprefix("data:video/mp4;base64,")) == mp4.read_bytes()
     for address, allowed in ((linked, "data: file: 'self'"), (embedded, "data:")):
-        reader = Reader(page(answer(), b"sound", "audio/wav", sine(), video=address))
+        reader = Reader(page(result(), b"sound", "audio/wav", sine(), video=address))
         (video,) = reader.find("video")
         assert video[1]["src"] == address
         assert "muted" in video[1]  # the sound is the page's own, whose clock the curves share
         (policy,) = reader.find("meta", **{"http-equiv": "Content-Security-Policy"})
         assert f"media-src {allowed};" in policy[1]["content"]
-    assert not read(answer()).find("video")
+    assert not read(result()).find("video")
 
 
 def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
@@ -226,7 +226,7 @@ def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("timeline", [True, False])
 def test_hostile_names_are_harmless(timeline):
-    one = answer(EVIL.replace("/", ""), targets=(EVIL, "<b>", "Joy"), timeline=timeline)
+    one = result(EVIL.replace("/", ""), targets=(EVIL, "<b>", "Joy"), timeline=timeline)
     reader = read(one)
     assert len(reader.find("script")) == 2
     assert not reader.find("img")
@@ -240,7 +240,7 @@ def test_hostile_names_are_harmless(timeline):
 
 
 def test_nothing_is_fetched_and_the_policy_fits():
-    text = page(answer(), encode(sine()), "audio/wav", sine())
+    text = page(result(), encode(sine()), "audio/wav", sine())
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"// .*", "", text))
     reader = Reader(text)
     places = [
@@ -264,7 +264,7 @@ def test_the_parts_are_in_the_package_and_fit_together():
     }
     assert "</" not in parts["js"]
     assert "</" not in parts["css"]
-    reader = read(answer())
+    reader = read(result())
     ids = {e[1]["id"] for e in reader.all if "id" in e[1]}
     asked = (set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) - {"unseen"}) | {
         "view",
@@ -278,7 +278,7 @@ def test_the_parts_are_in_the_package_and_fit_together():
 
 
 def test_it_can_be_used_without_eyes_or_mouse():
-    reader = read(answer())
+    reader = read(result())
     (sheet,) = reader.find("div", role="slider")
     assert sheet[1]["tabindex"] == "0"
     assert sheet[1]["aria-label"]
@@ -290,7 +290,7 @@ def test_it_can_be_used_without_eyes_or_mouse():
 
 
 def test_the_notice_is_on_the_page():
-    (footer,) = read(answer()).find("footer")
+    (footer,) = read(result()).find("footer")
     for part in ("Intended for", ", not for", "work and in education", "Art. 5(1)(f)", "Art. 50(3)"):
         assert part in footer[2]
 
@@ -307,7 +307,7 @@ def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
 
 def test_gaps_are_gaps_and_silences_are_grey():
     curves = np.linspace(0, 1, 30)[:, None].repeat(6, axis=1)
-    reader = read(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0)), vad=False))
+    reader = read(result(curves=curves, voice_segments=((0.0, 2.0), (4.0, 6.0)), vad=False))
     first, second = pieces(reader, "c0")
     assert [p[0] / 1000 * 6 for p in (first[0], first[-1], second[0], second[-1])] == pytest.approx(
         [0.0, 1.8, 4.0, 5.8], abs=0.001
@@ -316,12 +316,14 @@ def test_gaps_are_gaps_and_silences_are_grey():
     assert second[-1][1] == pytest.approx(2)  # 1 at the top
     boxes = [(float(e[1]["x"]), float(e[1]["width"])) for e in reader.find("rect")]
     assert boxes == [(pytest.approx(1000 / 3, abs=0.01), pytest.approx(1000 / 3, abs=0.01))] * 7
-    (lone,) = pieces(read(answer(regions=((1.0, 1.1),), vad=False)), "c5")
+    (lone,) = pieces(read(result(voice_segments=((1.0, 1.1),), vad=False)), "c5")
     assert lone[0][0] == pytest.approx(1000 / 6, abs=0.01)
 
 
 def test_values_beyond_their_range_stay_in_their_panel():
-    reader = read(answer(curves=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), regions=((0, 6),)))
+    reader = read(
+        result(curves=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), voice_segments=((0, 6),))
+    )
     ((*_, last),) = pieces(reader, "c3")
     assert last[1] == pytest.approx(2)
     assert [e[2] for e in reader.find("i", **{"class": "top"})][1:7] == ["2"] * 6
@@ -329,7 +331,7 @@ def test_values_beyond_their_range_stay_in_their_panel():
 
 
 def test_half_an_hour_is_coarser_and_says_so():
-    one = answer(seconds=1800.0, regions=words(500))
+    one = result(seconds=1800.0, voice_segments=words(500))
     text = page(one, b"", "audio/mpeg", drawing.envelope(noise(20.0)))
     assert len(text) < 4_000_000
     assert "Values read out are means of up to 0.1 s." in text
@@ -343,20 +345,21 @@ def test_half_an_hour_is_coarser_and_says_so():
 @pytest.mark.parametrize("seconds", [1 / 16_000, 0.02, 0.1])
 def test_the_shortest_recordings_have_a_page(seconds):
     reader = read(
-        answer(seconds=seconds, regions=((0, seconds),)), np.ones(max(1, round(seconds * 16_000)), np.float32)
+        result(seconds=seconds, voice_segments=((0, seconds),)),
+        np.ones(max(1, round(seconds * 16_000)), np.float32),
     )
     assert data(reader)["curves"][0]["values"] != [None]
 
 
 def test_no_samples_no_page():
     with pytest.raises(AudioError, match="no samples"):
-        read(answer(), np.empty(0, np.float32))
+        read(result(), np.empty(0, np.float32))
 
 
 def test_a_page_needs_no_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert read(answer()).find("audio")
+    assert read(result()).find("audio")
 
 
 @pytest.mark.parametrize(
@@ -409,5 +412,5 @@ def test_a_recording_that_is_none_is_an_error():
 
 
 def test_the_same_answer_gives_the_same_page():
-    one = answer()
+    one = result()
     assert page(one, b"x", "audio/wav", sine()) == page(replace(one), b"x", "audio/wav", sine())

@@ -26,7 +26,7 @@ from emimic.cli import mimicry, predict_request
 from emimic.cli.streams import safe_streams
 from emimic.describe import measure as clips
 from emimic.files import OutputError, folded, write_atomic
-from emimic.inference.results import Answer, Answers, Failure
+from emimic.inference.results import Failure, Result, Results
 from emimic.media import decode
 from emimic.mimicry import Report, Settings, compare_all
 from emimic.output import formats, html_page, terminal
@@ -80,20 +80,20 @@ def read_back(folder: Path) -> None:
 
 @pytest.mark.parametrize("stem", STEMS, ids=ascii)
 def test_files_of_any_name(stem: str, tmp_path: Path) -> None:
-    answer = made_results.answer(stem + ".wav", seconds=0.6, regions=((0.0, 0.6),))
-    formats.write(answer, tmp_path / "out", ("json", "csv", "nova", "textgrid", "eaf", "vtt"))
+    result = made_results.result(stem + ".wav", seconds=0.6, voice_segments=((0.0, 0.6),))
+    formats.write(result, tmp_path / "out", ("json", "csv", "nova", "textgrid", "eaf", "vtt"))
     read_back(tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 5 + 2 * 9
 
 
 def test_all_names_together_stay_apart(tmp_path: Path) -> None:
-    clips = tuple(made_results.answer(f"{stem}.wav", seconds=0.4, regions=()) for stem in STEMS)
+    clips = tuple(made_results.result(f"{stem}.wav", seconds=0.4, voice_segments=()) for stem in STEMS)
     failed = tuple(Failure(Path(stem), f"{stem}: can't be read") for stem in STEMS)
-    answers = Answers(clips[0].targets, clips, failed)
-    written = formats.write_all(answers, tmp_path, ["csv"])
+    results = Results(clips[0].targets, clips, failed)
+    written = formats.write_all(results, tmp_path, ["csv"])
     assert len({folded(path.name) for path in written}) == len(written) == 2 + len(STEMS)
     read_back(tmp_path)
-    told = json.loads((tmp_path / "answers.json").read_text())
+    told = json.loads((tmp_path / "results.json").read_text())
     assert len(told["clips"]) == len(told["failed"]) == len(STEMS)
     with (tmp_path / "intensities.csv").open(newline="", encoding="utf-8") as file:
         names = [row["Filename"] for row in csv.DictReader(file)]
@@ -105,8 +105,8 @@ def test_all_names_together_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stem", ["=1+1", "[bold]", "\x1b[31m", "\r", "\udcff", "-->", "x" * 251], ids=ascii)
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_any_name_is_printed(stem: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    answers = Answers(made_results.answer().targets, (made_results.answer(stem, timeline=False),), ())
-    terminal.show(answers, form)
+    results = Results(made_results.result().targets, (made_results.result(stem, timeline=False),), ())
+    terminal.show(results, form)
     shown = capsys.readouterr().out
     if form == "table":
         assert "\x1b" not in shown
@@ -124,10 +124,10 @@ def test_any_name_is_printed(stem: str, form: str, capsys: pytest.CaptureFixture
     "stem", ["<script>alert(1)<", "-->", "]]>", "'\"", "\u2028", "\udcff", "\x1b"], ids=ascii
 )
 def test_a_page_of_any_name(stem: str) -> None:
-    answer = made_results.answer(stem + ".wav", seconds=1.0, regions=((0.0, 1.0),))
-    plain = made_results.answer("plain.wav", seconds=1.0, regions=((0.0, 1.0),))
+    result = made_results.result(stem + ".wav", seconds=1.0, voice_segments=((0.0, 1.0),))
+    plain = made_results.result("plain.wav", seconds=1.0, voice_segments=((0.0, 1.0),))
     wave = envelope([np.zeros(16_000, np.float32)])
-    one, other = (html_page.page(each, b"", "audio/wav", wave) for each in (answer, plain))
+    one, other = (html_page.page(each, b"", "audio/wav", wave) for each in (result, plain))
     assert one.count("<script") == other.count("<script")
     assert one.count("</script") == other.count("</script")
     one.encode("utf-8")
@@ -142,7 +142,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "marks": ('a"b', "<x>&", "-->", "]]>"),
     "one letter in two cases": ("joy", "Joy", "JOY", "J O Y"),
     "Unicode forms": ("\u00e4", "a\u0308", "\u00c4", "\ufb01"),
-    "tiers of ours": ("voice regions", "default", "NaN", "1"),
+    "tiers of ours": ("voice segments", "default", "NaN", "1"),
     "control characters": ("a\x00", "\x1b[31m", "b\ufffe", "\udcff"),
     "mathematics": ("$x^$", "_", "^", "%"),
     "one": ("Joy",),
@@ -153,42 +153,48 @@ TARGETS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets_of_any_name(name: str, tmp_path: Path) -> None:
-    answer = made_results.answer("clip.wav", targets=TARGETS[name], seconds=0.6, regions=((0.0, 0.6),))
-    formats.write(answer, tmp_path, KINDS)
+    result = made_results.result("clip.wav", targets=TARGETS[name], seconds=0.6, voice_segments=((0.0, 0.6),))
+    formats.write(result, tmp_path, KINDS)
     read_back(tmp_path)
-    formats.to_csv(Answers(answer.targets, (answer,), ()))
-    terminal.table(Answers(answer.targets, (answer,), ()))
+    formats.to_csv(Results(result.targets, (result,), ()))
+    terminal.table(Results(result.targets, (result,), ()))
 
 
-def with_values(value: float) -> Answer:
-    return made_results.answer("clip.wav", seconds=1.0, curves=np.full((5, 6), value), regions=((0.0, 1.0),))
+def with_values(value: float) -> Result:
+    return made_results.result(
+        "clip.wav", seconds=1.0, curves=np.full((5, 6), value), voice_segments=((0.0, 1.0),)
+    )
 
 
-VALUES: dict[str, Callable[[], Answer]] = {
+VALUES: dict[str, Callable[[], Result]] = {
     "NaN": lambda: with_values(np.nan),
     "infinite": lambda: with_values(np.inf),
     "minus zero": lambda: with_values(-0.0),
     "beyond 1": lambda: with_values(1e6),
     "below 0": lambda: with_values(-3.0),
     "subnormal": lambda: with_values(1e-40),
-    "no length": lambda: made_results.answer("clip.wav", seconds=0.0, regions=()),
-    "a sample": lambda: made_results.answer("clip.wav", seconds=1 / 16_000, regions=((0.0, 1 / 16_000),)),
-    "ten minutes, no timeline": lambda: made_results.answer("clip.wav", seconds=600.0, timeline=False),
-    "overlapping regions": lambda: made_results.answer(regions=((0.0, 3.0), (2.0, 4.0), (2.5, 2.6))),
-    "regions beyond the end": lambda: made_results.answer(regions=((5.0, 9.0), (8.0, 12.0))),
-    "regions of no length": lambda: made_results.answer(regions=((1.0, 1.0), (2.0, 2.0004))),
-    "no regions": lambda: made_results.answer(regions=()),
-    "no VAD": lambda: made_results.answer(vad=False),
+    "no length": lambda: made_results.result("clip.wav", seconds=0.0, voice_segments=()),
+    "a sample": lambda: made_results.result(
+        "clip.wav", seconds=1 / 16_000, voice_segments=((0.0, 1 / 16_000),)
+    ),
+    "ten minutes, no timeline": lambda: made_results.result("clip.wav", seconds=600.0, timeline=False),
+    "overlapping voice_segments": lambda: made_results.result(
+        voice_segments=((0.0, 3.0), (2.0, 4.0), (2.5, 2.6))
+    ),
+    "voice_segments beyond the end": lambda: made_results.result(voice_segments=((5.0, 9.0), (8.0, 12.0))),
+    "voice_segments of no length": lambda: made_results.result(voice_segments=((1.0, 1.0), (2.0, 2.0004))),
+    "no voice_segments": lambda: made_results.result(voice_segments=()),
+    "no VAD": lambda: made_results.result(vad=False),
 }
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_any_values(name: str, tmp_path: Path) -> None:
-    answer = VALUES[name]()
-    formats.write(answer, tmp_path, KINDS)
+    result = VALUES[name]()
+    formats.write(result, tmp_path, KINDS)
     read_back(tmp_path)
     assert "NaN" not in (next(tmp_path.glob("*.json"))).read_text()
-    terminal.table(Answers(answer.targets, (answer,), ()))
+    terminal.table(Results(result.targets, (result,), ()))
 
 
 def _blocked(folder: Path, name: str) -> Path:
@@ -209,7 +215,7 @@ def _link(folder: Path, target: Path) -> Path:
 
 PLACES: dict[str, Callable[[Path], Path]] = {
     "intensities.csv is a folder": lambda f: _blocked(f, "intensities.csv"),
-    "answers.json is a folder": lambda f: _blocked(f, "answers.json"),
+    "results.json is a folder": lambda f: _blocked(f, "results.json"),
     "an .eaf is a folder": lambda f: _blocked(f, "clip.eaf"),
     "a TextGrid is a folder": lambda f: _blocked(f, "clip.TextGrid"),
     "an annotation is a folder": lambda f: _blocked(f, "clip.joy.annotation~"),
@@ -232,9 +238,9 @@ PLACES: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("name", PLACES)
 def test_an_impossible_place_is_named(name: str, tmp_path: Path) -> None:
     out = PLACES[name](tmp_path)
-    answer = made_results.answer("clip.wav", seconds=0.6)
+    result = made_results.result("clip.wav", seconds=0.6)
     with pytest.raises(OutputError, match=r" can't be written \(.*\)\. \w") as caught:
-        formats.write_all(Answers(answer.targets, (answer,), ()), out, KINDS)
+        formats.write_all(Results(result.targets, (result,), ()), out, KINDS)
     assert str(caught.value).startswith(str(out))
 
 
@@ -287,14 +293,14 @@ def _report() -> Report:
 def test_every_table_in_every_encoding(
     verb: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = made_results.answer("b\u00e4r \U0001f600 \udcff.wav")
+    result = made_results.result("b\u00e4r \U0001f600 \udcff.wav")
     with (tmp_path / "shown").open("w", encoding=encoding) as shown, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", shown)
         with safe_streams(native=True):
             if verb == "mimicry":
                 mimicry.show(_report())
             else:
-                terminal.show(Answers(answer.targets, (answer,), ()), "csv" if verb == "csv" else "table")
+                terminal.show(Results(result.targets, (result,), ()), "csv" if verb == "csv" else "table")
     text = (tmp_path / "shown").read_text(encoding)
     assert "r " in text
     assert len(text.splitlines()) > 3
@@ -305,10 +311,10 @@ def test_any_width_shows_all_numbers(
     columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    answer = made_results.answer("clip.wav", timeline=False)
-    terminal.show(Answers(answer.targets, (answer,), ()), "table")
+    result = made_results.result("clip.wav", timeline=False)
+    terminal.show(Results(result.targets, (result,), ()), "table")
     shown = capsys.readouterr().out
-    assert all(f"{value:.2f}" in shown for value in answer.prediction.intensities)
+    assert all(f"{value:.2f}" in shown for value in result.prediction.intensities)
 
 
 def test_a_long_suffix_is_written(tmp_path: Path) -> None:
@@ -346,7 +352,7 @@ def test_names_of_several_alphabets_are_theirs_in_json(clip: Path, tmp_path: Pat
         files=(str(clip),), out=tmp_path / "out", threads=1, kinds=KINDS, html=True
     )
     predict_request.run(asked, lambda line: None)
-    told = json.loads((tmp_path / "out" / "answers.json").read_text("ascii"))
+    told = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
     assert unicodedata.normalize("NFC", told["clips"][0]["Filename"]) == "b\u00e4r \U0001f600"
 
 

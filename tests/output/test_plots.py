@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_results import answer, words
+from made_results import result, words
 from matplotlib.backends.backend_agg import RendererAgg
 from media_files import noise, sine
 
@@ -34,29 +34,29 @@ LONG = (
 
 EQUAL = np.tile(np.linspace(0, 1, 30)[:, None], 6)
 CASES = {
-    "six seconds": lambda: answer(),
-    "equal curves": lambda: answer(curves=EQUAL),
-    "zeros": lambda: answer(curves=0 * EQUAL),
-    "beyond [0, 1]": lambda: answer(curves=3 * EQUAL - 1),
-    "one frame": lambda: answer(seconds=0.02, regions=((0, 0.02),)),
-    "0.1 s": lambda: answer(seconds=0.1, regions=((0, 0.1),)),
-    "89.9 s": lambda: answer(seconds=89.9, regions=words(25)),
-    "half an hour": lambda: answer(seconds=1800.0, regions=words(500)),
-    "four hours": lambda: answer(seconds=14_400.0, regions=((0, 1e5),), vad=False),
-    "no voice": lambda: answer(regions=()),
-    "no VAD": lambda: answer(vad=False),
-    "other targets": lambda: answer(targets=LONG * 4),
-    "long name": lambda: answer("W" * 120 + ".wav"),
-    "clip": lambda: answer(timeline=False),
-    "clip without VAD": lambda: answer(timeline=False, vad=False),
-    "clip of other targets": lambda: answer(targets=LONG * 4, timeline=False),
-    "cut clip": lambda: answer(seconds=70.0, timeline=False, was_cut=True),
+    "six seconds": lambda: result(),
+    "equal curves": lambda: result(curves=EQUAL),
+    "zeros": lambda: result(curves=0 * EQUAL),
+    "beyond [0, 1]": lambda: result(curves=3 * EQUAL - 1),
+    "one frame": lambda: result(seconds=0.02, voice_segments=((0, 0.02),)),
+    "0.1 s": lambda: result(seconds=0.1, voice_segments=((0, 0.1),)),
+    "89.9 s": lambda: result(seconds=89.9, voice_segments=words(25)),
+    "half an hour": lambda: result(seconds=1800.0, voice_segments=words(500)),
+    "four hours": lambda: result(seconds=14_400.0, voice_segments=((0, 1e5),), vad=False),
+    "no voice": lambda: result(voice_segments=()),
+    "no VAD": lambda: result(vad=False),
+    "other targets": lambda: result(targets=LONG * 4),
+    "long name": lambda: result("W" * 120 + ".wav"),
+    "clip": lambda: result(timeline=False),
+    "clip without VAD": lambda: result(timeline=False, vad=False),
+    "clip of other targets": lambda: result(targets=LONG * 4, timeline=False),
+    "cut clip": lambda: result(seconds=70.0, timeline=False, was_cut=True),
     "bars at the edges": lambda: with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, -0.001]),
 }
 
 
 def with_bars(values: list[float]) -> Any:
-    one = answer(timeline=False)
+    one = result(timeline=False)
     return replace(one, prediction=replace(one.prediction, intensities=np.array(values, np.float32)))
 
 
@@ -113,7 +113,7 @@ def texts(root: Any) -> list[str]:
 
 
 def test_svg_has_names_and_numbers_as_text():
-    found = texts(svg(answer(HARD, curves=EQUAL, regions=((0, 6),))))
+    found = texts(svg(result(HARD, curves=EQUAL, voice_segments=((0, 6),))))
     assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(found)
     assert found.count("mean 0.50") >= 6
     assert found.count("max 1.00") >= 6
@@ -135,7 +135,7 @@ def test_bars_carry_their_values():
     ],
 )
 def test_any_name_can_be_a_title(name, shown):
-    one = answer(name, timeline=False)
+    one = result(name, timeline=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert shown in texts(svg(one))
@@ -145,18 +145,18 @@ def test_any_name_can_be_a_title(name, shown):
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_input_gives_the_same_file_and_settings_stay(form):
     before = dict(mpl.rcParams)
-    first, second = (plots.timeline(answer(), sine(), form=form) for _ in range(2))
+    first, second = (plots.timeline(result(), sine(), form=form) for _ in range(2))
     assert first == second
     assert dict(mpl.rcParams) == before
     assert not re.search(rb"20\d\d-\d\d-\d\d", first)
 
 
-def moves(root: Any, colour: str) -> list[list[tuple[float, float]]]:
-    """The pieces of the lines of one colour, each a list of points (x, y)."""
+def moves(root: Any, color: str) -> list[list[tuple[float, float]]]:
+    """The pieces of the lines of one color, each a list of points (x, y)."""
     found = []
     for path in root.iter(f"{SVG}path"):
         style = path.get("style", "").lower()
-        if f"stroke: {colour.lower()}" in style and "fill: none" in style:
+        if f"stroke: {color.lower()}" in style and "fill: none" in style:
             for piece in path.get("d").split("M")[1:]:
                 numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
                 found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
@@ -165,18 +165,18 @@ def moves(root: Any, colour: str) -> list[list[tuple[float, float]]]:
 
 def test_a_gap_is_a_gap():
     curves = np.random.default_rng(0).uniform(size=(30, 6))
-    root = svg(answer(curves=curves, regions=((0.0, 2.0), (4.0, 6.0))))
+    root = svg(result(curves=curves, voice_segments=((0.0, 2.0), (4.0, 6.0))))
     left, right = 1.55 * 72, (10 - 0.95) * 72  # of the panels, in points
     seconds = [
-        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, drawing.COLOURS[0])
+        [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, drawing.COLORS[0])
     ]
     assert [(round(s[0], 1), round(s[-1], 1)) for s in seconds] == [(0.0, 1.8), (4.0, 5.8)]
 
 
 def test_a_lone_value_is_a_dot():
-    one = answer(curves=np.full((30, 6), 0.5), regions=((1.0, 1.1),), vad=False)
+    one = result(curves=np.full((30, 6), 0.5), voice_segments=((1.0, 1.1),), vad=False)
     root = svg(one)
-    dots = [g for g in root.iter(f"{SVG}use") if drawing.COLOURS[2].lower() in g.get("style", "").lower()]
+    dots = [g for g in root.iter(f"{SVG}use") if drawing.COLORS[2].lower() in g.get("style", "").lower()]
     assert len(dots) == 1
     left, right = 1.55 * 72, (10 - 0.95) * 72
     assert (float(dots[0].get("x")) - left) / (right - left) * 6 == pytest.approx(1.0, abs=0.01)
@@ -185,7 +185,7 @@ def test_a_lone_value_is_a_dot():
 def test_panels_share_a_range_to_the_next_tenth():
     curves = np.full((30, 6), 0.5)
     curves[3, 0], curves[3, 5] = -0.12, 1.04
-    figure = plots.figure(answer(curves=curves), sine())
+    figure = plots.figure(result(curves=curves), sine())
     for panel in figure.axes[1:7]:
         assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
     assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
@@ -193,22 +193,22 @@ def test_panels_share_a_range_to_the_next_tenth():
 
 
 def test_silence_is_shaded_in_every_panel():
-    figure = plots.figure(answer(regions=((1.0, 2.0), (4.0, 6.0))), sine())
+    figure = plots.figure(result(voice_segments=((1.0, 2.0), (4.0, 6.0))), sine())
     for panel in figure.axes:
         boxes = [path.get_extents().extents.tolist() for path in panel.collections[-1].get_paths()]
         assert boxes == [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]]
 
 
 def test_without_regions_nothing_is_called_silent():
-    one = answer()
-    heard = replace(one.timeline, regions=(), intensities=np.zeros_like(one.timeline.intensities))
+    one = result()
+    heard = replace(one.timeline, voice_segments=(), intensities=np.zeros_like(one.timeline.intensities))
     assert drawing.silences(heard) == []
-    silent = answer(regions=()).timeline
+    silent = result(voice_segments=()).timeline
     assert [(r.start, r.end) for r in drawing.silences(silent)] == [(0.0, 6.0)]
 
 
 def test_long_curves_are_means_with_their_range():
-    one = answer(seconds=600.0, regions=((0, 600),))
+    one = result(seconds=600.0, voice_segments=((0, 600),))
     assert len(one.timeline.times) == 3000
     figure = plots.figure(one, sine())
     line = figure.axes[1].lines[0].get_xydata()
@@ -219,9 +219,9 @@ def test_long_curves_are_means_with_their_range():
     assert len(plots.timeline(one, sine(), form="svg")) < 1_500_000
 
 
-def test_colours_stand_out_on_white():
-    for colour in drawing.COLOURS:
-        light = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def test_colors_stand_out_on_white():
+    for color in drawing.COLORS:
+        light = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in light]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         assert 1.05 / (luminance + 0.05) >= 4
@@ -282,7 +282,7 @@ def test_coarser_loses_no_peak(most):
 def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     samples = noise(6.0)
     fine = drawing.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
-    assert plots.timeline(answer(), fine, form="svg") == plots.timeline(answer(), samples, form="svg")
+    assert plots.timeline(result(), fine, form="svg") == plots.timeline(result(), samples, form="svg")
 
 
 @pytest.mark.parametrize(
@@ -302,20 +302,20 @@ def test_clock(seconds, whole, text):
 
 def test_refusals():
     with pytest.raises(AudioError, match="no samples"):
-        plots.timeline(answer(), np.empty(0, np.float32))
+        plots.timeline(result(), np.empty(0, np.float32))
     with pytest.raises(AudioError, match="no samples"):
         drawing.envelope(iter([]))
     with pytest.raises(EmimicError, match="'pdf'; give png or svg"):
-        plots.timeline(answer(), sine(), form="pdf")  # type: ignore[arg-type]
+        plots.timeline(result(), sine(), form="pdf")  # type: ignore[arg-type]
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
-        plots.timeline(answer(), sine())
+        plots.timeline(result(), sine())
 
 
 def test_digital_silence_and_one_sample():
-    assert "digital" in texts(svg(answer(), np.zeros(16_000, np.float32)))
-    assert plots.timeline(answer(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
+    assert "digital" in texts(svg(result(), np.zeros(16_000, np.float32)))
+    assert plots.timeline(result(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
     assert Path(plots.__file__).read_text().count("pyplot") == 0

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from emimic import cli
 from emimic.cli import mimicry, predict_request
 from emimic.files import OutputError, folded
-from emimic.inference.results import Answers, Timeline
+from emimic.inference.results import Results, Timeline
 from emimic.media import decode
 from emimic.output import formats, terminal
 
@@ -48,20 +48,20 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def predict(clips: Path, out: Path, **options: Any) -> Answers:
+def predict(clips: Path, out: Path, **options: Any) -> Results:
     asked = predict_request.Request(files=(str(clips),), out=out, threads=1, **options)
     return predict_request.run(asked, lambda line: line.encode("utf-8", "replace"))
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    answers = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
-    assert len(answers.clips) == len(ODD)
+    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
+    assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             path.read_bytes().decode("utf-8")
-    told = json.loads((tmp_path / "out" / "answers.json").read_text("ascii"))
+    told = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
     assert {unicodedata.normalize("NFC", clip["Filename"]) for clip in told["clips"]} == {
         "b\ufffdr $x^$ \U0001f600", "line\nbreak", "\u00e4", "\u00c4",
     }  # fmt: skip
@@ -86,7 +86,7 @@ def test_a_failing_print_loses_no_file_of_predict(
     with pytest.raises(OSError, match="No space"):
         predict(clips, tmp_path / "out", kinds=("csv",))
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"answers.json", "intensities.csv"} < names
+    assert {"results.json", "intensities.csv"} < names
     assert len(names) == 3 + len(ODD)
 
 
@@ -168,11 +168,11 @@ def test_doctor_prints_json_whatever_the_folder(tmp_path: Path) -> None:
 def test_a_plain_terminal_has_plain_bars(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = predict(clips, tmp_path / "out", timeline=True)
+    results = predict(clips, tmp_path / "out", timeline=True)
     for encoding, bars in (("cp1252", ".:-=+*%#"), ("ascii", ".:-=+*%#"), ("utf-8", "▁▂▃▄▅▆▇█")):
         with (tmp_path / "shown").open("w", encoding=encoding, errors="replace") as shown:
             monkeypatch.setattr("sys.stdout", shown)
-            terminal.show(answers, "table")
+            terminal.show(results, "table")
         monkeypatch.undo()
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)

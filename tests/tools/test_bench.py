@@ -165,7 +165,7 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
         lambda: training.epoch(live)[0],
         lambda: training.epoch(disk)[0],
     ):
-        with training.anew(disk, start), training.anew(live, start):
+        with training.again(disk, start), training.again(live, start):
             losses.append(way())
         after.append(torch.cat([tensor.flatten() for tensor in training.trained(model).values()]))
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)

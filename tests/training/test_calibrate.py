@@ -28,7 +28,7 @@ from emimic.files import read_json, sha256
 from emimic.inference import batch, journal
 from emimic.inference.engine import DEFAULT, GraphEngine, TorchEngine, open_engine
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import UNLIKE, Answer, Answers
+from emimic.inference.results import UNLIKE, Result, Results
 from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
@@ -258,7 +258,7 @@ def test_a_calibration_for_other_targets_or_another_model_says_so(tmp_path: Path
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run, two corpora of tones, engines exported before and after the command calibrated the run."""
     folder = tmp_path_factory.mktemp("calibration")
-    model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5, vad_learnt=True)
+    model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5, vad_learned=True)
     model.save_pretrained(folder / "run")
     for name, seed in (("tones", 0), ("more", 1)):
         make_corpus(folder / name, train=tuple(range(1500, 5500, 100)), valid=20, seed=seed)
@@ -465,30 +465,30 @@ def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
 # In results
 
 
-def result(novelty: float | None) -> Answer:
+def result(novelty: float | None) -> Result:
     one = Prediction(np.linspace(0, 1, 6).astype(np.float32), None, np.zeros(1), novelty=novelty)
-    return Answer(Path(f"{novelty}.wav"), EMOTIONS, 1.0, False, False, one)
+    return Result(Path(f"{novelty}.wav"), EMOTIONS, 1.0, False, False, one)
 
 
 def test_novelty_is_shown_wherever_results_are() -> None:
     near, far, unknown = map(result, (0.8, 1.2, None))
     assert (near.marks, far.marks, unknown.marks) == ([], [UNLIKE], [])
-    all_three = Answers(EMOTIONS, (near, far, unknown), ())
+    all_three = Results(EMOTIONS, (near, far, unknown), ())
     found = all_three.to_dict()
     keeps("output/formats/schema.json", found)
     assert [clip.get("novelty") for clip in found["clips"]] == [0.8, 1.2, None]
     assert [clip.get("unlike_training_data") for clip in found["clips"]] == [False, True, None]
     rows = [line.split(",") for line in formats.to_csv(all_three).splitlines()]
     assert [row[-3] for row in rows] == ["Novelty", "0.800000", "1.200000", ""]
-    assert "Novelty" not in formats.to_csv(Answers(EMOTIONS, (unknown,), ()))
+    assert "Novelty" not in formats.to_csv(Results(EMOTIONS, (unknown,), ()))
     assert list(all_three.to_frame().Novelty[:2]) == [0.8, 1.2]
     assert UNLIKE in far._repr_html_()
 
 
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
-    def printed(*answers: Answer) -> str:
+    def printed(*answers: Result) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(terminal.table(Answers(EMOTIONS, answers, ())))
+        console.print(terminal.table(Results(EMOTIONS, answers, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))
@@ -516,7 +516,7 @@ def test_silence_has_no_novelty_and_windows_are_calibrated(place: Path) -> None:
     assert silent.prediction.novelty is None
     assert predictor(tone(0), sample_rate=16_000).prediction.novelty is not None
     wave = tone(3, 16_000)
-    line = predictor.timeline(wave, sample_rate=16_000, window=0.4, hop=0.2, regions=False)
+    line = predictor.timeline(wave, sample_rate=16_000, window=0.4, hop=0.2, voice_segments=False)
     clip = wave[round(line.starts[2] * 16_000) : round(line.ends[2] * 16_000)]
     (alone,) = GraphEngine(place / "after").predict([clip])
     np.testing.assert_allclose(line.intensities[2], alone.intensities, atol=1e-5)

@@ -204,8 +204,8 @@ def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Pa
     ):
         with pytest.raises(SettingsError, match=text):
             TrainSettings.read(overrides=values)
-    with pytest.raises(SettingsError, match="a rival learns from one corpus, found 2"):
-        train(folders, tmp_path / "run", TrainSettings.read(overrides={"rival": "savchenko"}), show=False)
+    with pytest.raises(SettingsError, match="a baseline learns from one corpus, found 2"):
+        train(folders, tmp_path / "run", TrainSettings.read(overrides={"baseline": "savchenko"}), show=False)
     refused(folders[1], "Mood, Speaker", splits=["train"], columns=["Age"])
 
 
@@ -254,7 +254,7 @@ def test_the_rank_loss_is_over_the_whole_step(mix: dict[str, float], start: Call
             still=True, vad_head=True, vad_dropout=0.0, loss=mix, clip_value=None, batch_seconds=seconds,
             rank_weight=0.7, corpora={"moods": {"ranks": RANKS}},
         )  # fmt: skip
-        assert run.model.config.answers_vad
+        assert run.model.config.predicts_vad
         loss, gradients = take(run, rows)
         x, vad = outputs(run, rows)
         assert vad is not None

@@ -153,7 +153,7 @@ def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., 
             for key in ("loss", "pearson", *(["vad_pearson"] if name.startswith("labels") else []))
         ]
         one, two = (load_file(tmp_path / who / name / "last.safetensors") for who in ("one", "two"))
-        assert one.keys() == two.keys()  # the optimiser has moments of the same parameters
+        assert one.keys() == two.keys()  # the optimizer has moments of the same parameters
         weights = max(
             float((one[key] - two[key]).abs().max()) for key in one if key.startswith(("model.", "average."))
         )

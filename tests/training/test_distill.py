@@ -38,9 +38,9 @@ Tiny = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Whisper run: frames every 20 ms from 0 on, where the student's are centred elsewhere."""
+    """A tiny Whisper run: frames every 20 ms from 0 on, where the student's are centerd elsewhere."""
     place = tmp_path_factory.mktemp("teacher") / "run"
-    tiny_models.model("whisper", do_normalize=False, vad_learnt=True, max_seconds=0.2).save_pretrained(place)
+    tiny_models.model("whisper", do_normalize=False, vad_learned=True, max_seconds=0.2).save_pretrained(place)
     return place
 
 
@@ -125,7 +125,7 @@ def test_a_lesson_stands_on_the_students_frames(
     for row, count in enumerate((3, 12)):
         answer = lessons.of(items[row], hidden=True)
         at = (times[:count] - clocks[row].start) * clocks[row].rate
-        heard = (at >= -0.01) & (at <= answer.times[-1] + 0.01)  # a frame stands for 10 ms around its centre
+        heard = (at >= -0.01) & (at <= answer.times[-1] + 0.01)  # a frame stands for 10 ms around its center
         np.testing.assert_array_equal(found.known[row], np.pad(heard, (0, 12 - count)))
         for j in range(3):
             np.testing.assert_allclose(
@@ -220,7 +220,7 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
 
 
 def test_a_teacher_of_vad_alone_is_refused(tmp_path: Path) -> None:
-    tiny_models.model("whisper", targets=[], vad_learnt=True).save_pretrained(tmp_path / "vad")
+    tiny_models.model("whisper", targets=[], vad_learned=True).save_pretrained(tmp_path / "vad")
     with pytest.raises(ModelError, match="a teacher with intensities"):
         teach(tmp_path / "vad", [], tmp_path / "answers")
 
@@ -321,7 +321,7 @@ def test_a_tenth_is_held_out_where_no_split_is(
     assert [i.id for i in taught(folder, settings())[0].splits["valid"].items] == [i.id for i in valid]
 
 
-def test_unlabelled_folders_are_learnt_in_depth_but_for_what_is_judged(
+def test_unlabelled_folders_are_learned_in_depth_but_for_what_is_judged(
     tones: Path, tmp_path: Path, teacher: Path, settings: Callable[..., TrainSettings]
 ) -> None:
     more = tmp_path / "more"
@@ -342,12 +342,12 @@ def test_unlabelled_folders_are_learnt_in_depth_but_for_what_is_judged(
     assert not {".hidden.wav", "00099.wav"} & names
     teach(teacher, task.recordings, tmp_path / "answers")
     corpus, lessons = taught(folder, values)
-    learnt = corpus.splits["train"]
-    assert len(learnt.items) == 12
-    new = learnt.items[-1]
+    learned = corpus.splits["train"]
+    assert len(learned.items) == 12
+    new = learned.items[-1]
     assert new.id == "deep/new.wav"
     np.testing.assert_allclose(new.labels, np.clip(lessons.of(new).intensities, 0, 1))
-    assert [one.id for one in learnt.left_out] == ["broken.wav"]
+    assert [one.id for one in learned.left_out] == ["broken.wav"]
 
 
 def test_a_folder_of_recordings_is_a_corpus(
@@ -390,7 +390,7 @@ def opened(settings: Callable[..., TrainSettings], tones: Path, tmp_path: Path) 
 @pytest.mark.parametrize("seconds", [60.0, 0.3], ids=["one part", "parts"])
 @pytest.mark.parametrize("augment", [0.0, 1.0])
 @pytest.mark.parametrize("loss", [{"mse": 1.0}, {"mse": 1.0, "pearson": 0.5}], ids=["mse", "mix"])
-def test_a_step_minimises_the_formula(
+def test_a_step_minimizes_the_formula(
     seconds: float, augment: float, loss: dict[str, float], opened: Callable[..., runs.Run]
 ) -> None:
     run = opened(
@@ -400,7 +400,7 @@ def test_a_step_minimises_the_formula(
     items = [run.train.items[row] for row in rows]
     heard = [run.train.read(item, 1) for item in items]
     states = np.concatenate([run.lessons.of(item, hidden=True).hidden for item in run.train.items])
-    centre, spread = states.mean(axis=0), states.std(axis=0)
+    center, spread = states.mean(axis=0), states.std(axis=0)
     run.model.eval()
     intensities, apart = [], 0.0
     for item, clip in zip(items, heard, strict=True):  # each clip alone: padding can't have counted
@@ -420,7 +420,7 @@ def test_a_step_minimises_the_formula(
             state = np.array([np.interp(at, answer.times, column) for column in answer.hidden.T])
             frames.append(
                 0.7 * np.mean((vad[t] - truth) ** 2)
-                + 0.3 * np.mean((projected[t] - (state - centre) / spread) ** 2)
+                + 0.3 * np.mean((projected[t] - (state - center) / spread) ** 2)
             )
         apart += float(np.mean(frames)) if frames else 0.0
     x = torch.stack(intensities)
@@ -450,7 +450,7 @@ def test_parts_give_the_gradient_of_the_whole_step(opened: Callable[..., runs.Ru
 def test_weights_of_zero_leave_their_part_out(opened: Callable[..., runs.Run]) -> None:
     run = opened(teacher_vad_weight=0.0, teacher_frame_weight=0.0)
     assert not hasattr(run.model, "projection")
-    assert not run.model.config.vad_learnt
+    assert not run.model.config.vad_learned
     rows = [0, 1, 2]
     found = steps.take(run, rows, rows, [run.train.read(run.train.items[row], 0) for row in rows])
     again = opened(teacher_vad_weight=0.0, teacher_frame_weight=0.0)
@@ -498,10 +498,10 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     assert facts["parameters"]["all"] == sum(p.numel() for p in model.parameters())
     assert facts["settings"]["global_spread"]  # the student's own defaults, under what the file says
     assert facts["settings"]["epochs"] == 2
-    assert model.config.answers_vad
+    assert model.config.predicts_vad
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
     export.export(out, tmp_path / "exported")
-    clip = decode.prepare(decode.load(tones / "audio" / "00001.wav"), normalise=True).samples
+    clip = decode.prepare(decode.load(tones / "audio" / "00001.wav"), normalize=True).samples
     (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
 

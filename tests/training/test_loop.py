@@ -53,7 +53,7 @@ def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., run
 
 
 def at_each_step(patch: pytest.MonkeyPatch, look: Callable[[runs.Run, float], None]) -> None:
-    """Call `look` after each optimiser step, with the run and the loss."""
+    """Call `look` after each optimizer step, with the run and the loss."""
     original = steps.take
 
     def step(run: runs.Run, *arguments: Any) -> float:
@@ -82,7 +82,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-# --- schedule and optimiser
+# --- schedule and optimizer
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., ru
 # --- what is trained, and how
 
 
-def test_only_what_is_learnt_from_is_changed(start: Callable[..., runs.Run]) -> None:
+def test_only_what_is_learned_from_is_changed(start: Callable[..., runs.Run]) -> None:
     run, plain = start(augment=1.0), start()
     assert run.valid is not None
     assert plain.valid is not None

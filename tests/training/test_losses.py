@@ -1,4 +1,4 @@
-"""Losses against formulas written anew, and finite where a correlation is undefined."""
+"""Losses against formulas written again, and finite where a correlation is undefined."""
 
 import math
 

@@ -180,7 +180,7 @@ def script(job: dict[str, Any]) -> dict[str, Any]:
 def taught(corpus: Path, folder: Path) -> str:
     """The key of a tiny teacher that has answered every clip of a corpus, in `folder`/answers."""
     teacher = folder / "teacher"
-    tiny_models.model("whisper", do_normalize=False, vad_learnt=True).save_pretrained(teacher)
+    tiny_models.model("whisper", do_normalize=False, vad_learned=True).save_pretrained(teacher)
     done = teach(teacher, sorted((corpus / "audio").iterdir()), folder / "answers")
     return done.teacher.key
 

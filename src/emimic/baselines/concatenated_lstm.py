@@ -5,7 +5,7 @@ ABAW 8, 2025): Whisper's transcript embedded by GTE, wav2vec 2.0 frames with the
 frames of faces through an LSTM, joined; .522 on validation (inferred from the challenge's record), .706 on test.
 Not published, or not found: sizes, dropout, learning rate and epochs of the joined part, and how a clip without a face
 or without words is answered. Chosen here: concatenation, the paper's LSTM (two layers, dropout .1), dense layers of
-512, and a learnt vector in place of a modality that is missing, which is also drawn at random while learning (the
+512, and a learned vector in place of a modality that is missing, which is also drawn at random while learning (the
 winner of ABAW 10 has tokens for that). VAD predictions beside the voice's frames are left out.
 """
 

@@ -1,4 +1,4 @@
-"""A clip as rivals take it: the frames of each modality, read by the clip's id, and what is read of them."""
+"""A clip as baselines take it: the frames of each modality, read by the clip's id, and what is read of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ def source(
             if frames.values.shape[1] != sizes[role]:
                 raise CorpusError(
                     f"{file} has {frames.values.shape[1]} features a frame, expected {sizes[role]}: were they made "
-                    "by another model? Make this folder anew"
+                    "by another model? Make this folder again"
                 )
             frames = shorten[role](frames) if role in shorten else frames
             if len(frames.values):

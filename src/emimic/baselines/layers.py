@@ -23,11 +23,11 @@ def statistics(frames: Tensor, mask: Tensor) -> Tensor:
     """(batch, frame, feature), (batch, frame) -> (batch, 4 x feature): mean, standard deviation over n, minimum,
     maximum; 0 without any frame."""
     there = mask[..., None]
-    centre = mean(frames, mask)
-    spread = (mean((frames - centre[:, None]).square(), mask) + FLOOR).sqrt()
+    center = mean(frames, mask)
+    spread = (mean((frames - center[:, None]).square(), mask) + FLOOR).sqrt()
     low = frames.masked_fill(~there, math.inf).amin(dim=1)
     high = frames.masked_fill(~there, -math.inf).amax(dim=1)
-    found = torch.cat([centre, spread, low, high], dim=1)
+    found = torch.cat([center, spread, low, high], dim=1)
     return torch.where(mask.any(dim=1)[:, None], found, 0.0)
 
 
@@ -209,7 +209,7 @@ class JoinedOptions(Options):
 class Joined(Member):
     """A vector of each role, side by side -> dense layer, ReLU, dropout -> targets.
 
-    In place of a modality that a clip lacks stands a vector that is learnt; while learning, a modality is taken for
+    In place of a modality that a clip lacks stands a vector that is learned; while learning, a modality is taken for
     lacking with a probability of `lacking` (none when it is the only one), so that the others learn to do without it.
     """
 
@@ -221,7 +221,7 @@ class Joined(Member):
         self.lacking = options.lacking if len(branches) > 1 else 0.0
 
     def vector(self, role: str, frames: Tensor, mask: Tensor) -> Tensor:
-        """As Member's, or the learnt vector of what is lacking."""
+        """As Member's, or the learned vector of what is lacking."""
         there = mask.any(dim=1, keepdim=True)
         if self.training and self.lacking:
             there = there & (torch.rand(there.shape, device=there.device) >= self.lacking)

@@ -31,14 +31,14 @@ from emimic.model.model import WEIGHTS
 from emimic.prediction import Prediction
 from emimic.task import MAX_SECONDS, SAMPLE_RATE, ModelError
 
-MODEL_TYPE: Final = "emimic-rival"
+MODEL_TYPE: Final = "emimic-baseline"
 RATE: Final = 50.0
 """Frames a second that a batch of features is planned for; none of the systems has more."""
 
 Parts = Mapping[str, Tensor]
 
 
-class RivalConfig(BaseModel):
+class BaselineConfig(BaseModel):
     """What a finished system is made of, `config.json` in its run's folder.
 
     modalities: role -> feature folder, or "waveform"; sizes: role -> features of a frame; made_by: role -> what made
@@ -49,7 +49,7 @@ class RivalConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     model_type: str = MODEL_TYPE
-    rival: str
+    baseline: str
     options: dict[str, Any] = {}
     modalities: dict[str, str]
     sizes: dict[str, int]
@@ -63,7 +63,7 @@ class RivalConfig(BaseModel):
     do_normalize: bool = True
 
     categories: tuple[()] = ()
-    answers_vad: bool = False
+    predicts_vad: bool = False
 
     def to_json_string(self) -> str:
         """As it stands in `config.json`."""
@@ -76,7 +76,7 @@ class RivalConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class RivalOutput:
+class BaselineOutput:
     """intensities: joined (batch, target); while learning, of every member and fold (batch, member x fold x target).
     frame_mask (batch, frame) of one role; vad and categories are not answered."""
 
@@ -86,13 +86,13 @@ class RivalOutput:
     categories: None = None
 
 
-class RivalModel(nn.Module):
+class BaselineModel(nn.Module):
     """The members of a compared system, `options.folds` of each."""
 
-    def __init__(self, config: RivalConfig) -> None:
+    def __init__(self, config: BaselineConfig) -> None:
         super().__init__()
         self.config = config
-        self.system = systems.system(config.rival)
+        self.system = systems.system(config.baseline)
         self.options = self.system.read_options(config.options)
         if config.encoder_config is not None:
             settings = dict(config.encoder_config)
@@ -105,7 +105,7 @@ class RivalModel(nn.Module):
         ]
         if not members[0]:
             raise ModelError(
-                f"no member of {config.rival} hears {', '.join(config.modalities)} alone; its modalities are "
+                f"no member of {config.baseline} hears {', '.join(config.modalities)} alone; its modalities are "
                 f"{', '.join(self.system.modalities)}"
             )
         self.members = nn.ModuleDict(
@@ -152,13 +152,13 @@ class RivalModel(nn.Module):
         hidden, frames = encoders.run(self.encoder, parts[role], masks[role])
         return {**parts, role: hidden}, {**masks, role: frames}
 
-    def regress(self, parts: Parts, masks: Parts) -> RivalOutput:
+    def regress(self, parts: Parts, masks: Parts) -> BaselineOutput:
         """Frames by role -> answers; frames that are not there change nothing."""
         answers, heard = self.answers(parts, masks)
         mask = next(iter(masks.values()))
         if self.training:
-            return RivalOutput(answers.permute(2, 0, 1, 3).flatten(1), mask)
-        return RivalOutput(join(answers.mean(dim=1), heard, self._weights(answers)), mask)
+            return BaselineOutput(answers.permute(2, 0, 1, 3).flatten(1), mask)
+        return BaselineOutput(join(answers.mean(dim=1), heard, self._weights(answers)), mask)
 
     def answers(self, parts: Parts, masks: Parts) -> tuple[Tensor, Tensor]:
         """What each member says (member, fold, batch, target), and whether it heard anything (member, batch)."""
@@ -230,7 +230,7 @@ class RivalModel(nn.Module):
 
     @classmethod
     def fresh(
-        cls, config: RivalConfig, encoder: str | dict[str, Any] | None = None, layers: int | None = None
+        cls, config: BaselineConfig, encoder: str | dict[str, Any] | None = None, layers: int | None = None
     ) -> Self:
         """A system at its start. encoder: behind a waveform, a pre-trained one, its first `layers` only, or the
         configuration of a fresh one. Raises ModelError."""
@@ -253,10 +253,10 @@ class RivalModel(nn.Module):
         return made
 
     @staticmethod
-    def config_of(folder: Path) -> RivalConfig:
+    def config_of(folder: Path) -> BaselineConfig:
         """What a run's system is made of. Raises ModelError."""
         try:
-            return RivalConfig(**read_json(folder / "config.json"))
+            return BaselineConfig(**read_json(folder / "config.json"))
         except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(

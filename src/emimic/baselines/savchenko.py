@@ -6,7 +6,7 @@ scores, valence and arousal from a frozen multi-task network; wav2vec2-base-960h
 deviation, minimum and maximum of each over the clip; a dense layer of 6 sigmoids with L2 1/512; Adam with 1e-3, batches
 of 512, 100 epochs, loss 1 - mean Pearson; joined with .1 (face) and .9 (voice): .289 on validation, .331 on test; voice
 alone .236.
-Not published: by what step the weights were searched (here .1), and whether features were standardised (here not).
+Not published: by what step the weights were searched (here .1), and whether features were standardized (here not).
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ RENAMED: Final = {"ours_vision": "vision_lstm", "anchored": "concatenated_lstm"}
 
 
 class Options(Numbers):
-    """A system's own fields (setting `rival_options`): what its authors don't publish is a field with a default."""
+    """A system's own fields (setting `baseline_options`): what its authors don't publish is a field with a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,7 +75,7 @@ class System:
             where = ".".join(str(part) for part in first["loc"])
             known = ", ".join(self.options.model_fields)
             raise SettingsError(
-                f"rival_options.{where}: {first['msg']}, found {first['input']!r}; known names: {known}"
+                f"baseline_options.{where}: {first['msg']}, found {first['input']!r}; known names: {known}"
             ) from error
 
 
@@ -83,6 +83,6 @@ def system(name: str) -> System:
     """The system of that name. Raises SettingsError when there is none."""
     name = RENAMED.get(name, name)
     if name not in NAMES:
-        raise SettingsError(f"rival is {name!r}; known are {', '.join(NAMES)}")
+        raise SettingsError(f"baseline is {name!r}; known are {', '.join(NAMES)}")
     found: System = importlib.import_module(f"emimic.baselines.{name}").SYSTEM
     return found

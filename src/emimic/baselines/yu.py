@@ -2,7 +2,7 @@
 
 Source: J. Yu, W. Zhu and J. Zhu, "Efficient Feature Extraction and Late Fusion Strategy for Audiovisual Emotional
 Mimicry Intensity Estimation", CVPR Workshops 2024. Published: faces of 112 x 112 at 30 frames a second, features of a
-ResNet-18 that learnt on AffectNet, and action units; a temporal convolutional network (TCN), then a Transformer
+ResNet-18 that learned on AffectNet, and action units; a temporal convolutional network (TCN), then a Transformer
 encoder; sound at a peak of -3 dB, wav2vec 2.0's features, a TCN; MSE; the mean of both predictions: .328 on validation,
 .359 on test.
 Not published: every dimension, dropout, how frames become one vector, rate and epochs. Here: the fields of YuOptions,

@@ -1,7 +1,7 @@
 """Zhang et al. (2024): a Transformer encoder for face, voice and words each, concatenated; models of folds vote.
 
-Source: W. Zhang et al. (Netease Fuxi), "Affective Behaviour Analysis via Integrating Multi-Modal Knowledge", CVPR
-Workshops 2024, and its released script. Published: features of a masked autoencoder that learnt on 262 million faces;
+Source: W. Zhang et al. (Netease Fuxi), "Affective Behavior Analysis via Integrating Multi-Modal Knowledge", CVPR
+Workshops 2024, and its released script. Published: features of a masked autoencoder that learned on 262 million faces;
 of the voice (the paper: VGGish; the script: wav2vec 2.0 base); embeddings of Whisper's transcripts; 32 faces of a clip,
 at most 320 frames of sound and 128 of text; a Transformer encoder for each, concatenated, a head; MSE; Adam with decays
 0 and .99, rate 1e-4 for the branches of sound and text and 1e-6 for the rest, cosine with restarts (5, 2): after 5, 15,

@@ -119,7 +119,7 @@ def predict(
         str | None, typer.Option(help="Hear on a Ray cluster: auto, local or HOST:PORT (extra ray).")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Hear all anew, also what the folder's journal.jsonl holds.")
+        bool, typer.Option("--fresh", help="Hear all again, also what the folder's journal.jsonl holds.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -127,7 +127,7 @@ def predict(
 
     A broken file is named and costs only itself. With --out, a run that was stopped goes on where it was.
 
-    Example: emimic predict interview.mp4 clips/ --html --out answers
+    Example: emimic predict interview.mp4 clips/ --html --out results
     """
     from emimic.cli import predict_request
 
@@ -139,11 +139,11 @@ def predict(
         device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
     )  # fmt: skip
     try:
-        answers = predict_request.run(asked, lambda line: echo(line, err=True))
+        results = predict_request.run(asked, lambda line: echo(line, err=True))
     except KeyboardInterrupt:
         echo(predict_request.stopped(asked), err=True)
         raise typer.Exit(130) from None
-    if answers.failed or predict_request.missing(asked):
+    if results.failed or predict_request.missing(asked):
         raise typer.Exit(1)
 
 
@@ -205,7 +205,7 @@ def doctor(
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A run or engine folder; default: the one included.")
     ] = None,
-    hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the model hub answers.")] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the model hub results.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What is installed here, and whether it can predict.

@@ -14,7 +14,7 @@ from rich.table import Table
 from emimic.files import make_folder, printable, write_atomic
 from emimic.inference.inputs import expand
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Answers, Channel, Failure, Recording, Timeline
+from emimic.inference.results import Channel, Failure, Recording, Result, Results, Timeline
 from emimic.media import decode
 from emimic.mimicry.compare import compare_all
 from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, sentence
@@ -122,14 +122,14 @@ def _write_timelines(
     lacking: dict[str, str],
 ) -> list[str]:
     """Each recording's own files, of the kinds that are available, as `emimic predict` writes them; notes."""
-    clips = tuple(_answer(predictor, *one) for one in read)
-    answers = Answers(read[0][1].targets, clips, ())
+    clips = tuple(_result(predictor, *one) for one in read)
+    results = Results(read[0][1].targets, clips, ())
     kinds = [kind for kind in request.kinds if kind not in lacking]
     plot = request.plot and extras.PLOT not in lacking
-    return outputs.write(answers, out, kinds, plot=plot, html=request.html, progress=request.progress)
+    return outputs.write(results, out, kinds, plot=plot, html=request.html, progress=request.progress)
 
 
-def _answer(predictor: Predictor, recording: Recording, line: Timeline) -> Answer:
+def _result(predictor: Predictor, recording: Recording, line: Timeline) -> Result:
     """The clip's prediction beside its timeline, as `emimic predict` gives them."""
     (one,) = predictor.hear([recording], [predictor.read(recording)], batch_seconds=30.0)
     if isinstance(one, Failure):  # gone or changed since

@@ -16,7 +16,7 @@ from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
 from emimic.inference.predictor import Local, Predictor
-from emimic.inference.results import Answer, Answers, Failure, Recording
+from emimic.inference.results import Failure, Recording, Result, Results
 from emimic.inference.stream import HOP, WINDOW, Step, Stream
 from emimic.inference.timeline import assemble
 from emimic.media import decode
@@ -76,7 +76,7 @@ class Request:
         return WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
 
 
-def run(request: Request, tell: Callable[[str], object]) -> Answers:
+def run(request: Request, tell: Callable[[str], object]) -> Results:
     """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
     q = request
     lacking = _check(q)
@@ -98,23 +98,23 @@ def run(request: Request, tell: Callable[[str], object]) -> Answers:
                 None if q.folder is None else stack.enter_context(_journal(predictor, q, q.folder, tell))
             )
             told, tally = _from_files(predictor, q, found, journal)
-            answers = Answers.of(predictor.targets, told)
-            summary = tally.line(len(answers.failed))
+            results = Results.of(predictor.targets, told)
+            summary = tally.line(len(results.failed))
         else:
-            answers = _from_microphone(predictor, q, q.mic)
-            summary = f"{len(answers.clips)} heard, 0 failed"
+            results = _from_microphone(predictor, q, q.mic)
+            summary = f"{len(results.clips)} heard, 0 failed"
         try:  # files first: printing can take long, or fail
             if q.folder is not None:
-                _write(answers, q, q.folder, kinds, tell, plot=q.plot and extras.PLOT not in lacking)
+                _write(results, q, q.folder, kinds, tell, plot=q.plot and extras.PLOT not in lacking)
         finally:
-            terminal.show(answers, q.form)
-    _remarks(answers, predictor, q, tell)
+            terminal.show(results, q.form)
+    _remarks(results, predictor, q, tell)
     tell(summary)
-    return answers
+    return results
 
 
 def _write(
-    answers: Answers,
+    results: Results,
     q: Request,
     folder: Path,
     kinds: list[str],
@@ -128,7 +128,7 @@ def _write(
     curves = q.curves or q.mic is not None  # which always has some
     kinds = kinds if q.kinds else ["csv"] if curves else []
     for note in write.write(
-        answers, folder, kinds, plot=plot, html=q.html, video=q.video, progress=q.progress
+        results, folder, kinds, plot=plot, html=q.html, video=q.video, progress=q.progress
     ):
         tell(f"emimic: {note}")
     tell(f"files are in {folder}")
@@ -189,7 +189,7 @@ def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str
 
 def _from_files(
     predictor: Predictor, q: Request, found: Sequence[Recording | Failure], journal: Journal | None
-) -> tuple[list[Answer | Failure], batch.Tally]:
+) -> tuple[list[Result | Failure], batch.Tally]:
     hearer: batch.Hearer = Local(predictor, q.grid, q.batch_seconds, q.workers)
     with ExitStack() as stack:
         if q.ray is not None:
@@ -203,15 +203,15 @@ def _from_files(
         )  # fmt: skip
 
 
-def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
+def _remarks(results: Results, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
     """What a reader of the values should know."""
-    for note in (note for answer in answers.clips for note in answer.notes):
+    for note in (note for result in results.clips for note in result.notes):
         tell(f"emimic: {note}")
-    for failure in answers.failed:
+    for failure in results.failed:
         tell(f"emimic: {failure.reason}")
     seconds = predictor.engine.spec.max_seconds
-    cut = [answer for answer in answers.clips if answer.was_cut]
-    means = [answer for answer in cut if answer.headline.basis == "mean over time"]
+    cut = [result for result in results.clips if result.was_cut]
+    means = [result for result in cut if result.headline.basis == "mean over time"]
     if means:
         tell(f"emimic: values of {plural(len(means), 'recording')} over {seconds:g} s are means over time")
     if len(cut) > len(means):
@@ -219,8 +219,8 @@ def _remarks(answers: Answers, predictor: Predictor, q: Request, tell: Callable[
         rest = "no voice is in them" if q.curves else "--timeline predicts all of them"
         tell(f"emimic: values of {n} over {seconds:g} s are about the first {seconds:g} s only; {rest}")
     # Of a recording over the cut, only a timeline shows that no voice is in the rest.
-    read = [answer for answer in answers.clips if not answer.was_cut or answer.timeline is not None]
-    unheard = sum("silent" in answer.marks or "no voice" in answer.marks for answer in read)
+    read = [result for result in results.clips if not result.was_cut or result.timeline is not None]
+    unheard = sum("silent" in result.marks or "no voice" in result.marks for result in read)
     if unheard:
         tell(f"emimic: no voice is in {plural(unheard, 'recording')} (marked in the table)")
 
@@ -232,7 +232,7 @@ def stopped(q: Request) -> str:
     return f"stopped; what was heard is kept in {q.folder / JOURNAL}: give the same command again to go on"
 
 
-def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answers:
+def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Results:
     """The recording is kept, as flac, only where files are asked for."""
     from emimic.inference import microphone
 
@@ -254,6 +254,6 @@ def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Answer
     if q.folder is not None:
         path = make_folder(q.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
         decode.save(path, samples, codec="flac")
-    answer = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
+    result = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
     line = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)
-    return Answers(predictor.targets, (replace(answer, timeline=line),), ())
+    return Results(predictor.targets, (replace(result, timeline=line),), ())

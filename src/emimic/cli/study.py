@@ -403,7 +403,7 @@ def ablate(
 
 
 @app.command(rich_help_panel=STUDY)
-def rivals(
+def baselines(
     folder: Folder,
     out: GridFolder,
     cells: Annotated[
@@ -430,11 +430,11 @@ def rivals(
 
     Each system and seed is a run; stopped or killed, the same command goes on.
 
-    Example: emimic rivals hume-vidmimic2 --out rivals --cells table1
+    Example: emimic baselines hume-vidmimic2 --out baselines --cells table1
     """
     check_corpora(folder)
     from emimic.experiments.run import Request
-    from emimic.experiments.table1 import rivals as run
+    from emimic.experiments.table1 import baselines as run
 
     quiet_libraries()
     request = Request(

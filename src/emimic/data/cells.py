@@ -1,4 +1,4 @@
-"""Cells of tables: numbers, and the ids of speakers, which spreadsheets and pandas spell anew."""
+"""Cells of tables: numbers, and the ids of speakers, which spreadsheets and pandas spell again."""
 
 import math
 import re

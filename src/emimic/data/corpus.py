@@ -244,7 +244,7 @@ def load_corpus(
     needs no label.
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is
-    always an error: it would be learnt and then judged. Both are looked for in every table of the folder, also
+    always an error: it would be learned and then judged. Both are looked for in every table of the folder, also
     in those not loaded. Names in a table never lead out of `audio/` and `raw/`, but symbolic links there are
     followed: on clusters media often lie elsewhere. Raises CorpusError.
     """
@@ -361,7 +361,7 @@ def _match(
 ) -> Split:
     items: list[Item] = []
     left: list[Left] = []
-    # Whoever names one of the three as a target has it learnt as such.
+    # Whoever names one of the three as a target has it learned as such.
     own = labels is not None and has_vad(table) and not set(VAD) & set(targets)
     vad = read_vad(table) if own else None
     masked = 0

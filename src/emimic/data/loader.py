@@ -28,7 +28,7 @@ SILENCE: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A clip as a model takes it: values, (sample,) or hidden states (frame, feature) or a rival's `sequences.Clip`;
+    """A clip as a model takes it: values, (sample,) or hidden states (frame, feature) or a baseline's `sequences.Clip`;
     and its recording's clock."""
 
     values: Any
@@ -83,7 +83,7 @@ def waveforms(
             samples, later = augment.timed(samples, item.key, epoch)
             clock = later.after(clock)
         ready = decode.prepare(
-            samples, max_seconds=config.max_seconds, normalise=config.do_normalize, min_samples=min_samples
+            samples, max_seconds=config.max_seconds, normalize=config.do_normalize, min_samples=min_samples
         )
         return Heard(ready.samples, clock)
 
@@ -105,7 +105,7 @@ def trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """An epoch's optimiser steps: every clip once, in an order that (seed, epoch) alone decide."""
+    """An epoch's optimizer steps: every clip once, in an order that (seed, epoch) alone decide."""
     return sampling.steps([sampling.Pool(range(clips))], batch_size, seed=seed, epoch=epoch)
 
 
@@ -125,8 +125,8 @@ def answer(
     progress: bool = False,
     label: str = "predicting",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of an EmiModel or a rival, for every clip of a source, in its order: intensities (clip, target), and VAD as the
-    mean over its frames (clip, 3), NaN where the model doesn't answer VAD. label: of the bar of `progress`."""
+    """Of an EmiModel or a baseline, for every clip of a source, in its order: intensities (clip, target), and VAD as
+    the mean over its frames (clip, 3), NaN where the model doesn't answer VAD. label: of the bar of `progress`."""
     groups = batching.chunks(len(source.items))
     rows: list[NDArray[np.float32]] = []
     vad: list[NDArray[np.float32]] = []

@@ -33,7 +33,7 @@ FULL: Final = 0.999
 """Least absolute value that counts as full scale: 16-bit files end just below 1."""
 
 RUN: Final = 3
-"""So many samples in a row at full scale are clipped; a single one may be a peak that was normalised to it."""
+"""So many samples in a row at full scale are clipped; a single one may be a peak that was normalized to it."""
 
 _HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
 _BEGIN: Final = b'{"schema": "emimic/facts/'

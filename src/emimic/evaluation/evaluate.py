@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.baselines.model import RivalModel
+from emimic.baselines.model import BaselineModel
 from emimic.calibration import Calibration
 from emimic.data.cells import alike
 from emimic.data.corpus import Item, Split, load_corpus
@@ -109,7 +109,7 @@ def evaluate(
         )  # fmt: skip
         reports.append(dataclasses.replace(found, groups=by_column))
     report = reports[0] if len(reports) == 1 else dataclasses.replace(reports[0], vad=reports[1])
-    fused = isinstance(model, RivalModel) and model.config.weights is not None
+    fused = isinstance(model, BaselineModel) and model.config.weights is not None
     notes = _seen_while_training(run, Path(folder), part.name, fused=fused)
     report = dataclasses.replace(report, notes=(*notes, *report.notes, *warnings, *_alike(part, by)))
     predictions, truth = answers[truths[0].vad], truths[0]
@@ -167,7 +167,7 @@ def _truths(model: Learner, part: Split) -> list[_Truth]:
     found = []
     if model.config.targets:
         found.append(_truth(part, part.labels, model.config.targets, vad=False))
-    if model.config.answers_vad:
+    if model.config.predicts_vad:
         unknown = np.full(len(VAD), np.nan, np.float32)
         labels = np.stack([unknown if item.vad is None else item.vad for item in part.items])
         found.append(_truth(part, labels, VAD, vad=True))
@@ -194,8 +194,8 @@ def open_split(
     workers: int,
     progress: bool,
 ) -> tuple[Learner, Split, tuple[str, ...], Features | None]:
-    """The model of a run, the split of the corpus with the model's targets, the corpus's warnings, and of a rival the
-    features it hears.
+    """The model of a run, the split of the corpus with the model's targets, the corpus's warnings, and of a baseline
+    the features it uses.
 
     Without `labels` nothing is scored: they aren't read, and a speaker heard in training is a warning only.
 
@@ -204,7 +204,7 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = open_run(run)
-    heard = Features.of(folder, model.config.modalities) if isinstance(model, RivalModel) else None
+    heard = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -300,12 +300,12 @@ def predict_split(
         ModelError: if a prediction is not finite.
     """
     how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
-    if features is None or isinstance(model, RivalModel):
+    if features is None or isinstance(model, BaselineModel):
         source = source_of(model, part.items, heard)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **how)
     predictions, vad = answer(model, source, **how)
-    answers = np.hstack([predictions, vad]) if model.config.answers_vad else predictions
+    answers = np.hstack([predictions, vad]) if model.config.predicts_vad else predictions
     bad = [item.id for item, row in zip(part.items, answers, strict=True) if not np.isfinite(row).all()]
     if bad:
         raise ModelError(

@@ -1,6 +1,6 @@
 """Pictures of how predictions relate to labels, and of what a corpus is made of. The only place that draws for `study`.
 
-Everything is grey: density as darkness, lines told apart by their dashes, so print and colour-blind
+Everything is grey: density as darkness, lines told apart by their dashes, so print and color-blind
 readers lose nothing.
 """
 

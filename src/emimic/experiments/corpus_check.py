@@ -18,7 +18,7 @@ from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
 from emimic.training.setup import fingerprint
 
-LEARNT: Final = ("train", "valid")
+LEARNED: Final = ("train", "valid")
 NOT_HEARD: Final = {"missing", "unreadable"}
 """Why a run left clips out that the tables list."""
 
@@ -28,8 +28,8 @@ def check(grid: Grid, given: TrainSettings) -> None:
     if given.teacher is not None or all(job.settings is None for job in grid.jobs):
         return
     open_jobs = [job for job in grid.jobs if job.settings is not None and not job.scored(grid.split)]
-    heard = bool(open_jobs) and all(job.settings and job.settings.rival is None for job in open_jobs)
-    splits = (*LEARNT, grid.split)
+    heard = bool(open_jobs) and all(job.settings and job.settings.baseline is None for job in open_jobs)
+    splits = (*LEARNED, grid.split)
     corpus = load_corpus(
         grid.folder, targets=given.targets, splits=splits, label_scale=given.label_scale,
         category=given.category, scan=False, clips=None if heard else _listed(grid.folder, splits),
@@ -41,7 +41,7 @@ def check(grid: Grid, given: TrainSettings) -> None:
 
 
 def check_runs(grid: Grid) -> None:
-    """Raises CorpusError where a run on disk learnt, or was scored on, other clips or labels than the corpus has."""
+    """Raises CorpusError where a run on disk learned, or was scored on, other clips or labels than the corpus has."""
     tables: dict[str, Corpus] = {}
     for job in grid.jobs:
         progress = checkpoint.read_progress(job.folder)
@@ -50,10 +50,10 @@ def check_runs(grid: Grid) -> None:
         found = _facts(job.folder)
         key = repr((found["targets"], stored.label_scale, stored.category))
         if key not in tables:
-            tables[key] = _tables(grid.folder, (*LEARNT, grid.split), found["targets"], stored)
-        train, valid = (_heard(tables[key], found["splits"], name) for name in LEARNT)
-        learnt = (train + valid, ()) if stored.train_on == "train+valid" else (train, valid)
-        if progress.corpus != fingerprint(*learnt):
+            tables[key] = _tables(grid.folder, (*LEARNED, grid.split), found["targets"], stored)
+        train, valid = (_heard(tables[key], found["splits"], name) for name in LEARNED)
+        learned = (train + valid, ()) if stored.train_on == "train+valid" else (train, valid)
+        if progress.corpus != fingerprint(*learned):
             raise CorpusError(
                 f"{grid.folder} isn't the corpus that {job.folder} learns: clips or labels differ. Name the one that "
                 "it was started with, or another folder for the runs"
@@ -62,7 +62,7 @@ def check_runs(grid: Grid) -> None:
             raise CorpusError(
                 f"{grid.folder} has other clips or labels in its split {grid.split!r} than {job.folder} was scored "
                 f"on. Bring them back, name another folder for the runs, or delete evaluation/{grid.split} there to "
-                "have it scored anew"
+                "have it scored again"
             )
 
 

@@ -28,7 +28,7 @@ from emimic.training.settings import TrainSettings
 
 LOCK: Final = ".lock"
 PLACES: Final = {"features"}
-"""Settings that say where something lies, not what is learnt: a DIR may be moved."""
+"""Settings that say where something lies, not what is learned: a DIR may be moved."""
 
 
 class Stopped(BaseException):

@@ -119,7 +119,7 @@ class Outcome:
         watched = [(label, own) for label, own in runs if own["train_on"] == "train"]
         if self.split != "valid" or not watched:
             return ""
-        fused = [label for label, own in watched if own["rival"] and fusion_of(own) != "mean"]
+        fused = [label for label, own in watched if own["baseline"] and fusion_of(own) != "mean"]
         weights = f" and the weights of fusion ({', '.join(dict.fromkeys(fused))})" if fused else ""
         return (
             f" The split valid chose the epochs{weights}: its scores are a little too good, the more so the more "
@@ -287,9 +287,9 @@ def _row(
 
 
 def fusion_of(settings: Mapping[str, Any]) -> str:
-    """How a rival's run joins its branches, as `Options.fusion`."""
-    what = system(settings["rival"])
-    return what.read_options(settings["rival_options"]).fusion
+    """How a baseline's run joins its branches, as `Options.fusion`."""
+    what = system(settings["baseline"])
+    return what.read_options(settings["baseline_options"]).fusion
 
 
 def encoder_of(settings: Mapping[str, Any]) -> str:

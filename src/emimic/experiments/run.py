@@ -1,4 +1,4 @@
-"""A command that runs a grid and tables it: `emimic ablate` and `emimic rivals`."""
+"""A command that runs a grid and tables it: `emimic ablate` and `emimic baselines`."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from emimic.training.settings import TrainSettings, parse_overrides
 
 UNSAID: Final = {
     "accelerator", "batch_seconds", "checkpoint_steps", "encoder", "encoder_config", "features", "modalities",
-    "rival", "rival_options", "seed", "threads", "workers",
+    "baseline", "baseline_options", "seed", "threads", "workers",
 }  # fmt: skip
 """Settings that the table doesn't list: of the machine, or said otherwise."""
 
@@ -128,7 +128,7 @@ def _refuse_other_verbs(out: Path, cells: Sequence[Cell]) -> None:
     if there and not there & {cell.name for cell in cells}:
         raise SettingsError(
             f"{out / RESULTS} holds rows of another verb ({some(sorted(there), 5)}), whose tables would be lost; "
-            "name another folder: emimic ablate and emimic rivals take one each"
+            "name another folder: emimic ablate and emimic baselines take one each"
         )
 
 

@@ -54,7 +54,7 @@ MADE_BY: Final = {
 BY_ROLE: Final = {"audio": ("--kind speech --model ENCODER",), "text": TEXT}
 
 
-def rivals(
+def baselines(
     request: Request,
     modalities: Sequence[str] = (),
     encoders: Sequence[str] = (),
@@ -152,7 +152,7 @@ def _cell(
         name=row,
         label=label,
         groups=groups,
-        settings={"rival": name, "modalities": modalities, "freeze_encoder": False, **own},
+        settings={"baseline": name, "modalities": modalities, "freeze_encoder": False, **own},
         beneath={key: value for key, value in what.settings.items() if key != "encoder"},
         published=published["valid"],
         published_test=published["test"],

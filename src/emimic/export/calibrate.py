@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from emimic.export.int8_graph import Layer, Scale, layers, quantise
-from emimic.inference.engine import Spec, answer
+from emimic.export.int8_graph import Layer, Scale, layers, quantize
+from emimic.inference.engine import Spec, predict_clips
 from emimic.inference.runtimes import Feed, Name, Runtime, open_runtime
 from emimic.prediction import Prediction
 from emimic.progress import shown
@@ -51,7 +51,7 @@ def search(
 ) -> tuple[bytes, Quantisation]:
     """The int8 graph with the fewest products left in float32 whose answers keep a mean Pearson of `least`.
 
-    clips: (sample,) each, prepared. All layers are quantised; if that costs too much, those that do most damage alone
+    clips: (sample,) each, prepared. All layers are quantized; if that costs too much, those that do most damage alone
     for the arithmetic they save are left out, as many as it takes. Raises ModelError when there are too few clips or
     nothing reaches `least`.
     """
@@ -66,7 +66,7 @@ def search(
     true, float_speed = _heard(open_runtime(form, graph), held, spec)
 
     def measure(chosen: Sequence[Layer], most: int | None = None) -> tuple[bytes, Quantisation]:
-        small = quantise(whole, chosen, scales, form).SerializeToString()
+        small = quantize(whole, chosen, scales, form).SerializeToString()
         answers, speed = _heard(open_runtime(form, small), held[:most], spec)
         kept = true[: len(answers)]
         largest = max(
@@ -111,10 +111,10 @@ def _few(clips: Clips) -> int:
 
 
 def _heard(runs: Runtime, clips: Clips, spec: Spec) -> tuple[list[Prediction], float]:
-    """Answers clip by clip, and seconds of audio heard in a second of one core."""
-    answer(runs, spec, clips[:1])
+    """Results clip by clip, and seconds of audio heard in a second of one core."""
+    predict_clips(runs, spec, clips[:1])
     start = time.process_time()
-    answers = [answer(runs, spec, [clip])[0] for clip in clips]
+    answers = [predict_clips(runs, spec, [clip])[0] for clip in clips]
     return answers, sum(map(len, clips)) / SAMPLE_RATE / (time.process_time() - start)
 
 
@@ -168,12 +168,12 @@ def calibrate(
 
 
 def _best_scale(low: float, high: float, counts: NDArray[Any]) -> Scale:
-    centres = low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
+    centers = low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
     tried = []
     for share in np.linspace(0.2, 1.0, 81):
         step = max((high - low) * share / 255, 1e-12)
         zero = np.clip(np.round(-low * share / step), 0, 255)
-        back = (np.clip(np.round(centres / step) + zero, 0, 255) - zero) * step
-        tried.append((float(np.dot(counts, np.square(back - centres))), step, zero))
+        back = (np.clip(np.round(centers / step) + zero, 0, 255) - zero) * step
+        tried.append((float(np.dot(counts, np.square(back - centers))), step, zero))
     _, step, zero = min(tried)
     return np.float32(step), np.uint8(zero)

@@ -23,8 +23,8 @@ from emimic.inference.engine import (
     SCHEMA,
     GraphEngine,
     Spec,
-    answer,
     check_clip,
+    predict_clips,
     spec_of,
 )
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
@@ -94,7 +94,7 @@ def export(
     """Write the engine folder `out` (new or empty) from a run folder.
 
     out: None puts it into the run itself, which is then heard with it if it is float32. to: the runtime that shall run
-    it. int8: quantise with scales from the media files in the folder `calibrate`; products that cost most stay
+    it. int8: quantize with scales from the media files in the folder `calibrate`; products that cost most stay
     float32 until the mean Pearson with float32 answers reaches `least`, both before calibration: the choice then holds
     for any. calibration: a folder of `emimic calibrate`; by default the run's own, if it has one, which an engine
     inside a run always uses. card, licence: text files that become
@@ -110,7 +110,7 @@ def export(
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     _check_new(target)
     try:
-        from emimic.export import calibrate as quantise
+        from emimic.export import calibrate as quantize
         from emimic.export.onnx_graph import to_onnx
         from emimic.model.model import EmiModel
     except ModuleNotFoundError as error:
@@ -141,7 +141,7 @@ def export(
         quantisation = None
         if calibrate is not None:
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = quantise.search(
+            small, quantisation = quantize.search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
             with naming(target):
@@ -291,9 +291,9 @@ def _verify(model: Any, runs: Runtime, spec: Spec) -> float:
     """The largest difference from torch at three lengths, each alone and together in a batch."""
     clips = [check_clip(spec, samples) for samples in _lengths(spec)]
     own = [model.predict([clip])[0] for clip in clips]
-    # Where padding is not allowed, `answer` makes pairs of equal length instead.
-    together = answer(runs, spec, [*clips, *clips], batch_seconds=1e9)
-    alone = [answer(runs, spec, [clip])[0] for clip in clips]
+    # Where padding is not allowed, `predict_clips` makes pairs of equal length instead.
+    together = predict_clips(runs, spec, [*clips, *clips], batch_seconds=1e9)
+    alone = [predict_clips(runs, spec, [clip])[0] for clip in clips]
     largest = 0.0
     for ours, found in zip(own * 3, together + alone, strict=True):
         largest = max(largest, _apart(ours.intensities, found.intensities))
@@ -321,7 +321,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
             clip = decode.prepare(
                 samples,
                 max_seconds=spec.max_seconds,
-                normalise=spec.do_normalize,
+                normalize=spec.do_normalize,
                 min_samples=spec.min_samples,
             )
         except AudioError:

@@ -1,6 +1,6 @@
 """A float32 ONNX graph -> the same in int8: which products can be, and the graph in which chosen ones are.
 
-Scales are fixed, so an answer never depends on its company in a batch (scales found anew for every batch would do
+Scales are fixed, so an answer never depends on its company in a batch (scales found again for every batch would do
 that). Two forms: ONNX Runtime's own operators, in which the LSTM's products are int8, too; or standard QuantizeLinear
 and DequantizeLinear pairs around float32 products, which OpenVINO makes int8 kernels of.
 """
@@ -70,7 +70,7 @@ def _plain_lstm(graph: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     return settings.items() <= usual.items() and not read.intersection(node.output[1:])
 
 
-def quantise(
+def quantize(
     graph: onnx.ModelProto, chosen: Sequence[Layer], scales: Mapping[str, Scale], form: Name = "onnx"
 ) -> onnx.ModelProto:
     """The graph with the chosen layers computed in int8. For ONNX Runtime all other large weights are stored in 8 or
@@ -163,7 +163,7 @@ class _Rewrite:
         return self.made[name]
 
     def _store(self, name: str, axis: int) -> str:
-        # Not DequantizeLinear, which ONNX Runtime would compute anew at every run; this it does once, when it loads.
+        # Not DequantizeLinear, which ONNX Runtime would compute again at every run; this it does once, when it loads.
         if name not in self.made:
             values, scale = _rows(self._array(name), axis)
             small = self._constant(f"{name}_int8", values)
@@ -241,7 +241,7 @@ class _Rewrite:
     def _lstm(self, node: onnx.NodeProto, layer: Layer) -> None:
         """An LSTM layer as one product over all frames and a loop over them for the recurrent one.
 
-        ONNX Runtime's own int8 LSTM finds its scales anew at every step from all rows, so that a clip's answer would
+        ONNX Runtime's own int8 LSTM finds its scales again at every step from all rows, so that a clip's answer would
         depend on its batch.
         """
         x, y = layer.activations

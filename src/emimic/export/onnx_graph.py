@@ -49,7 +49,7 @@ class Graph(nn.Module):
         hidden, frames = (self._whisper if self.whisper else self._raw)(samples, lengths)
         real = _real(hidden.shape[1], frames)
         output = self.model.regress(hidden, real)
-        vad = (output.vad,) if self.model.config.answers_vad else ()
+        vad = (output.vad,) if self.model.config.predicts_vad else ()
         return output.intensities, frames, hidden, output.pooled, *vad
 
     def _raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +179,7 @@ def to_onnx(model: EmiModel) -> bytes:
         "pooled": {0: "batch"},
         "vad": {0: "batch", 1: "frame"},
     }
-    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.answers_vad else [])]
+    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
     attention = inner._attn_implementation

@@ -33,7 +33,7 @@ class Settings(Numbers):
     vit_fps: float = Field(6.0, gt=0, description="faces a second; face k is at k / vit_fps")
     wav2vec2_fps: float = Field(50.0, gt=0, description="frames a second of wav2vec 2.0")
     wav2vec2_start: float = Field(
-        0.0125, description="centre of its first frame, in seconds: 200 of 400 samples"
+        0.0125, description="center of its first frame, in seconds: 200 of 400 samples"
     )
     vit_size: int | None = Field(384, ge=1, description="features a face; null: what most files have")
     wav2vec2_size: int | None = Field(

@@ -36,13 +36,13 @@ class Settings(Options):
     size: int | None = Field(
         None, ge=8, le=2048, description="side of the input; null: as the network says, else 224"
     )
-    normalise: str = Field(
+    normalize: str = Field(
         "imagenet", description="imagenet, unit (0 to 1), symmetric (-1 to 1), bytes (0 to 255) of the pixels"
     )
     bgr: bool = Field(False, description="blue first, as networks from OpenCV want it")
     outputs: tuple[str, ...] | None = Field(None, description="outputs to keep, in this order; null: all")
 
-    @field_validator("normalise")
+    @field_validator("normalize")
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in NORMALISATIONS:
@@ -110,7 +110,7 @@ def _describe(
     height = settings.size or network.height or 224
     width = settings.size or network.width or 224
     batch = np.stack([resized(picture, height, width) for picture in pictures]).astype(np.float32) / 255
-    mean, deviation = NORMALISATIONS[settings.normalise]
+    mean, deviation = NORMALISATIONS[settings.normalize]
     batch = (batch - np.array(mean, np.float32)) / np.array(deviation, np.float32)
     if network.channels == 1:
         batch = batch @ np.array([[0.299], [0.587], [0.114]], np.float32)

@@ -1,7 +1,7 @@
 """Where the face is: ONNX detectors of two published layouts.
 
 - YuNet (Wu et al. 2023; as in OpenCV's zoo, `face_detection_yunet_2023mar.onnx`): BGR, 0-255; for each stride of 8, 16
-  and 32 the outputs `cls_S`, `obj_S` (cell, 1) and `bbox_S` (cell, 4): offsets of a box's centre from its cell and
+  and 32 the outputs `cls_S`, `obj_S` (cell, 1) and `bbox_S` (cell, 4): offsets of a box's center from its cell and
   logarithms of its size, in strides. The score is the root of cls x obj.
 - Boxes and scores (UltraFace, `version-RFB-320.onnx`, and what is exported with the boxes spelt out): RGB,
   (x - 127) / 128; an output (box, 4) with left, top, right, bottom, as shares of the picture or in pixels of the input,
@@ -92,7 +92,7 @@ def _yunet(
         cls, obj, box = (outputs[f"{part}_{stride}"][0] for part in ("cls", "obj", "bbox"))
         scores.append(np.sqrt(np.clip(cls, 0, 1) * np.clip(obj, 0, 1)).reshape(-1))
         row, column = np.divmod(np.arange(len(box)), width // stride)
-        centre = (np.stack([column, row], axis=1) + box[:, :2]) * stride
+        center = (np.stack([column, row], axis=1) + box[:, :2]) * stride
         half = np.exp(np.minimum(box[:, 2:], 10)) * stride / 2
-        boxes.append(np.concatenate([centre - half, centre + half], axis=1))
+        boxes.append(np.concatenate([center - half, center + half], axis=1))
     return np.concatenate(boxes), np.concatenate(scores)

@@ -24,7 +24,7 @@ from emimic.model.model import EmiModel
 from emimic.progress import shown
 
 PREPARATION: Final = 1
-"""Counts up when decoding, normalisation or the encoders' own front ends change what a feature is."""
+"""Counts up when decoding, normalization or the encoders' own front ends change what a feature is."""
 
 
 def key(model: EmiModel, dtype: str) -> str:
@@ -70,7 +70,7 @@ def compute(
 ) -> loader.Source:
     """Hidden states of every item's clip, (frame, feature), written under `folder` where they aren't there yet.
 
-    Interrupted, it goes on where it stopped; a file that isn't whole is computed anew. Returns the source that reads
+    Interrupted, it goes on where it stopped; a file that isn't whole is computed again. Returns the source that reads
     them.
     """
     place = folder / key(model, dtype)

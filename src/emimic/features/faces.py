@@ -151,7 +151,7 @@ def _read(file: Path) -> Crops:
             tuple(row["file"] and file.parent / Path(row["file"]).name for row in rows),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{file} can't be read ({error}); delete its folder and make it anew") from error
+        raise CorpusError(f"{file} can't be read ({error}); delete its folder and make it again") from error
 
 
 def _given(folder: Path, fps: float) -> list[Crops]:

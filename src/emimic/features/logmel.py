@@ -60,17 +60,17 @@ def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def frames(values: NDArray[np.float32]) -> store.Sequence:
-    """(frame, 64) with the centres of the windows."""
+    """(frame, 64) with the centers of the windows."""
     return store.Sequence.whole(values, (np.arange(len(values)) * HOP + WINDOW / 2) / SAMPLE_RATE)
 
 
 def patches(values: NDArray[np.float32]) -> store.Sequence:
-    """(frame, 64) -> (patch, 96 * 64), time first, with the centres of the patches."""
+    """(frame, 64) -> (patch, 96 * 64), time first, with the centers of the patches."""
     count = -(-len(values) // PATCH)
     full = np.full((count * PATCH, BANDS), np.log(OFFSET), np.float32)
     full[: len(values)] = values
-    centre = ((PATCH - 1) * HOP + WINDOW) / 2
-    times = (np.arange(count) * PATCH * HOP + centre) / SAMPLE_RATE
+    center = ((PATCH - 1) * HOP + WINDOW) / 2
+    times = (np.arange(count) * PATCH * HOP + center) / SAMPLE_RATE
     return store.Sequence.whole(full.reshape(count, PATCH * BANDS), times)
 
 

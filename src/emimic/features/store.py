@@ -35,7 +35,7 @@ DECISIVE: Final = ("kind", "weights", "source", "settings")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence:
-    """A clip's frames: values (frame, feature); times (frame,), their centres in seconds; present (frame,), false where
+    """A clip's frames: values (frame, feature); times (frame,), their centers in seconds; present (frame,), false where
     nothing was found in a frame, such as no face: its values mean nothing then."""
 
     values: NDArray[Any]
@@ -75,7 +75,7 @@ def read(file: Path, clip: str) -> Sequence:
             sequence = Sequence(*(opened.get_tensor(name) for name in ("values", "times", "present")))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorpusError(
-            f"{file} can't be read as features ({error}); delete it and make it anew"
+            f"{file} can't be read as features ({error}); delete it and make it again"
         ) from error
     if clip_key(found) != clip_key(clip):
         raise CorpusError(f"{file} holds the features of clip {found!r}, expected {clip!r}")
@@ -128,7 +128,7 @@ def facts(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:
-        raise CorpusError(f"{file} can't be read ({error}); delete {folder} and make it anew") from error
+        raise CorpusError(f"{file} can't be read ({error}); delete {folder} and make it again") from error
 
 
 def made_by(folder: Path) -> str | None:

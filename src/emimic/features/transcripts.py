@@ -58,7 +58,7 @@ class Transcript:
         return "".join(word.word for word in self.words)
 
 
-_Recogniser = Callable[[Wave], list[Word]]
+_Recognizer = Callable[[Wave], list[Word]]
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
@@ -97,13 +97,13 @@ def read_all(place: Path) -> dict[str, Transcript]:
             )
             one = Transcript(str(said["id"]), words)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"{file} can't be read ({error}); delete it and make it anew") from error
+            raise CorpusError(f"{file} can't be read ({error}); delete it and make it again") from error
         if found.setdefault(clip_key(one.id), one) is not one:
             raise CorpusError(f"{file} holds clip {one.id!r}, as another file there does; delete one of them")
     return found
 
 
-def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
+def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
     from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
 
     model = pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
@@ -116,7 +116,7 @@ def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognise
             f"{source} has no tokenizer; expected Whisper's tokenizer.json, or vocab.json and merges.txt, beside the "
             "weights"
         )
-    recognise = pipeline(
+    recognize = pipeline(
         "automatic-speech-recognition", model=model.eval(), tokenizer=processor.tokenizer,
         feature_extractor=processor.feature_extractor,
         device=job.device or ("cuda" if torch.cuda.is_available() else "cpu"),
@@ -124,7 +124,7 @@ def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognise
     given = {"language": settings.language, "task": "transcribe"} if settings.language else {}
 
     def hear(samples: Wave) -> list[Word]:
-        heard: Any = recognise(
+        heard: Any = recognize(
             {"raw": samples, "sampling_rate": SAMPLE_RATE},
             return_timestamps="word",
             generate_kwargs=dict(given),
@@ -143,7 +143,7 @@ def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
         yield Word(chunk["text"], start, max(start, min(end if stop is None else stop, end)))
 
 
-def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recogniser, str]:
+def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
     if find_spec("faster_whisper") is None:
         raise ModelError(f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)")
     import faster_whisper

@@ -1,7 +1,7 @@
 """Many recordings: what is known already is taken, the rest is heard batch by batch and kept as it comes.
 
 Which clips are heard together depends on their places among the inputs alone, and not on what other batches cost or
-whether a run was killed between them: company moves an answer's last bits.
+whether a run was killed between them: company moves a result's last bits.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from emimic import batching
 from emimic import progress as bars
 from emimic.inference.journal import Journal, Stamp, stamp
-from emimic.inference.results import Answer, Failure, Recording, Timeline
+from emimic.inference.results import Failure, Recording, Result, Timeline
 from emimic.prediction import Prediction
 
 GROUP: Final = 64
@@ -22,29 +22,29 @@ GROUP: Final = 64
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-Told = Answer | Failure
-Kind = TypeVar("Kind", Answer, Timeline)
+Told = Result | Failure
+Kind = TypeVar("Kind", Result, Timeline)
 Batches: TypeAlias = Generator[list[tuple[int, Kind | Failure]], None, None]
-"""Answers or curves with their places among the inputs, as they come."""
+"""Results or curves with their places among the inputs, as they come."""
 
 
 class Hearer(Protocol):
-    """Where recordings are heard. Both ways give each place its answer, group by group in any order."""
+    """Where recordings are heard. Both ways give each place its result, group by group in any order."""
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
-        """(place, recording) in groups -> the same places with their answers."""
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
+        """(place, recording) in groups -> the same places with their results."""
         ...
 
     def curves(
-        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+        self, results: Sequence[tuple[int, Result]], heard: Callable[[float], object]
     ) -> Batches[Timeline]:
-        """(place, answer) -> the places with their curves. heard: may be told how many seconds of the next are done."""
+        """(place, result) -> the places with their curves. heard: may be told how many seconds of the next are done."""
         ...
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run did: answers heard in it and kept from before, the seconds of audio it heard, and how long it took."""
+    """What a run did: results heard in it and kept from before, the seconds of audio it heard, and how long it took."""
 
     heard: int = 0
     kept: int = 0
@@ -96,7 +96,7 @@ def hear(
     if curves:
         new |= _hear_curves(hearer, marks, told, journal, progress=progress)
     for row, one in told.items():
-        if isinstance(one, Answer):
+        if isinstance(one, Result):
             tally.heard += row in new
             tally.kept += row not in new
             tally.audio += (one.seconds if curves else min(one.seconds, max_seconds)) * (row in new)
@@ -130,10 +130,10 @@ def _hear_clips(
         task = bar.add_task("hearing", total=len(found), completed=len(told))
         for batch in batches:
             for row, one in batch:
-                told[row] = slimmed(one) if slim and isinstance(one, Answer) else one
+                told[row] = slimmed(one) if slim and isinstance(one, Result) else one
             if journal is not None:
                 kept = [(marks[row], told[row]) for row, _ in batch]
-                journal.add_clips([(mark, one) for mark, one in kept if mark and isinstance(one, Answer)])
+                journal.add_clips([(mark, one) for mark, one in kept if mark and isinstance(one, Result)])
             bar.update(task, advance=len(batch))
 
 
@@ -145,10 +145,10 @@ def _hear_curves(
     *,
     progress: bool,
 ) -> set[int]:
-    """Gives the answers in `told` their curves; which rows had to be heard for it."""
-    missing: dict[int, Answer] = {}
+    """Gives the results in `told` their curves; which rows had to be heard for it."""
+    missing: dict[int, Result] = {}
     for row, one in told.items():
-        if isinstance(one, Answer):
+        if isinstance(one, Result):
             line = None if journal is None else journal.curves(marks[row])
             if line is None:
                 missing[row] = one
@@ -171,10 +171,10 @@ def _hear_curves(
     return set(missing)
 
 
-def slimmed(answer: Answer) -> Answer:
-    """The answer with one frame, the mean of all, in the middle of what was heard: what tables and files show of a
+def slimmed(result: Result) -> Result:
+    """The result with one frame, the mean of all, in the middle of what was heard: what tables and files show of a
     clip, in a hundredth of the memory."""
-    one = answer.prediction
+    one = result.prediction
     middle = (one.times[:1] + one.times[-1:]) / 2
     vad = None if one.vad is None else one.vad.mean(axis=0, keepdims=True)
-    return replace(answer, prediction=Prediction(one.intensities, vad, middle, novelty=one.novelty))
+    return replace(result, prediction=Prediction(one.intensities, vad, middle, novelty=one.novelty))

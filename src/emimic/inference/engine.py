@@ -29,11 +29,11 @@ ENGINES: Final = "engines"
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What an engine needs of a clip and what it answers.
+    """What an engine needs of a clip and what it results.
 
     targets: names of the intensities. max_seconds: clips are cut to this length. do_normalize: then brought to zero
     mean and unit variance. min_samples: shorter clips are padded on the right to it. hop, first: samples from a frame
-    to the next, and to the centre of the first. vad: whether it answers VAD. exact_under_padding: False when only
+    to the next, and to the center of the first. vad: whether it results VAD. exact_under_padding: False when only
     clips of equal length may share a batch.
     """
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
     ) -> list[Prediction]:
         """One Prediction a clip, in the same order; padding and company in a batch change nothing.
 
-        hidden: also the encoder's last hidden states. Raises ModelError when a clip is too short or too long, an answer
+        hidden: also the encoder's last hidden states. Raises ModelError when a clip is too short or too long, a result
         is NaN or infinite (damaged weights), or hidden states are asked of a graph that doesn't give them.
         """
         ...
@@ -77,7 +77,7 @@ def open_engine(
     threads: int | None = None,
     streams: int = 1,
 ) -> Engine:
-    """A finished model's folder, ready to answer: one written by `emimic export`, or a run of `emimic train`.
+    """A finished model's folder, ready to result: one written by `emimic export`, or a run of `emimic train`.
 
     A run is heard with the quickest float32 engine exported into it (`emimic export RUN`), else with torch. device: for
     a run, as torch names it (None takes a GPU where there is one); an engine folder knows only "cpu". threads: None
@@ -164,14 +164,14 @@ class TorchEngine:
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """See `Engine.predict`."""
-        answers = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
-        for answer in answers:
-            _check_finite(answer, "the run")
-        return finished(answers, self.calibration)
+        results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
+        for result in results:
+            _check_finite(result, "the run")
+        return finished(results, self.calibration)
 
 
 def spec_of(model: Any) -> Spec:
-    """What an EmiModel needs and answers."""
+    """What an EmiModel needs and results."""
     config = model.config
     first, second = model.frame_times(2) * SAMPLE_RATE
     return Spec(
@@ -181,7 +181,7 @@ def spec_of(model: Any) -> Spec:
         min_samples=model.min_samples,
         hop=round(second - first),
         first=float(first),
-        vad=config.answers_vad,
+        vad=config.predicts_vad,
         exact_under_padding=model.exact_under_padding,
     )
 
@@ -191,7 +191,7 @@ class GraphEngine:
 
     The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
     frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature; older ones lack it, then there is
-    no novelty) and, when VAD has been learnt, vad (batch, frame, 3).
+    no novelty) and, when VAD has been learned, vad (batch, frame, 3).
 
     run: the run that the engine lies in, whose calibration is then used; by default the engine's own, if it has one.
     """
@@ -235,7 +235,7 @@ class GraphEngine:
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """See `Engine.predict`."""
-        raw = answer(
+        raw = predict_clips(
             self._graph,
             self.spec,
             clips,
@@ -248,10 +248,10 @@ class GraphEngine:
 
     def raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
         """As `predict`, before calibration."""
-        return answer(self._graph, self.spec, clips, name=str(self.folder))
+        return predict_clips(self._graph, self.spec, clips, name=str(self.folder))
 
     def check(self) -> float:
-        """Read all files and answer the clips whose answers were written down at export; the largest difference of an
+        """Read all files and result the clips whose results were written down at export; the largest difference of an
         intensity before calibration.
 
         Raises ModelError when a file is another, or the difference is beyond what the export allows: the machine or the
@@ -265,7 +265,7 @@ class GraphEngine:
             largest = max(largest, float(np.abs(found.intensities - one["intensities"]).max()))
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
-                f"{self.folder} answers its check clips {largest:.2g} apart from what was written at export (at most "
+                f"{self.folder} results its check clips {largest:.2g} apart from what was written at export (at most "
                 f"{checks.get('tolerance')}): upgrade {RUNTIMES[self.runtime][0]}, or export again on this machine"
             )
         return largest
@@ -273,7 +273,7 @@ class GraphEngine:
 
 def _check_files(folder: Path, description: dict[str, Any], *, whole: bool = False) -> None:
     """Raise ModelError unless every file of an engine folder is the one described; large ones are read in samples
-    unless `whole`, as to read them all would take longer than to answer."""
+    unless `whole`, as to read them all would take longer than to result."""
     files = description.get("files", {"model.onnx": {"sha256": description.get("sha256")}})
     known = isinstance(files, dict) and all(
         isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values()
@@ -295,7 +295,7 @@ def _check_files(folder: Path, description: dict[str, Any], *, whole: bool = Fal
             )
 
 
-def answer(
+def predict_clips(
     graph: Runtime,
     spec: Spec,
     clips: Sequence[NDArray[Any]],
@@ -319,7 +319,7 @@ def answer(
         raise ModelError(f"{name} gives no hidden states: export its run again")
     outputs += ["pooled"] if pooled and "pooled" in graph.outputs else []
     plan = batching.plan(lengths, budget=batching.budget(batch_seconds), equal=not spec.exact_under_padding)
-    answers: dict[int, Prediction] = {}
+    results: dict[int, Prediction] = {}
 
     def hear(rows: list[int]) -> None:
         samples, _ = batching.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
@@ -329,7 +329,7 @@ def answer(
         for place, row in enumerate(rows):
             count = int(found["frames"][place])
             one = Prediction(
-                # Copies, so that a kept answer doesn't keep its whole batch.
+                # Copies, so that a kept result doesn't keep its whole batch.
                 intensities=found["intensities"][place].copy(),
                 vad=None if vad is None else vad[place, :count].copy(),
                 times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
@@ -337,7 +337,7 @@ def answer(
                 pooled=None if means is None else means[place].copy(),
             )
             _check_finite(one, name)
-            answers[row] = one
+            results[row] = one
 
     if graph.streams > 1 and len(plan) > 1:
         with ThreadPoolExecutor(graph.streams) as pool:
@@ -345,7 +345,7 @@ def answer(
     else:
         for rows in plan:
             hear(rows)
-    return [answers[i] for i in range(len(clips))]
+    return [results[i] for i in range(len(clips))]
 
 
 def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
@@ -355,7 +355,7 @@ def check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
     return prepare(
         tone + 0.05 * np.sin(11_000 * time + 3 * np.sin(40 * time)),
         max_seconds=spec.max_seconds,
-        normalise=spec.do_normalize,
+        normalize=spec.do_normalize,
         min_samples=spec.min_samples,
     ).samples
 
@@ -392,6 +392,6 @@ def _read_spec(description: dict[str, Any], file: Path) -> Spec:
     return spec
 
 
-def _check_finite(answer: Prediction, name: str) -> None:
-    if not (np.isfinite(answer.intensities).all() and (answer.vad is None or np.isfinite(answer.vad).all())):
-        raise ModelError(f"{name} answers NaN or infinity: its weights are damaged; train or export it again")
+def _check_finite(result: Prediction, name: str) -> None:
+    if not (np.isfinite(result.intensities).all() and (result.vad is None or np.isfinite(result.vad).all())):
+        raise ModelError(f"{name} results NaN or infinity: its weights are damaged; train or export it again")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from emimic import calibration
 from emimic.files import lock, make_folder, naming, need_file, sha256, sync_folder
 from emimic.inference.engine import DESCRIPTION
-from emimic.inference.results import Answer, Recording, Region, Timeline, parts
+from emimic.inference.results import Recording, Result, Timeline, VoiceSegment, parts
 from emimic.prediction import Prediction
 from emimic.task import EmimicError
 from emimic.version import __version__
@@ -74,7 +74,7 @@ class Journal:
         self.path = folder / NAME
         self.note: str | None = None
         self._targets = targets
-        self._clips: dict[Stamp, Answer] = {}
+        self._clips: dict[Stamp, Result] = {}
         self._curves: dict[Stamp, Timeline] = {}
         head = {"schema": SCHEMA, "emimic": __version__, "model": identity(model)}
         make_folder(folder)
@@ -106,8 +106,8 @@ class Journal:
         with naming(self.path):  # what a full disk has not taken is tried again here
             self._file.close()
 
-    def clip(self, mark: Stamp | None, recording: Recording) -> Answer | None:
-        """The clip's answer, if that recording was heard, under the path as it is given now."""
+    def clip(self, mark: Stamp | None, recording: Recording) -> Result | None:
+        """The clip's result, if that recording was heard, under the path as it is given now."""
         found = None if mark is None else self._clips.get(mark)
         path, number = parts(recording)
         return None if found is None else replace(found.renamed(path), channel=number)
@@ -116,9 +116,9 @@ class Journal:
         """The recording's curves on this journal's grid, if they were heard."""
         return None if mark is None else self._curves.get(mark)
 
-    def add_clips(self, heard: Iterable[tuple[Stamp, Answer]]) -> None:
+    def add_clips(self, heard: Iterable[tuple[Stamp, Result]]) -> None:
         """Keep a batch of clips; returns when it is on the disk."""
-        self._add("clips", [{**_marked(mark), **packed(answer)} for mark, answer in heard])
+        self._add("clips", [{**_marked(mark), **packed(result)} for mark, result in heard])
 
     def add_curves(self, heard: Iterable[tuple[Stamp, Timeline]]) -> None:
         """Keep the curves of some recordings; returns when they are on the disk."""
@@ -135,7 +135,7 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _knows(self, head: dict[str, Any]) -> bool:
-        """Whether the file begins with that head; one of another model, or torn within its head, is begun anew."""
+        """Whether the file begins with that head; one of another model, or torn within its head, is begun again."""
         self._file.seek(0)
         line = self._file.readline()
         if not line.startswith(_BEGIN[: len(line)]):
@@ -151,7 +151,7 @@ class Journal:
             return False
         if found != head:
             what = "model" if found.get("emimic") == head["emimic"] else "version of emimic"
-            self.note = f"{self.path} was kept by another {what}: all is heard anew"
+            self.note = f"{self.path} was kept by another {what}: all is heard again"
         return bool(found == head)
 
     def _read(self, grid: tuple[float, float] | None) -> None:
@@ -182,7 +182,7 @@ class Journal:
 
 
 def identity(model: Path) -> str:
-    """A hash of what a model's folder answers with: an engine's description (which holds the hash of its graph), or a
+    """A hash of what a model's folder results with: an engine's description (which holds the hash of its graph), or a
     run's configuration, weights and calibration."""
     names = [DESCRIPTION] if (model / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
     if names[0] != DESCRIPTION and (model / calibration.FILE).is_file():
@@ -190,16 +190,16 @@ def identity(model: Path) -> str:
     return new_sha256("".join(sha256(model / name) for name in names).encode()).hexdigest()
 
 
-def packed(answer: Answer) -> dict[str, Any]:
-    """What JSON can hold of a clip's answer (not its targets and curves), every bit of it."""
-    one = answer.prediction
+def packed(result: Result) -> dict[str, Any]:
+    """What JSON can hold of a clip's result (not its targets and curves), every bit of it."""
+    one = result.prediction
     return {
-        "path": str(answer.path),
-        "seconds": answer.seconds,
-        "was_cut": answer.was_cut,
-        "was_padded": answer.was_padded,
-        "was_silent": answer.was_silent,
-        "notes": list(answer.notes),
+        "path": str(result.path),
+        "seconds": result.seconds,
+        "was_cut": result.was_cut,
+        "was_padded": result.was_padded,
+        "was_silent": result.was_silent,
+        "notes": list(result.notes),
         "intensities": _pack(one.intensities),
         "vad": None if one.vad is None else _pack(one.vad),
         "times": _pack(one.times),
@@ -207,12 +207,12 @@ def packed(answer: Answer) -> dict[str, Any]:
     }
 
 
-def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ...]) -> Answer:
-    """The answer again, of that recording, whose path its notes name. Raises ValueError, KeyError or TypeError for what
+def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ...]) -> Result:
+    """The result again, of that recording, whose path its notes name. Raises ValueError, KeyError or TypeError for what
     `packed` has not made."""
     vad = None if found["vad"] is None else _unpack(found["vad"])
     path, number = parts(recording)
-    answer = Answer(
+    result = Result(
         path=Path(found.get("path", path)),
         targets=targets,
         seconds=found["seconds"],
@@ -225,7 +225,7 @@ def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ..
         ),
         channel=number,
     )
-    return answer.renamed(path)
+    return result.renamed(path)
 
 
 _CURVES: Final = ("times", "starts", "ends", "intensities", "vad_times", "vad")
@@ -239,7 +239,7 @@ def packed_curves(line: Timeline) -> dict[str, Any]:
         "seconds": line.seconds,
         "window": line.window,
         "hop": line.hop,
-        "regions": [[region.start, region.end] for region in line.regions],
+        "voice_segments": [[segment.start, segment.end] for segment in line.voice_segments],
         **{name: None if array is None else _pack(array) for name, array in arrays.items()},
     }
 
@@ -253,7 +253,7 @@ def unpacked_curves(found: dict[str, Any], targets: tuple[str, ...]) -> Timeline
         targets=targets,
         window=found["window"],
         hop=found["hop"],
-        regions=tuple(Region(start, end) for start, end in found["regions"]),
+        voice_segments=tuple(VoiceSegment(start, end) for start, end in found["voice_segments"]),
         **arrays,
     )
 

@@ -1,4 +1,4 @@
-"""Recordings in, answers out: files and folders, each broken one named and costing only itself; curves; streams."""
+"""Recordings in, results out: files and folders, each broken one named and costing only itself; curves; streams."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from emimic.inference import channels as voices
 from emimic.inference import timeline as curves
 from emimic.inference.engine import Engine, default_model, open_engine
 from emimic.inference.inputs import content, expand
-from emimic.inference.results import Answer, Answers, Failure, Recording, Timeline, parts
+from emimic.inference.results import Failure, Recording, Result, Results, Timeline, parts
 from emimic.inference.stream import HOP, WINDOW, Stream
 from emimic.media import decode
 from emimic.media import source as sources
@@ -31,7 +31,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ND
 """A media file, its content, one opened with "rb", or an array (which needs its sample rate)."""
 
 SILENCE: Final = 10 ** (-65 / 20)
-"""A recording whose samples all stay this close to one value (-65 dB of full scale) holds no voice: its answer is
+"""A recording whose samples all stay this close to one value (-65 dB of full scale) holds no voice: its result is
 NaN."""
 
 _LOG: Final = logging.getLogger("emimic.predict")
@@ -89,21 +89,21 @@ class Predictor:
 
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
-    ) -> Answer:
-        """One recording's answer.
+    ) -> Result:
+        """One recording's result.
 
         source: a media file, its bytes, one opened with "rb", or an array (sample,) or (sample, channel) with its
-        sample_rate, floating point in [-1, 1] or int16, int32, uint8. name: what the answer calls it. Silence is
-        answered with NaN. Raises AudioError when it can't be used. Warns (EmimicWarning) of each of the answer's notes.
+        sample_rate, floating point in [-1, 1] or int16, int32, uint8. name: what the result calls it. Silence is
+        answered with NaN. Raises AudioError when it can't be used. Warns (EmimicWarning) of each of the result's notes.
         """
         label = Path(sources.label_of(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
         heard = self._clip(_blocks(source, self.engine.spec.max_seconds, sample_rate, label, notes), notes)
-        answer = self._answer(label, heard, self.engine.predict([heard.clip.samples])[0])
+        result = self._result(label, heard, self.engine.predict([heard.clip.samples])[0])
         for note in notes:
             add_note(note, None)
-        _LOG.debug("%s: %.2f s of sound in %.3f s", label, answer.seconds, time.perf_counter() - start)
-        return answer
+        _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
+        return result
 
     def files(
         self,
@@ -116,13 +116,13 @@ class Predictor:
         batch_seconds: float = 30.0,
         workers: int = 2,
         progress: bool = False,
-    ) -> Answers:
-        """Answers for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
+    ) -> Results:
+        """Results for files, folders (their media files, in depth), patterns (`*`, `**`, `?`) and `-`, standard input.
 
-        timeline: with curves over each whole recording, see `timeline`. channels: an answer for each channel of a
-        recording with several, see `Answer.channel`. batch_seconds: most audio of one forward pass. workers: decoding
-        threads. Never raises nor warns for a bad file, see `failed` and each answer's `notes`; raises ModelError when
-        the model answers NaN, and AudioError for what is no path.
+        timeline: with curves over each whole recording, see `timeline`. channels: a result for each channel of a
+        recording with several, see `Result.channel`. batch_seconds: most audio of one forward pass. workers: decoding
+        threads. Never raises nor warns for a bad file, see `failed` and each result's `notes`; raises ModelError when
+        the model results NaN, and AudioError for what is no path.
         """
         if timeline:
             self.stream(window=window, hop=hop)  # senseless options are told before the work
@@ -133,7 +133,7 @@ class Predictor:
         told, _ = batch.hear(
             hearer, found, curves=timeline, max_seconds=self.engine.spec.max_seconds, progress=progress
         )
-        return Answers.of(self.targets, told)
+        return Results.of(self.targets, told)
 
     def timeline(
         self,
@@ -141,7 +141,7 @@ class Predictor:
         *,
         window: float = WINDOW,
         hop: float = HOP,
-        regions: bool = True,
+        voice_segments: bool = True,
         sample_rate: float | None = None,
         name: str | os.PathLike[str] | None = None,
         seconds: float | None = None,
@@ -151,9 +151,9 @@ class Predictor:
     ) -> Timeline:
         """Curves over a whole recording of any length, which is never held whole.
 
-        Every `hop` seconds the model's answer for the `window` seconds around, heard as a clip of its own; VAD 50 times
-        a second. regions: find where a voice is heard, and leave gaps (NaN) elsewhere. source, sample_rate, name: as in
-        a call. seconds: its length, if known, for the bar of `progress`. notes: gets what is warned of (EmimicWarning)
+        Every `hop` seconds the model's result for the `window` seconds around, heard as a clip of its own; VAD 50 times
+        a second. voice_segments: find where a voice is heard, and leave gaps (NaN) elsewhere. source, sample_rate,
+        name: as in a call. seconds: its length, if known, for the bar of `progress`. notes: gets the warnings
         without it. Raises AudioError when the recording can't be used, and EmimicError for a senseless window or hop.
         """
         own: list[str] = []
@@ -166,7 +166,7 @@ class Predictor:
                 name=label.stem,
                 window=window,
                 hop=hop,
-                regions=regions,
+                voice_segments=voice_segments,
                 batch_seconds=batch_seconds,
                 heard=lambda done: bar.update(task, completed=done),
             )
@@ -180,10 +180,12 @@ class Predictor:
         window: float = WINDOW,
         hop: float = HOP,
         sample_rate: float = SAMPLE_RATE,
-        regions: bool = True,
+        voice_segments: bool = True,
     ) -> Stream:
         """The curves of a recording while it arrives: push chunks, take steps; see `Stream`."""
-        return Stream(self.engine, window=window, hop=hop, sample_rate=sample_rate, regions=regions)
+        return Stream(
+            self.engine, window=window, hop=hop, sample_rate=sample_rate, voice_segments=voice_segments
+        )
 
     def read(self, recording: Recording, place: Path | None = None) -> "Heard | Failure":
         """A file or its channel, or standard input, ready for `hear`. place: where it lies when its path is only what
@@ -204,12 +206,12 @@ class Predictor:
 
     def hear(
         self, recordings: Sequence[Recording], read: "Sequence[Heard | Failure]", *, batch_seconds: float
-    ) -> list[Answer | Failure]:
-        """What was read of these recordings -> their answers. Raises ModelError when the model answers NaN."""
+    ) -> list[Result | Failure]:
+        """What was read of these recordings -> their results. Raises ModelError when the model results NaN."""
         good = [one.clip.samples for one in read if isinstance(one, Heard)]
-        answers = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
+        results = iter(self.engine.predict(good, batch_seconds=batch_seconds) if good else [])
         return [
-            one if isinstance(one, Failure) else self._answer(recording, one, next(answers))
+            one if isinstance(one, Failure) else self._result(recording, one, next(results))
             for recording, one in zip(recordings, read, strict=True)
         ]
 
@@ -248,18 +250,18 @@ class Predictor:
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = decode.prepare(
-            head, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+            head, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
         )
         whole = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
         return Heard(whole, silent=bool(level < SILENCE), notes=tuple(notes))
 
-    def _answer(self, recording: Recording, heard: "Heard", prediction: Prediction) -> Answer:
+    def _result(self, recording: Recording, heard: "Heard", prediction: Prediction) -> Result:
         clip, (path, number) = heard.clip, parts(recording)
         if heard.silent:
             vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
             prediction = Prediction(np.full_like(prediction.intensities, np.nan), vad, prediction.times)
-        return Answer(
+        return Result(
             path,
             self.targets,
             clip.seconds,
@@ -318,7 +320,7 @@ class Local:
     batch_seconds: float
     workers: int
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Answer]:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
         """See `batch.Hearer.clips`."""
         files = [[path for _, path in group] for group in groups]
         with closing(batching.as_read(self.predictor.read, files, workers=self.workers)) as batches:
@@ -327,11 +329,11 @@ class Local:
                 yield [(row, one) for (row, _), one in zip(groups[number], told, strict=True)]
 
     def curves(
-        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+        self, results: Sequence[tuple[int, Result]], heard: Callable[[float], object]
     ) -> batch.Batches[Timeline]:
         """See `batch.Hearer.curves`."""
-        for row, answer in answers:
+        for row, result in results:
             line = self.predictor.curves(
-                answer.recording, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
+                result.recording, grid=self.grid, batch_seconds=self.batch_seconds, heard=heard
             )
             yield [(row, line)]

@@ -1,7 +1,7 @@
 """Recordings heard on many machines: the same engine in Ray Data's pool of actors (Ray only here).
 
 Workers are sent paths, not sound: what a cluster shares is a file system, and a video would cross the network twice to
-give six numbers. What a batch's answers are doesn't depend on where it is heard. Ray Data restarts an actor that died
+give six numbers. What a batch's results are doesn't depend on where it is heard. Ray Data restarts an actor that died
 and hears its batch again.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from emimic.inference.batch import Batches, slimmed
 from emimic.inference.journal import packed, packed_curves, unpacked, unpacked_curves
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Answer, Channel, Failure, Recording, Timeline, parts
+from emimic.inference.results import Channel, Failure, Recording, Result, Timeline, parts
 from emimic.install import install
 from emimic.task import EmimicError, ModelError
 from emimic.version import __version__
@@ -41,7 +41,7 @@ class Work:
 
 
 class Worker:
-    """Lives in an actor: jobs in, as JSON; answers out. What goes wrong is told, and the driver raises it."""
+    """Lives in an actor: jobs in, as JSON; results out. What goes wrong is told, and the driver raises it."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -57,14 +57,14 @@ class Worker:
             self.trouble = f"on a worker: {error}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Ray Data's batch {"item": jobs} -> {"told": answers to each job}."""
+        """Ray Data's batch {"item": jobs} -> {"told": results to each job}."""
         return {"told": [json.dumps(self._told(json.loads(job))) for job in batch["item"]]}
 
     def _told(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
             if self.trouble is not None:
                 raise ModelError(self.trouble)
-            return {"answers": self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])}
+            return {"results": self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])}
         except ModelError as error:
             return {"trouble": str(error)}
 
@@ -117,7 +117,7 @@ class Cluster:
         finally:
             self._quiet.__exit__(kind, error, trace)
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Answer]:
+    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
         """See `bulk.Hearer.clips`. Raises as `curves`."""
         recordings = {row: one for group in groups for row, one in group}
         jobs = [{"clips": [_placed(row, one) for row, one in group]} for group in groups]
@@ -128,14 +128,14 @@ class Cluster:
             ]
 
     def curves(
-        self, answers: Sequence[tuple[int, Answer]], heard: Callable[[float], object]
+        self, results: Sequence[tuple[int, Result]], heard: Callable[[float], object]
     ) -> Batches[Timeline]:
         """See `bulk.Hearer.curves`; `heard` is told nothing.
 
-        Raises EmimicError when Ray isn't installed, the cluster doesn't answer or gives up; ModelError as an engine.
+        Raises EmimicError when Ray isn't installed, the cluster doesn't result or gives up; ModelError as an engine.
         """
-        recordings = {row: answer.recording for row, answer in answers}
-        jobs = [{"curves": [_placed(row, recordings[row]) for row in rows]} for rows in _together(answers)]
+        recordings = {row: result.recording for row, result in results}
+        jobs = [{"curves": [_placed(row, recordings[row]) for row in rows]} for rows in _together(results)]
         for found in self._run(jobs):
             yield [
                 (row, _failure(told, recordings[row]) or unpacked_curves(told, self.targets))
@@ -143,7 +143,7 @@ class Cluster:
             ]
 
     def _run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
-        """The answers to each job, in any order."""
+        """The results to each job, in any order."""
         if not jobs:
             return
         if self._ray is None:
@@ -170,7 +170,7 @@ class Cluster:
                 found = json.loads(row["told"])
                 if "trouble" in found:
                     raise ModelError(found["trouble"])
-                yield found["answers"]
+                yield found["results"]
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[-300:]
             raise EmimicError(f"the Ray cluster gave up: ...{reason}") from error
@@ -195,7 +195,7 @@ def _connect(address: str) -> Any:
     except Exception as error:  # where a node is slow to start, Ray raises a plain one
         reason = " ".join(str(error).split())[:300]
         raise EmimicError(
-            f"no Ray cluster answers at {address!r} ({reason}): start one, or use --ray local"
+            f"no Ray cluster results at {address!r} ({reason}): start one, or use --ray local"
         ) from error
     return ray
 
@@ -214,16 +214,16 @@ def _recording(name: str, number: int | None) -> Recording:
     return Path(name) if number is None else Channel(Path(name), number)
 
 
-def _together(answers: Sequence[tuple[int, Answer]]) -> list[list[int]]:
+def _together(results: Sequence[tuple[int, Result]]) -> list[list[int]]:
     """Neighbouring rows in groups of about TOGETHER seconds."""
     groups: list[list[int]] = []
     filled = TOGETHER
-    for row, answer in answers:
-        if filled + answer.seconds > TOGETHER:
+    for row, result in results:
+        if filled + result.seconds > TOGETHER:
             groups.append([])
             filled = 0.0
         groups[-1].append(row)
-        filled += answer.seconds
+        filled += result.seconds
     return groups
 
 

@@ -1,4 +1,4 @@
-"""What the service wing hands out: the answer for a file, curves over time, failures (NumPy only).
+"""What the service wing hands out: the result for a file, curves over time, failures (NumPy only).
 
 `to_dict` gives what JSON can hold, in the versioned form of `formats.tables` (its `schema` field names it); `to_frame`
 needs pandas; `_repr_html_` is what a notebook shows.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SCHEMA: Final = "emimic/answers/1"
+SCHEMA: Final = "emimic/results/1"
 
 UNLIKE: Final = "unlike the training data"
 """The mark of a clip whose novelty is beyond 1."""
@@ -51,7 +51,7 @@ def parts(recording: Recording) -> tuple[Path, int | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class VoiceSegment:
     """A stretch of a recording in which a voice is heard, in seconds from its start."""
 
     start: float
@@ -63,11 +63,11 @@ class Timeline:
     """Curves of one recording; a silent stretch is a gap (NaN), never a value.
 
     name: what the recording is called (a file's stem). seconds: its whole length. targets: names of the intensities.
-    window, hop: seconds. times (step,): the centre of each window in seconds, a hop apart; starts, ends (step,): the
+    window, hop: seconds. times (step,): the center of each window in seconds, a hop apart; starts, ends (step,): the
     stretch each was heard over (a window is shorter at a recording's two ends). intensities (step, target), about
-    [0, 1]: the model's answer for that stretch heard as a clip of its own. vad_times (frame,): centres of the VAD
+    [0, 1]: the model's result for that stretch heard as a clip of its own. vad_times (frame,): centers of the VAD
     frames in seconds, 50 a second; vad (frame, 3): arousal, dominance, valence; both None when the model has not
-    learnt VAD. regions: where a voice is heard.
+    learned VAD. voice_segments: where a voice is heard.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Timeline:
     intensities: NDArray[np.float32]
     vad_times: NDArray[np.float64] | None
     vad: NDArray[np.float32] | None
-    regions: tuple[Region, ...]
+    voice_segments: tuple[VoiceSegment, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), name, seconds, targets, and the timeline's own fields; a gap is
@@ -91,7 +91,7 @@ class Timeline:
         return {"schema": whole["schema"], "emimic": whole["emimic"], **own, **whole["timeline"]}
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row a step, indexed by Seconds (its centre): Start, End, the targets, VAD (the mean of the step's frames).
+        """A row a step, indexed by Seconds (its center): Start, End, the targets, VAD (the mean of the step's frames).
 
         Raises EmimicError when pandas isn't installed.
         """
@@ -110,11 +110,11 @@ class Timeline:
         about = f"{escape(self.name)}: {self.seconds:.1f} s, a voice in {share:.0%}; intensities from 0 to 1"
         return html.table(about, rows)
 
-    def _alone(self) -> "Answer":
-        """An answer of nothing but these curves, which is what formats take."""
+    def _alone(self) -> "Result":
+        """A result of nothing but these curves, which is what formats take."""
         unknown = np.full(len(self.targets), np.nan, np.float32)
         nothing = Prediction(unknown, None, np.empty(0))
-        return Answer(Path(self.name), self.targets, self.seconds, False, False, nothing, self)
+        return Result(Path(self.name), self.targets, self.seconds, False, False, nothing, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Headline:
     """One value a dimension for a whole recording, and what it is about.
 
     basis: `whole clip`, `first 12 s` (of a longer recording) or `mean over time` (of its timeline, where it has one).
-    intensities (target,), as in the prediction; vad (3,), None when the model has not learnt VAD. NaN is silence.
+    intensities (target,), as in the prediction; vad (3,), None when the model has not learned VAD. NaN is silence.
     """
 
     basis: str
@@ -131,12 +131,12 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One recording's answer.
+class Result:
+    """One recording's result.
 
     path: the file as given (for an array or standard input, a name). targets: names of the intensities. seconds: its
     length before the cut at the model's max_seconds (was_cut); was_padded: it was shorter than the encoder's smallest
-    input; was_silent: what was heard stays below -65 dB of full scale, so that its answer is NaN. prediction:
+    input; was_silent: what was heard stays below -65 dB of full scale, so that its result is NaN. prediction:
     intensities (target,), in [0, 1] from a calibrated model, else about it and not clipped, VAD over frames, and the
     clip's novelty. timeline: curves over the whole recording, when asked for. channel: its number, counted from 1,
     where one of the file's channels was predicted alone. notes: what its reader should know of the file, such as
@@ -180,7 +180,7 @@ class Answer:
         times = self.prediction.times
         if not self.was_cut or not len(times):
             return self.seconds
-        # The last frame's centre is as far from its end as the first one's is from the clip's start.
+        # The last frame's center is as far from its end as the first one's is from the clip's start.
         return min(self.seconds, float(times[-1] + times[0]))
 
     @property
@@ -202,12 +202,12 @@ class Answer:
             self.headline.basis: self.was_cut,
             "padded": self.was_padded,
             "silent": silent,
-            "no voice": self.timeline is not None and not self.timeline.regions and not silent,
+            "no voice": self.timeline is not None and not self.timeline.voice_segments and not silent,
             UNLIKE: self.prediction.is_unlike_training,
         }
         return [word for word, holds in marks.items() if holds]
 
-    def renamed(self, path: Path) -> "Answer":
+    def renamed(self, path: Path) -> "Result":
         """Return the same with another spelling of the file's path, in its notes too."""
         old = f"{self.path}: "
         notes = (f"{path}: {note.removeprefix(old)}" if note.startswith(old) else note for note in self.notes)
@@ -232,7 +232,7 @@ class Answer:
 
     @property
     def vad_frames(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Centres (frame,) in seconds and V/A/D (frame, 3), NaN in a gap; None when the model has not learned V/A/D."""
+        """Centers (frame,) in seconds and V/A/D (frame, 3), NaN in a gap; None when the model has not learned V/A/D."""
         one, line = self.prediction, self.timeline
         times, vad = (one.times, one.vad) if line is None else (line.vad_times, line.vad)
         return None if vad is None or times is None else (times, finite(vad))
@@ -243,11 +243,14 @@ class Answer:
         if line is None:
             until = np.array([self.covered])
             stretches, edges = (until / 2, np.zeros(1), until), np.array([0.0, until[0]])
-            values, regions = self.prediction.intensities[None], []
+            values, voice_segments = self.prediction.intensities[None], []
         else:
             stretches = (line.times, line.starts, line.ends)
             edges = timeline_edges(line.times, line.hop, line.seconds)
-            values, regions = line.intensities, [(region.start, region.end) for region in line.regions]
+            values, voice_segments = (
+                line.intensities,
+                [(segment.start, segment.end) for segment in line.voice_segments],
+            )
         return grid(
             stretches,
             edges,
@@ -255,18 +258,18 @@ class Answer:
             self.vad_frames,
             targets=self.targets,
             seconds=self.seconds,
-            regions=regions,
+            voice_segments=voice_segments,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: schema, emimic (the version), targets, and the clip's own fields."""
-        whole = Answers(self.targets, (self,), ()).to_dict()
+        whole = Results(self.targets, (self,), ()).to_dict()
         (clip,) = whole["clips"]
         return {"schema": whole["schema"], "emimic": whole["emimic"], "targets": whole["targets"], **clip}
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row, see `Answers.to_frame`; the curves are `timeline.to_frame()`."""
-        return Answers(self.targets, (self,), ()).to_frame()
+        """One row, see `Results.to_frame`; the curves are `timeline.to_frame()`."""
+        return Results(self.targets, (self,), ()).to_frame()
 
     def _repr_html_(self) -> str:
         one = self.headline
@@ -282,24 +285,24 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file without an answer, and why (the reason names the file)."""
+    """A file without a result, and why (the reason names the file)."""
 
     path: Path
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What became of a list of files: answers in the order of the inputs, and the failures."""
+class Results:
+    """What became of a list of files: results in the order of the inputs, and the failures."""
 
     targets: tuple[str, ...]
-    clips: tuple[Answer, ...]
+    clips: tuple[Result, ...]
     failed: tuple[Failure, ...]
 
     @classmethod
-    def of(cls, targets: tuple[str, ...], told: Sequence[Answer | Failure]) -> Self:
-        """Answers and failures, in one order, apart."""
-        clips = tuple(one for one in told if isinstance(one, Answer))
+    def of(cls, targets: tuple[str, ...], told: Sequence[Result | Failure]) -> Self:
+        """Results and failures, in one order, apart."""
+        clips = tuple(one for one in told if isinstance(one, Result))
         return cls(targets, clips, tuple(one for one in told if isinstance(one, Failure)))
 
     @property
@@ -318,14 +321,14 @@ class Answers:
             "schema": SCHEMA,
             "emimic": __version__,
             "targets": [writable(name) for name in self.targets],
-            "clips": [_clip(answer) for answer in self.clips],
+            "clips": [_clip(result) for result in self.clips],
             "failed": [{"file": writable(f.path), "reason": writable(f.reason)} for f in self.failed],
         }
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learnt it,
+        """A row a clip: Filename (see `names`), Seconds, the headline's targets and VAD if the model has learned it,
         Novelty if the model has such a score, Basis (what the values are about, see `Headline`), Notes (see
-        `Answer.remarks`).
+        `Result.remarks`).
 
         Raises EmimicError when pandas isn't installed.
         """
@@ -355,32 +358,32 @@ class Answers:
         return html.table(about, rows) + (f"<ul>{failed}</ul>" if failed else "")
 
 
-def _clip(answer: Answer) -> dict[str, Any]:
-    one = answer.prediction
+def _clip(result: Result) -> dict[str, Any]:
+    one = result.prediction
     clip: dict[str, Any] = {
-        "Filename": writable(answer.name),
-        "file": writable(answer.path),
-        **({} if answer.channel is None else {"channel": answer.channel}),
-        "seconds": round(answer.seconds, 3),
-        "was_cut": answer.was_cut,
-        "was_padded": answer.was_padded,
-        "was_silent": answer.was_silent,
-        "notes": [writable(note) for note in answer.remarks],
-        "intensities": dict(zip(answer.targets, _numbers(one.intensities), strict=True)),
+        "Filename": writable(result.name),
+        "file": writable(result.path),
+        **({} if result.channel is None else {"channel": result.channel}),
+        "seconds": round(result.seconds, 3),
+        "was_cut": result.was_cut,
+        "was_padded": result.was_padded,
+        "was_silent": result.was_silent,
+        "notes": [writable(note) for note in result.remarks],
+        "intensities": dict(zip(result.targets, _numbers(one.intensities), strict=True)),
     }
     if one.vad is not None:
         clip["vad_mean"] = dict(zip(VAD, _numbers(one.vad.mean(axis=0)), strict=True))
-    head = answer.headline
+    head = result.headline
     clip["headline"] = {
         "basis": head.basis,
-        "intensities": dict(zip(answer.targets, _numbers(head.intensities), strict=True)),
+        "intensities": dict(zip(result.targets, _numbers(head.intensities), strict=True)),
     }
     if head.vad is not None:
         clip["headline"]["vad"] = dict(zip(VAD, _numbers(head.vad), strict=True))
     if one.novelty is not None:
         clip |= {"novelty": round(one.novelty, 6), "unlike_training_data": one.is_unlike_training}
-    if answer.timeline is not None:
-        clip["timeline"] = _timeline(answer.timeline)
+    if result.timeline is not None:
+        clip["timeline"] = _timeline(result.timeline)
     return clip
 
 
@@ -392,7 +395,7 @@ def _timeline(line: Timeline) -> dict[str, Any]:
         "starts": _numbers(line.starts, 3),
         "ends": _numbers(line.ends, 3),
         "intensities": dict(zip(line.targets, map(_numbers, line.intensities.T), strict=True)),
-        "regions": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.regions],
+        "voice_segments": [{"start": round(r.start, 3), "end": round(r.end, 3)} for r in line.voice_segments],
     }
     if line.vad is not None and line.vad_times is not None:
         values = dict(zip(VAD, map(_numbers, line.vad.T), strict=True))

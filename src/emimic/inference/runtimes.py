@@ -99,7 +99,7 @@ class OpenvinoRuntime:
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
-            # Where the CPU has bf16 OpenVINO would take it, a third quicker beside int8; but then a clip's answer
+            # Where the CPU has bf16 OpenVINO would take it, a third quicker beside int8; but then a clip's result
             # depends on its company in a batch.
             "INFERENCE_PRECISION_HINT": "f32",
         }

@@ -18,11 +18,11 @@ _COLUMNS: Final = frozenset({"Filename", "Seconds", "Start", "End", "Basis", "No
 class Steps:
     """Values that hold for stretches of a recording.
 
-    total: the recording's length in ms, at least 1. times (step,): centres in seconds; since, until (step,): the
-    stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its centre
+    total: the recording's length in ms, at least 1. times (step,): centers in seconds; since, until (step,): the
+    stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its center
     (the last one up to half a hop more), in whole ms; neighbours share an edge, none reaches beyond the recording.
     values (step, column): intensities and then VAD (the mean of a step's frames), NaN in a gap; names: of the
-    columns, of which the first n_targets are intensities. regions: (start, end) in ms, in order, apart.
+    columns, of which the first n_targets are intensities. voice_segments: (start, end) in ms, in order, apart.
     """
 
     total: int
@@ -34,7 +34,7 @@ class Steps:
     values: NDArray[np.float64]
     names: tuple[str, ...]
     n_targets: int
-    regions: tuple[tuple[int, int], ...]
+    voice_segments: tuple[tuple[int, int], ...]
 
     def pieces(self, column: int) -> list[tuple[int, int, float]]:
         """(start ms, end ms, value) of a column's steps, without its gaps."""
@@ -50,7 +50,7 @@ def grid(
     *,
     targets: tuple[str, ...],
     seconds: float,
-    regions: Sequence[tuple[float, float]],
+    voice_segments: Sequence[tuple[float, float]],
 ) -> Steps:
     """Return the steps of a recording.
 
@@ -58,10 +58,10 @@ def grid(
         stretches: times, since and until of `Steps`.
         edges: (step + 1,) in seconds, between the steps.
         intensities: (step, target).
-        vad: the frames' centres (frame,) in seconds and values (frame, 3); None when the model has not learned V/A/D.
+        vad: the frames' centers (frame,) in seconds and values (frame, 3); None when the model has not learned V/A/D.
         targets: names of the intensities.
         seconds: the recording's length.
-        regions: (start, end) in seconds.
+        voice_segments: (start, end) in seconds.
     """
     times, since, until = stretches
     total = max(1, round(seconds * 1000))
@@ -80,12 +80,12 @@ def grid(
         values=np.concatenate(columns, axis=1),
         names=tuple(map(one_line, names)),
         n_targets=len(targets),
-        regions=_apart(regions, total),
+        voice_segments=_apart(voice_segments, total),
     )
 
 
 def timeline_edges(times: NDArray[np.float64], hop: float, seconds: float) -> NDArray[np.float64]:
-    """Return the edges (step + 1,) in seconds of steps with these centres: midway between them, half a hop outside."""
+    """Return the edges (step + 1,) in seconds of steps with these centers: midway between them, half a hop outside."""
     last = times[-1] + hop / 2
     # A rest shorter than half a hop has no step of its own: the last one stands for it too.
     last = seconds if last < seconds < last + hop / 2 else last
@@ -120,9 +120,9 @@ def _binned(
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def _apart(regions: Sequence[tuple[float, float]], total: int) -> tuple[tuple[int, int], ...]:
+def _apart(voice_segments: Sequence[tuple[float, float]], total: int) -> tuple[tuple[int, int], ...]:
     kept: list[tuple[int, int]] = []
-    for since, until in sorted(regions):
+    for since, until in sorted(voice_segments):
         start = max(round(since * 1000), kept[-1][1] if kept else 0)
         end = min(round(until * 1000), total)
         if start < end:

@@ -1,8 +1,8 @@
 """A recording heard as it comes: chunks in, the steps of its curves out. A timeline is the same, pushed in one go.
 
-The paper's model answers per clip (section 4). So the curve's value at time t is the model's answer for the window
-centred on t, cut out, normalised and heard as a clip of its own, every `hop` seconds; at a recording's two ends the
-window is what there is of it. VAD is per frame: the frames of each hop are those of the window centred on it, read off
+The paper's model results per clip (section 4). So the curve's value at time t is the model's result for the window
+centerd on t, cut out, normalized and heard as a clip of its own, every `hop` seconds; at a recording's two ends the
+window is what there is of it. VAD is per frame: the frames of each hop are those of the window centerd on it, read off
 every 20 ms (linear in between). A step whose hop lies in silence is a gap: NaN, and nothing is computed.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.inference.results import Region
+from emimic.inference.results import VoiceSegment
 from emimic.inference.stream_thread import StreamThread
 from emimic.inference.voice_activity import Detector
 from emimic.media.source import to_floats
@@ -30,7 +30,7 @@ WINDOW: Final = 2.5
 """Seconds of one window; enough for a burst or a short sentence."""
 
 HOP: Final = 0.2
-"""Seconds from a window's centre to the next."""
+"""Seconds from a window's center to the next."""
 
 FRAME: Final = SAMPLE_RATE // 50
 """Samples from a VAD frame of the curve to the next: 50 a second."""
@@ -40,9 +40,9 @@ FRAME: Final = SAMPLE_RATE // 50
 class Step:
     """One step of the curves, final.
 
-    time: the window's centre in seconds; start, end: the stretch that was heard. intensities (target,), about [0, 1].
-    vad_times (frame,): the centres, 50 a second, of the frames of this hop; vad (frame, 3): arousal, dominance,
-    valence; both None when the model has not learnt VAD. In silence (voiced is False) all values are NaN.
+    time: the window's center in seconds; start, end: the stretch that was heard. intensities (target,), about [0, 1].
+    vad_times (frame,): the centers, 50 a second, of the frames of this hop; vad (frame, 3): arousal, dominance,
+    valence; both None when the model has not learned VAD. In silence (voiced is False) all values are NaN.
     """
 
     time: float
@@ -75,7 +75,7 @@ class Grid:
                 "than the window, so that nothing goes unheard"
             )
 
-    def centre(self, step: int) -> int:
+    def center(self, step: int) -> int:
         return round((step + 0.5) * self.hop * SAMPLE_RATE)
 
     def edge(self, step: int) -> int:
@@ -85,12 +85,12 @@ class Grid:
     def stretch(self, step: int) -> tuple[int, int]:
         """A window's start and end, before what the recording's ends take off."""
         half = round(self.window * SAMPLE_RATE / 2)
-        return self.centre(step) - half, self.centre(step) + half
+        return self.center(step) - half, self.center(step) + half
 
     def count(self, total: int) -> int:
-        """Steps of a recording of `total` samples: those whose centre lies in it, but at least one."""
+        """Steps of a recording of `total` samples: those whose center lies in it, but at least one."""
         steps = int(total / (self.hop * SAMPLE_RATE)) + 2
-        while steps > 1 and self.centre(steps - 1) > total:
+        while steps > 1 and self.center(steps - 1) > total:
             steps -= 1
         return steps
 
@@ -98,8 +98,8 @@ class Grid:
 class Stream:
     """A recording that arrives in chunks; however it is cut, the steps are those of the whole.
 
-    sample_rate: of the chunks, in Hz. regions: look for silence; without, every step has a value. A step comes out
-    once its whole window has been heard and its silence is decided, half a window or 1.1 s after its time.
+    sample_rate: of the chunks, in Hz. voice_segments: look for silence; without, every step has a value. A step comes
+    out once its whole window has been heard and its silence is decided, half a window or 1.1 s after its time.
 
     Raises EmimicError for a senseless window, hop or rate, or a window longer than the model hears.
     """
@@ -111,7 +111,7 @@ class Stream:
         window: float = WINDOW,
         hop: float = HOP,
         sample_rate: float = SAMPLE_RATE,
-        regions: bool = True,
+        voice_segments: bool = True,
         batch_seconds: float = 30.0,
     ) -> None:
         self.grid = Grid(window, hop)
@@ -123,7 +123,7 @@ class Stream:
         self._engine = engine
         self._rate = sample_rate
         self._batch_seconds = batch_seconds
-        self._detector = Detector() if regions else None
+        self._detector = Detector() if voice_segments else None
         self.reset()
 
     def __reduce__(self) -> NoReturn:
@@ -145,11 +145,11 @@ class Stream:
         return (self._first + len(self._heard)) / SAMPLE_RATE
 
     @property
-    def regions(self) -> tuple[Region, ...]:
+    def voice_segments(self) -> tuple[VoiceSegment, ...]:
         """Where a voice is heard, as far as it is decided; without detection the whole recording."""
         if self._detector is None:
-            return (Region(0.0, self.seconds),) if self.seconds else ()
-        return self._detector.regions()
+            return (VoiceSegment(0.0, self.seconds),) if self.seconds else ()
+        return self._detector.voice_segments()
 
     def push(self, chunk: NDArray[Any]) -> list[Step]:
         """Hear a chunk, (sample,) or (sample, channel), floating point in [-1, 1] or integers -> steps now final.
@@ -219,17 +219,17 @@ class Stream:
             self._detector is None or self._detector.voiced(edge, until) for edge, until in pairwise(edges)
         ]
         clips = [self._cut(*stretch) for stretch, voice in zip(stretches, voiced, strict=True) if voice]
-        answers = iter(self._engine.predict(clips, batch_seconds=self._batch_seconds) if clips else [])
+        results = iter(self._engine.predict(clips, batch_seconds=self._batch_seconds) if clips else [])
         out = []
         for step, (start, end), voice, since, until in zip(
             steps, stretches, voiced, edges[:-1], edges[1:], strict=True
         ):
-            centre = (step + 0.5) * self.grid.hop
+            center = (step + 0.5) * self.grid.hop
             vad_times = (np.arange(_frames(since), _frames(until)) + 0.5) * FRAME / SAMPLE_RATE
-            intensities, vad = self._values(next(answers) if voice else None, start, vad_times)
+            intensities, vad = self._values(next(results) if voice else None, start, vad_times)
             out.append(
                 Step(
-                    time=centre if self.grid.centre(step) <= total else (start + end) / 2 / SAMPLE_RATE,
+                    time=center if self.grid.center(step) <= total else (start + end) / 2 / SAMPLE_RATE,
                     start=start / SAMPLE_RATE,
                     end=end / SAMPLE_RATE,
                     voiced=voice,
@@ -249,24 +249,24 @@ class Stream:
         wave = self._heard[start - self._first : end - self._first]
         spec = self._engine.spec
         return prepare(
-            wave, max_seconds=None, normalise=spec.do_normalize, min_samples=spec.min_samples
+            wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples
         ).samples
 
     def _values(
-        self, answer: Prediction | None, start: int, vad_times: NDArray[np.float64]
+        self, result: Prediction | None, start: int, vad_times: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """A window's intensities and, where the model answers VAD, its values at `vad_times`; NaN without an answer."""
+        """A window's intensities and, where the model results VAD, its values at `vad_times`; NaN without a result."""
         spec = self._engine.spec
         silence = np.full((len(vad_times), len(VAD)), np.nan, np.float32) if spec.vad else None
-        if answer is None:
+        if result is None:
             return np.full(len(spec.targets), np.nan, np.float32), silence
-        if answer.vad is None:
-            return answer.intensities, silence
-        known = start / SAMPLE_RATE + answer.times
-        vad = np.stack([np.interp(vad_times, known, curve) for curve in answer.vad.T], axis=1)
-        return answer.intensities, vad.astype(np.float32)
+        if result.vad is None:
+            return result.intensities, silence
+        known = start / SAMPLE_RATE + result.times
+        vad = np.stack([np.interp(vad_times, known, curve) for curve in result.vad.T], axis=1)
+        return result.intensities, vad.astype(np.float32)
 
 
 def _frames(samples: int) -> int:
-    """VAD frames of the curve whose centre lies before a sample."""
+    """VAD frames of the curve whose center lies before a sample."""
     return -(-(samples - FRAME // 2) // FRAME) if samples > 0 else 0

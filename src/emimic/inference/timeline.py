@@ -20,7 +20,7 @@ def timeline(
     name: str,
     window: float = WINDOW,
     hop: float = HOP,
-    regions: bool = True,
+    voice_segments: bool = True,
     batch_seconds: float = 30.0,
     heard: Callable[[float], object] = lambda seconds: None,
 ) -> Timeline:
@@ -28,7 +28,9 @@ def timeline(
 
     See `Stream` for the options and errors. heard: is told after each block how many seconds are done.
     """
-    stream = Stream(engine, window=window, hop=hop, regions=regions, batch_seconds=batch_seconds)
+    stream = Stream(
+        engine, window=window, hop=hop, voice_segments=voice_segments, batch_seconds=batch_seconds
+    )
     steps: list[Step] = []
     for block in blocks:
         steps += stream.push(block)
@@ -53,5 +55,5 @@ def assemble(stream: Stream, steps: Sequence[Step], *, name: str, targets: tuple
         intensities=np.stack([step.intensities for step in steps]),
         vad_times=np.concatenate(vad_times) if vad_times else None,
         vad=np.concatenate(vad) if vad else None,
-        regions=stream.regions,
+        voice_segments=stream.voice_segments,
     )

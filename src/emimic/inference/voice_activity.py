@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from emimic.inference.results import Region
+from emimic.inference.results import VoiceSegment
 from emimic.media.silero_vad import CHUNK, GROUP, SPEECH, Listener
 from emimic.task import SAMPLE_RATE
 
@@ -104,11 +104,11 @@ class Detector:
         """Whether a voice is heard anywhere in the samples start to end, which must be decided."""
         return bool(self._chunks()[self._chunk(start) : self._chunk(end - 1) + 1].any())
 
-    def regions(self) -> tuple[Region, ...]:
+    def voice_segments(self) -> tuple[VoiceSegment, ...]:
         """The stretches of voice in what is decided, in seconds."""
         steps = np.flatnonzero(np.diff(np.concatenate([[False], self._chunks(), [False]])))
         ends = np.minimum(self._edge(steps), self.decided) / SAMPLE_RATE
-        return tuple(Region(float(a), float(b)) for a, b in ends.reshape(-1, 2))
+        return tuple(VoiceSegment(float(a), float(b)) for a, b in ends.reshape(-1, 2))
 
     def _chunks(self) -> NDArray[np.bool_]:
         if len(self._voiced) != 1:
@@ -154,12 +154,12 @@ def decide(speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]])
     return wide
 
 
-def find(samples: NDArray[np.float32]) -> tuple[Region, ...]:
+def find(samples: NDArray[np.float32]) -> tuple[VoiceSegment, ...]:
     """(sample,) at 16 kHz -> where a voice is heard."""
     detector = Detector()
     detector.push(samples)
     detector.flush()
-    return detector.regions()
+    return detector.voice_segments()
 
 
 def _levels(chunks: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ from emimic.media.waveform import (
     check_scale,
     count,
     cut,
-    normalise,
+    normalize,
     prepare,
     resample,
 )
@@ -51,7 +51,7 @@ __all__ = [
     "cut",
     "encode",
     "load",
-    "normalise",
+    "normalize",
     "prepare",
     "resample",
     "save",

@@ -1,4 +1,4 @@
-"""A waveform at 16 kHz -> the clip the encoder sees: cut, normalised, padded (paper section 4)."""
+"""A waveform at 16 kHz -> the clip the encoder sees: cut, normalized, padded (paper section 4)."""
 
 import math
 import numbers
@@ -58,7 +58,7 @@ def cut(samples: Wave, max_seconds: float | None) -> Wave:
     return samples if max_seconds is None else samples[: count(max_seconds)]
 
 
-def normalise(samples: NDArray[np.floating[Any]]) -> Wave:
+def normalize(samples: NDArray[np.floating[Any]]) -> Wave:
     """(sample,) -> float32, zero mean, unit variance: (x - mean) / sqrt(variance + 1e-7), as wav2vec 2.0.
 
     Computed in float64. Silence and constants give zeros; very quiet clips (variance near 1e-7) stay below
@@ -68,20 +68,20 @@ def normalise(samples: NDArray[np.floating[Any]]) -> Wave:
         AudioError: not one-dimensional, empty, not floating point, or not finite.
     """
     wave = _waveform(samples)
-    centred = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
-    centred -= centred.mean()
-    centred /= math.sqrt(_power(centred) / len(centred) + 1e-7)
-    return centred.astype(np.float32)
+    centerd = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
+    centerd -= centerd.mean()
+    centerd /= math.sqrt(_power(centerd) / len(centerd) + 1e-7)
+    return centerd.astype(np.float32)
 
 
 def prepare(
     samples: NDArray[np.floating[Any]],
     *,
     max_seconds: float | None = MAX_SECONDS,
-    normalise: bool = True,
+    normalize: bool = True,
     min_samples: int = MIN_SAMPLES,
 ) -> Clip:
-    """(sample,) at 16 kHz -> what the encoder sees: cut, *then* normalised, then padded (paper section 4).
+    """(sample,) at 16 kHz -> what the encoder sees: cut, *then* normalized, then padded (paper section 4).
 
     The zeros at the end, if any, do not count in mean and variance. `samples` is not changed nor shared.
 
@@ -92,14 +92,14 @@ def prepare(
     wave = cut(whole, max_seconds)
     was_cut = len(wave) < len(whole)
     seconds = len(whole) / SAMPLE_RATE
-    wave = _normalise(wave) if normalise else wave.copy()
+    wave = _normalize(wave) if normalize else wave.copy()
     lacking = max(0, min_samples - len(wave))
     if lacking:
         wave = np.pad(wave, (0, lacking))
     return Clip(samples=wave, seconds=seconds, was_cut=was_cut, was_padded=lacking > 0)
 
 
-_normalise = normalise  # `prepare` has an argument of that name
+_normalize = normalize  # `prepare` has an argument of that name
 
 
 def resample(samples: NDArray[np.floating[Any]], rate: float) -> Wave:

@@ -27,12 +27,12 @@ _CELLS: Final = 2_000_000  # of the cost matrices held at once while warping: 8 
 _VALUES: Final = 4_000_000  # of the surrogate curves held at once
 
 
-def standardise(curves: Floats) -> Floats:
+def standardize(curves: Floats) -> Floats:
     """Curves (..., step, dimension) to zero mean and unit variance over their steps; a constant one to zeros."""
-    centred = curves - curves.mean(axis=-2, keepdims=True)
-    spread = centred.std(axis=-2, keepdims=True)
+    centerd = curves - curves.mean(axis=-2, keepdims=True)
+    spread = centerd.std(axis=-2, keepdims=True)
     flat = spread <= 1e-9 * np.maximum(1e-3, np.abs(curves).max(axis=-2, keepdims=True))
-    return np.asarray(np.where(flat, 0.0, centred / np.where(flat, 1.0, spread)))
+    return np.asarray(np.where(flat, 0.0, centerd / np.where(flat, 1.0, spread)))
 
 
 def walks(steps: int, draws: int, turn: int, rng: np.random.Generator) -> Steps:
@@ -84,7 +84,7 @@ def warp(seeds: Floats, mimic: Floats, *, band: float) -> Iterator[Warped]:
     """Warps each of seeds (draw, seed step, dimension) onto mimic (mimic step, dimension), all z-scored.
 
     Local cost: the squared distance, averaged over dimensions. Steps (1, 1), (1, 0), (0, 1) count 2, 1, 1 times, so
-    the cost over the sum of both lengths is the normalised one. Start meets start, end meets end, and no step lies
+    the cost over the sum of both lengths is the normalized one. Start meets start, end meets end, and no step lies
     further than `band` (a share of the length) from the straight line. Yields batches, in order.
     """
     rows, columns = seeds.shape[1], len(mimic)

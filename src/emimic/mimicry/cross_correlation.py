@@ -6,7 +6,7 @@ import numpy as np
 
 from emimic.metrics import Floats
 from emimic.mimicry import alignment
-from emimic.mimicry.alignment import Grid, mean, standardise
+from emimic.mimicry.alignment import Grid, mean, standardize
 from emimic.mimicry.results import Bools, Curves, Found, Lead, MimicryError, Settings, Windows
 
 
@@ -53,7 +53,7 @@ def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[
 def _ready(one: Curves) -> Floats:
     """Curves (step, dimension), z-scored over what is heard, 0 in gaps."""
     values = np.zeros_like(one.values)
-    values[one.heard] = standardise(one.values[one.heard])
+    values[one.heard] = standardize(one.values[one.heard])
     return values
 
 
@@ -123,9 +123,9 @@ def _peak(values: Floats) -> tuple[Floats, Floats]:
 def _windows(first: Curves, grid: Grid, each: Floats) -> Windows:
     peaks, lags = _peak(_with_mean(each))
     starts = grid.starts[grid.kept]
-    centres = (first.times[starts] + first.times[starts + grid.width - 1]) / 2
+    centers = (first.times[starts] + first.times[starts + grid.width - 1]) / 2
     return Windows(
-        times=centres,
+        times=centers,
         peaks=peaks,
         lags=lags * first.hop,
         without_voice=int((~grid.kept).sum()),

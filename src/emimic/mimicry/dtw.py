@@ -7,7 +7,7 @@ import numpy as np
 
 from emimic.metrics import Floats
 from emimic.mimicry import alignment
-from emimic.mimicry.alignment import standardise
+from emimic.mimicry.alignment import standardize
 from emimic.mimicry.results import Bools, Curves, Found, MimicryError, Path, Settings
 
 LONGEST: Final = 300.0
@@ -15,7 +15,7 @@ LONGEST: Final = 300.0
 
 
 def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[Curves]) -> Found:
-    """Correlation along the path; chance: each surrogate of the seed, or stand-in for it, is warped anew.
+    """Correlation along the path; chance: each surrogate of the seed, or stand-in for it, is warped again.
 
     Gaps are left out before warping: a pause has no value, so it can't be like another one.
     """
@@ -26,7 +26,7 @@ def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[
                 "cut it, or compare on a common clock"
             )
     seed, mimic = first.values[first.heard], second.values[second.heard]
-    changes = (standardise(seed) != 0).any(axis=0) & (standardise(mimic) != 0).any(axis=0)
+    changes = (standardize(seed) != 0).any(axis=0) & (standardize(mimic) != 0).any(axis=0)
     if not changes.any():
         raise MimicryError(
             f"{first.name}, {second.name}: no curve changes on both sides; there is nothing to compare"
@@ -36,12 +36,12 @@ def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[
         if stand_ins
         else alignment.batches(alignment.orders(first, settings), seed)
     )
-    target = standardise(mimic[:, changes])
-    observed = next(alignment.warp(standardise(seed[None][..., changes]), target, band=settings.band))
+    target = standardize(mimic[:, changes])
+    observed = next(alignment.warp(standardize(seed[None][..., changes]), target, band=settings.band))
     reached = [
         warped.similarity
         for batch in batches
-        for warped in alignment.warp(standardise(batch[..., changes]), target, band=settings.band)
+        for warped in alignment.warp(standardize(batch[..., changes]), target, band=settings.band)
     ]
     return Found(
         observed=_with_mean(observed.similarity, changes)[0],
@@ -65,7 +65,7 @@ def _path(first: Curves, second: Curves, warped: alignment.Warped) -> Path:
         seed=seed,
         mimic=mimic,
         cost=float(warped.cost[0]),
-        normalised=float(warped.cost[0] / (len(x) + len(y))),
+        normalized=float(warped.cost[0] / (len(x) + len(y))),
         lag=float(np.median((mimic - y[0]) - (seed - x[0]))),
         tempo=len(x) / len(y),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from emimic.figures import make_drawable
 from emimic.install import install
 from emimic.metrics import Floats
-from emimic.mimicry.alignment import standardise
+from emimic.mimicry.alignment import standardize
 from emimic.mimicry.results import Comparison, Curves, Dimension, MimicryError, sentence
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _reach(*curves: Floats) -> tuple[float, float]:
 
 def _scaled(one: Curves) -> Floats:
     values = np.full_like(one.values, np.nan)
-    values[one.heard] = standardise(one.values[one.heard])
+    values[one.heard] = standardize(one.values[one.heard])
     return values
 
 

@@ -96,7 +96,7 @@ class Curves:
 class Path:
     """How warping laid the mimic onto the seed.
 
-    seed, mimic (place,): the seconds that lie on each other. cost: total, and normalised (0 for equal curves, 2 for
+    seed, mimic (place,): the seconds that lie on each other. cost: total, and normalized (0 for equal curves, 2 for
     unrelated ones that are not warped). lag: the median of mimic minus seed along the path, each counted from its
     first voice, in seconds. tempo: the seed's seconds of voice over the mimic's, above 1 for a quicker mimic.
     """
@@ -104,7 +104,7 @@ class Path:
     seed: Floats
     mimic: Floats
     cost: float
-    normalised: float
+    normalized: float
     lag: float
     tempo: float
 
@@ -113,7 +113,7 @@ class Path:
 class Windows:
     """Windowed cross-correlation. A positive lag: the second recording (the mimic) follows the first (the seed).
 
-    times (window,): centres, in seconds, of the windows that count. peaks, lags (window, dimension + 1): the highest
+    times (window,): centers, in seconds, of the windows that count. peaks, lags (window, dimension + 1): the highest
     correlation within the longest lag, and the seconds at which it lies; the last column is for the mean over the
     dimensions; NaN where a curve has no variance. without_voice: windows left out as too little is heard on both
     sides. without_variance (dimension,): of those that count, windows left out of a dimension.

@@ -40,8 +40,8 @@ def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...
     everything = np.arctanh(np.clip(np.concatenate([observed[None], draws]), -_WHOLE, _WHOLE))
     there = np.isfinite(everything)
     known = there[0] & (there.sum(axis=0) > 1)
-    centre, spread = _centre(everything, there)
-    scaled = np.where(there & known, (everything - centre) / spread, -np.inf)
+    center, spread = _centre(everything, there)
+    scaled = np.where(there & known, (everything - center) / spread, -np.inf)
     most = scaled[1:].max(axis=1, initial=-np.inf)
     results = []
     for place in range(len(observed)):
@@ -54,7 +54,7 @@ def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...
         results.append(
             Chance(
                 low=float(own[0]),
-                high=float(np.tanh(centre[place] + spread[place] * limit))
+                high=float(np.tanh(center[place] + spread[place] * limit))
                 if math.isfinite(limit)
                 else math.inf,
                 p=p,
@@ -69,9 +69,9 @@ def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...
 def _centre(values: Floats, there: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation (dimension,) of what is there; 0 and 1 for nothing, or for a constant."""
     count = np.maximum(there.sum(axis=0), 1)
-    centre = np.where(there, values, 0.0).sum(axis=0) / count
-    spread = np.sqrt(np.where(there, np.square(values - centre), 0.0).sum(axis=0) / count)
-    return centre, np.where(spread > 0, spread, 1.0)
+    center = np.where(there, values, 0.0).sum(axis=0) / count
+    spread = np.sqrt(np.where(there, np.square(values - center), 0.0).sum(axis=0) / count)
+    return center, np.where(spread > 0, spread, 1.0)
 
 
 def _share(value: float, draws: Floats) -> float:

@@ -23,7 +23,7 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     paper has none there).
     freeze_encoder: the encoder (with the VAD head, when that came pre-trained with it) isn't trained and runs without
     dropout. freeze_convolutions: the encoder's convolution stack isn't trained. vad_pretrained: the VAD head came with
-    the encoder; vad_learnt: it was trained on labels; only with one of them is VAD answered. categories: classes of an
+    the encoder; vad_learned: it was trained on labels; only with one of them is VAD answered. categories: classes of an
     auxiliary linear layer beside the targets, for training only. max_seconds and do_normalize: how a clip is prepared
     (cut, then zero mean and unit variance). padding: "masked"; or "zeros": every clip is then filled up with zeros to
     max_seconds, which nothing masks (paper section 6.2), while learning and while answering; or "zeros-batch": to the
@@ -59,7 +59,7 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
     lstm_dropout: float = 0.1
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
-    vad_learnt: bool = False
+    vad_learned: bool = False
     head_dropout: float = 0.0
     categories: list[str] | tuple[str, ...] = ()
     freeze_encoder: bool = False
@@ -199,9 +199,9 @@ class EmiConfig(PreTrainedConfig):  # type: ignore[misc]
         return self.vad_head and plain and not (self.standardize_frames or self.vad_bounded)
 
     @property
-    def answers_vad(self) -> bool:
+    def predicts_vad(self) -> bool:
         """Whether the VAD head's outputs are VAD; a head that started fresh is only a part of the model."""
-        return self.vad_head and (self.vad_pretrained or self.vad_learnt)
+        return self.vad_head and (self.vad_pretrained or self.vad_learned)
 
 
 AutoConfig.register(EmiConfig.model_type, EmiConfig)

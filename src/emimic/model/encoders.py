@@ -174,7 +174,7 @@ def max_samples(config: Any) -> int | None:
 
 
 def frame_times(config: Any, frames: int) -> np.ndarray:
-    """Centre of each frame in seconds, (frame,) float64."""
+    """Center of each frame in seconds, (frame,) float64."""
     first = 0.0 if config.model_type == "whisper" else receptive_field(config) / 2
     return (first + hop(config) * np.arange(frames)) / SAMPLE_RATE
 

@@ -211,7 +211,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return encoders.is_exact_under_padding(self.config.encoder_config)
 
     def frame_times(self, frames: int) -> NDArray[np.float64]:
-        """Centre of each frame in seconds, (frame,)."""
+        """Center of each frame in seconds, (frame,)."""
         return encoders.frame_times(self.config.encoder_config, frames)
 
     # The way of a batch
@@ -387,7 +387,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return [
             Prediction(
                 intensities=array(output.intensities[row]),
-                vad=array(output.vad[row, :count]) if self.config.answers_vad else None,  # type: ignore[index]
+                vad=array(output.vad[row, :count]) if self.config.predicts_vad else None,  # type: ignore[index]
                 times=self.frame_times(count),
                 hidden=None if hidden is None else array(hidden[row, :count]),
                 pooled=None if output.pooled is None else array(output.pooled[row]),
@@ -491,7 +491,7 @@ def _check_folder(source: str | os.PathLike[str]) -> None:
         raise ModelError(
             f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged"
         ) from error
-    if found == "emimic-rival":
+    if found == "emimic-baseline":
         raise ModelError(
             f"{folder} is a run of a compared system, which hears features: use emimic evaluate or emimic submit"
         )

@@ -47,7 +47,7 @@ _LAYER: Final = re.compile(r"(?:encoder\.)?layers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Encoder:
-    """A checkpoint from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalisation."""
+    """A checkpoint from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalization."""
 
     config: Any
     encoder: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Encoder:
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
     """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError.
 
-    A finished emimic run gives its encoder, and its VAD head if that has learnt VAD from the last hidden states.
+    A finished emimic run gives its encoder, and its VAD head if that has learned VAD from the last hidden states.
     """
     if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
         raise ModelError(f"the encoder {source} can't be read: there is no such folder")
@@ -86,14 +86,14 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
         return Encoder(config, encoder, vad, run.do_normalize)
     preprocessor = _find(source, "preprocessor_config.json", local_files_only)
     settings = _read_object(preprocessor) if preprocessor else {}
-    # Absent, the extractors' own defaults hold: wav2vec 2.0's normalises, Whisper's doesn't.
+    # Absent, the extractors' own defaults hold: wav2vec 2.0's normalizes, Whisper's doesn't.
     do_normalize = bool(settings.get("do_normalize", config.model_type != "whisper"))
     return Encoder(config, encoder, vad, do_normalize)
 
 
 def _from_run(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
     """A run's tensors under the names of a published checkpoint; its LSTM and regression head stay behind."""
-    vad = {"vad.": "classifier."} if run.answers_vad and run.published_vad_head else {}
+    vad = {"vad.": "classifier."} if run.predicts_vad and run.published_vad_head else {}
     prefixes = {"encoder.": _PREFIXES[run.encoder_config.model_type][0], **vad}
     return {
         new + name.removeprefix(old): tensor

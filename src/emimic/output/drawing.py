@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.inference.results import Answer, Region, Timeline
+from emimic.inference.results import Result, Timeline, VoiceSegment
 from emimic.task import SAMPLE_RATE, AudioError
 
-COLOURS: Final = ("#0072B2", "#B84F00", "#00805E", "#A64D79", "#806300", "#555555")
+COLORS: Final = ("#0072B2", "#B84F00", "#00805E", "#A64D79", "#806300", "#555555")
 """Okabe and Ito's, darkened to a contrast of at least 4 on white; of more targets each sixth shares one."""
 
 _MOST_POINTS: Final = 1000  # of a curve, and as many pixels: of more values ...
@@ -108,13 +108,13 @@ def span(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return min(0.0, math.floor(10 * known.min()) / 10), max(1.0, math.ceil(10 * known.max()) / 10)
 
 
-def silences(timeline: Timeline) -> list[Region]:
-    """The stretches between the regions with a voice; none when no regions were looked for but there are values."""
-    if not timeline.regions and np.isfinite(timeline.intensities).any():
+def silences(timeline: Timeline) -> list[VoiceSegment]:
+    """The stretches between the voice segments; none when none were looked for but there are values."""
+    if not timeline.voice_segments and np.isfinite(timeline.intensities).any():
         return []
-    edges = [0.0, *(t for r in timeline.regions for t in (r.start, r.end)), timeline.seconds]
+    edges = [0.0, *(t for r in timeline.voice_segments for t in (r.start, r.end)), timeline.seconds]
     pairs = zip(edges[::2], edges[1::2], strict=True)
-    return [Region(start, end) for start, end in pairs if end > start]
+    return [VoiceSegment(start, end) for start, end in pairs if end > start]
 
 
 def short(name: str, most: int = 48) -> str:
@@ -141,15 +141,15 @@ def _is_thinned(line: Timeline) -> bool:
     return any(times is not None and len(times) > _MOST_POINTS for times in (line.times, line.vad_times))
 
 
-def about(answer: Answer) -> str:
-    """What an answer's values rest on and how they are drawn, for a subtitle."""
-    t = answer.timeline
+def about(result: Result) -> str:
+    """What a result's values rest on and how they are drawn, for a subtitle."""
+    t = result.timeline
     if t is not None:
         return (
-            f"{length(t.seconds)}; each value: the model's answer for the {t.window:g} s around it, every {t.hop:g} s"
+            f"{length(t.seconds)}; each value: the model's result for the {t.window:g} s around it, every {t.hop:g} s"
             "; grey: no voice heard" + ("; a line in a band: mean and range" if _is_thinned(t) else "")
         )
-    told = length(answer.seconds)
-    if answer.was_cut:
-        told += f"; the first {round(answer.covered, 1):g} s were heard"
-    return told + ("; padded with silence to the model's shortest input" if answer.was_padded else "")
+    told = length(result.seconds)
+    if result.was_cut:
+        told += f"; the first {round(result.covered, 1):g} s were heard"
+    return told + ("; padded with silence to the model's shortest input" if result.was_padded else "")

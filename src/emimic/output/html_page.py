@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.inference.results import Answer, Region
+from emimic.inference.results import Result, VoiceSegment
 from emimic.media import decode as media
 from emimic.media.waveform import Wave
 from emimic.output import drawing
@@ -30,7 +30,7 @@ NOTICE: Final = (
     "except for medical or safety reasons (AI Act, Art. 5(1)(f)); elsewhere such systems are high-risk, and people "
     "must be told (Art. 50(3))."
 )
-"""The law's notice, in two sentences, wherever a user meets an answer outside the terminal."""
+"""The law's notice, in two sentences, wherever a user meets a result outside the terminal."""
 
 _UNLIKE: Final = "is unlike the data the model was trained on: trust its values less."
 
@@ -82,28 +82,28 @@ def playable(
 
 
 def page(
-    answer: Answer,
+    result: Result,
     sound: bytes,
     media_type: str,
     wave: NDArray[np.float32] | Envelope,
     *,
     video: str | None = None,
 ) -> str:
-    """The page of one answer as a string: nothing in it is fetched from anywhere, but a video that is linked.
+    """The page of one result as a string: nothing in it is fetched from anywhere, but a video that is linked.
 
     sound, media_type: the recording as `playable` gives it. wave: the same recording for the drawing, (sample,) at
     16 kHz or its envelope. video: its address, see `page_video`; it follows the sound. Beyond 1000 values (magnified:
     4000) a curve is drawn as mean and range of neighbours, and beyond 20,000 read out as their mean; the page says so.
     Raises AudioError without samples.
     """
-    seconds = answer.timeline.seconds if answer.timeline else answer.seconds
-    curves, shown = _curves(answer), drawing.coarser(wave, _STRETCHES)
-    grey = "".join(_box(r, seconds) for r in _not_heard(answer))
+    seconds = result.timeline.seconds if result.timeline else result.seconds
+    curves, shown = _curves(result), drawing.coarser(wave, _STRETCHES)
+    grey = "".join(_box(r, seconds) for r in _not_heard(result))
     here = files("emimic.output")
     style, script, template = (
         here.joinpath(f"html_page.{end}").read_text("utf-8") for end in ("css", "js", "html")
     )
-    name = drawing.short(answer.title, 200)
+    name = drawing.short(result.title, 200)
     parts = {
         "name": html.escape(name),
         "version": html.escape(__version__),
@@ -111,10 +111,10 @@ def page(
         "style_hash": _hash(style),
         "script": script,
         "script_hash": _hash(script),
-        "about": html.escape(_about(answer)),
+        "about": html.escape(_about(result)),
         # Without the file's name, which is the title.
         "notes": "".join(
-            f'<p class="note">{html.escape(note[:1].upper() + note[1:])}</p>' for note in answer.bare_notes
+            f'<p class="note">{html.escape(note[:1].upper() + note[1:])}</p>' for note in result.bare_notes
         ),
         "sound": f"data:{html.escape(media_type)};base64,{base64.b64encode(sound).decode()}",
         "media": "data:" if video is None or video.startswith("data:") else "data: file: 'self'",
@@ -125,7 +125,7 @@ def page(
         ),
         "seconds": f"{seconds:.3f}",
         "coarse": _coarse(curves),
-        "table": _table(answer, curves),
+        "table": _table(result, curves),
         "notice": html.escape(NOTICE),
         "data": _json({"name": name, "seconds": seconds, "curves": [_told(c) for c in curves]}),
     }
@@ -154,12 +154,12 @@ class _Curve:
     high: float
 
 
-def _curves(answer: Answer) -> list[_Curve]:
-    t, one = answer.timeline, answer.prediction
+def _curves(result: Result) -> list[_Curve]:
+    t, one = result.timeline, result.prediction
     curves = []
     if t is not None:
         for i, name in enumerate(t.targets):
-            look = f"c{i % len(drawing.COLOURS)}"
+            look = f"c{i % len(drawing.COLORS)}"
             curves.append(_curve(name, look, t.times, t.intensities, i, t.hop))
     times, vad = (one.times, one.vad) if t is None else (t.vad_times, t.vad)
     if times is not None and vad is not None:
@@ -205,26 +205,26 @@ def _finite(reduce: Any, values: NDArray[np.float64]) -> float | None:
     return round(float(reduce(values)), 4) if np.isfinite(values).any() else None
 
 
-def _not_heard(answer: Answer) -> list[Region]:
-    if answer.timeline is not None:
-        return drawing.silences(answer.timeline)
-    return [Region(answer.covered, answer.seconds)] if answer.was_cut else []
+def _not_heard(result: Result) -> list[VoiceSegment]:
+    if result.timeline is not None:
+        return drawing.silences(result.timeline)
+    return [VoiceSegment(result.covered, result.seconds)] if result.was_cut else []
 
 
-def _about(answer: Answer) -> str:
-    told = drawing.about(answer)
+def _about(result: Result) -> str:
+    told = drawing.about(result)
     part = (
-        f"Its beginning (the first {round(answer.covered, 1):g} s)" if answer.was_cut else "As one clip, it"
+        f"Its beginning (the first {round(result.covered, 1):g} s)" if result.was_cut else "As one clip, it"
     )
-    unlike = f" {part} {_UNLIKE}" if answer.prediction.is_unlike_training else ""
-    if answer.timeline is None:
-        return told + (" (grey: not heard)." if answer.was_cut else ".") + unlike
-    regions = answer.timeline.regions
-    if not regions:
-        looked = not np.isfinite(answer.timeline.intensities).any()  # else no regions were asked for
+    unlike = f" {part} {_UNLIKE}" if result.prediction.is_unlike_training else ""
+    if result.timeline is None:
+        return told + (" (grey: not heard)." if result.was_cut else ".") + unlike
+    voice_segments = result.timeline.voice_segments
+    if not voice_segments:
+        looked = not np.isfinite(result.timeline.intensities).any()  # else no voice_segments were asked for
         return f"{told}.{' No voice was found in it.' if looked else ''}{unlike}"
-    total = drawing.length(sum(r.end - r.start for r in regions))
-    return f"{told}. Stretches with a voice: {len(regions)}, together {total}.{unlike}"
+    total = drawing.length(sum(r.end - r.start for r in voice_segments))
+    return f"{told}. Stretches with a voice: {len(voice_segments)}, together {total}.{unlike}"
 
 
 def _coarse(curves: Sequence[_Curve]) -> str:
@@ -253,8 +253,8 @@ def _svg(inside: str) -> str:
     return f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{inside}</svg>'
 
 
-def _box(region: Region, seconds: float) -> str:
-    x, width = 1000 * region.start / seconds, 1000 * (region.end - region.start) / seconds
+def _box(segment: VoiceSegment, seconds: float) -> str:
+    x, width = 1000 * segment.start / seconds, 1000 * (segment.end - segment.start) / seconds
     return f'<rect class="silence" x="{x:.6g}" width="{width:.6g}" height="100"/>'
 
 
@@ -312,19 +312,19 @@ def _path(look: str, d: str) -> str:
     return f'<path class="{look}" d="{d}"/>'
 
 
-def _table(answer: Answer, curves: Sequence[_Curve]) -> str:
+def _table(result: Result, curves: Sequence[_Curve]) -> str:
     """The headline first; then, over time, each curve's mean and highest value with its time, and of a recording over
     the cut the values of its beginning."""
-    head, t = answer.headline, answer.timeline
+    head, t = result.headline, result.timeline
     values = [*head.intensities, *(() if head.vad is None else head.vad)]
-    one = answer.prediction
+    one = result.prediction
     clip = [*one.intensities, *(() if one.vad is None else one.vad.mean(axis=0))]
     over_time = head.basis == "mean over time"
     heads = [head.basis]
     if t is not None:
-        heads += [f"first {round(answer.covered, 1):g} s" if over_time else "mean over time", "highest", "at"]
+        heads += [f"first {round(result.covered, 1):g} s" if over_time else "mean over time", "highest", "at"]
     rows = []
-    for i, (name, value) in enumerate(zip((*answer.targets, *VAD), values, strict=False)):
+    for i, (name, value) in enumerate(zip((*result.targets, *VAD), values, strict=False)):
         meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'
         cells = [f"{_minus(value)}{meter}" if math.isfinite(value) else "–"]
         if t is not None:

@@ -1,5 +1,5 @@
 """One picture of a recording: waveform, voice, intensities, VAD. Every curve has a panel and a label of its own, so
-nothing depends on colour, no labels meet, and a break in a line means silence (dashes would look like it)."""
+nothing depends on color, no labels meet, and a break in a line means silence (dashes would look like it)."""
 
 import io
 import math
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.figures import make_drawable
-from emimic.inference.results import Answer, Timeline
+from emimic.inference.results import Result, Timeline
 from emimic.install import install
 from emimic.output.drawing import (
-    COLOURS,
+    COLORS,
     Envelope,
     about,
     clock,
@@ -46,15 +46,15 @@ _ROW, _BETWEEN, _APART = 0.5, 0.13, 0.3
 
 
 def timeline(
-    answer: Answer, samples: NDArray[np.float32] | Envelope, *, form: Literal["png", "svg"] = "png"
+    result: Result, samples: NDArray[np.float32] | Envelope, *, form: Literal["png", "svg"] = "png"
 ) -> bytes:
-    """The picture of one answer as PNG or SVG; the same input gives the same bytes.
+    """The picture of one result as PNG or SVG; the same input gives the same bytes.
 
-    samples: the recording, (sample,) at 16 kHz, or its envelope. With answer.timeline curves over the whole recording,
+    samples: the recording, (sample,) at 16 kHz, or its envelope. With result.timeline curves over the whole recording,
     else the clip's intensities as bars beside the waveform and VAD of what was heard. Raises EmimicError without
     matplotlib, AudioError without samples.
     """
-    return save(figure(answer, samples), form)
+    return save(figure(result, samples), form)
 
 
 def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
@@ -74,23 +74,23 @@ def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
     return file.getvalue()
 
 
-def figure(answer: Answer, samples: NDArray[np.float32] | Envelope) -> "Figure":
+def figure(result: Result, samples: NDArray[np.float32] | Envelope) -> "Figure":
     """The picture of `timeline` as a matplotlib figure."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EmimicError(f"pictures need matplotlib ({error}). Install it: {install('service')}") from error
     if not len(samples.highs if isinstance(samples, Envelope) else samples):
-        raise AudioError(f"{answer.path}: the waveform has no samples to draw; give at least one.")
+        raise AudioError(f"{result.path}: the waveform has no samples to draw; give at least one.")
     sheet = Figure()
-    if answer.timeline is not None:
-        _over_time(sheet, answer.timeline, samples)
+    if result.timeline is not None:
+        _over_time(sheet, result.timeline, samples)
     else:
-        _clip(sheet, answer, samples)
+        _clip(sheet, result, samples)
     height = sheet.get_figheight()
-    title = sheet.text(0.2 / _WIDTH, 1 - 0.18 / height, short(answer.title), va="top", weight="bold", size=11)
+    title = sheet.text(0.2 / _WIDTH, 1 - 0.18 / height, short(result.title), va="top", weight="bold", size=11)
     title.set_parse_math(False)
-    sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, about(answer), va="top", size=8, color="0.3")
+    sheet.text(0.2 / _WIDTH, 1 - 0.44 / height, about(result), va="top", size=8, color="0.3")
     return sheet
 
 
@@ -99,8 +99,8 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
     groups = [1, len(t.targets)] + ([] if t.vad is None else [len(VAD)])
     panels = _panels(sheet, groups, _LEFT, _WIDTH - _RIGHT)
     _waveform(panels[0], coarser(samples, _STRETCHES), t.seconds)
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(t.targets))]
-    _curves(panels[1:], t.targets, colours, t.times, t.intensities)
+    colors = [COLORS[i % len(COLORS)] for i in range(len(t.targets))]
+    _curves(panels[1:], t.targets, colors, t.times, t.intensities)
     _unit(sheet, panels[1 : 1 + len(t.targets)], "intensity (0 to 1)")
     if t.vad is not None and t.vad_times is not None:
         _curves(panels[-3:], VAD, [_VAD_COLOUR] * 3, t.vad_times, t.vad)
@@ -112,11 +112,11 @@ def _over_time(sheet: "Figure", t: Timeline, samples: NDArray[np.float32] | Enve
     _time_axis(panels, t.seconds)
 
 
-def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelope) -> None:
+def _clip(sheet: "Figure", result: Result, samples: NDArray[np.float32] | Envelope) -> None:
     """Intensities as bars on the left; waveform and VAD of what was heard on the right."""
-    one, end = answer.prediction, answer.covered
+    one, end = result.prediction, result.covered
     groups = [1] if one.vad is None else [1, len(VAD)]
-    bars_height = 0.28 * len(answer.targets)
+    bars_height = 0.28 * len(result.targets)
     panels = _panels(sheet, groups, 5.35, _WIDTH - _RIGHT, at_least=bars_height)
     height = sheet.get_figheight()
     bars = sheet.add_axes(
@@ -124,7 +124,7 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
     )
     values = np.nan_to_num(one.intensities)
     rows = np.arange(len(values))
-    bars.barh(rows, values, height=0.62, color=[COLOURS[i % len(COLOURS)] for i in rows])
+    bars.barh(rows, values, height=0.62, color=[COLORS[i % len(COLORS)] for i in rows])
     for row, value in zip(rows, one.intensities, strict=True):
         bars.annotate(
             f"{value:.2f}".replace("-", "−"),
@@ -136,8 +136,8 @@ def _clip(sheet: "Figure", answer: Answer, samples: NDArray[np.float32] | Envelo
         )
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
     bars.set(xlim=(low, high), ylim=(len(values) - 0.4, -0.6))
-    bars.set_xlabel(f"intensity (0 to 1), {answer.headline.basis}", size=8.5)
-    bars.set_yticks(rows, [_label(name) for name in answer.targets], size=9, parse_math=False)
+    bars.set_xlabel(f"intensity (0 to 1), {result.headline.basis}", size=8.5)
+    bars.set_yticks(rows, [_label(name) for name in result.targets], size=9, parse_math=False)
     bars.tick_params(axis="y", length=0)
     bars.tick_params(axis="x", labelsize=8)
     bars.axvline(0, color="0.3", linewidth=0.8)
@@ -184,7 +184,7 @@ def _waveform(panel: "Axes", wave: Envelope, end: float) -> None:
 def _curves(
     panels: list["Axes"],
     names: tuple[str, ...],
-    colours: list[str],
+    colors: list[str],
     times: NDArray[np.float64],
     values: NDArray[np.floating[Any]],
 ) -> None:
@@ -193,22 +193,22 @@ def _curves(
     margin = 0.06 * (high - low)
     for i, name in enumerate(names):
         panels[i].set_ylim(low - margin, high + margin)
-        _curve(panels[i], name, times, values[:, i], colours[i])
+        _curve(panels[i], name, times, values[:, i], colors[i])
 
 
 def _curve(
-    panel: "Axes", name: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], colour: str
+    panel: "Axes", name: str, times: NDArray[np.float64], values: NDArray[np.floating[Any]], color: str
 ) -> None:
     """One curve with its name, mean and highest value; lone values between gaps are dots."""
     curve = overview(times, values)
     there = np.isfinite(curve.mean)
     lone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
     if curve.each > 1:
-        panel.fill_between(curve.times, curve.low, curve.high, color=colour, alpha=0.25, linewidth=0)
+        panel.fill_between(curve.times, curve.low, curve.high, color=color, alpha=0.25, linewidth=0)
     thick, dot = (1.4, 3.5) if curve.each == 1 else (0.9, 1.5)
-    panel.plot(curve.times, curve.mean, color=colour, linewidth=thick)
+    panel.plot(curve.times, curve.mean, color=color, linewidth=thick)
     dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": dot, "clip_on": False}
-    panel.plot(curve.times[lone], curve.mean[lone], color=colour, **dots)
+    panel.plot(curve.times[lone], curve.mean[lone], color=color, **dots)
     known = values[np.isfinite(values)]
     panel.set_yticks([0, 0.5, 1], ["0", "", "1"], size=7)
     panel.tick_params(axis="y", length=2, pad=2)

@@ -1,4 +1,4 @@
-"""Answers in the terminal: a row a clip, a bar an intensity; over time a small curve in its place."""
+"""Results in the terminal: a row a clip, a bar an intensity; over time a small curve in its place."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emimic.files import printable
-from emimic.inference.results import UNLIKE, Answer, Answers
+from emimic.inference.results import UNLIKE, Result, Results
 from emimic.progress import BAR_CHARACTERS, BAR_WIDTH, text_bar
 from emimic.task import VAD
 
@@ -27,20 +27,20 @@ _BROKEN: Final = {
 """Names that are wider than a bar, in two lines, so that the six fit a window of 80 columns."""
 
 
-def show(answers: Answers, form: str) -> None:
-    """Print answers as `table`, `csv` (with curves a row a step) or `json` on standard output."""
+def show(results: Results, form: str) -> None:
+    """Print results as `table`, `csv` (with curves a row a step) or `json` on standard output."""
     if form != "table":
         from emimic.output import formats
 
-        curves = any(answer.timeline is not None for answer in answers.clips)
+        curves = any(result.timeline is not None for result in results.clips)
         as_csv = formats.steps_to_csv if curves else formats.to_csv
-        print(as_csv(answers) if form == "csv" else formats.to_json(answers), end="")  # noqa: T201
-    elif answers.clips:
+        print(as_csv(results) if form == "csv" else formats.to_json(results), end="")  # noqa: T201
+    elif results.clips:
         console = Console()
         # What there is room for: in a narrower window cells would be cropped and columns vanish.
         for bars, vad in ((True, True), (True, False), (False, False)):
             drawn = table(
-                answers, bars=bars, vad=vad, ascii_only=not _shows(console, BAR_CHARACTERS + _CURVE)
+                results, bars=bars, vad=vad, ascii_only=not _shows(console, BAR_CHARACTERS + _CURVE)
             )
             if not console.is_terminal or _width(console, drawn) <= console.width:
                 break
@@ -48,39 +48,39 @@ def show(answers: Answers, form: str) -> None:
         console.print(drawn)
 
 
-def table(answers: Answers, *, bars: bool = True, vad: bool = True, ascii_only: bool = False) -> Table:
-    """A row a clip: name, length, intensities, and means of VAD where the model has learnt it; the strongest is bold.
+def table(results: Results, *, bars: bool = True, vad: bool = True, ascii_only: bool = False) -> Table:
+    """A row a clip: name, length, intensities, and means of VAD where the model has learned it; the strongest is bold.
 
     bars: draw each intensity from 0 to 1 below its number or, where there is a timeline, its curve over the recording
     (blank is silence). vad: False leaves VAD out, which the caption then says. ascii_only: draw with ASCII characters.
     """
-    curves = any(answer.timeline is not None for answer in answers.clips)
+    curves = any(result.timeline is not None for result in results.clips)
     drawn = "curves" if curves else "bars"
-    known = any(answer.prediction.vad is not None for answer in answers.clips)
-    bases = {answer.headline.basis for answer in answers.clips if answer.was_cut}
+    known = any(result.prediction.vad is not None for result in results.clips)
+    bases = {result.headline.basis for result in results.clips if result.was_cut}
     caption = "intensities of a whole clip" + (f"; {drawn} from 0 to 1" if bars else "")
     if bases:
         caption += f"; of longer recordings, as marked: {' or '.join(sorted(bases))}"
     caption += "" if vad or not known else f"; {', '.join(VAD).lower()} in a wider window, or --format json"
-    if any(UNLIKE in answer.marks for answer in answers.clips):
+    if any(UNLIKE in result.marks for result in results.clips):
         caption += f"; {_UNLIKE}: {UNLIKE}, its values deserve less trust"
     made = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     made.add_column("Filename", min_width=10, max_width=None if bars else 16, overflow="fold")
     made.add_column("s", justify="right", no_wrap=True)
-    for name in (*answers.targets, *(VAD if vad and known else ())):
+    for name in (*results.targets, *(VAD if vad and known else ())):
         head = _BROKEN.get(name, escape(name))
         made.add_column(
             head, min_width=BAR_WIDTH if bars else 6, max_width=None if bars else 8, overflow="fold"
         )
-    for name, answer in zip(answers.names, answers.clips, strict=True):
-        headline = answer.headline
-        marks = [mark for mark in answer.marks if mark != headline.basis]
+    for name, result in zip(results.names, results.clips, strict=True):
+        headline = result.headline
+        marks = [mark for mark in result.marks if mark != headline.basis]
         # The last cells of a row may be missing; then rich leaves them blank.
         made.add_row(
             # What the values are about stands below the name, where there is room for it.
-            escape(printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if answer.was_cut else ""),
-            "\n".join([f"{answer.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
-            *_intensities(answer, bars=bars, ascii_only=ascii_only),
+            escape(printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if result.was_cut else ""),
+            "\n".join([f"{result.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
+            *_intensities(result, bars=bars, ascii_only=ascii_only),
             *([] if headline.vad is None or not vad else [_number(v) for v in headline.vad]),
         )
     return made
@@ -97,12 +97,12 @@ def curve(values: NDArray[np.floating[Any]], *, ascii_only: bool = False) -> str
     )
 
 
-def _intensities(answer: Answer, *, bars: bool, ascii_only: bool) -> list[str]:
-    values = answer.headline.intensities
+def _intensities(result: Result, *, bars: bool, ascii_only: bool) -> list[str]:
+    values = result.headline.intensities
     cells = []
     for i, value in enumerate(values):
         text = f"[bold]{_number(value)}[/bold]" if i == int(np.argmax(values)) else _number(value)
-        line = answer.timeline
+        line = result.timeline
         drawn = (
             text_bar(float(value), ascii_only=ascii_only)
             if line is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from emimic.files import write_atomic
 from emimic.inference.inputs import content
-from emimic.inference.results import Answers
+from emimic.inference.results import Results
 from emimic.media import decode
 from emimic.output import formats
 from emimic.output.html_video import Mode
@@ -19,7 +19,7 @@ def check(kinds: Sequence[str]) -> None:
 
 
 def write(
-    answers: Answers,
+    results: Results,
     out: Path,
     kinds: Sequence[str],
     *,
@@ -28,33 +28,33 @@ def write(
     video: Mode | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Into the folder `out` intensities.csv, answers.json and, for each recording, the formats in `kinds`; with plot
+    """Into the folder `out` intensities.csv, results.json and, for each recording, the formats in `kinds`; with plot
     its picture (PNG, SVG), with html its page, which shows its video too, linked or embedded.
 
-    Each recording is read again for its waveform, block by block. Returns notes for the user that no answer holds.
+    Each recording is read again for its waveform, block by block. Returns notes for the user that no result holds.
     Raises EmimicError (see `formats.write`, `pictures` and `page`) and OSError.
     """
     notes: list[str] = []
-    formats.write_all(answers, out, kinds, progress=progress)
+    formats.write_all(results, out, kinds, progress=progress)
     if not (plot or html):
         return notes
     from emimic.output import html_page, html_video, plots
 
-    names = formats.unique((a.name for a in answers.clips), taken=("intensities", "answers"))
-    clips = zip(answers.clips, names, strict=True)
-    for answer, name in shown(clips, "pictures", total=len(answers.clips), show=progress):
-        source = content(answer.path)
-        channel = answer.channel and answer.channel - 1
-        wave = plots.envelope(decode.blocks(source, name=str(answer.path), channel=channel, notes=[]))
+    names = formats.unique((a.name for a in results.clips), taken=("intensities", "results"))
+    clips = zip(results.clips, names, strict=True)
+    for result, name in shown(clips, "pictures", total=len(results.clips), show=progress):
+        source = content(result.path)
+        channel = result.channel and result.channel - 1
+        wave = plots.envelope(decode.blocks(source, name=str(result.path), channel=channel, notes=[]))
         if plot:
-            write_atomic(out / f"{name}.png", plots.timeline(answer, wave, form="png"))
-            write_atomic(out / f"{name}.svg", plots.timeline(answer, wave, form="svg"))
+            write_atomic(out / f"{name}.png", plots.timeline(result, wave, form="png"))
+            write_atomic(out / f"{name}.svg", plots.timeline(result, wave, form="svg"))
         if html:
             found: list[str] = []
             sound, media_type = html_page.playable(source, channel=channel, notes=found)
-            notes += [note for note in found if note not in answer.notes]
+            notes += [note for note in found if note not in result.notes]
             shown_video, trouble = html_video.address(source, out, video) if video else (None, None)
-            notes += [f"{answer.path}: {trouble}"] if trouble else []
-            text = html_page.page(answer, sound, media_type, wave, video=shown_video)
+            notes += [f"{result.path}: {trouble}"] if trouble else []
+            text = html_page.page(result, sound, media_type, wave, video=shown_video)
             write_atomic(out / f"{name}.html", text)
     return notes

@@ -21,7 +21,7 @@ PRODUCT: Final = 2048
 
 
 def main(folder: str | None, threads: int, count: int) -> None:
-    """Answer until standard input ends. folder: a model's; None measures matrix products. count: clips."""
+    """Result until standard input ends. folder: a model's; None measures matrix products. count: clips."""
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no answer
     work = _products(threads) if folder is None else _model(Path(folder), threads, count)
@@ -40,7 +40,7 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
     spec = engine.spec
     clips = [
         prepare(
-            clip, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+            clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
         ).samples
         for clip in mix.clips(count)
     ]

@@ -290,7 +290,7 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
         ready = decode.prepare(
             samples,
             max_seconds=config.max_seconds,
-            normalise=config.do_normalize,
+            normalize=config.do_normalize,
             min_samples=model.min_samples,
         )
         return Heard(ready.samples)

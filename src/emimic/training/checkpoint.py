@@ -1,6 +1,6 @@
 """A run on disk: the best model as a model folder, and one file that holds everything needed to go on.
 
-`config.json` and `model.safetensors` are the best model so far; `last.safetensors` holds weights, optimiser moments,
+`config.json` and `model.safetensors` are the best model so far; `last.safetensors` holds weights, optimizer moments,
 averaged weights and the counters. Each is written whole or not at all; no pickle is written or read.
 """
 
@@ -28,7 +28,7 @@ HISTORY_SCHEMA: Final = "emimic/history/1"
 LOCK: Final = ".train.lock"
 FROZEN: Final = "frozen"
 PROJECTION: Final = "projection"
-"""The student's layer that is learnt beside it and is no part of the finished model, see `run.Run`."""
+"""The student's layer that is learned beside it and is no part of the finished model, see `run.Run`."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Progress:
     corpus: str = ""  # fingerprint of the clips and labels the run is on
     recordings: str = ""  # fingerprint of the clips' files; none in runs of earlier versions
     epoch: int = 0
-    step: int = 0  # optimiser steps done in this epoch
+    step: int = 0  # optimizer steps done in this epoch
     total_steps: int = 0
     loss_sum: float = 0.0  # over the clips of this epoch so far
     loss_clips: int = 0
@@ -95,7 +95,7 @@ def write_last(
 def read_last(
     folder: Path, model: Learner, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Put a model and its optimiser back where `write_last` left them. Raises ModelError on a damaged file."""
+    """Put a model and its optimizer back where `write_last` left them. Raises ModelError on a damaged file."""
     file = folder / LAST
     try:
         with safe_open(file, "pt", device=str(model.device)) as opened:
@@ -104,7 +104,7 @@ def read_last(
         progress = Progress(**json.loads(metadata["progress"]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise ModelError(
-            f"{file} can't be resumed from ({error}); start the run anew in another folder"
+            f"{file} can't be resumed from ({error}); start the run again in another folder"
         ) from error
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
     parameters = dict(model.named_parameters())
@@ -133,7 +133,7 @@ def read_progress(folder: Path) -> Progress | None:
         with safe_open(file, "pt") as opened:
             return Progress(**json.loads((opened.metadata() or {})["progress"]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{file} can't be read ({error}); start the run anew in another folder") from error
+        raise ModelError(f"{file} can't be read ({error}); start the run again in another folder") from error
 
 
 def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def load_taught(folder: Path, settings: TrainSettings, lessons: Lessons) -> Corp
     for place in settings.unlabelled:
         more = _answered(_split("train", _inside(Path(place))), lessons)
         left += more.left_out
-        # What is judged on must not be learnt, even without its label.
+        # What is judged on must not be learned, even without its label.
         items += [item for item in more.items if sha256(item.path) not in judged]
     if not items or not valid.items:
         raise CorpusError(

@@ -25,7 +25,7 @@ MEASURED: Final = 1000
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """A batch as the teacher heard it, at the student's frames: known (clip, frame), false where it heard nothing;
-    vad (clip, frame, 3) and hidden (clip, frame, feature), standardised; None where the teacher has none."""
+    vad (clip, frame, 3) and hidden (clip, frame, feature), standardized; None where the teacher has none."""
 
     known: NDArray[np.bool_]
     vad: Floats | None
@@ -62,9 +62,9 @@ class Lessons:
             total = total + states.sum(axis=0, dtype=np.float64)
             square = square + np.square(states, dtype=np.float64).sum(axis=0)
             count += len(states)
-        centre = total / count
-        spread = np.sqrt(np.maximum(square / count - np.square(centre), 0.0))
-        self._centre = centre.astype(np.float32)
+        center = total / count
+        spread = np.sqrt(np.maximum(square / count - np.square(center), 0.0))
+        self._centre = center.astype(np.float32)
         self._spread = np.maximum(spread, 1e-5).astype(np.float32)
         return len(self._centre)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.baselines import inputs
-from emimic.baselines.model import MODEL_TYPE, RivalModel
+from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import clip_key, some
@@ -19,7 +19,7 @@ from emimic.media import decode
 from emimic.model.model import EmiModel
 from emimic.task import CorpusError
 
-Learner = EmiModel | RivalModel
+Learner = EmiModel | BaselineModel
 
 
 def open_run(folder: Path) -> Learner:
@@ -28,15 +28,15 @@ def open_run(folder: Path) -> Learner:
         kind = read_json(folder / "config.json")["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
         kind = None  # EmiModel says what is wrong with it
-    return RivalModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
+    return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
 def source_of(model: Learner, items: Sequence[Item], heard: "Features | None") -> loader.Source:
-    """Where a model's clips come from: the media files or, of a rival, the features it hears."""
+    """Where a model's clips come from: the media files or, of a baseline, the features it hears."""
     if isinstance(model, EmiModel):
         return loader.waveforms(items, model.config, model.min_samples)
     if heard is None:
-        raise CorpusError(f"{model.config.rival} hears features; expected those of a corpus")
+        raise CorpusError(f"{model.config.baseline} hears features; expected those of a corpus")
     return heard.source(model, items)
 
 
@@ -78,18 +78,18 @@ class Features:
         return {role: digest for role, digest in known.items() if digest is not None}
 
     def check(self, made_by: Mapping[str, str]) -> None:
-        """Raise CorpusError where features are known to be made by something else than those a system learnt from."""
+        """Raise CorpusError where features are known to be made by something else than those a system learned from."""
         for role, digest in self.made_by().items():
             if made_by.get(role, digest) != digest:
                 place = self.folder / store.FOLDER / self.modalities[role]
                 raise CorpusError(
                     f"{place} was made by another model, or with other settings, than the features this system has "
-                    f"learnt from ({store.FACTS} says by which): make the same ones, or train anew"
+                    f"learned from ({store.FACTS} says by which): make the same ones, or train again"
                 )
 
     def told(self, corpus: Corpus) -> Corpus:
         """The corpus with a warning for damaged files, and one for each split and role that clips go without."""
-        notes = [f"{path} is damaged, its clip goes without: make it anew" for path in self.damaged]
+        notes = [f"{path} is damaged, its clip goes without: make it again" for path in self.damaged]
         for split in corpus.splits.values():
             for role, index in self.indexes.items():
                 lacking = [item.id for item in split.items if clip_key(item.id) not in index]
@@ -100,7 +100,7 @@ class Features:
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
-    def source(self, model: RivalModel, items: Sequence[Item]) -> loader.Source:
+    def source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
         """What `model` reads of the clips of `items`."""
         config = model.config
         self.check(config.made_by)
@@ -109,7 +109,7 @@ class Features:
             ready = decode.prepare(
                 samples,
                 max_seconds=config.max_seconds,
-                normalise=config.do_normalize,
+                normalize=config.do_normalize,
                 min_samples=model.min_samples,
             )
             return ready.samples

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic import batching, metrics
 from emimic.baselines import fusion
-from emimic.baselines.model import RivalModel
+from emimic.baselines.model import BaselineModel
 from emimic.cpus import available, launched
 from emimic.data import loader, sampling
 from emimic.data.corpus import Item
@@ -42,7 +42,7 @@ class Result:
     history: tuple[dict[str, Any], ...]
     best_epoch: int | None
     signal: int | None = None  # the signal that stopped it early, if one did
-    fused: str = ""  # of a rival, the weights of its members, if they were searched
+    fused: str = ""  # of a baseline, the weights of its members, if they were searched
     left_out: tuple[str, ...] = ()  # "split: clip: reason" of every listed clip that couldn't be used
 
     def table(self) -> str:
@@ -331,7 +331,7 @@ def _entry(
 ) -> dict[str, Any]:
     """The scores of one corpus's clips."""
     found: dict[str, Any] = {}
-    if run.model.config.answers_vad:
+    if run.model.config.predicts_vad:
         truth = np.stack([runs.vad_of(item) for item in items])
         if np.isfinite(truth).any():
             found = {"vad_" + name: value for name, value in _scored(vad, truth, VAD).items()}
@@ -388,13 +388,13 @@ def _averaged(run: Run) -> Iterator[None]:
 
 
 def _settle(run: Run, source: loader.Source) -> str:
-    """Search the weights of a finished rival's fusion, if it has any to search, and keep them with its best model.
+    """Search the weights of a finished baseline's fusion, if it has any to search, and keep them with its best model.
 
     Returns what they are, and what they come to.
     """
-    if not isinstance(run.model, RivalModel) or run.model.options.fusion == "mean":
+    if not isinstance(run.model, BaselineModel) or run.model.options.fusion == "mean":
         return ""
-    best = RivalModel.open_run(run.folder)
+    best = BaselineModel.open_run(run.folder)
     groups = batching.chunks(len(source.items))
     answers, heard = [], []
     for clips in loader.decoded(source, groups, workers=run.settings.workers):

@@ -1,4 +1,4 @@
-"""What training minimises: squared error (the paper's choice), 1 - CCC, 1 - Pearson, and mixes of them.
+"""What training minimizes: squared error (the paper's choice), 1 - CCC, 1 - Pearson, and mixes of them.
 
 The paper's section 6.2 gave up correlation as a loss because a constant prediction has no variance, so the
 loss is undefined. Here a variance below `FLOOR` counts as `FLOOR`: the loss and its gradient stay finite, and
@@ -59,7 +59,7 @@ def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None)
     """Mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
 
     Takes and raises what `mse` does; the weights are those of the clips in means and variances.
-    1 where both sides are constant and equal: nothing is learnt there.
+    1 where both sides are constant and equal: nothing is learned there.
     """
     x, y, known = _pair(predictions, labels)
     x_var, y_var, cov, apart = _moments(x, y, known, weights)

@@ -135,16 +135,16 @@ class TrainSettings(Numbers):
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout in the regression head (the paper has none)"
     )
-    rival: str | None = Field(
+    baseline: str | None = Field(
         None,
         description="in the model's place, a system that the paper compares with; its settings are the defaults",
     )
     modalities: dict[str, str] = Field(
         {},
-        description="what a rival hears: role -> folder under FOLDER/features, or waveform (with an encoder); fewer "
+        description="what a baseline hears: role -> folder under FOLDER/features, or waveform (with an encoder); fewer "
         "roles leave the members that need them out",
     )
-    rival_options: dict[str, Any] = Field({}, description="the rival's own fields")
+    baseline_options: dict[str, Any] = Field({}, description="the baseline's own fields")
     max_seconds: float = Field(MAX_SECONDS, gt=0, description="clips are cut to this length (section 3.2)")
     padding: Literal["masked", "zeros", "zeros-batch"] = Field(
         "masked",
@@ -205,7 +205,7 @@ class TrainSettings(Numbers):
     )
     teacher: str | None = Field(
         None,
-        description="whose answers are learnt beside the labels: set by emimic distill, which wrote them",
+        description="whose answers are learned beside the labels: set by emimic distill, which wrote them",
     )
     answers: str | None = Field(
         None, description="folder of the teacher's answers, which runs may share; default: in the run"
@@ -225,7 +225,7 @@ class TrainSettings(Numbers):
     teacher_frame_weight: float = Field(
         0.05,
         ge=0,
-        description="weight of the squared error to the teacher's standardised hidden states, by way of a linear "
+        description="weight of the squared error to the teacher's standardized hidden states, by way of a linear "
         "layer of the training's own",
     )
     lr: float = Field(1e-4, gt=0, description="AdamW's learning rate (section 4)")
@@ -233,15 +233,16 @@ class TrainSettings(Numbers):
         None, gt=0, description="another rate for the encoder and its pre-trained VAD head"
     )
     rates: dict[str, float] = Field(
-        {}, description="other rates: part of a parameter's name, such as lstm or a rival's role -> its rate"
+        {},
+        description="other rates: part of a parameter's name, such as lstm or a baseline's role -> its rate",
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decays of its two averages")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay [released code]")
     l2: float = Field(
         0.0,
         ge=0,
-        description="l2 x sum of squares of the weight matrices in the loss minimised (not in the one shown); of a "
-        "rival, each branch's beside its own loss",
+        description="l2 x sum of squares of the weight matrices in the loss minimized (not in the one shown); of a "
+        "baseline, each branch's beside its own loss",
     )
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up, before any schedule [released code]")
     schedule: Literal["cosine", "restarts", "constant"] = Field(
@@ -250,7 +251,7 @@ class TrainSettings(Numbers):
         "after twice as many each time; constant",
     )
     epochs: int = Field(30, ge=1, description="epochs (section 4)")
-    batch_size: int = Field(32, ge=1, description="clips of one optimiser step (section 4)")
+    batch_size: int = Field(32, ge=1, description="clips of one optimizer step (section 4)")
     clip_value: float | None = Field(
         100.0, gt=0, description="clip each gradient value to this [released code]"
     )
@@ -289,7 +290,7 @@ class TrainSettings(Numbers):
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; by default torch's choice")
     workers: int = Field(2, ge=1, description="threads that decode ahead")
     checkpoint_steps: int = Field(
-        200, ge=1, description="optimiser steps between two writings of last.safetensors"
+        200, ge=1, description="optimizer steps between two writings of last.safetensors"
     )
     features: str | None = Field(
         None, description="folder of cached features of a frozen encoder; default: in the run"
@@ -315,10 +316,10 @@ class TrainSettings(Numbers):
 
     def model_post_init(self, _: Any) -> None:
         """Checks over several fields."""
-        if self.rival is not None:
-            self._check_rival(self.rival)
-        elif self.modalities or self.rival_options:
-            raise SettingsError("modalities and rival_options are a rival's: set rival, too")
+        if self.baseline is not None:
+            self._check_baseline(self.baseline)
+        elif self.modalities or self.baseline_options:
+            raise SettingsError("modalities and baseline_options are a baseline's: set baseline, too")
         elif (self.encoder is None) == (self.encoder_config is None):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
@@ -346,8 +347,8 @@ class TrainSettings(Numbers):
             raise SettingsError("global_vector, lstm and attentive are all off: switch one on")
 
     def _check_corpora(self) -> None:
-        if (self.rival or self.teacher) and (self.corpora or self.rank_weight):
-            who = "a rival" if self.rival else "a student"
+        if (self.baseline or self.teacher) and (self.corpora or self.rank_weight):
+            who = "a baseline" if self.baseline else "a student"
             raise SettingsError(f"{who} can't have corpora or rank_weight: leave them out")
         if self.rank_weight and not any(one.ranks for one in self.corpora.values()):
             raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
@@ -359,17 +360,17 @@ class TrainSettings(Numbers):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What the rival may hear; without one, nothing."""
-        return () if self.rival is None else tuple(system(self.rival).modalities)
+        """What the baseline may hear; without one, nothing."""
+        return () if self.baseline is None else tuple(system(self.baseline).modalities)
 
     @property
     def folds(self) -> int:
-        """So many models are learnt, each without the speakers of one fold."""
-        return 1 if self.rival is None else system(self.rival).read_options(self.rival_options).folds
+        """So many models are learned, each without the speakers of one fold."""
+        return 1 if self.baseline is None else system(self.baseline).read_options(self.baseline_options).folds
 
-    def _check_rival(self, name: str) -> None:
+    def _check_baseline(self, name: str) -> None:
         found = system(name)
-        found.read_options(self.rival_options)
+        found.read_options(self.baseline_options)
         if not self.modalities or set(self.modalities) - set(found.modalities):
             raise SettingsError(
                 f"modalities are {', '.join(self.modalities) or 'none'}, expected some of {', '.join(found.modalities)}"
@@ -389,7 +390,7 @@ class TrainSettings(Numbers):
             "gradient_checkpointing",
         ):
             if getattr(self, other):
-                raise SettingsError(f"a rival can't have {other}: leave it out")
+                raise SettingsError(f"a baseline can't have {other}: leave it out")
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -415,9 +416,9 @@ class TrainSettings(Numbers):
                 if not (scratch and name in ("encoder", "encoder_layers"))
             } | values
         given = {*values, *(overrides or {})}
-        rival = (overrides or {}).get("rival", values.get("rival"))
-        if rival is not None:
-            values = _beneath_rival(str(rival), given) | values
+        baseline = (overrides or {}).get("baseline", values.get("baseline"))
+        if baseline is not None:
+            values = _beneath_baseline(str(baseline), given) | values
         for name, value in (overrides or {}).items():
             *path, last = name.split(".")
             default = getattr(cls.model_fields.get(path[0]), "default", None) if path else None
@@ -434,7 +435,7 @@ class TrainSettings(Numbers):
         heard = values.get("modalities")
         waveform = isinstance(heard, dict) and WAVEFORM in heard.values()
         if (
-            rival is not None
+            baseline is not None
             and "encoder" not in given
             and not (waveform and not values.get("encoder_config"))
         ):
@@ -453,15 +454,15 @@ IDLE: Final = {
     "regression_head", "ridge_piece", "standardize_frames", "vad_bounded", "vad_dropout", "vad_head", "vad_ridge",
     "vad_seconds", "vad_units", "vad_weight",
 }  # fmt: skip
-"""Settings of the paper's model that do nothing for a rival."""
+"""Settings of the paper's model that do nothing for a baseline."""
 
 
-def _beneath_rival(name: str, given: set[str]) -> dict[str, Any]:
-    """A rival's own settings. Raises SettingsError where the user gave some that do nothing for it."""
+def _beneath_baseline(name: str, given: set[str]) -> dict[str, Any]:
+    """A baseline's own settings. Raises SettingsError where the user gave some that do nothing for it."""
     if idle := sorted(IDLE & given):
         raise SettingsError(
-            f"a rival has no {', '.join(idle)}: leave that out; its own fields are in rival_options, and what it hears "
-            "in modalities"
+            f"a baseline has no {', '.join(idle)}: leave that out; its own fields are in baseline_options, and what it "
+            "uses in modalities"
         )
     found = system(name)
     return {"encoder": None, "modalities": dict(found.modalities), **found.settings}

@@ -1,4 +1,4 @@
-"""A training run and how it is set up: Fabric, the corpus, the model, the optimiser, where it stopped before."""
+"""A training run and how it is set up: Fabric, the corpus, the model, the optimizer, where it stopped before."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from emimic.baselines.model import RivalConfig, RivalModel
+from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.cpus import launched
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
@@ -193,8 +193,8 @@ def _check_torch() -> None:
 
 
 def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
-    if len(folders) > 1 and (settings.rival or settings.teacher):
-        who = "a rival" if settings.rival else "a student"
+    if len(folders) > 1 and (settings.baseline or settings.teacher):
+        who = "a baseline" if settings.baseline else "a student"
         raise SettingsError(f"{who} learns from one corpus, found {len(folders)}; name one folder")
 
 
@@ -236,7 +236,7 @@ def _build(
 ) -> Any:
     """A fresh model of either kind, a student's with its projection."""
     if heard is not None:
-        return build_rival(settings, corpus, items, heard)
+        return build_baseline(settings, corpus, items, heard)
     names = () if ranked is None else ranked.names
     vad = lessons is not None and lessons.teacher.vad
     model = build_model(settings, corpus, items, vad=vad, **({"ranked": names} if names else {}))
@@ -247,12 +247,12 @@ def _build(
 
 
 def _features(folder: Path, out: Path, settings: TrainSettings) -> Features | None:
-    """What a rival hears; a run that goes on must find what it began with."""
-    if settings.rival is None:
+    """What a baseline hears; a run that goes on must find what it began with."""
+    if settings.baseline is None:
         return None
     heard = Features.of(folder, settings.modalities)
     if (out / "config.json").exists():
-        heard.check(RivalModel.config_of(out).made_by)
+        heard.check(BaselineModel.config_of(out).made_by)
     return heard
 
 
@@ -266,13 +266,13 @@ def _members(
     if lessons is not None:
         corpus = load_taught(folders[0], settings, lessons)
     elif heard is not None:
-        corpus = _rivals_corpus(folders[0], settings, heard, show)
+        corpus = _baselines_corpus(folders[0], settings, heard, show)
     else:
         return load_corpora(folders, settings, progress=show)
     return (Member(folders[0].resolve().name, CorpusSettings.model_validate({}), corpus),)
 
 
-def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show: bool) -> Corpus:
+def _baselines_corpus(folder: Path, settings: TrainSettings, heard: Features, show: bool) -> Corpus:
     corpus = load_corpus(
         folder,
         targets=settings.targets,
@@ -285,7 +285,7 @@ def _rivals_corpus(folder: Path, settings: TrainSettings, heard: Features, show:
     corpus = heard.told(corpus)
     if settings.folds > 1 and any(item.speaker is None for item in corpus.splits["train"].items):
         note = (
-            f"the {settings.folds} folds of {settings.rival} are of clips where the table names no speaker: "
+            f"the {settings.folds} folds of {settings.baseline} are of clips where the table names no speaker: "
             "one speaker may be in several"
         )
         return replace(corpus, warnings=(*corpus.warnings, note))
@@ -331,7 +331,7 @@ def build_model(
     config["domains"] = _domains(settings, items)
     felt = settings.vad_weight > 0 and any(item.vad is not None for item in items)
     felt = felt or bool(set(VAD) & set(ranked))
-    config["vad_learnt"] = settings.vad_head and (felt or (vad and settings.teacher_vad_weight > 0))
+    config["vad_learned"] = settings.vad_head and (felt or (vad and settings.teacher_vad_weight > 0))
     if set(VAD) & (set(ranked) - set(corpus.targets)) and not settings.vad_head:
         raise SettingsError(
             "ranks order V/A/D, but vad_head is off: switch it on, or leave them out of the order"
@@ -359,14 +359,14 @@ def _domains(settings: TrainSettings, items: Sequence[Item]) -> list[str]:
     return found
 
 
-def build_rival(
+def build_baseline(
     settings: TrainSettings, corpus: Corpus, items: Sequence[Item], heard: Features
-) -> RivalModel:
+) -> BaselineModel:
     """A compared system at its start, for a corpus and its features."""
-    _check_learnable(settings, corpus, items, {"categories": [], "vad_learnt": False})
-    config = RivalConfig(
-        rival=str(settings.rival),
-        options=settings.rival_options,
+    _check_learnable(settings, corpus, items, {"categories": [], "vad_learned": False})
+    config = BaselineConfig(
+        baseline=str(settings.baseline),
+        options=settings.baseline_options,
         modalities=settings.modalities,
         sizes=heard.sizes(),
         made_by=heard.made_by(),
@@ -374,11 +374,11 @@ def build_rival(
         max_seconds=settings.max_seconds,
         **(_scale(items) if settings.standardize_targets else {}),
     )
-    return RivalModel.fresh(config, settings.encoder or settings.encoder_config, settings.encoder_layers)
+    return BaselineModel.fresh(config, settings.encoder or settings.encoder_config, settings.encoder_layers)
 
 
 def _scale(items: Sequence[Item]) -> dict[str, Any]:
-    """Mean and spread of each target over the clips that are learnt."""
+    """Mean and spread of each target over the clips that are learned."""
     labels = np.stack([labels_of(item) for item in items]).astype(np.float64)
     spread = np.nanstd(labels, axis=0)
     return {
@@ -401,7 +401,7 @@ def _check_learnable(
             f"{corpus.folder}: the column {settings.category!r} names {len(config['categories'])} classes of training "
             f"clips{beside}; expected two or more, beside targets. Name another column (category), or leave it out"
         )
-    if not (corpus.targets or config["vad_learnt"]):
+    if not (corpus.targets or config["vad_learned"]):
         raise CorpusError(
             f"{corpus.folder} has labels of VAD alone; expected vad_head on, vad_weight above 0 and clips with such "
             "labels. Set them so, or add targets"

@@ -1,4 +1,4 @@
-"""One optimiser step: micro-batches of similar length, any loss exactly, over one process or several.
+"""One optimizer step: micro-batches of similar length, any loss exactly, over one process or several.
 
 Everything random in a step (dropout, SpecAugment, LayerDrop) follows from (seed, step, rank), so a resumed run
 repeats the uninterrupted one. Several processes share each step's clips; their gradients are added by hand, which
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emimic.baselines.model import RivalModel
+from emimic.baselines.model import BaselineModel
 from emimic.data.augment import Clock
 from emimic.data.corpus import Item
 from emimic.data.loader import Heard
@@ -39,7 +39,7 @@ LSTM reads its weights once a frame whatever the number of clips."""
 
 @dataclass(frozen=True)
 class Labels:
-    """Of one step's clips: targets (clip, target; of a rival, member x fold x target) and vad (clip, 3), NaN where
+    """Of one step's clips: targets (clip, target; of a baseline, member x fold x target) and vad (clip, 3), NaN where
     missing; categories (clip,), or NONE; weights and vad_weights (clip,) of the clips' losses, None where all are 1;
     ranks, for a rank loss; domains (clip,), NONE where unknown, None for a model without any."""
 
@@ -55,7 +55,7 @@ class Labels:
     def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
         items = [run.train.labelled(run.train.items[row], run.progress.epoch) for row in rows]
         targets = torch.from_numpy(np.stack([labels_of(item) for item in items]))
-        if isinstance(run.model, RivalModel):
+        if isinstance(run.model, BaselineModel):
             targets = run.model.wanted(targets, items)
         number = {name: i for i, name in enumerate(run.model.config.categories)}
         place = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
@@ -82,7 +82,7 @@ def _of(factors: Tensor | None, places: list[int]) -> Tensor | None:
 
 
 def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
-    """One optimiser step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
+    """One optimizer step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.of(run, rows)
@@ -158,10 +158,10 @@ def _update(run: Run) -> None:
 def add_l2(model: nn.Module, l2: float) -> None:
     """Add the gradient of l2 x sum of squares of the weight matrices, not of biases and norms.
 
-    A rival's loss is the mean over its models (branches x folds), so each has its part of the gradient of its own loss,
-    and gets that part of its penalty, too: the two stand to each other as if each model was trained alone.
+    A baseline's loss is the mean over its models (branches x folds), so each has its part of the gradient of its own
+    loss, and gets that part of its penalty, too: the two stand to each other as if each model was trained alone.
     """
-    models = model.models if isinstance(model, RivalModel) else 1
+    models = model.models if isinstance(model, BaselineModel) else 1
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and parameter.ndim > 1:
             part = 1 / models if name.startswith("members.") else 1.0

@@ -116,7 +116,7 @@ def _heard(spec: Spec, path: Path, notes: list[str]) -> NDArray[np.float32] | Fa
     except AudioError as error:
         return Failure(path, str(error))
     return decode.prepare(
-        samples, max_seconds=spec.max_seconds, normalise=spec.do_normalize, min_samples=spec.min_samples
+        samples, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
     ).samples
 
 

@@ -1,11 +1,11 @@
-"""Answers as files that the tools of this field open: a module a format, and one function that writes any of them."""
+"""Results as files that the tools of this field open: a module a format, and one function that writes any of them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from emimic.files import make_folder, write_atomic
-from emimic.inference.results import SCHEMA, Answer, Answers
+from emimic.inference.results import SCHEMA, Result, Results
 from emimic.output import extras
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
 from emimic.output.formats.json_csv import steps_to_csv, to_csv, to_json
@@ -59,7 +59,7 @@ def named(text: str) -> str:
     return name
 
 
-_WRITERS: Final[dict[str, Callable[[Answer, Path, str], list[Path]]]] = {
+_WRITERS: Final[dict[str, Callable[[Result, Path, str], list[Path]]]] = {
     "json": json_csv.write_json,
     "csv": json_csv.write_csv,
     "textgrid": praat.write,
@@ -70,7 +70,7 @@ _WRITERS: Final[dict[str, Callable[[Answer, Path, str], list[Path]]]] = {
 }
 
 
-def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:
+def write(result: Result, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:
     """Files for one recording in the folder `out` (made when missing), one or more a kind of KINDS; their paths.
 
     name: what the files are called; the recording's stem unless given. Characters that some system refuses become `_`.
@@ -83,16 +83,16 @@ def write(answer: Answer, out: Path, kinds: Sequence[str], *, name: str | None =
     kinds = [named(kind) for kind in kinds]
     lacking = extras.missing(kinds)
     make_folder(out)
-    stem = safe(answer.name if name is None else name)
+    stem = safe(result.name if name is None else name)
     usable = [kind for kind in dict.fromkeys(kinds) if kind not in lacking]
-    written = [path for kind in usable for path in _WRITERS[kind](answer, out, stem)]
+    written = [path for kind in usable for path in _WRITERS[kind](result, out, stem)]
     if lacking:
         raise EmimicError("; ".join(lacking.values()))
     return written
 
 
-def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
-    """Into the folder `out`: intensities.csv and answers.json of all, and the files of `kinds` for each recording.
+def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
+    """Into the folder `out`: intensities.csv and results.json of all, and the files of `kinds` for each recording.
 
     Recordings of one stem from several folders get numbers behind their names.
 
@@ -100,16 +100,16 @@ def write_all(answers: Answers, out: Path, kinds: Sequence[str], *, progress: bo
         EmimicError, OutputError: see `write`.
     """
     make_folder(out)
-    written = [out / "intensities.csv", out / "answers.json"]
-    write_atomic(written[0], to_csv(answers))
-    write_atomic(written[1], to_json(answers))
-    names = unique((a.name for a in answers.clips), taken=("intensities", "answers"))
-    clips = zip(answers.clips, names, strict=True)
+    written = [out / "intensities.csv", out / "results.json"]
+    write_atomic(written[0], to_csv(results))
+    write_atomic(written[1], to_json(results))
+    names = unique((a.name for a in results.clips), taken=("intensities", "results"))
+    clips = zip(results.clips, names, strict=True)
     kinds = [named(kind) for kind in kinds]
     lacking = extras.missing(kinds)
     usable = [kind for kind in kinds if kind not in lacking]
-    for answer, name in shown(clips, "files", total=len(answers.clips), show=progress):
-        written += write(answer, out, usable, name=name)
+    for result, name in shown(clips, "files", total=len(results.clips), show=progress):
+        written += write(result, out, usable, name=name)
     if lacking:
         raise EmimicError("; ".join(lacking.values()))
     return written

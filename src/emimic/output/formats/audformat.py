@@ -1,4 +1,4 @@
-"""An audformat database: the tables `files` (the clip), `segments` (a row a step) and `regions` (where a voice is)."""
+"""An audformat database: the tables `files` (the clip), `segments` (a row a step), `voice_segments`."""
 
 import tempfile
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 
 from emimic.files import make_folder, naming, one_line, writable, write_atomic
-from emimic.inference.results import Answer
+from emimic.inference.results import Result
 from emimic.inference.steps import vad_names
 from emimic.output.formats.common import library, media_name
 from emimic.version import __version__
 
 
-def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """The folder `stem`.audformat with db.yaml and a CSV a table; a gap is an empty cell.
 
     Files are named relative to the database, as audformat wants: put the recording beside db.yaml (or map_files).
     """
     audformat = library("audformat", "audformat")
     pandas = library("pandas", "audformat")
-    grid = answer.steps()
-    file = media_name(answer.path).replace("\\", "_")
+    grid = result.steps()
+    file = media_name(result.path).replace("\\", "_")
     db = audformat.Database(
         stem,
         usage=audformat.define.Usage.OTHER,
-        description=f"Predicted by emimic {__version__}: {writable(answer.path)}. The table `files` is about: "
-        f"{answer.headline.basis}",
+        description=f"Predicted by emimic {__version__}: {writable(result.path)}. The table `files` is about: "
+        f"{result.headline.basis}",
     )
     db.raters["model"] = audformat.Rater(
         audformat.define.RaterType.MACHINE, description=f"emimic {__version__}"
@@ -49,9 +49,9 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
             db[name][column] = audformat.Column(scheme_id=scheme, rater_id="model")
             db[name][column].set(values[:, list(names).index(column)])
 
-    one = answer.headline
+    one = result.headline
     clip = [*one.intensities] if one.vad is None else [*one.intensities, *one.vad]
-    names = answer.targets if one.vad is None else answer.targets + vad_names(answer.targets)
+    names = result.targets if one.vad is None else result.targets + vad_names(result.targets)
     names = tuple(map(one_line, names))
     fill("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends
@@ -61,8 +61,8 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
         grid.names,
         grid.values[wide],
     )
-    db["regions"] = audformat.Table(
-        segments(*zip(*grid.regions, strict=True)) if grid.regions else segments([], [])
+    db["voice_segments"] = audformat.Table(
+        segments(*zip(*grid.voice_segments, strict=True)) if grid.voice_segments else segments([], [])
     )
     return _saved(db, folder / f"{stem}.audformat")
 

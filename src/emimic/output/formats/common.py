@@ -9,7 +9,7 @@ from emimic.files import writable
 from emimic.install import install
 from emimic.task import EmimicError
 
-REGIONS: Final = "voice regions"
+VOICE_SEGMENTS: Final = "voice segments"
 """Name of the tier or table of the stretches in which a voice is heard."""
 
 

@@ -1,27 +1,27 @@
-"""ELAN .eaf (format 2.8): a tier for the voice's regions, then one a dimension, times in whole milliseconds."""
+"""ELAN .eaf (format 2.8): a tier for the voice's voice_segments, then one a dimension, times in whole milliseconds."""
 
 import mimetypes
 import os
 from pathlib import Path
 
 from emimic.files import writable, write_atomic
-from emimic.inference.results import Answer
-from emimic.output.formats.common import REGIONS, label, library
+from emimic.inference.results import Result
+from emimic.output.formats.common import VOICE_SEGMENTS, label, library
 from emimic.version import __version__
 
 
-def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.eaf, linked to the recording when that is a file; a gap has no annotation."""
     elan = library("pympi.Elan", "eaf")
-    grid = answer.steps()
+    grid = result.steps()
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
-    if answer.path.is_file():
-        absolute, relative = _addresses(answer.path, folder)
+    if result.path.is_file():
+        absolute, relative = _addresses(result.path, folder)
         # Time 0 of the curves is the media file's.
-        eaf.add_linked_file(absolute, relative, mimetype=_mime(answer.path), time_origin=0)
-    tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
+        eaf.add_linked_file(absolute, relative, mimetype=_mime(result.path), time_origin=0)
+    tiers = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
     # pympi numbers time slots as annotations come; ELAN wants them in the order of time, and an annotation's own.

@@ -1,17 +1,17 @@
-"""Answers as JSON and CSV, in forms with a version.
+"""Results as JSON and CSV, in forms with a version.
 
 JSON (`schema` is SCHEMA; described by schema.json beside this file): an object with `targets`, `clips` and `failed`.
 A clip has `Filename` (the file's stem), `file` (as given), `seconds`, `was_cut`, `was_padded`, `was_silent` (then its
-values are null), `intensities` by name; `vad_mean` when the model has learnt VAD; `headline`, the values to quote with
+values are null), `intensities` by name; `vad_mean` when the model has learned VAD; `headline`, the values to quote with
 their `basis` (of a recording over the cut the mean over its timeline, where it has one); `novelty` and
 `unlike_training_data` (novelty beyond 1) when it has such a score and the clip is not silent; `timeline` when curves
 were asked for; `channel`, counted from 1, when one was predicted alone; `notes`, a list of what to know of the file
 (late start, gap, damage, two voices, cut, silence), empty without any. A gap is null. Times are seconds, to the
 millisecond.
 
-CSV has no place for a version: its header is its schema. Of many answers: Filename, the targets, VAD means, Novelty,
+CSV has no place for a version: its header is its schema. Of many results: Filename, the targets, VAD means, Novelty,
 Basis (whole clip, first 12 s, or mean over time: see `Headline`), Notes (with "; " between them).
-Of one recording's curves: a row a step with Seconds (its centre), Start and End (the stretch heard), then targets and
+Of one recording's curves: a row a step with Seconds (its center), Start and End (the stretch heard), then targets and
 VAD (the mean of the step's frames); of several recordings' the same behind a column Filename. A gap is an empty cell.
 Filename is the file's stem; where stems meet, the file's name or path.
 
@@ -30,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from emimic.files import CsvText, writable, write_atomic
-from emimic.inference.results import Answer, Answers
+from emimic.inference.results import Result, Results
 from emimic.inference.steps import target_names, vad_names
 from emimic.task import VAD
 
@@ -38,16 +38,16 @@ from emimic.task import VAD
 _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
 
 
-def to_csv(answers: Answers) -> str:
-    """One row an answer: `Filename`, the headline's targets, its VAD when the model has learnt VAD, `Novelty` when it
-    has such a score, `Basis`: what the values are about (see `Headline`), `Notes` (see `Answer.remarks`)."""
-    vad = any(a.prediction.vad is not None for a in answers.clips)
-    novelty = any(a.prediction.novelty is not None for a in answers.clips)
-    header = ["Filename", *target_names(answers.targets), *(vad_names(answers.targets) if vad else ())]
+def to_csv(results: Results) -> str:
+    """One row a result: `Filename`, the headline's targets, its VAD when the model has learned VAD, `Novelty` when it
+    has such a score, `Basis`: what the values are about (see `Headline`), `Notes` (see `Result.remarks`)."""
+    vad = any(a.prediction.vad is not None for a in results.clips)
+    novelty = any(a.prediction.novelty is not None for a in results.clips)
+    header = ["Filename", *target_names(results.targets), *(vad_names(results.targets) if vad else ())]
     header += ["Novelty"] if novelty else []
     header += ["Basis", "Notes"]
     rows = []
-    for name, a in zip(answers.names, answers.clips, strict=True):
+    for name, a in zip(results.names, results.clips, strict=True):
         head = a.headline
         means = [math.nan] * len(VAD) if head.vad is None else head.vad
         score = math.nan if a.prediction.novelty is None else a.prediction.novelty
@@ -56,38 +56,38 @@ def to_csv(answers: Answers) -> str:
     return _csv(header, rows)
 
 
-def to_json(answers: Answers) -> str:
-    """Every answer with its flags and its timeline if it has one, every failure with its reason; see the module."""
-    text = json.dumps(answers.to_dict(), indent=1, allow_nan=False)
+def to_json(results: Results) -> str:
+    """Every result with its flags and its timeline if it has one, every failure with its reason; see the module."""
+    text = json.dumps(results.to_dict(), indent=1, allow_nan=False)
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
-def write_json(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write_json(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.json: the form of `to_json` with one clip."""
     path = folder / f"{stem}.json"
-    write_atomic(path, to_json(Answers(targets=answer.targets, clips=(answer,), failed=())))
+    write_atomic(path, to_json(Results(targets=result.targets, clips=(result,), failed=())))
     return [path]
 
 
-def write_csv(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write_csv(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.csv: one row a step."""
-    header, rows = _steps(answer)
+    header, rows = _steps(result)
     path = folder / f"{stem}.csv"
     write_atomic(path, _csv(header, rows))
     return [path]
 
 
-def steps_to_csv(answers: Answers) -> str:
+def steps_to_csv(results: Results) -> str:
     """One row a step of each recording: `Filename`, then as in `write_csv`."""
-    tables = [_steps(answer) for answer in answers.clips]
+    tables = [_steps(result) for result in results.clips]
     header = max((head for head, _ in tables), key=len, default=[])
-    rows = [[name, *row] for name, (_, own) in zip(answers.names, tables, strict=True) for row in own]
+    rows = [[name, *row] for name, (_, own) in zip(results.names, tables, strict=True) for row in own]
     return _csv(["Filename", *header], rows)
 
 
-def _steps(answer: Answer) -> tuple[list[str], list[list[str]]]:
+def _steps(result: Result) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one recording's steps."""
-    grid = answer.steps()
+    grid = result.steps()
     stretches = zip(grid.times, grid.since, grid.until, strict=True)
     times = [[f"{second:.4f}" for second in stretch] for stretch in stretches]
     rows = [[*time, *_cells(values)] for time, values in zip(times, grid.values, strict=True)]

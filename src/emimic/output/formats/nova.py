@@ -7,23 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.files import write_atomic
-from emimic.inference.results import Answer
+from emimic.inference.results import Result
 from emimic.output.formats.names import safe, unique
 
 _SLACK = 1e-6  # seconds: floating-point steps that should fall on a line's start may fall just before it
 
 
-def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.<dimension>.annotation and `stem`.<dimension>.annotation~; intensities a line a hop, VAD a line a frame.
 
     Line k holds for the stretch from k/sr to (k+1)/sr seconds. Confidence is 1, in a gap 0 with the score NaN, as NOVA
     writes what is not labelled. Scores are clipped to the range that the scheme names, 0 to 1.
     """
-    grid = answer.steps()
-    line = answer.timeline
-    hop = answer.covered if line is None else line.hop
+    grid = result.steps()
+    line = result.timeline
+    hop = result.covered if line is None else line.hop
     curves = [(hop, grid.times, grid.values[:, column]) for column in range(grid.n_targets)]
-    vad = answer.vad_frames
+    vad = result.vad_frames
     if vad is not None:
         times, values = vad
         hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
@@ -44,7 +44,7 @@ def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
 def _lines(
     hop: float, times: NDArray[np.float64], values: NDArray[np.float64], seconds: float
 ) -> NDArray[np.float64]:
-    """Values at their centres (step,) -> (line,) from the recording's start to its end, NaN where there is none."""
+    """Values at their centers (step,) -> (line,) from the recording's start to its end, NaN where there is none."""
     where = np.floor((times + _SLACK) / hop).astype(np.int64)
     scores = np.full(max(int(seconds / hop + 0.5), where.max(initial=0) + 1), np.nan)
     scores[where] = values.clip(0.0, 1.0)

@@ -1,18 +1,18 @@
-"""Praat TextGrid: a tier for the voice's regions, then one a dimension with an interval a step, its value as label."""
+"""Praat TextGrid: a tier for the voice segments, then one a dimension with an interval a step, its value as label."""
 
 from pathlib import Path
 
 from emimic.files import atomic
-from emimic.inference.results import Answer
-from emimic.output.formats.common import REGIONS, label, library
+from emimic.inference.results import Result
+from emimic.output.formats.common import VOICE_SEGMENTS, label, library
 
 
-def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.TextGrid in Praat's long text form, UTF-8; a gap is an interval without a label."""
     # Of praatio, pympi and textgrid only praatio doubles the quotes in a tier's name, as Praat wants.
     textgrid = library("praatio.textgrid", "textgrid")
-    grid = answer.steps()
-    tiers = {REGIONS: [(start, end, "voice") for start, end in grid.regions]}
+    grid = result.steps()
+    tiers = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
     for column, name in enumerate(grid.names):
         tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
     whole = textgrid.Textgrid()

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.files import write_atomic
-from emimic.inference.results import Answer
+from emimic.inference.results import Result
 from emimic.inference.steps import Steps
 from emimic.output.formats.common import library
 
 _SHOWN = 3
 
 
-def write(answer: Answer, folder: Path, stem: str) -> list[Path]:
+def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """`stem`.vtt; a gap has no caption."""
     webvtt = library("webvtt", "vtt")
-    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(answer.steps())]
+    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(result.steps())]
     path = folder / f"{stem}.vtt"
     write_atomic(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
     return [path]
