@@ -1,28 +1,37 @@
-# `make demo` and `make test` set everything up in .venv from a fresh clone; PYTHON is any Python >= 3.11.
+# `make demo` and `make test` each set up an environment of their own from a fresh clone; PYTHON is any Python >= 3.11.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
+DEMO := .venv-demo/bin
+PIP := pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test docs images clean
+.PHONY: demo demo-train test docs images clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(PIP) -e '.[dev]'
 	touch $@
 
-# The model in the package predicts a sentence spoken happily and angrily by a man and a woman, and three bursts of one
-# speaker; then a small encoder is trained for about a minute and scored.
-demo: $(BIN)/.ready
-	rm -rf demo
+$(DEMO)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/$(PIP) -e '.[plots]'
+	touch $@
+
+# The model in the package predicts a sentence that one woman speaks happily and angrily, and a laugh; without torch.
+demo: $(DEMO)/.ready
+	rm -rf demo/clips demo/results
 	mkdir -p demo/clips
-	cp src/emimic/sample/speech/*-happy.* src/emimic/sample/speech/*-angry.* demo/clips
+	cp src/emimic/sample/speech/woman-happy.mp3 demo/clips/sentence-happy.mp3
+	cp src/emimic/sample/speech/woman-angry.flac demo/clips/sentence-angry.flac
 	cp src/emimic/sample/audio/00128.mp3 demo/clips/burst-amusement.mp3
-	cp src/emimic/sample/audio/00132.mp3 demo/clips/burst-joy.mp3
-	cp src/emimic/sample/audio/00133.mp3 demo/clips/burst-neutral.mp3
-	$(BIN)/emimic predict demo/clips --timeline --plot --html --out demo/results
+	$(DEMO)/emimic predict demo/clips --plot --html --out demo/results
+	@echo "intensities, plots and HTML pages: demo/results"
+
+# A small encoder is trained for about a minute and scored.
+demo-train: $(BIN)/.ready
+	rm -rf demo/run
 	$(BIN)/emimic train src/emimic/sample --out demo/run --config examples/demo.yaml
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
-	@echo "intensities, curves, pictures and pages: demo/results; the trained encoder's scores: demo/run/evaluation/test"
+	@echo "the trained encoder's scores: demo/run/evaluation/test"
 
 test: $(BIN)/.ready
 	$(BIN)/ruff check .
@@ -40,4 +49,4 @@ images: $(BIN)/.ready
 	$(BIN)/python -m benchmarks.images
 
 clean:
-	rm -rf $(VENV) demo docs/_build
+	rm -rf .venv .venv-demo demo docs/_build

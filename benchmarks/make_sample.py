@@ -70,7 +70,7 @@ contributor-category-take); the intended categories were cast onto the six targe
 ## Four sentences
 
 `speech/` isn't part of the corpus: one German sentence ("{german}" - {english}), spoken
-happily and angrily by an actor and an actress. `make demo` predicts them. `speech/sources.csv` names the speaker
+happily and angrily by an actor and an actress. `make demo` predicts hers. `speech/sources.csv` names the speaker
 and how many of 20 listeners, in per cent, recognized the emotion.
 
 **Source and licence.** EmoDB, CC0-1.0 as stated by audeering in github.com/audeering/emodb. Cite: F. Burkhardt,

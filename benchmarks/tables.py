@@ -264,8 +264,12 @@ def _machine(found: dict[str, Any]) -> str:
 
 
 def bench() -> str:
-    """What `emimic bench` found last: engines, threads, batches, and a cold start."""
-    results = _read("bench")
+    """What `benchmarks.bench` found last: engines, threads, batches, and a cold start."""
+    return bench_table(_read("bench"))
+
+
+def bench_table(results: dict[str, Any]) -> str:
+    """The figures of `benchmarks.bench` as Markdown."""
     lines = [
         "| model | threads | batch | clips a second | x real time | x the loop | GFLOP/s (of peak) | memory |",
         "|---|---|---|---|---|---|---|---|",

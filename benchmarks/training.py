@@ -31,6 +31,8 @@ import torch
 import yaml
 from torch import nn
 
+from benchmarks import mix
+from benchmarks.bench_worker import peak_mb
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import encoder_cache
@@ -38,8 +40,6 @@ from emimic.files import write_atomic
 from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
-from emimic.tools import mix
-from emimic.tools.bench_worker import peak_mb
 from emimic.training import checkpoint, setup, step
 from emimic.training.losses import Mix
 from emimic.training.settings import TrainSettings

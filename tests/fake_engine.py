@@ -92,12 +92,16 @@ def constant_engine(folder: Path) -> Path:
     outputs = [
         helper.make_tensor_value_info("intensities", TensorProto.FLOAT, ["batch", 6]),
         helper.make_tensor_value_info("frames", TensorProto.INT64, ["batch"]),
+        helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", 1, 1]),
+        helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["batch", 1]),
     ]
     nodes = [
         helper.make_node("Sign", ["lengths"], ["frames"]),
         helper.make_node("Cast", ["frames"], ["ones"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["ones", "last"], ["column"]),
         helper.make_node("MatMul", ["column", "halves"], ["intensities"]),
+        helper.make_node("Identity", ["column"], ["pooled"]),
+        helper.make_node("Unsqueeze", ["column", "last"], ["hidden"]),
     ]
     constants = [
         helper.make_tensor("halves", TensorProto.FLOAT, [1, 6], [0.5] * 6),
@@ -110,8 +114,11 @@ def constant_engine(folder: Path) -> Path:
     spec = {"targets": EMOTIONS, "max_seconds": 12.0, "do_normalize": True, "min_samples": 400}
     spec |= {"hop": 320, "first": 200.0, "vad": False}
     checks = {"tolerance": 1e-4, "clips": [{"samples": 400, "intensities": [0.5] * 6}]}
-    description = {"schema": engine.SCHEMA, "spec": spec, "precision": "float32", "checks": checks}
-    description["files"] = {"model.onnx": {"sha256": files.sha256(folder / "model.onnx")}}
+    description = {"schema": engine.SCHEMA, "spec": spec, "runtime": "onnx", "precision": "float32"}
+    description |= {
+        "checks": checks,
+        "files": {"model.onnx": {"sha256": files.sha256(folder / "model.onnx")}},
+    }
     (folder / "engine.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
 

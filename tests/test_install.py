@@ -34,8 +34,8 @@ class Record:
 
 def test_this_clone_names_itself() -> None:
     module._source.cache_clear()
-    (word,) = shlex.split(install("study").removeprefix("pip install "))
-    folder = Path(word.removesuffix("[study]"))
+    (word,) = shlex.split(install("train").removeprefix("pip install "))
+    folder = Path(word.removesuffix("[train]"))
     assert (folder / "pyproject.toml").is_file()
 
 
@@ -46,7 +46,7 @@ def test_a_wheel_and_a_folder_that_were_installed_are_named(
     wheel.parent.mkdir()
     wheel.touch()
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(wheel.as_uri()))
-    assert install("service") == f"pip install '{wheel}[service]'"
+    assert install("formats") == f"pip install '{wheel}[formats]'"
 
 
 @pytest.mark.parametrize("url", [None, "file:///gone/emimic", "https://example.org/emimic.whl", "file:"])

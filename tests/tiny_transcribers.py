@@ -53,7 +53,7 @@ def whisper(path: Path, seed: int = 0) -> Path:
     model.save_pretrained(path)
     extractor = WhisperFeatureExtractor(feature_size=80)
     WhisperProcessor(extractor, tokenizer).save_pretrained(path)
-    extractor.save_pretrained(path)  # in a file of its own, where other libraries look for it
+    extractor.save_pretrained(path)  # in a file of its own, as published ones have it
     return path
 
 

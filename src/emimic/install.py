@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def install(extra: str) -> str:
-    """Return the command for an optional part: `pip install '/home/you/emimic[study]'` of a clone or a wheel.
+    """Return the command for an optional part: `pip install '/home/you/emimic[train]'` of a clone or a wheel.
 
-    Without a trace of either (from an index, or they are gone): `pip install 'emimic[study]'`.
+    Without a trace of either (from an index, or they are gone): `pip install 'emimic[train]'`.
     """
     source = _source()
     what = f"{'emimic' if source is None else source}[{extra}]"

@@ -7,7 +7,7 @@ import torch
 from tiny_baselines import ROLES, Array, baseline, clip, heard, ignores_padding, lacking, says, weights
 
 from emimic.baselines.inputs import Clip
-from emimic.baselines.system import NAMES, RENAMED, system
+from emimic.baselines.system import NAMES, system
 from emimic.features import store
 from emimic.task import EMOTIONS
 from emimic.training import losses
@@ -133,11 +133,6 @@ def test_each_is_trained_as_its_source_says(name: str) -> None:
     assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
     assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
     assert system(name).options().fusion == ("global" if name == "savchenko" else "mean")
-
-
-def test_earlier_names_are_known() -> None:
-    assert {system(old).title for old in RENAMED} == {system(new).title for new in RENAMED.values()}
-    assert TrainSettings.read(overrides={"baseline": "anchored"}).modalities["text"] == "text"
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,13 @@ def test_all_settings_are_printed_as_yaml_that_train_takes(tmp_path: Path) -> No
 
 def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
     text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80).stdout
-    base, study = text.split("Commands that need the extra study")
+    base, train = text.split("Commands that need the extra train")
     assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
-    assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", study))
+    assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", train))
     for verb, needs in (("train", True), ("export", True), ("predict", False)):
         told = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"}).stdout
         assert (
-            bool(re.search(r"Needs the extra study: pip install .*\[study\]", " ".join(told.split())))
+            bool(re.search(r"Needs the extra train: pip install .*\[train\]", " ".join(told.split())))
             == needs
         )
 

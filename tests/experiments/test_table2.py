@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import yaml
 from json_schema import keeps
@@ -23,7 +22,7 @@ from typer.testing import CliRunner
 
 from emimic import sample
 from emimic.cli import app
-from emimic.experiments import grid, results_table, significance, table2, workers
+from emimic.experiments import grid, results_table, significance, table2
 from emimic.experiments.jobs import Cell, Job
 from emimic.experiments.run import Request
 from emimic.files import read_json
@@ -157,84 +156,20 @@ def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, num
     assert not state.finished
 
 
-def test_two_workers_share_a_study_and_a_killed_ones_run_is_taken(
-    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    names = ["full", "gv", "gv-head", "xlsr", "frozen", "dropout"]
-    out = tmp_path / "out"
-    command = words(
-        place,
-        tones,
-        out,
-        "--seeds",
-        "0,1",
-        "--cells",
-        ",".join(names),
-        "--storage",
-        storage,
-        "--set",
-        "epochs=5",
-    )
-    dying = start(*command)
-    underway(out, 1)
-    dying.kill()
-    dying.communicate()
-
-    def trials() -> list[Any]:
-        (name,) = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
-        return optuna.load_study(study_name=name, storage=storage).get_trials()
-
-    (struck,) = [trial.user_attrs["run"] for trial in trials() if trial.state.name == "RUNNING"]
-    monkeypatch.setattr(workers, "GRACE", 0.0)
-    monkeypatch.setattr(workers, "POLL", 0.1)
-    other = start(*command)
+def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_path: Path) -> None:
+    out, names = tmp_path / "out", "full,gv,gv-head,xlsr"
+    other = start(*words(place, tones, out, "--seeds", "0", "--cells", names, "--set", "epochs=5"))
+    underway(out, 0)
     ours: list[str] = []
-    request = Request(
-        tones,
-        out,
-        ",".join(names),
-        "0,1",
-        config=place / "common.yaml",
-        sets=("epochs=5",),
-        storage=storage,
-        show=False,
-    )
+    sets = ("epochs=5",)
+    request = Request(tones, out, names, "0", config=place / "common.yaml", sets=sets, show=False)
     found = table2.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)
-    assert other.returncode == 0, theirs
-    assert [row.cell.name for row in found.rows] == [c.name for c in table2.cells() if c.name in names]
-    assert all(len(row.scores) == 2 for row in found.rows)
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
-    assert len(set(trained)) == len(trained), "a run was done twice"
-    assert struck.replace("/seed-", " seed ") in trained
-    done = [trial for trial in trials() if trial.state.name == "COMPLETE"]
-    assert sorted(trial.user_attrs["run"] for trial in done) == sorted(
-        f"{n}/seed-{s}" for n in names for s in (0, 1)
-    )
-    scores = {(row.cell.name, seed): score for row in found.rows for seed, score in row.scores.items()}
-    for trial in done:
-        assert trial.value == pytest.approx(
-            scores[trial.user_attrs["cell"], trial.user_attrs["seed"]], abs=1e-5
-        )
-    assert [trial.user_attrs["run"] for trial in trials() if trial.state.name != "COMPLETE"] == [struck]
-
-
-def test_a_journal_file_is_a_storage_too(place: Path, tones: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    request = Request(
-        tones,
-        tmp_path / "out",
-        "gv",
-        "0",
-        config=place / "common.yaml",
-        storage=str(tmp_path / "j"),
-        show=False,
-    )
-    (row,) = table2.ablate(request, ["w2v2-l=/no"], told.append).rows
-    assert row.difference is None  # the full model isn't there to compare with
-    assert not re.search("less|p over", (tmp_path / "out" / "table.md").read_text())
-    assert (tmp_path / "j").stat().st_size > 0
+    assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
+    assert "full seed 0: another process is at it" in ours
+    assert other.returncode == 0 or "another command is at them" in theirs
+    assert all(row.scores or row.open for row in found.rows)
 
 
 def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -> None:
@@ -248,23 +183,6 @@ def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -
     assert 'less "global vector" [95 %]' in (tmp_path / "table.md").read_text()
     with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
         table2.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
-
-
-def test_a_storage_that_cannot_be_opened_is_said(place: Path, tones: Path, tmp_path: Path) -> None:
-    request = Request(
-        tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite:////no/such/a.db"
-    )
-    with pytest.raises(SettingsError, match="can't be opened"):
-        table2.ablate(request, tell=lambda _: None)
-
-
-def test_a_storage_needs_optuna(
-    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", storage="sqlite://")
-    with pytest.raises(SettingsError, match=r"pip install '.*\[ablate\]'"):
-        table2.ablate(request, tell=lambda _: None)
 
 
 def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
@@ -351,6 +269,8 @@ def test_what_failed_is_tried_once_more(
         assert once().failed == {0: "no space left on device"}
     again = once()
     assert not again.failed
+    assert again.difference is None  # the full model isn't there to compare with
+    assert not re.search("less|p over", (tmp_path / "table.md").read_text())
     assert again.scores.keys() == {0}
 
 
@@ -391,14 +311,15 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
         )
         with pytest.raises(CorpusError, match=f"other-{split}.* clips or labels"):
             once(other, "test")
-    # Of runs that were scored before this was noted, the clips tell.
-    notes = tmp_path / "out/gv/seed-0/grid.json"
-    notes.write_text("{}")
-    once(moved, "test")
     fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
     with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
         once(fewer, "test")
     assert not told  # nothing was trained or scored again
+    notes = tmp_path / "out/gv/seed-0/grid.json"
+    notes.write_text("{}")  # a score of which nobody knows on what
+    once(moved, "test")
+    assert told == ["gv seed 0"]
+    assert json.loads(notes.read_text())["scored"].keys() == {"test"}
 
 
 def test_what_is_wrong_for_every_row_is_said_once_and_before(

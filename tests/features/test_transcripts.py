@@ -97,29 +97,6 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
         extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "de"})
 
 
-def test_faster_whisper_runs_in_its_place(
-    corpus: Path, tiny_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("faster_whisper")
-    from ctranslate2.converters import TransformersConverter
-
-    converted = tmp_path / "converted"
-    files = ["tokenizer.json", "preprocessor_config.json"]
-    TransformersConverter(str(tiny_whisper), copy_files=files).convert(str(converted))
-    given = {"engine": "faster-whisper", "language": "en", "max_seconds": 1}
-    (report,) = extract(corpus, "transcripts", model=str(converted), device="cpu", overrides=given)
-    assert report.made == tuple(LENGTHS)
-    assert report.facts["versions"].keys() >= {"faster-whisper"}
-    for clip in LENGTHS:
-        said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
-        assert all(0 <= word["start"] <= word["end"] for word in said["words"])
-    with pytest.raises(ModelError, match="can't be loaded by faster-whisper"):
-        extract(corpus, "transcripts", name="x", model=str(tiny_whisper), overrides=given)
-    monkeypatch.setattr("emimic.features.transcripts.find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"pip install .*\[features\]"):
-        extract(corpus, "transcripts", name="x", model=str(converted), overrides=given)
-
-
 def test_a_clip_that_whisper_fails_on_costs_only_itself(
     corpus: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,17 +88,16 @@ def test_hidden_states_are_the_models_own(folders):
     assert theirs.predict(clips)[0].hidden is None
 
 
-def test_a_graph_without_hidden_states_says_so(copy):
+@pytest.mark.parametrize("output", ["hidden", "pooled"])
+def test_a_graph_without_an_output_is_refused(copy, output):
     graph = onnx.load(copy / "model.onnx")
-    kept = [one for one in graph.graph.output if one.name != "hidden"]
+    kept = [one for one in graph.graph.output if one.name != output]
     del graph.graph.output[:]
     graph.graph.output.extend(kept)
     onnx.save(graph, copy / "model.onnx")
     rehash(copy)
-    ours = GraphEngine(copy)
-    assert ours.predict([tiny_models.clip(800)])[0].hidden is None
-    with pytest.raises(ModelError, match="hidden states"):
-        ours.predict([tiny_models.clip(800)], hidden=True)
+    with pytest.raises(ModelError, match=f"has no output {output}; export the folder again"):
+        GraphEngine(copy)
 
 
 def test_an_answer_kept_keeps_no_batch(folders):
@@ -302,4 +301,4 @@ except ModelError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "is a run, which needs torch" in done.stdout
-    assert "[study]'" in done.stdout
+    assert "[train]'" in done.stdout

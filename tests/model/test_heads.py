@@ -230,17 +230,6 @@ def test_the_heads_equal_their_formula_whatever_lies_in_the_padding(config: dict
                 assert ((output.vad >= 0) & (output.vad <= 1)).all()
 
 
-def test_v_a_d_of_a_pooled_clip_passes_the_same_way() -> None:
-    model = tiny_models.model("whisper", **tiny_models.HEADS).double()
-    tiny_models.standardize(model)
-    samples = torch.from_numpy(tiny_models.clip(3300)).double()[None]
-    hidden, _ = model.encode(samples)
-    w, means = tiny_models.weights(model), hidden[0].detach().numpy().mean(axis=0)
-    standardized = (means - w["frame_mean"]) / w["frame_std"]
-    raw = head(w, "vad", standardized[:16])
-    np.testing.assert_allclose(model.pooled_vad(samples)[0], tiny_models.sigmoid(raw), **EXACT)
-
-
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "wavlm", "whisper"])
 def test_clips_in_a_batch_equal_clips_alone(family: str) -> None:
     model = tiny_models.model(family, vad_learned=True, **tiny_models.HEADS)

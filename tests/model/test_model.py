@@ -417,27 +417,6 @@ def test_silence_gives_finite_answers(family):
             assert np.isfinite(values).all()
 
 
-def test_pooled_vad_takes_the_mean_before_the_head():
-    model = tiny_models.model().double()
-    w = tiny_models.weights(model)
-    clips = [tiny_models.clip(900), tiny_models.clip(3300, seed=1)]
-    found = model.pooled_vad(*batch(*clips))
-    assert found.shape == (2, 3)
-    for row, clip in enumerate(clips):
-        hidden = tiny_models.wav2vec2(
-            tiny_models.under(w, "encoder."), tiny_models.encoder("wav2vec2-layer"), clip
-        )
-        own = tiny_models.tanh_head(w, "vad", hidden.mean(axis=0))
-        np.testing.assert_allclose(found[row], own, rtol=0, atol=1e-12)
-        per_frame = tiny_models.tanh_head(w, "vad", hidden).mean(axis=0)
-        assert np.abs(own - per_frame).max() > 1e-6, "the order matters"
-
-
-def test_pooled_vad_needs_the_head():
-    with pytest.raises(ModelError, match="no VAD head: build it with vad_head=True"):
-        tiny_models.model(vad_head=False).pooled_vad(torch.zeros(1, 400))
-
-
 # Training
 
 

@@ -34,7 +34,7 @@ def test_a_whole_installation_is_ready(model: Path) -> None:
     assert state.difference == 0.0
     assert state.licence == "apache-2.0"
     assert found.packages["torch"] == metadata.version("torch")
-    assert found.extras["study"] == ()
+    assert found.extras["train"] == ()
     assert found.threads == engine.cores()
     assert found.hub is None
     assert len(found.engines) == 2
@@ -114,10 +114,10 @@ def test_a_missing_package_is_a_trouble_with_its_cure(model: Path, monkeypatch: 
 
 
 def test_extras_name_what_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = ["numpy>=2.0", 'torch<3,>=2.11; extra == "study"', 'pandas; extra == "study"']
-    lines += ["no-such_package>=1; extra == 'service'", 'emimic[study]; extra == "dev"']
+    lines = ["numpy>=2.0", 'torch<3,>=2.11; extra == "train"', 'pandas; extra == "train"']
+    lines += ["no-such_package>=1; extra == 'formats'", 'emimic[train]; extra == "all"']
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
-    assert doctor._extras() == {"study": (), "service": ("no-such_package",)}
+    assert doctor._extras() == {"train": (), "formats": ("no-such_package",)}
 
 
 def test_a_run_is_tried_on_torch(tmp_path: Path, model: Path) -> None:

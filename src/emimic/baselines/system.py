@@ -20,9 +20,6 @@ NAMES: Final = (
 )  # fmt: skip
 """Every system, in the order of Table 1, then of the record since; each is a module of this package."""
 
-RENAMED: Final = {"ours_vision": "vision_lstm", "anchored": "concatenated_lstm"}
-"""Names that runs of earlier versions have."""
-
 
 class Options(Numbers):
     """A system's own fields (setting `baseline_options`): what its authors don't publish is a field with a default."""
@@ -81,7 +78,6 @@ class System:
 
 def system(name: str) -> System:
     """The system of that name. Raises SettingsError when there is none."""
-    name = RENAMED.get(name, name)
     if name not in NAMES:
         raise SettingsError(f"baseline is {name!r}; known are {', '.join(NAMES)}")
     found: System = importlib.import_module(f"emimic.baselines.{name}").SYSTEM

@@ -19,17 +19,16 @@ __all__ = ["app", "calibrate", "corpus", "inference", "main", "study"]
 
 
 _EXTRAS: Final = {
-    "audformat": "service",
-    "faster_whisper": "features",
+    "audformat": "formats",
+    "matplotlib": "plots",
     "openvino": "openvino",
-    "optuna": "ablate",
-    "praatio": "service",
-    "pympi": "service",
+    "praatio": "formats",
+    "pympi": "formats",
     "ray": "ray",
     "sounddevice": "mic",
-    "webvtt": "service",
+    "webvtt": "formats",
 }
-"""The extra that brings a package; all others come with [study]."""
+"""The extra that brings a package; all others come with [train]."""
 
 
 def _version(asked: bool) -> None:
@@ -100,7 +99,7 @@ def _run() -> int:
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "a package").partition(".")[0]
-        return f"{package} isn't installed; this verb needs: {install(_EXTRAS.get(package, 'study'))}"
+        return f"{package} isn't installed; this verb needs: {install(_EXTRAS.get(package, 'train'))}"
     if isinstance(error, EmimicError | EmimicWarning | OSError):  # a warning only with -W error
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from emimic.cli.common import (
-    STUDY,
+    TRAIN,
     BatchSeconds,
     LabelScale,
     Quiet,
@@ -20,7 +20,7 @@ from emimic.cli.common import (
 )
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def calibrate(
     run: RunFolder,
     corpora: Annotated[list[Path], typer.Argument(help="Corpora in the ABAW layout.")],

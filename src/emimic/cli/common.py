@@ -23,9 +23,9 @@ class _Group(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a verb; the help of one that the base install can't run ends with what it needs."""
         command: Any = super().get_command(ctx, cmd_name)
-        if getattr(command, "rich_help_panel", None) == STUDY:
-            needs = install("study").replace("[", r"\[")  # else its brackets are taken for markup
-            command.epilog = f"Needs the extra study: {needs}"
+        if getattr(command, "rich_help_panel", None) == TRAIN:
+            needs = install("train").replace("[", r"\[")  # else its brackets are taken for markup
+            command.epilog = f"Needs the extra train: {needs}"
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -59,7 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-STUDY = "Commands that need the extra study (torch and more)"
+TRAIN = "Commands that need the extra train (torch and more)"
 """Heading, in the help, of the verbs that the base install can't run."""
 
 Folder = Annotated[

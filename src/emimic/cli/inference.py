@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from emimic.cli.common import (
-    STUDY,
+    TRAIN,
     BatchSeconds,
     Device,
     Quiet,
     RunFolder,
     Workers,
     app,
-    check_models,
     check_run,
     echo,
     quiet_for,
@@ -56,7 +55,7 @@ Formats = Annotated[
     str | None,
     typer.Option(
         "--formats",
-        help="Write timelines: json, csv, nova; with the extra service textgrid, eaf, audformat, vtt.",
+        help="Write timelines: json, csv, nova; with the extra formats textgrid, eaf, audformat, vtt.",
     ),
 ]
 
@@ -92,9 +91,7 @@ def predict(
         float | None, typer.Option(help="Curves: seconds heard around each time, 2.5 by default.")
     ] = None,
     hop: Annotated[float | None, typer.Option(help="Curves: seconds between times, 0.2 by default.")] = None,
-    plot: Annotated[
-        bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra service).")
-    ] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each timeline: PNG, SVG (extra plots).")] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each timeline with its sound.")] = False,
     video: Annotated[
         Video | None, typer.Option(help="A page with its video: where it lies, or inside (up to 24 MB).")
@@ -164,7 +161,7 @@ def mimicry(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a JSON and pictures here.")] = None,
     kinds: Formats = None,
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw each recording's timeline too (extra service).")
+        bool, typer.Option("--plot", help="Draw each recording's timeline too (extra plots).")
     ] = False,
     html: Annotated[bool, typer.Option("--html", help="A page of each recording's timeline.")] = False,
     window: Annotated[float, typer.Option(help="Seconds of a window (common clock).")] = 5.0,
@@ -228,7 +225,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def export(
     run: RunFolder,
     out: Annotated[
@@ -266,40 +263,3 @@ def export(
         licence=licence, progress=not quiet,
     )  # fmt: skip
     echo(report.table())
-
-
-@app.command()
-def bench(
-    models: Annotated[
-        list[Path] | None, typer.Argument(help="Runs or engine folders; default: the model included.")
-    ] = None,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="Also the paper's size, random weights: 10 minutes, 10 GB.")
-    ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer clips and turns.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="The most; by default all cores.")] = None,
-    file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    quiet: Quiet = False,
-) -> None:
-    """How fast models are on this machine, and what to choose.
-
-    Example: emimic bench runs/paper engine --json bench.json
-    """
-    check_models(models or ())
-    import json
-
-    from rich.console import Console
-
-    from emimic.files import make_folder, write_atomic
-    from emimic.tools.bench import measure
-
-    if file is not None:
-        make_folder(file.parent)  # before the work
-    report = measure(models or (), paper=paper, quick=quick, threads=threads, progress=not quiet)
-    if file is not None:
-        write_atomic(file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
-        echo(f"written: {file}", err=True)
-    console = Console()
-    console.width = max(console.width, 100)  # a narrower table would lose what it says
-    for part in report.tables():
-        console.print(part)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from emimic.cli.common import (
-    STUDY,
+    TRAIN,
     BatchSeconds,
     Device,
     Folder,
@@ -80,7 +80,7 @@ def prepare(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def describe(
     folder: Folder,
     out: Annotated[
@@ -104,7 +104,7 @@ def describe(
     echo(description.table())
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def features(
     folder: Folder,
     kind: Annotated[Kind, typer.Option(help="What to make of the clips.")],
@@ -157,7 +157,7 @@ def _print_settings(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def train(
     corpora: Annotated[
         list[Path],
@@ -220,7 +220,7 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
         raise typer.Exit(128 + result.signal)
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def distill(
     teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
@@ -278,7 +278,7 @@ def distill(
     _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     run: RunFolder,
     folder: Folder,
@@ -315,7 +315,7 @@ def evaluate(
     echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def submit(
     run: RunFolder,
     folder: Folder,
@@ -354,13 +354,9 @@ RowsSets = Annotated[
 ScoredSplit = Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")]
 Against = Annotated[str | None, typer.Option(help="The row that others are compared with.")]
 Torchrun = Annotated[int, typer.Option(min=1, help="Processes of each training.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="Share the runs: an Optuna study's URL, or a file (extra ablate). Start it often."),
-]
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def ablate(
     folder: Folder,
     out: GridFolder,
@@ -381,12 +377,11 @@ def ablate(
     against: Against = None,
     label_scale: LabelScale = None,
     torchrun: Torchrun = 1,
-    storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-run the paper's Table 2, and padding, losses, cuts.
 
-    Each row and seed is a run; stopped or killed, the same command goes on.
+    Each row and seed is a run. Resumable: rerun the command; start it several times to share the runs.
 
     Example: emimic ablate hume-vidmimic2 --out ablation --cells table2 --set epochs=10
     """
@@ -397,12 +392,12 @@ def ablate(
     quiet_libraries()
     request = Request(
         folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, storage=storage, show=not quiet, label_scale=label_scale,
+        processes=torchrun, show=not quiet, label_scale=label_scale,
     )  # fmt: skip
     _grid(out, lambda tell: run(request, encoders or (), tell))
 
 
-@app.command(rich_help_panel=STUDY)
+@app.command(rich_help_panel=TRAIN)
 def baselines(
     folder: Folder,
     out: GridFolder,
@@ -423,12 +418,11 @@ def baselines(
     against: Against = None,
     label_scale: LabelScale = None,
     torchrun: Torchrun = 1,
-    storage: Storage = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-run Table 1 and the record since, on features.
 
-    Each system and seed is a run; stopped or killed, the same command goes on.
+    Each system and seed is a run. Resumable: rerun the command; start it several times to share the runs.
 
     Example: emimic baselines hume-vidmimic2 --out baselines --cells table1
     """
@@ -439,7 +433,7 @@ def baselines(
     quiet_libraries()
     request = Request(
         folder, out, chosen=cells, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, storage=storage, show=not quiet, label_scale=label_scale,
+        processes=torchrun, show=not quiet, label_scale=label_scale,
     )  # fmt: skip
     _grid(out, lambda tell: run(request, modality or (), encoders or (), tell))
 

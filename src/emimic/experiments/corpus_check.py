@@ -3,7 +3,6 @@
 Tables are read; no clip is decoded.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -73,15 +72,7 @@ def scored_on(folder: Path, run: Path, split: str) -> str:
 
 
 def _same(job: Job, corpus: Corpus, split: str) -> bool:
-    part = corpus.splits[split]
-    if (noted := job.notes().get("scored", {}).get(split)) is not None:
-        return bool(noted == fingerprint(part.items))
-    # Of a run that was scored before this was noted, the clips alone tell.
-    place = job.folder / "evaluation" / split
-    with (place / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        _, *rows = csv.reader(file)
-    report = read_json(place / "report.json")
-    return {row[0] for row in rows} | {left["clip"] for left in report["left_out"]} == set(part.listed)
+    return bool(job.notes()["scored"][split] == fingerprint(corpus.splits[split].items))
 
 
 def _facts(run: Path) -> dict[str, Any]:

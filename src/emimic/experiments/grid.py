@@ -6,7 +6,6 @@ that several commands may work on one DIR.
 """
 
 import contextlib
-import math
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
 from emimic.experiments.jobs import Cell, Grid, Job
-from emimic.files import lock, make_folder, naming, read_json, write_atomic
+from emimic.files import lock, make_folder, naming, write_atomic
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
 from emimic.training.loop import train
@@ -106,22 +105,19 @@ def run(grid: Grid, tell: Callable[[str], None]) -> None:
     begun = time.time_ns()
     with stoppable():
         for job in grid.jobs:
-            work(grid, job, tell, begun=begun)
+            _settle(grid, job, tell, begun=begun)
 
 
-def work(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> bool:
-    """Bring one run to its score, unless it is, or another process is at it, or has failed since `begun` (ns).
-
-    Returns whether it is settled: scored, or failed.
-    """
+def _settle(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> None:
+    """Bring one run to its score, unless it is, or another process is at it, or has failed since `begun` (ns)."""
     if job.settled(grid.split, begun):
-        return True
+        return
     with held(job.folder) as ours:
         if not ours:
             tell(f"{job.cell.name} seed {job.seed}: another process is at it")
-            return False
+            return
         if job.settled(grid.split, begun):
-            return True
+            return
         tell(f"{job.cell.name} seed {job.seed}")
         try:
             _bring(grid, job)
@@ -129,16 +125,6 @@ def work(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> bo
             reason = " ".join(str(error).split()) or type(error).__name__
             job.note(reason=reason)
             tell(f"{job.cell.name} seed {job.seed} can't be had: {reason}")
-    return True
-
-
-def score_of(job: Job, split: str) -> float:
-    """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
-    if not job.scored(split):
-        return math.nan
-    report = read_json(job.folder / "evaluation" / split / "report.json")
-    value = report["metrics"]["pearson"]["mean"]["value"]
-    return math.nan if value is None else float(value)
 
 
 def _bring(grid: Grid, job: Job) -> None:

@@ -60,9 +60,9 @@ class Job:
         return progress is not None and progress.finished
 
     def scored(self, split: str) -> bool:
-        """Whether it is finished, and scored since."""
+        """Whether it is finished, and scored since by the grid, which notes on what."""
         report = self.folder / "evaluation" / split / "report.json"
-        if not (report.exists() and self.finished):
+        if not (split in self.notes().get("scored", {}) and report.exists() and self.finished):
             return False
         return report.stat().st_mtime_ns >= (self.folder / checkpoint.LAST).stat().st_mtime_ns
 

@@ -15,7 +15,7 @@ from emimic.baselines.system import system
 from emimic.data.corpus import load_corpus
 from emimic.data.split_tables import clip_key
 from emimic.experiments import significance
-from emimic.experiments.grid import PLACES, score_of
+from emimic.experiments.grid import PLACES
 from emimic.experiments.jobs import Cell, Grid, Job
 from emimic.experiments.significance import Difference, clean
 from emimic.files import read_json, write_atomic
@@ -247,7 +247,7 @@ def read(
     drawn = {place: truth.resampled(found) for place, found in predictions.items()}
     for place, (_, answers) in predictions.items():
         if len(answers) == len(truth.ids):  # as `evaluate` has it, whose table of predictions is rounded
-            drawn[place][0] = score_of(scored[place], grid.split)
+            drawn[place][0] = _score(scored[place], grid.split)
     rows = [_row(name, own, drawn, reference, grid.split) for name, own in jobs.items()]
     return Outcome(
         corpus=grid.folder.resolve().name,
@@ -274,7 +274,7 @@ def _row(
     shared = [job.seed for job in done if (reference, job.seed) in drawn and name != reference]
     return Row(
         cell=jobs[0].cell,
-        scores={job.seed: score_of(job, split) for job in done},
+        scores={job.seed: _score(job, split) for job in done},
         failed=failed,
         open=tuple(job.seed for job in jobs if job not in done and job.seed not in failed),
         runs=tuple(_facts(job, split) for job in done),
@@ -380,3 +380,12 @@ class _Truth:
     def resampled(self, found: tuple[tuple[str, ...], dict[str, list[float]]]) -> significance.Floats:
         values = np.array([found[1][name] for name in self.ids])
         return significance.resampled(values, self.labels, self.speakers, n=RESAMPLES, seed=0)
+
+
+def _score(job: Job, split: str) -> float:
+    """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
+    if not job.scored(split):
+        return math.nan
+    report = read_json(job.folder / "evaluation" / split / "report.json")
+    value = report["metrics"]["pearson"]["mean"]["value"]
+    return math.nan if value is None else float(value)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from emimic.data.split_tables import some
-from emimic.experiments import corpus_check, grid, workers
+from emimic.experiments import corpus_check, grid
 from emimic.experiments.jobs import Cell, Grid
 from emimic.experiments.results_table import RESULTS, Outcome, Row, encoder_of, read
 from emimic.files import read_json
@@ -28,8 +28,8 @@ class Request:
 
     chosen: names of rows or groups, with commas; None: all. seeds: whole numbers, with commas. config, sets: settings
     of every row. split: that is scored; epochs are chosen on valid whatever it is. against: the row that others are
-    compared with, where that isn't the command's own. processes: of each training (torchrun). storage: an Optuna study
-    that workers share. label_scale: as in `load_corpus`, over the settings'.
+    compared with, where that isn't the command's own. processes: of each training (torchrun). label_scale: as in
+    `load_corpus`, over the settings'.
     """
 
     folder: Path
@@ -41,7 +41,6 @@ class Request:
     split: str = "valid"
     against: str | None = None
     processes: int = 1
-    storage: str | None = None
     show: bool = True
     label_scale: float | None = None
 
@@ -81,10 +80,7 @@ def compare(
     asked = Grid(request.folder, request.out, jobs, **options)
     corpus_check.check(asked, given)
     corpus_check.check_runs(whole)
-    if request.storage is None:
-        grid.run(asked, tell)
-    else:
-        workers.run(asked, request.storage, tell)
+    grid.run(asked, tell)
     outcome = read(whole, reference, groups, names, _settings(given))
     outcome = replace(
         outcome,

@@ -114,7 +114,7 @@ def export(
         from emimic.export.onnx_graph import to_onnx
         from emimic.model.model import EmiModel
     except ModuleNotFoundError as error:
-        raise ModelError(f"export needs {error.name}, which isn't installed: {install('study')}") from error
+        raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
     if not installed(to):
         raise ModelError(
             f"an engine for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}"

@@ -1,5 +1,8 @@
 """Arrays out of a pickle without unpickling it: a reader of the few operations that plain arrays need.
 
+The features of the challenge come as pickles, and such a file may be one that someone else made. This protects from
+what it could do: run code, and deny service, by using up memory or time with lengths and shapes that it only claims.
+
 A pickle is a program. This runs none of it: it imports nothing, calls nothing that the file names, and builds only
 numbers, text, bytes, lists, tuples, dicts with plain keys, and numeric NumPy arrays, which are views of the file's own
 bytes. What else the file asks for is refused by name. Everything is bounded: what is built by OPERATIONS, text by

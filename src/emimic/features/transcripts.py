@@ -1,15 +1,10 @@
-"""What is said, by Whisper, with the times of the words: `features/transcripts/<id>.json`.
-
-On transformers (any Whisper of the hub or a folder), or on faster-whisper where that is installed
-(`pip install faster-whisper`, models in its own form such as Systran/faster-whisper-base).
-"""
+"""What is said, by Whisper on transformers, with the times of the words: `features/transcripts/<id>.json`."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from pydantic import Field
@@ -18,8 +13,7 @@ from emimic.data.split_tables import clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Options, Work, clips, each_written, facts
 from emimic.features.networks import cannot_load, fails, licence, pretrained
-from emimic.files import fingerprint, need_file, read_json, write_atomic
-from emimic.install import install
+from emimic.files import need_file, read_json, write_atomic
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -28,9 +22,8 @@ SCHEMA: Final = "emimic/transcript/1"
 
 
 class Settings(Options):
-    """By what, and in which language."""
+    """In which language."""
 
-    engine: Literal["transformers", "faster-whisper"] = Field("transformers", description="what runs Whisper")
     language: str | None = Field(
         None, description="spoken language, such as en; null: Whisper listens for it"
     )
@@ -65,7 +58,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     """One file a clip."""
     source = job.need_model("openai/whisper-base")
     chosen = clips(job.folder)
-    hear, known = (_faster if settings.engine == "faster-whisper" else _transformers)(source, job, settings)
+    hear, known = _recognizer(source, job, settings)
     place = job.place()
 
     def make(clip: Clip) -> None:
@@ -77,7 +70,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         said = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
         write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
 
-    told = facts(job, settings, settings.engine, weights=known, licence=licence(source))
+    told = facts(job, settings, "transformers", weights=known, licence=licence(source))
     # One clip after the other: the model takes all cores by itself.
     work = each_written(make, 1)
     return [Work(place, told, chosen, work, lambda place: list(read_all(place)), job.notes)]
@@ -103,7 +96,7 @@ def read_all(place: Path) -> dict[str, Transcript]:
     return found
 
 
-def _transformers(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
+def _recognizer(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
     from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
 
     model = pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
@@ -141,26 +134,3 @@ def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
         start, stop = chunk["timestamp"]
         start = min(start or 0.0, end)
         yield Word(chunk["text"], start, max(start, min(end if stop is None else stop, end)))
-
-
-def _faster(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
-    if find_spec("faster_whisper") is None:
-        raise ModelError(f"engine=faster-whisper needs it: {install('features')} ({source} was not opened)")
-    import faster_whisper
-
-    try:
-        folder = Path(source)
-        if not folder.is_dir():
-            folder = Path(faster_whisper.download_model(source))
-        model = faster_whisper.WhisperModel(str(folder), device=job.device or "auto")
-        known = fingerprint(folder / "model.bin")
-    except Exception as error:  # ctranslate2, JSON and hub errors share no other base
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{source} can't be loaded by faster-whisper: {reason}") from error
-
-    def hear(samples: Wave) -> list[Word]:
-        segments, _ = model.transcribe(samples, language=settings.language, word_timestamps=True)
-        heard = (word for segment in segments for word in segment.words or ())
-        return [Word(word.word, float(word.start), float(word.end)) for word in heard]
-
-    return hear, known

@@ -58,7 +58,7 @@ class Engine(Protocol):
         """One Prediction a clip, in the same order; padding and company in a batch change nothing.
 
         hidden: also the encoder's last hidden states. Raises ModelError when a clip is too short or too long, a result
-        is NaN or infinite (damaged weights), or hidden states are asked of a graph that doesn't give them.
+        is NaN or infinite (damaged weights).
         """
         ...
 
@@ -131,11 +131,7 @@ def quickest(run: Path) -> Path | None:
     for file in run.glob(f"{ENGINES}/[!.]*/{DESCRIPTION}"):  # hidden: of an export that was killed
         description = read_description(file.parent)
         same = description.get("weights") == fingerprint(run / "model.safetensors")
-        if (
-            same
-            and description.get("precision") == "float32"
-            and installed(description.get("runtime", "onnx"))
-        ):
+        if same and description.get("precision") == "float32" and installed(description.get("runtime")):
             found.append((description.get("speed") or 0.0, file.parent))
     return max(found)[1] if found else None
 
@@ -152,7 +148,7 @@ class TorchEngine:
             from emimic.model.model import EmiModel
         except ModuleNotFoundError as error:
             raise ModelError(
-                f"{folder} is a run, which needs torch ({error.name} isn't installed): {install('study')}, "
+                f"{folder} is a run, which needs torch ({error.name} isn't installed): {install('train')}, "
                 "or export it where that is installed (emimic export)"
             ) from error
         torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
@@ -190,8 +186,8 @@ class GraphEngine:
     """An engine folder, on the runtime it was exported for; needs neither torch nor transformers. See `open_engine`.
 
     The graph takes samples (batch, sample) float32 and lengths (batch,) int64, and gives intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature; older ones lack it, then there is
-    no novelty) and, when VAD has been learned, vad (batch, frame, 3).
+    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature) and, when VAD has
+    been learned, vad (batch, frame, 3).
 
     run: the run that the engine lies in, whose calibration is then used; by default the engine's own, if it has one.
     """
@@ -207,7 +203,7 @@ class GraphEngine:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.spec = _read_spec(self.description, self.folder / DESCRIPTION)
-        self.runtime: Name = self.description.get("runtime", "onnx")
+        self.runtime: Name = self.description.get("runtime")
         if self.runtime not in RUNTIMES:
             raise ModelError(
                 f"{self.folder} is for the runtime {self.runtime!r}; expected one of {', '.join(RUNTIMES)}: "
@@ -227,8 +223,8 @@ class GraphEngine:
         else:
             known = FILE in self.description.get("files", {})
             self.calibration = Calibration.find(self.folder, self.spec.targets) if known else None
-        missing = {"intensities", "frames", *(["vad"] if self.spec.vad else [])} - self._graph.outputs
-        if missing:
+        wanted = {"intensities", "frames", "hidden", "pooled", *(["vad"] if self.spec.vad else [])}
+        if missing := wanted - self._graph.outputs:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
     def predict(
@@ -274,7 +270,7 @@ class GraphEngine:
 def _check_files(folder: Path, description: dict[str, Any], *, whole: bool = False) -> None:
     """Raise ModelError unless every file of an engine folder is the one described; large ones are read in samples
     unless `whole`, as to read them all would take longer than to result."""
-    files = description.get("files", {"model.onnx": {"sha256": description.get("sha256")}})
+    files = description.get("files")
     known = isinstance(files, dict) and all(
         isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in files.values()
     )
@@ -306,7 +302,7 @@ def predict_clips(
     name: str = "the graph",
 ) -> list[Prediction]:
     """Clips through a graph in batches of similar length, as many at once as it has streams; see `Engine.predict`.
-    Not calibrated. pooled: also pooled frames, from a graph that gives them."""
+    Not calibrated. pooled: also pooled frames."""
     most = round(spec.max_seconds * SAMPLE_RATE)
     lengths = [len(clip) for clip in clips]
     for length in lengths:
@@ -315,9 +311,7 @@ def predict_clips(
                 f"a clip has {length} samples; {name} takes {spec.min_samples} to {most}: cut or pad it"
             )
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
-    if hidden and "hidden" not in graph.outputs:
-        raise ModelError(f"{name} gives no hidden states: export its run again")
-    outputs += ["pooled"] if pooled and "pooled" in graph.outputs else []
+    outputs += ["pooled"] if pooled else []
     plan = batching.plan(lengths, budget=batching.budget(batch_seconds), equal=not spec.exact_under_padding)
     results: dict[int, Prediction] = {}
 

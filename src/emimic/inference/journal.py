@@ -219,9 +219,9 @@ def unpacked(found: dict[str, Any], recording: Recording, targets: tuple[str, ..
         was_cut=found["was_cut"],
         was_padded=found["was_padded"],
         was_silent=found["was_silent"],
-        notes=tuple(found.get("notes", ())),
+        notes=tuple(found["notes"]),
         prediction=Prediction(
-            _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found.get("novelty")
+            _unpack(found["intensities"]), vad, _unpack(found["times"]), novelty=found["novelty"]
         ),
         channel=number,
     )

@@ -433,5 +433,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:
-        raise EmimicError(f"to_frame needs pandas: {install('service')}") from error
+        raise EmimicError(f"to_frame needs pandas: {install('formats')}") from error
     return pandas

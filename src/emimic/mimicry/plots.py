@@ -33,7 +33,7 @@ def picture(found: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise MimicryError(f"a picture needs matplotlib: {install('service')}") from None
+        raise MimicryError(f"a picture needs matplotlib: {install('plots')}") from None
     names = found.seed.dimensions
     with rc_context({"svg.hashsalt": "emimic", "font.size": 9, "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(11, 1.9 + 0.62 * len(names) + 1.5))

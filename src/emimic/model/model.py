@@ -313,27 +313,14 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             2 * round(self.config.vad_seconds * SAMPLE_RATE / encoders.hop(self.config.encoder_config) / 2)
             + 1
         )
-        vad = self._vad_of(hidden)
+        vad = self.vad(self._probed(hidden))
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
 
-    def _vad_of(self, hidden: Tensor) -> Tensor:
-        """What the V/A/D head says of features (..., feature), before anything bounds it, (..., 3)."""
-        return self.vad(self._probed(hidden))  # type: ignore[no-any-return]
-
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
         """input_values: prepared clips at 16 kHz; attention_mask: nonzero where they are real; (batch, sample) both."""
         return self.regress(*self.encode(input_values, attention_mask))
-
-    @torch.inference_mode()
-    def pooled_vad(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """VAD with the mean over time taken *before* the head, as the original checkpoint answers: (batch, 3)."""
-        if not self.config.vad_head:
-            raise ModelError("this model has no VAD head: build it with vad_head=True")
-        hidden, frames = self.encode(input_values, attention_mask)
-        vad = self._vad_of(pooling.mean(self._standardized(hidden), frames))
-        return vad.sigmoid() if self.config.vad_bounded else vad
 
     @torch.inference_mode()
     def predict(

@@ -29,7 +29,7 @@ def missing(kinds: Iterable[str]) -> dict[str, str]:
     for kind in dict.fromkeys(kinds):
         what, packages = _NEEDS.get(kind, ("", ()))
         if absent := [name for name in packages if not _installed(name)]:
-            extra = kind if kind in ("ray", "mic") else "service"
+            extra = {PLOT: "plots", "ray": "ray", "mic": "mic"}.get(kind, "formats")
             verb = "needs" if what.startswith("a ") else "need"
             found[kind] = f"{what} {verb}: {install(extra)} ({', '.join(absent)} is not installed)"
     return found

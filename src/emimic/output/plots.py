@@ -79,7 +79,7 @@ def figure(result: Result, samples: NDArray[np.float32] | Envelope) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise EmimicError(f"pictures need matplotlib ({error}). Install it: {install('service')}") from error
+        raise EmimicError(f"pictures need matplotlib ({error}). Install it: {install('plots')}") from error
     if not len(samples.highs if isinstance(samples, Envelope) else samples):
         raise AudioError(f"{result.path}: the waveform has no samples to draw; give at least one.")
     sheet = Figure()

@@ -183,8 +183,8 @@ def _extras() -> dict[str, tuple[str, ...]]:
     for line in wanted:
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", line)
         name = re.match(r"[\w.-]+", line)
-        if extra is None or name is None or extra[1] == "dev":
-            continue
+        if extra is None or name is None or name[0] == "emimic" or extra[1] == "dev":
+            continue  # "emimic": an extra that another one includes
         missing = () if _version(name[0]) else (name[0],)
         found[extra[1]] = found.get(extra[1], ()) + missing
     return found

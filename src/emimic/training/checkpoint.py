@@ -36,7 +36,7 @@ class Progress:
     """Where a run stands. Holds no time of day and no machine, so that equal runs give equal files."""
 
     corpus: str = ""  # fingerprint of the clips and labels the run is on
-    recordings: str = ""  # fingerprint of the clips' files; none in runs of earlier versions
+    recordings: str = ""  # fingerprint of the clips' files
     epoch: int = 0
     step: int = 0  # optimizer steps done in this epoch
     total_steps: int = 0

@@ -109,7 +109,6 @@ def open_run(
     if resumed:
         progress, average = checkpoint.read_last(out, model, optimizer)
         _check_same(folders, out, progress, fingerprint(items, held_out), recordings)
-        progress.recordings = recordings
     else:
         progress = checkpoint.Progress(corpus=fingerprint(items, held_out), recordings=recordings)
         average = None
@@ -201,8 +200,7 @@ def _check_number(folders: Sequence[Path], settings: TrainSettings) -> None:
 def _check_same(
     folders: Sequence[Path], out: Path, progress: checkpoint.Progress, here: str, recordings: str
 ) -> None:
-    same = progress.recordings in ("", recordings)
-    if progress.corpus != here or not same:
+    if (progress.corpus, progress.recordings) != (here, recordings):
         what = "clips or labels differ" if progress.corpus != here else "recordings of the same name differ"
         raise CorpusError(
             f"{', '.join(map(str, folders))} isn't the corpus that {out} was started with: {what}. Bring it back as it "
@@ -217,7 +215,7 @@ def _can_resume(out: Path, fabric: Any) -> bool:
     """
     if not (out / checkpoint.LAST).exists():
         return False
-    started = checkpoint.read_facts(out).get("processes", fabric.world_size)
+    started = checkpoint.read_facts(out).get("processes")
     if started != fabric.world_size:
         raise SettingsError(
             f"{out} was started with {started} processes, found {fabric.world_size}; expected as many. Resume it with "

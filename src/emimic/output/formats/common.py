@@ -36,5 +36,5 @@ def library(name: str, kind: str) -> ModuleType | Any:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise EmimicError(
-            f"the format {kind!r} is written by {package}, which is not installed: {install('service')}"
+            f"the format {kind!r} is written by {package}, which is not installed: {install('formats')}"
         ) from error

@@ -1,9 +1,14 @@
-"""How fast models are on this machine: engines x threads x batch in one run, and what to choose (`emimic bench`).
+"""How fast models are on this machine: engines x threads x batch in one run, and what to choose.
+
+    python -m benchmarks.bench                             # the model in the package; a minute
+    python -m benchmarks.bench runs/paper engine           # runs, with what was exported into them, and engine folders
+    python -m benchmarks.bench --paper --json FILE         # the paper's size, random weights: 10 minutes, 10 GB
 
 Every engine and number of threads has a process of its own (`bench_worker`), so that none changes another's memory or
 thread pool. What is compared is measured in turns, and a figure is the median over the turns.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -21,20 +26,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
+from benchmarks import mix, tables
 from emimic.cpus import cores
+from emimic.files import write_atomic
 from emimic.inference.engine import DESCRIPTION, default_model, read_description
 from emimic.inference.runtimes import RUNTIMES, installed
-from emimic.install import install
 from emimic.media import decode
-from emimic.progress import bar
 from emimic.sample import folder as sample_folder
 from emimic.task import ModelError
-from emimic.tools import mix
 from emimic.version import __version__
 
+ROOT: Final = Path(__file__).parents[1]
 SCHEMA: Final = "emimic/bench/1"
 PACKAGES: Final = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
 BATCHES: Final = (None, 30.0, 60.0)
@@ -119,28 +121,6 @@ class Report:
         """JSON-ready, with its schema."""
         return {"schema": SCHEMA, "emimic": __version__, **asdict(self)}
 
-    def tables(self) -> list[Table | str]:
-        """What a terminal shows."""
-        main = Table(box=SIMPLE_HEAD, title="clips of 1.3 to 12 s, mean 6.9 s")
-        heads = "threads", "batch s", "clips/s", "x real time", "x loop", "GFLOP/s", "of peak", "MB"
-        main.add_column("model")
-        for head in heads:
-            main.add_column(head, justify="right")
-        for row in self.rows:
-            main.add_row(
-                row.model, str(row.threads), "one clip" if row.batch_seconds is None else f"{row.batch_seconds:g}",
-                f"{row.clips_per_second:.2f}", f"{row.times_real_time:.1f}", _or_dash(row.ratio, "{:.2f}"),
-                _or_dash(row.gflops, "{:.0f}"), _or_dash(row.share, "{:.0%}"), str(row.peak_mb),
-            )  # fmt: skip
-        starts = Table(box=SIMPLE_HEAD, title="emimic predict one.flac, the whole process")
-        starts.add_column("model")
-        for head in ("wall s", "CPU s", "MB"):
-            starts.add_column(head, justify="right")
-        for one in self.starts:
-            starts.add_row(one.model, f"{one.wall:.2f}", f"{one.cpu:.2f}", str(one.peak_mb))
-        peaks = ", ".join(f"{value:.0f} with {threads}" for threads, value in self.peak.items())
-        return [main, starts, f"float32 products, GFLOP/s by threads: {peaks}", *self.missing, *self.advice]
-
 
 def measure(
     models: Sequence[str | os.PathLike[str]] = (),
@@ -148,7 +128,6 @@ def measure(
     paper: bool = False,
     quick: bool = False,
     threads: int | None = None,
-    progress: bool = False,
 ) -> Report:
     """Measure engine folders and runs (and what was exported into them); without any, the model in the package.
 
@@ -170,19 +149,16 @@ def measure(
                 made, refused = pool.submit(_paper, Path(folder)).result()
             subjects, missing = subjects + made, missing + refused
         keys = [(subject, number) for subject in subjects for number in sorted({1, most})]
-        with bar(show=progress) as shown:
-            task = shown.add_task("opening models", total=None)
-            workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
-            products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
-            ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
-            shown.update(task, description="measuring", total=turns * len(ways))
-            told: dict[Any, list[dict[str, float]]] = {}
-            for _ in range(turns):
-                for number, worker in products.items():
-                    told.setdefault(number, []).append(_ask(worker, {}))
-                for key, batch in ways:
-                    told.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
-                    shown.advance(task)
+        workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
+        products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
+        ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
+        told: dict[Any, list[dict[str, float]]] = {}
+        for turn in range(turns):
+            print(f"turn {turn + 1} of {turns}", file=sys.stderr)
+            for number, worker in products.items():
+                told.setdefault(number, []).append(_ask(worker, {}))
+            for key, batch in ways:
+                told.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
         stack.pop_all().close()  # nothing shall run beside a start
         starts = tuple(_start(subject, Path(folder), 1 if quick else turns) for subject in subjects)
     peak = {n: round(_median(told[n], "operations_per_second") / 1e9, 1) for n in products}
@@ -203,7 +179,7 @@ def subjects_of(model: Path) -> list[Subject]:
     """An engine folder; or a run with the engines exported into it."""
     if (model / DESCRIPTION).exists():
         description = read_description(model)
-        runtime, precision = description.get("runtime", "onnx"), str(description["precision"])
+        runtime, precision = description["runtime"], str(description["precision"])
         return [Subject(model.resolve().name, model, runtime, precision)]
     if not (model / "config.json").exists():
         raise ModelError(
@@ -221,17 +197,12 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
     """The paper's model with random weights as a run and as every engine it can be exported to here; and which it can't
     be."""
     missing: list[str] = []
-    try:
-        import torch
+    import torch
 
-        from emimic.model.config import EmiConfig
-        from emimic.model.model import EmiModel
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"--paper builds a model, which needs {error.name}: {install('study')}, or leave it out"
-        ) from error
     from emimic.export.calibrate import HELD_OUT
     from emimic.export.export import export
+    from emimic.model.config import EmiConfig
+    from emimic.model.model import EmiModel
 
     run, family = folder / "paper-size", "paper-size"
     torch.manual_seed(0)
@@ -271,8 +242,9 @@ def _worker(folder: Path | None, threads: int, count: int) -> Iterator[Any]:
     number = str(threads)
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), number)
     process = subprocess.Popen(
-        [sys.executable, "-m", "emimic.tools.bench_worker", str(folder or ""), number, str(count)],
+        [sys.executable, "-m", "benchmarks.bench_worker", str(folder.resolve()) if folder else "", number, str(count)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | limits,
+        cwd=ROOT,
     )  # fmt: skip
     try:
         _answer(process)
@@ -386,5 +358,24 @@ def _median(told: Sequence[dict[str, Any]], of: str) -> float:
     return float(statistics.median(one[of] for one in told))
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", help="runs or engine folders; default: the model in the package")
+    parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
+    parser.add_argument("--quick", action="store_true", help="fewer clips and turns")
+    parser.add_argument("--threads", type=int, help="the most; by default all cores")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    given = parser.parse_args()
+    if given.json is not None:
+        given.json.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    report = measure(given.models, paper=given.paper, quick=given.quick, threads=given.threads)
+    found = report.to_dict()
+    if given.json is not None:
+        write_atomic(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    print("\n".join([tables.bench_table(found), *report.missing, *report.advice]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""One engine in a process of its own, for `emimic bench`: it does what lines of JSON on standard input ask, and
+"""One engine in a process of its own, for `benchmarks.bench`: it does what lines of JSON on standard input ask, and
 answers with such lines."""
 
 import json
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks import mix
 from emimic.inference.engine import open_engine
 from emimic.media.waveform import prepare
-from emimic.tools import mix
 
 PRODUCT: Final = 2048
 """Rows and columns of the matrices whose product shows the machine's peak."""
@@ -55,7 +55,7 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
         return {"answers": float(np.mean([one.intensities.mean() for one in answers]))}
 
     if not graph:
-        from emimic.tools.arithmetic import per_second
+        from benchmarks.arithmetic import per_second
 
         found = per_second(engine.model.config, mix.seconds(count).tolist())
         answer = work

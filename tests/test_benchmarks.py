@@ -1,8 +1,6 @@
-"""`emimic bench`: operations against torch's own counter, the mix of clips, and a tiny model measured in seconds."""
+"""The benchmarks: operations against torch's own counter, the mix of clips, and a smallest measurement."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,12 @@ import tiny_models
 import torch
 from json_schema import keeps
 from torch.utils.flop_counter import FlopCounterMode
-from typer.testing import CliRunner
 
-from benchmarks import tables, training
-from emimic.cli import app
+from benchmarks import bench, bench_worker, mix, tables, training
+from benchmarks.arithmetic import operations, per_second
 from emimic.features import encoder_cache
 from emimic.model.config import EmiConfig
 from emimic.task import ModelError
-from emimic.tools import bench, mix
-from emimic.tools.arithmetic import operations, per_second
-from emimic.tools.bench_worker import peak_mb
 
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
 
@@ -80,56 +74,27 @@ def test_the_mix_is_the_papers(count: int) -> None:
     assert all(np.abs(clip).max() > 0.01 for clip in clips)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bench") / "small"
-    tiny_models.model(max_seconds=2.0).save_pretrained(folder)
-    return folder
+def test_a_run_computes_what_its_shapes_say(tmp_path: Path) -> None:
+    model = tiny_models.model(max_seconds=2.0)
+    model.save_pretrained(tmp_path)
+    assert [one.runtime for one in bench.subjects_of(tmp_path)] == ["torch"]
+    work = bench_worker._model(tmp_path, threads=1, count=3)
+    alone, batched = work({"batch_seconds": None}), work({"batch_seconds": 30.0})
+    assert batched["answers"] == pytest.approx(alone["answers"], abs=1e-5)
+    assert batched["operations"] == per_second(model.config, mix.seconds(3).tolist())
 
 
-def test_a_run_and_an_engine(run: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bench.json"
-    words = [
-        "bench",
-        str(run),
-        str(bench.default_model()),
-        "--quick",
-        "--quiet",
-        "--threads",
-        "1",
-        "--json",
-        str(file),
+def test_the_model_in_the_package_is_measured() -> None:
+    report = bench.measure(quick=True, threads=1)
+    found: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
+    keeps(str(Path(bench.__file__).with_name("bench_schema.json")), found)
+    assert [(row.model, row.batch_seconds) for row in report.rows] == [
+        ("default, onnx int8", batch) for batch in bench.BATCHES
     ]
-    done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    keeps("tools/bench_schema.json", found)
-    rows = found["rows"]
-    assert {row["model"] for row in rows} == {"small, torch float32", "default, onnx int8"}
-    assert [row["batch_seconds"] for row in rows] == [None, 30.0, 60.0] * 2
-    small = rows[0]
-    assert small["ratio"] == 1.0
-    assert small["gflops"] == pytest.approx(
-        found["gflop_per_second"]["small"] * small["times_real_time"], rel=0.05, abs=0.1
-    )
-    assert rows[3]["ratio"] is None
-    assert rows[3]["gflops"] is None
-    assert all(row["clips_per_second"] > 0 and row["peak_mb"] > 20 for row in rows)
-    assert found["peak"]["1"] > 1
-    assert all(one["cpu"] > 0.1 and one["peak_mb"] > 20 for one in found["starts"])
-    assert "many clips: " in done.output
-    assert "small, torch float32" in done.output
-
-
-def test_memory_is_that_of_the_process_alone() -> None:
-    held = np.ones(100_000_000, np.float32)  # 400 MB
-    words = [sys.executable, "-c", "from emimic.tools.bench_worker import peak_mb; print(peak_mb())"]
-    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 300
-    assert peak_mb() > held.nbytes >> 20
-    told = subprocess.run(
-        [sys.executable, "-ISc", bench._TIMED, *words], capture_output=True, text=True, check=True
-    )
-    assert json.loads(told.stdout)["mb"] < 300
+    assert all(row.clips_per_second > 0 and row.peak_mb > 20 and row.ratio is None for row in report.rows)
+    assert report.peak[1] > 1
+    assert all(one.cpu > 0.1 and one.peak_mb > 20 for one in report.starts)
+    assert "| default, onnx int8 | 1 | one clip |" in tables.bench_table(found)
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
@@ -147,9 +112,6 @@ def test_advice() -> None:
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"neither engine\.json nor config\.json"):
         bench.measure([tmp_path])
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ModelError, match="can't be measured"):
-        bench.measure([tmp_path], quick=True, threads=1)
 
 
 def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path) -> None:
@@ -159,7 +121,7 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
     cached = encoder_cache.compute(model, clips, tmp_path / "features", dtype="float32")
     disk = training.set_up(model, clips, cached, freeze_encoder=True)
     start, losses, after = training.trained(model), [], []
-    (rows,) = training.batches.steps(5, training.BATCH, seed=0, epoch=0)
+    (rows,) = training.loader.steps(5, training.BATCH, seed=0, epoch=0)
     for way in (
         lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
         lambda: training.epoch(live)[0],
