@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import features as made
+import feature_corpora as made
 import numpy as np
 import pytest
 import torch

@@ -33,7 +33,7 @@ def settings_of(kind: str) -> Any:
     """What may be set for a kind: a pydantic model whose fields say what they are. Raises SettingsError."""
     if kind not in KINDS:
         raise SettingsError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    return importlib.import_module(f"{__name__}.{KINDS[kind]}").Settings
+    return importlib.import_module(f"emimic.features.{KINDS[kind]}").Settings
 
 
 def extract(
