@@ -567,6 +567,21 @@ def test_a_channel_that_is_not_there_is_named(channels: int, channel: int) -> No
         load(file.getvalue(), name="talk", channel=channel)
 
 
+@pytest.mark.parametrize("kind", ["aac", "mp3"])
+def test_what_fills_a_file_up_is_no_damage(kind: str) -> None:
+    data = media_files.encode(media_files.noise(2), kind)
+    sound, _ = read(data)
+    for behind in (b"\xff", b"\xff" * 100, b"\xff" * 20_000, b"\xff" * 100 + bytes(100)):
+        filled, warned = read(data + behind)
+        assert warned == ""
+        np.testing.assert_array_equal(filled, sound)
+
+
+def test_ones_within_aac_are_damage() -> None:
+    data = media_files.encode(media_files.noise(2), "aac")
+    assert "damaged" in read(data[:3000] + b"\xff" * 3_000 + data[3000:])[1]
+
+
 @pytest.mark.parametrize("behind", [bytes(188), bytes(1 << 20), b"\xff" * 5000, b"text " * 900], ids=len)
 @pytest.mark.parametrize("wide", [False, True], ids=["ts", "m2ts"])
 def test_what_lies_behind_a_transport_stream_is_no_damage(wide: bool, behind: bytes) -> None:

@@ -474,7 +474,7 @@ def _inspect(file: BinaryIO) -> tuple[tuple[_Decoder, ...], int | None, bool]:
     # not say it (and stops there), and prints to stderr when one is cut off: it gets those that are whole.
     tag = re.search(rb"(?:Xing|Info)\0\0\0[\x02\x03\x06\x07\x0a\x0b\x0e\x0f](.{8})", head[:200], re.DOTALL)
     if not tag:
-        return (_pyav_chunks,), None, False
+        return (_pyav_chunks,), _padded_end(file, start, size), False
     end = start + int.from_bytes(tag[1][4:] if tag[0][7] & 1 else tag[1][:4], "big")
     untagged = (partial(_soundfile_chunks, start=start), _pyav_chunks)
     if size > end and _only_tags(file, end, size):
@@ -572,8 +572,21 @@ def _id3_length(head: bytes) -> int:
     return 10 + size + (10 if head[5] & 16 else 0)
 
 
+def _padded_end(file: BinaryIO, start: int, size: int) -> int | None:
+    """Where the last frame of AAC (ADTS) ends if ones fill the file up, which FFmpeg takes for broken frames."""
+    file.seek(size - 1)
+    at = start if file.read(1) in (b"\0", b"\xff") else size  # else no need to read all of it
+    while at < size:
+        file.seek(at)
+        head = file.read(6)
+        if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+            break
+        at += max(6, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5)
+    return at if start < at < size and _only_tags(file, at, size) else None
+
+
 def _only_tags(file: BinaryIO, start: int, size: int) -> bool:
-    """Whether a file of `size` bytes holds nothing but tags (ID3, APE, Lyrics3) and zeros from `start` on."""
+    """Whether a file of `size` bytes holds nothing but tags (ID3, APE, Lyrics3), zeros and ones from `start` on."""
     while start < size:
         file.seek(start)
         head = file.read(1 << 16)
@@ -586,8 +599,8 @@ def _only_tags(file: BinaryIO, start: int, size: int) -> bool:
             start += 32 + int.from_bytes(head[12:16], "little") * bool(head[23] & 32)
         elif head[:11] == b"LYRICSBEGIN" and (end := re.search(rb"LYRICS(?:END|200)", head)):
             start += end.end()
-        elif head[:1] == b"\0":
-            start += len(head) - len(head.lstrip(b"\0"))
+        elif head[:1] in (b"\0", b"\xff"):
+            start += len(head) - len(head.lstrip(b"\0\xff"))
         else:
             return False
     return True
