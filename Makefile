@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .venv-demo/bin
-PIP := pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo demo-train test docs images clean
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.data.split_tables import clip_key, read_table, split_files
-from emimic.experiments.jobs import Grid, Job
+from emimic.experiments.jobs import Grid
 from emimic.files import read_json
 from emimic.task import CorpusError
 from emimic.training import checkpoint
@@ -57,7 +57,8 @@ def check_runs(grid: Grid) -> None:
                 f"{grid.folder} isn't the corpus that {job.folder} learns: clips or labels differ. Name the one that "
                 "it was started with, or another folder for the runs"
             )
-        if job.scored(grid.split) and not _same(job, tables[key], grid.split):
+        part = tables[key].splits[grid.split]
+        if job.scored(grid.split) and job.notes()["scored"][grid.split] != fingerprint(part.items):
             raise CorpusError(
                 f"{grid.folder} has other clips or labels in its split {grid.split!r} than {job.folder} was scored "
                 f"on. Bring them back, name another folder for the runs, or delete evaluation/{grid.split} there to "
@@ -69,10 +70,6 @@ def scored_on(folder: Path, run: Path, split: str) -> str:
     """16 hex digits that change with the clips or labels of the split that a run is scored on."""
     corpus = _tables(folder, (split,), _facts(run)["targets"], checkpoint.read_settings(run))
     return fingerprint(corpus.splits[split].items)
-
-
-def _same(job: Job, corpus: Corpus, split: str) -> bool:
-    return bool(job.notes()["scored"][split] == fingerprint(corpus.splits[split].items))
 
 
 def _facts(run: Path) -> dict[str, Any]:
