@@ -113,7 +113,7 @@ def test_a_damaged_film_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     end = data.index(b"moov")
     data[(start + end) // 2 : end - 4] = bytes(end - 4 - (start + end) // 2)
     path.write_bytes(data)
-    with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only pictures up to"):
+    with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only frames up to"):
         found = times(path)
     assert 10 < len(found) < 60
     np.testing.assert_allclose(found, np.arange(len(found)) / 20, atol=1e-3)
@@ -134,7 +134,7 @@ def test_a_recording_without_pictures_is_named(tmp_path: Path) -> None:
 
 
 def test_an_absurd_rate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="give a number above 0"):
+    with pytest.raises(AudioError, match="Give a number above 0"):
         list(video.frames(tmp_path / "a.mp4", fps=0))
 
 
@@ -157,7 +157,7 @@ def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
 def test_absurd_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50))
     monkeypatch.setattr(video, "PIXELS", 64 * 63)
-    with pytest.raises(AudioError, match=r"a\.mp4: has pictures of 64 x 64, expected at most 4,032 pixels"):
+    with pytest.raises(AudioError, match=r"a\.mp4: has frames of 64 x 64, expected at most 4,032 pixels"):
         list(video.frames(path))
 
 
