@@ -15,7 +15,7 @@ TABLE: Final = "data.tsv"
 
 
 def clips(source: Source) -> Iterator[Clip | LeftOut]:
-    """Yield a clip per recording; gender, age and text are in the table."""
+    """Yield a clip per recording, with gender, age and text from the table."""
     table = source.folder / TABLE
     rows: dict[str, dict[str, str]] = {}
     if table.is_file():

@@ -16,7 +16,7 @@ _AUDIO_ONLY: Final = "03"
 
 
 def clips(source: Source) -> Iterator[Clip | LeftOut]:
-    """Yield a clip per audio-only recording; song on request."""
+    """Yield a clip per audio-only recording of speech, and of song with the option."""
     for path in source.recordings:
         match = _NAME.fullmatch(path.stem)
         if match is None:
@@ -24,7 +24,7 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
             continue
         modality, channel, emotion, intensity, statement, repetition, actor = match.groups()
         if modality != _AUDIO_ONLY:
-            yield LeftOut(path.name, "video, of which there is an audio-only recording", planned=True)
+            yield LeftOut(path.name, "video with an audio-only recording", planned=True)
         elif channel == "02" and not source.song:
             yield LeftOut(path.name, "song (--song takes it)", planned=True)
         else:
