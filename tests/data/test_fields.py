@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.data.fields import alike, read_number, seems_number, show_name, speaker_key
 from emimic.data.corpus import load_corpus
+from emimic.data.fields import alike, read_number, seems_number, show_name, speaker_key
 from emimic.data.importers.layout import to_number
 from emimic.features.extract import settings_of
 from emimic.task import ModelError, SettingsError

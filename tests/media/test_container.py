@@ -13,8 +13,8 @@ from synth_video import video
 
 from emimic.media import decode
 from emimic.media.container import Facts, Picture, has_picture, probe
-from emimic.media.decode import channels
-from emimic.media.video import frames
+from emimic.media.decode import count_channels
+from emimic.media.video import read_frames
 from emimic.task import AudioError
 
 
@@ -186,16 +186,16 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
         facts = probe(content)
         assert (facts.picture is None, facts.sound is None) == (lost == "picture", lost == "sound")
     assert has_picture(content) == (lost == "sound")
-    assert channels(content) == (lost == "picture")
+    assert count_channels(content) == (lost == "picture")
     if lost == "picture":
         assert len(decode.load(content)) == pytest.approx(0.4 * 16_000, abs=1)
         with pytest.raises(AudioError, match=r"a\.mkv: has no video track that can be decoded"):
-            list(frames(content, name="a.mkv"))
+            list(read_frames(content, name="a.mkv"))
     else:
         with pytest.raises(AudioError, match=r"a\.mkv: none of its audio tracks can be decoded"):
             decode.load(content, name="a.mkv")
     if lost == "sound":
-        assert len(list(frames(content))) == 10
+        assert len(list(read_frames(content))) == 10
 
 
 def test_refusals_name_the_file(tmp_path: Any) -> None:

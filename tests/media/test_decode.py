@@ -345,7 +345,7 @@ def test_an_hour_of_silence(tmp_path: Path) -> None:
 def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -> None:
     content = media_files.encode(media_files.noise(1.3, rate), kind, 48_000 if kind == "webm" else rate)
     whole = load(content)
-    parts = list(decode.blocks(content, seconds=seconds))
+    parts = list(decode.load_blocks(content, seconds=seconds))
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert {len(part) for part in parts[:-1]} <= {round(seconds * 16_000)}
     assert 0 < len(parts[-1]) <= round(seconds * 16_000)
@@ -354,21 +354,21 @@ def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -
 def test_blocks_warn_and_fail_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
     content = media_files.encode(media_files.noise(0.5), "mp3")
     with pytest.warns(EmimicWarning, match="the clip: damaged or cut short") as caught:
-        list(decode.blocks(content[: len(content) // 2], name="the clip"))
+        list(decode.load_blocks(content[: len(content) // 2], name="the clip"))
     assert {warning.filename for warning in caught} == {__file__}
     with pytest.raises(AudioError, match=r"nowhere\.wav: does not exist"):
-        list(decode.blocks("nowhere.wav"))
+        list(decode.load_blocks("nowhere.wav"))
     with pytest.raises(AudioError, match="all samples are NaN"):
-        list(decode.blocks(media_files.encode(np.full(900, np.nan, np.float32), "wavf")))
+        list(decode.load_blocks(media_files.encode(np.full(900, np.nan, np.float32), "wavf")))
     monkeypatch.setattr(decode, "CEILING_SECONDS", 0.1)  # which is for what must be held whole
-    assert sum(map(len, decode.blocks(media_files.encode(media_files.noise(0.5))))) == 8_000
+    assert sum(map(len, decode.load_blocks(media_files.encode(media_files.noise(0.5))))) == 8_000
 
 
 def test_blocks_hold_little(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(16_000 * 600, np.int16), 16_000)  # 38 MB as float32
     tracemalloc.start()
-    assert sum(map(len, decode.blocks(path))) == 16_000 * 600
+    assert sum(map(len, decode.load_blocks(path))) == 16_000 * 600
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8e6
@@ -558,7 +558,7 @@ def test_one_channel_is_that_channel_alone(kind: str, rate: int) -> None:
         middle = samples[2_000:-2_000].astype(float)
         turn = 2 * np.pi * hertz * np.arange(2_000, 2_000 + len(middle)) / 16_000
         assert np.abs(middle - level * np.sin(turn)).max() < (0.1 if kind == "OGG" else 2e-3)
-    assert np.array_equal(np.concatenate(list(decode.blocks(file.getvalue(), channel=1))), both[1])
+    assert np.array_equal(np.concatenate(list(decode.load_blocks(file.getvalue(), channel=1))), both[1])
 
 
 @pytest.mark.parametrize(("channels", "channel"), [(1, 1), (2, 2), (2, -1)])

@@ -272,7 +272,7 @@ def test_a_file_of_a_recorder_that_is_slow() -> None:
 
 
 def test_frames_of_an_ogg_have_the_times_of_the_sound() -> None:
-    assert [frame.time for frame in video.frames(ogv(1.5))][:2] == [0.0, 0.2]
+    assert [frame.time for frame in video.read_frames(ogv(1.5))][:2] == [0.0, 0.2]
 
 
 def test_which_stamps_are_strays() -> None:

@@ -109,9 +109,9 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
     assert not any("damaged" in note for note in notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        parts = list(decode.blocks(content, seconds=0.37))
+        parts = list(decode.load_blocks(content, seconds=0.37))
     np.testing.assert_array_equal(np.concatenate(parts), samples)
-    white = [frame.time for frame in video.frames(content) if frame.image.mean() > 128]
+    white = [frame.time for frame in video.read_frames(content) if frame.image.mean() > 128]
     begins = [white[0], *(b for a, b in pairwise(white) if b - a > 0.5)]
     np.testing.assert_allclose(begins, [late + one for one in BURSTS], atol=0.04 + 1e-3)  # a frame
 

@@ -88,7 +88,7 @@ class Corpus:
         return {
             "folder": str(self.folder),
             "targets": list(self.targets),
-            "splits": {name: _report(split) for name, split in self.splits.items()},
+            "splits": {name: _count_clips(split) for name, split in self.splits.items()},
             "warnings": list(self.warnings),
         }
 
@@ -96,7 +96,7 @@ class Corpus:
         """Return the report as plain text, with the first `limit` exclusions and warnings."""
         lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets) or 'none beside VAD'}"]
         for name, split in self.splits.items():
-            facts = _report(split)
+            facts = _count_clips(split)
             counts = {title: facts[key] for key, title in _COUNTS.items()}
             # Besides clips left out for their labels, those that are used because their split needs no labels.
             counts["without usable labels"] += sum(item.labels is None for item in split.items)
@@ -107,7 +107,7 @@ class Corpus:
         return "\n".join(lines + listing({"Left out": left, "Warnings": self.warnings}, limit))
 
 
-def _report(split: Split) -> dict[str, Any]:
+def _count_clips(split: Split) -> dict[str, Any]:
     """Return a split's part of the report."""
     kinds = Counter(clip.kind for clip in split.left_out)
     return {
@@ -190,9 +190,7 @@ def load_corpus(
     for column in filter(None, (category, *columns)):
         check_category(tables, column)
     check_leaks(tables, others, allow_speaker_overlap, notes)
-    media: dict[str, list[Path]] = {key: [path] for key, path in (clips or {}).items()}
-    for name in reversed(MEDIA_FOLDERS if clips is None else ()):
-        media |= list_media(folder / name)
+    media = _find_media(folder, clips)
     reason = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
     values = [
         read_labels(table, names, label_scale, notes, absent or (), tables) if labels else None
@@ -203,16 +201,11 @@ def load_corpus(
         for table, v in zip(tables, values, strict=True)
     ]
     if scan and clips is None:
-        items = [item for split in matched for item in split.items]
-        lengths = dict(
-            zip((item.path for item in items), _scan(items, workers, progress, notes), strict=True)
-        )
-        matched = [_add_lengths(split, lengths) for split in matched]
-    media_folder = "audio/" if clips is None else "features/"
+        matched = _scan(matched, workers, progress, notes)
     for split in matched:
         # The challenge publishes test tables before test clips, so only a requested split must have clips.
         if not split.items and (splits is not None or split.name != "test"):
-            _refuse_empty(folder, split, media_folder, notes)
+            _refuse_empty(folder, split, "audio/" if clips is None else "features/", notes)
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
@@ -261,6 +254,16 @@ def _read_tables(
     named = [*((targets,) if isinstance(targets, str) else targets or ()), *text_columns]
     class_tables.check_names(classes, tables, named, KNOWN if labels else ("Speaker",))
     return class_tables.join(classes, tables, others, notes), others
+
+
+def _find_media(folder: Path, clips: Mapping[str, Path] | None) -> dict[str, list[Path]]:
+    """Return clip key -> its files: those in `clips`, else those in the corpus's media folders."""
+    if clips is not None:
+        return {key: [path] for key, path in clips.items()}
+    media: dict[str, list[Path]] = {}
+    for name in reversed(MEDIA_FOLDERS):
+        media |= list_media(folder / name)
+    return media
 
 
 def _refuse_empty(folder: Path, split: Split, media_folder: str, notes: Sequence[str]) -> None:
@@ -360,8 +363,8 @@ def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -
             )
 
 
-def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: list[str]) -> list[float | str]:
-    """Return the length of each clip in seconds, or why it can't be read."""
+def _scan(splits: Sequence[Split], workers: int | None, progress: bool, notes: list[str]) -> list[Split]:
+    """Decode all clips, and return the splits with their lengths, without clips that can't be read."""
 
     def measure(item: Item) -> float | str:
         try:
@@ -370,7 +373,10 @@ def _scan(items: Sequence[Item], workers: int | None, progress: bool, notes: lis
         except AudioError as error:
             return str(error)
 
-    return list(in_parallel(measure, items, workers=workers, progress=progress, text="Reading clips"))
+    items = [item for split in splits for item in split.items]
+    results = in_parallel(measure, items, workers=workers, progress=progress, text="Reading clips")
+    lengths = dict(zip((item.path for item in items), results, strict=True))
+    return [_add_lengths(split, lengths) for split in splits]
 
 
 def _add_lengths(split: Split, lengths: Mapping[Path, float | str]) -> Split:

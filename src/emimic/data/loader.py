@@ -112,7 +112,7 @@ def trim_silence(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def plan_steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
     """Return an epoch's optimizer steps: every clip once, in an order that depends on (seed, epoch) alone."""
-    return sampling.steps([sampling.Pool(range(clips))], batch_size, seed=seed, epoch=epoch)
+    return sampling.plan_steps([sampling.Pool(range(clips))], batch_size, seed=seed, epoch=epoch)
 
 
 def decode_ahead(

@@ -84,7 +84,7 @@ def _group(names: Sequence[str] | None, indices: Sequence[int]) -> list[list[int
     return [groups[name] for name in sorted(groups)]
 
 
-def steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+def plan_steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
     """Return an epoch's optimizer steps as lists of rows, with the pools' draws distributed evenly over the epoch."""
     drawn = [pool.draw(seed=seed, epoch=epoch) for pool in pools]
     positions = [
@@ -103,7 +103,7 @@ def rows_of_copies(pools: Sequence[Pool], copies: int, *, seed: int, epochs: int
     return [sorted(rows) for rows in drawn]
 
 
-def counts(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]:
+def count_clips(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]:
     """Return the number of clips of each corpus in an epoch, which is one pass through the first.
 
     Args:
@@ -126,3 +126,7 @@ def counts(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]
         for count, fraction in zip(clips, fractions, strict=True)
     ]
     return [max(1, round(part / parts[0] * clips[0])) for part in parts]
+
+
+counts = count_clips  # old name
+steps = plan_steps  # old name

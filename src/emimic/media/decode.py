@@ -41,9 +41,11 @@ __all__ = [
     "Wave",
     "blocks",
     "channels",
+    "count_channels",
     "cut",
     "encode",
     "load",
+    "load_blocks",
     "normalize",
     "prepare",
     "resample",
@@ -102,7 +104,7 @@ def load(
     return np.concatenate(list(pieces))
 
 
-def blocks(
+def load_blocks(
     source: str | os.PathLike[str] | bytes,
     *,
     seconds: float = 10.0,
@@ -140,7 +142,7 @@ def blocks(
         yield np.concatenate(pending)
 
 
-def channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> int:
+def count_channels(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> int:
     """Return the number of channels of the first audio track; 0 without one, or when it can't be read.
 
     Decodes the first chunk with the decoder that `load` takes, so that most files need no import of PyAV.
@@ -181,7 +183,7 @@ def _decode_pieces(
         notes: see `load`.
         keep: number of samples; None for all.
         reports_more: note a longer file.
-        watch: see `blocks`.
+        watch: see `load_blocks`.
     """
     source, label = name_source(source, name)
     mono, stamps = Mono(keep, label), Timestamps()
@@ -202,8 +204,8 @@ def _decode_pieces(
     if mono.bad and mono.bad == mono.total:
         raise AudioError(f"{label}: all samples are NaN or infinite. Export it again.")
     is_longer = reports_more and keep is not None and mono.length > keep
-    for note in [*stamps.notes(), *_list_notes(mono, is_damaged, is_longer)]:
-        add_note(f"{label}: {note}", notes, stacklevel=3)  # the caller of load or blocks
+    for note in [*stamps.list_notes(), *_list_notes(mono, is_damaged, is_longer)]:
+        add_note(f"{label}: {note}", notes, stacklevel=3)  # the caller of load or load_blocks
 
 
 def _list_notes(mono: Mono, is_damaged: bool, is_longer: bool) -> list[str]:
@@ -328,3 +330,7 @@ def _plan_ogg(file: BinaryIO) -> _Plan:
     is_chained = len(streams.starts) > 1
     first = partial(decode_chained, starts=streams.starts) if is_chained else decode_soundfile
     return _Plan((first, decode_pyav), end, is_cut)
+
+
+blocks = load_blocks  # old name
+channels = count_channels  # old name

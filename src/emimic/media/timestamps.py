@@ -124,7 +124,7 @@ class Timestamps:
         self._end += silence / rate + seconds
         return silence
 
-    def notes(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """Return a sentence for each kind of silence that was inserted or ignored, and is worth noting."""
         notes = []
         if self.late >= WORTH_NOTING:

@@ -44,7 +44,7 @@ class Frame:
     image: NDArray[np.uint8]
 
 
-def frames(
+def read_frames(
     source: str | os.PathLike[str] | bytes,
     *,
     fps: float | None = None,
@@ -155,14 +155,14 @@ def _decode(
         try:
             packet = next(packets)
             end = max(end, _find_packet_end(packet))
-            frames = packet.decode()
+            decoded = packet.decode()
         except (StopIteration, av.error.EOFError):
             break
         except (av.error.InvalidDataError, IndexError):
             state.is_damaged = True
             continue
         state.is_damaged = state.is_damaged or packet.is_corrupt
-        for frame in frames:
+        for frame in decoded:
             if frame.time is None or frame.width * frame.height > PIXELS:
                 state.is_damaged = True
                 continue
@@ -216,3 +216,6 @@ def _to_image(frame: "VideoFrame") -> NDArray[np.uint8]:
     """Return a frame as RGB, rotated as its metadata says (phones film sideways)."""
     image: NDArray[Any] = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
+
+
+frames = read_frames  # old name

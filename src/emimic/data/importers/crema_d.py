@@ -31,7 +31,7 @@ VOTES: Final = (
 """Tables with votes on the voice alone, the best first: counts, single votes, only the most frequent vote."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per recording: Joy is the fraction of votes for happy times their mean level, whatever was acted."""
     joys = _read_joys(source)
     actors: dict[str, dict[str, str]] = {}
@@ -136,5 +136,5 @@ LAYOUT: Final = Layout(
     "crema-d",
     f"AudioWAV/1001_DFA_ANG_XX.wav and so on, {ACTORS}, and votes in {VOTES[0]}",
     ("AudioWAV", "AudioMP3"),
-    clips,
+    list_clips,
 )

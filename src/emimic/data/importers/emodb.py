@@ -28,7 +28,7 @@ RECOGNITION: Final = "erkennung.txt"
 """Percentages of the listeners who recognized a clip's emotion, and who found it natural."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per recording; Joy of happiness is the fraction of listeners who recognized it."""
     table = source.folder / RECOGNITION
     recognized = _read_recognition(table) if table.is_file() else {}
@@ -85,4 +85,4 @@ def _read_recognition(path: Path) -> dict[str, tuple[float | None, float | None]
     return table
 
 
-LAYOUT: Final = Layout("emodb", f"wav/03a01Fa.wav and so on, optionally {RECOGNITION}", ("wav",), clips)
+LAYOUT: Final = Layout("emodb", f"wav/03a01Fa.wav and so on, optionally {RECOGNITION}", ("wav",), list_clips)

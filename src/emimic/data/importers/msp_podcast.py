@@ -31,7 +31,7 @@ TEST_SETS: Final = ("Test1", "Test2")
 """Both have the same speakers, so a corpus folder holds one of them; the labels of Test3 are not published."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per row with a recording, and a LeftOut for the other rows and recordings.
 
     Raises:
@@ -73,7 +73,7 @@ LAYOUT: Final = Layout(
     "msp-podcast",
     f"Audios/MSP-PODCAST_0001_0008.wav and so on, and {TABLE.as_posix()}",
     ("Audios", "Audio"),
-    clips,
+    list_clips,
     options=frozenset({"test_set"}),
     publishes_splits=True,
 )

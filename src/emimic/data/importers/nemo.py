@@ -14,7 +14,7 @@ TABLE: Final = "data.tsv"
 """Transcripts, gender and age of every recording."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per recording, with gender, age and text from the table."""
     table = source.folder / TABLE
     rows: dict[str, dict[str, str]] = {}
@@ -43,4 +43,4 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
         )
 
 
-LAYOUT: Final = Layout("nemo", f"samples/EB0_anger_1.wav and so on, beside {TABLE}", ("samples",), clips)
+LAYOUT: Final = Layout("nemo", f"samples/EB0_anger_1.wav and so on, beside {TABLE}", ("samples",), list_clips)

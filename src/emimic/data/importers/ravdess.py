@@ -15,7 +15,7 @@ _STATEMENTS: Final = ("Kids are talking by the door", "Dogs are sitting by the d
 _AUDIO_ONLY: Final = "03"
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per audio-only recording of speech, and of song with the option."""
     for path in source.recordings:
         match = _NAME.fullmatch(path.stem)
@@ -43,5 +43,5 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
 
 
 LAYOUT: Final = Layout(
-    "ravdess", "Actor_01/03-01-05-02-02-01-12.wav and so on", (), clips, options=frozenset({"song"})
+    "ravdess", "Actor_01/03-01-05-02-02-01-12.wav and so on", (), list_clips, options=frozenset({"song"})
 )
