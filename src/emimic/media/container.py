@@ -58,10 +58,12 @@ class Sound:
 class Facts:
     """A file's first video and audio tracks; cover images and tracks without a decoder are ignored."""
 
-    picture: Picture | None
+    video: Picture | None
     sound: Sound | None
     broken: bool
     """Reading stopped at damage; the packets before it are counted."""
+
+    picture = property(lambda self: self.video)  # old name
 
 
 def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Facts:

@@ -30,7 +30,7 @@ class Listener:
         self._tail = np.zeros(_CONTEXT, np.float32)
         self._state = [np.zeros((1, 1, 128), np.float32)] * 2
 
-    def hear(self, group: NDArray[np.float32]) -> NDArray[np.float32]:
+    def detect(self, group: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of speech (chunk,) in each chunk of the next (GROUP,) samples."""
         samples = np.concatenate([self._tail, group])
         frames = np.ascontiguousarray(sliding_window_view(samples, _CONTEXT + CHUNK)[::CHUNK])
@@ -40,13 +40,15 @@ class Listener:
         self._tail = samples[-_CONTEXT:].copy()
         return speech
 
+    hear = detect  # old name
 
-def share(samples: NDArray[np.float32]) -> float:
+
+def measure_speech(samples: NDArray[np.float32]) -> float:
     """Return the fraction, 0 to 1, of samples (sample,) at 16 kHz in chunks with speech; 0 without samples."""
     detector, n_speech = Listener(), 0
     for start in range(0, len(samples), GROUP):
         group = samples[start : start + GROUP]
-        speech = detector.hear(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
+        speech = detector.detect(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
         n_speech += int(np.repeat(speech, CHUNK)[: len(group)].sum())
     return n_speech / max(len(samples), 1)
 
@@ -59,3 +61,6 @@ def _open_session() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # more threads only wait for each other
     return onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+
+
+share = measure_speech  # old name
