@@ -166,8 +166,8 @@ def load_corpus(
     tables, others = _read_tables(folder, splits, targets, text_columns, labels, notes)
     # One corpus among several may have none of the targets.
     absent = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
-    kept = [*columns, *([ranked] if ranked else ())]
-    names = choose_targets(tables if labels and not partial else (), targets, category, notes, kept)
+    texts = [*columns, *([ranked] if ranked else ())]
+    names = choose_targets(tables if labels and not partial else (), targets, category, notes, texts)
     if labels:
         note_vad(tables, names, notes)
     category = category if labels else None

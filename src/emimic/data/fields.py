@@ -45,8 +45,8 @@ def speaker_key(field: str) -> str:
     """
     visible = "".join(c for c in " ".join(field.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
     text = " ".join(unicodedata.normalize("NFKC", visible).split())
-    whole = _WHOLE.fullmatch(text)
-    return whole[1] if whole else text
+    number = _WHOLE.fullmatch(text)
+    return number[1] if number else text
 
 
 def find_speaker_fault(field: str) -> str | None:

@@ -63,17 +63,17 @@ def check_names(
         CorpusError: there is such a column.
     """
     for column in header:
-        known = find_close(column)
-        if known is None or known not in about or column in named:
+        meant = find_close(column)
+        if meant is None or meant not in about or column in named:
             continue
-        if known not in header and known not in beside:
+        if meant not in header and meant not in beside:
             raise CorpusError(
-                f"{path}: the header has {column!r} and no {known}; found {','.join(header)!r:.300}. Is it {known}? "
-                f"Rename it to {known}, or to something less close"
+                f"{path}: the header has {column!r} and no {meant}; found {','.join(header)!r:.300}. Is it {meant}? "
+                f"Rename it to {meant}, or to something less close"
             )
-        if _fold(column) == _fold(known):
+        if _fold(column) == _fold(meant):
             raise CorpusError(
-                f"{path}: found both {known} and {column!r} as columns, expected one. Remove the other, or rename it "
+                f"{path}: found both {meant} and {column!r} as columns, expected one. Remove the other, or rename it "
                 "to something less close"
             )
 

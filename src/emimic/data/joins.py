@@ -156,10 +156,10 @@ def _get_kind(item: Item) -> tuple[object, ...]:
 
 def _mix(samples: Wave, second: Wave, max_samples: int, rng: np.random.Generator) -> tuple[Wave, int]:
     """Return a clip with a second one before it, after it or mixed into it, and the sample at which it begins."""
-    place = ("before", "after", "over")[rng.integers(3)]
+    position = ("before", "after", "over")[rng.integers(3)]
     room = max_samples - len(samples) - round(PAUSE * SAMPLE_RATE)
-    if place != "over" and room >= SHORTEST * SAMPLE_RATE:
-        return _join(samples, second, max_samples, rng, "before" if place == "before" else "after")
+    if position != "over" and room >= SHORTEST * SAMPLE_RATE:
+        return _join(samples, second, max_samples, rng, "before" if position == "before" else "after")
     second = _match_level(second, samples) * np.float32(10 ** (-rng.uniform(0, BELOW) / 20))
     if len(second) > len(samples):
         first = int(rng.integers(len(second) - len(samples) + 1))
@@ -171,7 +171,11 @@ def _mix(samples: Wave, second: Wave, max_samples: int, rng: np.random.Generator
 
 
 def _join(
-    samples: Wave, second: Wave, max_samples: int, rng: np.random.Generator, place: Literal["before", "after"]
+    samples: Wave,
+    second: Wave,
+    max_samples: int,
+    rng: np.random.Generator,
+    position: Literal["before", "after"],
 ) -> tuple[Wave, int]:
     """Return a clip with a second one of its level before or after it, and the sample at which it begins.
 
@@ -180,7 +184,7 @@ def _join(
     pause = _draw_pause(rng)
     room = max(0, max_samples - len(samples) - len(pause))
     second = _match_level(second, samples)
-    if place == "after":
+    if position == "after":
         return np.concatenate([samples, pause, second[:room]]), 0
     second = second[max(0, len(second) - room) :]
     pause = pause if len(second) else pause[:0]

@@ -158,7 +158,7 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
         CorpusError: the file can't be read as comma-separated UTF-8.
     """
     lines: list[tuple[int, list[str]]] = []
-    place = ""
+    position = ""
     try:
         need_file(path)  # a pipe would block forever
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -166,11 +166,11 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
             try:
                 lines += ((reader.line_num, [field.strip() for field in row]) for row in reader)
             except csv.Error:
-                place = f", line {lines[-1][0] + 1 if lines else 1}"
+                position = f", line {lines[-1][0] + 1 if lines else 1}"
                 raise
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(
-            f"{path}{place} can't be read ({error}); expected a comma-separated table in UTF-8, quotes in pairs"
+            f"{path}{position} can't be read ({error}); expected a comma-separated table in UTF-8, quotes in pairs"
         ) from error
     lines = [(number, row) for number, row in lines if any(row)]
     header = [_remove_invisible(name) for name in lines[0][1]] if lines else []
