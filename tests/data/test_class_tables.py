@@ -75,7 +75,7 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
         ("Category\nlaugh\n", ["the header is 'Category'"]),
         ("Category,Joy,Joy\nlaugh,1,1\n", ["distinct"]),
         ("Category,Joy\n", ["no rows"]),
-        ("Category,Joy\nlaugh,1,0\n", ["line 2: 3 cells, expected 2"]),
+        ("Category,Joy\nlaugh,1,0\n", ["line 2: 3 fields, expected 2"]),
         ("Category,Joy\nlaugh,1\nlaugh,0\n", ["line 3", "'laugh'", "no other row"]),
         ("Category,Joy\n,1\n", ["line 2: the class is ''"]),
         ("Category,Joy\nlaugh,much\n", ["line 2: Joy is 'much', expected a finite number", "leave the cell empty"]),
@@ -111,7 +111,7 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     rng = np.random.default_rng(0)
     guesses = rng.random(labels.shape).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.batches, "answer", lambda *_, **__: (guesses, None))
+        patch.setattr(training.loader, "answer", lambda *_, **__: (guesses, None))
         entry = training._validate(run, run.valid)
     wanted = {}
     for i, name in enumerate(EMOTIONS):

@@ -104,7 +104,10 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
     assert corpus.warnings[0].startswith(said)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
-    assert corpus.warnings[2] == "valid_split.csv: 1 clips lack a target; scores leave out what is missing"
+    assert (
+        corpus.warnings[2]
+        == "valid_split.csv: 1 clips have unknown targets; scores leave out what is missing"
+    )
     np.testing.assert_array_equal(corpus.splits["valid"].labels, [[np.nan, -1], [1, 1]])
     only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
     assert (only.targets, only.warnings) == (("Arousal",), ())

@@ -63,7 +63,9 @@ def test_what_a_training_clip_may_lack(mixed: Path) -> None:
     assert train.items[0].vad.dtype == np.float32
     assert {kind for _, _, kind in known} == {None, *CLASSES}
     assert known[2][2] is None
-    assert corpus.warnings == ("train_split.csv: 6 clips lack a target; the loss leaves out what is missing",)
+    assert corpus.warnings == (
+        "train_split.csv: 6 clips have unknown targets; the loss leaves out what is missing",
+    )
     assert train.outside() == ()
     assert all(item.category is None for item in load_corpus(mixed, **reading()).splits["train"].items)
     json.dumps(corpus.report(), allow_nan=False)
@@ -100,7 +102,7 @@ def test_one_known_label_is_enough_in_every_split(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.labels[:4], valid.labels)
     assert np.isnan(test.labels[4]).all()
     assert corpus.warnings == tuple(
-        f"{name}_split.csv: 2 clips lack a target; scores leave out what is missing"
+        f"{name}_split.csv: 2 clips have unknown targets; scores leave out what is missing"
         for name in ("valid", "test")
     )
 

@@ -124,7 +124,7 @@ def test_labels_play_no_part(stub, tmp_path, monkeypatch):
     report = write(tmp_path)
     assert [row[0] for row in read(report.path)] == ["Filename", "12", "7", "take two"]
     assert report.left_out == ()
-    assert report.notes == ("test_split.csv and train_split.csv share speakers: ann",)
+    assert report.notes == ("test_split.csv and train_split.csv both name speakers: ann",)
     assert report.table().endswith(report.notes[0])
 
 

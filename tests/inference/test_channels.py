@@ -121,8 +121,8 @@ def test_predict_reports_two_voices(folder: Path) -> None:
 
 def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    original = decode._open
-    monkeypatch.setattr(decode, "_open", lambda *given: opened.append(given[1]) or original(*given))
+    original = decode.open_input
+    monkeypatch.setattr(decode, "open_input", lambda *given: opened.append(given[1]) or original(*given))
     (one,) = Predictor(fake_engine.Fake()).files(folder / "talk.wav").clips
     assert one.notes
     assert opened == [str(folder / "talk.wav")]

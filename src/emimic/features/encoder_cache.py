@@ -20,11 +20,12 @@ from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import store
 from emimic.files import make_folder, sha256
+from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
 from emimic.progress import shown
 
-PREPARATION: Final = 1
-"""Counts up when decoding, normalization or the encoders' own front ends change what a feature is."""
+FRONT_ENDS: Final = 0
+"""Raise it when an encoder's own front end changes; `ClipFormat.version` covers the steps before it."""
 
 
 def key(model: EmiModel, dtype: str) -> str:
@@ -37,7 +38,7 @@ def key(model: EmiModel, dtype: str) -> str:
         "dtype": None,
     }  # as before a run is written
     settings.pop("transformers_version", None)
-    preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
+    preparation = [ClipFormat.version + FRONT_ENDS, config.max_seconds, config.do_normalize, dtype]
     if config.padding != "masked":  # as before there was another
         preparation.append(config.padding)
     if config.hidden_layers is not None:

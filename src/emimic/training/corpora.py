@@ -7,7 +7,8 @@ from pathlib import Path
 from emimic.data import class_tables, sampling
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
-from emimic.data.split_tables import Table, choose_targets, read_table, split_files
+from emimic.data.labels import choose_targets
+from emimic.data.split_tables import Table, read_table, split_files
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training.settings import TrainSettings
 

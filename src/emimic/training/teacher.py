@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,13 +14,11 @@ from emimic.files import sha256
 from emimic.inference.engine import DESCRIPTION, Spec, open_engine
 from emimic.inference.results import Failure
 from emimic.media import decode
+from emimic.media.waveform import ClipFormat
 from emimic.progress import shown
 from emimic.task import AudioError, ModelError
 from emimic.training import teacher_cache
 from emimic.wording import plural
-
-ANSWERING: Final = 1
-"""Counts up when decoding or the preparation of clips changes what a teacher hears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ def key_of(folder: Path) -> str:
     names = [DESCRIPTION] if (folder / DESCRIPTION).exists() else ["config.json", "model.safetensors"]
     if names[0] != DESCRIPTION and (folder / calibration.FILE).exists():
         names.append(calibration.FILE)
-    parts = [str(ANSWERING), *(sha256(folder / name) for name in names)]
+    parts = [str(ClipFormat.version), *(sha256(folder / name) for name in names)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.data.cells import alike, read_number, seems_number, shown, speaker_key
 from emimic.data.corpus import load_corpus
-from emimic.data.importers.layout import number
+from emimic.data.fields import alike, read_number, seems_number, show_name, speaker_key
+from emimic.data.importers.layout import to_number
 from emimic.features.extract import settings_of
 from emimic.task import ModelError, SettingsError
 from emimic.training.settings import TrainSettings, parse_overrides
@@ -49,7 +49,7 @@ def test_a_slip_is_an_error_even_where_every_cell_has_it(slip, tmp_path):
 
 
 def test_published_tables_have_commas_for_points_but_no_slips():
-    assert [number(text) for text in ("0,5", "0.5", "0_5", "inf", "")] == [0.5, 0.5, None, None, None]
+    assert [to_number(text) for text in ("0,5", "0.5", "0_5", "inf", "")] == [0.5, 0.5, None, None, None]
 
 
 @pytest.mark.parametrize("text", ["0_5", "010", "1:30", "1_000", "[0.1, 0_5]", "{a: 1_0}"])
@@ -91,10 +91,10 @@ def test_different_speakers_stay_different():
 def test_a_speaker_in_two_splits_however_spelled(one, two, tmp_path):
     rows = {"train": [row("1", speaker=one), row("3", speaker=two)], "valid": [row("2", speaker=two)]}
     make(tmp_path, HEADER + ",Speaker", **rows)
-    refused(tmp_path, "train_split.csv and valid_split.csv share the speakers", one)
+    refused(tmp_path, "train_split.csv and valid_split.csv both name the speakers", one)
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True, columns=["Speaker"])
     assert corpus.splits["train"].speakers == corpus.splits["valid"].speakers == (speaker_key(two),)
-    assert len({item.cells["Speaker"] for item in corpus.splits["train"].items}) == 1
+    assert len({item.columns["Speaker"] for item in corpus.splits["train"].items}) == 1
     assert len({item.row["Speaker"] for item in corpus.splits["train"].items}) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_speaker_in_two_splits_however_spelled(one, two, tmp_path):
 )
 def test_a_speaker_in_two_splits_with_letters_that_cannot_be_seen(one, two, tmp_path):
     make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker=one)], valid=[row("2", speaker=two)])
-    refused(tmp_path, "share the speakers", f"{shown(one)} = {shown(two)}")
+    refused(tmp_path, "both name the speakers", f"{show_name(one)} = {show_name(two)}")
 
 
 @pytest.mark.parametrize(
