@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.cli import mimicry, predict_request
+from emimic.cli import mimicry_request, predict_request
 from emimic.inference import channels as voices
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "twice.wav", both[:, :1].repeat(2, axis=1), 16_000)
     soundfile.write(tmp_path / "mono.wav", both[:, 0], 16_000)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    for module in (predict_request, mimicry):
+    for module in (predict_request, mimicry_request):
         monkeypatch.setattr(module, "Predictor", lambda *_, **__: Predictor(fake_engine.Fake()))
     return tmp_path
 

@@ -133,7 +133,7 @@ def test_the_command_line_listens(use: Any, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(predict_request, "Predictor", lambda *_, **__: Predictor(fake_engine.Fake()))
     result = CliRunner().invoke(cli.app, ["predict", "--mic", "4", "--out", str(tmp_path / "o")])
     assert result.exit_code == 0, result.output
-    assert "1 heard, 0 failed" in result.output
+    assert "1 predicted, 0 failed" in result.output
     (kept,) = (tmp_path / "o").glob("microphone-*.flac")
     np.testing.assert_allclose(decode.load(kept), SOUND[:64_000], atol=1e-4)
     assert kept.with_suffix(".csv").exists()

@@ -19,7 +19,7 @@ from json_schema import keeps
 from made_results import HOP, timeline, wandering
 from typer.testing import CliRunner
 
-from emimic.cli import app, mimicry
+from emimic.cli import app, mimicry_request
 from emimic.inference.results import Timeline
 from emimic.mimicry import MimicryError, Report, Settings, alignment, compare, compare_all
 from emimic.mimicry.compare import curves
@@ -465,7 +465,7 @@ class Ears:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recordings whose first sample says from which step their curves are taken."""
-    monkeypatch.setattr(mimicry, "Predictor", Ears)
+    monkeypatch.setattr(mimicry_request, "Predictor", Ears)
     files = {"seed": [0.15], "mimic": [0.1], "talk": [0.15, 0.1], "twice": [0.1, 0.1]}
     for name, levels in files.items():
         soundfile.write(tmp_path / f"{name}.wav", np.tile(levels, (1600, 1)), 16_000, subtype="FLOAT")
@@ -494,7 +494,7 @@ def test_a_conversation_in_two_channels(folder: Path) -> None:
 
 
 def test_a_seed_and_its_mimics(folder: Path) -> None:
-    done = invoke(folder / "seed.wav", folder / "mimic.wav", "--clock", "common")
+    done = invoke(folder / "seed.wav", folder / "mimic.wav", "--alignment", "windowed")
     assert done.exit_code == 0, done.output
     assert "seed leads by 1.0 s" in done.output
     assert all(name in done.output for name in (*EMOTIONS, "Arousal", "Overall"))
@@ -530,7 +530,7 @@ def test_the_verb_says_what_is_wrong(folder: Path, words: list[str], message: st
 
 
 def test_the_table_is_whole_when_it_is_piped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mimicry.show(compare_all(short(), [short(90)], settings=COMMON))
+    mimicry_request.show(compare_all(short(), [short(90)], settings=COMMON))
     text = capsys.readouterr().out
     assert "…" not in text
     assert "Determination" in text
