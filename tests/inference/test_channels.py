@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from emimic import cli
 from emimic.cli import mimicry_request, predict_request
-from emimic.inference import channels as voices
+from emimic.inference import channels
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Results
@@ -46,7 +46,7 @@ def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: 
 
 def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
     """Whether channels (sample, channel) take turns, told chunk by chunk."""
-    found = voices.Turns()
+    found = channels.Turns()
     for start in range(0, len(wave), size):
         found.put(wave[start : start + size], 16_000)
     return found.are_taken
@@ -61,7 +61,7 @@ def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
 
 
 def test_chunks_of_any_length_tell_the_same() -> None:
-    both, whole, parts = turns(2.05), voices.Turns(), voices.Turns()
+    both, whole, parts = turns(2.05), channels.Turns(), channels.Turns()
     whole.put(both, 16_000)
     for chunk in np.split(both, [7, 1_500, 1_601, 30_000]):
         parts.put(chunk, 16_000)
@@ -89,7 +89,7 @@ def test_channels_are_counted_by_the_header(folder: Path) -> None:
 
 def test_only_what_holds_two_voices_is_split(folder: Path) -> None:
     paths = sorted(folder.glob("*.wav"))
-    assert list(voices.split(paths)) == [
+    assert list(channels.split_channels(paths)) == [
         folder / "broken.wav", folder / "mono.wav",
         Channel(folder / "talk.wav", 1), Channel(folder / "talk.wav", 2),
         folder / "twice.wav",
@@ -107,7 +107,7 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert "twice" not in done.stderr
     paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
     results = Predictor(fake_engine.Fake()).files(paths)
-    note = f"{paths[0]}: {voices.NOTE}"
+    note = f"{paths[0]}: {channels.NOTE}"
     assert [one.notes for one in results.clips] == [(note,), ()]
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
         assert Predictor(fake_engine.Fake())(paths[0]).notes == (note,)
@@ -115,7 +115,7 @@ def test_predict_reports_two_voices(folder: Path) -> None:
         Predictor(fake_engine.Fake()).timeline(paths[0])
     notes: list[str] = []
     Predictor(fake_engine.Fake()).timeline(paths[0].read_bytes(), name="sent", notes=notes)
-    assert notes == [f"sent: {voices.NOTE}"]
+    assert notes == [f"sent: {channels.NOTE}"]
 
 
 def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
-    said = voices.NOTE
+    said = channels.NOTE
     assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [said]
     assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 
@@ -167,7 +167,9 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     path = folder / "talk.wav"
     recordings = [path, Channel(path, 1), Channel(path, 2)]
     predictor = Predictor(fake_engine.Fake())
-    told = predictor.hear(recordings, [predictor.read(one) for one in recordings], batch_seconds=30)
+    told = predictor.predict_decoded(
+        recordings, [predictor.read(one) for one in recordings], batch_seconds=30
+    )
     assert [one.channel for one in told] == [None, 1, 2]
     assert Results.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()

@@ -174,7 +174,7 @@ def test_an_engine_folder_knows_only_the_cpu(folders):
 
 def test_a_missing_graph(copy):
     (copy / "model.onnx").unlink()
-    with pytest.raises(ModelError, match=r"engine has no model.onnx; the folder is not whole"):
+    with pytest.raises(ModelError, match=r"engine has no model.onnx; the folder is incomplete"):
         open_engine(copy)
 
 
@@ -214,7 +214,7 @@ def test_a_description_that_is_none(copy, text):
 )
 def test_a_description_without_a_spec(copy, spec):
     change(copy, spec=spec)
-    with pytest.raises(ModelError, match=r"engine.json doesn't say what the model takes"):
+    with pytest.raises(ModelError, match=r"engine.json has no valid spec of the model"):
         open_engine(copy)
 
 
@@ -223,7 +223,7 @@ def test_a_description_without_a_spec(copy, spec):
 )
 def test_a_spec_that_can_not_be(copy, wrong):
     change(copy, spec={**json.loads((copy / "engine.json").read_text())["spec"], **wrong})
-    with pytest.raises(ModelError, match=r"engine\.json (says of the model what can't be|doesn't say)"):
+    with pytest.raises(ModelError, match=r"engine\.json (has an impossible spec\|has no valid spec)"):
         open_engine(copy)
 
 
@@ -242,7 +242,7 @@ def test_weights_that_are_nan(copy):
     bias.CopyFrom(numpy_helper.from_array(np.full(6, np.nan, np.float32), bias.name))
     onnx.save(graph, copy / "model.onnx")
     rehash(copy)
-    with pytest.raises(ModelError, match="engine results NaN or infinity: its weights are damaged"):
+    with pytest.raises(ModelError, match="engine predicts NaN or infinity: its weights are damaged"):
         open_engine(copy).predict([tiny_models.clip(500)])
 
 
@@ -251,16 +251,18 @@ def test_the_check_notices_another_answer(copy):
     checks = json.loads((copy / "engine.json").read_text())["checks"]
     checks["clips"][1]["intensities"][0] += 0.01
     change(copy, checks=checks)
-    with pytest.raises(ModelError, match=r"results its check clips 0.01 apart .* \(at most 0.0001\)"):
+    with pytest.raises(
+        ModelError, match=r"predicts its check clips with a difference of 0.01 .* \(at most 0.0001\)"
+    ):
         GraphEngine(copy).check()
 
 
 def test_the_package_without_a_model(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "DEFAULT", tmp_path)
     with pytest.raises(ModelError, match=r"carries no model .*: give one with --model"):
-        engine.default_model()
+        engine.find_default_model()
     (tmp_path / "engine.json").write_text("{}")
-    assert engine.default_model() == tmp_path
+    assert engine.find_default_model() == tmp_path
 
 
 def test_an_engine_folder_needs_no_torch(folders):

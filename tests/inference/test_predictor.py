@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import emimic
 import emimic.sample
 from emimic import cli, progress
-from emimic.inference.inputs import STDIN, expand, standard_input
+from emimic.inference.inputs import STDIN, expand, read_standard_input
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Failure, Result, Results, VoiceSegment
 from emimic.media import decode
@@ -421,7 +421,7 @@ def test_patterns(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     def pipe(content: bytes) -> None:
-        standard_input.cache_clear()
+        read_standard_input.cache_clear()
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
     return pipe
@@ -517,7 +517,7 @@ def invoke(*words: object, code: int = 0) -> str:
 
 def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: Path, tmp_path: Path) -> None:
     table = invoke("predict", recordings, "--model", run, "--quiet", code=1)
-    assert "4 heard, 2 failed" in table
+    assert "4 predicted, 2 failed" in table
     assert "text.mp3" in table
     printed = CliRunner().invoke(cli.app, ["predict", str(recordings / "b.mp3"), "-m", str(run), "-f", "csv"])
     assert printed.stdout.startswith("Filename,Admiration")

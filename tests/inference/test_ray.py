@@ -93,7 +93,7 @@ def test_an_actor_killed_midway_costs_nothing(tmp_path: Path) -> None:
     assert "cut short; only" in told[0]
     assert "clips/0070.wav: " in told[1]
     assert "clips/0500.wav: " in told[2]
-    assert "598 heard, 2 failed; " in said
+    assert "598 predicted, 2 failed; " in said
 
 
 def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
     assert run([*RAY, "local"], "out").stdout == plain.stdout
     assert files(tmp_path / "out") == files(tmp_path / "plain")
     again = run([*RAY, "localhost:1"], "out")  # all is known: no Ray is needed
-    assert again.stderr.endswith("3 heard (3 of them kept from before), 0 failed\n")
+    assert again.stderr.endswith("3 predicted (3 of them from the journal), 0 failed\n")
     assert again.stdout == plain.stdout
 
 
@@ -120,12 +120,12 @@ def work(**given: object) -> ray.Work:
 
 def test_what_a_worker_can_not_do_is_told(tmp_path: Path) -> None:
     def told(worker: ray.Worker) -> dict[str, str]:
-        (text,) = worker({"item": ['{"clips": []}']})["told"]
+        (text,) = worker({"item": ['{"clips": []}']})["outcomes"]
         return dict(json.loads(text))
 
     missing = ray.Worker(work(model=tmp_path / "nowhere"))
-    assert "on a worker: there is no folder" in told(missing)["trouble"]
-    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["trouble"]
+    assert "on a worker: there is no folder" in told(missing)["error"]
+    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["error"]
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:
@@ -133,7 +133,7 @@ def test_recordings_share_a_job_up_to_five_minutes() -> None:
     from dataclasses import replace
 
     rows = list(enumerate(replace(result, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
-    assert ray._together(rows) == [[0, 1], [2], [3], [4, 5]]
+    assert ray._group_rows(rows) == [[0, 1], [2], [3], [4, 5]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from emimic.export.export import export
 from emimic.inference import voice_activity
 from emimic.inference.engine import Engine, GraphEngine, TorchEngine
 from emimic.inference.stream import Step, Stream
-from emimic.inference.timeline import timeline
+from emimic.inference.stream import compute_timeline
 from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning
 
@@ -198,7 +198,7 @@ def test_memory_does_not_grow() -> None:
     stream = Stream(fake_engine.Fake())
     for _ in range(60):
         stream.push(fake_engine.hush(1.0))
-    assert len(stream._heard) < 16_000 * 4
+    assert len(stream._recent) < 16_000 * 4
     assert stream._detector is not None
     assert stream._detector._evidence.shape[1] < 400
 
@@ -266,14 +266,14 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     engine = fake_engine.Fake()
     heard: list[float] = []
     blocks = [SOUND[start : start + 30_000] for start in range(0, len(SOUND), 30_000)]
-    line = timeline(engine, blocks, name="sound", heard=heard.append)
+    line = compute_timeline(engine, blocks, name="sound", on_progress=heard.append)
     stream = Stream(engine)
     steps = joined(in_chunks(stream, SOUND, [1_000]))
     for name, values in steps.items():
         np.testing.assert_array_equal(getattr(line, name), values)
     assert line.voice_segments == stream.voice_segments == voice_activity.find(SOUND)
     assert heard[-1] == line.seconds == len(SOUND) / 16_000
-    whole = timeline(engine, blocks, name="sound", voice_segments=False)
+    whole = compute_timeline(engine, blocks, name="sound", voice_segments=False)
     assert np.isfinite(whole.intensities).all()
     assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]
 

@@ -139,7 +139,7 @@ def test_an_impossible_folder_is_told_before_the_work(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mimicry_request, "Predictor", _fails)
-    monkeypatch.setattr("emimic.inference.batch.hear", _fails)
+    monkeypatch.setattr("emimic.inference.batch.predict_files", _fails)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     some = next(clips.iterdir())

@@ -72,8 +72,7 @@ def mimicry(
 
     quiet_for(model)
     settings = Settings(
-        clock="own" if alignment is Alignment.DTW else "common", window=window, lag=lag, voice=voice, draws=draws,
-        level=level, seed=random_seed,
+        alignment=alignment.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed,
     )  # fmt: skip
     request = mimicry_request.Request(
         seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,

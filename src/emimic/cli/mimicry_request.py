@@ -17,7 +17,7 @@ from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, Results, Timeline
 from emimic.media import decode
 from emimic.mimicry.compare import compare_all
-from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, sentence
+from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, summarize
 from emimic.output import extras
 from emimic.output import write as outputs
 from emimic.output.formats.names import safe, unique
@@ -88,7 +88,7 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
         if len(lines) == 1:
             raise MimicryError("; ".join(failed))
     else:
-        settings = replace(settings, clock="common")
+        settings = replace(settings, alignment="windowed")
         lines = _predict_channels(predictor, request, notes)
     seed, *mimics = (line for _, line in lines)
     others = _predict_others(request, request.against, predict, failed) if request.against else []
@@ -137,7 +137,7 @@ def _write_timelines(
 
 def _predict_clip(predictor: Predictor, recording: Recording, timeline: Timeline) -> Result:
     """Return the clip's prediction with its timeline, as `emimic predict` does."""
-    (result,) = predictor.hear([recording], [predictor.read(recording)], batch_seconds=30.0)
+    (result,) = predictor.predict_decoded([recording], [predictor.read(recording)], batch_seconds=30.0)
     if isinstance(result, Failure):  # removed or changed since
         raise AudioError(result.reason)
     return replace(result, timeline=timeline)
@@ -201,14 +201,14 @@ def write(report: Report, out: Path, *, plots: bool = True) -> None:
     write_atomic(out / "mimicry.json", text + "\n")
     if not plots:
         return
-    from emimic.mimicry.plots import picture
+    from emimic.mimicry.plots import draw_comparison
 
     # Each name is shortened before they are joined: a long one would push the other out.
     pairs = [f"{safe(pair.seed.name, 75)} and {safe(pair.mimic.name, 75)}" for pair in report.comparisons]
     names = unique(pairs, taken=("mimicry",))
     for pair, name in zip(report.comparisons, names, strict=True):
-        write_atomic(out / f"{name}.png", picture(pair))
-        write_atomic(out / f"{name}.svg", picture(pair, form="svg"))
+        write_atomic(out / f"{name}.png", draw_comparison(pair))
+        write_atomic(out / f"{name}.svg", draw_comparison(pair, form="svg"))
 
 
 def show(report: Report) -> None:
@@ -221,7 +221,7 @@ def show(report: Report) -> None:
     console.print(table)
     console.print(caption, style="italic", soft_wrap=True)
     for pair in report.comparisons:
-        console.print(escape(printable(sentence(pair))), soft_wrap=True)
+        console.print(escape(printable(summarize(pair))), soft_wrap=True)
         for note in pair.notes:
             console.print(escape(printable(f"  note: {note}")), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)

@@ -10,14 +10,13 @@ from typing import Final
 from emimic.cpus import cores
 from emimic.files import make_folder
 from emimic.inference import batch, channels
-from emimic.inference.engine import check_model, default_model
+from emimic.inference.engine import check_model, find_default_model
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
-from emimic.inference.predictor import Local, Predictor
+from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
-from emimic.inference.stream import HOP, WINDOW, Step, Stream
-from emimic.inference.timeline import assemble
+from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
 from emimic.media import decode
 from emimic.output import extras, terminal
 from emimic.output.html_video import Mode
@@ -88,7 +87,9 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     for reason in unavailable.values():
         log(f"emimic: {reason}; they are not written")
     files = list(expand(request.files))
-    recordings: list[Recording | Failure] = list(channels.split(files) if request.channels else files)
+    recordings: list[Recording | Failure] = list(
+        channels.split_channels(files) if request.channels else files
+    )
     threads = cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
     predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
@@ -102,8 +103,8 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             if request.folder is not None:
                 journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
             clips, tally = _predict_files(predictor, request, recordings, journal)
-            results = Results.of(predictor.targets, clips)
-            summary = tally.line(len(results.failed))
+            results = Results.from_outcomes(predictor.targets, clips)
+            summary = tally.summarize(len(results.failed))
         else:
             results = _predict_microphone(predictor, request, request.mic)
             summary = f"{len(results.clips)} predicted, 0 failed"
@@ -194,7 +195,7 @@ def _open_journal(
 ) -> Journal:
     """Return the journal of an output folder."""
     grid = request.grid if request.timelines else None
-    model = default_model() if request.model is None else request.model
+    model = find_default_model() if request.model is None else request.model
     journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh)
     if journal.note:
         log(f"emimic: {journal.note}")
@@ -208,17 +209,17 @@ def _predict_files(
     journal: Journal | None,
 ) -> tuple[list[Result | Failure], batch.Tally]:
     """Predict recordings here or on a Ray cluster."""
-    worker: batch.Hearer = Local(predictor, request.grid, request.batch_seconds, request.workers)
+    backend: batch.Backend = LocalBackend(predictor, request.grid, request.batch_seconds, request.workers)
     with ExitStack() as stack:
         if request.ray is not None:
             from emimic.inference.ray import Cluster, Work
 
             model = request.model and request.model.absolute()
             work = Work(model, request.threads or 1, request.grid, request.batch_seconds)
-            worker = stack.enter_context(Cluster(request.ray, work, predictor.targets))
-        return batch.hear(
-            worker, recordings, curves=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
-            journal=journal, slim=True, progress=request.progress,
+            backend = stack.enter_context(Cluster(request.ray, work, predictor.targets))
+        return batch.predict_files(
+            backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
+            journal=journal, slim=True, show_progress=request.progress,
         )  # fmt: skip
 
 
@@ -276,5 +277,5 @@ def _predict_microphone(predictor: Predictor, request: Request, seconds: float) 
         path = make_folder(request.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
         decode.save(path, samples, codec="flac")
     result = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
-    timeline = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)
+    timeline = assemble_timeline(streams[-1], steps, name=path.stem, targets=predictor.targets)
     return Results(predictor.targets, (replace(result, timeline=timeline),), ())
