@@ -178,7 +178,8 @@ def warped(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                 truth = np.interp(found.path.mimic, HOP * np.arange(length), clock * HOP)
                 errors.append(np.abs(found.path.seed - truth).mean())
             yield {
-                "seconds": seconds, "timelines": kind, "pairs": pairs, "noise_to_signal": 0.5, "more_than_chance": beyond,
+                "seconds": seconds, "timelines": kind, "pairs": pairs, "noise_to_signal": 0.5,
+                "more_than_chance": beyond,
                 "mean_path_error_seconds": float(np.mean(errors)),
             }  # fmt: skip
 

@@ -19,7 +19,6 @@ from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Results
 from emimic.media import decode
-from emimic.media.decode import channels
 from emimic.task import EMOTIONS, EmimicWarning
 
 
@@ -83,7 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_channels_are_counted_by_the_header(folder: Path) -> None:
-    found = {path.name: channels(path) for path in sorted(folder.iterdir())}
+    found = {path.name: decode.channels(path) for path in sorted(folder.iterdir())}
     assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
 
 

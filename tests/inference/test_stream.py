@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from emimic.export.export import export
 from emimic.inference import voice_activity
 from emimic.inference.engine import Engine, GraphEngine, TorchEngine
-from emimic.inference.stream import Step, Stream
-from emimic.inference.stream import compute_timeline
+from emimic.inference.stream import Step, Stream, compute_timeline
 from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning
 
@@ -211,7 +210,7 @@ def test_a_model_without_vad_has_no_vad_curve() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 13.0}, "12 s at most"),
+        ({"window": 13.0}, "at most 12 s"),
         ({"window": 1.0, "hop": 1.1}, "hop 1.1 s"),
         ({"hop": 0.01}, "at least 0.02 s"),
         ({"window": float("nan")}, "window is nan"),

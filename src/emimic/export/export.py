@@ -46,8 +46,8 @@ TOLERANCE: Final = {"float32": 1e-4, "int8": 0.03}
 (in 8 bits a last bit can change a rounding)."""
 
 LARGE: Final = 64 * 2**20
-"""Minimum bytes of an int8 graph that is optimized at export, with weights in a separate file, mapped and not parsed; and
-of a file that is identified by samples of it. (Smaller graphs stay smaller without optimization, by which ONNX
+"""Minimum bytes of an int8 graph that is optimized at export, with weights in a separate file, mapped and not parsed;
+and of a file that is identified by samples of it. (Smaller graphs stay smaller without optimization, by which ONNX
 Runtime stores the 8-bit weights of float32 products in float32.)"""
 
 
