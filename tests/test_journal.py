@@ -26,7 +26,7 @@ def test_entries_are_read_again_in_order(path: Path) -> None:
         assert [entry["number"] for entry in journal.read_entries()] == [1, 2]
         journal.append({"number": 3})
         assert journal.note is None
-    assert [json.loads(line) for line in path.read_text().splitlines()][0] == HEAD
+    assert json.loads(path.read_text().splitlines()[0]) == HEAD
     with JournalFile(path, HEAD, fresh=True) as journal:
         assert list(journal.read_entries()) == []
 

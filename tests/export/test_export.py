@@ -1,4 +1,4 @@
-"""Export: the graph answers as torch at any length and batch size; int8 by its formula; nothing half written."""
+"""Export: the graph predicts as torch at any length and batch size; int8 by its formula; nothing half written."""
 
 import json
 
@@ -158,7 +158,7 @@ def test_folders_that_are_not_overwritten(run, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_graph_that_answers_otherwise_is_not_written(run, tmp_path, monkeypatch):
+def test_a_graph_that_predicts_otherwise_is_not_written(run, tmp_path, monkeypatch):
     def wrong(graph, out, *, level):
         optimise(graph, out, level=level)
         model = onnx.load(out)

@@ -174,7 +174,7 @@ def test_windows_are_what_a_convolution_sees(kernel, stride, extra):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino", "onnx-int8", "openvino-int8"])
-def test_engines_answer_as_the_run_in_any_company(engines, run, kind):
+def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
     torch_engine, engine = open_engine(run), open_engine(engines / kind, threads=2)
     assert isinstance(engine, GraphEngine)
     assert engine.runtime == kind.split("-")[0]
@@ -209,11 +209,11 @@ def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
     }
 
 
-def test_a_run_is_heard_with_the_quickest_float32_engine_in_it(run, recordings, tmp_path):
+def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings, tmp_path):
     place = shutil.copytree(run, tmp_path / "run")
     assert isinstance(open_engine(place), TorchEngine)
     export.export(place, int8=True, calibrate=recordings, least=0.5)
-    assert isinstance(open_engine(place), TorchEngine), "int8 answers otherwise: only by name"
+    assert isinstance(open_engine(place), TorchEngine), "int8 predicts otherwise: only by name"
     done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
     export.export(place)

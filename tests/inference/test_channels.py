@@ -36,7 +36,9 @@ def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
     balance=st.floats(0.6, 1.6),
     swapped=st.booleans(),
 )
-def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: float, swapped: bool) -> None:
+def test_two_voices_are_distinguished_from_one_scene(
+    leak: float, level: float, balance: float, swapped: bool
+) -> None:
     both = level * turns(leak=leak)
     assert are_turns(both[:, ::-1] if swapped else both)
     scene = both.sum(axis=1)
@@ -44,7 +46,7 @@ def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: 
 
 
 def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
-    """Whether channels (sample, channel) take turns, told chunk by chunk."""
+    """Return True if channels (sample, channel), put chunk by chunk, take turns."""
     found = channels.Turns()
     for start in range(0, len(wave), size):
         found.put(wave[start : start + size], 16_000)
@@ -59,7 +61,7 @@ def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
     assert not are_turns(both[:, :1])
 
 
-def test_chunks_of_any_length_tell_the_same() -> None:
+def test_chunks_of_any_length_give_the_same() -> None:
     both, whole, parts = turns(2.05), channels.Turns(), channels.Turns()
     whole.put(both, 16_000)
     for chunk in np.split(both, [7, 1_500, 1_601, 30_000]):

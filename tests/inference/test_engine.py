@@ -46,7 +46,7 @@ def change(folder, **fields):
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
-def test_both_engines_answer_alike(folders):
+def test_both_engines_predict_alike(folders):
     ours, theirs = (open_engine(folder) for folder in folders)
     assert type(ours) is TorchEngine
     assert type(theirs) is GraphEngine
@@ -100,7 +100,7 @@ def test_a_graph_without_an_output_is_refused(copy, output):
         GraphEngine(copy)
 
 
-def test_an_answer_kept_keeps_no_batch(folders):
+def test_a_stored_prediction_holds_no_batch(folders):
     for one in GraphEngine(folders[1]).predict([tiny_models.clip(400), tiny_models.clip(800)]):
         assert one.intensities.base is None
         assert one.vad.base is None
@@ -112,7 +112,7 @@ def test_clips_that_do_not_fit(folders, samples):
         GraphEngine(folders[1]).predict([tiny_models.clip(500), tiny_models.clip(samples)])
 
 
-def test_vad_that_was_never_learned_is_not_answered(tmp_path):
+def test_vad_that_was_never_learned_is_not_predicted(tmp_path):
     tiny_models.model("whisper", do_normalize=False, max_seconds=0.5).save_pretrained(tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "engine")
     for folder in ("run", "engine"):
@@ -246,7 +246,7 @@ def test_weights_that_are_nan(copy):
         open_engine(copy).predict([tiny_models.clip(500)])
 
 
-def test_the_check_notices_another_answer(copy):
+def test_the_check_notices_another_prediction(copy):
     assert GraphEngine(copy).check() <= 1e-6
     checks = json.loads((copy / "engine.json").read_text())["checks"]
     checks["clips"][1]["intensities"][0] += 0.01

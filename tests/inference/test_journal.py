@@ -53,7 +53,7 @@ def bursts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> fake_engine.Fake:
-    """In place of the model in the package, and counts what it hears."""
+    """In place of the model in the package; counts its clips."""
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     return fake
@@ -84,7 +84,7 @@ def strange() -> tuple[Result, Timeline]:
     return result, line
 
 
-def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
@@ -95,7 +95,7 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
         kept.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
-        again, curves = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
+        again, stored = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
         assert kept.get_clip(replace(mark, size=4), Path("b")) is None
         assert kept.get_clip(replace(mark, changed=0), Path("b")) is None
         assert kept.get_clip(None, Path("b")) is None
@@ -103,24 +103,24 @@ def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert noted is not None
     assert noted.notes == ("x/../a.wav: damaged",)  # the path as it is given now
     assert again is not None
-    assert curves is not None
+    assert stored is not None
     assert (again.path, again.targets, again.seconds) == (Path("b"), EMOTIONS, 1 / 3)
     assert (again.was_cut, again.was_padded, again.was_silent) == (True, False, True)
     assert again.prediction.vad is not None
     assert again.prediction.vad.tobytes() == result.prediction.vad.tobytes()  # type: ignore[union-attr]
     assert again.prediction.intensities.tobytes() == result.prediction.intensities.tobytes()
     assert again.prediction.times.tobytes() == result.prediction.times.tobytes()
-    assert (curves.seconds, curves.window, curves.hop, curves.voice_segments) == (
+    assert (stored.seconds, stored.window, stored.hop, stored.voice_segments) == (
         0.1 + 0.2, 2.5, 0.2, (VoiceSegment(0.1, 1 / 3),),
     )  # fmt: skip
-    assert (curves.vad, curves.vad_times) == (None, None)
+    assert (stored.vad, stored.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
-        assert getattr(curves, name).tobytes() == getattr(line, name).tobytes()
+        assert getattr(stored, name).tobytes() == getattr(line, name).tobytes()
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.1)) as kept:
         assert kept.get_timeline(mark) is None
 
 
-def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path) -> None:
+def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path) -> None:
     """Cut at every byte, the journal holds exactly the batches whose lines are whole, and takes more."""
     result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
@@ -142,7 +142,7 @@ def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path
             assert [kept.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
 
 
-def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
+def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
     result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     assert journal.SCHEMA in path.read_text()
 
 
-def test_one_process_a_folder(tmp_path: Path) -> None:
+def test_one_process_per_folder(tmp_path: Path) -> None:
     with (
         Journal(tmp_path, DEFAULT, targets=EMOTIONS),
         pytest.raises(EmimicError, match="is in use: another emimic"),
@@ -221,7 +221,9 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
     Journal(tmp_path, DEFAULT, targets=EMOTIONS).__exit__(None, None, None)
 
 
-def test_a_stamp_knows_a_file_by_place_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stamp_identifies_a_file_by_path_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"12345")
     os.utime(path, ns=(1, 2))
@@ -234,7 +236,7 @@ def test_a_stamp_knows_a_file_by_place_size_and_time(tmp_path: Path, monkeypatch
 # The whole verb, with an engine that counts
 
 
-def test_a_second_run_hears_only_what_is_new_or_changed(
+def test_a_second_run_predicts_only_new_or_changed_files(
     clips: Path, tmp_path: Path, engine: fake_engine.Fake
 ) -> None:
     out = tmp_path / "out"
@@ -247,7 +249,7 @@ def test_a_second_run_hears_only_what_is_new_or_changed(
     assert len(results.failed) == 1  # tried again, and named again
     assert told[-1] == "149 predicted (149 of them from the journal), 1 failed"
     assert files(out) == first
-    shutil.copy(clips / "0001.wav", clips / "0070.wav")  # mended
+    shutil.copy(clips / "0001.wav", clips / "0070.wav")  # fixed
     shutil.copy(clips / "0002.wav", clips / "0003.wav")  # changed
     (clips / "0004.wav").unlink()
     write_clips(clips / "more", 3)
@@ -264,9 +266,7 @@ def test_a_second_run_hears_only_what_is_new_or_changed(
     assert len(engine.clips) == 154 + 152 * 2
 
 
-def test_curves_are_kept_recording_by_recording(
-    bursts: Path, tmp_path: Path, engine: fake_engine.Fake
-) -> None:
+def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: fake_engine.Fake) -> None:
     out = tmp_path / "out"
     run(bursts, out)
     run(bursts, out, timeline=True)
@@ -282,14 +282,14 @@ def test_curves_are_kept_recording_by_recording(
     assert len(engine.clips) > heard
     heard = len(engine.clips)
     run(bursts, out, timeline=True)
-    assert len(engine.clips) == heard  # the curves of both grids are there
+    assert len(engine.clips) == heard  # the timelines of both grids are stored
     assert files(out) == first
     run(bursts, tmp_path / "whole", timeline=True)
     assert files(tmp_path / "whole") == first
 
 
 @pytest.mark.parametrize("curves", [False, True])
-def test_ctrl_c_leaves_what_was_heard_and_says_how_to_go_on(
+def test_ctrl_c_keeps_the_results_and_says_how_to_resume(
     clips: Path,
     bursts: Path,
     tmp_path: Path,
@@ -334,8 +334,8 @@ def test_without_a_folder_nothing_is_written(
     )
 
 
-def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: Path, tmp_path: Path) -> None:
-    """Groups are a matter of places; a group that is not whole in the journal is heard in the same company."""
+def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, tmp_path: Path) -> None:
+    """Groups depend on positions; a group partly in the journal is predicted in the same batches."""
     seen: list[list[str]] = []
 
     class Backend:
@@ -359,7 +359,7 @@ def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: 
     assert seen[0][0] == "0000.wav," + seen[1][0]
 
 
-def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
+def test_a_result_with_reduced_frames_shows_the_same(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", fake_engine.burst(13.0), 16_000)
     (whole,) = Predictor(fake_engine.Fake()).files(tmp_path).clips
     slim = batch.reduce_frames(whole)
@@ -371,7 +371,7 @@ def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
     assert slim.covered < 12.5
 
 
-def test_the_tally_counts_what_this_run_heard() -> None:
+def test_the_tally_counts_the_predictions_of_this_run() -> None:
     line = batch.Tally(predicted=30, resumed=12, audio=90.0, wall=1.5).summarize(2)
     assert line == "42 predicted (12 of them from the journal), 2 failed; 20.0 clips/s, 60 x real time"
     assert batch.Tally().summarize(1) == "0 predicted, 1 failed"
@@ -429,4 +429,4 @@ def test_killed_at_random_moments_every_file_is_there_once(tmp_path: Path) -> No
     assert [row[0] for row in rows] == [f"{number:04d}" for number in range(600) if number != 70]
     kept = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
     names = [Path(one["file"]).stem for line in kept[1:] for one in line["clips"]]
-    assert sorted(names) == [row[0] for row in rows]  # nothing that was kept was heard twice
+    assert sorted(names) == [row[0] for row in rows]  # nothing stored was predicted twice

@@ -1,4 +1,4 @@
-"""A microphone that is a fake: what it says is heard live, ends by time or Ctrl-C, and every trouble is named."""
+"""A fake microphone: live prediction ends by time or Ctrl-C, and every error is named."""
 
 import sys
 import threading
@@ -64,7 +64,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("rate", [16_000.0, 48_000.0])
-def test_what_was_said_is_heard_as_from_a_file(use: Any, rate: float) -> None:
+def test_a_microphone_is_predicted_as_a_file(use: Any, rate: float) -> None:
     sound = np.repeat(SOUND, int(rate / 16_000))
     use(device(rate, sound))
     predictor = Predictor(fake_engine.Fake())

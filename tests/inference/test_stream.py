@@ -1,4 +1,4 @@
-"""A stream in any chunks gives what the whole gives, and the whole is the definition written out again."""
+"""A stream in any chunks gives the same as the recording in one, which equals the definition."""
 
 import fake_engine
 import numpy as np
@@ -96,7 +96,7 @@ def test_any_chunking_gives_the_same_steps_with_an_exported_model(
     same(exported, SOUND[:80_000], sizes, window=1.0, hop=0.4)
 
 
-def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
+def test_an_exported_models_timeline_is_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
     ours, theirs = (joined(in_chunks(Stream(engine), SOUND[:60_000], [60_000])) for engine in (run, exported))
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
@@ -111,7 +111,7 @@ def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: Grap
     part=st.floats(0.05, 1.0),
     do_normalize=st.booleans(),
 )
-def test_each_step_is_its_window_heard_as_a_clip_of_its_own(
+def test_each_step_is_its_window_predicted_as_a_clip(
     total: int, window: float, part: float, do_normalize: bool
 ) -> None:
     hop = max(0.02, window * part)
@@ -163,7 +163,7 @@ def test_silence_is_a_gap_and_is_not_computed() -> None:
     assert not any(step.voiced for step in steps if step.time < 0.7 or 3.2 < step.time < 6.2)
 
 
-def test_steps_come_once_their_window_is_heard_and_not_later() -> None:
+def test_steps_come_once_their_window_has_arrived_and_not_later() -> None:
     stream = Stream(fake_engine.Fake())
     for start in range(0, len(SOUND), 800):
         heard = (start + 800) / 16_000
@@ -172,7 +172,7 @@ def test_steps_come_once_their_window_is_heard_and_not_later() -> None:
             assert heard - 0.06 <= max(step.time + 1.25, step.time + 0.1 + 0.93 + 0.13) <= heard + 1e-6 + 0.13
 
 
-def test_reset_begins_anew_and_flush_ends() -> None:
+def test_reset_starts_over_and_flush_ends() -> None:
     stream = Stream(fake_engine.Fake(), sample_rate=44_100)
     first = joined(in_chunks(stream, SOUND, [5_000]))
     with pytest.raises(EmimicError, match="reset"):
@@ -186,7 +186,7 @@ def test_reset_begins_anew_and_flush_ends() -> None:
         np.testing.assert_array_equal(first[name], again[name])
 
 
-def test_nothing_heard_gives_no_steps() -> None:
+def test_no_samples_give_no_steps() -> None:
     stream = Stream(fake_engine.Fake())
     assert stream.push(np.empty(0, np.float32)) == []
     assert stream.flush() == []
@@ -202,7 +202,7 @@ def test_memory_does_not_grow() -> None:
     assert stream._detector._evidence.shape[1] < 400
 
 
-def test_a_model_without_vad_has_no_vad_curve() -> None:
+def test_a_model_without_vad_has_no_vad_timeline() -> None:
     steps = in_chunks(Stream(fake_engine.Fake(vad=False)), SOUND[:40_000], [40_000])
     assert all(step.vad is None and step.vad_times is None for step in steps)
 
@@ -217,7 +217,7 @@ def test_a_model_without_vad_has_no_vad_curve() -> None:
         ({"sample_rate": 5}, "sample rate 5 Hz"),
     ],
 )
-def test_senseless_options_are_named(options: dict[str, float], message: str) -> None:
+def test_invalid_options_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(EmimicError, match=message):
         Stream(fake_engine.Fake(), **options)
 

@@ -1,4 +1,4 @@
-"""Similar curves are found with their lag and leader, unrelated ones no more often than the level says."""
+"""Similar timelines are found with their lag and leader, unrelated ones no more often than the level says."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def test_lag_and_leader_are_found_in_100_of_100(gapped: bool) -> None:
 
 @pytest.mark.parametrize("phi", [0.5, 0.95])
 @pytest.mark.parametrize(("method", "steps"), [("windowed", 100), ("dtw", 40)])
-def test_unrelated_curves_are_found_similar_at_the_stated_level(method: Any, steps: int, phi: float) -> None:
+def test_unrelated_series_are_found_similar_at_the_stated_level(method: Any, steps: int, phi: float) -> None:
     rng = np.random.default_rng(1)
     pairs, overall, somewhere = 150, 0, 0
     for number in range(pairs):
@@ -328,12 +328,12 @@ def test_what_cannot_be_compared_says_why(
         ({"band": 0}, "band is 0"),
     ],
 )
-def test_senseless_settings_are_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(MimicryError, match=message):
         Settings(**options)
 
 
-def test_a_curve_without_variance_has_no_similarity_and_costs_nothing_else() -> None:
+def test_a_dimension_without_variance_has_no_similarity_and_changes_no_other() -> None:
     rng = np.random.default_rng(10)
     a, b = wandering(100, rng), wandering(100, rng)
     a[:, 2] = 0.3
@@ -406,11 +406,11 @@ def test_other_recordings_stand_for_chance(method: Any) -> None:
         compare(timeline(seed), mimic, settings=options, others=[short(gaps=slice(0, None))])
 
 
-# Pictures, the terminal, files
+# Plots, the terminal, files
 
 
 @pytest.mark.parametrize("method", ["dtw", "windowed"])
-def test_the_picture_names_everything_and_is_the_same_each_time(method: Any) -> None:
+def test_the_plot_names_everything_and_is_the_same_each_time(method: Any) -> None:
     rng = np.random.default_rng(13)
     a = wandering(80, rng)
     a[:, 3] = 1.0
@@ -438,7 +438,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Ears:
-    """Stands for the predictor: a file's curves are drawn from its samples, so a copy has the same ones."""
+    """A stand-in for the predictor: a file's timeline depends on its samples alone."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -464,7 +464,7 @@ class Ears:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings whose first sample says from which step their curves are taken."""
+    """Recordings whose first sample gives the first step of their timelines."""
     monkeypatch.setattr(mimicry_request, "Predictor", Ears)
     files = {"seed": [0.15], "mimic": [0.1], "talk": [0.15, 0.1], "twice": [0.1, 0.1]}
     for name, levels in files.items():

@@ -65,10 +65,9 @@ def check_files(folder: Path, description: dict[str, Any], *, full: bool = False
         ModelError: A file is missing or changed.
     """
     files = description.get("files")
-    is_complete = isinstance(files, dict) and all(
+    if not isinstance(files, dict) or not all(
         isinstance(hashes, dict) and isinstance(hashes.get("sha256"), str) for hashes in files.values()
-    )
-    if not is_complete:
+    ):
         raise ModelError(
             f"{folder / DESCRIPTION} doesn't name its files; it is damaged: copy or export the folder again"
         )

@@ -224,7 +224,7 @@ class Result:
         """Return JSON-ready values: schema, emimic (the version), targets, and the clip's own fields."""
         document = Results(self.targets, (self,), ()).to_dict()
         (clip,) = document["clips"]
-        return {name: document[name] for name in ("schema", "emimic", "targets")} | clip
+        return {**{name: document[name] for name in ("schema", "emimic", "targets")}, **clip}
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row, see `Results.to_frame`; for values over time see `timeline.to_frame()`."""
