@@ -24,10 +24,10 @@ from emimic.inference.engine import (
     GraphEngine,
     Spec,
     get_spec,
-    make_check_clip,
     predict_clips,
 )
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
+from emimic.inference.spec import make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
 from emimic.progress import shown

@@ -136,7 +136,7 @@ def find_fastest(run: Path) -> Path | None:
         description = read_description(file.parent)
         is_current = description.get("weights") == fingerprint(run / "model.safetensors")
         is_float32 = description.get("precision") == "float32"
-        if is_current and is_float32 and is_installed(description.get("runtime")):
+        if is_current and is_float32 and is_installed(description.get("runtime", "")):
             exported.append((description.get("speed") or 0.0, file.parent))
     return max(exported)[1] if exported else None
 
@@ -217,12 +217,13 @@ class GraphEngine:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.spec = read_spec(self.description, self.folder / DESCRIPTION)
-        self.runtime: Name = self.description.get("runtime")
-        if self.runtime not in RUNTIMES:
+        runtime: Any = self.description.get("runtime")
+        if runtime not in RUNTIMES:
             raise ModelError(
-                f"{self.folder} is for the runtime {self.runtime!r}; expected one of {', '.join(RUNTIMES)}: "
+                f"{self.folder} is for the runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}: "
                 "export it again"
             )
+        self.runtime: Name = runtime
         check_files(self.folder, self.description)
         graph = self.folder / RUNTIMES[self.runtime][1]
         self._graph = open_runtime(
