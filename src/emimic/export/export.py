@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -123,17 +124,9 @@ def export(
         )
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     _check_new(target)
-    try:
-        from emimic.export import calibrate as quantize
-        from emimic.export.onnx_graph import to_onnx
-        from emimic.model.model import EmiModel
-    except ModuleNotFoundError as error:
-        raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
-    if not is_installed(to):
-        raise ModelError(f"a model for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}")
-    model = EmiModel.open_run(run, device="cpu")
-    if not model.config.targets:
-        raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    model = _open_model(run, to)
+    from emimic.export.onnx_graph import to_onnx
+
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", licence))
@@ -142,18 +135,16 @@ def export(
     spec = get_spec(model)
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
-        graph = folder / "plain.onnx"
         data = to_onnx(model)
         with naming(target):
-            graph.write_bytes(data)
-            _optimise(graph, folder / "model.onnx", level="basic")
-        graph.unlink()
-        graph = (folder / "model.onnx").rename(graph)
+            graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
         quantisation = None
         if calibrate is not None:
+            from emimic.export.calibrate import search
+
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = quantize.search(
+            small, quantisation = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
             with naming(target):
@@ -182,6 +173,31 @@ def export(
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
     return Report(target, size, difference, speed, quantisation)
+
+
+def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
+    """Return the run's model, if everything that its export needs is installed."""
+    try:
+        import_module("emimic.export.calibrate")
+        import_module("emimic.export.onnx_graph")
+        from emimic.model.model import EmiModel
+    except ModuleNotFoundError as error:
+        raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
+    if not is_installed(to):
+        raise ModelError(f"a model for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}")
+    model = EmiModel.open_run(run, device="cpu")
+    if not model.config.targets:
+        raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    return model
+
+
+def _write_float_graph(data: bytes, folder: Path) -> Path:
+    """Write a graph with folded constants, and return its file."""
+    graph = folder / "plain.onnx"
+    graph.write_bytes(data)
+    _optimise(graph, folder / "model.onnx", level="basic")
+    graph.unlink()
+    return (folder / "model.onnx").rename(graph)
 
 
 def _check_new(target: Path) -> None:
