@@ -151,7 +151,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert {"talk channel 1.html", "talk channel 2.json", "talk channel 2.joy.annotation"} <= names
     again = invoke(*words)  # what the journal holds of each channel is taken for that channel
-    assert "2 of them kept" in again.stderr
+    assert "2 of them from the journal" in again.stderr
     assert json.loads((out / "results.json").read_text())["clips"] == [first, second]
 
 

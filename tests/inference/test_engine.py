@@ -1,4 +1,4 @@
-"""Engines: a run on torch and an engine folder on ONNX Runtime result alike; hostile folders are named."""
+"""Engines: a run on torch and an exported model on ONNX Runtime predict alike; hostile folders are named."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ SHORT = {"max_seconds": 0.5, "vad_learned": True}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A tiny Whisper run and its engine folder."""
+    """A tiny Whisper run and its exported model."""
     place = tmp_path_factory.mktemp("engines")
     tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place / "run")
     export.export(place / "run", place / "engine")
@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def copy(folders, tmp_path):
-    """A copy of the engine folder, to be spoilt."""
+    """A copy of the exported model, to be spoilt."""
     return shutil.copytree(folders[1], tmp_path / "engine")
 
 
@@ -302,5 +302,5 @@ except ModelError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "is a run, which needs torch" in done.stdout
+    assert "is a training run, which needs torch" in done.stdout
     assert "[train]'" in done.stdout
