@@ -33,7 +33,7 @@ from emimic.inference.journal import NAME
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "bulk.json"
 SUMMARY = re.compile(
-    r"(\d+) heard(?: \((\d+) of them kept from before\))?, (\d+) failed(?:; ([\d.]+) clips/s, (\d+) x)?"
+    r"(\d+) predicted(?: \((\d+) of them from the journal\))?, (\d+) failed(?:; ([\d.]+) clips/s, (\d+) x)?"
 )
 
 
@@ -66,9 +66,9 @@ def finish(words: list[str], out: Path) -> dict[str, Any]:
     )
     found = SUMMARY.search(done.stderr)
     assert found is not None, done.stderr
-    heard, before, failed = (int(text or 0) for text in found.groups()[:3])
+    predicted, before, failed = (int(text or 0) for text in found.groups()[:3])
     return {
-        "heard": heard - before,
+        "predicted": predicted - before,
         "kept_from_before": before,
         "failed": failed,
         "clips_per_s": float(found[4] or 0),
@@ -87,7 +87,7 @@ def killed(words: list[str], out: Path, until: int) -> dict[str, Any]:
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
         raise SystemExit("the run had ended before it was killed; give more --files")
-    return {"kept_at_its_kill": kept(out), "heard_and_kept": kept(out) - before}
+    return {"kept_at_its_kill": kept(out), "predicted_and_kept": kept(out) - before}
 
 
 def check(names: list[str], out: Path, whole: Path) -> None:
@@ -146,7 +146,9 @@ def main() -> None:
         "killed": [first, second],
         "resumed": last,
         "kept_more_than_once": len(stems) - len(set(stems)),
-        "heard_and_kept_in_all": first["heard_and_kept"] + second["heard_and_kept"] + last["heard"],
+        "predicted_and_kept_in_all": first["predicted_and_kept"]
+        + second["predicted_and_kept"]
+        + last["predicted"],
         "journal_bytes_per_clip": round(size / given.files),
         "peak_mb": round(peak / 1024),
     }

@@ -106,7 +106,7 @@ def make(folder: Path) -> dict[str, Path]:
     import soundfile
 
     from emimic.features import store
-    from emimic.inference.engine import default_model
+    from emimic.inference.engine import find_default_model
     from emimic.model.config import EmiConfig
     from emimic.model.model import EmiModel
     from emimic.prediction import Prediction
@@ -126,7 +126,7 @@ def make(folder: Path) -> dict[str, Path]:
             rows += f"{i:05d},0.5,0,1,0.25,,1,{split}{i % 3}\n"
         (places["table"] / f"{split}_split.csv").write_text(rows, encoding="utf-8")
     for kind in ("engine", "graph", "calibration", "novelty"):
-        for file in default_model().iterdir():
+        for file in find_default_model().iterdir():
             if file.name != DAMAGED[kind]:
                 os.link(file, places[kind] / file.name)
             else:
@@ -215,10 +215,10 @@ def read_teacher(file: Path) -> None:
 
 def read_journal(file: Path) -> None:
     """Go on with a folder of predictions."""
-    from emimic.inference.engine import default_model
+    from emimic.inference.engine import find_default_model
     from emimic.inference.journal import Journal
 
-    Journal(file.parent, default_model(), targets=EMOTIONS).__exit__(None, None, None)
+    Journal(file.parent, find_default_model(), targets=EMOTIONS).__exit__(None, None, None)
 
 
 DAMAGED = {name: f"clip.{name}" for name in CONTAINERS} | {

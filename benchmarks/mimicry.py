@@ -94,7 +94,7 @@ def binomial(rate: float, pairs: int) -> tuple[float, float]:
 def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
     """How often unrelated pairs are found similar, overall and in any dimension (corrected)."""
     low, high = binomial(LEVEL, pairs)
-    for clock, seconds in (("common", 15), ("common", 60), ("own", 8), ("own", 20)):
+    for alignment, seconds in (("windowed", 15), ("windowed", 60), ("dtw", 8), ("dtw", 20)):
         for kind in KINDS:
             for gapped in (False, True):
                 if gapped and seconds < 20:
@@ -105,16 +105,16 @@ def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                     sides = []
                     for name, length in (
                         ("a", steps),
-                        ("b", steps if clock == "common" else round(0.8 * steps)),
+                        ("b", steps if alignment == "windowed" else round(0.8 * steps)),
                     ):
                         gaps = silences(length, rng) if gapped else None
                         sides.append(timeline(curves(length, kind, rng), name, gaps))
-                    settings = Settings(clock=clock, draws=draws, level=1 - LEVEL, seed=number)
+                    settings = Settings(alignment=alignment, draws=draws, level=1 - LEVEL, seed=number)
                     found = compare(sides[0], sides[1], settings=settings)
                     overall += found.overall.chance.beyond
                     any_one += any(one.chance.beyond for one in found.dimensions)
                 yield {
-                    "clock": clock, "seconds": seconds, "curves": kind, "gaps": gapped, "pairs": pairs,
+                    "alignment": alignment, "seconds": seconds, "timelines": kind, "gaps": gapped, "pairs": pairs,
                     "overall": overall / pairs, "any_dimension": any_one / pairs, "binomial_99": [low, high],
                 }  # fmt: skip
 
@@ -138,7 +138,7 @@ def led(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                     size=9
                 )
                 gaps = [silences(steps, rng) if gapped else None for _ in range(2)]
-                settings = Settings(clock="common", draws=draws, seed=number)
+                settings = Settings(alignment="windowed", draws=draws, seed=number)
                 found = compare(
                     timeline(first, "a", gaps[0]), timeline(second, "b", gaps[1]), settings=settings
                 )
@@ -149,7 +149,7 @@ def led(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                 leader += (lead.lag > 0) == (lag > 0) and lead.lag != 0
                 beyond += found.overall.chance.beyond
             yield {
-                "curves": kind, "gaps": gapped, "pairs": pairs, "seconds": 60, "noise_to_signal": 1.0,
+                "timelines": kind, "gaps": gapped, "pairs": pairs, "seconds": 60, "noise_to_signal": 1.0,
                 "lag_within_one_hop": within, "whole_lag_within_one_hop": whole, "leader": leader,
                 "more_than_chance": beyond, "worst_lag_error": worst,
             }  # fmt: skip
@@ -178,7 +178,8 @@ def warped(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                 truth = np.interp(found.path.mimic, HOP * np.arange(length), clock * HOP)
                 errors.append(np.abs(found.path.seed - truth).mean())
             yield {
-                "seconds": seconds, "curves": kind, "pairs": pairs, "noise_to_signal": 0.5, "more_than_chance": beyond,
+                "seconds": seconds, "timelines": kind, "pairs": pairs, "noise_to_signal": 0.5,
+                "more_than_chance": beyond,
                 "mean_path_error_seconds": float(np.mean(errors)),
             }  # fmt: skip
 
@@ -207,7 +208,7 @@ def heard(model: str | None, pairs: int, draws: int) -> dict[str, Any]:
             predictor.timeline(wave.astype(np.float32), sample_rate=SAMPLE_RATE)
             for wave in (first, second + noise)
         ]
-        found = compare(sides[0], sides[1], settings=Settings(clock="common", draws=draws, seed=number))
+        found = compare(sides[0], sides[1], settings=Settings(alignment="windowed", draws=draws, seed=number))
         lead = found.leads[-1]
         rows.append(
             {

@@ -93,8 +93,8 @@ def evidence(sound: Array) -> tuple[Array, Array]:
     seen: list[Array] = []
 
     class Keeping(Detector):
-        def _hear(self, group: Array) -> None:
-            super()._hear(group)
+        def _add_evidence(self, group: Array) -> None:
+            super()._add_evidence(group)
             seen.append(self._evidence[:, -len(group) // CHUNK :].copy())
 
     detector = Keeping()

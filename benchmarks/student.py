@@ -31,7 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from emimic import metrics
-from emimic.inference.engine import Engine, default_model, open_engine, read_description
+from emimic.inference.engine import Engine, find_default_model, open_engine, read_description
 from emimic.media import decode
 from emimic.model.config import EmiConfig
 from emimic.model.encoders import MEL_HOP, MEL_WINDOW
@@ -181,7 +181,7 @@ def main() -> None:
     if given.verb == "ablation":
         results.setdefault("held_out", {})[given.name] = [epoch["pearson"] for epoch in epochs(given.run)]
     else:
-        folders = {"teacher": default_model(), "student": given.engine, "student_int8": given.int8}
+        folders = {"teacher": find_default_model(), "student": given.engine, "student_int8": given.int8}
         results |= (
             score(given.corpus, given.run, folders)
             if given.verb == "score"

@@ -19,9 +19,9 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Where the package lies: not in a clone, and nothing is written down about it."""
     monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "install.py"))
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(None))
-    module._source.cache_clear()
+    module._find_source.cache_clear()
     yield tmp_path
-    module._source.cache_clear()
+    module._find_source.cache_clear()
 
 
 class Record:
@@ -33,7 +33,7 @@ class Record:
 
 
 def test_this_clone_names_itself() -> None:
-    module._source.cache_clear()
+    module._find_source.cache_clear()
     (word,) = shlex.split(install("train").removeprefix("pip install "))
     folder = Path(word.removesuffix("[train]"))
     assert (folder / "pyproject.toml").is_file()

@@ -340,7 +340,7 @@ def test_auc_needs_both_classes_and_no_others():
     y[:, 0], y[:, 1] = 1.0, math.nan
     assert np.isnan(metrics.auc(x, y)).all()
     y[3, 0] = 0.5
-    with pytest.raises(metrics.ScoreError, match="1 of 30 known labels of a target are neither 0 nor 1"):
+    with pytest.raises(metrics.ScoreError, match="1 of 30 labels of a target are neither 0 nor 1"):
         metrics.auc(x, y)
 
 

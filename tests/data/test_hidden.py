@@ -11,7 +11,7 @@ from emimic.data.split_tables import split_files
 from emimic.describe import measure
 from emimic.export import export
 from emimic.features import faces
-from emimic.inference.engine import DESCRIPTION, ENGINES, Spec, quickest
+from emimic.inference.engine import DESCRIPTION, ENGINES, Spec, find_fastest
 from emimic.task import EMOTIONS, CorpusError
 from emimic.training import distill_corpus
 
@@ -77,4 +77,4 @@ def test_what_a_killed_export_left_is_no_engine(tmp_path: Path) -> None:
     place = tmp_path / ENGINES / ".onnx.0123456789ab"
     place.mkdir(parents=True)
     (place / DESCRIPTION).write_text("{")
-    assert quickest(tmp_path) is None
+    assert find_fastest(tmp_path) is None

@@ -57,7 +57,7 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     out = tmp_path / "out"
     rows = [name for name in NAMES if name != "wavlm_tcn"]
     wanted = [*rows, "baseline-vision", "vision_lstm-vision", "zhang-audio", "ours"]
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", ",".join(wanted)))
+    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
     assert answer.exit_code == 0, answer.output
     found = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
     assert set(found) == set(wanted)
@@ -126,11 +126,11 @@ def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
 def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "yu", "--label-scale", "50"))
+    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
     assert "yet label_scale is 50" in str(answer.exception)
     for rows, refused in (([{"name": "gv"}, {"name": "full"}], True), ([{"name": "yu"}], False)):
         (out / "results.json").write_text(json.dumps({"rows": rows}))
-        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "wrong"))
+        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
         assert ("rows of another verb (full, gv)" in str(answer.exception)) is refused
         assert isinstance(answer.exception, SettingsError)
 
@@ -160,7 +160,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
         store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
     cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--cells", cells))
+    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", cells))
     assert answer.exit_code == 0, answer.output
     found = json.loads((out / "results.json").read_text())
     assert found["clips"] == 3

@@ -144,13 +144,13 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
-    command = words(place, tones, tmp_path, "--seeds", "0", "--cells", "full", "--set", "epochs=300")
+    command = words(place, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
     process = start(*command, "--set", "patience=null")
     folder = underway(tmp_path, 0)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "the same command goes on" in said
+    assert "rerun the command to continue" in said
     state = checkpoint.read_progress(folder)
     assert state is not None
     assert not state.finished
@@ -158,7 +158,7 @@ def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, num
 
 def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "out", "full,gv,gv-head,xlsr"
-    other = start(*words(place, tones, out, "--seeds", "0", "--cells", names, "--set", "epochs=5"))
+    other = start(*words(place, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
     underway(out, 0)
     ours: list[str] = []
     sets = ("epochs=5",)
@@ -168,7 +168,7 @@ def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_pa
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
     assert "full seed 0: another process is at it" in ours
-    assert other.returncode == 0 or "another command is at them" in theirs
+    assert other.returncode == 0 or "another command has some" in theirs
     assert all(row.scores or row.open for row in found.rows)
 
 
@@ -243,13 +243,13 @@ def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Pat
     with grid.held(tmp_path / "gv" / "seed-0") as ours:
         assert ours
         found = table2.ablate(request, tell=told.append)
-        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--cells", "gv", "--seeds", "0"))
+        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
     assert found.rows[0].open == (0,)
     assert found.elsewhere == ("gv seed 0",)
     assert told == ["gv seed 0: another process is at it"]
     assert answer.exit_code == 1
     assert "not run yet" in answer.output
-    assert "not all runs are done: another command is at them (gv seed 0)" in answer.output
+    assert "not all runs are done: another command has some (gv seed 0)" in answer.output
     assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
 
 
@@ -326,7 +326,7 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     place: Path, tones: Path, tmp_path: Path
 ) -> None:
     def refused(corpus: Path, said: str, *more: str) -> None:
-        command = words(place, corpus, tmp_path / "out", "--cells", "gv,gv-head", "--seeds", "0", *more)
+        command = words(place, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
         answer = CliRunner().invoke(app, command)
         assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
         assert re.search(said, str(answer.exception))

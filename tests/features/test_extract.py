@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.cli.study import Kind
+from emimic.cli.corpus import Kind
 from emimic.features import faces, logmel, store, transcripts
 from emimic.features.extract import KINDS, extract, settings_of
 from emimic.task import CorpusError, ModelError, SettingsError

@@ -22,8 +22,8 @@ import yaml
 from made_results import timeline, wandering
 
 from emimic import cli
-from emimic.cli import mimicry, predict_request
-from emimic.cli.streams import safe_streams
+from emimic.cli import mimicry_request, predict_request
+from emimic.cli.standard_streams import safe_streams
 from emimic.describe import measure as clips
 from emimic.files import OutputError, folded, write_atomic
 from emimic.inference.results import Failure, Result, Results
@@ -298,7 +298,7 @@ def test_every_table_in_every_encoding(
         patch.setattr(sys, "stdout", shown)
         with safe_streams(native=True):
             if verb == "mimicry":
-                mimicry.show(_report())
+                mimicry_request.show(_report())
             else:
                 terminal.show(Results(result.targets, (result,), ()), "csv" if verb == "csv" else "table")
     text = (tmp_path / "shown").read_text(encoding)

@@ -16,10 +16,11 @@ from made_results import timeline, wandering
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.cli import mimicry, predict_request
+from emimic.cli import mimicry_request, predict_request
 from emimic.files import OutputError, folded
 from emimic.inference.results import Results, Timeline
 from emimic.media import decode
+from emimic.mimicry import Settings
 from emimic.output import formats, terminal
 
 ODD = [
@@ -121,13 +122,13 @@ class Pencil:
 def test_mimicry_writes_first_and_draws_any_name(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mimicry, "Predictor", Pencil)
-    monkeypatch.setattr(mimicry, "show", _fails)
+    monkeypatch.setattr(mimicry_request, "Predictor", Pencil)
+    monkeypatch.setattr(mimicry_request, "show", _fails)
     seed, *mimics = (clips / os.fsdecode(name + b".wav") for name in ODD[:3])
-    settings = mimicry.Settings(draws=19)
-    asked = mimicry.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
+    settings = Settings(draws=19)
+    asked = mimicry_request.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
     with pytest.raises(OSError, match="No space"):
-        mimicry.run(asked, lambda line: None)
+        mimicry_request.run(asked, lambda line: None)
     written = {path.name: path.read_bytes().decode("utf-8") for path in (tmp_path / "out").glob("*[!g]")}
     assert "mimicry.json" in written
     assert "b\ufffdr $x^$ \U0001f600" in written["mimicry.json"]
@@ -137,8 +138,8 @@ def test_mimicry_writes_first_and_draws_any_name(
 def test_an_impossible_folder_is_told_before_the_work(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mimicry, "Predictor", _fails)
-    monkeypatch.setattr("emimic.inference.batch.hear", _fails)
+    monkeypatch.setattr(mimicry_request, "Predictor", _fails)
+    monkeypatch.setattr("emimic.inference.batch.predict_files", _fails)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     some = next(clips.iterdir())

@@ -371,11 +371,11 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_identities(
     place: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
-    keys = journal.identity(run), teacher.key_of(run)
+    keys = journal.hash_model(run), teacher.key_of(run)
     Calibration.load(run).save(run)
-    assert (journal.identity(run), teacher.key_of(run)) == keys
+    assert (journal.hash_model(run), teacher.key_of(run)) == keys
     replace(Calibration.load(run), facts={}).save(run)
-    ours = journal.identity(run), teacher.key_of(run)
+    ours = journal.hash_model(run), teacher.key_of(run)
     assert not set(ours) & set(keys)
     with pytest.warns(EmimicWarning, match="fitted to other weights"):
         TorchEngine(run)
@@ -487,7 +487,7 @@ def test_the_page_says_it_plainly() -> None:
 
 def test_novelty_survives_the_journal_and_slimming() -> None:
     far = result(1.23456789)
-    kept = journal.unpacked(json.loads(json.dumps(journal.packed(batch.slimmed(far)))), far.path, EMOTIONS)
+    kept = journal.unpack(json.loads(json.dumps(journal.pack(batch.reduce_frames(far)))), far.path, EMOTIONS)
     assert kept.prediction.novelty == 1.23456789
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emimic.files import write_atomic
-from emimic.inference.inputs import content
+from emimic.inference.inputs import read_content
 from emimic.inference.results import Results
 from emimic.media import decode
 from emimic.output import formats
@@ -43,7 +43,7 @@ def write(
     names = formats.unique((a.name for a in results.clips), taken=("intensities", "results"))
     clips = zip(results.clips, names, strict=True)
     for result, name in shown(clips, "pictures", total=len(results.clips), show=progress):
-        source = content(result.path)
+        source = read_content(result.path)
         channel = result.channel and result.channel - 1
         wave = plots.envelope(decode.blocks(source, name=str(result.path), channel=channel, notes=[]))
         if plot:

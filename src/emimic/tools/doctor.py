@@ -135,7 +135,7 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
 
         threads = cores()
         try:
-            state = _try(Path(engine.default_model() if model is None else model))
+            state = _try(Path(engine.find_default_model() if model is None else model))
             runtimes.open_runtime("onnx", silero_vad.MODEL)  # timelines need it
         except EmimicError as error:
             troubles.append(str(error))
