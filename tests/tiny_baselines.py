@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import features as made
+import feature_corpora as made
 import numpy as np
 import torch
 
