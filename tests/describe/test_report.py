@@ -687,7 +687,7 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
         "train": np.array([[0.0, 0.5], [0.0, math.nan], [1.0, 0.5], [0.2, 0.5]]),
         "valid": np.ones((2, 2)),
     }
-    figure = plots.boxes(labels, ("a", "b"))
+    figure = plots.draw_boxes(labels, ("a", "b"))
     upper, lower = figure.axes
     assert upper.get_title() == "train (4 clips)"
     assert lower.get_title() == "valid (2 clips)"
@@ -700,25 +700,25 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
 @pytest.mark.parametrize("fps", [[], [30.0], [25.0, 30.0, 1000.0]])
 def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> None:
     seconds = np.array([0.064, 1.0, 6.9, 7.0, 1249.9])
-    figure = plots.durations(seconds, np.array(fps))
+    figure = plots.draw_durations(seconds, np.array(fps))
     assert len(figure.axes) == 1 + bool(fps)
     for panel, values in zip(figure.axes, (seconds, fps), strict=False):
         assert panel.get_xscale() == panel.get_yscale() == "log"
         assert sum(bar.get_height() for bar in panel.patches) == len(values)
-    plots.png(figure)
+    plots.render_png(figure)
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
 @settings(deadline=None, max_examples=10)
 def test_the_curve_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
     at = np.sort(np.array(lengths))
-    figure = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
+    figure = plots.draw_cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
     steps, lost, line = figure.axes[0].get_lines()
     assert steps.get_ydata()[-1] == 100.0
     assert lost.get_ydata()[-1] == pytest.approx(0.0, abs=1e-9)
     assert set(line.get_xdata()) == {12.0}
-    again = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
-    assert plots.svg(figure) == plots.svg(again)
+    again = plots.draw_cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
+    assert plots.render_svg(figure) == plots.render_svg(again)
 
 
 def test_the_synthetic_corpus_is_what_it_says(tmp_path: Path) -> None:

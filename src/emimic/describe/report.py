@@ -175,14 +175,14 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, 
     cuts = np.unique(usual)  # between these the curves are straight
     kept, lost = statistics.cost_of_cuts(seconds, cuts)[0], statistics.cost_of_cuts(usual, cuts)[1]
     figures = {
-        "durations": plots.durations(seconds, np.array(rates)),
-        "cuts": plots.cuts(cuts, kept, lost, numbers["durations"]["cut"]),
+        "durations": plots.draw_durations(seconds, np.array(rates)),
+        "cuts": plots.draw_cuts(cuts, kept, lost, numbers["durations"]["cut"]),
     }
     if labels := _labels(corpus):
-        figures = {"labels": plots.boxes(labels, corpus.targets), **figures}
+        figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomic(out / f"{name}.png", plots.png(figure))
-        write_atomic(out / f"{name}.svg", plots.svg(figure))
+        write_atomic(out / f"{name}.png", plots.render_png(figure))
+        write_atomic(out / f"{name}.svg", plots.render_svg(figure))
     write_atomic(out / "clips.csv", _csv(corpus, clips))
     write_atomic(
         out / "description.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
