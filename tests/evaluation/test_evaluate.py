@@ -371,7 +371,9 @@ def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
 def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
     bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
     stub.split = Split("test", stub.split.listed, bare, ())
-    monkeypatch.setattr(module.loader, module.loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(
+        module.loader, module.loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain")
+    )
     with pytest.raises(CorpusError, match="test"):
         evaluate(tmp_path / "run", tmp_path, split="test", progress=False)
 
@@ -421,7 +423,9 @@ def test_pictures_of_constants():
     # A line through one place on the x axis has no slope.
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
     assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]
-    means = [axes.get_lines()[-1].get_xdata() for axes in plots.draw_residuals(x, y, ["A", "B", "C"]).axes[:3]]
+    means = [
+        axes.get_lines()[-1].get_xdata() for axes in plots.draw_residuals(x, y, ["A", "B", "C"]).axes[:3]
+    ]
     assert [len(line) for line in means] == [1, 10, 10]
 
 
