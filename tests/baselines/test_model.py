@@ -410,7 +410,7 @@ def test_errors(tmp_path: Path) -> None:
         learned("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})
     learned("savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, epochs=1)
     wrong = folder / "features" / "audio" / "00025.safetensors"
-    store.write(wrong, "25", store.Sequence.whole(np.zeros((3, 5), np.float32), np.arange(3.0)))
+    store.write(wrong, "25", store.Sequence.from_frames(np.zeros((3, 5), np.float32), np.arange(3.0)))
     with pytest.raises(CorpusError, match=r"00025.safetensors has 5 features a frame, expected 12"):
         evaluate(tmp_path / "run", folder, progress=False)
     (tmp_path / "run" / "model.safetensors").write_bytes(b"half")

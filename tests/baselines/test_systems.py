@@ -179,7 +179,7 @@ def test_zhang_learns_and_reads_as_published() -> None:
     for name, parameter in model.named_parameters():
         heard_there = ".encoders.audio." in name or ".encoders.text." in name
         assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
-    longer = store.Sequence.whole(np.zeros((400, 1), np.float32), np.arange(400.0))
+    longer = store.Sequence.from_frames(np.zeros((400, 1), np.float32), np.arange(400.0))
     shorten = model.system.shorten(model.options)
     assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
         "face": 32,

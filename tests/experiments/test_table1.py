@@ -158,7 +158,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
     (place / "features" / "audio").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for item in items[:-1]:  # the last clip, of valid, has none
-        frames = store.Sequence.whole(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
+        frames = store.Sequence.from_frames(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
         store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
     cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
