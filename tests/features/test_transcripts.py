@@ -227,7 +227,7 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
 ) -> None:
     say(corpus, "00001", [(" so", 0, 1)])
     lacking = without(tiny_bert, tmp_path / "lacking", "layer.1.attention.self.key")
-    told = r"lacks weights of a text encoder.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder\.layer\.1\."
+    told = r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder\.layer\.1\."
     with pytest.raises(ModelError, match=told):
         extract(corpus, "text", model=str(lacking))
     config = json.loads((lacking / "config.json").read_text())
@@ -252,7 +252,7 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     (tmp_path / "t5/config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
     assert load_pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
     encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
-    told = r"lacks weights of a Whisper model.*: model\.decoder\.embed_positions\.weight"
+    told = r"weights of a Whisper model are missing.*: model\.decoder\.embed_positions\.weight"
     with pytest.raises(ModelError, match=told):
         extract(corpus, "transcripts", name="x", model=str(encoder))
     mute = without(tiny_whisper, tmp_path / "mute", "tokenizer", "vocab", "merges", "added_tokens")
