@@ -44,7 +44,7 @@ class BaselineConfig(BaseModel):
     Attributes:
         modalities: modality -> feature folder, or "waveform".
         sizes: modality -> features of a frame.
-        made_by: modality -> digest of what made its features, where that is known (`store.made_by`).
+        made_by: modality -> digest of what made its features, where that is known (`store.digest_facts`).
         weights: branch -> its weight for each target, once they were searched.
         encoder_config: of the encoder of a waveform, as in transformers.
     """
