@@ -163,7 +163,7 @@ def test_a_run_folder_that_cannot_be_held(odd: str, tmp_path: Path) -> None:
         raise AssertionError
     if odd == "lock is a folder":
         (out / grid.LOCK).mkdir(parents=True, exist_ok=True)
-        with pytest.raises(OutputError, match=r"can't be written"), grid.held(out):
+        with pytest.raises(OutputError, match=r"can't be written"), grid.hold(out):
             raise AssertionError
 
 

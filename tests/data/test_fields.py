@@ -14,7 +14,7 @@ from emimic.cli import app
 from emimic.data.corpus import load_corpus
 from emimic.data.fields import alike, read_number, seems_number, show_name, speaker_key
 from emimic.data.importers.layout import to_number
-from emimic.features.extract import settings_of
+from emimic.features.extract import get_schema
 from emimic.task import ModelError, SettingsError
 from emimic.training.settings import TrainSettings, parse_overrides
 
@@ -167,7 +167,7 @@ def test_yes_and_no_are_no_numbers(given, text):
 def test_features_take_finite_numbers_alone():
     for value in (math.nan, math.inf, True):
         with pytest.raises(ValidationError):
-            settings_of("challenge")(wav2vec2_start=value)
+            get_schema("challenge")(wav2vec2_start=value)
 
 
 @pytest.mark.parametrize(

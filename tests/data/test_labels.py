@@ -290,7 +290,7 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than all else here."""
-    monkeypatch.setattr(plots, "png", lambda _: b"")
+    monkeypatch.setattr(plots, "render_png", lambda _: b"")
 
 
 def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:
@@ -443,7 +443,7 @@ def test_vad_alone_is_scored(felt: tuple[Path, Result], alone: Path, tmp_path: P
     assert report.mean_pearson == pytest.approx(best["pearson"], abs=1e-4)
     assert (tmp_path / "predictions.csv").read_text().startswith("Filename,Arousal,Dominance,Valence\n11,")
     assert (tmp_path / "scatter.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ModelError, match="answers VAD alone; expected a model with targets"):
+    with pytest.raises(ModelError, match="predicts V/A/D alone; expected a model with targets"):
         submit(felt[0], alone, split="valid", out=tmp_path / "out.csv", progress=False)
     assert not (tmp_path / "out.csv").exists()
     other = make(tmp_path, train=[row("1")], valid=[row("2")])

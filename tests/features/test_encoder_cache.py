@@ -67,13 +67,13 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
 
 
 def test_the_key_is_what_decides_the_features() -> None:
-    same = encoder_cache.key(build(), "float16")
-    assert same == encoder_cache.key(build(), "float16")
+    same = encoder_cache.compute_key(build(), "float16")
+    assert same == encoder_cache.compute_key(build(), "float16")
     assert len(same) == 16
     assert int(same, 16) >= 0
     other_head = build(lstm_layers=1, vad_head=False, targets=["Joy"])
     other_head.encoder.load_state_dict(build().encoder.state_dict())
-    assert encoder_cache.key(other_head, "float16") == same
+    assert encoder_cache.compute_key(other_head, "float16") == same
     one_weight = build()
     with torch.no_grad():
         one_weight.encoder.encoder.layers[0].attention.k_proj.bias[3] += 1e-7
@@ -81,12 +81,12 @@ def test_the_key_is_what_decides_the_features() -> None:
     other_eps.encoder.load_state_dict(build().encoder.state_dict())
     keys = [
         same,
-        encoder_cache.key(build(), "float32"),
-        encoder_cache.key(build(seed=1), "float16"),
-        encoder_cache.key(build(max_seconds=3.0), "float16"),
-        encoder_cache.key(build(do_normalize=False), "float16"),
-        encoder_cache.key(one_weight, "float16"),
-        encoder_cache.key(other_eps, "float16"),
+        encoder_cache.compute_key(build(), "float32"),
+        encoder_cache.compute_key(build(seed=1), "float16"),
+        encoder_cache.compute_key(build(max_seconds=3.0), "float16"),
+        encoder_cache.compute_key(build(do_normalize=False), "float16"),
+        encoder_cache.compute_key(one_weight, "float16"),
+        encoder_cache.compute_key(other_eps, "float16"),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -103,7 +103,7 @@ def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: p
 def test_the_key_ignores_where_the_encoder_came_from() -> None:
     moved = build()
     moved.config.encoder_config._name_or_path = "/somewhere/else"
-    assert encoder_cache.key(moved, "float16") == encoder_cache.key(build(), "float16")
+    assert encoder_cache.compute_key(moved, "float16") == encoder_cache.compute_key(build(), "float16")
 
 
 def cached(folder: Path) -> dict[Path, int]:
