@@ -216,8 +216,8 @@ class Calibration:
         calibration = cls.load(folder)
         if calibration.targets != tuple(targets):
             raise ModelError(
-                f"{Path(folder) / FILE} is for {', '.join(calibration.targets)}, the model predicts {', '.join(targets)}"
-                ": run emimic calibrate for this model"
+                f"{Path(folder) / FILE} is for {', '.join(calibration.targets)}, the model predicts "
+                f"{', '.join(targets)}: run emimic calibrate for this model"
             )
         return calibration
 
