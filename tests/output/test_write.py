@@ -15,7 +15,7 @@ from fake_engine import constant_engine
 from made_results import timeline, wandering
 from typer.testing import CliRunner
 
-from emimic import cli
+from emimic import cli, progress
 from emimic.cli import mimicry_request, predict_request
 from emimic.files import OutputError, folded
 from emimic.inference.results import Results, Timeline
@@ -55,7 +55,7 @@ def predict(clips: Path, out: Path, **options: Any) -> Results:
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
+    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
@@ -175,7 +175,7 @@ def test_a_plain_terminal_has_plain_bars(
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)
         assert ("\u2581" in text) == (encoding == "utf-8")
-    assert terminal.bar(0.5, ascii_only=True) == "####...."
+    assert progress.text_bar(0.5, ascii_only=True) == "####...."
 
 
 def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(

@@ -63,7 +63,7 @@ def describe_missing(kinds: Iterable[str]) -> dict[str, str]:
     """Return a message about the missing extra for each of FORMATS that can't be written here."""
     messages = {}
     for kind in dict.fromkeys(kinds):
-        extra = FORMATS[kind].extra
+        extra = FORMATS[resolve(kind)].extra
         if extra is not None and (message := extra.describe_missing()):
             messages[kind] = message
     return messages

@@ -49,7 +49,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
 def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:
     """Return the recording's absolute and relative address for ELAN, which drops `file://` and decodes nothing.
 
-    On another drive or network share (Windows) there is no relative address: it is then the absolute one.
+    On another drive or network drive (Windows) there is no relative address: it is then the absolute one.
     """
     absolute = media.absolute().as_posix()
     absolute = writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
