@@ -88,7 +88,8 @@ def mse(predictions: ArrayLike, labels: ArrayLike) -> Floats:
 def auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute the area under the ROC of each target, for labels 0 and 1.
 
-    In a random pair, a clip with label 1 has the higher prediction with this probability; ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
+    It is the probability that, of a random clip with label 1 and one with label 0, the first has the higher prediction.
+    Ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
 
     Returns:
         (target,) in [0, 1], a float for one-dimensional input; NaN without both a 0 and a 1 among the labels.
@@ -173,8 +174,8 @@ def calibration(
 def equal_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
     """Assign each of (n,) values to a bin, from 0 in rising order; bins have equal counts.
 
-    Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they may
-    differ by more, and empty bins are skipped in the numbering.
+    Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they
+    may differ by more, and empty bins are skipped in the numbering.
     """
     distinct, index, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
