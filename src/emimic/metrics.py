@@ -254,7 +254,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`, with their arguments.
+    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`.
 
     Returns:
         (low, high), each (target,), or floats for one-dimensional input. Resamples on which the score is undefined are
