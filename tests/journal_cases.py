@@ -1,4 +1,4 @@
-"""Recordings for the tests of what is kept between runs."""
+"""Recordings for the tests of the journal."""
 
 from pathlib import Path
 
@@ -21,5 +21,5 @@ def write_clips(folder: Path, count: int) -> Path:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """What is in the folder, but for the journal."""
+    """Return the content of the folder, without the journal."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name != journal.NAME}

@@ -17,7 +17,7 @@ CLIP = next((emimic.sample.folder() / "audio").iterdir())
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """As if these packages weren't installed."""
+    """Make these packages unavailable."""
     for name in names:
         monkeypatch.setitem(sys.modules, name, None)
 

@@ -1,4 +1,4 @@
-"""Every format is read back by a program that did not write it, and its times survive to the millisecond."""
+"""Formats: each is read back by another program than its writer, with times exact to the millisecond."""
 
 import csv
 import io

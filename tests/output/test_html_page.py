@@ -1,4 +1,4 @@
-"""The page of a recording: self-contained, harmless whatever the names, and its data are the result's."""
+"""The HTML page of a recording: self-contained, safe with any names, and with the data of the result."""
 
 import base64
 import hashlib
@@ -117,7 +117,7 @@ def test_the_table_tells_mean_and_place_of_the_highest():
 
 
 def test_what_is_to_be_known_of_the_recording():
-    """Its notes without its path, that no voice is in it, and bands only where there are some."""
+    """The page has the notes without the path, states a missing voice, and mentions bands only where there are any."""
     notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
     one = replace(result(voice_segments=()), notes=notes)
     found = [e[2] for e in read(one).find("p")]

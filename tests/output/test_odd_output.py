@@ -1,4 +1,4 @@
-"""Odd names, targets, values, places and terminals: whole files that are read back, or an error that names the path."""
+"""Odd names, targets, values, paths and terminals: complete files, or an error that names the path."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Pictures of recordings: what is drawn can be read, gaps are gaps, and the same input gives the same file."""
+"""Plots of recordings: texts are legible, gaps stay gaps, and the same input gives the same file."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What verbs leave behind: files before print, whatever the names; nothing is overwritten; a failure is named."""
+"""Files of the verbs: written before printing, with any names; nothing is overwritten; a failure is named."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ ODD = [
 
 @pytest.fixture
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of odd names, and a fake engine in place of the model in the package."""
+    """Recordings with odd names, and a fake engine in place of the model in the package."""
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     folder = tmp_path / "clips"
@@ -110,7 +110,7 @@ def test_a_journal_on_a_full_disk_is_named(
 
 
 class Pencil:
-    """Draws a curve for any recording."""
+    """A predictor that makes up a timeline for any recording."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
