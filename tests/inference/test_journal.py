@@ -329,7 +329,9 @@ def test_without_a_folder_nothing_is_written(
     predict_request.run(predict_request.Request(files=(str(clips),)), lambda line: None)
     assert not list((tmp_path / "here").iterdir())
     asked = predict_request.Request(files=("a.wav",))
-    assert predict_request.describe_stop(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    assert (
+        predict_request.describe_stop(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    )
 
 
 def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: Path, tmp_path: Path) -> None:
