@@ -39,11 +39,19 @@ def make_summary() -> str:
         separate("acted German sentences (EmoDB), each speaker left out of training", german),
         separate("acted Amharic sentences (ASED)", amharic),
         *(
-            ("acted English sentences (TAVA)", "192, 12", f"Pearson, {name.lower()}", "-", format_interval(score))
+            (
+                "acted English sentences (TAVA)",
+                "192, 12",
+                f"Pearson, {name.lower()}",
+                "-",
+                format_interval(score),
+            )
             for name, score in ratings.items()
         ),
     ]
-    header = ("recordings", "clips, speakers", "measure", "ridge regression, frozen Whisper base", "default model, int8")
+    header = (
+        "recordings | clips, speakers | measure | ridge regression, frozen Whisper base | default model, int8"
+    )
     return make_table(header, rows)
 
 
@@ -56,7 +64,7 @@ def make_default() -> str:
         for name, label in MODELS.items()
         if name in results
     ]
-    header = ("model", "Pearson, 30 categories", "AUC, 30 categories", "Pearson, 7 categories, 5 emotions")
+    header = "model | Pearson, 30 categories | AUC, 30 categories | Pearson, 7 categories, 5 emotions"
     return f"{make_table(header, rows)}\n\n{results['note']} Machine: {results['machine']}."
 
 
@@ -73,7 +81,7 @@ def make_default_by_emotion() -> str:
         )
         for name in shipped["bursts"]["auc"]["targets"]
     ]
-    header = ("emotion", "Pearson [95 %]", "AUC [95 %]", "calibration error [95 %]", "ridge: Pearson", "ridge: AUC")
+    header = "emotion | Pearson [95 %] | AUC [95 %] | calibration error [95 %] | ridge: Pearson | ridge: AUC"
     return make_table(header, rows)
 
 
@@ -101,9 +109,9 @@ def make_speech() -> str:
             )
         )
     header = (
-        "speech", "clips, speakers", "AUC, happy against angry", "AUC, happy against the rest", "Joy: happy, angry",
-        "mean of the six, neutral",
-    )  # fmt: skip
+        "speech | clips, speakers | AUC, happy against angry | AUC, happy against the rest | Joy: happy, angry "
+        "| mean of the six, neutral"
+    )
     return make_table(header, rows)
 
 
@@ -121,7 +129,7 @@ def make_speech_by_sex() -> str:
         for label, by_sex in groups.items()
         for sex, score in by_sex.items()
     ]
-    return make_table(("speech", "sex", "clips", "AUC, happy against angry", "AUC, happy against the rest"), rows)
+    return make_table("speech | sex | clips | AUC, happy against angry | AUC, happy against the rest", rows)
 
 
 def make_conditions() -> str:
@@ -131,7 +139,7 @@ def make_conditions() -> str:
         (name, format_interval(score["pearson"]), format_interval(score["auc"]))
         for name, score in conditions.items()
     )
-    return make_table(("condition", "Pearson", "AUC"), rows)
+    return make_table("condition | Pearson | AUC", rows)
 
 
 def make_ratings() -> str:
@@ -148,7 +156,7 @@ def make_ratings() -> str:
         for name in ("before", "shipped")
         if name in results
     ]
-    return make_table(("model", "valence", "arousal", "dominance"), rows)
+    return make_table("model | valence | arousal | dominance", rows)
 
 
 def make_lengths() -> str:
@@ -163,7 +171,7 @@ def make_lengths() -> str:
                 six, vad = differences["six"], differences["V/A/D"]
                 yield length, f"{six:.3f}", f"{vad:.3f}", f"{largest:.3f} ({name})"
 
-    table = make_table(("length", "mean of the six", "V/A/D", "largest of the nine"), rows())
+    table = make_table("length | mean of the six | V/A/D | largest of the nine", rows())
     return f"{table}\n\n{lengths['recordings']} recordings, cut or repeated to each length."
 
 
@@ -173,4 +181,4 @@ def make_novelty() -> str:
         (name, kind["clips"], f"{kind['marked']:.0%}", f"{kind['quartiles'][1]:.2f}")
         for name, kind in read_results("novelty")["kinds"].items()
     )
-    return make_table(("sound", "clips", "marked", "novelty, median"), rows)
+    return make_table("sound | clips | marked | novelty, median", rows)

@@ -18,6 +18,7 @@ PAPERS: Final = {
 }
 """The paper's rows on audio in its Table 1."""
 UNSURE: Final = {"wavlm_tcn": "unreviewed"}
+GRIDS: Final = ("ablation", "losses", "padding", "baselines")
 STAND_INS: Final = {
     "w2v2-l": "never trained (in the place of W2V2-L); global vector",
     "xlsr": "Whisper base, four layers (in the place of XLSR); global vector",
@@ -42,7 +43,7 @@ def make_bursts() -> str:
                     f"{cost['peak_memory_mb'] / 1024:.1f} GB",
                 )
             )
-    header = ("run", "parameters (trained)", "mean Pearson [95 %]", "epochs", "wall time", "peak memory")
+    header = "run | parameters (trained) | mean Pearson [95 %] | epochs | wall time | peak memory"
     table = make_table(header, rows)
     return f"{table}\n\n{results['note']} Machine: {results['machine']}. Code: {results['code']}."
 
@@ -59,7 +60,7 @@ def make_bursts_by_emotion() -> str:
         (emotion, *(format_interval(score[emotion]) for score in scores.values()))
         for emotion in next(iter(scores.values()))
     )
-    return make_table(("emotion", *scores), rows)
+    return make_table(" | ".join(("emotion", *scores)), rows)
 
 
 def make_mimicry() -> str:
@@ -81,9 +82,9 @@ def make_mimicry() -> str:
         for (alignment, seconds), kinds in cases.items()
     ]
     header = (
-        "alignment", "seconds of voice", "kinds of timelines, pairs each",
-        "found similar overall: mean (minimum, maximum)", "in any dimension: mean (minimum, maximum)",
-    )  # fmt: skip
+        "alignment | seconds of voice | kinds of timelines, pairs each | found similar overall: mean (minimum, maximum) "
+        "| in any dimension: mean (minimum, maximum)"
+    )
     return make_table(header, rows)
 
 
@@ -100,9 +101,12 @@ def make_systems() -> str:
 
     rows = [
         *((f"the paper's, {row}", "-", "voice", figures) for row, figures in PAPERS.items()),
-        *((system(name).title, f"`{name}`", ", ".join(system(name).modalities), format_figures(name)) for name in NAMES),
+        *(
+            (system(name).title, f"`{name}`", ", ".join(system(name).modalities), format_figures(name))
+            for name in NAMES
+        ),
     ]
-    return make_table(("system", "`baseline=`", "uses", "published: validation, test"), rows)
+    return make_table("system | `baseline=` | uses | published: validation, test", rows)
 
 
 def make_grid(name: str) -> str:
@@ -110,9 +114,9 @@ def make_grid(name: str) -> str:
     grid = read_results("evidence")[name]
     labels = {row["name"]: STAND_INS.get(row["name"], row["label"]) for row in grid["rows"]}
     header = (
-        "row", "vocal bursts, test", "epochs", "published on Hume-Vidmimic2, validation", "published, test",
-        f"less {labels[grid['reference']]} [95 %]", "p over seeds",
-    )  # fmt: skip
+        "row | vocal bursts, test | epochs | published on Hume-Vidmimic2, validation | published, test "
+        f"| less {labels[grid['reference']]} [95 %] | p over seeds"
+    )
     rows = [_make_grid_row(row, labels[row["name"]]) for row in grid["rows"] if row["mean"] is not None]
     return f"{make_table(header, rows)}\n\n{grid['clips']} clips, seeds {', '.join(map(str, grid['seeds']))}."
 

@@ -26,7 +26,7 @@ def format_machine(machine: dict[str, Any]) -> str:
     return f"Machine: {machine['cores']} cores, {machine['cpu']}; {versions}."
 
 
-def make_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Make a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+def make_table(header: str, rows: Iterable[Sequence[object]]) -> str:
+    """Make a Markdown table. header: the columns' names, " | " between them."""
+    lines = [f"| {header} |", "|---" * (header.count(" | ") + 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])

@@ -15,7 +15,7 @@ def make_student() -> str:
     """Make a student beside its teacher: size, operations, speed on one core, mean Pearson on unseen speakers."""
     results = read_results("student")
     arithmetic, scores, speed = results["arithmetic"], results["scores"], results["speed"]["engines"]
-    gflops = {name: arithmetic["gflop_per_second"]["all"] for name in STUDENTS}
+    gflops = dict.fromkeys(STUDENTS, arithmetic["gflop_per_second"]["all"])
     gflops["teacher"] = arithmetic["teacher_gflop_per_second"]
     rows = [
         (
@@ -28,8 +28,8 @@ def make_student() -> str:
         for name, label in STUDENTS.items()
     ]
     header = (
-        "model", "MB", "GFLOP a second of audio", "seconds of audio a second, one core", "mean Pearson [95 %]"
-    )  # fmt: skip
+        "model | MB | GFLOP a second of audio | seconds of audio a second, one core | mean Pearson [95 %]"
+    )
     low, middle, high = (-value for value in reversed(scores["student"]["below_teacher"]))
     return (
         f"{make_table(header, rows)}\n\n"
@@ -47,7 +47,9 @@ def make_bench() -> str:
 
 def make_bench_of(results: dict[str, Any]) -> str:
     """Make the tables of a report of `benchmarks.bench`: engines, threads, batches; and whole processes."""
-    header = ("model", "threads", "batch", "clips a second", "x real time", "x the loop", "GFLOP/s (of peak)", "memory")
+    header = (
+        "model | threads | batch | clips a second | x real time | x the loop | GFLOP/s (of peak) | memory"
+    )
     rows = [
         (
             row["model"],
@@ -69,7 +71,7 @@ def make_bench_of(results: dict[str, Any]) -> str:
     note = f" {results['note']}" if "note" in results else ""
     return (
         f"{make_table(header, rows)}\n\n"
-        f"{make_table(('`emimic predict one.flac`, whole process', 'wall', 'CPU', 'memory'), starts)}\n\n"
+        f"{make_table('`emimic predict one.flac`, whole process | wall | CPU | memory', starts)}\n\n"
         f"{results['clips']['count']} clips, medians of {results['clips']['turns']} turns. Peak of float32 products, "
         f"GFLOP/s (threads): {peaks}. {format_machine(results['machine'])}{note}"
     )
@@ -96,8 +98,6 @@ def make_training() -> str:
         for way, cost in part[kind].items()
         if way != "waiting"
     ]
-    header = (
-        "model", "way", "threads", "CPU s a clip", "x as released, CPU (wall)", "x clip by clip, CPU (wall)", "memory"
-    )  # fmt: skip
+    header = "model | way | threads | CPU s a clip | x as released, CPU (wall) | x clip by clip, CPU (wall) | memory"
     note = f" {results['note']}" if results.get("note") else ""
     return f"{make_table(header, rows)}\n\n{format_machine(results['machine'])}{note}"

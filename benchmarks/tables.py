@@ -31,7 +31,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "bursts": paper_tables.make_bursts,
     "bursts_by_emotion": paper_tables.make_bursts_by_emotion,
     "evidence": paper_tables.make_evidence,
-    **{name: partial(paper_tables.make_grid, name) for name in ("ablation", "losses", "padding", "baselines")},
+    **{name: partial(paper_tables.make_grid, name) for name in paper_tables.GRIDS},
     "mimicry": paper_tables.make_mimicry,
     "bench": speed_tables.make_bench,
     "training": speed_tables.make_training,
