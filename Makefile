@@ -44,7 +44,7 @@ test: $(BIN)/.ready
 docs: $(BIN)/.ready
 	$(BIN)/sphinx-build -W -q docs docs/_build
 
-# The picture in the README and in docs.
+# The plot in the README and in docs.
 images: $(BIN)/.ready
 	$(BIN)/python -m benchmarks.images
 

@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import mix, tables
+from benchmarks import mix, speed_tables
 from emimic.cpus import cores
 from emimic.files import write_atomic
 from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
@@ -374,7 +374,7 @@ def main() -> None:
     found = report.to_dict()
     if given.json is not None:
         write_atomic(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join([tables.bench_table(found), *report.missing, *report.advice]))
+    print("\n".join([speed_tables.make_bench_of(found), *report.missing, *report.advice]))
 
 
 if __name__ == "__main__":

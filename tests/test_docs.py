@@ -1,4 +1,4 @@
-"""The pages of docs: Python blocks run (a namespace a page), commands parse, the site builds without a warning."""
+"""Check the pages of docs: Python blocks run (one namespace per page), commands parse, the site builds."""
 
 import shutil
 import subprocess
@@ -7,13 +7,13 @@ import warnings
 from pathlib import Path
 
 import pytest
-from doc_examples import blocks, commands, parse
+from doc_examples import find_blocks, find_commands, parse
 
 import emimic.sample
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
-COMMANDS = [words for text in PAGES.values() for words in commands(text)]
+COMMANDS = [words for text in PAGES.values() for words in find_commands(text)]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -21,7 +21,7 @@ def test_commands_parse(words: list[str]) -> None:
     parse(words)
 
 
-@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if blocks(text, "python")])
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if find_blocks(text, "python")])
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = emimic.sample.folder() / "audio"
     (tmp_path / "clips").mkdir()
@@ -29,15 +29,15 @@ def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copy(audio / "00114.mp3", tmp_path / "clips")
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     monkeypatch.chdir(tmp_path)
-    space: dict[str, object] = {"__name__": page}
+    namespace: dict[str, object] = {"__name__": page}
     with warnings.catch_warnings():
-        # audformat 1.4 on pandas 3.1; nothing that a reader of the page could mend.
-        warnings.filterwarnings("ignore", message=".*", category=_pandas4())
-        for code in blocks(PAGES[page], "python"):
-            exec(compile(code, f"docs/{page}.md", "exec"), space)  # noqa: S102 - our own page
+        # audformat 1.4 on pandas 3.1: a reader of the page can't fix it.
+        warnings.filterwarnings("ignore", message=".*", category=_get_pandas_warning())
+        for code in find_blocks(PAGES[page], "python"):
+            exec(compile(code, f"docs/{page}.md", "exec"), namespace)  # noqa: S102 - our own page
 
 
-def _pandas4() -> type[Warning]:
+def _get_pandas_warning() -> type[Warning]:
     import pandas.errors
 
     kind = getattr(pandas.errors, "Pandas4Warning", DeprecationWarning)
