@@ -149,7 +149,7 @@ def moments(
                 masks = [mask]
                 if length:
                     masks.append(_piece(mask, torch.from_numpy(places[part]).to(mask.device), length))
-                some = [model.frozen_moments(states, one).double().cpu().numpy() for one in masks]
+                some = [model.compute_frozen_moments(states, one).double().cpu().numpy() for one in masks]
                 found.update({i: [one[row] for one in some] for row, i in enumerate(part)})
             for i in range(len(clips)):
                 whole.append(found[i][0])
