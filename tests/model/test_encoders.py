@@ -101,7 +101,9 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
 @pytest.mark.parametrize("samples", [400, 16_123])
 def test_log_mel_equals_its_formula_in_float64(samples):
     clip = tiny_models.clip(samples).astype(np.float64)
-    found, _ = encoders.compute_log_mel(torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80)
+    found, _ = encoders.compute_log_mel(
+        torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80
+    )
     np.testing.assert_allclose(found[0], tiny_models.log_mel(clip, 80).T, rtol=0, atol=1e-12)
 
 

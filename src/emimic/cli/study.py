@@ -222,16 +222,16 @@ def _learn(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet
 
 @app.command(rich_help_panel=TRAIN)
 def distill(
-    teacher: Annotated[Path, typer.Argument(help="A run or engine folder.")],
+    teacher: Annotated[Path, typer.Argument(help="A run folder or an exported model.")],
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option("--unlabelled", "-u", help="A further folder of recordings. Repeatable."),
     ] = None,
-    answers: Annotated[
+    teacher_cache: Annotated[
         Path | None,
-        typer.Option(help="Where the teacher's answers lie, for several students; default in RUN."),
+        typer.Option(help="Folder of the teacher's predictions, for several students; default in RUN."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Settings in YAML, over the student's.")
@@ -244,9 +244,9 @@ def distill(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a small model on a large one's answers.
+    """Train a small model on a large one's predictions.
 
-    TEACHER answers every recording first (kept, resumable); labels count where there are some.
+    TEACHER predicts every recording first (cached, resumable); labels are used where there are any.
 
     Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
     """
@@ -256,26 +256,26 @@ def distill(
     if not resume:
         check_new(out)  # before the teacher predicts for hours
     from emimic.training import distill_corpus as student
-    from emimic.training.teacher import teach
+    from emimic.training.teacher import predict_recordings
 
     quiet_libraries()
     given: dict[str, Any] = {
         "train_on": train_on and train_on.value,
         "epochs": epochs,
         "unlabelled": unlabelled and [str(place.resolve()) for place in unlabelled],
-        "answers": answers and str(answers.resolve()),
+        "teacher_cache": teacher_cache and str(teacher_cache.resolve()),
     }
     overrides = parse_overrides(sets or []) | {
         name: value for name, value in given.items() if value is not None
     }
     task = student.plan(folder, out, config, overrides, resume=resume)
-    taught = teach(
-        teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
-        progress=not quiet,
+    report = predict_recordings(
+        teacher, task.recordings, task.teacher_cache, threads=task.settings.threads,
+        workers=task.settings.workers, progress=not quiet,
     )  # fmt: skip
     if launched("RANK", 0) == 0:
-        echo(taught.table())
-    _learn([folder], out, task.taught_by(taught.teacher.key), resume=resume, quiet=quiet)
+        echo(report.table())
+    _learn([folder], out, task.set_teacher(report.teacher.key), resume=resume, quiet=quiet)
 
 
 @app.command(rich_help_panel=TRAIN)

@@ -218,7 +218,7 @@ def open_split(
         clips=None if heard is None else heard.clips,
     )
     if heard is not None:
-        corpus = heard.told(corpus)
+        corpus = heard.add_warnings(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, heard
