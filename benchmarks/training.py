@@ -41,6 +41,7 @@ from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import checkpoint, setup, step
+from emimic.training.clips import get_labels
 from emimic.training.losses import Mix
 from emimic.training.settings import TrainSettings
 
@@ -76,8 +77,8 @@ def set_up(
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     source = source or loader.waveforms(clips, model.config, model.min_samples)
     return setup.Run(
-        folder=Path(), settings=settings, fabric=setup._fabric(settings), model=model.train(),
-        optimizer=setup._optimizer(model, settings), loss=Mix(settings.loss), train=source, lessons=None, valid=None,
+        folder=Path(), settings=settings, fabric=setup.launch_fabric(settings), model=model.train(),
+        optimizer=setup.make_optimizer(model, settings), loss=Mix(settings.loss), train=source, valid=None,
         progress=checkpoint.Progress(), average=None, show=False,
     )  # fmt: skip
 
@@ -110,7 +111,7 @@ def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Te
     last = model.lstm(packed)[1][0][-1]
     pooled = torch.cat([torch.stack([one.mean(dim=0) for one in frames]), last], dim=1)
     answers = model.head(pooled)
-    truth = torch.from_numpy(np.stack([setup.labels_of(state.train.items[row]) for row in rows]))
+    truth = torch.from_numpy(np.stack([get_labels(state.train.items[row]) for row in rows]))
     loss = nn.functional.mse_loss(answers, truth)
     loss.backward()
     nn.utils.clip_grad_value_(model.parameters(), 100.0)

@@ -345,10 +345,10 @@ def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     result = train(folder, tmp_path / "run", settings)
     said = capsys.readouterr().out
     assert "00027.safetensors is damaged" in said
-    assert "train: 1 of 24 clips have no audio and go without: 3" in said
-    assert "valid: 2 of 12 clips have no audio and go without: 26, 27" in said
+    assert "train: 1 of 24 clips have no audio and are used without it: 3" in said
+    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in said
     notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
-    assert any("go without: 26, 27" in note for note in notes)
+    assert any("used without it: 26, 27" in note for note in notes)
     assert "those found on validation" in result.table()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert f"audio {config['weights']['audio'][0]:.1f}" in result.table()
@@ -389,7 +389,7 @@ def test_errors(tmp_path: Path) -> None:
         TrainSettings.read(overrides={"baseline": "savchenko", "modalities": {"smell": "x"}})
     with pytest.raises(SettingsError, match=r"baseline_options.face_step: .* found 0; known names: "):
         TrainSettings.read(overrides={"baseline": "savchenko", "baseline_options.face_step": 0})
-    with pytest.raises(SettingsError, match="hears 1 waveforms; expected one with encoder"):
+    with pytest.raises(SettingsError, match="uses 1 waveforms; expected one with encoder"):
         TrainSettings.read(overrides={"baseline": "savchenko", "modalities.audio": "waveform"})
     with pytest.raises(SettingsError, match="a baseline can't have augment"):
         TrainSettings.read(overrides={"baseline": "savchenko", "augment": 0.5})

@@ -171,7 +171,7 @@ def test_zhang_learns_and_reads_as_published() -> None:
     chosen = TrainSettings.read(overrides={"baseline": "zhang"})
     model = baseline("zhang", roles, units=8)
     rates = {}
-    optimizer = runs._optimizer(model, chosen)
+    optimizer = runs.make_optimizer(model, chosen)
     for group in optimizer.param_groups:
         assert group["betas"] == (0.0, 0.99)
         assert group["weight_decay"] == 0.0

@@ -159,7 +159,7 @@ def test_a_run_folder_that_cannot_be_held(odd: str, tmp_path: Path) -> None:
         out.symlink_to(tmp_path / "no" / "where")
     else:
         (out / checkpoint.LOCK).mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), loop._held(out):
+    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), loop._lock(out):
         raise AssertionError
     if odd == "lock is a folder":
         (out / grid.LOCK).mkdir(parents=True, exist_ok=True)

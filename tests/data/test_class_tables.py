@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from make_corpora import make, refused, wav
 
+from emimic.data import loader
 from emimic.data.corpus import load_corpus
 from emimic.describe.report import describe
 from emimic.evaluation.evaluate import evaluate
 from emimic.task import EMOTIONS
-from emimic.training import loop as training
 from emimic.training import setup as runs
+from emimic.training import validation
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -111,8 +112,8 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     rng = np.random.default_rng(0)
     guesses = rng.random(labels.shape).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.loader, "answer", lambda *_, **__: (guesses, None))
-        entry = training._validate(run, run.valid)
+        patch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
+        entry = validation.validate(run, run.valid)
     wanted = {}
     for i, name in enumerate(EMOTIONS):
         known = np.isfinite(labels[:, i])

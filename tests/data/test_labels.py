@@ -23,6 +23,7 @@ from emimic.evaluation.submit import submit
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, VAD, CorpusError, ModelError, SettingsError
+from emimic.training import build
 from emimic.training import setup as runs
 from emimic.training.loop import Result, train
 from emimic.training.settings import TrainSettings
@@ -220,7 +221,7 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
             {"category": "Mood"},
             "",
             [item(1, [], category="x", **FELT), item(2, [], category="y")],
-            "'Mood' names 2 classes of training clips beside VAD labels alone",
+            "'Mood' names 2 classes of training clips beside V/A/D labels only",
         ),
         (
             {"vad_head": False},
@@ -242,7 +243,7 @@ def test_nothing_to_learn_is_refused(
     given: dict[str, Any], targets: str, items: list[Item], said: str, tiny: Tiny
 ) -> None:
     with pytest.raises(CorpusError, match=said):
-        runs.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
+        build.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_nothing_to_learn_is_refused(
 def test_vad_is_answered_where_it_was_learned(
     given: dict[str, Any], felt: dict[str, Any], answers: bool, tiny: Tiny
 ) -> None:
-    model = runs.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
+    model = build.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
     assert model.config.vad_learned == model.config.predicts_vad == answers
     assert (model.predict([np.ones(800, np.float32)])[0].vad is not None) == answers
 
@@ -265,7 +266,7 @@ def test_missing_labels_do_not_count_in_what_targets_are_scaled_by(tiny: Tiny) -
         item(4, [1.0, 0.75]),
     ]
     settings = TrainSettings(**tiny(standardize_targets=True))
-    config = runs.build_model(settings, Stub("a", "b"), items).config  # type: ignore[arg-type]
+    config = build.build_model(settings, Stub("a", "b"), items).config  # type: ignore[arg-type]
     np.testing.assert_allclose(config.target_mean, [0.5, 0.5])
     np.testing.assert_allclose(config.target_std, [np.sqrt(1 / 6), 0.25])
 
@@ -273,9 +274,9 @@ def test_missing_labels_do_not_count_in_what_targets_are_scaled_by(tiny: Tiny) -
 def test_a_frozen_model_without_targets_has_nothing_to_learn(tiny: Tiny) -> None:
     config = EmiConfig(encoder_config=ENCODER, targets=[], freeze_encoder=True, vad_pretrained=True)
     with pytest.raises(
-        SettingsError, match="nothing is left to train: freeze_encoder also freezes the VAD head"
+        SettingsError, match="nothing is left to train: freeze_encoder also freezes the V/A/D head"
     ):
-        runs._optimizer(EmiModel(config), TrainSettings(**tiny(freeze_encoder=True)))
+        runs.make_optimizer(EmiModel(config), TrainSettings(**tiny(freeze_encoder=True)))
 
 
 def test_a_run_is_on_its_labels_of_every_kind() -> None:

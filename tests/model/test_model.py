@@ -553,11 +553,11 @@ def test_other_targets(targets):
     [
         (
             {"targets": [], "vad_head": False},
-            r"one or more different names, or none for the VAD head alone; found \[\]",
+            r"one or more different names, or none for the V/A/D head alone; found \[\]",
         ),
         ({"targets": ["Joy", "Joy"]}, r"found \['Joy', 'Joy'\]"),
         ({"global_vector": False, "lstm": False}, "global_vector, lstm and attentive are all off"),
-        ({"global_vector": False, "global_spread": True}, "global_spread stands beside the mean"),
+        ({"global_vector": False, "global_spread": True}, "global_spread needs the mean"),
         ({"encoder_config": {"model_type": "bert"}}, "family 'bert'"),
         ({"encoder_config": {"hidden_size": 16}}, "has no model_type"),
         (

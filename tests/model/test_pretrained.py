@@ -619,7 +619,7 @@ def test_an_encoder_of_pickles_is_not_read(published, tmp_path):
 def test_a_damaged_encoder_is_named(published, size):
     whole = (published / WEIGHTS).read_bytes()
     (published / WEIGHTS).write_bytes(whole[:size])
-    refused(start, published, "isn't a whole safetensors file", "download it again")
+    refused(start, published, "isn't a complete safetensors file", "download it again")
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,12 @@ def test_a_map_of_other_knots_is_refused(x: tuple[float, ...], y: tuple[float, .
 
 def test_corpora_weigh_the_same_however_large() -> None:
     labels, groups = np.array([0, 0, 0, 1, np.nan]), np.array([0, 0, 0, 1, 1])
-    share = calibrate._clip_weights(labels, groups, [1.0, 2.0], "Joy")
+    share = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
     np.testing.assert_allclose(share, [1 / 3, 1 / 3, 1 / 3, 2, 0])
     with pytest.raises(CorpusError, match=r"Joy has labels from 0 to 3, expected 0 to 1"):
-        calibrate._clip_weights(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
+        calibrate._weight_clips(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
     with pytest.raises(CorpusError, match="no clip has a label of Joy"):
-        calibrate._clip_weights(np.array([np.nan, 1.0]), np.array([0, 1]), [1.0, 0.0], "Joy")
+        calibrate._weight_clips(np.array([np.nan, 1.0]), np.array([0, 1]), [1.0, 0.0], "Joy")
 
 
 # Novelty
@@ -371,11 +371,11 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_identities(
     place: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
-    keys = journal.hash_model(run), teacher.key_of(run)
+    keys = journal.hash_model(run), teacher.compute_key(run)
     Calibration.load(run).save(run)
-    assert (journal.hash_model(run), teacher.key_of(run)) == keys
+    assert (journal.hash_model(run), teacher.compute_key(run)) == keys
     replace(Calibration.load(run), facts={}).save(run)
-    ours = journal.hash_model(run), teacher.key_of(run)
+    ours = journal.hash_model(run), teacher.compute_key(run)
     assert not set(ours) & set(keys)
     with pytest.warns(EmimicWarning, match="fitted to other weights"):
         TorchEngine(run)
@@ -387,7 +387,7 @@ def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: p
     items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
 
     def read(seed: int) -> list[Heard]:
-        source = calibrate.varied(model, items, seed)
+        source = calibrate.vary_lengths(model, items, seed)
         return [source.read(item, 0) for item in items]
 
     clips, again, other = read(0), read(0), read(1)
@@ -439,9 +439,9 @@ def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
 
 def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
     counts = {"Joy": 200}
-    (note,) = calibrate._notes({"train_on": "train+valid"}, "valid", counts, {})
+    (note,) = calibrate._list_notes({"train_on": "train+valid"}, "valid", counts, {})
     assert note.startswith("the run learned from valid")
-    assert calibrate._notes({"train_on": "train"}, "valid", counts, {}) == ()
+    assert calibrate._list_notes({"train_on": "train"}, "valid", counts, {}) == ()
 
 
 # In results

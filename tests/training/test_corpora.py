@@ -19,9 +19,9 @@ from tone_corpus import STILL, make_corpus
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, VAD, CorpusError, SettingsError
-from emimic.training import loop as training
 from emimic.training import setup as runs
 from emimic.training import step as steps
+from emimic.training import validation
 from emimic.training.corpora import load_corpora
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
@@ -383,7 +383,7 @@ def test_each_corpus_is_scored_by_itself(
     guesses = np.random.default_rng(1).random((13, 6)).astype(np.float32)
     guesses[:4, 2] = 0.5  # constant predictions count as 0
     monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32)))
-    entry = training._validate(run, run.valid)
+    entry = validation.validate(run, run.valid)
 
     def rho(rows: slice, i: int) -> float:
         x, y = guesses[rows, i], labels[rows, i]
@@ -397,7 +397,7 @@ def test_each_corpus_is_scored_by_itself(
     assert own["both"]["watched"] == pytest.approx(second, rel=1e-5)
     assert entry["watched"] == pytest.approx((np.mean(first) + second) / 2, rel=1e-5)
     assert entry["targets"]["Joy"] == pytest.approx((first[5] + second) / 2, rel=1e-5)
-    logged = training._rho(entry)
+    logged = validation.list_scores(entry)
     assert logged["both/Joy"] == own["both"]["targets"]["Joy"]
     assert {"mean", "Joy", "tones/mean", "tones/Joy", "both/mean"} <= logged.keys()
 

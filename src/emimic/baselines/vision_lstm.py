@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from emimic.baselines import layers
 from emimic.baselines.system import Options, System
-from emimic.model.model import TanhHead
+from emimic.model.heads import TanhHead
 
 
 class VisionLstmOptions(Options):

@@ -127,7 +127,7 @@ def distill(
     if not resume:
         check_new(out)  # before the teacher predicts for hours
     from emimic.training import distill_corpus
-    from emimic.training.teacher import teach
+    from emimic.training.teacher import predict_recordings
 
     quiet_libraries()
     overrides = _merge(
@@ -135,16 +135,16 @@ def distill(
         train_on=train_on and train_on.value,
         epochs=epochs,
         unlabelled=unlabelled and [str(path.resolve()) for path in unlabelled],
-        answers=predictions and str(predictions.resolve()),
+        teacher_cache=predictions and str(predictions.resolve()),
     )
     task = distill_corpus.plan(folder, out, config, overrides, resume=resume)
-    report = teach(
-        teacher, task.recordings, task.answers, threads=task.settings.threads, workers=task.settings.workers,
+    report = predict_recordings(
+        teacher, task.recordings, task.teacher_cache, threads=task.settings.threads, workers=task.settings.workers,
         progress=not quiet,
     )  # fmt: skip
     if launched("RANK", 0) == 0:
         echo(report.table())
-    _fit([folder], out, task.taught_by(report.teacher.key), resume=resume, quiet=quiet)
+    _fit([folder], out, task.set_teacher(report.teacher.key), resume=resume, quiet=quiet)
 
 
 def _merge(sets: list[str] | None, **options: Any) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def open_split(
         clips=None if features is None else features.clips,
     )
     if features is not None:
-        corpus = features.told(corpus)
+        corpus = features.add_warnings(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features

@@ -14,8 +14,8 @@ from emimic.experiments.jobs import Grid
 from emimic.files import read_json
 from emimic.task import CorpusError
 from emimic.training import checkpoint
+from emimic.training.clips import fingerprint
 from emimic.training.settings import TrainSettings
-from emimic.training.setup import fingerprint
 
 LEARNED: Final = ("train", "valid")
 NOT_DECODED: Final = {"missing", "unreadable"}
