@@ -125,7 +125,7 @@ class BaselineModel(nn.Module):
     @property
     def min_samples(self) -> int:
         """The shortest waveform its encoder can take; 1 without one."""
-        return encoders.min_samples(self.encoder.config) if self.config.waveform else 1
+        return encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
 
     # The way of a batch
 
@@ -149,7 +149,7 @@ class BaselineModel(nn.Module):
         role = self.config.waveform
         if role is None:
             return parts, masks
-        hidden, frames = encoders.run(self.encoder, parts[role], masks[role])
+        hidden, frames = encoders.encode(self.encoder, parts[role], masks[role])
         return {**parts, role: hidden}, {**masks, role: frames}
 
     def regress(self, parts: Parts, masks: Parts) -> BaselineOutput:

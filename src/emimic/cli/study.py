@@ -151,9 +151,9 @@ def features(
 
 def _print_settings(asked: bool) -> None:
     if asked:
-        from emimic.training.settings_text import settings_text
+        from emimic.training.settings_text import format_settings
 
-        typer.echo(settings_text(), nl=False)
+        typer.echo(format_settings(), nl=False)
         raise typer.Exit
 
 

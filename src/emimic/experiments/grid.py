@@ -202,5 +202,5 @@ def stoppable() -> Iterator[None]:
     def stop(number: int) -> None:
         raise Stopped(number)
 
-    with signals.handled(stop):
+    with signals.handle(stop):
         yield

@@ -88,7 +88,7 @@ def _record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[dict[int, Tensor]]:
+def record_layers() -> Iterator[dict[int, Tensor]]:
     """Collect the outputs of an encoder's layers in this block by number, from 1; 0 is the first layer's input.
 
     Whisper's encoder isn't recorded. transformers' `hidden_states` omit the layers that LayerDrop skips.
@@ -165,7 +165,7 @@ def compute_receptive_field(config: Any) -> int:
     return int(field)
 
 
-def min_samples(config: Any) -> int:
+def compute_min_samples(config: Any) -> int:
     """Return the samples of the shortest clip with a frame; shorter ones are right-padded to it."""
     return MEL_WINDOW if config.model_type == "whisper" else compute_receptive_field(config)
 
@@ -194,7 +194,7 @@ def count_layers(config: Any) -> int:
     return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
 
 
-def run(
+def encode(
     encoder: nn.Module,
     samples: Tensor,
     mask: Tensor,
@@ -220,9 +220,9 @@ def run(
     config: Any = encoder.config
     padded = not bool(mask.all())
     shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
-    if shortest < min_samples(config):
+    if shortest < compute_min_samples(config):
         raise ModelError(
-            f"a clip has {shortest} samples, the encoder needs at least {min_samples(config)}: pad it on the right"
+            f"a clip has {shortest} samples, the encoder needs at least {compute_min_samples(config)}: pad it on the right"
         )
     limit = compute_max_samples(config)
     if limit is not None and longest > limit:
@@ -235,7 +235,7 @@ def run(
     if config.model_type == "whisper":
         return _encode_whisper(encoder, samples, mask, frames, layers, frozen), frames
     masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
-    with recorded() as outputs:
+    with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
     return output.last_hidden_state if layers is None else side_by_side(outputs, layers), frames
 

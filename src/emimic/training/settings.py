@@ -27,7 +27,7 @@ def check_new(out: Path) -> None:
 class TrainSettings(Numbers, ModelSettings):
     """Settings of a run (paper section 4, "Implementation Details"; where the paper is silent, the released code).
 
-    `ModelSettings` has those that the model's configuration shares.
+    `ModelSettings` has those that are also in the model's configuration.
 
     Raises:
         SettingsError: from `read`, on unknown names and on values out of range.
@@ -148,7 +148,7 @@ class TrainSettings(Numbers, ModelSettings):
     )
     teacher_cache: str | None = Field(
         None,
-        description="folder of the teacher's predictions, which runs may share; null: in the run folder",
+        description="folder of the teacher's predictions, which several runs may use; null: in the run folder",
     )
     unlabelled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"
