@@ -220,9 +220,10 @@ def encode(
     config: Any = encoder.config
     padded = not bool(mask.all())
     shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
-    if shortest < compute_min_samples(config):
+    minimum = compute_min_samples(config)
+    if shortest < minimum:
         raise ModelError(
-            f"a clip has {shortest} samples, the encoder needs at least {compute_min_samples(config)}: pad it on the right"
+            f"a clip has {shortest} samples, the encoder needs at least {minimum}: pad it on the right"
         )
     limit = compute_max_samples(config)
     if limit is not None and longest > limit:

@@ -36,8 +36,8 @@ class Report:
     Attributes:
         out: folder of the calibration.
         clips: target -> number of labelled clips.
-        error: target -> calibration error (see `compute_calibration_error`) on these clips before and after; the latter is
-            optimistic, since they fitted the map.
+        error: target -> calibration error on these clips before and after, see `compute_calibration_error`; the latter
+            is optimistic, since they fitted the map.
         novel: corpus -> fraction of held-out clips marked as novel.
         notes: warnings.
     """

@@ -57,8 +57,8 @@ def compute_bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = No
 def compute_ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
 
-    Arguments and errors are those of `compute_mse`; the weights are those of the clips in means and variances. A target that
-    is constant and equal on both sides has 1, without a gradient.
+    Arguments and errors are those of `compute_mse`; the weights are those of the clips in means and variances. A
+    target that is constant and equal on both sides has 1, without a gradient.
     """
     x, y, labelled = _check_pair(predictions, labels)
     x_var, y_var, cov, difference = _compute_moments(x, y, labelled, weights)
