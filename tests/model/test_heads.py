@@ -125,6 +125,24 @@ def test_cached_features_are_told_apart_by_their_layers() -> None:
 # --- poolings
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        pooling.Mean(5),
+        pooling.MeanStd(5),
+        pooling.AttentiveStatistics(5, 3),
+        pooling.LastOutput(torch.nn.LSTM(5, 7, batch_first=True)),
+    ],
+    ids=lambda pool: type(pool).__name__,
+)
+def test_a_pooling_has_its_width_and_ignores_padding(pool: pooling.Pooling) -> None:
+    frames = torch.randn(2, 6, 5)
+    mask = torch.arange(6) < torch.tensor([[6], [4]])
+    pooled = pool(frames, mask)
+    assert pooled.shape == (2, pool.width)
+    torch.testing.assert_close(pooled[1:], pool(frames[1:, :4], mask[1:, :4]))
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.booleans(), min_size=1, max_size=12).filter(any),
