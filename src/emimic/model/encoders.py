@@ -132,9 +132,9 @@ def _make_fast_layer(kind: type[Any]) -> type[Any]:
 def is_exact_under_padding(config: Any) -> bool:
     """Return True if a clip has the same result in a masked, padded batch as alone.
 
-    False for a group norm over time (wav2vec2-base), for data2vec's stacked positional convolutions (inner layers read
-    the padding's outputs), and for HuBERT's batch norm before its convolution (it shifts the padding's zeros). Their
-    batches hold clips of equal length only.
+    False for a group norm over time (wav2vec2-base). False for data2vec's stacked positional convolutions, whose inner
+    layers read the padding's outputs. False for HuBERT's batch norm before its convolution, which shifts the padding's
+    zeros. Batches of such encoders hold clips of equal length only.
     """
     if config.model_type == "data2vec-audio" or getattr(config, "conv_pos_batch_norm", False):
         return False

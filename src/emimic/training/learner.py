@@ -1,4 +1,4 @@
-"""What a run trains: the paper's model or a baseline, and the features that a baseline reads."""
+"""Models that a run trains: the paper's or a baseline, with the features that a baseline reads."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
