@@ -65,8 +65,8 @@ class TrainSettings(Numbers, ModelSettings):
     domain_ridge: float | None = Field(
         None,
         gt=0,
-        description="strength of a ridge regression that fits the domains' own layers before the first step and freezes "
-        "them, on the clips of the first epoch (of all copies, with frozen_copies); null: train them",
+        description="strength of a ridge regression that fits the domains' own layers before the first step and "
+        "freezes them, on the clips of the first epoch (of all copies, with frozen_copies); null: train them",
     )
     vad_ridge: float | None = Field(
         None,
@@ -76,8 +76,8 @@ class TrainSettings(Numbers, ModelSettings):
     ridge_piece: float | None = Field(
         None,
         gt=0,
-        description="seconds of a piece of each clip that domain_ridge and vad_ridge use beside the clip itself, so that "
-        "the layers fit short clips too",
+        description="seconds of a piece of each clip that domain_ridge and vad_ridge use beside the clip itself, so "
+        "that the layers fit short clips too",
     )
     baseline: str | None = Field(
         None, description="train this baseline instead of the model; its own settings are the defaults"
