@@ -169,7 +169,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps(config))
     worse = evaluate(run, folder, n_bootstrap=10, progress=False)
     assert report.mean_pearson >= worse.mean_pearson
-    assert source.sizes() == {"face": 10, "audio": 12}
+    assert source.measure_sizes() == {"face": 10, "audio": 12}
 
 
 @given(branches=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())

@@ -32,7 +32,7 @@ def run(encoder, *clips):
     for row, clip in enumerate(clips):
         samples[row, : len(clip)] = torch.from_numpy(clip)
         mask[row, : len(clip)] = True
-    return encoders.run(encoder, samples, mask)
+    return encoders.encode(encoder, samples, mask)
 
 
 # Against the formulas
@@ -152,7 +152,7 @@ def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
         while seen(count)[1] < samples:
             count += 1
         assert encoders.num_frames(found, samples) == count, samples
-    assert encoders.min_samples(found) == field
+    assert encoders.compute_min_samples(found) == field
     times = encoders.compute_frame_times(found, 5)
     own = [(seen(i)[0] + seen(i)[1] + 1) / 2 / 16_000 for i in range(5)]
     np.testing.assert_allclose(times, own, rtol=0, atol=1e-12)
@@ -186,7 +186,7 @@ def test_paper_encoder_arithmetic():
     assert encoders.num_frames(found, 192_000) == 599
     assert [encoders.num_frames(found, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
     assert encoders.compute_hop(found) == 320
-    assert encoders.compute_receptive_field(found) == encoders.min_samples(found) == 400
+    assert encoders.compute_receptive_field(found) == encoders.compute_min_samples(found) == 400
     assert encoders.compute_max_samples(found) is None
     assert encoders.compute_frame_times(found, 599)[[0, 1, -1]].tolist() == [0.0125, 0.0325, 11.9725]
 
@@ -196,7 +196,7 @@ def test_whisper_arithmetic():
     assert encoders.num_frames(found, 480_000) == 1500
     assert encoders.compute_hop(found) == 320
     assert encoders.compute_receptive_field(found) == 1040
-    assert encoders.min_samples(found) == 400
+    assert encoders.compute_min_samples(found) == 400
     assert encoders.compute_max_samples(found) == 480_000
     assert encoders.compute_frame_times(found, 3).tolist() == [0.0, 0.02, 0.04]
 
@@ -390,12 +390,12 @@ def test_whispers_spectrum_keeps_its_precision_under_autocast_and_in_bfloat16():
     encoder.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         encoder.float()
-        exact = encoders.run(encoder, samples, mask)[0]
+        exact = encoders.encode(encoder, samples, mask)[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            near = encoders.run(encoder, samples, mask)[0]
+            near = encoders.encode(encoder, samples, mask)[0]
         torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=0)
         encoder.to(torch.bfloat16)
-        coarse = encoders.run(encoder, samples.bfloat16(), mask)[0]
+        coarse = encoders.encode(encoder, samples.bfloat16(), mask)[0]
     assert coarse.dtype == torch.bfloat16
     assert (near.float() - exact).abs().max() < 0.1
     assert (coarse.float() - exact).abs().max() < 0.1

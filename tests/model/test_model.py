@@ -311,7 +311,7 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
         seen.append(bool(mask.all()))
         return run(encoder, samples, mask, layers, frozen)
 
-    run = encoders.run
+    run = encoders.encode
     monkeypatch.setattr(encoders, "run", spy)
     model.predict(clips)
     assert len(seen) < len(clips), "clips share batches"

@@ -33,7 +33,7 @@ from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
 from emimic.training import calibrate, calibration_fit, teacher
-from emimic.training.calibration_fit import calibration_error, fit_map, fit_novelty, isotonic
+from emimic.training.calibration_fit import compute_calibration_error, fit_isotonic, fit_map, fit_novelty
 
 Array = np.ndarray[Any, Any]
 RAW = st.floats(-2, 3, width=32)
@@ -64,7 +64,7 @@ def brute_force(values: Array, weights: Array) -> Array:
 @given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]) -> None:
     values, weights = np.array(points).T
-    fitted, block = isotonic(values, weights)
+    fitted, block = fit_isotonic(values, weights)
     np.testing.assert_allclose(fitted, brute_force(values, weights), atol=1e-9)
     # A block is a stretch of one value, and the next block's is higher.
     assert (np.diff(fitted)[np.diff(block) == 0] == 0).all()
@@ -94,8 +94,8 @@ def test_a_map_tells_the_truth_about_clips_that_it_has_not_seen() -> None:
     fitted, fresh = slice(0, 5000), slice(5000, None)
     ones = np.ones(8000)
     fit = fit_map(raw[fitted], labels[fitted], ones[fitted])
-    assert calibration_error(raw[fresh], labels[fresh], ones[fresh]) > 0.1
-    assert calibration_error(fit(raw[fresh]), labels[fresh], ones[fresh]) < 0.02
+    assert compute_calibration_error(raw[fresh], labels[fresh], ones[fresh]) > 0.1
+    assert compute_calibration_error(fit(raw[fresh]), labels[fresh], ones[fresh]) < 0.02
     order = np.argsort(raw)
     assert (np.argsort(fit(raw)) == order).all(), "ranks are kept"
     assert len(fit.x) <= 200
@@ -114,7 +114,7 @@ def test_equal_raw_values_become_one_knot() -> None:
 
 def test_a_calibration_error_by_hand() -> None:
     # Two bins of equal weight: |.15 - .5| and |.8 - 1|.
-    error = calibration_error(
+    error = compute_calibration_error(
         np.array([0.1, 0.2, 0.8]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1, 2]), bins=2
     )
     assert error == pytest.approx((0.35 + 0.2) / 2)

@@ -109,10 +109,10 @@ def test_targets_masks_and_names(folders: tuple[Path, Path], tiny: Tiny) -> None
     tones, moods = load_corpora(folders, settings, progress=False)
     assert (tones.name, moods.name) == ("tones", "moods")
     assert tones.corpus.targets == moods.corpus.targets == EMOTIONS
-    assert [len(one.learned(both=False)) for one in (tones, moods)] == [11, 9]
-    assert [len(one.held_out(both=False)) for one in (tones, moods)] == [4, 0]
-    assert len(tones.learned(both=True)) == 15
-    first, other = tones.learned(both=False)[0], moods.learned(both=False)[:3]
+    assert [len(one.list_training(both=False)) for one in (tones, moods)] == [11, 9]
+    assert [len(one.list_validation(both=False)) for one in (tones, moods)] == [4, 0]
+    assert len(tones.list_training(both=True)) == 15
+    first, other = tones.list_training(both=False)[0], moods.list_training(both=False)[:3]
     assert (first.corpus, first.domain, first.weight, first.trim, first.category) == (
         "tones",
         "tones",
@@ -139,7 +139,7 @@ def test_one_corpus_is_what_it_was(folders: tuple[Path, Path], tiny: Tiny) -> No
     for name, split in plain.splits.items():
         assert [item.key for item in member.corpus.splits[name].items] == [item.id for item in split.items]
     items = [*plain.splits["train"].items], [*plain.splits["valid"].items]
-    marked = member.learned(both=False), member.held_out(both=False)
+    marked = member.list_training(both=False), member.list_validation(both=False)
     assert runs.fingerprint(*items) == runs.fingerprint(*marked)
 
 

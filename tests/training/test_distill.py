@@ -29,7 +29,7 @@ from emimic.training import distill_corpus, teacher_cache
 from emimic.training import setup as runs
 from emimic.training import step as steps
 from emimic.training.distill_targets import TeacherTargets, interpolate
-from emimic.training.losses import framewise
+from emimic.training.losses import compute_frame_error
 from emimic.training.settings import TrainSettings
 from emimic.training.teacher import predict_recordings
 
@@ -76,7 +76,7 @@ def test_framewise_is_the_mean_of_each_clips_known_frames_summed() -> None:
     for clip in range(4):
         errors = [((x[clip, t] - y[clip, t]) ** 2).sum() / 3 for t in range(7) if known[clip, t]]
         expected += sum(errors) / len(errors) if errors else 0.0
-    found = framewise(*map(torch.from_numpy, (x, y, known)))
+    found = compute_frame_error(*map(torch.from_numpy, (x, y, known)))
     assert found.item() == pytest.approx(expected, rel=1e-6)
 
 

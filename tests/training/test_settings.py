@@ -1,5 +1,6 @@
 """The one configuration: what is read, what is refused, and the paper's values."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emimic.model.config import EmiConfig
+from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, ModelError, SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings, parse_overrides
@@ -39,6 +42,14 @@ def test_defaults_are_the_papers() -> None:
     off += ("augment", "category", "global_spread", "head_dropout", "lstm_units")  # what the paper hasn't
     assert not any(getattr(paper, name) for name in off)
     assert TrainSettings.read() == paper
+
+
+def test_the_models_configuration_has_the_same_defaults() -> None:
+    settings, config = TrainSettings(), EmiConfig()
+    names = [field.name for field in dataclasses.fields(ModelSettings)]
+    assert {name: getattr(config, name) for name in names} == {
+        name: getattr(settings, name) for name in names
+    }
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -132,7 +132,7 @@ class BaselineModel(nn.Module):
     @property
     def min_samples(self) -> int:
         """The number of samples of the shortest waveform that its encoder accepts; 1 without an encoder."""
-        return encoders.min_samples(self.encoder.config) if self.config.waveform else 1
+        return encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
 
     # Batches
 
@@ -156,7 +156,7 @@ class BaselineModel(nn.Module):
         waveform = self.config.waveform
         if waveform is None:
             return parts, masks
-        hidden, frames = encoders.run(self.encoder, parts[waveform], masks[waveform])
+        hidden, frames = encoders.encode(self.encoder, parts[waveform], masks[waveform])
         return {**parts, waveform: hidden}, {**masks, waveform: frames}
 
     def regress(self, parts: Parts, masks: Parts) -> BaselineOutput:

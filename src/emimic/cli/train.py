@@ -56,9 +56,9 @@ _Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run.
 def _print_settings(requested: bool) -> None:
     """Print all settings as YAML, and exit."""
     if requested:
-        from emimic.training.settings_text import settings_text
+        from emimic.training.settings_text import format_settings
 
-        typer.echo(settings_text(), nl=False)
+        typer.echo(format_settings(), nl=False)
         raise typer.Exit
 
 

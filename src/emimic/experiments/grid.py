@@ -216,5 +216,5 @@ def raise_on_signal() -> Iterator[None]:
     def stop(number: int) -> None:
         raise Stopped(number)
 
-    with signals.handled(stop):
+    with signals.handle(stop):
         yield

@@ -81,7 +81,7 @@ class Graph(nn.Module):
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = _make_mask(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
         layers = self.model.config.hidden_layers
-        with encoders.recorded() as outputs:
+        with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
         return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
 
@@ -106,7 +106,7 @@ class Graph(nn.Module):
         return encoder.layer_norm(hidden), frames
 
     def _compute_log_mel(self, samples: Tensor) -> Tensor:
-        """Return log mel features (batch, mel frame, bin) of (batch, sample), as `encoders.log_mel`."""
+        """Return log mel features (batch, mel frame, bin) of (batch, sample), as `encoders.compute_log_mel`."""
         half = encoders.MEL_WINDOW // 2
         count = samples.shape[1] // encoders.MEL_HOP
         padded = torch.cat([samples[:, 1 : half + 1].flip(1), samples], dim=1)

@@ -88,7 +88,7 @@ def _record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[dict[int, Tensor]]:
+def record_layers() -> Iterator[dict[int, Tensor]]:
     """Collect the outputs of an encoder's layers in this block by number, from 1; 0 is the first layer's input.
 
     Whisper's encoder isn't recorded. transformers' `hidden_states` omit the layers that LayerDrop skips.
@@ -132,9 +132,9 @@ def _make_fast_layer(kind: type[Any]) -> type[Any]:
 def is_exact_under_padding(config: Any) -> bool:
     """Return True if a clip has the same result in a masked, padded batch as alone.
 
-    False for a group norm over time (wav2vec2-base), for data2vec's stacked positional convolutions (inner layers read
-    the padding's outputs), and for HuBERT's batch norm before its convolution (it shifts the padding's zeros). Their
-    batches hold clips of equal length only.
+    False for a group norm over time (wav2vec2-base). False for data2vec's stacked positional convolutions, whose inner
+    layers read the padding's outputs. False for HuBERT's batch norm before its convolution, which shifts the padding's
+    zeros. Batches of such encoders hold clips of equal length only.
     """
     if config.model_type == "data2vec-audio" or getattr(config, "conv_pos_batch_norm", False):
         return False
@@ -165,7 +165,7 @@ def compute_receptive_field(config: Any) -> int:
     return int(field)
 
 
-def min_samples(config: Any) -> int:
+def compute_min_samples(config: Any) -> int:
     """Return the samples of the shortest clip with a frame; shorter ones are right-padded to it."""
     return MEL_WINDOW if config.model_type == "whisper" else compute_receptive_field(config)
 
@@ -194,7 +194,7 @@ def count_layers(config: Any) -> int:
     return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
 
 
-def run(
+def encode(
     encoder: nn.Module,
     samples: Tensor,
     mask: Tensor,
@@ -220,9 +220,10 @@ def run(
     config: Any = encoder.config
     padded = not bool(mask.all())
     shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
-    if shortest < min_samples(config):
+    minimum = compute_min_samples(config)
+    if shortest < minimum:
         raise ModelError(
-            f"a clip has {shortest} samples, the encoder needs at least {min_samples(config)}: pad it on the right"
+            f"a clip has {shortest} samples, the encoder needs at least {minimum}: pad it on the right"
         )
     limit = compute_max_samples(config)
     if limit is not None and longest > limit:
@@ -235,7 +236,7 @@ def run(
     if config.model_type == "whisper":
         return _encode_whisper(encoder, samples, mask, frames, layers, frozen), frames
     masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
-    with recorded() as outputs:
+    with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
     return output.last_hidden_state if layers is None else side_by_side(outputs, layers), frames
 

@@ -140,7 +140,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         With padding="zeros" it is max_seconds: all batches are of one length, and masks hide nothing.
         """
         longest = round(self.config.max_seconds * SAMPLE_RATE) if self.config.padding == "zeros" else 0
-        return max(encoders.min_samples(self.config.encoder_config), longest)
+        return max(encoders.compute_min_samples(self.config.encoder_config), longest)
 
     @property
     def exact_under_padding(self) -> bool:
@@ -157,7 +157,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz."""
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            return encoders.run(
+            return encoders.encode(
                 self.encoder, input_values, mask.bool(), self.config.hidden_layers, self.config.frozen_layers
             )
 
@@ -247,7 +247,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Return V/A/D of each frame, (batch, frame, 3)."""
         hop = encoders.compute_hop(self.config.encoder_config)
         width = 2 * round(self.config.vad_seconds * SAMPLE_RATE / hop / 2) + 1
-        vad = self.vad(self._select_probed(hidden))
+        vad: Tensor = self.vad(self._select_probed(hidden))
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
@@ -330,7 +330,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                         "ignore_mismatched_sizes": True,  # check_loaded names them
                     },
                 )
-        except Exception as error:  # safetensors, JSON and hub errors share no other base
+        except Exception as error:  # safetensors, JSON and hub errors have no other common base
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelError(f"{source} can't be loaded as an emimic model: {reason}") from error
         loading.check_loaded(source, info)

@@ -1,4 +1,4 @@
-"""Components of the model that a training's settings and a model's configuration share: names, defaults, limits."""
+"""Components of the model, for a training's settings and a model's configuration: names, defaults, limits."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal, get_args
@@ -8,7 +8,7 @@ from pydantic import Field
 from emimic.task import MAX_SECONDS
 
 
-@dataclass(kw_only=True)
+@dataclass(init=False, kw_only=True)  # subclasses have their own __init__
 class ModelSettings:
     """Switches and sizes of the paper's model; the defaults are its full one (Table 2, last row).
 

@@ -20,7 +20,7 @@ from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
-from emimic.training.calibration_fit import calibration_error, fit_map, fit_novelty
+from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import SETTINGS
 
 SHORTEST: Final = 0.8
@@ -36,8 +36,8 @@ class Report:
     Attributes:
         out: folder of the calibration.
         clips: target -> number of labelled clips.
-        error: target -> calibration error (see `calibration_error`) on these clips before and after; the latter is
-            optimistic, since they fitted the map.
+        error: target -> calibration error on these clips before and after, see `compute_calibration_error`; the latter
+            is optimistic, since they fitted the map.
         novel: corpus -> fraction of held-out clips marked as novel.
         notes: warnings.
     """
@@ -115,20 +115,11 @@ def calibrate(
     settings = _read_settings(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
-    how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
+    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        train, part = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
-        raw, labels = np.empty((0, len(targets))), np.empty((0, len(targets)))
-        if part is not None:
-            source = waveforms(part.items, model.config, model.min_samples)
-            raw, _ = _predict(model, source, f"{name}, {part.name}", **how)
-            labels = part.labels.astype(np.float64)
-        pooled = (
-            _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", **how)[1]
-            for items in _choose_reference(train.items, None if part is None else part.items, clips, rng)
-        )
-        fitted[name] = _Corpus(weight[name], raw, labels, *pooled)
+        splits = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
+        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, **options)
     maps, counts, errors = _fit_maps(targets, fitted)
     novelty = fit_novelty(
         {name: corpus.reference for name, corpus in fitted.items()},
@@ -170,6 +161,31 @@ class _Corpus:
         """Return the corpus's weight and numbers of clips, for the calibration's record."""
         counts = {"labelled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
+
+
+def _predict_corpus(
+    model: EmiModel,
+    name: str,
+    weight: float,
+    splits: tuple[Split, Split | None],
+    clips: int,
+    seed: int,
+    rng: np.random.Generator,
+    **options: Any,
+) -> _Corpus:
+    """Predict a corpus's labelled clips, and the clips of the novelty score; splits: of `_load_splits`."""
+    train, part = splits
+    targets = len(model.config.targets)
+    raw, labels = np.empty((0, targets)), np.empty((0, targets))
+    if part is not None:
+        source = waveforms(part.items, model.config, model.min_samples)
+        raw, _ = _predict(model, source, f"{name}, {part.name}", **options)
+        labels = part.labels.astype(np.float64)
+    reference, held = (
+        _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", **options)[1]
+        for items in _choose_reference(train.items, None if part is None else part.items, clips, rng)
+    )
+    return _Corpus(weight, raw, labels, reference, held)
 
 
 def _load_splits(
@@ -219,8 +235,8 @@ def _fit_maps(
         clip_weights = _weight_clips(y, groups, weights, target)
         maps.append(fit_map(x, y, clip_weights))
         counts[target] = int(np.count_nonzero(clip_weights))
-        before = calibration_error(x, y, clip_weights)
-        errors[target] = (before, calibration_error(maps[-1](x), y, clip_weights))
+        before = compute_calibration_error(x, y, clip_weights)
+        errors[target] = (before, compute_calibration_error(maps[-1](x), y, clip_weights))
     return maps, counts, errors
 
 

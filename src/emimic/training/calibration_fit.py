@@ -20,7 +20,7 @@ QUANTILE: Final = 0.99
 _POINTS: Final = 200  # of a fitted map, each the mean of neighbors with an equal part of the weight
 
 
-def isotonic(values: Array, weights: Array) -> tuple[Array, NDArray[np.intp]]:
+def fit_isotonic(values: Array, weights: Array) -> tuple[Array, NDArray[np.intp]]:
     """Return the nondecreasing sequence nearest to `values` (point,) in weighted squares, and the block of each point.
 
     Pool adjacent violators (Ayer et al. 1955). weights (point,): above 0.
@@ -52,7 +52,7 @@ def fit_map(raw: Array, labels: Array, weights: Array) -> Map:
     before = (np.cumsum(w) - w)[np.searchsorted(x, x, side="left")]  # of equal values, the first one's
     point = np.unique(np.floor(before / w.sum() * _POINTS), return_inverse=True)[1]
     x, y, w = _average_groups(point, x, y, w)
-    fitted, block = isotonic(y, w)
+    fitted, block = fit_isotonic(y, w)
     x, _, _ = _average_groups(block, x, y, w)
     y = fitted[np.unique(block, return_index=True)[1]]
     return Map(tuple(x.tolist()), tuple(y.clip(0.0, 1.0).tolist()))
@@ -65,7 +65,7 @@ def _average_groups(group: NDArray[np.intp], x: Array, y: Array, w: Array) -> tu
     return x, y, total.astype(np.float64)
 
 
-def calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:
+def compute_calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:
     """Return the weighted mean over bins of equal weight of |mean prediction - mean label|; (clip,) each."""
     labelled = np.isfinite(labels) & (weights > 0)
     order = np.argsort(predictions[labelled], kind="stable")

@@ -48,7 +48,7 @@ def source_of(
         items: the clips.
         out: run folder, of the default caches.
         settings: of the run.
-        fabric: its processes, which share the work of filling a cache.
+        fabric: its processes, which fill a cache together.
         show: show progress bars.
         drawn: for training clips, how they are drawn.
     """

@@ -27,11 +27,11 @@ class RunCorpus:
     settings: CorpusSettings
     corpus: Corpus
 
-    def learned(self, *, both: bool) -> tuple[Item, ...]:
+    def list_training(self, *, both: bool) -> tuple[Item, ...]:
         """Return the training clips; both: of the splits train and valid."""
         return tuple(item for name in self._list_splits(both=both) for item in self.corpus.splits[name].items)
 
-    def held_out(self, *, both: bool) -> tuple[Item, ...]:
+    def list_validation(self, *, both: bool) -> tuple[Item, ...]:
         """Return the validation clips; both: none, as they are trained on."""
         valid = self.corpus.splits.get("valid")
         return () if both or valid is None else valid.items
@@ -113,13 +113,13 @@ def check_mixtures(corpora: Sequence[RunCorpus], settings: TrainSettings) -> Non
         )
 
 
-def pools(corpora: Sequence[RunCorpus], *, both: bool) -> tuple[sampling.Pool, ...]:
+def make_pools(corpora: Sequence[RunCorpus], *, both: bool) -> tuple[sampling.Pool, ...]:
     """Return how each corpus's clips are drawn, with rows counted over all corpora.
 
     Raises:
         SettingsError: if the fractions don't fit together.
     """
-    items = [corpus.learned(both=both) for corpus in corpora]
+    items = [corpus.list_training(both=both) for corpus in corpora]
     fractions = [corpus.settings.fraction for corpus in corpora]
     try:
         counts = sampling.counts([len(own) for own in items], fractions)

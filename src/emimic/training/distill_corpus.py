@@ -26,7 +26,7 @@ UNPREDICTED: Final = "the teacher has no prediction of it: it can't be read, or 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a student's run needs of its teacher.
+    """Work of a teacher before its student's run.
 
     Attributes:
         settings: of the run; its teacher only where it is resumed.

@@ -1,4 +1,4 @@
-"""What a run trains: the paper's model or a baseline, and the features that a baseline reads."""
+"""Models that a run trains: the paper's or a baseline, with the features that a baseline reads."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ class Features:
         """Clip key -> a file, of every clip that can be used."""
         return inputs.usable(self.indexes, self.modalities)
 
-    def sizes(self) -> dict[str, int]:
+    def measure_sizes(self) -> dict[str, int]:
         """Return the features of a frame by modality, without a waveform. Raises CorpusError on an empty folder."""
         return {
             modality: inputs.frame_size(self.folder, name, self.indexes[modality])
@@ -75,7 +75,7 @@ class Features:
             if name != store.WAVEFORM
         }
 
-    def made_by(self) -> dict[str, str]:
+    def read_digests(self) -> dict[str, str]:
         """Return the digest of the model that made the features, by modality, where it was recorded."""
         digests = {
             modality: store.made_by(self.folder / store.FOLDER / name)
@@ -86,7 +86,7 @@ class Features:
 
     def check(self, made_by: Mapping[str, str]) -> None:
         """Raise CorpusError where the features of another model are recorded than those a baseline was trained on."""
-        for modality, digest in self.made_by().items():
+        for modality, digest in self.read_digests().items():
             if made_by.get(modality, digest) != digest:
                 folder = self.folder / store.FOLDER / self.modalities[modality]
                 raise CorpusError(

@@ -240,5 +240,5 @@ def _handle_signals(run: Run) -> Iterator[None]:
         if run.interruptible:
             raise validation.StopValidationError
 
-    with signals.handled(stop):
+    with signals.handle(stop):
         yield

@@ -24,7 +24,7 @@ The slope of a correlation is about 1 / (clips x standard deviation), so this al
 """
 
 
-def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def compute_mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean squared error over all labels that aren't missing; 0 without any.
 
     Args:
@@ -39,45 +39,45 @@ def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> T
     Raises:
         ScoreError: if the two shapes are not the same (clip, target), or there is no clip.
     """
-    x, y, labelled = _pair(predictions, labels)
+    x, y, labelled = _check_pair(predictions, labels)
     errors = ((x - y) * labelled).square()
     return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
 
 
-def bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def compute_bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy of intensities as probabilities; unlike squared error it also orders small ones.
 
-    Arguments and errors are those of `mse`. Predictions are in [0, 1]; they are clipped to [1e-4, 1 - 1e-4].
+    Arguments and errors are those of `compute_mse`. Predictions are in [0, 1]; they are clipped to [1e-4, 1 - 1e-4].
     """
-    x, y, labelled = _pair(predictions, labels)
+    x, y, labelled = _check_pair(predictions, labels)
     errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * labelled
     return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
 
 
-def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def compute_ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
 
-    Arguments and errors are those of `mse`; the weights are those of the clips in means and variances. A target that
-    is constant and equal on both sides has 1, without a gradient.
+    Arguments and errors are those of `compute_mse`; the weights are those of the clips in means and variances. A
+    target that is constant and equal on both sides has 1, without a gradient.
     """
-    x, y, labelled = _pair(predictions, labels)
+    x, y, labelled = _check_pair(predictions, labels)
     x_var, y_var, cov, difference = _compute_moments(x, y, labelled, weights)
     total = x_var + y_var + difference.square()
     return _average(1 - 2 * cov / total.clamp(min=FLOOR), labelled)
 
 
-def pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def compute_pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over targets of 1 - rho (paper section 6.2, eq. 3, over eq. 1 and 2), in [0, 2].
 
-    Arguments and errors are those of `ccc_loss`. A target that is constant on either side has 1.
+    Arguments and errors are those of `compute_ccc_loss`. A target that is constant on either side has 1.
     """
-    x, y, labelled = _pair(predictions, labels)
+    x, y, labelled = _check_pair(predictions, labels)
     x_var, y_var, cov, _ = _compute_moments(x, y, labelled, weights)
     stds = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
     return _average(1 - cov / stds, labelled)
 
 
-def framewise(predictions: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+def compute_frame_error(predictions: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Return the squared error per frame, averaged over a clip's frames and features, and summed over clips.
 
     Args:
@@ -92,7 +92,7 @@ def framewise(predictions: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return (errors.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).sum()
 
 
-def rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor) -> Tensor:
+def compute_rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor) -> Tensor:
     """Return the mean of softplus(-(higher - lower) / temperature) over all pairs of clips of one group and two ranks.
 
     Args:
@@ -112,10 +112,10 @@ def rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor
 
 
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
-    "mse": mse,
-    "bce": bce,
-    "ccc": ccc_loss,
-    "pearson": pearson_loss,
+    "mse": compute_mse,
+    "bce": compute_bce,
+    "ccc": compute_ccc_loss,
+    "pearson": compute_pearson_loss,
 }
 """Name in a `Mix` -> loss."""
 
@@ -151,7 +151,7 @@ class Mix:
         return all(name in ("mse", "bce") for name, weight in self.weights.items() if weight)
 
     def __call__(self, predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the weighted sum, a scalar. Arguments and errors are those of `mse`."""
+        """Return the weighted sum, a scalar. Arguments and errors are those of `compute_mse`."""
         terms = [
             weight * LOSSES[name](predictions, labels, weights)
             for name, weight in self.weights.items()
@@ -160,7 +160,7 @@ class Mix:
         return torch.stack(terms).sum()
 
 
-def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _check_pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return predictions and labels in float32 at least, and the mask of labels; missing labels are 0.
 
     The squares of a bf16 difference would have two digits.

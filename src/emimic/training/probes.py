@@ -69,7 +69,7 @@ def solve(
         raise CorpusError(
             "no training clip has a label that domain_ridge or vad_ridge could learn: add labels, or leave them out"
         )
-    x = moments(model, source, rows, settings, progress=progress)
+    x = compute_moments(model, source, rows, settings, progress=progress)
     items *= len(x) // len(items)
     columns = {target: i for i, target in enumerate(model.config.targets)}
     missing = np.full(len(columns), np.nan)
@@ -112,14 +112,14 @@ def _fit_layer(
                 f"no clip that domain_ridge or vad_ridge could learn {name} from has a label of it: add labels, or "
                 "leave that setting out"
             )
-        slope, intercept = ridge(x[labelled], y[labelled], weights[labelled], strength or 0.0)
+        slope, intercept = fit_ridge(x[labelled], y[labelled], weights[labelled], strength or 0.0)
         with torch.no_grad():
             layer.weight[row] = torch.from_numpy(slope)
             layer.bias[row] = intercept
 
 
 @torch.inference_mode()
-def moments(
+def compute_moments(
     model: EmiModel,
     source: loader.Source,
     copies: Sequence[Sequence[int]],
@@ -166,7 +166,7 @@ def _mask_piece(mask: Tensor, starts: Tensor, length: int) -> Tensor:
     return mask & (frames >= start) & (frames < start + length)
 
 
-def ridge(x: Array, y: Array, weights: Array, strength: float) -> tuple[Array, float]:
+def fit_ridge(x: Array, y: Array, weights: Array, strength: float) -> tuple[Array, float]:
     """Return slope (feature,) and intercept of a weighted ridge regression.
 
     Args:

@@ -27,7 +27,7 @@ def check_new(out: Path) -> None:
 class TrainSettings(Numbers, ModelSettings):
     """Settings of a run (paper section 4, "Implementation Details"; where the paper is silent, the released code).
 
-    `ModelSettings` has those that the model's configuration shares.
+    `ModelSettings` has those that are also in the model's configuration.
 
     Raises:
         SettingsError: from `read`, on unknown names and on values out of range.
@@ -65,8 +65,8 @@ class TrainSettings(Numbers, ModelSettings):
     domain_ridge: float | None = Field(
         None,
         gt=0,
-        description="strength of a ridge regression on the clips of the first epoch (of all copies, with "
-        "frozen_copies) that fits the domains' own layers before the first step and freezes them; null: train them",
+        description="strength of a ridge regression that fits the domains' own layers before the first step and "
+        "freezes them, on the clips of the first epoch (of all copies, with frozen_copies); null: train them",
     )
     vad_ridge: float | None = Field(
         None,
@@ -76,8 +76,8 @@ class TrainSettings(Numbers, ModelSettings):
     ridge_piece: float | None = Field(
         None,
         gt=0,
-        description="in domain_ridge and vad_ridge, count each clip a second time by a piece of its frames of this "
-        "length in seconds, so that the layers fit short clips too",
+        description="seconds of a piece of each clip that domain_ridge and vad_ridge use beside the clip itself, so "
+        "that the layers fit short clips too",
     )
     baseline: str | None = Field(
         None, description="train this baseline instead of the model; its own settings are the defaults"
@@ -148,7 +148,7 @@ class TrainSettings(Numbers, ModelSettings):
     )
     teacher_cache: str | None = Field(
         None,
-        description="folder of the teacher's predictions, which runs may share; null: in the run folder",
+        description="folder of the teacher's predictions, which several runs may use; null: in the run folder",
     )
     unlabelled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"

@@ -30,7 +30,7 @@ _HEAD: Final = (
 )
 
 
-def settings_text() -> str:
+def format_settings() -> str:
     """Return YAML that `TrainSettings.read` reads: each setting's description as a comment, then `name: default`."""
     lines = [*_format_comment(_HEAD), ""]
     defaults = TrainSettings.read().model_dump(mode="json")

@@ -20,7 +20,7 @@ from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
 from emimic.training.build import build_learner, check_precision
 from emimic.training.clips import copies_of, fingerprint, fingerprint_recordings, source_of
-from emimic.training.corpora import RunCorpus, check_mixtures, pools
+from emimic.training.corpora import RunCorpus, check_mixtures, make_pools
 from emimic.training.distill_corpus import get_teacher_cache
 from emimic.training.distill_targets import TeacherTargets
 from emimic.training.learner import Features, Learner
@@ -104,10 +104,10 @@ def open_run(
         for one in corpora:
             print(one.corpus.summary())  # noqa: T201 - the report a run starts with
     both = settings.train_on == "train+valid"
-    items = [item for one in corpora for item in one.learned(both=both)]
-    held_out = [item for one in corpora for item in one.held_out(both=both)]
+    items = [item for one in corpora for item in one.list_training(both=both)]
+    held_out = [item for one in corpora for item in one.list_validation(both=both)]
     check_mixtures(corpora, settings)
-    drawn = pools(corpora, both=both)
+    drawn = make_pools(corpora, both=both)
     ranks = Ranks.of(corpora, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed if settings.init_seed is None else settings.init_seed)
     learner = build_learner(settings, corpora[0].corpus, items, teacher, features, ranks)

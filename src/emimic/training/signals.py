@@ -7,7 +7,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def handled(stop: Callable[[int], None]) -> Iterator[None]:
+def handle(stop: Callable[[int], None]) -> Iterator[None]:
     """Call `stop` with the signal's number at SIGTERM or SIGINT in this block; restore the handlers afterwards.
 
     Outside the main thread nothing is handled.

@@ -22,7 +22,7 @@ from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
 from emimic.training.clips import get_labels, get_vad
 from emimic.training.distill_targets import TeacherTargets
-from emimic.training.losses import framewise, rank_loss
+from emimic.training.losses import compute_frame_error, compute_rank_loss
 from emimic.training.ranks import Ranked
 from emimic.training.settings import TrainSettings
 from emimic.training.setup import Run
@@ -259,12 +259,12 @@ def _compute_teacher_loss(
     targets = teacher.align(clips, times, counts, hidden=project is not None)
     mask = torch.from_numpy(targets.mask).to(device)
     if settings.teacher_vad_weight and output.vad is not None and targets.vad is not None:
-        error = framewise(output.vad, torch.from_numpy(targets.vad).to(device), mask)
+        error = compute_frame_error(output.vad, torch.from_numpy(targets.vad).to(device), mask)
         loss = loss + settings.teacher_vad_weight * error
     if project is not None and targets.hidden is not None:
         with run.fabric.autocast():
             projected = project(hidden)
-        error = framewise(projected, torch.from_numpy(targets.hidden).to(device), mask)
+        error = compute_frame_error(projected, torch.from_numpy(targets.hidden).to(device), mask)
         loss = loss + settings.teacher_frame_weight * error
     return loss
 
@@ -298,7 +298,7 @@ def _backward_together(
     if labels.ranks is not None:
         ranks = labels.ranks
         values = everyone[:, ranks.columns]
-        loss = loss + run.settings.rank_weight * rank_loss(
+        loss = loss + run.settings.rank_weight * compute_rank_loss(
             values, ranks.ranks, ranks.groups, ranks.temperature
         )
     loss.backward()
