@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
-from emimic.data.loader import trimmed, waveforms
+from emimic.data.loader import make_waveform_source, trim_silence
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -202,7 +202,7 @@ def lengths(engine: Engine, clips: Sequence[Wave]) -> dict[str, Any]:
 def loads(items: Sequence[Item], *, trim: bool = False) -> list[Wave]:
     """The recordings; trim: without digital silence at the ends."""
     clips = [decode.load(item.path) for item in items]
-    return [trimmed(clip) for clip in clips] if trim else clips
+    return [trim_silence(clip) for clip in clips] if trim else clips
 
 
 def score(folder: Path, corpora: Path, *, conditions: bool) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     show = sys.stderr.isatty()
     x = probes.compute_moments(model, source, copies, settings, progress=show)
     every *= len(x) // len(every)
-    recorded = waveforms(german, model.config, model.min_samples)
+    recorded = make_waveform_source(german, model.config, model.min_samples)
     asked = probes.compute_moments(model, recorded, [range(len(german))], settings, progress=show)[
         : len(german)
     ]

@@ -202,7 +202,7 @@ def read_features(file: Path) -> None:
     """Read frames."""
     from emimic.features import store
 
-    store.clip_of(file)
+    store.read_clip_id(file)
     store.read(file, "00001")
 
 

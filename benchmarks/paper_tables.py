@@ -82,27 +82,32 @@ def make_mimicry() -> str:
         for (alignment, seconds), kinds in cases.items()
     ]
     header = (
-        "alignment | seconds of voice | kinds of timelines, pairs each | found similar overall: mean (minimum, maximum) "
-        "| in any dimension: mean (minimum, maximum)"
+        "alignment | seconds of voice | kinds of timelines, pairs each | found similar overall: mean (minimum, "
+        "maximum) | in any dimension: mean (minimum, maximum)"
     )
     return make_table(header, rows)
 
 
 def make_systems() -> str:
     """Make the table of all systems that `emimic baselines` trains: modalities and published figures, from the code."""
-    from emimic.baselines.system import NAMES, system
+    from emimic.baselines.system import NAMES, get_system
 
     def format_figures(name: str) -> str:
-        unsure = f" ({system(name).unsure})" if system(name).unsure else ""
+        unsure = f" ({get_system(name).unsure})" if get_system(name).unsure else ""
         return ", ".join(
             "-" if value is None else f"{value:.3f}".removeprefix("0") + unsure
-            for value in system(name).published.values()
+            for value in get_system(name).published.values()
         )
 
     rows = [
         *((f"the paper's, {row}", "-", "voice", figures) for row, figures in PAPERS.items()),
         *(
-            (system(name).title, f"`{name}`", ", ".join(system(name).modalities), format_figures(name))
+            (
+                get_system(name).title,
+                f"`{name}`",
+                ", ".join(get_system(name).modalities),
+                format_figures(name),
+            )
             for name in NAMES
         ),
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from emimic import install as module
 from emimic.install import install
-from emimic.wording import did_you_mean, plural
+from emimic.wording import pluralize, suggest_name
 
 
 @pytest.fixture
@@ -64,6 +64,6 @@ def test_a_package_that_is_only_on_the_path(package: Path, monkeypatch: pytest.M
 
 
 def test_words() -> None:
-    assert [plural(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1200 clips"]
-    assert did_you_mean("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
-    assert did_you_mean("zzz", ["praat", "elan"]) == ""
+    assert [pluralize(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1200 clips"]
+    assert suggest_name("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
+    assert suggest_name("zzz", ["praat", "elan"]) == ""

@@ -423,7 +423,7 @@ def test_the_bootstrap_of_the_calibration_error_keeps_the_bins():
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 8))
 @settings(deadline=None, max_examples=100)
 def test_equal_bins_rise_and_never_split_equal_values(values, bins):
-    place = metrics.equal_bins(np.array(values, dtype=float), bins)
+    place = metrics.assign_bins(np.array(values, dtype=float), bins)
     assert sorted(set(place.tolist())) == list(range(len(set(place.tolist()))))
     assert len(set(place.tolist())) <= bins
     for (a, one), (b, two) in itertools.product(zip(values, place, strict=True), repeat=2):

@@ -101,7 +101,7 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def as_read(
+def read_as_ready(
     read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
 ) -> Generator[tuple[int, list[Read]], None, None]:
     """Yield each group, with its number, as soon as it is read: a slow item delays its group alone.

@@ -54,7 +54,7 @@ def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def launched(name: str, default: int) -> int:
+def read_launcher_variable(name: str, default: int) -> int:
     """Return a whole number from a launcher's environment variable, such as torchrun's RANK and WORLD_SIZE.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from emimic.files import printable
+from emimic.files import make_printable
 
 _LAST_RESORT: Final = "Last Resort High-Efficiency"
 """A font with a box for every character; it comes with matplotlib."""
@@ -15,6 +15,6 @@ def make_drawable(figure: Any) -> None:
     without matplotlib's warning.
     """
     for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        text.set(text=printable(text.get_text()), parse_math=False)
+        text.set(text=make_printable(text.get_text()), parse_math=False)
         if _LAST_RESORT not in (families := text.get_fontfamily()):
             text.set_fontfamily([*families, _LAST_RESORT])

@@ -122,7 +122,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
         OutputError: see `atomic`.
     """
     with atomic(path) as temporary:
-        temporary.write_bytes(encodable(data).encode() if isinstance(data, str) else data)
+        temporary.write_bytes(make_encodable(data).encode() if isinstance(data, str) else data)
 
 
 class CsvText(io.StringIO):
@@ -136,7 +136,7 @@ class CsvText(io.StringIO):
         return super().write(row.removesuffix("\r\n") + "\n")
 
 
-def encodable(text: str) -> str:
+def make_encodable(text: str) -> str:
     """Return `text` with U+FFFD for lone surrogates, which are bytes of a name that is not UTF-8."""
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
@@ -146,12 +146,12 @@ def writable(text: object) -> str:
     return _UNWRITABLE.sub("�", str(text))
 
 
-def one_line(name: str) -> str:
+def make_one_line(name: str) -> str:
     """Return `writable` text with spaces for tabs and line ends, for files that are read line by line."""
     return _BREAKS.sub(" ", writable(name))
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Return `text` with U+FFFD for control characters and lone surrogates; line ends and tabs stay."""
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}"
@@ -194,7 +194,7 @@ def fingerprint(path: str | os.PathLike[str], blocks: int = 64) -> str:
     return digest.hexdigest()[:16]
 
 
-def need_file(path: str | os.PathLike[str]) -> os.stat_result:
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     """Return the status of a regular file, which can be opened without blocking.
 
     Raises:

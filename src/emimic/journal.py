@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-from emimic.files import lock, naming, need_file, sync_folder
+from emimic.files import check_file, lock, naming, sync_folder
 from emimic.task import EmimicError
 
 
@@ -38,7 +38,7 @@ class JournalFile:
         self._threads = threading.Lock()
         with naming(path):
             if path.exists():
-                need_file(path)  # reading a device may never end
+                check_file(path)  # reading a device may never end
             self._file = cast(BinaryIO, path.open("a+b"))
         try:
             if not lock(self._file):

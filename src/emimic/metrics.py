@@ -26,8 +26,24 @@ from emimic.resampling import (
 )
 
 __all__ = [
-    "BINS", "BIN_CLIPS", "CONSTANT", "Calibration", "Floats", "ScoreError", "Statistic", "auc", "bootstrap",
-    "calibration", "calibration_error", "ccc", "constant", "equal_bins", "interval", "mean_pearson", "mse", "pearson",
+    "BINS",
+    "BIN_CLIPS",
+    "CONSTANT",
+    "Calibration",
+    "Floats",
+    "ScoreError",
+    "Statistic",
+    "assign_bins",
+    "auc",
+    "bootstrap",
+    "calibration",
+    "calibration_error",
+    "ccc",
+    "constant",
+    "interval",
+    "mean_pearson",
+    "mse",
+    "pearson",
     "resamples",
 ]  # fmt: skip
 
@@ -139,7 +155,7 @@ def calibration(
 ) -> tuple[Calibration, ...]:
     """Compute the mean label of clips with about the same prediction, for each target.
 
-    Bins contain equal numbers of labeled clips (`equal_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
+    Bins contain equal numbers of labeled clips (`assign_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
     average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `pearson` and `resamples`.
 
     Returns:
@@ -171,7 +187,7 @@ def calibration(
     return tuple(calibrations)
 
 
-def equal_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
+def assign_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
     """Assign each of (n,) values to a bin, from 0 in rising order; bins have equal counts.
 
     Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they
@@ -365,7 +381,7 @@ def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Flo
 
 def _assign_calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:
     """Return the bin of each prediction (clip,), and the number of bins."""
-    index = equal_bins(x, max(1, min(bins, len(x) // BIN_CLIPS)))
+    index = assign_bins(x, max(1, min(bins, len(x) // BIN_CLIPS)))
     return index, int(index.max(initial=-1)) + 1
 
 

@@ -63,7 +63,7 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")
 
 
-def text_bar(value: float, *, ascii_only: bool = False) -> str:
+def draw_bar(value: float, *, ascii_only: bool = False) -> str:
     """Draw a value from 0 to 1 as a bar of BAR_WIDTH characters, NaN as blank.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from emimic.wording import did_you_mean
+from emimic.wording import suggest_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -16,7 +16,7 @@ def explain(error: "ValidationError", schema: "type[BaseModel]") -> str:
     names = ""
     if first["type"] == "extra_forbidden":
         fields = _find_model(schema, first["loc"][:-1]).model_fields
-        names = f"{did_you_mean(str(first['loc'][-1]), fields)}; known names: {', '.join(fields)}"
+        names = f"{suggest_name(str(first['loc'][-1]), fields)}; known names: {', '.join(fields)}"
     return f"{path}: {first['msg']}, found {first['input']!r}{names}"
 
 

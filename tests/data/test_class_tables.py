@@ -112,7 +112,7 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     rng = np.random.default_rng(0)
     guesses = rng.random(labels.shape).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
+        patch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
         entry = validation.validate(run, run.valid)
     wanted = {}
     for i, name in enumerate(EMOTIONS):

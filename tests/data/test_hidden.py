@@ -7,7 +7,7 @@ from make_corpora import make, row, wav
 
 from emimic.data.corpus import list_media, load_corpus
 from emimic.data.importers.layout import list_recordings
-from emimic.data.split_tables import split_files
+from emimic.data.split_tables import find_split_files
 from emimic.describe import measure
 from emimic.export import export
 from emimic.features import faces
@@ -59,7 +59,7 @@ def test_tables(tmp_path: Path) -> None:
     corpus = make(tmp_path, train=[row("1")], valid=[row("2")])
     for name in ("._train_split.csv", "._extra_split.csv"):
         (corpus / name).write_bytes(b"\0\5\x16\7 a Mac's shadow of a file")
-    assert sorted(split_files(corpus, None, [])[0]) == ["train", "valid"]
+    assert sorted(find_split_files(corpus, None, [])[0]) == ["train", "valid"]
     assert sorted(load_corpus(corpus).splits) == ["train", "valid"]
 
 

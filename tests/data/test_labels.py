@@ -341,7 +341,7 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
 def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: Path) -> None:
     model = EmiModel.open_run(both[0])
     items = load_corpus(mixed, **reading()).splits["valid"].items
-    source = loader.waveforms(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
     _, vad = loader.predict(model, items)
     with torch.inference_mode():
         outputs = [model(torch.from_numpy(source.read(item, 0).values)[None]) for item in items]

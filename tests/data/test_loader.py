@@ -128,8 +128,8 @@ def test_no_clips_give_no_predictions(model: EmiModel) -> None:
 
 
 def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
-    def read(item: Item, epoch: int) -> loader.Heard:
-        return loader.Heard(np.float32([float(item.id), epoch]))
+    def read(item: Item, epoch: int) -> loader.ModelInput:
+        return loader.ModelInput(np.float32([float(item.id), epoch]))
 
     source = loader.Source(items(tones), read)
     groups = [[3, 1], [], [14], [0]]

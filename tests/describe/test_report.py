@@ -674,10 +674,10 @@ def test_the_share_of_speech_is_silero_vads() -> None:
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]
         spoken = sum(size for size, p in zip(sizes, probabilities(samples), strict=True) if p >= 0.5)
-        told.append(silero_vad.share(samples))
+        told.append(silero_vad.measure_speech(samples))
         assert told[-1] == pytest.approx(spoken / len(samples), abs=1e-9)
     assert 0 < np.mean(told) < 1
-    assert silero_vad.share(np.zeros(0, np.float32)) == 0.0
+    assert silero_vad.measure_speech(np.zeros(0, np.float32)) == 0.0
 
 
 def test_box_plots_have_the_quartiles_of_the_labels() -> None:

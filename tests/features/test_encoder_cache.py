@@ -36,7 +36,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def alone(model: EmiModel, items: tuple[Item, ...]) -> list[np.ndarray]:
     """Each clip through the encoder by itself."""
-    source = loader.waveforms(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
         return [
@@ -94,9 +94,9 @@ def test_the_key_is_what_decides_the_features() -> None:
 def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
-    before = encoder_cache.key(build(), "float16"), teacher.key_of(tmp_path)
+    before = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
     monkeypatch.setattr(ClipFormat, "version", ClipFormat.version + 1)
-    after = encoder_cache.key(build(), "float16"), teacher.key_of(tmp_path)
+    after = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
     assert not set(before) & set(after)
 
 
@@ -192,7 +192,7 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     assert len(cached(tmp_path / "cache")) == 15
 
     def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> loader.Source:
-        return loader.waveforms(part, model.config, model.min_samples)
+        return loader.make_waveform_source(part, model.config, model.min_samples)
 
     monkeypatch.setattr(runs, "source_of", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)

@@ -85,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_channels_are_counted_by_the_header(folder: Path) -> None:
-    found = {path.name: decode.channels(path) for path in sorted(folder.iterdir())}
+    found = {path.name: decode.count_channels(path) for path in sorted(folder.iterdir())}
     assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
 
 

@@ -472,9 +472,9 @@ def test_the_table_escapes_names_and_draws_timelines(
     assert "[red]a�" in shown
     line = next(line for line in shown.splitlines() if "▂" in line or "▁" in line)
     assert re.search(r"[▁-█] +[▁-█]", line)  # silence is a gap
-    assert progress.text_bar(0.5) == "████····"
-    assert progress.text_bar(-3.0) == "········"
-    assert progress.text_bar(float("nan")).strip() == ""
+    assert progress.draw_bar(0.5) == "████····"
+    assert progress.draw_bar(-3.0) == "········"
+    assert progress.draw_bar(float("nan")).strip() == ""
     assert table.draw_line(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
 
 

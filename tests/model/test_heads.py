@@ -116,7 +116,7 @@ def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
 
 def test_cached_features_are_told_apart_by_their_layers() -> None:
     keys = {
-        encoder_cache.key(tiny_models.model(hidden_layers=layers), "float16")
+        encoder_cache.compute_key(tiny_models.model(hidden_layers=layers), "float16")
         for layers in (None, [1], [2], [1, 2])
     }
     assert len(keys) == 4

@@ -175,7 +175,7 @@ def test_a_plain_terminal_has_plain_bars(
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)
         assert ("\u2581" in text) == (encoding == "utf-8")
-    assert progress.text_bar(0.5, ascii_only=True) == "####...."
+    assert progress.draw_bar(0.5, ascii_only=True) == "####...."
 
 
 def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from emimic import cli
 from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Map, Novelty
 from emimic.data.corpus import load_corpus
-from emimic.data.loader import Heard
+from emimic.data.loader import ModelInput
 from emimic.export.export import export
 from emimic.files import read_json
 from emimic.inference import batch, journal
@@ -386,7 +386,7 @@ def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: p
     model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5)
     items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
 
-    def read(seed: int) -> list[Heard]:
+    def read(seed: int) -> list[ModelInput]:
         source = calibrate.vary_lengths(model, items, seed)
         return [source.read(item, 0) for item in items]
 

@@ -382,7 +382,9 @@ def test_each_corpus_is_scored_by_itself(
     assert len(labels) == 4 + 9
     guesses = np.random.default_rng(1).random((13, 6)).astype(np.float32)
     guesses[:4, 2] = 0.5  # constant predictions count as 0
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32)))
+    monkeypatch.setattr(
+        loader, "predict_source", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32))
+    )
     entry = validation.validate(run, run.valid)
 
     def rho(rows: slice, i: int) -> float:
@@ -407,8 +409,8 @@ def test_each_corpus_is_scored_by_itself(
 
 def test_digital_silence_is_left_out(tmp_path: Path, tiny: Tiny) -> None:
     samples = np.concatenate([np.zeros(90), [5e-5, 0.3, 0, 0, -0.2], np.zeros(700)]).astype(np.float32)
-    np.testing.assert_array_equal(loader.trimmed(samples), np.float32([0.3, 0, 0, -0.2]))
-    np.testing.assert_array_equal(loader.trimmed(samples[:80]), samples[:80])
+    np.testing.assert_array_equal(loader.trim_silence(samples), np.float32([0.3, 0, 0, -0.2]))
+    np.testing.assert_array_equal(loader.trim_silence(samples[:80]), samples[:80])
     folder = make_corpus(tmp_path / "padded")
     for file in (folder / "audio").iterdir():
         wave, rate = soundfile.read(file, dtype="float32")

@@ -98,7 +98,7 @@ def test_frames_are_measured_on_the_first_clips_and_once(
         )
     )
     run = runs.open_run(folders, tmp_path / "run", settings, resume=False, show=False)
-    order = [row for rows in sampling.steps(run.pools, 3, seed=0, epoch=0) for row in rows][:5]
+    order = [row for rows in sampling.plan_steps(run.pools, 3, seed=0, epoch=0) for row in rows][:5]
     fresh: Any = run.model.eval()
     frames = []
     for row in order:

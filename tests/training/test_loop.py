@@ -352,7 +352,7 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers, _ = loader.answer(run.model, run.train)
+    answers, _ = loader.predict_source(run.model, run.train)
     np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
@@ -374,7 +374,7 @@ def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, 
     settings = TrainSettings(**tiny(lr=1e30, still=True, warmup_epochs=0))
     with pytest.raises(EmimicError, match=r"the loss is (nan|inf) at step 2; lower lr") as caught:
         train(tones, tmp_path / "run", settings, show=False)
-    order = loader.steps(11, 4, seed=0, epoch=0)[1]
+    order = loader.plan_steps(11, 4, seed=0, epoch=0)[1]
     assert str(caught.value).endswith("Clips: " + ", ".join(f"{row + 1:05d}" for row in order))
 
 
@@ -505,14 +505,14 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
 def test_an_undefined_pearson_does_not_end_training(
     tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loader.answer
+    original = loader.predict_source
 
     def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         answers, vad = original(*arguments, **options)
         answers[:, 2] = 0.25
         return answers, vad
 
-    monkeypatch.setattr(loader, "answer", constant)
+    monkeypatch.setattr(loader, "predict_source", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)
     assert len(result.history) == 2
     for entry in result.history:
@@ -803,7 +803,7 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
         item.labels[:] = row
     guesses = truth.copy()
     guesses[:, 1] = 0.25
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
+    monkeypatch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
     entry = validation.validate(run, run.valid)
     count = truth.shape[1]
     assert entry["pearson"] is None
@@ -826,7 +826,7 @@ def test_unknown_labels_are_left_out_of_validation(
     truth[0, 0], truth[:, 1], truth[1:, 2] = np.nan, np.nan, np.nan
     for item, row in zip(items, truth, strict=True):
         item.labels[:] = row
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
+    monkeypatch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
     entry = validation.validate(run, run.valid)
     found = list(entry["targets"].values())
     assert found[0] == pytest.approx(np.corrcoef(guesses[1:, 0], truth[1:, 0])[0, 1], abs=1e-5)

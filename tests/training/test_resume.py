@@ -550,7 +550,7 @@ def test_another_corpus_is_no_resume_and_leftovers_of_a_kill_are_swept(
 def test_a_signal_while_validating_loses_nothing(
     tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loader.answer
+    original = loader.predict_source
 
     def stopped(*arguments: Any, **options: Any) -> Any:
         # As Python would; the signal itself once ended the test's own process, where no handler was set.
@@ -559,7 +559,7 @@ def test_a_signal_while_validating_loses_nothing(
         return original(*arguments, **options)
 
     settings = TrainSettings(**tiny())
-    monkeypatch.setattr(loader, "answer", stopped)
+    monkeypatch.setattr(loader, "predict_source", stopped)
     found = train(tones, tmp_path / "run", settings, show=False)
     assert (found.signal, found.history) == (signal.SIGTERM, ())
     monkeypatch.undo()

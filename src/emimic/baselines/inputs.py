@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emimic.data import loader
 from emimic.data.corpus import Item, list_media
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import store
 from emimic.media import decode
 from emimic.task import CorpusError
@@ -130,18 +130,18 @@ def make_source(
         waveform: the modality that is the clip itself.
     """
 
-    def read(item: Item, _: int) -> loader.Heard:
+    def read(item: Item, _: int) -> loader.ModelInput:
         parts, masks = {}, {}
         for modality, index in indexes.items():
             if modality == waveform and prepare is not None:
-                parts[modality] = prepare(decode.load(index[clip_key(item.id)], notes=[]))
+                parts[modality] = prepare(decode.load(index[get_clip_key(item.id)], notes=[]))
                 masks[modality] = np.ones(len(parts[modality]), np.bool_)
                 continue
-            file = index.get(clip_key(item.id))
+            file = index.get(get_clip_key(item.id))
             parts[modality], masks[modality] = _read_frames(
                 file, item.id, sizes[modality], shorten.get(modality)
             )
-        return loader.Heard(Clip(parts, masks))
+        return loader.ModelInput(Clip(parts, masks))
 
     return loader.Source(items, read, encoded=waveform is None)
 

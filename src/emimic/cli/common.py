@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, get_args
 import typer
 from typer.core import TyperGroup
 
-from emimic.files import printable
+from emimic.files import make_printable
 from emimic.install import install
 from emimic.task import CorpusError, ModelError, SettingsError
 
@@ -94,7 +94,7 @@ Sets = Annotated[
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line, without what would move the cursor or ring the bell (a file's name may hold anything)."""
-    typer.echo(printable(text), err=err)
+    typer.echo(make_printable(text), err=err)
 
 
 # Verbs call these before they import any library, so that a wrong path is reported even where one is missing.

@@ -94,7 +94,7 @@ def baselines(
     """
     check_corpora(folder)
     from emimic.experiments.run import Request
-    from emimic.experiments.table1 import baselines as run
+    from emimic.experiments.table1 import run_baselines as run
 
     quiet_libraries()
     request = Request(
@@ -117,7 +117,7 @@ def _run_grid(out: Path, run: "Callable[[Callable[[str], None]], Outcome]") -> N
     except Stopped as stopped:
         echo(f"{stopped}; rerun the command to continue", err=True)
         raise typer.Exit(128 + stopped.number) from None
-    echo(outcome.markdown())
+    echo(outcome.to_markdown())
     echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
     if outcome.elsewhere:
         echo(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emimic.files import make_folder, printable, write_atomic
+from emimic.files import make_folder, make_printable, write_atomic
 from emimic.inference.inputs import expand
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, Results, Timeline
@@ -222,9 +222,9 @@ def show(report: Report) -> None:
     console.print(table)
     console.print(caption, style="italic", soft_wrap=True)
     for pair in report.comparisons:
-        console.print(escape(printable(summarize(pair))), soft_wrap=True)
+        console.print(escape(make_printable(summarize(pair))), soft_wrap=True)
         for note in pair.notes:
-            console.print(escape(printable(f"  note: {note}")), soft_wrap=True)
+            console.print(escape(make_printable(f"  note: {note}")), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
 
@@ -239,7 +239,7 @@ def make_table(report: Report) -> Table:
     draws = "surrogates" if first.chance == "surrogates" else "other recordings"
     caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
     table = Table(
-        title=escape(printable(title)), title_justify="left", caption=caption, caption_justify="left"
+        title=escape(make_printable(title)), title_justify="left", caption=caption, caption_justify="left"
     )
     table.add_column("Dimension" if is_single else "Overall", no_wrap=True)
     lags = ["Lag (s)", "First leads", "Second leads"] if first.leads else []
@@ -267,7 +267,7 @@ def _format_row(name: str, dimension: Dimension, lead: Lead | None) -> list[str]
     chance = dimension.chance
     value = f"{_format(dimension.similarity)}{'*' if chance.beyond else ' '}"
     texts = [
-        escape(printable(name)),
+        escape(make_printable(name)),
         f"[bold]{value}[/bold]" if chance.beyond else value,
         _format(chance.high),
         _format(chance.p, ".3f"),

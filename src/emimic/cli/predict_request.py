@@ -21,7 +21,7 @@ from emimic.media import decode
 from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
 from emimic.task import SAMPLE_RATE, EmimicError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 FOLDER: Final = Path("emimic-out")
 """Default folder for plots, HTML pages and formats."""
@@ -232,16 +232,16 @@ def _log_remarks(
     cut = [result for result in results.clips if result.was_cut]
     means = [result for result in cut if result.headline.basis == "mean over time"]
     if means:
-        log(f"emimic: values of {plural(len(means), 'recording')} over {seconds:g} s are means over time")
+        log(f"emimic: values of {pluralize(len(means), 'recording')} over {seconds:g} s are means over time")
     if len(cut) > len(means):
-        n = plural(len(cut) - len(means), "recording")
+        n = pluralize(len(cut) - len(means), "recording")
         rest = "no voice is in them" if request.timelines else "--timeline predicts all of them"
         log(f"emimic: values of {n} over {seconds:g} s are about the first {seconds:g} s only; {rest}")
     # Of a recording over the cut, only a timeline shows that no voice is in the rest.
     covered = [result for result in results.clips if not result.was_cut or result.timeline is not None]
     n_silent = sum("silent" in result.marks or "no voice" in result.marks for result in covered)
     if n_silent:
-        log(f"emimic: no voice is in {plural(n_silent, 'recording')} (marked in the table)")
+        log(f"emimic: no voice is in {pluralize(n_silent, 'recording')} (marked in the table)")
 
 
 def describe_stop(request: Request) -> str:

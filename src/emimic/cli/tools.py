@@ -21,13 +21,13 @@ def doctor(
     """
     import json
 
-    from emimic.files import encodable
+    from emimic.files import make_encodable
     from emimic.tools.doctor import examine
 
     report = examine(model, hub=hub)
     if as_json:
         # A name that is not UTF-8 would leave half a character; the rest is ASCII, which any code page can hold.
-        clean = json.loads(encodable(json.dumps(report.to_dict(), ensure_ascii=False)))
+        clean = json.loads(make_encodable(json.dumps(report.to_dict(), ensure_ascii=False)))
         echo(json.dumps(clean, indent=1))
     else:
         echo(report.table())

@@ -23,7 +23,7 @@ from emimic.cli.common import (
     quiet_libraries,
     quiet_tracer,
 )
-from emimic.cpus import launched
+from emimic.cpus import read_launcher_variable
 
 
 class TrainOn(StrEnum):
@@ -142,7 +142,7 @@ def distill(
         teacher, task.recordings, task.teacher_cache, threads=task.settings.threads, workers=task.settings.workers,
         progress=not quiet,
     )  # fmt: skip
-    if launched("RANK", 0) == 0:
+    if read_launcher_variable("RANK", 0) == 0:
         echo(report.table())
     _fit([folder], out, task.set_teacher(report.teacher.key), resume=resume, quiet=quiet)
 
@@ -159,7 +159,7 @@ def _fit(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: 
     from emimic.training.loop import train
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
-    if launched("RANK", 0) == 0:
+    if read_launcher_variable("RANK", 0) == 0:
         echo(result.table())
     if result.signal is not None:
         echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
@@ -205,7 +205,7 @@ def calibrate(
 
 def _parse_weight(text: str) -> tuple[str, float]:
     """Return the name and the weight in NAME=x."""
-    from emimic.data.cells import read_number
+    from emimic.data.fields import read_number
 
     name, _, value = text.rpartition("=")
     number = read_number(value)

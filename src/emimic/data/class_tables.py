@@ -13,7 +13,7 @@ from typing import Final
 
 from emimic.data import headers
 from emimic.data.fields import fits, read_number
-from emimic.data.split_tables import LABELLED, Table, check_width, read_lines, some
+from emimic.data.split_tables import LABELLED, Table, check_width, list_some, read_lines
 from emimic.task import VAD, CorpusError
 
 FILE: Final = "targets.csv"
@@ -127,11 +127,11 @@ def join(
     }
     if unused := [name for name in classes.rows if name not in used]:
         notes.append(
-            f"{classes.path.name}: no clip is of the class {some(unused)}; is it spelled as in the tables?"
+            f"{classes.path.name}: no clip is of the class {list_some(unused)}; is it spelled as in the tables?"
         )
     if missing := sorted(used - classes.rows.keys()):
         notes.append(
-            f"{classes.path.name} has no row for {some(missing)}: the labels of these clips are unknown"
+            f"{classes.path.name} has no row for {list_some(missing)}: the labels of these clips are unknown"
         )
     return joined
 

@@ -19,15 +19,15 @@ from emimic.data.labels import check_category, choose_targets, note_vad, read_la
 from emimic.data.leaks import check_leaks
 from emimic.data.matching import match_table
 from emimic.data.media_files import FACES, MEDIA_FOLDERS, list_media
-from emimic.data.parallel import in_parallel
+from emimic.data.parallel import run_in_parallel
 from emimic.data.split_tables import (
     Table,
     append_notes,
+    find_split_files,
+    list_some,
     listing,
     read_others,
     read_table,
-    some,
-    split_files,
 )
 from emimic.media import decode
 from emimic.task import EMOTIONS, SAMPLE_RATE, AudioError, CorpusError
@@ -39,9 +39,9 @@ __all__ = [
     "Item",
     "Left",
     "Split",
-    "in_parallel",
     "list_media",
     "load_corpus",
+    "run_in_parallel",
 ]
 
 _COUNTS: Final = {
@@ -191,7 +191,7 @@ def load_corpus(
         if not split.items and (splits is not None or split.name != "test"):
             _refuse_empty(folder, split, "audio/" if clips is None else "features/", notes)
         if set(names) <= set(EMOTIONS) and (outside := split.outside()):
-            notes.append(f"{split.name}: kept although a label is outside [0, 1]: {some(outside)}")
+            notes.append(f"{split.name}: kept although a label is outside [0, 1]: {list_some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
 
 
@@ -231,7 +231,7 @@ def _read_tables(
     Raises:
         CorpusError: a table is missing or invalid.
     """
-    files, other_files = split_files(folder, splits, notes)
+    files, other_files = find_split_files(folder, splits, notes)
     others = read_others(other_files, notes)
     classes = class_tables.read(folder)
     tables = [read_table(*file) for file in files.items()]
@@ -270,7 +270,7 @@ def _scan(splits: Sequence[Split], workers: int | None, progress: bool, notes: l
             return str(error)
 
     items = [item for split in splits for item in split.items]
-    results = in_parallel(measure, items, workers=workers, progress=progress, text="Reading clips")
+    results = run_in_parallel(measure, items, workers=workers, progress=progress, text="Reading clips")
     lengths = dict(zip((item.path for item in items), results, strict=True))
     return [_add_lengths(split, lengths) for split in splits]
 

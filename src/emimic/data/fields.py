@@ -38,7 +38,7 @@ def seems_number(field: str) -> bool:
     return bool(_NUMBER.fullmatch(field) or _SEEMS.fullmatch(field))
 
 
-def speaker_key(field: str) -> str:
+def get_speaker_key(field: str) -> str:
     """Return the normalized id of a speaker, empty when unknown.
 
     310 for 000310 and 310.0; letters are composed, and invisible characters (a zero-width space) are left out.
@@ -78,7 +78,7 @@ def fold_name(name: str) -> str:
 
     Equal for 12.50, 12,5 and '12.5, and for S-012, s_12 and S12; but not for 1-2 and 12.
     """
-    text = speaker_key(name).casefold()
+    text = get_speaker_key(name).casefold()
     number = read_number(text.strip("'\"=").replace(",", "."))
     if number is not None and math.isfinite(number):
         return repr(number)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.task import CorpusError
 
 Kind = Literal["missing", "unreadable", "duplicate", "label"]
@@ -79,7 +79,7 @@ class Split:
         """(clip, target) float32 in the order of `items`, NaN where unknown; CorpusError when no clip has labels."""
         sizes = {len(item.labels) for item in self.items if item.labels is not None}
         if not sizes:
-            clips = some([item.id for item in self.items]) or "it has no usable clip"
+            clips = list_some([item.id for item in self.items]) or "it has no usable clip"
             raise CorpusError(
                 f"split {self.name!r} has no labels ({clips}): it can't be scored; name one that has (--split)"
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations, product
 
 from emimic.data.fields import fold_name, show_name
-from emimic.data.split_tables import Table, clip_key, some
+from emimic.data.split_tables import Table, get_clip_key, list_some
 from emimic.task import CorpusError
 
 
@@ -33,10 +33,10 @@ def _check_clips(first: Table, second: Table) -> None:
     Raises:
         CorpusError: they do.
     """
-    keys = {clip_key(name) for name in first.ids()}
-    if both := [name for name in second.ids() if clip_key(name) in keys]:
+    keys = {get_clip_key(name) for name in first.ids()}
+    if both := [name for name in second.ids() if get_clip_key(name) in keys]:
         raise CorpusError(
-            f"{first.path.name} and {second.path.name} both list {some(both)}; expected each clip in one "
+            f"{first.path.name} and {second.path.name} both list {list_some(both)}; expected each clip in one "
             "split. Remove it from one of them, or take a table that is no split out of the folder"
         )
 
@@ -55,12 +55,12 @@ def _check_speakers(first: Table, second: Table, allow_speakers: bool, notes: li
     )
     if both and not allow_speakers:
         raise CorpusError(
-            f"{names} both name the speakers {some(both)}; expected different "
+            f"{names} both name the speakers {list_some(both)}; expected different "
             "people, else scores say little about new voices. Give each speaker to one split (in Python, "
             "load_corpus(..., allow_speaker_overlap=True) makes this a warning)"
         )
     if both:
-        notes.append(f"{names} both name speakers: {some(both)}")
+        notes.append(f"{names} both name speakers: {list_some(both)}")
     folded = {fold_name(name): name for name in ours.keys() - theirs}
     close = [
         f"{show_name(folded[fold_name(name)])} and {show_name(name)}"
@@ -69,7 +69,7 @@ def _check_speakers(first: Table, second: Table, allow_speakers: bool, notes: li
     ]
     if close:
         notes.append(
-            f"{names}: the speakers {some(close)} differ only in case, signs or how a number is written; are they "
+            f"{names}: the speakers {list_some(close)} differ only in case, signs or how a number is written; are they "
             "the same people?"
         )
     if bool(ours) != bool(theirs):

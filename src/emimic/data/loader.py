@@ -28,7 +28,7 @@ SILENCE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ModelInput:
     """A clip as a model takes it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
     """
 
     items: Sequence[Item]
-    read: Callable[[Item, int], Heard]
+    read: Callable[[Item, int], ModelInput]
     encoded: bool = False
     labelled: Callable[[Item, int], Item] = field(default=lambda item, _: item)
     started: bool = False
@@ -65,7 +65,7 @@ class Source:
             return values, mask
         return (model.encode_rest(values, mask), mask) if self.started else model.encode(values, mask)
 
-    def plan(self, model: Any, clips: Sequence[Heard], *, batch_seconds: float) -> list[list[int]]:
+    def plan(self, model: Any, clips: Sequence[ModelInput], *, batch_seconds: float) -> list[list[int]]:
         """Return the indices of the clips of each batch."""
         lengths = [len(clip.values) for clip in clips]
         plan: list[list[int]] = model.plan(
@@ -84,14 +84,14 @@ def make_waveform_source(
     """Return a source of waveforms (sample,) float32 in the form that a model takes, optionally augmented."""
     clip_format = ClipFormat(config.max_seconds, config.do_normalize, min_samples)
 
-    def read(item: Item, epoch: int) -> Heard:
+    def read(item: Item, epoch: int) -> ModelInput:
         samples, clock = load(item, config.max_seconds), Clock()
         if joins is not None:
             samples, clock = joins.apply(samples, item, epoch, lambda other: load(other, config.max_seconds))
         if augment is not None:
             samples, later = augment.apply(samples, item.key, epoch)
             clock = later.compose(clock)
-        return Heard(clip_format.prepare(samples).samples, clock)
+        return ModelInput(clip_format.prepare(samples).samples, clock)
 
     return Source(items, read) if joins is None else Source(items, read, labelled=joins.label)
 
@@ -117,12 +117,12 @@ def plan_steps(clips: int, batch_size: int, *, seed: int, epoch: int) -> list[li
 
 def decode_ahead(
     source: Source, groups: Sequence[Sequence[int]], *, workers: int, epoch: int = 0
-) -> Iterator[list[Heard]]:
+) -> Iterator[list[ModelInput]]:
     """Yield the clips of each group of rows in turn, while the next ones are decoded."""
     return batching.read_ahead(lambda row: source.read(source.items[row], epoch), groups, workers=workers)
 
 
-def answer(
+def predict_source(
     model: Any,
     source: Source,
     *,
@@ -171,9 +171,9 @@ def predict(
     workers: int = 2,
     progress: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Predict every item from its file; see `answer`."""
+    """Predict every item from its file; see `predict_source`."""
     source = make_waveform_source(items, model.config, model.min_samples)
-    return answer(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)
+    return predict_source(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)
 
 
 decoded = decode_ahead  # old name

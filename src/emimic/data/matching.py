@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import alike, speaker_key
+from emimic.data.fields import alike, get_speaker_key
 from emimic.data.items import Item, Left, Split
 from emimic.data.labels import find_fault, has_vad, read_vad
-from emimic.data.split_tables import LABELLED, Table, clip_key, some
+from emimic.data.split_tables import LABELLED, Table, get_clip_key, list_some
 from emimic.task import VAD
 
 _CLASSES: Final = 1000
@@ -51,12 +51,12 @@ def match_table(
     for i, row in enumerate(table.rows):
         name, values = row["Filename"], None if labels is None else labels[i]
         if row.get("Speaker"):
-            row = {**row, "Speaker": speaker_key(row["Speaker"])}
-        paths = media.get(clip_key(name), [])
+            row = {**row, "Speaker": get_speaker_key(row["Speaker"])}
+        paths = media.get(get_clip_key(name), [])
         kind = (category and row.get(category)) or None
         class_name = kind or (ranked and row.get(ranked)) or None
         fault = None if values is None else find_fault(table, i, targets, values, vad, class_name)
-        if (line := lines.setdefault(clip_key(name), table.lines[i])) != table.lines[i]:
+        if (line := lines.setdefault(get_clip_key(name), table.lines[i])) != table.lines[i]:
             left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
         elif not paths:
             left.append(Left(name, reason, "missing"))
@@ -88,7 +88,7 @@ def _note_missing(table: Table, targets: tuple[str, ...], items: Sequence[Item],
         return
     effect = "the loss leaves" if table.name == "train" else "scores leave"
     unknown = np.isnan(np.stack(labels)).all(axis=0)
-    names = some([targets[i] for i in np.flatnonzero(unknown)])
+    names = list_some([targets[i] for i in np.flatnonzero(unknown)])
     none = f"; none has {names}" if names else ""
     notes.append(
         f"{table.path.name}: {n_missing} clips have unknown targets{none}; {effect} out what is missing"
@@ -101,6 +101,6 @@ def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -
         classes = {row[column] for row in table.rows if row.get(column)} if column != "Speaker" else set()
         if len(classes) <= _CLASSES and (close := alike(classes)):
             notes.append(
-                f"{table.path.name}: {some(close)} in the column {column} differ only in case, signs or how a "
+                f"{table.path.name}: {list_some(close)} in the column {column} differ only in case, signs or how a "
                 "number is written; are they the same class?"
             )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.files import visible
 from emimic.media import decode
 from emimic.task import CorpusError
@@ -33,7 +33,7 @@ def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
         for entry in visible(folder):
             is_media = Path(entry.name).suffix.lower() in decode.MEDIA_SUFFIXES
             if is_media and (not entry.is_dir() if pipes else entry.is_file()):
-                media.setdefault(clip_key(entry.name), []).append(folder / entry.name)
+                media.setdefault(get_clip_key(entry.name), []).append(folder / entry.name)
     except OSError as error:
         raise CorpusError(f"{folder} can't be listed ({error}); expected a folder you may read") from error
     return {key: sorted(paths) for key, paths in media.items()}

@@ -11,7 +11,7 @@ _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
 
-def in_parallel(
+def run_in_parallel(
     work: Callable[[_Job], _Result], jobs: Sequence[_Job], *, workers: int | None, progress: bool, text: str
 ) -> Iterator[_Result]:
     """Yield `work(job)` in the order of `jobs`, from threads, as decoders release the GIL.

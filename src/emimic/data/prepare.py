@@ -8,11 +8,11 @@ from typing import Final, Literal, get_args
 
 from emimic import files
 from emimic.data.media_files import list_media
-from emimic.data.parallel import in_parallel
+from emimic.data.parallel import run_in_parallel
 from emimic.data.split_tables import listing
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 Codec = Literal["mp3", "flac"]
 
@@ -41,7 +41,7 @@ class PrepareReport:
     def summary(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and warnings."""
         lines = [
-            f"{plural(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
+            f"{pluralize(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
             f"{len(self.skipped)} were there, {len(self.failed)} failed"
             + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]
@@ -94,7 +94,9 @@ def prepare(
     notes: list[str] = []
     try:
         files.make_folder(target)
-        results = list(in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips"))
+        results = list(
+            run_in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
+        )
         by_name = {path.name: result for path, result in zip(todo, results, strict=True)}
         seconds = {name: result for name, result in by_name.items() if not isinstance(result, str)}
         failed |= {name: result for name, result in by_name.items() if isinstance(result, str)}

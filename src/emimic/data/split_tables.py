@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Final
 
-from emimic.data.fields import find_speaker_fault, speaker_key
+from emimic.data.fields import find_speaker_fault, get_speaker_key
 from emimic.data.headers import check_names, find_close
-from emimic.files import need_file
+from emimic.files import check_file
 from emimic.media import decode
 from emimic.task import EMOTIONS, CorpusError
 
@@ -17,7 +17,7 @@ LABELLED: Final = ("train", "valid")
 """Splits that must have labels; in the others they are optional, as in the challenge's test table."""
 
 
-def clip_key(name: str) -> str:
+def get_clip_key(name: str) -> str:
     """Return the key that all spellings of a clip have: no media suffix, and no leading zeros for a number."""
     name = unicodedata.normalize("NFC", name.strip())  # a Mac's disk and a table may spell "ä" differently
     stem, dot, suffix = name.rpartition(".")
@@ -47,7 +47,7 @@ class Table:
         names: dict[str, str] = {}
         for row in self.rows:
             if name := row.get("Speaker"):
-                names.setdefault(speaker_key(name), name)
+                names.setdefault(get_speaker_key(name), name)
         return names
 
 
@@ -61,7 +61,7 @@ def listing(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]
     return lines
 
 
-def some(names: Sequence[str], limit: int = 10) -> str:
+def list_some(names: Sequence[str], limit: int = 10) -> str:
     """Return the first names as text, with the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
@@ -71,7 +71,7 @@ def append_notes(notes: Sequence[str], limit: int = 3) -> str:
     return f" (noted before: {'; '.join(notes[:limit])})" if notes else ""
 
 
-def split_files(
+def find_split_files(
     folder: Path, wanted: Sequence[str] | None, notes: list[str]
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return split name -> table for the requested splits, and for the others.
@@ -93,7 +93,7 @@ def split_files(
         wanted = [wanted] if isinstance(wanted, str) else wanted
         names = list(dict.fromkeys("valid" if name == "val" else name for name in wanted))
     if missing := [f"{name}_split.csv" for name in names if name not in paths]:
-        tables = some([path.name for path in paths.values()]) or "no *_split.csv at all"
+        tables = list_some([path.name for path in paths.values()]) or "no *_split.csv at all"
         raise CorpusError(
             f"{folder} has no {', '.join(missing)}; found {tables}. Add the table or name other splits"
         )
@@ -160,7 +160,7 @@ def read_lines(path: Path) -> list[tuple[int, list[str]]]:
     lines: list[tuple[int, list[str]]] = []
     position = ""
     try:
-        need_file(path)  # a pipe would block forever
+        check_file(path)  # a pipe would block forever
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)  # else an unclosed quote takes all rows behind it
             try:

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.corpus import FACES, Corpus, Item, in_parallel, list_media
-from emimic.data.split_tables import clip_key
-from emimic.files import lock, naming, need_file, visible
+from emimic.data.corpus import FACES, Corpus, Item, list_media, run_in_parallel
+from emimic.data.split_tables import get_clip_key
+from emimic.files import check_file, lock, naming, visible
 from emimic.media import decode, silero_vad
 from emimic.media.container import Facts, Picture, Sound, probe
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
@@ -137,7 +137,7 @@ def measure(
 
         def measure_item(job: tuple[str, Item]) -> Clip:
             split, item = job
-            key = clip_key(item.id)
+            key = get_clip_key(item.id)
             video = raw[key][0] if key in raw else None
             files = list(dict.fromkeys([item.path, *([video] if video else [])]))
             names = [path.relative_to(corpus.folder).as_posix() for path in files]
@@ -151,7 +151,7 @@ def measure(
             )
 
         return tuple(
-            in_parallel(measure_item, jobs, workers=workers, progress=progress, text="Measuring clips")
+            run_in_parallel(measure_item, jobs, workers=workers, progress=progress, text="Measuring clips")
         )
 
 
@@ -196,7 +196,7 @@ def analyze(samples: NDArray[np.float32]) -> Waveform:
         peak=float(max(samples.max(), -samples.min())),
         clipped=int(runs[runs >= RUN].sum()),
         silence=float(np.mean(power < SILENT**2)),
-        speech=silero_vad.share(samples),
+        speech=silero_vad.measure_speech(samples),
     )
 
 
@@ -211,7 +211,7 @@ def _list_face_folders(folder: Path) -> dict[str, Path] | None:
     """Return clip key -> its folder of faces; None when the corpus has none."""
     if not folder.is_dir():
         return None
-    return {clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
+    return {get_clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
 
 
 def _count_faces(faces: dict[str, Path] | None, key: str) -> int | None:
@@ -236,7 +236,7 @@ class _Journal:
         self.path = folder / JOURNAL
         with naming(self.path):
             if self.path.exists():
-                need_file(self.path)  # reading a device may never end
+                check_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
         self._entries: dict[str, Measurement] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
-from emimic.data.split_tables import LABELLED, clip_key
+from emimic.data.split_tables import LABELLED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
@@ -134,9 +134,13 @@ def _compute_numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[
         "fps": numbers.summarize_rates(clips),
         "frames": numbers.summarize_frames(clips),
         "papers_clips": {
-            clip_key(clip.id): {"faces": clip.faces, "expected": clip.expected, "faces_fps": clip.faces_fps}
+            get_clip_key(clip.id): {
+                "faces": clip.faces,
+                "expected": clip.expected,
+                "faces_fps": clip.faces_fps,
+            }
             for clip in clips
-            if clip_key(clip.id) in PAPERS_CLIPS and clip.faces_fps is not None
+            if get_clip_key(clip.id) in PAPERS_CLIPS and clip.faces_fps is not None
         },
         "audio": numbers.summarize_audio(clips),
         "damaged": [

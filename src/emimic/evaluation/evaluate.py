@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from emimic.baselines.model import BaselineModel
 from emimic.calibration import Calibration
 from emimic.data import loader
-from emimic.data.cells import alike
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.split_tables import some, split_files
+from emimic.data.fields import alike
+from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.report import Report, score
 from emimic.features.encoder_cache import compute
@@ -210,7 +210,7 @@ def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
     """Raise CorpusError where the split's table hasn't a column."""
     names = [column for column in part.items[0].row if column]
     if unknown := [column for column in columns if column not in names]:
-        (path,) = split_files(Path(folder), [part.name], [])[0].values()
+        (path,) = find_split_files(Path(folder), [part.name], [])[0].values()
         raise CorpusError(
             f"{path} has no column {', '.join(unknown)}; found {', '.join(names)}. Name one of these (--by)"
         )
@@ -269,8 +269,8 @@ def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     """Return sentences about groups that may be one, with two spellings."""
     close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
     return [
-        f"{some(names)} in the column {column} differ only in case, signs or how a number is written; are they one "
-        "group?"
+        f"{list_some(names)} in the column {column} differ only in case, signs or how a number is written; "
+        "are they one group?"
         for column, names in close.items()
         if names
     ]
@@ -362,7 +362,7 @@ def predict_split(
         source = source_of(model, part.items, inputs)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
-    intensities, vad = loader.answer(model, source, **options)
+    intensities, vad = loader.predict_source(model, source, **options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [
         item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()
@@ -370,7 +370,7 @@ def predict_split(
     if invalid:
         raise ModelError(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
-            f"({some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
+            f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
     calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.cells import read_number
+from emimic.data.fields import read_number
 from emimic.evaluation.measures import (
     METRICS,
     NAMES,
@@ -28,7 +28,7 @@ from emimic.evaluation.measures import (
     measure,
 )
 from emimic.files import CsvText, folded
-from emimic.metrics import equal_bins
+from emimic.metrics import assign_bins
 from emimic.progress import shown
 
 MISSING: Final = "(missing)"
@@ -230,7 +230,7 @@ def name_groups(texts: Sequence[str]) -> tuple[list[str], list[str]]:
         value = dict(zip(filled, numbers, strict=True))
         order.sort(key=lambda text: value[text])
         if len(set(numbers)) > DISTINCT:
-            bins = equal_bins(numbers, 4)
+            bins = assign_bins(numbers, 4)
             parts = [[text for text, b in zip(filled, bins, strict=True) if b == i] for i in range(4)]
             ends = [(min(part, key=_parse), max(part, key=_parse)) for part in parts if part]
             order = [low if _parse(low) == _parse(high) else f"{low} to {high}" for low, high in ends]

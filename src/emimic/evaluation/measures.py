@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import metrics
-from emimic.data.cells import speaker_key
+from emimic.data.fields import get_speaker_key
 
 METRICS: Final[Mapping[str, metrics.Statistic]] = {
     "pearson": metrics.pearson,
@@ -94,7 +94,7 @@ class Measured:
 
 def get_resampling_groups(speakers: Sequence[str | None] | None) -> Sequence[str | None] | None:
     """Return the speakers' keys if whole speakers can be resampled: all known, two or more; else None."""
-    keys = [speaker_key(speaker or "") for speaker in speakers or ()]
+    keys = [get_speaker_key(speaker or "") for speaker in speakers or ()]
     return keys if all(keys) and len(set(keys)) > 1 else None
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import metrics
-from emimic.data.cells import speaker_key
-from emimic.data.split_tables import some
+from emimic.data.fields import get_speaker_key
+from emimic.data.split_tables import list_some
 from emimic.evaluation.groups import Groups
 from emimic.evaluation.measures import (
     LEVEL,
@@ -25,7 +25,7 @@ from emimic.evaluation.measures import (
     measure,
 )
 from emimic.metrics import Calibration
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 SCHEMA: Final = "emimic/evaluation/1"
 
@@ -97,7 +97,7 @@ class Report:
     def table(self) -> str:
         """Return the scores as aligned plain text: a row for each target and the mean, then notes, then groups."""
         masked = any(count != self.clips for count in self.known.values())
-        head = [f"{self.split}: {plural(self.clips, 'clip')}", *(["labels"] if masked else [])]
+        head = [f"{self.split}: {pluralize(self.clips, 'clip')}", *(["labels"] if masked else [])]
         rows = [[*head, *(NAMES[name] for name in self.metrics)]]
         for name, count in self.known.items():
             scores = (metric.targets.get(name) for metric in self.metrics.values())
@@ -171,13 +171,13 @@ def score(
     notes = [*_explain_undefined(x, y, targets, by_metric), *_note_ignored(by_metric, n_bootstrap)]
     if groups and len(set(groups)) < FEW:
         notes.append(
-            f"intervals rest on {plural(len(set(groups)), 'speaker')} only and are probably too narrow"
+            f"intervals rest on {pluralize(len(set(groups)), 'speaker')} only and are probably too narrow"
         )
-    keys = {speaker_key(speaker or "") for speaker in speakers or ()}
+    keys = {get_speaker_key(speaker or "") for speaker in speakers or ()}
     if len(keys) == 1 and "" not in keys:
         notes.append("all clips are of one speaker: the scores say nothing about other voices")
     if left_out:
-        clips = some([f"{clip} ({reason})" for clip, reason in left_out])
+        clips = list_some([f"{clip} ({reason})" for clip, reason in left_out])
         notes.append(f"clips left out: {len(left_out)}: {clips}")
     return Report(
         split=split,

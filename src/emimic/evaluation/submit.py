@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from emimic.data.corpus import Split
-from emimic.data.split_tables import clip_key, some
+from emimic.data.split_tables import get_clip_key, list_some
 from emimic.evaluation.evaluate import format_csv, open_split, predict_split
 from emimic.files import make_folder, write_atomic
 from emimic.task import CorpusError, ModelError, SettingsError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SubmitReport:
 
     def table(self) -> str:
         """Return the report as plain sentences."""
-        text = f"{self.path}: {plural(self.rows, 'row')} for the split {self.split}; "
+        text = f"{self.path}: {pluralize(self.rows, 'row')} for the split {self.split}; "
         text += f"{self.clipped} values clipped to [0, 1]"
         if self.filled:
             text += f"\n{len(self.filled)} rows are means, not predictions: {', '.join(self.filled)}"
@@ -93,7 +93,7 @@ def submit(
     )
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
-    rows = [(clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
+    rows = [(get_clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
     write_atomic(out, format_csv(model.config.targets, rows))
     outside = int(np.count_nonzero((predictions < 0) | (predictions > 1)))
     return SubmitReport(
@@ -109,14 +109,14 @@ def submit(
 
 def _check(part: Split, *, filled: bool) -> None:
     """Raise CorpusError where a file is listed twice, or can't be used and isn't to be filled."""
-    repeated = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
+    repeated = [name for name, count in Counter(map(get_clip_key, part.listed)).items() if count > 1]
     if repeated:
         raise CorpusError(
-            f"the split {part.name!r} lists {some(repeated)} more than once; expected every file once. "
+            f"the split {part.name!r} lists {list_some(repeated)} more than once; expected every file once. "
             "Fix its table"
         )
     if part.left_out and not filled:
-        named = some([f"{left.id} ({left.reason})" for left in part.left_out])
+        named = list_some([f"{left.id} ({left.reason})" for left in part.left_out])
         count = f"{len(part.left_out)} of the {len(part.listed)} files"
         raise CorpusError(
             f"{count} of the split {part.name!r} can't be used: {named}. "

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
-from emimic.data.split_tables import clip_key, read_table, split_files
+from emimic.data.split_tables import find_split_files, get_clip_key, read_table
 from emimic.experiments.jobs import Grid
 from emimic.files import read_json
 from emimic.task import CorpusError
@@ -99,8 +99,8 @@ def _load_tables(
 
 
 def _list_clips(folder: Path, splits: Sequence[str]) -> dict[str, Path]:
-    tables = (read_table(name, path) for name, path in split_files(folder, splits, [])[0].items())
-    return {clip_key(name): folder for table in tables for name in table.ids()}
+    tables = (read_table(name, path) for name, path in find_split_files(folder, splits, [])[0].items())
+    return {get_clip_key(name): folder for table in tables for name in table.ids()}
 
 
 def _select_decoded(corpus: Corpus, reports: Mapping[str, Any], split: str) -> tuple[Item, ...]:

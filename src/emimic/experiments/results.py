@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import load_corpus
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.experiments import significance
 from emimic.experiments.grid import PATH_SETTINGS
 from emimic.experiments.jobs import Grid, Job
 from emimic.experiments.results_table import RESAMPLES, Outcome, RowScores, name_encoder
 from emimic.files import read_json
 from emimic.training import checkpoint
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class _Truth:
         settings = checkpoint.read_settings(next(iter(scored.values())).folder)
         corpus = load_corpus(
             grid.folder, targets=next(iter(predictions.values())).targets, splits=[grid.split],
-            label_scale=settings.label_scale, scan=False, clips={clip_key(name): grid.folder for name in clips},
+            label_scale=settings.label_scale, scan=False, clips={get_clip_key(name): grid.folder for name in clips},
         )  # fmt: skip
         (part,) = corpus.splits.values()
         labelled = [
@@ -181,8 +181,8 @@ class _Truth:
     def over(self) -> str:
         """The resampled units with their number."""
         if self.speakers is not None:
-            return plural(len(set(self.speakers)), "speaker")
-        return plural(len(self.ids), "clip")
+            return pluralize(len(set(self.speakers)), "speaker")
+        return pluralize(len(self.ids), "clip")
 
     def resample(self, predictions: Predictions) -> significance.Floats:
         """Return the mean Pearson of all clips, then of resamples: (1 + RESAMPLES,)."""

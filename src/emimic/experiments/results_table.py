@@ -13,7 +13,7 @@ from emimic.baselines.system import get_system
 from emimic.experiments.jobs import Row
 from emimic.experiments.significance import Difference, nan_to_none
 from emimic.files import write_atomic
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 RESAMPLES: Final = 1000
 TABLE: Final = "table.md"
@@ -103,7 +103,7 @@ class Outcome:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
         figures = "The paper's" if self.source == "paper" else f"The {self.source}"
         text = (
-            f"{plural(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation "
+            f"{pluralize(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation "
             "over seeds. "
             f"{figures} figures are of another corpus (Hume-Vidmimic2)"
         )

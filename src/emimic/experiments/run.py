@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.experiments import corpus_check, grid
 from emimic.experiments.jobs import Row
 from emimic.experiments.results import read_results
@@ -151,7 +151,7 @@ def _check_folder(out: Path, rows: Sequence[Row]) -> None:
         return
     if stored and not stored & {row.name for row in rows}:
         raise SettingsError(
-            f"{out / RESULTS} holds rows of another verb ({some(sorted(stored), 5)}), whose tables would be lost; "
+            f"{out / RESULTS} holds rows of another verb ({list_some(sorted(stored), 5)}), whose tables would be lost; "
             "name another folder: emimic ablate and emimic baselines take one each"
         )
 

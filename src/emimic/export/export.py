@@ -34,7 +34,7 @@ from emimic.media.decode import MEDIA_SUFFIXES
 from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 if TYPE_CHECKING:
     from emimic.export.calibrate import Quantization
@@ -78,7 +78,7 @@ class Report:
         ]
         if (q := self.quantisation) is not None:
             lines.append(
-                f"int8 against float32 on {plural(q.measured, 'clip')} ({q.calibrated} others set the scales): "
+                f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
             )
             lines += [f"  {name:<16} r = {value:.5f}" for name, value in q.pearson.items()]

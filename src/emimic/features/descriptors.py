@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
 
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import faces, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import Network, read_licence, resize, select_outputs
-from emimic.files import need_file
+from emimic.files import check_file
 from emimic.task import CorpusError, ModelError
 
 NORMALIZATIONS = {
@@ -68,7 +68,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     sizes = {name: values.shape[1] for name, values in _describe(network, [_GREY], settings).items()}
 
     def make(clip: Clip) -> store.Sequence:
-        return _make_sequence(network, crops[clip_key(clip.id)], settings)
+        return _make_sequence(network, crops[get_clip_key(clip.id)], settings)
 
     facts = collect_facts(
         job,
@@ -132,7 +132,7 @@ def _describe(
 
 def _read_image(file: Path | None) -> NDArray[np.uint8]:
     try:
-        need_file(str(file))
+        check_file(str(file))
         with Image.open(str(file)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:

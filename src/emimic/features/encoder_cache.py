@@ -98,8 +98,8 @@ def compute(
         # The same recording has the same features in any corpus, so its hash is its id here.
         store.write(files[item.key], files[item.key].stem, frames)
 
-    def read(item: Item, _: int) -> loader.Heard:
-        return loader.Heard(store.read(files[item.key], files[item.key].stem).values)
+    def read(item: Item, _: int) -> loader.ModelInput:
+        return loader.ModelInput(store.read(files[item.key], files[item.key].stem).values)
 
     return loader.Source(items, read, encoded=True)
 
@@ -114,7 +114,7 @@ def encode(
     progress: bool = False,
 ) -> Iterator[tuple[Item, store.Sequence]]:
     """Yield every item with the hidden states of its clip, in any order; clips of similar length share a batch."""
-    source = loader.waveforms(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
     states = _encode_rows(
         model,
         source,
@@ -181,8 +181,8 @@ def compute_frozen(
             store.write(get_file(row, copy), source.items[row].id, frames)
     row_of = {id(item): row for row, item in enumerate(source.items)}
 
-    def read(item: Item, epoch: int) -> loader.Heard:
-        return loader.Heard(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
+    def read(item: Item, epoch: int) -> loader.ModelInput:
+        return loader.ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
 
     def label(item: Item, epoch: int) -> Item:
         return source.labelled(item, epoch % len(copies))
@@ -203,7 +203,7 @@ def _encode_rows(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield rows of a source with the outputs of `encode`; clips of similar length share a batch."""
     groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
-    decoded = loader.decoded(source, groups, workers=workers, epoch=epoch)
+    decoded = loader.decode_ahead(source, groups, workers=workers, epoch=epoch)
     for group, clips in zip(
         groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):

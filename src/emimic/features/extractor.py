@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emimic.data.corpus import MEDIA_FOLDERS, in_parallel, list_media
+from emimic.data.corpus import MEDIA_FOLDERS, list_media, run_in_parallel
 from emimic.data.corpus_settings import Numbers
-from emimic.data.split_tables import clip_key, listing
+from emimic.data.split_tables import get_clip_key, listing
 from emimic.features import store
-from emimic.files import OutputError, encodable, make_folder
+from emimic.files import OutputError, make_encodable, make_folder
 from emimic.progress import shown
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 
 class Options(Numbers):
@@ -125,7 +125,7 @@ class Report:
         failed = [f"{clip}: {reason}" for clip, reason in self.failed.items()]
         return "\n".join(
             [
-                f"{self.folder}: {plural(len(self.made), 'clip')} made, {len(self.skipped)} were there, "
+                f"{self.folder}: {pluralize(len(self.made), 'clip')} made, {len(self.skipped)} were there, "
                 f"{len(self.failed)} failed{model}",
                 *listing({"Failed": failed, "Warnings": self.warnings}, limit),
             ]
@@ -190,7 +190,7 @@ def process_each(
         return None
 
     def process_all(clips: Sequence[Clip]) -> Iterator[Outcome]:
-        errors = in_parallel(try_process, clips, workers=workers, progress=False, text="")
+        errors = run_in_parallel(try_process, clips, workers=workers, progress=False, text="")
         return zip(clips, errors, strict=True)
 
     return process_all
@@ -249,9 +249,11 @@ def _drop_duplicates(clips: Iterable[Clip], failed: dict[str, str]) -> dict[str,
     """Return clip key -> the first clip that has it and whose name a table can hold; add the others to `failed`."""
     first: dict[str, Clip] = {}
     for clip in clips:
-        if encodable(clip.id) != clip.id:
-            failed[encodable(clip.path.name)] = "its name is no text in UTF-8, as a table's are; rename it"
-        elif (other := first.setdefault(clip_key(clip.id), clip)) is not clip:
+        if make_encodable(clip.id) != clip.id:
+            failed[make_encodable(clip.path.name)] = (
+                "its name is no text in UTF-8, as a table's are; rename it"
+            )
+        elif (other := first.setdefault(get_clip_key(clip.id), clip)) is not clip:
             failed[clip.path.name] = f"is the same clip as {other.path.name}, which was taken; delete one"
     return first
 

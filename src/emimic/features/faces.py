@@ -19,15 +19,15 @@ from PIL import Image
 from pydantic import Field
 
 from emimic.data.corpus import FACES
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import store
 from emimic.features.detectors import Box, Detector
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
 from emimic.features.networks import read_licence
-from emimic.files import need_file, read_json, visible, write_atomic
+from emimic.files import check_file, read_json, visible, write_atomic
 from emimic.media import video
 from emimic.task import CorpusError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 FRAMES: Final = "frames.json"
 SCHEMA: Final = "emimic/frames/1"
@@ -78,7 +78,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
 
 def _list_made(folder: Path) -> list[str]:
-    return [clip_key(file.parent.name) for file in folder.glob(f"[!.]*/{FRAMES}")]
+    return [get_clip_key(file.parent.name) for file in folder.glob(f"[!.]*/{FRAMES}")]
 
 
 def _write_crops(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes: list[str]) -> None:
@@ -87,7 +87,9 @@ def _write_crops(clip: Clip, folder: Path, detector: Detector, settings: Setting
     table: list[dict[str, Any]] = []
     name = f"raw/{clip.path.name}"
     for number, frame in enumerate(
-        video.frames(clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes)
+        video.read_frames(
+            clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes
+        )
     ):
         face = detector.detect(frame.image, settings.score)
         row: dict[str, Any] = {"time": frame.time, "file": None}
@@ -103,7 +105,7 @@ def _write_crops(clip: Clip, folder: Path, detector: Detector, settings: Setting
         table.append(row)
     write_atomic(folder / FRAMES, json.dumps({"schema": SCHEMA, "id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
-        notes.append(f"{name}: no face in {plural(len(table), 'frame')}")
+        notes.append(f"{name}: no face in {pluralize(len(table), 'frame')}")
 
 
 def crop(image: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.Image:
@@ -142,14 +144,14 @@ def find(folder: Path, fps: float) -> dict[str, Crops]:
         raise CorpusError(f"{folder} holds no face crops; make them with --kind faces, or copy {FACES}")
     by_key: dict[str, Crops] = {}
     for crops in clips:
-        if (other := by_key.setdefault(clip_key(crops.id), crops)) is not crops:
+        if (other := by_key.setdefault(get_clip_key(crops.id), crops)) is not crops:
             raise CorpusError(f"{folder} holds {other.id} and {crops.id}, the same clip; delete one of them")
     return by_key
 
 
 def _read(file: Path) -> Crops:
     try:
-        need_file(file)
+        check_file(file)
         table: Mapping[str, Any] = read_json(file)
         rows = table["frames"]
         return Crops(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.files import fingerprint
 from emimic.task import ModelError
 
@@ -95,7 +95,7 @@ def load_pretrained(cls: Any, source: str, what: str) -> Any:
     ]
     if wrong:
         raise ModelError(
-            f"{source}: weights of {what} are missing, or have another shape: {some(wrong, 6)}; take a complete "
+            f"{source}: weights of {what} are missing, or have another shape: {list_some(wrong, 6)}; take a complete "
             "checkpoint"
         )
     return model

@@ -23,7 +23,7 @@ from emimic.features.pickle_machine import (
     Machine,
     RefusedError,
 )
-from emimic.files import need_file
+from emimic.files import check_file
 from emimic.task import CorpusError
 
 PICKLE_BYTES: Final = 192 << 20
@@ -42,7 +42,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         CorpusError: if the file can't be read, is too large, or is no pickle of plain numeric arrays.
     """
     try:
-        size = need_file(path).st_size
+        size = check_file(path).st_size
         if size > PICKLE_BYTES:
             raise CorpusError(
                 f"{path} has {size:,} bytes, expected at most {PICKLE_BYTES:,} of a clip's features: cut the clip, or "

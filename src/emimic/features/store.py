@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from emimic.data.split_tables import clip_key
-from emimic.files import atomic, need_file, read_json, write_atomic
+from emimic.data.split_tables import get_clip_key
+from emimic.files import atomic, check_file, read_json, write_atomic
 from emimic.task import CorpusError
 
 FOLDER: Final = "features"
@@ -86,7 +86,7 @@ def read(file: Path, clip: str) -> Sequence:
         raise CorpusError(
             f"{file} can't be read as features ({error}); delete it and make it again"
         ) from error
-    if clip_key(stored) != clip_key(clip):
+    if get_clip_key(stored) != get_clip_key(clip):
         raise CorpusError(f"{file} holds the features of clip {stored!r}, expected {clip!r}")
     return sequence
 
@@ -94,7 +94,7 @@ def read(file: Path, clip: str) -> Sequence:
 def read_clip_id(file: Path) -> str | None:
     """Return the id in a file's header; None where the file is incomplete (shorter than its header states)."""
     try:
-        need_file(file)
+        check_file(file)
         with safe_open(file, "np") as opened:
             return (opened.metadata() or {}).get("id")
     except (SafetensorError, OSError):
@@ -121,7 +121,7 @@ def index(folder: Path, damaged: list[Path] | None = None) -> dict[str, Path]:
             if damaged is not None:
                 damaged.append(file)
             continue
-        if (other := files.setdefault(clip_key(clip), file)) != file:
+        if (other := files.setdefault(get_clip_key(clip), file)) != file:
             raise CorpusError(f"{other} and {file.name} both hold clip {clip!r}; delete one of them")
     return files
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from emimic.data.corpus_settings import Numbers
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
@@ -51,7 +51,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 
     def make(clip: Clip) -> store.Sequence:
         try:
-            return encoder.encode(transcripts[clip_key(clip.id)])
+            return encoder.encode(transcripts[get_clip_key(clip.id)])
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not stop all others
             raise make_clip_error(source, error) from error
 

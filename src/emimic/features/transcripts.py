@@ -9,11 +9,11 @@ from typing import Any, Final
 import torch
 from pydantic import Field
 
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
 from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
-from emimic.files import need_file, read_json, write_atomic
+from emimic.files import check_file, read_json, write_atomic
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -84,7 +84,7 @@ def read_all(folder: Path) -> dict[str, Transcript]:
         if file.name == store.FACTS:
             continue
         try:
-            need_file(file)
+            check_file(file)
             values = read_json(file)
             words = tuple(
                 Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in values["words"]
@@ -92,7 +92,7 @@ def read_all(folder: Path) -> dict[str, Transcript]:
             transcript = Transcript(str(values["id"]), words)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{file} can't be read ({error}); delete it and make it again") from error
-        if transcripts.setdefault(clip_key(transcript.id), transcript) is not transcript:
+        if transcripts.setdefault(get_clip_key(transcript.id), transcript) is not transcript:
             raise CorpusError(
                 f"{file} holds clip {transcript.id!r}, as another file there does; delete one of them"
             )

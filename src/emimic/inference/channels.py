@@ -68,9 +68,9 @@ def read_blocks(
     channel: int | None = None,
     notes: list[str],
 ) -> Iterator[Wave]:
-    """Yield the blocks of `decode.blocks`, and note if averaged channels hold a voice each."""
+    """Yield the blocks of `decode.load_blocks`, and note if averaged channels hold a voice each."""
     turns = Turns()
-    yield from decode.blocks(
+    yield from decode.load_blocks(
         source, seconds=seconds, name=name, channel=channel, notes=notes, watch=turns.put
     )
     if channel is None and turns.are_taken:
@@ -89,7 +89,7 @@ def split_channels(recordings: Sequence[Path | Failure]) -> Iterator[Recording |
 
 def _count_channels(path: Path) -> int:
     try:
-        return decode.channels(read_content(path), name=str(path))
+        return decode.count_channels(read_content(path), name=str(path))
     except AudioError:
         return 0
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from emimic.inference.stream import Step, Stream
 from emimic.install import install
 from emimic.media.waveform import resample
-from emimic.progress import text_bar
+from emimic.progress import draw_bar
 from emimic.task import EmimicError
 
 _PIECE: Final = 0.1  # seconds between checks for a stalled device
@@ -104,7 +104,7 @@ class Meter:
         title = f"{step.time:.1f} s" + ("" if step.voiced else ", silence") + "; Ctrl-C ends"
         table = Table(title=title, title_justify="left", show_header=False)
         for name, value in zip(self._targets, step.intensities, strict=True):
-            table.add_row(name, f"{value:.2f}" if step.voiced else "", text_bar(float(value)))
+            table.add_row(name, f"{value:.2f}" if step.voiced else "", draw_bar(float(value)))
         self._live.update(table, refresh=True)
 
 

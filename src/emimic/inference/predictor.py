@@ -302,7 +302,7 @@ class Predictor:
         try:
             return compute_timeline(
                 self.engine,
-                decode.blocks(
+                decode.load_blocks(
                     file or read_content(path),
                     seconds=_BLOCK,
                     name=os.fspath(path),
@@ -359,7 +359,7 @@ class LocalBackend:
     def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
         """Yield results, see `batch.Backend.predict_clips`."""
         files = [[path for _, path in group] for group in groups]
-        with closing(batching.as_read(self.predictor.read, files, workers=self.workers)) as batches:
+        with closing(batching.read_as_ready(self.predictor.read, files, workers=self.workers)) as batches:
             for number, decoded in batches:
                 outcomes = self.predictor.predict_decoded(
                     files[number], decoded, batch_seconds=self.batch_seconds

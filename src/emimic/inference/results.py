@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import encodable, one_line, writable
+from emimic.files import make_encodable, make_one_line, writable
 from emimic.inference import html
 from emimic.inference.steps import Steps, build_steps, mask_infinite, target_names
 from emimic.inference.timeline import SCHEMA as SCHEMA
@@ -99,7 +99,7 @@ class Result:
     def __str__(self) -> str:
         """Return one line: name, length, the headline's intensities, marks."""
         values = format_values(self.targets, self.headline.intensities)
-        return one_line("; ".join([f"{self.title}: {self.seconds:.1f} s", values, *self.marks]))
+        return make_one_line("; ".join([f"{self.title}: {self.seconds:.1f} s", values, *self.marks]))
 
     def __repr__(self) -> str:
         return f"<Result {self}>"
@@ -263,7 +263,7 @@ class Results:
 
     def __str__(self) -> str:
         """Return one line per recording, then one per failure."""
-        lines = [*map(str, self.clips), *(one_line(failure.reason) for failure in self.failed)]
+        lines = [*map(str, self.clips), *(make_one_line(failure.reason) for failure in self.failed)]
         return "\n".join(lines) or "no recordings"
 
     def __repr__(self) -> str:
@@ -316,13 +316,13 @@ class Results:
             vad = {} if headline.vad is None else dict(zip(VAD, headline.vad, strict=True))
             rows.append(
                 {
-                    "Filename": encodable(name),
+                    "Filename": make_encodable(name),
                     "Seconds": clip.seconds,
                     **dict(zip(targets, headline.intensities, strict=True)),
                     **vad,
                     **({} if novelty is None else {"Novelty": novelty}),
                     "Basis": headline.basis,
-                    "Notes": encodable("; ".join(clip.remarks)),
+                    "Notes": make_encodable("; ".join(clip.remarks)),
                 }
             )
         columns = None if rows else ["Filename", "Seconds", *targets, "Basis", "Notes"]

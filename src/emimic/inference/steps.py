@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import one_line
+from emimic.files import make_one_line
 from emimic.task import VAD
 
 _COLUMNS: Final = frozenset({"Filename", "Seconds", "Start", "End", "Basis", "Novelty"})
@@ -84,7 +84,7 @@ def build_steps(
         starts=milliseconds[:-1],
         ends=milliseconds[1:],
         values=np.concatenate(columns, axis=1),
-        names=tuple(map(one_line, names)),
+        names=tuple(map(make_one_line, names)),
         n_targets=len(targets),
         voice_segments=_separate(voice_segments, total),
     )

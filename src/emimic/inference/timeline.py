@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import one_line, writable
+from emimic.files import make_one_line, writable
 from emimic.inference import html
 from emimic.inference.steps import Steps, build_steps, compute_edges, mask_infinite, target_names
 from emimic.install import install
@@ -66,7 +66,7 @@ class Timeline:
         """Return one line: name, length, steps, fraction with a voice, mean intensities."""
         steps = f"{len(self.times)} steps of {self.hop:g} s, voice in {self._voiced:.0%}"
         means = format_values(self.targets, average_steps(self.intensities))
-        return one_line(f"{self.name}: {self.seconds:.1f} s, {steps}; means {means}")
+        return make_one_line(f"{self.name}: {self.seconds:.1f} s, {steps}; means {means}")
 
     def __repr__(self) -> str:
         return f"<Timeline {self}>"

@@ -100,7 +100,7 @@ def find_adts_end(file: BinaryIO, start: int, size: int) -> int | None:
 
 
 def holds_only_tags(file: BinaryIO, start: int, size: int) -> bool:
-    """Return whether a file of `size` bytes holds only tags (ID3, APE, Lyrics3), zeros and ones from byte `start` on."""
+    """Return whether a file of `size` bytes holds only tags (ID3, APE, Lyrics3) and padding from byte `start` on."""
     while start < size:
         file.seek(start)
         head = file.read(1 << 16)

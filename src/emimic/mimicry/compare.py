@@ -21,7 +21,7 @@ from emimic.mimicry.results import (
 )
 from emimic.mimicry.significance import judge
 from emimic.task import VAD
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 MIN_VOICE: Final = 2.0
 """Minimum seconds of voice of a recording."""
@@ -182,7 +182,7 @@ def _make_comparison(
     needed = 1 / (1 - settings.level) - 1
     if others and others < needed - 1e-6:
         notes.append(
-            f"{plural(others, 'recording')} to compare against can't show p below {1 / (others + 1):.2g}; "
+            f"{pluralize(others, 'recording')} to compare against can't show p below {1 / (others + 1):.2g}; "
             f"{needed:.0f} could"
         )
     return Comparison(

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emimic.files import printable
+from emimic.files import make_printable
 from emimic.inference.results import UNLIKE, Result, Results
-from emimic.progress import BAR_CHARACTERS, BAR_WIDTH, text_bar
+from emimic.progress import BAR_CHARACTERS, BAR_WIDTH, draw_bar
 from emimic.task import VAD
 
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
@@ -81,7 +81,7 @@ def make_table(results: Results, *, bars: bool = True, vad: bool = True, ascii_o
         # Rich leaves missing columns at the end of a row blank.
         table.add_row(
             # The basis of the values is below the name, where there is space for it.
-            escape(printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if result.was_cut else ""),
+            escape(make_printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if result.was_cut else ""),
             "\n".join([f"{result.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
             *_draw_intensities(result, bars=bars, ascii_only=ascii_only),
             *([] if headline.vad is None or not vad else [_format(v) for v in headline.vad]),
@@ -108,7 +108,7 @@ def _draw_intensities(result: Result, *, bars: bool, ascii_only: bool) -> list[s
         text = f"[bold]{_format(value)}[/bold]" if i == int(np.argmax(values)) else _format(value)
         timeline = result.timeline
         drawn = (
-            text_bar(float(value), ascii_only=ascii_only)
+            draw_bar(float(value), ascii_only=ascii_only)
             if timeline is None
             else draw_line(timeline.intensities[:, i], ascii_only=ascii_only)
         )

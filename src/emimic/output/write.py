@@ -71,7 +71,9 @@ def write_files(
     for result, name in shown(clips, "plots", total=len(results.clips), show=progress):
         source = read_content(result.path)
         channel = result.channel and result.channel - 1
-        wave = plots.compute_envelope(decode.blocks(source, name=str(result.path), channel=channel, notes=[]))
+        wave = plots.compute_envelope(
+            decode.load_blocks(source, name=str(result.path), channel=channel, notes=[])
+        )
         if plot:
             write_atomic(out / f"{name}.png", plots.plot_result(result, wave, form="png"))
             write_atomic(out / f"{name}.svg", plots.plot_result(result, wave, form="svg"))

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any, Final
 
-from emimic.baselines.system import system
+from emimic.baselines.system import get_system
 from emimic.features.store import WAVEFORM
 from emimic.model.settings import ModelSettings
 from emimic.task import SettingsError
@@ -27,7 +27,7 @@ def read_defaults(name: str, given: set[str]) -> dict[str, Any]:
             f"a baseline has no {', '.join(unused)}: leave that out; its own fields are in baseline_options, and what "
             "it uses in modalities"
         )
-    baseline = system(name)
+    baseline = get_system(name)
     return {"encoder": None, "modalities": dict(baseline.modalities), **baseline.settings}
 
 
@@ -38,7 +38,7 @@ def uses_waveform(modalities: Any) -> bool:
 
 def check_baseline(name: str, settings: Any) -> None:
     """Raise SettingsError where a `TrainSettings` doesn't fit its baseline."""
-    baseline = system(name)
+    baseline = get_system(name)
     baseline.read_options(settings.baseline_options)
     if not settings.modalities or set(settings.modalities) - set(baseline.modalities):
         raise SettingsError(

@@ -88,7 +88,7 @@ def build_baseline(
         max_seconds=settings.max_seconds,
         **(_measure_targets(items) if settings.standardize_targets else {}),
     )
-    return BaselineModel.fresh(config, settings.encoder or settings.encoder_config, settings.encoder_layers)
+    return BaselineModel.create(config, settings.encoder or settings.encoder_config, settings.encoder_layers)
 
 
 def build_learner(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emimic import batching
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import Heard, Source, decoded, waveforms
+from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_source
 from emimic.files import fingerprint, make_folder, read_json
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
@@ -178,7 +178,7 @@ def _predict_corpus(
     targets = len(model.config.targets)
     raw, labels = np.empty((0, targets)), np.empty((0, targets))
     if part is not None:
-        source = waveforms(part.items, model.config, model.min_samples)
+        source = make_waveform_source(part.items, model.config, model.min_samples)
         raw, _ = _predict(model, source, f"{name}, {part.name}", **options)
         labels = part.labels.astype(np.float64)
     reference, held = (
@@ -308,7 +308,7 @@ def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     def load(item: Item) -> Single:
         return decode.load(item.path, max_seconds=config.max_seconds, notes=[])
 
-    def read(item: Item, epoch: int) -> Heard:
+    def read(item: Item, epoch: int) -> ModelInput:
         rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
         samples, kind = load(item), rng.integers(3)
         if kind == 1 and len(samples) > SHORTEST * SAMPLE_RATE:
@@ -327,7 +327,7 @@ def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
             normalize=config.do_normalize,
             min_samples=model.min_samples,
         )
-        return Heard(ready.samples)
+        return ModelInput(ready.samples)
 
     return Source(items, read)
 
@@ -338,7 +338,7 @@ def _predict(
     """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
     groups = batching.chunks(len(source.items))
     predictions = []
-    for clips in shown(decoded(source, groups, workers=workers), name, total=len(groups), show=progress):
+    for clips in shown(decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress):
         predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
     intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
     pooled = np.array([one.pooled for one in predictions], dtype=np.float32)

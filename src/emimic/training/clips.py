@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
-from emimic.data.corpus import Item, in_parallel
+from emimic.data.corpus import Item, run_in_parallel
 from emimic.data.joins import Joins
 from emimic.features import encoder_cache
 from emimic.files import fingerprint as sample_content
@@ -55,10 +55,12 @@ def source_of(
     if settings.freeze_encoder:
         return _cache_features(model, items, out, settings, fabric, show)
     if not drawn:
-        return loader.waveforms(items, model.config, model.min_samples)
+        return loader.make_waveform_source(items, model.config, model.min_samples)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
-    source = loader.waveforms(items, model.config, model.min_samples, augment, _make_joins(items, settings))
+    source = loader.make_waveform_source(
+        items, model.config, model.min_samples, augment, _make_joins(items, settings)
+    )
     if not settings.frozen_copies:
         return source
     source = encoder_cache.compute_frozen(
@@ -66,7 +68,7 @@ def source_of(
         source,
         copies_of(drawn, settings),
         out / checkpoint.FROZEN,
-        share=(fabric.global_rank, fabric.world_size),
+        part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
         batch_seconds=settings.batch_seconds,
         workers=settings.workers,
@@ -143,6 +145,6 @@ def fingerprint_recordings(fabric: Any, items: Sequence[Item], settings: TrainSe
 
     digest = ""
     if fabric.is_global_zero:
-        parts = in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        parts = run_in_parallel(sample, items, workers=settings.workers, progress=False, text="")
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return str(fabric.broadcast(digest)) if fabric.world_size > 1 else digest

@@ -8,7 +8,7 @@ from emimic.data import class_tables, sampling
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.data.labels import choose_targets
-from emimic.data.split_tables import Table, read_table, split_files
+from emimic.data.split_tables import Table, find_split_files, read_table
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training.settings import TrainSettings
 
@@ -122,7 +122,7 @@ def make_pools(corpora: Sequence[RunCorpus], *, both: bool) -> tuple[sampling.Po
     items = [corpus.list_training(both=both) for corpus in corpora]
     fractions = [corpus.settings.fraction for corpus in corpora]
     try:
-        counts = sampling.counts([len(own) for own in items], fractions)
+        counts = sampling.count_clips([len(own) for own in items], fractions)
     except ValueError as error:
         pairs = ", ".join(
             f"{corpus.name} {fraction}" for corpus, fraction in zip(corpora, fractions, strict=True)
@@ -154,7 +154,7 @@ def _read_tables(folder: Path, named: Sequence[str], *, first: bool) -> list[Tab
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected a corpus with train_split.csv and audio/")
     valid = first or any((folder / f"{name}_split.csv").is_file() for name in ("valid", "val"))
-    files, _ = split_files(folder, ["train", *(["valid"] if valid else [])], [])
+    files, _ = find_split_files(folder, ["train", *(["valid"] if valid else [])], [])
     tables = [read_table(name, path) for name, path in files.items()]
     classified = class_tables.read(folder)
     class_tables.check_names(classified, tables, named)

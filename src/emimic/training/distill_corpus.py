@@ -9,7 +9,7 @@ import numpy as np
 
 from emimic.data import class_tables
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Left, Split, list_media, load_corpus
-from emimic.data.split_tables import clip_key, read_table, split_files
+from emimic.data.split_tables import find_split_files, get_clip_key, read_table
 from emimic.files import sha256, walk
 from emimic.media import decode
 from emimic.task import CorpusError, SettingsError
@@ -171,7 +171,7 @@ def _load_unlabelled(folder: Path) -> dict[str, Split]:
 
 def _find_tables(folder: Path) -> dict[str, Path]:
     """Return split name -> table, of those of train, valid and test that exist."""
-    return split_files(folder, [], [])[1]
+    return find_split_files(folder, [], [])[1]
 
 
 def _load_labelled(folder: Path, settings: TrainSettings, targets: Sequence[str]) -> Corpus | None:
@@ -199,7 +199,7 @@ def _list_test(folder: Path) -> list[Path]:
     """Return the recordings of the split "test" that exist: the challenge releases its table first."""
     if "test" not in (tables := _find_tables(folder)):
         return []
-    names = {clip_key(name) for name in read_table("test", tables["test"]).ids()}
+    names = {get_clip_key(name) for name in read_table("test", tables["test"]).ids()}
     media = [files for name in MEDIA_FOLDERS for files in list_media(folder / name).items()]
     return [path for key, paths in media if key in names for path in paths]
 

@@ -12,7 +12,7 @@ from emimic.baselines import inputs
 from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
-from emimic.data.split_tables import clip_key, some
+from emimic.data.split_tables import get_clip_key, list_some
 from emimic.features import store
 from emimic.files import read_json
 from emimic.media import decode
@@ -34,7 +34,7 @@ def open_run(folder: Path) -> Learner:
 def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
     """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
     if isinstance(model, EmiModel):
-        return loader.waveforms(items, model.config, model.min_samples)
+        return loader.make_waveform_source(items, model.config, model.min_samples)
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.source(model, items)
@@ -60,17 +60,17 @@ class Features:
     def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
         """Index a corpus's features. Raises CorpusError where a folder is missing or two files hold one clip."""
         damaged: list[Path] = []
-        return cls(folder, modalities, inputs.indexes(folder, modalities, damaged), tuple(damaged))
+        return cls(folder, modalities, inputs.index_modalities(folder, modalities, damaged), tuple(damaged))
 
     @property
     def clips(self) -> inputs.Index:
         """Clip key -> a file, of every clip that can be used."""
-        return inputs.usable(self.indexes, self.modalities)
+        return inputs.list_usable(self.indexes, self.modalities)
 
     def measure_sizes(self) -> dict[str, int]:
         """Return the features of a frame by modality, without a waveform. Raises CorpusError on an empty folder."""
         return {
-            modality: inputs.frame_size(self.folder, name, self.indexes[modality])
+            modality: inputs.read_frame_size(self.folder, name, self.indexes[modality])
             for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
@@ -78,7 +78,7 @@ class Features:
     def read_digests(self) -> dict[str, str]:
         """Return the digest of the model that made the features, by modality, where it was recorded."""
         digests = {
-            modality: store.made_by(self.folder / store.FOLDER / name)
+            modality: store.digest_facts(self.folder / store.FOLDER / name)
             for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
@@ -99,11 +99,11 @@ class Features:
         notes = [f"{path} is damaged, its clip is used without it: make it again" for path in self.damaged]
         for split in corpus.splits.values():
             for modality, index in self.indexes.items():
-                missing = [item.id for item in split.items if clip_key(item.id) not in index]
+                missing = [item.id for item in split.items if get_clip_key(item.id) not in index]
                 if missing:
                     notes.append(
                         f"{split.name}: {len(missing)} of {len(split.items)} clips have no {modality} and are used "
-                        f"without it: {some(missing)}"
+                        f"without it: {list_some(missing)}"
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
@@ -121,7 +121,7 @@ class Features:
             )
             return ready.samples
 
-        return inputs.source(
+        return inputs.make_source(
             items,
             self.indexes,
             config.sizes,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from emimic.cpus import launched
+from emimic.cpus import read_launcher_variable
 from emimic.data import loader, sampling
 from emimic.files import hold, naming
 from emimic.progress import bar
@@ -58,7 +58,7 @@ def train(
 @contextlib.contextmanager
 def _lock(out: Path) -> Iterator[None]:
     """Lock a run folder against other trainings; the first of several processes does."""
-    if launched("RANK", 0):
+    if read_launcher_variable("RANK", 0):
         yield
         return
     with contextlib.ExitStack() as stack:
@@ -145,11 +145,11 @@ def _fit(run: Run) -> None:
 def _train_epoch(run: Run, per_epoch: int, update: Callable[[str], None]) -> None:
     """Take the rest of an epoch's steps, from `progress.step` on; `update` shows a text."""
     settings, progress, fabric = run.settings, run.progress, run.fabric
-    steps = sampling.steps(run.pools, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+    steps = sampling.plan_steps(run.pools, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
     steps = steps[progress.step :]
     mine = [rows[fabric.global_rank :: fabric.world_size] for rows in steps]
     run.model.train()
-    decoded = loader.decoded(run.train, mine, workers=settings.workers, epoch=progress.epoch)
+    decoded = loader.decode_ahead(run.train, mine, workers=settings.workers, epoch=progress.epoch)
     for rows, own, clips in zip(steps, mine, decoded, strict=True):
         step.seed(settings.seed, progress.total_steps, fabric.global_rank)
         fraction = step.compute_rate(progress.total_steps, per_epoch, settings)

@@ -139,7 +139,7 @@ def compute_moments(
     pieces: list[Array] = []
     for epoch, rows in enumerate(copies):
         groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
-        decoded = loader.decoded(source, groups, workers=settings.workers, epoch=epoch)
+        decoded = loader.decode_ahead(source, groups, workers=settings.workers, epoch=epoch)
         for clips in shown(decoded, "solving", total=len(groups), show=progress):
             starts = rng.random(len(clips))
             by_clip: dict[int, list[Array]] = {}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emimic.data.corpus import Item
 from emimic.data.corpus_settings import RankSettings
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.task import VAD, CorpusError, SettingsError
 from emimic.training.corpora import RunCorpus
 
@@ -71,8 +71,9 @@ class Ranks:
                     )
                 if unknown := [kind for group in groups for kind in group if kind not in classes]:
                     raise CorpusError(
-                        f"{one.corpus.folder}: no training clip has {some(unknown)} in the column {ranks.column!r}, "
-                        f"which ranks.order.{name} names; found {some(sorted(classes))}. Spell them as in the table"
+                        f"{one.corpus.folder}: no training clip has {list_some(unknown)} in the column "
+                        f"{ranks.column!r}, which ranks.order.{name} names; found {list_some(sorted(classes))}. "
+                        "Spell them as in the table"
                     )
                 for height, group in enumerate(reversed(groups)):
                     heights |= {(corpus, name, kind): float(height) for kind in group}

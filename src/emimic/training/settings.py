@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from emimic.baselines.system import system
+from emimic.baselines.system import get_system
 from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, Numbers
 from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, SettingsError
@@ -308,12 +308,16 @@ class TrainSettings(Numbers, ModelSettings):
     @property
     def roles(self) -> tuple[str, ...]:
         """Modalities that the baseline can use; none without a baseline."""
-        return () if self.baseline is None else tuple(system(self.baseline).modalities)
+        return () if self.baseline is None else tuple(get_system(self.baseline).modalities)
 
     @property
     def folds(self) -> int:
         """Number of models that are trained, each without the speakers of one fold."""
-        return 1 if self.baseline is None else system(self.baseline).read_options(self.baseline_options).folds
+        return (
+            1
+            if self.baseline is None
+            else get_system(self.baseline).read_options(self.baseline_options).folds
+        )
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from emimic.data.cells import read_number
+from emimic.data.fields import read_number
 from emimic.task import SettingsError
 
 _AMBIGUOUS: Final = re.compile(r"[-+]?(0[\d_]|\d*[\d.]*[_:])[\d_.:]*([eE][-+]?\d+)?", re.ASCII)

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from emimic.baselines.model import BaselineModel
-from emimic.cpus import launched
+from emimic.cpus import read_launcher_variable
 from emimic.data import loader, sampling
 from emimic.features.kinds import check_source
-from emimic.files import encodable, make_folder
+from emimic.files import make_encodable, make_folder
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
 from emimic.training.build import build_learner, check_precision
@@ -207,7 +207,7 @@ def _list_left_out(corpora: Sequence[RunCorpus]) -> tuple[str, ...]:
 
 def _check_path(out: Path) -> None:
     """Raise SettingsError for a path that TensorBoard can't write to."""
-    if encodable(str(out)) != str(out):
+    if make_encodable(str(out)) != str(out):
         raise SettingsError(
             f"{out}: found a path that is not UTF-8, expected text: TensorBoard needs it. Name another folder (--out)"
         )
@@ -265,14 +265,14 @@ def _open_features(folder: Path, out: Path, settings: TrainSettings) -> Features
         return None
     features = Features.of(folder, settings.modalities)
     if (out / "config.json").exists():
-        features.check(BaselineModel.config_of(out).made_by)
+        features.check(BaselineModel.read_config(out).made_by)
     return features
 
 
 def launch_fabric(settings: TrainSettings) -> Any:
     """Launch Fabric in one process, or in as many as torchrun started."""
-    world = launched("WORLD_SIZE", 1)
-    local = launched("LOCAL_WORLD_SIZE", 1)
+    world = read_launcher_variable("WORLD_SIZE", 1)
+    local = read_launcher_variable("LOCAL_WORLD_SIZE", 1)
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,

@@ -30,13 +30,13 @@ def measure(
 
     Each of several processes measures all of these clips, hence gets the same numbers.
     """
-    steps = sampling.steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
+    steps = sampling.plan_steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
     rows = list(chain.from_iterable(steps))[:CLIPS]
     groups = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     count = torch.zeros((), dtype=torch.float64)
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
-    decoded = loader.decoded(source, groups, workers=settings.workers)
+    decoded = loader.decode_ahead(source, groups, workers=settings.workers)
     for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
         for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
             values, mask = model.collate([clips[i].values for i in part])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emimic.baselines.model import BaselineModel
 from emimic.data.augment import Clock
 from emimic.data.corpus import Item
-from emimic.data.loader import Heard
+from emimic.data.loader import ModelInput
 from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
 from emimic.training.clips import get_labels, get_vad
@@ -65,7 +65,7 @@ class Labels:
         items = [run.train.labelled(run.train.items[row], run.progress.epoch) for row in rows]
         targets = torch.from_numpy(np.stack([get_labels(item) for item in items]))
         if isinstance(run.model, BaselineModel):
-            targets = run.model.wanted(targets, items)
+            targets = run.model.expand_targets(targets, items)
         number = {name: i for i, name in enumerate(run.model.config.categories)}
         domain = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
         device = run.fabric.device
@@ -90,7 +90,7 @@ def _select(factors: Tensor | None, rows: list[int]) -> Tensor | None:
     return None if factors is None else factors[rows]
 
 
-def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
+def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[ModelInput]) -> float:
     """Take one optimizer step.
 
     Args:
@@ -142,7 +142,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Hear
     return value
 
 
-def pad_to_longest(clips: Sequence[Heard]) -> list[Heard]:
+def pad_to_longest(clips: Sequence[ModelInput]) -> list[ModelInput]:
     """Return clips of one length, each zero-padded at its end to the longest, (sample,), which no mask hides."""
     longest = max((len(clip.values) for clip in clips), default=0)
     return [replace(clip, values=np.pad(clip.values, (0, longest - len(clip.values)))) for clip in clips]
@@ -182,7 +182,7 @@ def add_l2(model: nn.Module, l2: float) -> None:
     models = model.models if isinstance(model, BaselineModel) else 1
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and parameter.ndim > 1:
-            part = 1 / models if name.startswith("members.") else 1.0
+            part = 1 / models if name.startswith("branches.") else 1.0
             parameter.grad.add_(parameter.detach(), alpha=2 * l2 * part)
 
 

@@ -18,7 +18,7 @@ from emimic.media.waveform import ClipFormat
 from emimic.progress import shown
 from emimic.task import AudioError, ModelError
 from emimic.training import teacher_cache
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TeacherReport:
     def table(self, limit: int = 20) -> str:
         """Return the report as lines, with the first failures and notes."""
         lines = [
-            f"the teacher's predictions of {plural(self.cached, 'recording')}, {self.predicted} of them new",
+            f"the teacher's predictions of {pluralize(self.cached, 'recording')}, {self.predicted} of them new",
             *(failure.reason for failure in self.failures[:limit]),
         ]
         if more := len(self.failures) - limit:

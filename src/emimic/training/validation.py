@@ -61,7 +61,7 @@ def _predict(run: Run, source: loader.Source) -> tuple[Array, Array]:
     """Return intensities (clip, target) and V/A/D (clip, 3); each process predicts its part of the clips."""
     fabric = run.fabric
     mine = slice(fabric.global_rank, None, fabric.world_size)
-    predictions = loader.answer(
+    predictions = loader.predict_source(
         run.model,
         replace(source, items=source.items[mine]),
         batch_seconds=run.settings.batch_seconds,
@@ -165,8 +165,8 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     best = BaselineModel.open_run(run.folder)
     groups = batching.chunks(len(source.items))
     parts, masks = [], []
-    for clips in loader.decoded(source, groups, workers=run.settings.workers):
-        part, mask = best.predict_members(
+    for clips in loader.decode_ahead(source, groups, workers=run.settings.workers):
+        part, mask = best.predict_branches(
             [clip.values for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=source.encoded
         )
         parts.append(part)
@@ -174,7 +174,7 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     predictions, usable = np.concatenate(parts), np.concatenate(masks)
     labels = np.stack([get_labels(item) for item in source.items])
     rows = fusion.search(predictions, usable, labels, each=run.model.options.fusion == "emotion")
-    weights = {name: row.tolist() for name, row in zip(best.members, rows, strict=True)}
+    weights = {name: row.tolist() for name, row in zip(best.branches, rows, strict=True)}
     config = best.config.model_copy(update={"weights": weights})
     write_atomic(run.folder / "config.json", config.to_json_string())
     rho = metrics.pearson(fusion.join_all(predictions, usable, rows), labels)

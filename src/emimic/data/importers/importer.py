@@ -14,11 +14,11 @@ from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, list_rec
 from emimic.data.importers.masks import labels_of
 from emimic.data.importers.splits import choose_speakers
 from emimic.data.importers.trim import trim_zeros
-from emimic.data.parallel import in_parallel
+from emimic.data.parallel import run_in_parallel
 from emimic.data.split_tables import listing
 from emimic.files import read_json
 from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 REPORT: Final = "import.json"
 """Name of the report; it marks a folder that a rerun may write to."""
@@ -51,7 +51,7 @@ class ImportReport:
     def summary(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and recordings left out."""
         lines = [
-            f"{self.corpus} -> {self.out}: {plural(self.made, 'clip')} made, {self.skipped} were there, "
+            f"{self.corpus} -> {self.out}: {pluralize(self.made, 'clip')} made, {self.skipped} were there, "
             f"{len(self.failed)} failed, {len(self.left_out) + sum(self.planned.values())} left out",
             *(f"  {name}: clips {n['clips']}, speakers {n['speakers']}" for name, n in self.splits.items()),
             f"  targets: {', '.join(self.targets)}",
@@ -162,7 +162,9 @@ def _check_options(layout: Layout, names: set[str], *, link: bool, trim: bool) -
 
 def _refuse(layout: Layout, folder: Path, recordings: Sequence[Path], left_out: Sequence[LeftOut]) -> None:
     """Raise CorpusError: nothing matches the layout."""
-    n_files = plural(len(recordings), "recording") + (f" such as {recordings[0].name}" if recordings else "")
+    n_files = pluralize(len(recordings), "recording") + (
+        f" such as {recordings[0].name}" if recordings else ""
+    )
     reason = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
     raise CorpusError(
         f"{folder}: found {n_files} and no clip of {layout.name}{reason}; expected {layout.expected}. Give the folder "
@@ -221,7 +223,7 @@ def _copy_all(
     def copy(clip: Clip) -> bool | str:
         return _copy(clip.path, target / clip.path.name, link=link, trim=trim)
 
-    return list(in_parallel(copy, clips, workers=workers, progress=progress, text="Importing clips"))
+    return list(run_in_parallel(copy, clips, workers=workers, progress=progress, text="Importing clips"))
 
 
 def _copy(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:

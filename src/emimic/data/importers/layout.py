@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emimic.data.fields import read_number
-from emimic.data.split_tables import clip_key
-from emimic.files import need_file, walk
+from emimic.data.split_tables import get_clip_key
+from emimic.files import check_file, walk
 from emimic.media import decode
 from emimic.task import CorpusError
 
@@ -93,7 +93,7 @@ def list_recordings(folder: Path, folders: tuple[str, ...]) -> tuple[tuple[Path,
     if errors:
         raise CorpusError(f"{errors[0].filename}: can't be listed ({errors[0].strerror}). Make it readable")
     for path in sorted(paths, key=lambda path: (path.suffix.lower() != ".wav", path)):
-        first = recordings.setdefault(clip_key(path.name), path)
+        first = recordings.setdefault(get_clip_key(path.name), path)
         if first != path:
             twice.append(
                 LeftOut(str(path.relative_to(folder)), f"is the same clip as {first.relative_to(folder)}")
@@ -113,7 +113,7 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
         CorpusError: the table can't be read, or one of `columns` is missing.
     """
     try:
-        need_file(path)  # a pipe would block forever
+        check_file(path)  # a pipe would block forever
         with path.open(newline="", encoding="utf-8-sig") as file:
             # In tables with tabs, quotes are letters.
             reader = (

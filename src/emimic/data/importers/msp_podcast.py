@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, read_rows, to_number
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.task import CorpusError
 
 TABLE: Final = Path("Labels", "labels_consensus.csv")
@@ -41,10 +41,10 @@ def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     if not table.is_file():
         raise CorpusError(f"{table} does not exist; expected {LAYOUT.expected}. Give the corpus's folder")
     splits = {"Train": "train", "Development": "valid", source.test_set: "test"}
-    paths = {clip_key(path.name): path for path in source.recordings}
+    paths = {get_clip_key(path.name): path for path in source.recordings}
     for row in read_rows(table, _COLUMNS):
         name, split = row["FileName"], row["Split_Set"]
-        path = paths.pop(clip_key(name), None)
+        path = paths.pop(get_clip_key(name), None)
         ratings = {target: to_number(row[column]) for target, column in _RATINGS.items()}
         invalid = [
             _RATINGS[key] for key, value in ratings.items() if value is not None and not 1 <= value <= 7

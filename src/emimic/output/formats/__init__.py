@@ -12,7 +12,7 @@ from emimic.output.formats.json_csv import steps_to_csv, to_csv, to_json
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.progress import shown
 from emimic.task import EmimicError
-from emimic.wording import did_you_mean
+from emimic.wording import suggest_name
 
 __all__ = [
     "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "steps_to_csv", "to_csv", "to_json",
@@ -51,7 +51,7 @@ def resolve(text: str) -> str:
         hint = (
             " (csv is what spreadsheets and statistics programs open)"
             if name in _SPREADSHEETS
-            else did_you_mean(name, [*FORMATS, *_ALIASES])
+            else suggest_name(name, [*FORMATS, *_ALIASES])
         )
         raise EmimicError(
             f"no format is called {text.strip()!r}{hint}: expected some of {', '.join(FORMATS)}"

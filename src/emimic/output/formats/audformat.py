@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import make_folder, naming, one_line, writable, write_atomic
+from emimic.files import make_folder, make_one_line, naming, writable, write_atomic
 from emimic.inference.results import Result
 from emimic.inference.steps import vad_names
 from emimic.output.extras import Extra
@@ -54,7 +54,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     head = result.headline
     clip = [*head.intensities] if head.vad is None else [*head.intensities, *head.vad]
     names = result.targets if head.vad is None else result.targets + vad_names(result.targets)
-    names = tuple(map(one_line, names))
+    names = tuple(map(make_one_line, names))
     add_table("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends
     add_table(
