@@ -58,7 +58,7 @@ def operations(config: EmiConfig, seconds: float = 12.0) -> dict[str, float]:
     bins = MEL_WINDOW // 2 + 1
     units = config.lstm_units or width
     inputs = [width] + [units] * (config.lstm_layers - 1)
-    pooled = width * config.global_vector * (1 + config.global_spread) + units * config.lstm
+    pooled = width * config.global_vector * (1 + config.global_std) + units * config.lstm
     parts = {
         "spectrum": mel * (2 * MEL_WINDOW * 2 * bins + 2 * bins * inner.num_mel_bins),
         "convolutions": mel * 2 * 3 * inner.num_mel_bins * wide + rate * 2 * 3 * wide * wide,
@@ -89,7 +89,7 @@ def arithmetic(run: Path) -> dict[str, Any]:
     own = operations(model.config)
     compared = own["all"] - own["spectrum"] - own["lstm"] - own["head"]
     teacher = operations(
-        EmiConfig(encoder_config={"model_type": "whisper", **TEACHER}, global_spread=True, lstm_units=256)
+        EmiConfig(encoder_config={"model_type": "whisper", **TEACHER}, global_std=True, lstm_units=256)
     )
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

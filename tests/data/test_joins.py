@@ -10,7 +10,7 @@ import pytest
 from tone_corpus import STILL, make_corpus
 
 from emimic.data import augment as changes
-from emimic.data.augment import Augment, Clock
+from emimic.data.augment import Augment, TimeMap
 from emimic.data.corpus import Item
 from emimic.data.joins import Joins
 from emimic.task import SettingsError
@@ -57,13 +57,13 @@ def test_lengths() -> None:
     kinds = {"as it was": 0, "crop": 0, "repeat": 0, "join": 0}
     for epoch in range(200):
         loaded: list[Item] = []
-        found, clock = joins.apply(
+        found, time_map = joins.apply(
             own, same[0], epoch, lambda one, to=loaded: (to.append(one), sound(one))[1]
         )
         again, _ = joins.apply(own, same[0], epoch, sound)
         np.testing.assert_array_equal(found, again)
-        assert clock.rate == 1
-        at = round(clock.start * RATE)
+        assert time_map.rate == 1
+        at = round(time_map.start * RATE)
         if loaded:
             kinds["join"] += 1
             assert loaded[0] in same[1:]
@@ -132,8 +132,8 @@ def test_the_sound_of_a_mixture() -> None:
     other = other * np.sqrt(np.mean(own**2) / np.mean(other**2))
     places = []
     for epoch in range(60):
-        found, clock = joins.apply(own, first, epoch, sound)
-        at = round(clock.start * RATE)
+        found, time_map = joins.apply(own, first, epoch, sound)
+        at = round(time_map.start * RATE)
         if len(found) == len(own):
             over = found - own
             level = 10 * np.log10(np.mean(over**2) / np.mean(own**2))
@@ -150,8 +150,8 @@ def test_the_sound_of_a_mixture() -> None:
     # Where there is no room, nothing of the clip is cut.
     tight = replace(joins, max_seconds=2.95)
     for epoch in range(30):
-        found, clock = tight.apply(own, first, epoch, sound)
-        at = round(clock.start * RATE)
+        found, time_map = tight.apply(own, first, epoch, sound)
+        at = round(time_map.start * RATE)
         assert len(found) <= 2.95 * RATE
         if len(found) > len(own):
             np.testing.assert_array_equal(found[at : at + len(own)], own)
@@ -194,9 +194,9 @@ def test_codecs() -> None:
 def test_a_codec_changes_nothing_else() -> None:
     wave = sound(item("x"))
     for epoch in range(30):
-        plain, clock = Augment(0.5, 0).apply(wave, "x", epoch)
+        plain, time_map = Augment(0.5, 0).apply(wave, "x", epoch)
         found, later = Augment(0.5, 0, codec=0.5).apply(wave, "x", epoch)
-        assert clock == later
+        assert time_map == later
         assert found.shape == plain.shape
     changed = [
         not np.array_equal(Augment(0.0, 0, codec=0.4)(wave[:800], str(i), 0), wave[:800]) for i in range(300)
@@ -206,11 +206,11 @@ def test_a_codec_changes_nothing_else() -> None:
 
 def test_positions_compose() -> None:
     times = np.linspace(0, 3, 7)
-    early, late = Clock(-0.5, 1.0), Clock(0.25, 1.1)
+    early, late = TimeMap(-0.5, 1.0), TimeMap(0.25, 1.1)
     np.testing.assert_allclose(
         late.compose(early).to_recording(times), early.to_recording(late.to_recording(times))
     )
-    assert late.compose(Clock()) == late
+    assert late.compose(TimeMap()) == late
 
 
 # --- in a run

@@ -76,7 +76,7 @@ def test_random_lengths_and_batches_equal_torch(family):
     [
         {"lstm": False},
         {"global_vector": False},
-        {"global_spread": True, "lstm_units": 5, "lstm_layers": 1},
+        {"global_std": True, "lstm_units": 5, "lstm_layers": 1},
         {"regression_head": False, "vad_head": False, "vad_learned": False},
         {"target_mean": [0.5] * 6, "target_std": [2.0] * 6, "categories": ["a", "b"]},
         HEADS,

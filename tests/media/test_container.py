@@ -12,13 +12,13 @@ import pytest
 from synth_video import video
 
 from emimic.media import decode
-from emimic.media.container import Facts, Picture, has_picture, probe
+from emimic.media.container import Facts, VideoTrack, has_video, probe
 from emimic.media.decode import count_channels
 from emimic.media.video import read_frames
 from emimic.task import AudioError
 
 
-def picture(facts: Facts) -> Picture:
+def picture(facts: Facts) -> VideoTrack:
     assert facts.video is not None
     return facts.video
 
@@ -185,7 +185,7 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
     else:
         facts = probe(content)
         assert (facts.video is None, facts.sound is None) == (lost == "video", lost == "sound")
-    assert has_picture(content) == (lost == "sound")
+    assert has_video(content) == (lost == "sound")
     assert count_channels(content) == (lost == "video")
     if lost == "video":
         assert len(decode.load(content)) == pytest.approx(0.4 * 16_000, abs=1)

@@ -184,7 +184,7 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
     vad = tiny_models.sigmoid(vad) if config.vad_bounded else vad
     frames = np.concatenate([x, vad], axis=1)
     parts = [frames.mean(axis=0)] if config.global_vector else []
-    if config.global_spread:
+    if config.global_std:
         parts.append(np.sqrt(frames.var(axis=0) + 1e-5))
     if config.attentive:
         parts.append(layer_formulas.attentive_statistics(frames, tiny_models.under(w, "attention.")))

@@ -129,7 +129,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     fields = {
         "targets": ["Freude", "Empathic Pain", "ß"],
         "global_vector": True,
-        "global_spread": True,
+        "global_std": True,
         "lstm": False,
         "regression_head": False,
         "vad_head": False,

@@ -126,7 +126,7 @@ def test_targets_masks_and_names(folders: tuple[Path, Path], tiny: Tiny) -> None
         ("speech", 0.5, 2.0, True)
     ] * 3
     assert [item.category for item in other] == ["moods/rage", "moods/calm", "moods/sob"]
-    assert dict(other[0].cells) == {"Speaker": "train0"}
+    assert dict(other[0].columns) == {"Speaker": "train0"}
     nan = np.nan
     np.testing.assert_array_equal(
         [i.labels for i in other], np.float32([[nan] * 5 + [0], [nan] * 5 + [0.4], [nan, 0] + [nan] * 4])
@@ -265,8 +265,8 @@ def test_the_rank_loss_is_over_the_whole_step(mix: dict[str, float], start: Call
             height = {mood: -i for i, group in enumerate(groups) for mood in group}
             for i, a in enumerate(items):
                 for j, b in enumerate(items):
-                    mine = a.corpus == b.corpus == "moods" and a.cells["Speaker"] == b.cells["Speaker"]
-                    if mine and height[a.cells["Mood"]] > height[b.cells["Mood"]]:
+                    mine = a.corpus == b.corpus == "moods" and a.columns["Speaker"] == b.columns["Speaker"]
+                    if mine and height[a.columns["Mood"]] > height[b.columns["Mood"]]:
                         terms.append(torch.log1p(torch.exp(-(values[i] - values[j]) / 0.2)))
         assert len(terms) == 13
         y = torch.from_numpy(np.stack([item.labels for item in items]))

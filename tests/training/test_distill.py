@@ -17,7 +17,7 @@ from json_schema import keeps
 from safetensors import safe_open
 
 from emimic.cli import app
-from emimic.data.augment import Augment, Clock
+from emimic.data.augment import Augment, TimeMap
 from emimic.data.corpus import load_corpus
 from emimic.export import export
 from emimic.files import read_json
@@ -89,13 +89,13 @@ def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
     click[at] = 1.0
     augment, changed = Augment(1.0, 3), 0
     for epoch in range(60):
-        decoded, clock = augment.timed(click, "clip", epoch)
+        decoded, time_map = augment.timed(click, "clip", epoch)
         place = np.argmax(np.abs(decoded)) / 16_000
-        if clock != Clock():
+        if time_map != TimeMap():
             changed += 1
             # The loudest sample may be the click's echo or noise only where these were drawn loud.
-            assert abs(float(clock.recorded(np.float64(place))) - at / 16_000) < 0.002
-        assert len(decoded) / 16_000 == pytest.approx(clock.start + 1 / clock.rate, abs=1e-4)
+            assert abs(float(time_map.to_recording(np.float64(place))) - at / 16_000) < 0.002
+        assert len(decoded) / 16_000 == pytest.approx(time_map.start + 1 / time_map.rate, abs=1e-4)
     assert changed > 20
 
 
@@ -119,14 +119,14 @@ def test_targets_are_at_the_students_frames(
     items = load_corpus(tones, scan=False).splits["train"].items
     targets.measure(items)
     states = np.concatenate([targets.read(item, hidden=True).hidden for item in items])
-    clocks = [Clock(), Clock(0.05, 0.9)]
+    time_maps = [TimeMap(), TimeMap(0.05, 0.9)]
     times = 0.0125 + 0.02 * np.arange(12)
-    found = targets.align([(items[0], clocks[0]), (items[1], clocks[1])], times, [3, 12], hidden=True)
+    found = targets.align([(items[0], time_maps[0]), (items[1], time_maps[1])], times, [3, 12], hidden=True)
     assert found.vad is not None
     assert found.hidden is not None
     for row, count in enumerate((3, 12)):
         predicted = targets.read(items[row], hidden=True)
-        at = (times[:count] - clocks[row].start) * clocks[row].rate
+        at = (times[:count] - time_maps[row].start) * time_maps[row].rate
         decoded = (at >= -0.01) & (
             at <= predicted.times[-1] + 0.01
         )  # a frame stands for 10 ms around its center
@@ -142,7 +142,7 @@ def test_targets_are_at_the_students_frames(
         assert not found.hidden[row, count:].any()
     assert found.mask[1].any()
     assert not found.mask[1].all()
-    assert targets.align([(items[0], Clock())], times, [3], hidden=False).hidden is None
+    assert targets.align([(items[0], TimeMap())], times, [3], hidden=False).hidden is None
 
 
 # The teacher's predictions
@@ -419,7 +419,7 @@ def test_a_step_minimizes_the_formula(
         predicted = run.teacher.read(item, hidden=True)
         frames = []
         for t in range(len(vad)):
-            at = (0.0125 - 0.5 / 16_000 + 0.02 * t - clip.clock.start) * clip.clock.rate
+            at = (0.0125 - 0.5 / 16_000 + 0.02 * t - clip.time_map.start) * clip.time_map.rate
             if len(predicted.times) > 1 and not -0.01 <= at <= predicted.times[-1] + 0.01:
                 continue
             truth = [np.interp(at, predicted.times, column) for column in predicted.vad.T]
@@ -502,7 +502,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     facts = json.loads((out / "train.json").read_text())
     model = EmiModel.open_run(out)
     assert facts["parameters"]["all"] == sum(p.numel() for p in model.parameters())
-    assert facts["settings"]["global_spread"]  # the student's own defaults, under what the file says
+    assert facts["settings"]["global_std"]  # the student's own defaults, under what the file says
     assert facts["settings"]["epochs"] == 2
     assert model.config.predicts_vad
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)

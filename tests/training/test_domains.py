@@ -33,7 +33,7 @@ def test_a_sound_that_means_the_opposite_in_another_domain(tmp_path: Path, tiny:
     ]
     values = tiny(
         still=True, freeze_encoder=True, feature_dtype="float32", standardize_frames=True, hidden_layers=[1, 2],
-        lstm=False, global_spread=True, head_units=8, domain_targets={"rough": ["Joy"]}, domain_weight=1.0,
+        lstm=False, global_std=True, head_units=8, domain_targets={"rough": ["Joy"]}, domain_weight=1.0,
         epochs=30, batch_size=16, lr=0.01, encoder_config=tiny_models.encoder("whisper"), train_on="train+valid",
     )  # fmt: skip
     train(folders, tmp_path / "run", TrainSettings(**values), show=False)

@@ -62,7 +62,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     ]
     values = tiny(
         standardize_frames=True, hidden_layers=[1, 2], probe_layers=[1], frozen_layers=1, frozen_copies=copies,
-        lstm=False, global_spread=True, epochs=2, batch_size=16, augment=0.9, lengths=0.5, feature_dtype="float32",
+        lstm=False, global_std=True, epochs=2, batch_size=16, augment=0.9, lengths=0.5, feature_dtype="float32",
         domain_targets={"rough": ["Joy"]}, domain_ridge=3.0, vad_ridge=2.0, vad_units=0, vad_bounded=True,
         ridge_piece=piece, corpora={"rough": {"ridge_weight": 0.5, "vad_weight": 4.0}},
         encoder_config=tiny_models.encoder("whisper"),

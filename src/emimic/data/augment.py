@@ -32,7 +32,7 @@ _MP3_DELAY: Final = 576 + 529  # samples: LAME's encoder and the decoder
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class TimeMap:
     """The position of a recording in a clip of it: from `start` seconds on, `rate` times as fast."""
 
     start: float = 0.0
@@ -42,11 +42,9 @@ class Clock:
         """Convert times of the clip to times of the recording, in seconds; those before its start are negative."""
         return (times - self.start) * self.rate
 
-    recorded = to_recording  # old name
-
-    def compose(self, earlier: "Clock") -> "Clock":
+    def compose(self, earlier: "TimeMap") -> "TimeMap":
         """Return the position in a clip that was made of a clip with an earlier position."""
-        return Clock(self.start + earlier.start / self.rate, self.rate * earlier.rate)
+        return TimeMap(self.start + earlier.start / self.rate, self.rate * earlier.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class Augment:
         """Return a clip as it is in an epoch; see `apply`."""
         return self.apply(samples, clip, epoch)[0]
 
-    def apply(self, samples: Wave, clip: str, epoch: int) -> tuple[Wave, Clock]:
+    def apply(self, samples: Wave, clip: str, epoch: int) -> tuple[Wave, TimeMap]:
         """Return a clip as it is in an epoch, and the position of its recording in it.
 
         Args:
@@ -78,16 +76,14 @@ class Augment:
             epoch: counted from 0.
         """
         words = (self.seed, epoch, zlib.crc32(clip.encode(errors="surrogateescape")))
-        samples, clock = self._change(samples, np.random.default_rng(words))
+        samples, time_map = self._change(samples, np.random.default_rng(words))
         rng = np.random.default_rng((*words, CODEC))
-        return (apply_codec(samples, rng) if rng.random() < self.codec else samples), clock
+        return (apply_codec(samples, rng) if rng.random() < self.codec else samples), time_map
 
-    timed = apply  # old name
-
-    def _change(self, samples: Wave, rng: np.random.Generator) -> tuple[Wave, Clock]:
+    def _change(self, samples: Wave, rng: np.random.Generator) -> tuple[Wave, TimeMap]:
         """Return a clip after the changes that `rng` draws, and the position of its recording in it."""
         if rng.random() >= self.fraction:
-            return samples, Clock()
+            return samples, TimeMap()
         start, rate = 0, 1.0
         for change in CHANGES:
             if rng.random() < EACH:
@@ -97,7 +93,7 @@ class Augment:
                     rate = length / len(samples)
                 elif change is add_lead:
                     start = len(samples) - length
-        return np.ascontiguousarray(samples, dtype=np.float32), Clock(start / SAMPLE_RATE, rate)
+        return np.ascontiguousarray(samples, dtype=np.float32), TimeMap(start / SAMPLE_RATE, rate)
 
 
 def change_speed(samples: Wave, rng: np.random.Generator) -> Wave:

@@ -53,8 +53,6 @@ class Item:
         """Its id among all clips of a run."""
         return f"{self.corpus}/{self.id}" if self.corpus else self.id
 
-    cells = property(lambda self: self.columns)  # old name
-
 
 @dataclass(frozen=True, slots=True)
 class Left:

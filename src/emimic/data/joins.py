@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.augment import Clock
+from emimic.data.augment import TimeMap
 from emimic.data.items import Item
 from emimic.task import SAMPLE_RATE
 
@@ -70,8 +70,6 @@ class Joins:
         partners = [item for item in items if item.corpus in corpora] if mixed else []
         return cls(seed, max_seconds, lengths, mixed, corpora, partners, alike)
 
-    of = from_items  # old name
-
     def label(self, item: Item, epoch: int) -> Item:
         """Return a clip with its labels in an epoch, counted from 0.
 
@@ -87,7 +85,7 @@ class Joins:
             labels = np.where(labels > 0, labels, np.maximum(labels, other)).astype(np.float32)
         return replace(item, labels=labels, vad=None, category=None, domain=None, columns={})
 
-    def apply(self, samples: Wave, item: Item, epoch: int, load: Load) -> tuple[Wave, Clock]:
+    def apply(self, samples: Wave, item: Item, epoch: int, load: Load) -> tuple[Wave, TimeMap]:
         """Return a clip as it is in an epoch, and the position of the recording in it.
 
         Args:
@@ -104,7 +102,7 @@ class Joins:
         if (second := self._choose_partner(item, rng)) is not None:
             samples, later = _mix(samples, load(second), self._max_samples, rng)
             start += later
-        return samples, Clock(start / SAMPLE_RATE)
+        return samples, TimeMap(start / SAMPLE_RATE)
 
     @property
     def _max_samples(self) -> int:

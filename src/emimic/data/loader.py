@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emimic import batching
 from emimic.data import sampling
-from emimic.data.augment import Augment, Clock
+from emimic.data.augment import Augment, TimeMap
 from emimic.data.items import Item
 from emimic.data.joins import Joins
 from emimic.media import decode
@@ -33,11 +33,11 @@ class ModelInput:
 
     Attributes:
         values: (sample,), hidden states (frame, feature), or a baseline's `sequences.Clip`.
-        clock: position of the recording in the clip.
+        time_map: position of the recording in the clip.
     """
 
     values: Any
-    clock: Clock = field(default_factory=Clock)
+    time_map: TimeMap = field(default_factory=TimeMap)
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,15 @@ def make_waveform_source(
     clip_format = ClipFormat(config.max_seconds, config.do_normalize, min_samples)
 
     def read(item: Item, epoch: int) -> ModelInput:
-        samples, clock = load(item, config.max_seconds), Clock()
+        samples, time_map = load(item, config.max_seconds), TimeMap()
         if joins is not None:
-            samples, clock = joins.apply(samples, item, epoch, lambda other: load(other, config.max_seconds))
+            samples, time_map = joins.apply(
+                samples, item, epoch, lambda other: load(other, config.max_seconds)
+            )
         if augment is not None:
             samples, later = augment.apply(samples, item.key, epoch)
-            clock = later.compose(clock)
-        return ModelInput(clip_format.prepare(samples).samples, clock)
+            time_map = later.compose(time_map)
+        return ModelInput(clip_format.prepare(samples).samples, time_map)
 
     return Source(items, read) if joins is None else Source(items, read, labelled=joins.label)
 
@@ -174,9 +176,3 @@ def predict(
     """Predict every item from its file; see `predict_source`."""
     source = make_waveform_source(items, model.config, model.min_samples)
     return predict_source(model, source, batch_seconds=batch_seconds, workers=workers, progress=progress)
-
-
-decoded = decode_ahead  # old name
-steps = plan_steps  # old name
-trimmed = trim_silence  # old name
-waveforms = make_waveform_source  # old name

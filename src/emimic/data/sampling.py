@@ -126,7 +126,3 @@ def count_clips(clips: Sequence[int], fractions: Sequence[float | None]) -> list
         for count, fraction in zip(clips, fractions, strict=True)
     ]
     return [max(1, round(part / parts[0] * clips[0])) for part in parts]
-
-
-counts = count_clips  # old name
-steps = plan_steps  # old name

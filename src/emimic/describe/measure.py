@@ -21,7 +21,7 @@ from emimic.data.corpus import FACES, Corpus, Item, list_media, run_in_parallel
 from emimic.data.split_tables import get_clip_key
 from emimic.files import check_file, lock, naming, visible
 from emimic.media import decode, silero_vad
-from emimic.media.container import Facts, Picture, Sound, probe
+from emimic.media.container import Facts, Sound, VideoTrack, probe
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
 JOURNAL: Final = "facts.jsonl"
@@ -68,7 +68,7 @@ class Measurement:
         troubles: a sentence for each damage, naming the file.
     """
 
-    video: Picture | None
+    video: VideoTrack | None
     sound: Sound | None
     waveform: Waveform | None
     troubles: tuple[str, ...]
@@ -166,7 +166,7 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Measurement:
             facts.append(Facts(None, None, broken=False))
             troubles.append(str(error))
             continue
-        video = facts[-1].picture
+        video = facts[-1].video
         if video and video.frames < video.promised:
             troubles.append(f"{name}: {video.frames} of the {video.promised} frames it promises are there.")
         elif facts[-1].broken:
@@ -179,7 +179,7 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Measurement:
         waveform = None
         if not any(trouble.startswith(f"{names[0]}: ") for trouble in troubles):
             troubles.append(str(error))
-    return Measurement(facts[-1].picture or facts[0].picture, facts[0].sound, waveform, tuple(troubles))
+    return Measurement(facts[-1].video or facts[0].video, facts[0].sound, waveform, tuple(troubles))
 
 
 def analyze(samples: NDArray[np.float32]) -> Waveform:
@@ -296,7 +296,7 @@ class _Journal:
 
 def _parse(entry: dict[str, Any]) -> Measurement:
     return Measurement(
-        video=Picture(**entry["video"]) if entry["video"] else None,
+        video=VideoTrack(**entry["video"]) if entry["video"] else None,
         sound=Sound(**entry["sound"]) if entry["sound"] else None,
         waveform=Waveform(**entry["waveform"]) if entry["waveform"] else None,
         troubles=tuple(entry["troubles"]),

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from emimic.inference.timeline import VoiceSegment
-from emimic.media.silero_vad import CHUNK, GROUP, SPEECH, Listener
+from emimic.media.silero_vad import CHUNK, GROUP, SPEECH, SpeechDetector
 from emimic.task import SAMPLE_RATE
 
 ABOVE_NOISE: Final = 10.0
@@ -58,7 +58,7 @@ class Detector:
     def reset(self) -> None:
         """Forget the recording."""
         self._rest = np.empty(0, np.float32)
-        self._listener = Listener()
+        self._detector = SpeechDetector()
         self._evidence = np.empty((2, 0))  # (speech and level, chunk) of the last chunks
         self._first = 0  # the chunk that `_evidence` begins with
         self._voiced: list[NDArray[np.bool_]] = []
@@ -118,7 +118,7 @@ class Detector:
 
     def _add_evidence(self, group: NDArray[np.float32]) -> None:
         """Add the evidence of samples (GROUP,)."""
-        evidence = np.stack([self._listener.hear(group), _compute_levels(group.reshape(-1, CHUNK))])
+        evidence = np.stack([self._detector.detect(group), _compute_levels(group.reshape(-1, CHUNK))])
         self._evidence = np.concatenate([self._evidence, evidence], axis=1)
 
     def _decide(self, until: int) -> None:

@@ -21,7 +21,7 @@ _Packet = tuple[int | None, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class VideoTrack:
     """The first video track."""
 
     codec: str
@@ -58,12 +58,10 @@ class Sound:
 class Facts:
     """A file's first video and audio tracks; cover images and tracks without a decoder are ignored."""
 
-    video: Picture | None
+    video: VideoTrack | None
     sound: Sound | None
     broken: bool
     """Reading stopped at damage; the packets before it are counted."""
-
-    picture = property(lambda self: self.video)  # old name
 
 
 def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Facts:
@@ -89,7 +87,7 @@ def probe(source: str | os.PathLike[str] | bytes, *, name: str | None = None) ->
         ) from None
 
 
-def has_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> bool:
+def has_video(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> bool:
     """Return whether the header has a video track that is no cover image; False when it can't be read."""
     import av
 
@@ -135,7 +133,7 @@ def _measure(opened: "InputContainer", label: str) -> Facts:
 
 def _measure_video(
     track: "VideoStream", packets: list[_Packet], n_hidden: int, *, states_fps: bool
-) -> Picture:
+) -> VideoTrack:
     """Return the facts of a video track.
 
     Args:
@@ -150,7 +148,7 @@ def _measure_video(
     fps = track.average_rate or track.guessed_rate or 0
     if seconds and not states_fps:
         fps = (len(timed) + n_lost) / seconds
-    return Picture(
+    return VideoTrack(
         codec=track.codec_context.codec.canonical_name,
         width=track.codec_context.width,
         height=track.codec_context.height,

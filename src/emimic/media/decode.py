@@ -40,8 +40,6 @@ __all__ = [
     "MEDIA_SUFFIXES",
     "Clip",
     "Wave",
-    "blocks",
-    "channels",
     "count_channels",
     "cut",
     "encode",
@@ -331,7 +329,3 @@ def _plan_ogg(file: BinaryIO) -> _Plan:
     is_chained = len(streams.starts) > 1
     first = partial(decode_chained, starts=streams.starts) if is_chained else decode_soundfile
     return _Plan((first, decode_pyav), end, is_cut)
-
-
-blocks = load_blocks  # old name
-channels = count_channels  # old name

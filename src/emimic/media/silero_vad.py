@@ -22,7 +22,7 @@ MODEL: Final = Path(__file__).parents[1] / "silero" / "silero_vad_16k_sequence.o
 _CONTEXT: Final = 64  # samples of the chunk before that the model takes in front of each
 
 
-class Listener:
+class SpeechDetector:
     """A detector that processes a recording at 16 kHz from its start, one group at a time, and keeps its state."""
 
     def __init__(self) -> None:
@@ -40,12 +40,10 @@ class Listener:
         self._tail = samples[-_CONTEXT:].copy()
         return speech
 
-    hear = detect  # old name
-
 
 def measure_speech(samples: NDArray[np.float32]) -> float:
     """Return the fraction, 0 to 1, of samples (sample,) at 16 kHz in chunks with speech; 0 without samples."""
-    detector, n_speech = Listener(), 0
+    detector, n_speech = SpeechDetector(), 0
     for start in range(0, len(samples), GROUP):
         group = samples[start : start + GROUP]
         speech = detector.detect(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
@@ -61,6 +59,3 @@ def _open_session() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # more threads only wait for each other
     return onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
-
-
-share = measure_speech  # old name

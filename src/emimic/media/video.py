@@ -216,6 +216,3 @@ def _to_image(frame: "VideoFrame") -> NDArray[np.uint8]:
     """Return a frame as RGB, rotated as its metadata says (phones film sideways)."""
     image: NDArray[Any] = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
-
-
-frames = read_frames  # old name

@@ -71,8 +71,8 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
             raise ModelError(
                 "global_vector, lstm and attentive are all off: switch one on, or no frame reaches the output"
             )
-        if self.global_spread and not self.global_vector:
-            raise ModelError("global_spread needs the mean: switch global_vector on, too")
+        if self.global_std and not self.global_vector:
+            raise ModelError("global_std needs the mean: switch global_vector on, too")
         if self.padding not in ("masked", "zeros", "zeros-batch"):
             raise ModelError(f"padding is {self.padding!r}; expected masked, zeros or zeros-batch")
         for name in ("head_units", "vad_units", "vad_seconds"):

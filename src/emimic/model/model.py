@@ -71,7 +71,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         config, features = self.config, self.config.frame_features
         pools: list[pooling.Pooling] = []
         if config.global_vector:
-            kind = pooling.MeanStd if config.global_spread else pooling.Mean
+            kind = pooling.MeanStd if config.global_std else pooling.Mean
             pools.append(kind(features))
         if config.attentive:
             pools.append(self.attention)

@@ -48,7 +48,7 @@ class ModelSettings:
         ),
     ] = False
     global_vector: Annotated[bool, Field(description="pool the mean over frames (Table 2)")] = True
-    global_spread: Annotated[
+    global_std: Annotated[
         bool,
         Field(description="pool the standard deviation over frames too; needs global_vector [chosen here]"),
     ] = False

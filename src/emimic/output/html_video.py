@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
-from emimic.media.container import has_picture
+from emimic.media.container import has_video
 
 Mode = Literal["link", "embed"]
 
@@ -20,7 +20,7 @@ def make_address(source: Path | bytes, folder: Path, mode: Mode) -> tuple[str | 
     Both are None for a recording without a video track. A link is relative, so that folder and video may move together
     (absolute on another drive). An embedded video has at most 24 MB.
     """
-    if not has_picture(source):
+    if not has_video(source):
         return None, None
     media_type = _detect_media_type(source)
     if media_type is None:

@@ -109,7 +109,7 @@ def _make_joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:
     mixtures = settings.mixtures
     if mixtures is None and not settings.lengths:
         return None
-    return Joins.of(
+    return Joins.from_items(
         items,
         seed=settings.seed,
         max_seconds=settings.max_seconds,
@@ -128,7 +128,7 @@ def fingerprint(*splits: Sequence[Item]) -> str:
             digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update(
-                "".join(f"\0{name}\0{value}" for name, value in sorted(item.cells.items())).encode()
+                "".join(f"\0{name}\0{value}" for name, value in sorted(item.columns.items())).encode()
             )
         digest.update(b"\n")
     return digest.hexdigest()[:16]

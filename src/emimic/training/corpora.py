@@ -132,7 +132,7 @@ def make_pools(corpora: Sequence[RunCorpus], *, both: bool) -> tuple[sampling.Po
     start = 0
     for i, (corpus, own, count) in enumerate(zip(corpora, items, counts, strict=True)):
         balance, together = (
-            None if column is None else [item.cells[column] for item in own]
+            None if column is None else [item.columns[column] for item in own]
             for column in (corpus.settings.balance, corpus.settings.together)
         )
         rows = range(start, start + len(own))

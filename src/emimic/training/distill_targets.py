@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.augment import Clock
+from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
 from emimic.files import sha256
 from emimic.prediction import Prediction
@@ -80,7 +80,7 @@ class TeacherTargets:
 
     def align(
         self,
-        clips: Sequence[tuple[Item, Clock]],
+        clips: Sequence[tuple[Item, TimeMap]],
         times: NDArray[np.float64],
         counts: Sequence[int],
         *,
@@ -96,9 +96,9 @@ class TeacherTargets:
         """
         mask = np.zeros((len(clips), len(times)), np.bool_)
         batch: dict[str, Floats] = {}
-        for row, ((item, clock), count) in enumerate(zip(clips, counts, strict=True)):
+        for row, ((item, time_map), count) in enumerate(zip(clips, counts, strict=True)):
             prediction = self.read(item, hidden=hidden)
-            recorded = clock.recorded(times[:count])
+            recorded = time_map.to_recording(times[:count])
             first, last = prediction.times[0], prediction.times[-1]
             # A frame is valid half the way to the next; a single one for its entire clip.
             reach = (prediction.times[1] - first) / 2 if len(prediction.times) > 1 else np.inf

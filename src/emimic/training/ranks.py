@@ -62,7 +62,7 @@ class Ranks:
             if ranks is None:
                 continue
             corpus = one.name if len(corpora) > 1 else ""
-            classes = {item.cells[ranks.column] for item in items if item.corpus == corpus}
+            classes = {item.columns[ranks.column] for item in items if item.corpus == corpus}
             orders[corpus] = ranks
             for name, groups in ranks.order.items():
                 if name not in quantities:
@@ -86,8 +86,8 @@ class Ranks:
         ranks, groups, temperature = [], [], []
         for item in items:
             order = self.orders.get(item.corpus)
-            kind = "" if order is None else item.cells.get(order.column, "")
-            by = "" if order is None or order.by is None else item.cells.get(order.by, "")
+            kind = "" if order is None else item.columns.get(order.column, "")
+            by = "" if order is None or order.by is None else item.columns.get(order.by, "")
             ranks.append([self.heights.get((item.corpus, name, kind), torch.nan) for name in self.names])
             compared = order is not None and (order.by is None or by)
             groups.append(numbers.setdefault((item.corpus, by), len(numbers)) if compared else -1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from emimic.baselines.model import BaselineModel
-from emimic.data.augment import Clock
+from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
 from emimic.data.loader import ModelInput
 from emimic.task import VAD, EmimicError
@@ -124,7 +124,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
         # The mean over the step is the weighted mean over its parts, so that a part's graph can be freed at once.
         loss = _compute_part_loss(run, output, labels, indices)
         if run.teacher is not None:
-            timed = [(run.train.items[own[i]], clips[i].clock) for i in part]
+            timed = [(run.train.items[own[i]], clips[i].time_map) for i in part]
             loss = loss + _compute_teacher_loss(run, run.teacher, timed, hidden, output) / len(rows)
         if loss.requires_grad and labels.ranks is not None:
             waiting.append(loss)  # one backward pass through the part's graph instead of two
@@ -239,7 +239,7 @@ def _compute_part_loss(run: Run, output: Any, labels: Labels, rows: list[int]) -
 
 
 def _compute_teacher_loss(
-    run: Run, teacher: TeacherTargets, clips: Sequence[tuple[Item, Clock]], hidden: Tensor, output: Any
+    run: Run, teacher: TeacherTargets, clips: Sequence[tuple[Item, TimeMap]], hidden: Tensor, output: Any
 ) -> Tensor:
     """Return the error of a part's frames to a teacher's, summed over clips: V/A/D and projected hidden states.
 
