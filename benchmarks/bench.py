@@ -59,7 +59,7 @@ sys.exit(status != 0)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to measure. family: those of one family are the same model, so that they share its arithmetic and its
+    """A model to measure. family: those of one family are the same model, so that they have the same arithmetic and its
     clip-by-clip loop. runtime: torch, onnx, ...; precision: float32 or int8."""
 
     family: str
@@ -77,8 +77,8 @@ class Row:
     """What one way of computing came to, medians over the turns.
 
     batch_seconds: None is clip by clip. ratio: clips per second, divided by those of torch clip by clip with as many
-    threads; None where the run itself wasn't measured. gflops: billions of operations a second; share: of the
-    machine's peak in float32 products; both None where the model's shapes aren't known. peak_mb: of the process.
+    threads; None where the run itself wasn't measured. gflops: billions of operations a second; fraction_of_peak: of
+    the machine's peak in float32 products; both None where the model's shapes aren't known. peak_mb: of the process.
     """
 
     model: str
@@ -89,7 +89,7 @@ class Row:
     cpu_per_second: float
     ratio: float | None
     gflops: float | None
-    share: float | None
+    fraction_of_peak: float | None
     peak_mb: int
 
 
@@ -320,7 +320,7 @@ def _rows(
                 cpu_per_second=round(_median(told[key, batch], "cpu") / seconds, 4),
                 ratio=None if loop is None else round(loop / wall, 3),
                 gflops=None if gflops is None else round(gflops, 1),
-                share=None if gflops is None else round(gflops / peak[threads], 3),
+                fraction_of_peak=None if gflops is None else round(gflops / peak[threads], 3),
                 peak_mb=max(one["peak_mb"] for one in told[key, batch]),
             )
         )

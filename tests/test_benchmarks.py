@@ -11,7 +11,7 @@ import torch
 from json_schema import keeps
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import bench, bench_worker, mix, tables, training
+from benchmarks import bench, bench_worker, mix, results, speed_tables, tables, training
 from benchmarks.arithmetic import operations, per_second
 from emimic.features import encoder_cache
 from emimic.model.config import EmiConfig
@@ -94,7 +94,7 @@ def test_the_model_in_the_package_is_measured() -> None:
     assert all(row.clips_per_second > 0 and row.peak_mb > 20 and row.ratio is None for row in report.rows)
     assert report.peak[1] > 1
     assert all(one.cpu > 0.1 and one.peak_mb > 20 for one in report.starts)
-    assert "| default, onnx int8 | 1 | one clip |" in tables.bench_table(found)
+    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(found)
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
@@ -121,7 +121,7 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
     cached = encoder_cache.compute(model, clips, tmp_path / "features", dtype="float32")
     disk = training.set_up(model, clips, cached, freeze_encoder=True)
     start, losses, after = training.trained(model), [], []
-    (rows,) = training.loader.steps(5, training.BATCH, seed=0, epoch=0)
+    (rows,) = training.loader.plan_steps(5, training.BATCH, seed=0, epoch=0)
     for way in (
         lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
         lambda: training.epoch(live)[0],
@@ -140,6 +140,6 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
 def test_tables_hold_the_figures() -> None:
     for name in ("bench", "training"):
         made = tables.TABLES[name]()
-        found = json.loads((tables.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        found = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         assert str(found["machine"]["cpu"]) in made
     assert made.count("\n| ") >= 9

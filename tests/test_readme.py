@@ -61,6 +61,7 @@ def test_links_and_paths_exist(text: str) -> None:
 
 def test_the_layout_is_that_of_the_package() -> None:
     layout = CONTRIBUTING.partition("src/emimic/\n")[2].partition("\nbenchmarks/")[0]
-    listed = {word for line in layout.splitlines() for word in re.findall(r"(\w+)/", line[:30])}
+    heads = [re.split(r" {2,}", line.strip())[0] for line in layout.splitlines()]
+    listed = {word for head in heads for word in re.findall(r"(\w+)/", head)}
     packages = {path.name for path in (ROOT / "src" / "emimic").iterdir() if path.is_dir()} - {"__pycache__"}
     assert listed == packages

@@ -89,7 +89,7 @@ def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
     click[at] = 1.0
     augment, changed = Augment(1.0, 3), 0
     for epoch in range(60):
-        decoded, time_map = augment.timed(click, "clip", epoch)
+        decoded, time_map = augment.apply(click, "clip", epoch)
         place = np.argmax(np.abs(decoded)) / 16_000
         if time_map != TimeMap():
             changed += 1
@@ -265,7 +265,7 @@ def test_labels_and_predictions_are_mixed(
         return ",".join([*cells[:2], "", *cells[3:]] if line == 1 else cells)
 
     folder = relabel(tones, tmp_path / "holes", train=holes)
-    corpus, targets = student_corpus(folder, settings(teacher_share=0.3))
+    corpus, targets = student_corpus(folder, settings(teacher_fraction=0.3))
     plain = load_corpus(tones, scan=False)
     assert corpus.targets == EMOTIONS
     assert [i.id for i in corpus.splits["train"].items] == [i.id for i in plain.splits["train"].items]
@@ -281,7 +281,7 @@ def test_labels_and_predictions_are_mixed(
         np.testing.assert_allclose(found.labels, expected, atol=1e-6)
     for found, item in zip(corpus.splits["valid"].items, plain.splits["valid"].items, strict=True):
         np.testing.assert_array_equal(found.labels, item.labels)
-    both, _ = student_corpus(folder, settings(teacher_share=0.3, train_on="train+valid"))
+    both, _ = student_corpus(folder, settings(teacher_fraction=0.3, train_on="train+valid"))
     for found, item in zip(both.splits["valid"].items, plain.splits["valid"].items, strict=True):
         predicted = np.clip(targets.read(item).intensities, 0, 1)
         np.testing.assert_allclose(found.labels, 0.3 * predicted + 0.7 * item.labels, atol=1e-6)

@@ -38,7 +38,7 @@ def read_results(
         reference: the row that others are compared with.
         groups: the titles of the tables, by name.
         names: of the requested rows.
-        settings: a sentence on the settings that all rows share.
+        settings: a sentence on the settings of all rows.
 
     Raises:
         EmimicError: if the corpus or a run can't be read.

@@ -57,7 +57,7 @@ class Outcome:
 
     Attributes:
         over: the resampled units with their number, such as "7 speakers".
-        settings: a sentence on the settings that all rows share.
+        settings: a sentence on the settings of all rows.
         source: of the published figures: "paper" or "published".
         elsewhere: requested runs that another command is working on.
     """

@@ -161,7 +161,7 @@ def _split_names(text: str) -> set[str]:
 
 
 def _describe_settings(common: TrainSettings) -> str:
-    """Return a sentence on the settings that all rows share."""
+    """Return a sentence on the settings of all rows."""
     user = common.model_dump(exclude_unset=True, exclude=UNLISTED)
     others = ", ".join(f"{name}={value}" for name, value in user.items())
     return f"Encoder, where a row names no other: {name_encoder(common.model_dump())}. " + (

@@ -43,7 +43,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     folder = job.get_folder()
 
     def make(clips: Sequence[Clip]) -> Iterator[Outcome]:
-        # Clips share batches, so unreadable ones must be excluded first.
+        # Batches hold several clips, so unreadable ones must be excluded first.
         check = process_each(lambda clip: _check(clip, settings.max_seconds, job.notes), job.workers)
         checked = list(check(clips))
         yield from ((clip, reason) for clip, reason in checked if reason is not None)

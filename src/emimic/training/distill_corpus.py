@@ -110,7 +110,7 @@ def load_student_corpus(folder: Path, settings: TrainSettings, teacher: TeacherT
             f"one of each at least. Give more recordings ({UNPREDICTED} holds for {len(left)})"
         )
     listed = (*(item.id for item in items), *(one.id for one in left))
-    fraction = settings.teacher_share
+    fraction = settings.teacher_fraction
     train = _mix_labels(Split("train", listed, tuple(items), tuple(left)), teacher, fraction)
     if settings.train_on == "train+valid":
         valid = _mix_labels(valid, teacher, fraction)

@@ -153,7 +153,7 @@ class TrainSettings(Numbers, ModelSettings):
     unlabelled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"
     )
-    teacher_share: float = Field(
+    teacher_fraction: float = Field(
         0.5,
         ge=0,
         le=1,
