@@ -79,7 +79,7 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
         ("Category,Joy\nlaugh,1,0\n", ["line 2: 3 fields, expected 2"]),
         ("Category,Joy\nlaugh,1\nlaugh,0\n", ["line 3", "'laugh'", "no other row"]),
         ("Category,Joy\n,1\n", ["line 2: the class is ''"]),
-        ("Category,Joy\nlaugh,much\n", ["line 2: Joy is 'much', expected a finite number", "leave the cell empty"]),
+        ("Category,Joy\nlaugh,much\n", ["line 2: Joy is 'much', expected a finite number", "leave the field empty"]),
         ("Category,Joy\nlaugh,nan\n", ["Joy is 'nan'"]),
         ("Category,Arousal\nlaugh,1.2\n", ["Arousal is '1.2', expected a number from 0 to 1"]),
         ("Class,Joy\nlaugh,1\n", ["'Class'", "train_split.csv has no such column", "Filename, Category, Speaker"]),
