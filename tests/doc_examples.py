@@ -13,14 +13,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every command line of emimic in a page, without its comment."""
+    """Return every command line of emimic in a page, without comments."""
     lines = "\n".join(blocks(text, "console")).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines if not line.startswith(("pip ", "git "))]
     return [line[line.index("emimic") + 1 :] for line in words if "emimic" in line]
 
 
 def parse(words: list[str]) -> None:
-    """Fails unless the command line takes these words."""
+    """Fail unless the command line accepts these words."""
     group = typer.main.get_command(app)
     with group.make_context("emimic", list(words)) as context:
         rest = [*context._protected_args, *context.args]

@@ -1,4 +1,4 @@
-"""The CPUs that a process may use."""
+"""The CPUs available to a process."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new one, nothing between and nothing left behind."""
+"""Atomic writes, locks and hashes: a file has either the old or the new content, and no temporary file remains."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""The command for what is missing works for a clone, a wheel, and an index."""
+"""The pip command for a missing extra, for a clone, a wheel and an index."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Scores against scipy and formulas written again, invariances, the bootstrap against a plain loop."""
+"""Scores against scipy and independent formulas, invariances, and the bootstrap against a plain loop."""
 
 import itertools
 import math

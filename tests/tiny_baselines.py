@@ -1,4 +1,4 @@
-"""Small compared systems with random weights, clips for them, and what each must do."""
+"""Small baselines with random weights, clips for them, and common checks."""
 
 from typing import Any
 

@@ -94,13 +94,13 @@ class Novelty:
 
     def __post_init__(self) -> None:
         features, size, groups = len(self.shift), self.basis.shape[-1] + 1, len(self.names)
-        wanted = {
+        shapes = {
             "scale": (features,),
             "basis": (features, size - 1),
             "means": (groups, size),
             "factors": (groups, size, size),
         }
-        for name, shape in wanted.items():
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, expected finite float32 {shape}")
@@ -216,8 +216,8 @@ class Calibration:
         calibration = cls.load(folder)
         if calibration.targets != tuple(targets):
             raise ModelError(
-                f"{Path(folder) / FILE} is for {', '.join(calibration.targets)}, the model predicts {', '.join(targets)}"
-                ": run emimic calibrate for this model"
+                f"{Path(folder) / FILE} is for {', '.join(calibration.targets)}, the model predicts "
+                f"{', '.join(targets)}: run emimic calibrate for this model"
             )
         return calibration
 

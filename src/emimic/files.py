@@ -267,7 +267,7 @@ def lock(file: IO[Any]) -> bool:
         if sys.platform == "win32":
             import msvcrt
 
-            position = file.tell()
+            position = file.seek(0, os.SEEK_CUR)
             file.seek(1 << 40)  # beyond the content, since Windows lets no other process read locked bytes
             try:
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -88,8 +88,8 @@ def mse(predictions: ArrayLike, labels: ArrayLike) -> Floats:
 def auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute the area under the ROC of each target, for labels 0 and 1.
 
-    It is the probability that a clip with label 1 has the higher prediction of a random pair, ties counting half
-    (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
+    It is the probability that, of a random clip with label 1 and one with label 0, the first has the higher prediction.
+    Ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
 
     Returns:
         (target,) in [0, 1], a float for one-dimensional input; NaN without both a 0 and a 1 among the labels.
@@ -174,8 +174,8 @@ def calibration(
 def equal_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
     """Assign each of (n,) values to a bin, from 0 in rising order; bins have equal counts.
 
-    Equal values share a bin, that of their middle rank. Without ties, counts differ by at most one. With ties they may
-    differ by more, and empty bins are skipped in the numbering.
+    Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they
+    may differ by more, and empty bins are skipped in the numbering.
     """
     distinct, index, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
@@ -228,8 +228,8 @@ def resamples(
         seed: seed of the random generator.
 
     Returns:
-        (n, target), or (n,) for one-dimensional input; NaN where the statistic is undefined on a resample, and
-        everywhere if fewer than two of the clips or groups have a label of the target.
+        (n, target), or (n,) for one-dimensional input; NaN where the statistic is undefined on a resample.
+        All are NaN if fewer than two of the clips or groups have a label of the target.
 
     Raises:
         ScoreError: see `pearson`; or the statistic is unknown, n < 1, or `groups` has another length.
@@ -254,7 +254,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`, with their arguments.
+    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`.
 
     Returns:
         (low, high), each (target,), or floats for one-dimensional input. Resamples on which the score is undefined are
@@ -278,13 +278,13 @@ def _score_sums(formula: Callable[[Floats, Floats], Floats]) -> Prepare:
         np.add.at(grouped, unit, sums)
         flat = grouped.reshape(units, grouped.shape[1] * grouped.shape[2])
 
-        def weighted(times: Floats | None) -> Floats:
+        def score(times: Floats | None) -> Floats:
             if times is None:
                 return formula(sums.sum(axis=0), reference)[None]
             total = (times @ flat).reshape(len(times), *sums.shape[1:])
             return formula(np.moveaxis(total, 1, 0), reference)
 
-        return weighted
+        return score
 
     return prepare
 
@@ -351,7 +351,7 @@ def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Flo
     positive, sorted_unit = y[order], unit[order]
     starts = np.unique(x[order], return_index=True)[1]  # of groups of equal predictions
 
-    def weighted(weights: Floats) -> Floats:
+    def score(weights: Floats) -> Floats:
         if not len(starts):
             return np.full(len(weights), np.nan)
         clip_weights = weights[:, sorted_unit]
@@ -360,7 +360,7 @@ def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Flo
         below = np.cumsum(zeros, axis=1) - zeros / 2
         return _divide((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
 
-    return weighted
+    return score
 
 
 def _assign_calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:

@@ -76,14 +76,14 @@ def score_columns(score_column: Column) -> Prepare:
         labeled = [np.flatnonzero(~np.isnan(column)) for column in y.T]
         columns = [score_column(x[rows, i], y[rows, i], unit[rows], units) for i, rows in enumerate(labeled)]
 
-        def weighted(times: Floats | None) -> Floats:
+        def score(times: Floats | None) -> Floats:
             weights = np.ones((1, units)) if times is None else times
             values = np.full((len(weights), len(columns)), np.nan)
             for i, column in enumerate(columns):
                 values[:, i] = column(weights)
             return values
 
-        return weighted
+        return score
 
     return prepare
 

@@ -287,7 +287,7 @@ def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    write.write(results, out, ["csv"], plot=True, html=True)
+    write.write_files(results, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
     assert names == {"intensities.csv", "results.json", *own}
@@ -475,7 +475,7 @@ def test_the_table_escapes_names_and_draws_timelines(
     assert progress.text_bar(0.5) == "████····"
     assert progress.text_bar(-3.0) == "········"
     assert progress.text_bar(float("nan")).strip() == ""
-    assert table.curve(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
+    assert table.draw_line(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
 
 
 def test_hostile_files_change_no_other_result(run: Path, tmp_path: Path) -> None:

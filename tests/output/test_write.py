@@ -1,4 +1,4 @@
-"""What verbs leave behind: files before print, whatever the names; nothing is overwritten; a failure is named."""
+"""Files of the verbs: written before printing, with any names; nothing is overwritten; a failure is named."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from fake_engine import constant_engine
 from made_results import timeline, wandering
 from typer.testing import CliRunner
 
-from emimic import cli
+from emimic import cli, progress
 from emimic.cli import mimicry_request, predict_request
 from emimic.files import OutputError, folded
 from emimic.inference.results import Results, Timeline
@@ -35,7 +35,7 @@ ODD = [
 
 @pytest.fixture
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of odd names, and a fake engine in place of the model in the package."""
+    """Recordings with odd names, and a fake engine in place of the model in the package."""
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     folder = tmp_path / "clips"
@@ -55,7 +55,7 @@ def predict(clips: Path, out: Path, **options: Any) -> Results:
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
+    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
@@ -110,7 +110,7 @@ def test_a_journal_on_a_full_disk_is_named(
 
 
 class Pencil:
-    """Draws a curve for any recording."""
+    """A predictor that makes up a timeline for any recording."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -175,7 +175,7 @@ def test_a_plain_terminal_has_plain_bars(
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)
         assert ("\u2581" in text) == (encoding == "utf-8")
-    assert terminal.bar(0.5, ascii_only=True) == "####...."
+    assert progress.text_bar(0.5, ascii_only=True) == "####...."
 
 
 def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(

@@ -470,7 +470,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
     def printed(*answers: Result) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(terminal.table(Results(EMOTIONS, answers, ())))
+        console.print(terminal.make_table(Results(EMOTIONS, answers, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))
@@ -481,8 +481,8 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
     said = "is unlike the data the model was trained on"
-    assert said in html_page.page(result(1.2), b"", "audio/wav", wave)
-    assert said not in html_page.page(result(0.8), b"", "audio/wav", wave)
+    assert said in html_page.make_page(result(1.2), b"", "audio/wav", wave)
+    assert said not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
 
 
 def test_novelty_survives_the_journal_and_slimming() -> None:

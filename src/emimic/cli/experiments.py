@@ -45,7 +45,7 @@ def ablate(
 ) -> None:
     """Reproduce Table 2, and compare padding, losses, cuts.
 
-    Each row and seed is a training run. Resumable: rerun the command. Start it several times to share the runs.
+    Each row and seed is a training run. Resumable: rerun the command. Start it several times to divide the runs.
 
     Example: emimic ablate hume-vidmimic2 --out ablation --rows table2 --set epochs=10
     """
@@ -88,7 +88,7 @@ def baselines(
 ) -> None:
     """Reproduce Table 1 and later challenge results on features.
 
-    Each baseline and seed is a training run. Resumable: rerun the command. Start it several times to share the runs.
+    Each baseline and seed is a training run. Resumable: rerun the command. Start it several times to divide the runs.
 
     Example: emimic baselines hume-vidmimic2 --out baselines --rows table1
     """

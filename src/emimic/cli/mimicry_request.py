@@ -18,9 +18,8 @@ from emimic.inference.results import Channel, Failure, Recording, Result, Result
 from emimic.media import decode
 from emimic.mimicry.compare import compare_all
 from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, summarize
-from emimic.output import extras
-from emimic.output import write as outputs
-from emimic.output.formats.names import safe, unique
+from emimic.output import write
+from emimic.output.formats.names import make_safe, make_unique
 from emimic.task import SAMPLE_RATE, AudioError
 
 FOLDER: Final = Path("emimic-out")
@@ -71,7 +70,7 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
     """
     out = _check(request)
     predictor = Predictor(request.model, device=request.device, threads=request.threads)
-    unavailable = extras.missing([extras.PLOT, *request.kinds]) if out is not None else {}
+    unavailable = write.find_missing(request.kinds, plot=True) if out is not None else {}
     for reason in unavailable.values():
         log(f"emimic: {reason}; they are not written")
 
@@ -96,7 +95,7 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
     report = replace(report, failed=(*failed, *report.failed))
     try:  # files first: printing can fail
         if out is not None:
-            write(report, out, plots=extras.PLOT not in unavailable)
+            write_report(report, out, plots=write.PLOT not in unavailable)
             if request.timelines:
                 notes += _write_timelines(request, out, predictor, lines, unavailable)
             log(f"files are in {out}")
@@ -114,7 +113,7 @@ def _check(request: Request) -> Path | None:
     out = request.folder
     if out is not None and out.exists() and not out.is_dir():
         raise MimicryError(f"--out {out} is a file; name a folder")
-    outputs.check(request.kinds)
+    write.check_formats(request.kinds)
     if out is not None:
         make_folder(out)
     return out
@@ -131,8 +130,8 @@ def _write_timelines(
     clips = tuple(_predict_clip(predictor, *line) for line in lines)
     results = Results(lines[0][1].targets, clips, ())
     kinds = [kind for kind in request.kinds if kind not in unavailable]
-    plot = request.plot and extras.PLOT not in unavailable
-    return outputs.write(results, out, kinds, plot=plot, html=request.html, progress=request.progress)
+    plot = request.plot and write.PLOT not in unavailable
+    return write.write_files(results, out, kinds, plot=plot, html=request.html, progress=request.progress)
 
 
 def _predict_clip(predictor: Predictor, recording: Recording, timeline: Timeline) -> Result:
@@ -194,7 +193,7 @@ def _predict_channels(
     return [(Channel(request.seed, number), line) for number, line in enumerate(lines, 1)]
 
 
-def write(report: Report, out: Path, *, plots: bool = True) -> None:
+def write_report(report: Report, out: Path, *, plots: bool = True) -> None:
     """Write mimicry.json into the folder `out` and, with `plots`, one plot per pair (PNG, SVG), named after it."""
     make_folder(out)
     text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
@@ -204,8 +203,10 @@ def write(report: Report, out: Path, *, plots: bool = True) -> None:
     from emimic.mimicry.plots import draw_comparison
 
     # Each name is shortened before they are joined: a long one would push the other out.
-    pairs = [f"{safe(pair.seed.name, 75)} and {safe(pair.mimic.name, 75)}" for pair in report.comparisons]
-    names = unique(pairs, taken=("mimicry",))
+    pairs = [
+        f"{make_safe(pair.seed.name, 75)} and {make_safe(pair.mimic.name, 75)}" for pair in report.comparisons
+    ]
+    names = make_unique(pairs, taken=("mimicry",))
     for pair, name in zip(report.comparisons, names, strict=True):
         write_atomic(out / f"{name}.png", draw_comparison(pair))
         write_atomic(out / f"{name}.svg", draw_comparison(pair, form="svg"))

@@ -82,9 +82,9 @@ _Fresh = Annotated[
 
 def parse_formats(text: str | None) -> tuple[str, ...]:
     """Return the formats' names in `TextGrid, elan`, aliases resolved."""
-    from emimic.output.formats import named
+    from emimic.output.formats import resolve
 
-    return () if text is None else tuple(map(named, text.split(",")))
+    return () if text is None else tuple(map(resolve, text.split(",")))
 
 
 @app.command()

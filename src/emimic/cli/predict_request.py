@@ -18,7 +18,7 @@ from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
 from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
 from emimic.media import decode
-from emimic.output import extras, terminal
+from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
 from emimic.task import SAMPLE_RATE, EmimicError
 from emimic.wording import plural
@@ -126,15 +126,13 @@ def _write(
     log: Callable[[str], object],
 ) -> None:
     """Write the requested files, of the kinds that are available."""
-    from emimic.output import write
-
     kinds = [kind for kind in request.kinds if kind not in unavailable]
     if not request.kinds and (
         request.timelines or request.mic is not None
     ):  # a microphone always has a timeline
         kinds = ["csv"]
-    plot = request.plot and extras.PLOT not in unavailable
-    for note in write.write(
+    plot = request.plot and write.PLOT not in unavailable
+    for note in write.write_files(
         results, folder, kinds, plot=plot, html=request.html, video=request.video, progress=request.progress
     ):
         log(f"emimic: {note}")
@@ -143,7 +141,7 @@ def _write(
 
 def find_missing(request: Request) -> dict[str, str]:
     """Return the requested kinds of files whose extra isn't installed, each with a message."""
-    return extras.missing([*request.kinds, *([extras.PLOT] if request.plot else [])])
+    return write.find_missing(request.kinds, plot=request.plot)
 
 
 def _check_sources(request: Request) -> None:
@@ -166,14 +164,13 @@ def _check(request: Request) -> dict[str, str]:
     if request.model is not None:
         check_model(request.model)
     if request.folder is not None:
-        from emimic.output import write
-
         if request.folder.exists() and not request.folder.is_dir():
             raise EmimicError(f"--out {request.folder} is a file; name a folder")
-        write.check(request.kinds)
-    for kind, is_requested in (("ray", request.ray is not None), ("mic", request.mic is not None)):
-        if is_requested:
-            extras.require(kind)
+        write.check_formats(request.kinds)
+    if request.ray is not None:
+        extras.RAY.require()
+    if request.mic is not None:
+        extras.MIC.require()
     return find_missing(request)
 
 
