@@ -173,7 +173,7 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
         recordings, [predictor.read(one) for one in recordings], batch_seconds=30
     )
     assert [one.channel for one in told] == [None, 1, 2]
-    assert Results.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
+    assert Results.from_outcomes(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "engine.json").write_text("{}")
     marks = [stamp(one) for one in recordings]
@@ -182,7 +182,7 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
         journal.add_clips([(mark, one) for mark, one in zip(marks, told, strict=True) if mark])
     with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
         for mark, recording, one in zip(marks, recordings, told, strict=True):
-            known = journal.clip(mark, recording)
+            known = journal.get_clip(mark, recording)
             assert known is not None
             assert known.channel == one.channel
             np.testing.assert_array_equal(known.prediction.intensities, one.prediction.intensities)

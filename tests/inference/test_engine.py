@@ -223,7 +223,7 @@ def test_a_description_without_a_spec(copy, spec):
 )
 def test_a_spec_that_can_not_be(copy, wrong):
     change(copy, spec={**json.loads((copy / "engine.json").read_text())["spec"], **wrong})
-    with pytest.raises(ModelError, match=r"engine\.json (has an impossible spec\|has no valid spec)"):
+    with pytest.raises(ModelError, match=r"engine\.json (has an impossible spec|has no valid spec)"):
         open_engine(copy)
 
 

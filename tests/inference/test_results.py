@@ -38,7 +38,7 @@ def line(result: Result) -> Timeline:
 
 def test_printing_a_result_takes_one_line(result: Result, line: Timeline) -> None:
     values = dict(zip(EMOTIONS, result.prediction.intensities, strict=True))
-    expected = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    expected = ", ".join(f"{name} {abs(round(float(value), 2)):.2f}" for name, value in values.items())
     assert str(result) == f"{result.path.name}: 6.5 s; {expected}; padded"
     assert repr(result) == f"<Result {result}>"
     odd = replace(result, path=Path("a\n\x1b\udc80.wav"), timeline=None)
@@ -116,7 +116,7 @@ def test_frames(result: Result, line: Timeline) -> None:
 def test_a_missing_pandas_is_said(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     for thing in (result, result.timeline):
-        with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
+        with pytest.raises(EmimicError, match=r"pip install '.*\[formats\]'"):
             thing.to_frame()  # type: ignore[union-attr]
 
 

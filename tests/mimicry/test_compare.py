@@ -433,7 +433,7 @@ def test_the_plot_names_everything_and_is_the_same_each_time(method: Any) -> Non
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MimicryError, match=r"pip install '.*\[service\]'"):
+    with pytest.raises(MimicryError, match=r"pip install '.*\[plots\]'"):
         draw_comparison(compare(short(), short(90), settings=COMMON))
 
 

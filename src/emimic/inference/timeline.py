@@ -167,8 +167,8 @@ def round_values(values: Iterable[Any], digits: int = 6) -> list[float | None]:
 
 def format_values(names: Sequence[str], values: Iterable[Any]) -> str:
     """Return `Admiration 0.12, Amusement 0.34`; `-` for NaN."""
-    pairs = zip(names, values, strict=True)
-    return ", ".join(f"{name} {value:.2f}" if math.isfinite(value) else f"{name} -" for name, value in pairs)
+    pairs = zip(names, map(float, values), strict=True)
+    return ", ".join(f"{name} {value:z.2f}" if math.isfinite(value) else f"{name} -" for name, value in pairs)
 
 
 def import_pandas() -> Any:
