@@ -22,17 +22,17 @@ SHARED = (
     "--set features={out}/features --set checkpoint_steps=100000 --split test --seeds 0,1,2"
 )
 COMMANDS = (
-    "emimic ablate {corpus} --out {out}/ablation --cells table2 "
+    "emimic ablate {corpus} --out {out}/ablation --rows table2 "
     + SHARED
     + " --encoder w2v2-l={out}/random-encoder "
     "--encoder xlsr={out}/base4",
-    "emimic ablate {corpus} --out {out}/losses --cells gv-head,loss-ccc,loss-pearson,loss-mse-ccc,loss-mse-pearson "
+    "emimic ablate {corpus} --out {out}/losses --rows gv-head,loss-ccc,loss-pearson,loss-mse-ccc,loss-mse-pearson "
     "--against gv-head " + SHARED + " --set lstm=false --set vad_head=false",
-    "emimic ablate {corpus} --out {out}/padding --cells gv-head,zeros --against gv-head "
+    "emimic ablate {corpus} --out {out}/padding --rows gv-head,zeros --against gv-head "
     + SHARED
     + " --set lstm=false --set vad_head=false --set max_seconds=4",
     "emimic features {corpus} --kind speech --model {models}/whisper-tiny.en-encoder --set layers=3 --name tiny3",
-    "emimic baselines {corpus} --out {out}/baselines --cells baseline-audio,concatenated-audio,wavlm_tcn,"
+    "emimic baselines {corpus} --out {out}/baselines --rows baseline-audio,concatenated-audio,wavlm_tcn,"
     "savchenko-audio "
     "--against baseline-audio --modality audio=tiny3 --seeds 0,1,2 --split test --set threads=1 "
     "--set checkpoint_steps=100000",

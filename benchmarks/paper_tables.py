@@ -82,8 +82,8 @@ def make_mimicry() -> str:
         for (alignment, seconds), kinds in cases.items()
     ]
     header = (
-        "alignment | seconds of voice | kinds of timelines, pairs each | found similar overall: mean (minimum, maximum) "
-        "| in any dimension: mean (minimum, maximum)"
+        "alignment | seconds of voice | kinds of timelines, pairs each "
+        "| found similar overall: mean (minimum, maximum) | in any dimension: mean (minimum, maximum)"
     )
     return make_table(header, rows)
 

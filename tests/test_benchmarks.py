@@ -11,7 +11,7 @@ import torch
 from json_schema import keeps
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import bench, bench_worker, mix, tables, training
+from benchmarks import bench, bench_worker, mix, results, speed_tables, tables, training
 from benchmarks.arithmetic import operations, per_second
 from emimic.features import encoder_cache
 from emimic.model.config import EmiConfig
@@ -80,12 +80,12 @@ def test_a_run_computes_what_its_shapes_say(tmp_path: Path) -> None:
     assert [one.runtime for one in bench.subjects_of(tmp_path)] == ["torch"]
     work = bench_worker._model(tmp_path, threads=1, count=3)
     alone, batched = work({"batch_seconds": None}), work({"batch_seconds": 30.0})
-    assert batched["answers"] == pytest.approx(alone["answers"], abs=1e-5)
+    assert batched["mean"] == pytest.approx(alone["mean"], abs=1e-5)
     assert batched["operations"] == per_second(model.config, mix.seconds(3).tolist())
 
 
 def test_the_model_in_the_package_is_measured() -> None:
-    report = bench.measure(quick=True, threads=1)
+    report = bench.measure(fast=True, threads=1)
     found: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
     keeps(str(Path(bench.__file__).with_name("bench_schema.json")), found)
     assert [(row.model, row.batch_seconds) for row in report.rows] == [
@@ -94,7 +94,7 @@ def test_the_model_in_the_package_is_measured() -> None:
     assert all(row.clips_per_second > 0 and row.peak_mb > 20 and row.ratio is None for row in report.rows)
     assert report.peak[1] > 1
     assert all(one.cpu > 0.1 and one.peak_mb > 20 for one in report.starts)
-    assert "| default, onnx int8 | 1 | one clip |" in tables.bench_table(found)
+    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(found)
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
@@ -140,6 +140,6 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
 def test_tables_hold_the_figures() -> None:
     for name in ("bench", "training"):
         made = tables.TABLES[name]()
-        found = json.loads((tables.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        found = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         assert str(found["machine"]["cpu"]) in made
     assert made.count("\n| ") >= 9
