@@ -4,9 +4,10 @@
 
 Whole files are made first (a sentence in ten containers, a corpus, an exported model, what is written and read back:
 pickled arrays, features, a teacher's predictions, a journal, a run; `fuzz_files`). Each input is one of them, damaged
-(`fuzz_damage`). A child process reads it; the input counts as a finding when the child crashes, takes 10 s of CPU time or a minute, grows by more than 1 GiB, or
-raises anything outside `EmimicError`. Input number N of a kind follows from the seed, the kind and N alone. Findings
-are kept under --found with what happened. Writes docs/results/fuzz.json; stops with an error when there are findings.
+(`fuzz_damage`). A child process reads it; the input counts as a finding when the child crashes, takes 10 s of CPU
+time or a minute, grows by more than 1 GiB, or raises anything outside `EmimicError`. Input number N of a kind follows
+from the seed, the kind and N alone. Findings are kept under --found with what happened. Writes
+docs/results/fuzz.json; stops with an error when there are findings.
 """
 
 import argparse
