@@ -71,7 +71,7 @@ def read_settings(file: Path) -> None:
 
 def read_pickle(file: Path) -> None:
     """Read the arrays of a pickle, without running it."""
-    from emimic.files import read_arrays
+    from emimic.features.pickle_reader import read_arrays
 
     read_arrays(file)
 

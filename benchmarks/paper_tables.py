@@ -90,21 +90,20 @@ def make_mimicry() -> str:
 
 def make_systems() -> str:
     """Make the table of all systems that `emimic baselines` trains: modalities and published figures, from the code."""
-    from emimic.baselines.system import NAMES, system
+    from emimic.baselines.system import NAMES, get_system
 
-    def format_figures(name: str) -> str:
-        unsure = f" ({system(name).unsure})" if system(name).unsure else ""
-        return ", ".join(
+    def make_row(name: str) -> tuple[str, ...]:
+        system = get_system(name)
+        unsure = f" ({system.unsure})" if system.unsure else ""
+        figures = (
             "-" if value is None else f"{value:.3f}".removeprefix("0") + unsure
-            for value in system(name).published.values()
+            for value in system.published.values()
         )
+        return system.title, f"`{name}`", ", ".join(system.modalities), ", ".join(figures)
 
     rows = [
         *((f"the paper's, {row}", "-", "voice", figures) for row, figures in PAPERS.items()),
-        *(
-            (system(name).title, f"`{name}`", ", ".join(system(name).modalities), format_figures(name))
-            for name in NAMES
-        ),
+        *map(make_row, NAMES),
     ]
     return make_table("system | `baseline=` | uses | published: validation, test", rows)
 
