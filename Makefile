@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .venv-demo/bin
-PIP := pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo demo-train test docs images clean
 
@@ -23,8 +23,8 @@ demo: $(DEMO)/.ready
 	cp src/emimic/sample/speech/woman-happy.mp3 demo/clips/sentence-happy.mp3
 	cp src/emimic/sample/speech/woman-angry.flac demo/clips/sentence-angry.flac
 	cp src/emimic/sample/audio/00128.mp3 demo/clips/burst-amusement.mp3
-	$(DEMO)/emimic predict demo/clips --plot --html --out demo/results
-	@echo "intensities, plots and HTML pages: demo/results"
+	$(DEMO)/emimic predict demo/clips --timeline --plot --html --out demo/results
+	@echo "intensities, timelines, plots and HTML pages: demo/results"
 
 # A small encoder is trained for about a minute and scored.
 demo-train: $(BIN)/.ready

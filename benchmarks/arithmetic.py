@@ -48,7 +48,7 @@ def operations(config: Any, samples: int) -> dict[str, float]:
     if config.vad_head:
         made["heads"] += frames * _head(probed, config.vad_units, len(VAD))
     outputs, features = len(config.targets), config.frame_features
-    pooled = features * (config.global_vector * (1 + config.global_spread) + 2 * config.attentive)
+    pooled = features * (config.global_vector * (1 + config.global_std) + 2 * config.attentive)
     if config.attentive and outputs:
         made["heads"] += frames * _head(features, ATTENTION, 1)
     if config.lstm and outputs:

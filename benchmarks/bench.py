@@ -29,8 +29,8 @@ from typing import Any, Final
 from benchmarks import mix, speed_tables
 from emimic.cpus import cores
 from emimic.files import write_atomic
-from emimic.inference.engine import DESCRIPTION, default_model, read_description
-from emimic.inference.runtimes import RUNTIMES, installed
+from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
+from emimic.inference.runtimes import RUNTIMES, is_installed
 from emimic.media import decode
 from emimic.sample import folder as sample_folder
 from emimic.task import ModelError
@@ -141,7 +141,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         given: list[Path] = [Path(one) for one in models]
         if not given and not paper:
-            given = [default_model()]
+            given = [find_default_model()]
         subjects = [subject for one in given for subject in subjects_of(one)]
         if paper:
             # In a process of its own: others would inherit its peak of memory as theirs.
@@ -213,7 +213,7 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
         (voices / file.name).write_bytes(file.read_bytes())
     found = [Subject(family, run, "torch", "float32")]
     for runtime in RUNTIMES:
-        for int8 in (False, True) if installed(runtime) else ():
+        for int8 in (False, True) if is_installed(runtime) else ():
             precision = "int8" if int8 else "float32"
             out = folder / f"{runtime}-{precision}"
             # Random weights exaggerate what int8 costs; here only speed counts, so nothing stays float32 for it.

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
-from emimic.data.loader import trimmed, waveforms
+from emimic.data.loader import make_waveform_source, trim_silence
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
 from emimic.progress import shown
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
-from emimic.training.corpora import load_corpora, pools
+from emimic.training.corpora import load_corpora, make_pools
 from emimic.training.setup import copies_of, source_of
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
@@ -202,7 +202,7 @@ def lengths(engine: Engine, clips: Sequence[Wave]) -> dict[str, Any]:
 def loads(items: Sequence[Item], *, trim: bool = False) -> list[Wave]:
     """The recordings; trim: without digital silence at the ends."""
     clips = [decode.load(item.path) for item in items]
-    return [trimmed(clip) for clip in clips] if trim else clips
+    return [trim_silence(clip) for clip in clips] if trim else clips
 
 
 def score(folder: Path, corpora: Path, *, conditions: bool) -> dict[str, Any]:
@@ -285,25 +285,27 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     """
     settings = checkpoint.read_settings(run)
     members = load_corpora([corpora / name for name in settings.corpora], settings, progress=False)
-    items = [item for member in members for item in member.learned(both=False)]
-    drawn = pools(members, both=False)
+    items = [item for member in members for item in member.list_training(both=False)]
+    drawn = make_pools(members, both=False)
     model = EmiModel.open_run(run, device="cpu")
     changed = settings.model_copy(update={"frozen_copies": 0})
     source = source_of(model, items, run, changed, None, False, drawn)
     every, copies = probes.select(source, copies_of(drawn, settings), lambda item: item.domain == "speech")
     german = [item for item in items if item.corpus == "emodb"]
     show = sys.stderr.isatty()
-    x = probes.moments(model, source, copies, settings, progress=show)
+    x = probes.compute_moments(model, source, copies, settings, progress=show)
     every *= len(x) // len(every)
-    recorded = waveforms(german, model.config, model.min_samples)
-    asked = probes.moments(model, recorded, [range(len(german))], settings, progress=show)[: len(german)]
+    recorded = make_waveform_source(german, model.config, model.min_samples)
+    asked = probes.compute_moments(model, recorded, [range(len(german))], settings, progress=show)[
+        : len(german)
+    ]
     y = np.array([item.labels[EMOTIONS.index("Joy")] for item in every], np.float64)  # type: ignore[index]
     weights = np.array([item.ridge_weight for item in every])
     predictions = np.full((len(german), len(EMOTIONS)), np.nan)
     speakers = np.array([item.speaker for item in every], object)
     for speaker in sorted({item.speaker for item in german if item.speaker}):
         kept = np.isfinite(y) & (speakers != speaker)
-        slope, intercept = probes.ridge(x[kept], y[kept], weights[kept], settings.domain_ridge or 0.0)
+        slope, intercept = probes.fit_ridge(x[kept], y[kept], weights[kept], settings.domain_ridge or 0.0)
         own = [item.speaker == speaker for item in german]
         predictions[own, EMOTIONS.index("Joy")] = np.clip(asked[own] @ slope + intercept, 0.0, 1.0)
     return {"joy": joy(predictions, german) | {"by_sex": by_group(predictions, german, "Gender")}}

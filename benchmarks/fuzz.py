@@ -80,7 +80,7 @@ def read_features(file: Path) -> None:
     """Read frames."""
     from emimic.features import store
 
-    store.clip_of(file)
+    store.read_clip_id(file)
     store.read(file, "00001")
 
 
@@ -96,7 +96,7 @@ def read_journal(file: Path) -> None:
     from emimic.inference.engine import default_model
     from emimic.inference.journal import Journal
 
-    Journal(file.parent, default_model(), targets=EMOTIONS).__exit__(None, None, None)
+    Journal(file.parent, find_default_model(), targets=EMOTIONS).__exit__(None, None, None)
 
 
 READERS: dict[str, Callable[[Path], None]] = dict.fromkeys(CONTAINERS, read_media) | {

@@ -31,7 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from emimic import metrics
-from emimic.inference.engine import Engine, default_model, open_engine, read_description
+from emimic.inference.engine import Engine, find_default_model, open_engine, read_description
 from emimic.media import decode
 from emimic.model.config import EmiConfig
 from emimic.model.encoders import MEL_HOP, MEL_WINDOW
@@ -58,7 +58,7 @@ def operations(config: EmiConfig, seconds: float = 12.0) -> dict[str, float]:
     bins = MEL_WINDOW // 2 + 1
     units = config.lstm_units or width
     inputs = [width] + [units] * (config.lstm_layers - 1)
-    pooled = width * config.global_vector * (1 + config.global_spread) + units * config.lstm
+    pooled = width * config.global_vector * (1 + config.global_std) + units * config.lstm
     parts = {
         "spectrum": mel * (2 * MEL_WINDOW * 2 * bins + 2 * bins * inner.num_mel_bins),
         "convolutions": mel * 2 * 3 * inner.num_mel_bins * wide + rate * 2 * 3 * wide * wide,
@@ -89,7 +89,7 @@ def arithmetic(run: Path) -> dict[str, Any]:
     own = operations(model.config)
     compared = own["all"] - own["spectrum"] - own["lstm"] - own["head"]
     teacher = operations(
-        EmiConfig(encoder_config={"model_type": "whisper", **TEACHER}, global_spread=True, lstm_units=256)
+        EmiConfig(encoder_config={"model_type": "whisper", **TEACHER}, global_std=True, lstm_units=256)
     )
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -181,7 +181,7 @@ def main() -> None:
     if given.verb == "ablation":
         results.setdefault("held_out", {})[given.name] = [epoch["pearson"] for epoch in epochs(given.run)]
     else:
-        folders = {"teacher": default_model(), "student": given.engine, "student_int8": given.int8}
+        folders = {"teacher": find_default_model(), "student": given.engine, "student_int8": given.int8}
         results |= (
             score(given.corpus, given.run, folders)
             if given.verb == "score"

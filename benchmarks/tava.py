@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "tava.json"
 LAYER = 2
 SETTINGS = {
     "targets": list(VAD), "train_on": "train+valid", "encoder_layers": LAYER, "freeze_encoder": True, "vad_head": False,
-    "lstm": False, "regression_head": False, "global_spread": True, "head_dropout": 0.3, "lr": 3e-3, "epochs": 200,
+    "lstm": False, "regression_head": False, "global_std": True, "head_dropout": 0.3, "lr": 3e-3, "epochs": 200,
     "warmup_epochs": 10.0,
 }  # fmt: skip
 

@@ -41,6 +41,7 @@ from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import checkpoint, setup, step
+from emimic.training.clips import get_labels
 from emimic.training.losses import Mix
 from emimic.training.settings import TrainSettings
 
@@ -74,10 +75,10 @@ def set_up(
     settings = TrainSettings.read(overrides={"accelerator": "cpu", "batch_size": BATCH, **values})
     if settings.gradient_checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-    source = source or loader.waveforms(clips, model.config, model.min_samples)
+    source = source or loader.make_waveform_source(clips, model.config, model.min_samples)
     return setup.Run(
-        folder=Path(), settings=settings, fabric=setup._fabric(settings), model=model.train(),
-        optimizer=setup._optimizer(model, settings), loss=Mix(settings.loss), train=source, lessons=None, valid=None,
+        folder=Path(), settings=settings, fabric=setup.launch_fabric(settings), model=model.train(),
+        optimizer=setup.make_optimizer(model, settings), loss=Mix(settings.loss), train=source, valid=None,
         progress=checkpoint.Progress(), average=None, show=False,
     )  # fmt: skip
 
@@ -190,7 +191,7 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     disk = set_up(model, clips, cached, freeze_encoder=True, **STILL)
     half = set_up(model, clips, cached, freeze_encoder=True, precision="bf16-mixed", **STILL)
     start, times = trained(model), Times()
-    groups = loader.steps(count, BATCH, seed=0, epoch=0)
+    groups = loader.plan_steps(count, BATCH, seed=0, epoch=0)
     for repetition in range(repetitions):
         print(f"frozen, repetition {repetition + 1}", flush=True)
         hidden, encoding = timed(lambda: [encoded_alone(live, rows) for rows in groups])
@@ -240,7 +241,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     ways = {name: way_of(clips, name) for name in WAYS}
     starts = {name: trained(state.model) for name, state in ways.items()}
     alone, times = ways["buckets"], Times()
-    groups = loader.steps(count, BATCH, seed=0, epoch=0)
+    groups = loader.plan_steps(count, BATCH, seed=0, epoch=0)
     for repetition in range(repetitions):
         print(f"tiny, repetition {repetition + 1}", flush=True)
         for way, flush in released_first(repetition).items():
@@ -274,7 +275,7 @@ def memory(folder: Path, way: str) -> int:
     state = way_of(clips, "buckets" if way == "clip by clip" else way)
     torch.set_flush_denormal(True)
     if way == "clip by clip":
-        for rows in loader.steps(len(clips), BATCH, seed=0, epoch=0):
+        for rows in loader.plan_steps(len(clips), BATCH, seed=0, epoch=0):
             head_packed(state, rows, encoded_alone(state, rows))
     else:
         epoch(state)

@@ -1,4 +1,4 @@
-"""A made-up engine and made-up voices, for the tests of what hears with an engine."""
+"""A fake engine and synthetic voices for tests."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Fake:
-    """Results from loudness, length and brightness of the clip it is given, and keeps the clips."""
+    """An engine that predicts loudness, length and brightness of a clip, and stores the clips."""
 
     def __init__(self, *, vad: bool = True, do_normalize: bool = False, max_seconds: float = 12.0) -> None:
         self.spec = Spec(
@@ -62,7 +62,7 @@ class Fake:
 
 
 def burst(seconds: float = 1.0, *, seed: int = 0, level: float = 0.3) -> Array:
-    """Something like a laugh: a harmonic tone of 220 Hz in five bursts a second, (sample,) float32."""
+    """Return a sound like a laugh: a harmonic tone of 220 Hz in five bursts a second, (sample,) float32."""
     time = np.arange(round(seconds * 16_000)) / 16_000
     tone = sum(np.sin(2 * np.pi * 220 * h * time + h + seed) / h for h in range(1, 9))
     wave = level * tone * np.clip(np.sin(2 * np.pi * 5 * time), 0, None)
@@ -70,13 +70,13 @@ def burst(seconds: float = 1.0, *, seed: int = 0, level: float = 0.3) -> Array:
 
 
 def hush(seconds: float, *, level: float = 0.001, seed: int = 0) -> Array:
-    """The hiss of a quiet room (-60 dB)."""
+    """Return the hiss of a quiet room (-60 dB)."""
     rng = np.random.default_rng(seed)
     return (level * rng.standard_normal(round(seconds * 16_000))).astype(np.float32)
 
 
 def recording(*parts: tuple[str, float], level: float = 0.001) -> Array:
-    """("burst" or "hush", seconds), ... joined, with the room's hiss under all of it."""
+    """Return parts ("burst" or "hush", seconds) joined, with a room's hiss."""
     wave = np.concatenate(
         [burst(s) if kind == "burst" else np.zeros(round(s * 16_000), np.float32) for kind, s in parts]
     )
@@ -84,7 +84,7 @@ def recording(*parts: tuple[str, float], level: float = 0.001) -> Array:
 
 
 def constant_engine(folder: Path) -> Path:
-    """An engine folder whose graph results 0.5 six times, and one frame, whatever it hears."""
+    """Write an exported model whose graph predicts 0.5 six times, and one frame, for any clip."""
     inputs = [
         helper.make_tensor_value_info("samples", TensorProto.FLOAT, ["batch", "sample"]),
         helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
@@ -125,7 +125,7 @@ def constant_engine(folder: Path) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The model in the package, made up."""
+    """Replace the model in the package by a constant one."""
     folder = constant_engine(tmp_path / "default")
     monkeypatch.setattr(engine, "DEFAULT", folder)
     return folder

@@ -1,4 +1,4 @@
-"""Recordings for the tests of what is kept between runs."""
+"""Recordings for tests of the journal."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from emimic.inference import journal
 
 
 def write_clips(folder: Path, count: int) -> Path:
-    """Trembling tones of about 0.3 s, no two alike."""
+    """Write trembling tones of about 0.3 s, no two alike."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)
     for number in range(count):
@@ -21,5 +21,5 @@ def write_clips(folder: Path, count: int) -> Path:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """What is in the folder, but for the journal."""
+    """Return the folder's files by name, without the journal."""
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name != journal.NAME}

@@ -1,4 +1,4 @@
-"""Written JSON against the JSON Schemas in the package."""
+"""Checks of written JSON against the JSON Schemas in the package."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def keeps(schema: str, *written: Any) -> None:
 
 
 def json_lines(file: Path) -> list[Any]:
-    """Return what each line of a JSON Lines file holds."""
+    """Return the content of each line of a JSON Lines file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""A corpus whose clips have labels of several kinds, and lack some."""
+"""A corpus whose clips have labels of several kinds, some of them missing."""
 
 from pathlib import Path
 

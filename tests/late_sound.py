@@ -19,7 +19,7 @@ TRUTH = 0.02
 
 
 def talk(rate: int) -> np.ndarray[Any, Any]:
-    """Four seconds: silence but for the two bursts, (sample,) float32."""
+    """Return four seconds of silence with two bursts, (sample,) float32."""
     wave = np.zeros(4 * 16_000, np.float32)
     for start in BURSTS:
         wave[round(start * 16_000) :][:9_600] = burst(0.6)

@@ -1,4 +1,4 @@
-"""What the compared systems are built of, in NumPy: one clip at a time, only its frames that are there, float64."""
+"""Layers of the baselines in NumPy: one clip at a time, without padding frames, in float64."""
 
 import math
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def attention(x: Array, there: Array, w: Weights, *, layers: int, heads: int) ->
 
 
 def last(x: Array, w: Weights, *, layers: int) -> Array:
-    """The last output of an LSTM or a GRU, told apart by how many gates it has: (frame, feature) -> (unit,)."""
+    """The last output of an LSTM or a GRU, distinguished by the number of gates: (frame, feature) -> (unit,)."""
     units = w["weight_hh_l0"].shape[1]
     gated = w["weight_hh_l0"].shape[0] // units
     for layer in range(layers):

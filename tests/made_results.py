@@ -1,11 +1,12 @@
-"""Results made by hand, for the tests of pictures and pages."""
+"""Synthetic results for tests of plots and reports."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emimic.inference.results import Result, Timeline, VoiceSegment
+from emimic.inference.results import Result
+from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS
 
@@ -21,7 +22,7 @@ def result(
     vad: bool = True,
     was_cut: bool = False,
 ) -> Result:
-    """A result; with a timeline every 0.2 s and VAD every 20 ms, NaN between the voice_segments.
+    """Return a result; with a timeline every 0.2 s and V/A/D every 20 ms, NaN between the voice_segments.
 
     curves: values of each target, (step, target); random when None.
     """
@@ -57,7 +58,7 @@ def result(
 
 
 def gaps(times: Any, values: Any, voice_segments: Any) -> Any:
-    """values with NaN where no segment is."""
+    """Return the values with NaN outside the segments."""
     inside = np.zeros(len(times), bool)
     for start, end in voice_segments:
         inside |= (times >= start) & (times < end)
@@ -65,7 +66,7 @@ def gaps(times: Any, values: Any, voice_segments: Any) -> Any:
 
 
 def words(count: int, every: float = 3.5, each: float = 2.0) -> tuple[tuple[float, float], ...]:
-    """`count` voice_segments of `each` seconds, `every` seconds apart."""
+    """Return `count` voice_segments of `each` seconds, `every` seconds apart."""
     return tuple((i * every, i * every + each) for i in range(count))
 
 
@@ -73,7 +74,7 @@ HOP = 0.2
 
 
 def wandering(steps: int, rng: np.random.Generator, *, phi: float = 0.9, dimensions: int = 9) -> np.ndarray:
-    """AR(1) curves (step, dimension) without any relation."""
+    """Return unrelated AR(1) series (step, dimension)."""
     values = rng.standard_normal((steps + 100, dimensions))
     for step in range(1, len(values)):
         values[step] += phi * values[step - 1]
@@ -88,7 +89,7 @@ def timeline(
     targets: tuple[str, ...] = EMOTIONS,
     hop: float = HOP,
 ) -> Timeline:
-    """Curves (step, 6) or (step, 9) as a recording's; gaps: steps in which nothing is heard."""
+    """Return (step, 6) or (step, 9) values as a recording's timeline; gaps: silent steps."""
     values = values.astype(np.float32)
     if gaps is not None:
         values[gaps] = np.nan

@@ -1,4 +1,4 @@
-"""Small media files made on the spot, for the tests; nothing here comes from a corpus."""
+"""Small synthetic media files for the tests; none comes from a corpus."""
 
 import io
 import struct

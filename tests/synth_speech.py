@@ -1,4 +1,4 @@
-"""Tones that stand for voices of two kinds."""
+"""Tones that imitate voices of two kinds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Short videos made on the spot: every frame with the time it is to be shown at, and a sound that starts later."""
+"""Short synthetic videos with a time for every frame, and a sound that may start later."""
 
 import io
 from collections.abc import Callable, Sequence

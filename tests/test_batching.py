@@ -99,7 +99,7 @@ def test_a_slow_member_holds_up_its_own_group_alone():
     def read(number):
         return let_go.wait(10) and number if number == 1 else number
 
-    reading = batching.as_read(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
+    reading = batching.read_as_ready(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
     assert sorted(next(reading) for _ in range(5)) == [(1, [2, 3]), (2, [4]), (3, []), (4, [5]), (5, [6])]
     let_go.set()
     assert list(reading) == [(0, [0, 1])]
@@ -107,7 +107,7 @@ def test_a_slow_member_holds_up_its_own_group_alone():
 
 def test_reading_in_any_order_holds_three_groups_besides_the_one_handed_out():
     started = []
-    reading = batching.as_read(
+    reading = batching.read_as_ready(
         lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
     )
     assert next(reading) == (0, [0])

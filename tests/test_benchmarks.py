@@ -23,7 +23,7 @@ FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("samples", [16_000, 4_321])
 def test_operations_are_those_torch_counts(family: str, samples: int) -> None:
-    model = tiny_models.model(family, lstm=False, global_spread=True)
+    model = tiny_models.model(family, lstm=False, global_std=True)
     model.encoder.set_attn_implementation("eager")  # its counter knows no fused attention on a CPU
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, samples))

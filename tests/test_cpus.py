@@ -1,4 +1,4 @@
-"""The CPUs that a process may use."""
+"""The CPUs available to a process."""
 
 import os
 from pathlib import Path
@@ -87,8 +87,8 @@ def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv("WORLD_SIZE")
         else:
             monkeypatch.setenv("WORLD_SIZE", text)
-        assert cpus.launched("WORLD_SIZE", 1) == expected
+        assert cpus.read_launcher_variable("WORLD_SIZE", 1) == expected
     for text in ("one", "1_0", "-1", "2.0", "\u0663"):
         monkeypatch.setenv("RANK", text)
         with pytest.raises(SettingsError, match="the variable RANK is"):
-            cpus.launched("RANK", 0)
+            cpus.read_launcher_variable("RANK", 0)

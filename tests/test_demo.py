@@ -1,4 +1,4 @@
-"""`make demo` shows what it promises: more joy in the happy sentence, and a burst's own emotion the highest."""
+"""`make demo`: more joy in the happy sentence, and the emotion of a burst is its highest."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new one, nothing between and nothing left behind."""
+"""Atomic writes, locks and hashes: a file has either the old or the new content, and no temporary file remains."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ from emimic.files import (
     hold,
     lock,
     make_folder,
-    printable,
+    make_printable,
     sha256,
     visible,
     walk,
@@ -196,13 +196,14 @@ def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None
 @settings(deadline=None)
 @given(st.text(st.characters()))
 def test_printable_moves_no_cursor(text: str) -> None:
-    shown = printable(text)
+    shown = make_printable(text)
     shown.encode()
     assert len(shown) == len(text)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
     assert shown == text or "\ufffd" in shown
     assert (
-        printable("3\u202fPM\u00a0\U0001f468\u200d\U0001f469") == "3\u202fPM\u00a0\U0001f468\u200d\U0001f469"
+        make_printable("3\u202fPM\u00a0\U0001f468\u200d\U0001f469")
+        == "3\u202fPM\u00a0\U0001f468\u200d\U0001f469"
     )
 
 

@@ -1,4 +1,4 @@
-"""The command for what is missing works for a clone, a wheel, and an index."""
+"""The pip command for a missing extra, for a clone, a wheel and an index."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ import pytest
 
 from emimic import install as module
 from emimic.install import install
-from emimic.wording import did_you_mean, plural
+from emimic.wording import pluralize, suggest_name
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Where the package lies: not in a clone, and nothing is written down about it."""
     monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "site" / "emimic" / "install.py"))
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Record(None))
-    module._source.cache_clear()
+    module._find_source.cache_clear()
     yield tmp_path
-    module._source.cache_clear()
+    module._find_source.cache_clear()
 
 
 class Record:
@@ -33,7 +33,7 @@ class Record:
 
 
 def test_this_clone_names_itself() -> None:
-    module._source.cache_clear()
+    module._find_source.cache_clear()
     (word,) = shlex.split(install("train").removeprefix("pip install "))
     folder = Path(word.removesuffix("[train]"))
     assert (folder / "pyproject.toml").is_file()
@@ -64,6 +64,6 @@ def test_a_package_that_is_only_on_the_path(package: Path, monkeypatch: pytest.M
 
 
 def test_words() -> None:
-    assert [plural(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1200 clips"]
-    assert did_you_mean("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
-    assert did_you_mean("zzz", ["praat", "elan"]) == ""
+    assert [pluralize(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1200 clips"]
+    assert suggest_name("Praat", ["praat", "elan"]) == " (did you mean 'praat'?)"
+    assert suggest_name("zzz", ["praat", "elan"]) == ""

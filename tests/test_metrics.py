@@ -1,4 +1,4 @@
-"""Scores against scipy and formulas written again, invariances, the bootstrap against a plain loop."""
+"""Scores against scipy and independent formulas, invariances, and the bootstrap against a plain loop."""
 
 import itertools
 import math
@@ -340,7 +340,7 @@ def test_auc_needs_both_classes_and_no_others():
     y[:, 0], y[:, 1] = 1.0, math.nan
     assert np.isnan(metrics.auc(x, y)).all()
     y[3, 0] = 0.5
-    with pytest.raises(metrics.ScoreError, match="1 of 30 known labels of a target are neither 0 nor 1"):
+    with pytest.raises(metrics.ScoreError, match="1 of 30 labels of a target are neither 0 nor 1"):
         metrics.auc(x, y)
 
 
@@ -423,7 +423,7 @@ def test_the_bootstrap_of_the_calibration_error_keeps_the_bins():
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 8))
 @settings(deadline=None, max_examples=100)
 def test_equal_bins_rise_and_never_split_equal_values(values, bins):
-    place = metrics.equal_bins(np.array(values, dtype=float), bins)
+    place = metrics.assign_bins(np.array(values, dtype=float), bins)
     assert sorted(set(place.tolist())) == list(range(len(set(place.tolist()))))
     assert len(set(place.tolist())) <= bins
     for (a, one), (b, two) in itertools.product(zip(values, place, strict=True), repeat=2):

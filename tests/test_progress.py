@@ -1,4 +1,4 @@
-"""Bars: one within another stands below it, and neither writes to standard output."""
+"""Progress bars: an inner bar is below the outer one, and neither writes to standard output."""
 
 import io
 

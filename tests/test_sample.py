@@ -1,4 +1,4 @@
-"""The sample corpus that ships with emimic: whole, balanced, speaker-disjoint, and where it says."""
+"""The sample corpus of emimic: complete, balanced, speaker-disjoint, and at its documented path."""
 
 import csv
 import importlib.util

@@ -1,4 +1,4 @@
-"""Each kind of JSON that emimic writes with a version has a JSON Schema in the package."""
+"""Every versioned JSON that emimic writes has a JSON Schema in the package."""
 
 import json
 import re

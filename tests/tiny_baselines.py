@@ -1,8 +1,8 @@
-"""Small compared systems with random weights, clips for them, and what each must do."""
+"""Small baselines with random weights, clips for them, and common checks."""
 
 from typing import Any
 
-import features as made
+import feature_corpora as made
 import numpy as np
 import torch
 

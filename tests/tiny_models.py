@@ -67,7 +67,7 @@ HEADS: dict[str, Any] = {
     "hidden_layers": [1, 2],
     "probe_layers": [1],
     "standardize_frames": True,
-    "global_spread": True,
+    "global_std": True,
     "attentive": True,
     "head_units": 7,
     "vad_units": 0,

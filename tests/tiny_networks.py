@@ -1,4 +1,4 @@
-"""Small ONNX networks over pictures, made on the spot: detectors of a bright square, and the mean color."""
+"""Small synthetic ONNX networks over images: detectors of a bright square, and the mean color."""
 
 from pathlib import Path
 from typing import Any

@@ -23,7 +23,7 @@ WORDS = ("well", "done", "i", "am", "so", "sorry", "wow", "##ed", ".", "!")
 
 
 def whisper(path: Path, seed: int = 0) -> Path:
-    """A Whisper with random weights that says words of a few letters. Its vocabulary are bytes."""
+    """A Whisper with random weights that predicts words of a few letters. Its vocabulary is bytes."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = [f"<|{name}|>" for name in _SPECIAL.split()]
     names = {name: number for number, name in enumerate([*letters, *special])}

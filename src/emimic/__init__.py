@@ -1,4 +1,4 @@
-"""emimic: how strongly a voice expresses six emotions (Emotional Mimicry Intensity from speech)."""
+"""emimic: prediction of emotion intensities from voices (Emotional Mimicry Intensity)."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EMOTIONS", "EmiConfig", "EmiModel", "EmimicError", "Predictor", "__version__", "load"]
 
-# Silent unless the program that uses emimic sets logging up: models opened, files, failures, times.
+# No log output unless the program that uses emimic configures logging.
 logging.getLogger("emimic").addHandler(logging.NullHandler())
 
-# Resolved at first use, so that `import emimic` costs nothing and needs no torch.
-_HOMES = {
+# Imported at first use, so that `import emimic` is fast and needs no torch.
+_MODULES = {
     "EmiConfig": "emimic.model.config",
     "EmiModel": "emimic.model.model",
     "Predictor": "emimic.inference.predictor",
@@ -29,10 +29,15 @@ _HOMES = {
 def load(
     model: "str | os.PathLike[str] | None" = None, *, device: str | None = None, threads: int | None = None
 ) -> "Predictor":
-    """A finished model, ready to hear: `emimic.load()("clip.wav")`.
+    """Load a model for prediction: `emimic.load()("clip.wav")`.
 
-    model: a folder written by `emimic export` or `emimic train`; None is the model in the package. device: for a run,
-    as torch names it. threads: None takes all cores. Raises ModelError when the model can't be used.
+    Args:
+        model: a folder written by `emimic export` or `emimic train`; None: the model in the package.
+        device: of a run folder, as torch names it; None: a GPU where there is one.
+        threads: CPU threads; None: all cores.
+
+    Raises:
+        ModelError: the model can't be used.
     """
     from emimic.inference.predictor import Predictor
 
@@ -40,8 +45,8 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'emimic' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m emimic`: the command line."""
+"""The command line as `python -m emimic`."""
 
 from emimic.cli import main
 

@@ -1,7 +1,7 @@
-"""Length buckets: which clips share a batch, how they are padded and read ahead (NumPy only; both wings use it).
+"""Length buckets: grouping clips into batches, padding them, and reading them ahead. NumPy only.
 
-The paper found zero-padding to cost memory and to harm training (section 6.2): sorted by length, clips that share
-a batch are nearly equal, and the mask says which samples are real.
+Zero-padding takes memory and harms training (paper section 6.2). Sorted by length, clips of a batch are nearly equal,
+and a mask marks the real samples.
 """
 
 import math
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from emimic.task import SAMPLE_RATE, EmimicError
 
 CHUNK = 128
-"""Clips read together for answers: enough to fill length buckets, little enough for any memory."""
+"""Clips read together for prediction: enough to fill length buckets, few enough for any memory."""
 
 Name = TypeVar("Name")
 Read = TypeVar("Read")
 
 
 def budget(seconds: float, hop: int = 1) -> int:
-    """Return the samples (or frames of `hop` samples) that a batch of some seconds holds, at least 1.
+    """Return the samples (or frames of `hop` samples) in a batch of `seconds`, at least 1.
 
     Raises:
-        EmimicError: they are no finite number.
+        EmimicError: `seconds` is no finite number.
     """
     if isinstance(seconds, str) or not math.isfinite(seconds):
         raise EmimicError(
@@ -38,9 +38,13 @@ def budget(seconds: float, hop: int = 1) -> int:
 def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[list[int]]:
     """Group clips into batches of similar length.
 
-    lengths: samples (or frames) of each clip. budget: the most samples of a batch after padding; a clip longer
-    than the budget makes a batch of its own. equal: only clips of exactly one length share a batch, for encoders
-    that padding would change. Returns the indices of each batch, longest first, so that memory peaks at once.
+    Args:
+        lengths: samples (or frames) of each clip.
+        budget: maximum samples of a batch after padding; a longer clip is a batch by itself.
+        equal: put only clips of the same length in a batch, for encoders that padding would change.
+
+    Returns:
+        The indices of each batch, longest clips first, so that memory peaks in the first batch.
     """
     if budget < 1:
         raise ValueError(f"the budget of a batch is {budget} samples; it must be at least 1")
@@ -58,7 +62,11 @@ def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[li
 
 
 def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Right-pad with zeros: (sample, ...) each -> (batch, sample, ...) and a mask (batch, sample), true where real."""
+    """Pad clips (sample, ...) with zeros at the end.
+
+    Returns:
+        The batch (batch, sample, ...), and its mask (batch, sample), True at real samples.
+    """
     if not clips:
         raise ValueError("a batch needs at least one clip")
     longest = max(len(clip) for clip in clips)
@@ -71,21 +79,21 @@ def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 def chunks(count: int, size: int = CHUNK) -> list[range]:
-    """The rows 0 to count - 1, `size` at a time."""
+    """Return the rows 0 to count - 1 as ranges of `size`, the last one possibly shorter."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def read_ahead(
     read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
 ) -> Iterator[list[Read]]:
-    """`read` of every member of each group in turn, in threads, the next two groups being read meanwhile."""
+    """Yield each group's items as read by `read` in threads, in order; the next two groups are read meanwhile."""
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[list[Future[Read]]] = deque()
         waiting = iter(groups)
         try:
             while True:
                 while len(ahead) < 3 and (group := next(waiting, None)) is not None:
-                    ahead.append([pool.submit(read, member) for member in group])
+                    ahead.append([pool.submit(read, name) for name in group])
                 if not ahead:
                     return
                 yield [future.result() for future in ahead.popleft()]
@@ -93,12 +101,12 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def as_read(
+def read_as_ready(
     read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
 ) -> Generator[tuple[int, list[Read]], None, None]:
-    """As `read_ahead`, but a group comes, with its number, once it is read: a slow member holds up its own group alone.
+    """Yield each group, with its number, as soon as it is read: a slow item delays its group alone.
 
-    At most three groups are being read or wait, besides the one handed out.
+    At most three groups are being read or wait, besides the one that was yielded.
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: dict[int, list[Future[Read]]] = {}
@@ -106,15 +114,13 @@ def as_read(
         try:
             while True:
                 while len(ahead) < 3 and (group := next(waiting, None)) is not None:
-                    ahead[group[0]] = [pool.submit(read, member) for member in group[1]]
+                    ahead[group[0]] = [pool.submit(read, name) for name in group[1]]
                 if not ahead:
                     return
-                open_ones = {number: [f for f in own if not f.done()] for number, own in ahead.items()}
-                ready = next((number for number, own in open_ones.items() if not own), None)
+                pending = {number: [f for f in futures if not f.done()] for number, futures in ahead.items()}
+                ready = next((number for number, futures in pending.items() if not futures), None)
                 if ready is None:
-                    wait(
-                        [future for own in open_ones.values() for future in own], return_when=FIRST_COMPLETED
-                    )
+                    wait([f for futures in pending.values() for f in futures], return_when=FIRST_COMPLETED)
                 else:
                     yield ready, [future.result() for future in ahead.pop(ready)]
         finally:

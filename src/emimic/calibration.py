@@ -1,8 +1,7 @@
-"""Calibrated intensities, and how unlike the training data a clip is (NumPy only).
+"""Calibration of intensities, and the novelty score of a clip. NumPy only.
 
-FOLDER/calibration.json holds a map for each target; FOLDER/novelty.npz beside it the arrays of the novelty score, which
-a calibration may lack. `emimic calibrate` writes both into a run folder, `emimic export` copies them into an engine
-folder.
+FOLDER/calibration.json holds one map per target. FOLDER/novelty.npz holds the arrays of the novelty score, which is
+optional. `emimic calibrate` writes both into a run folder; `emimic export` copies them into the exported model.
 """
 
 import io
@@ -28,10 +27,10 @@ ARRAYS: Final = "novelty.npz"
 SCHEMA: Final = "emimic/calibration/1"
 
 SLOPE: Final = 0.002
-"""Weight of a curve that rises everywhere, beside the map's own: ranks are kept where the map is flat, and no value
-moves by more than this."""
+"""Weight of a strictly rising function, added to each map: it keeps ranks where the map is flat, and moves no value
+by more than this."""
 
-_FLOOR: Final = 1e-4  # of a mean square in units of the training data's variance, before its logarithm
+_FLOOR: Final = 1e-4  # added to a mean square, in units of the training data's variance, before the logarithm
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -41,10 +40,10 @@ Single = NDArray[np.float32]
 class Map:
     """A strictly increasing map from any real number into (0, 1): linear between knots, nearly flat beyond them.
 
-    x: knots' raw values, increasing. y: what each becomes, in [0, 1], not decreasing.
+    x: raw values of the knots, increasing. y: calibrated values of the knots, in [0, 1], not decreasing.
 
     Raises:
-        ValueError: the knots are not such.
+        ValueError: x or y is not as described.
     """
 
     x: tuple[float, ...]
@@ -62,7 +61,7 @@ class Map:
             raise ValueError("expected knots with increasing x, and y in [0, 1] that doesn't decrease")
 
     def __call__(self, values: ArrayLike) -> Array:
-        """Return calibrated values in (0, 1), in the shape of the raw ones; NaN stays NaN."""
+        """Return calibrated values in (0, 1), in the shape of the raw values; NaN stays NaN."""
         raw = np.asarray(values, dtype=np.float64)
         offset = 2 * raw - 1
         rising = 0.5 + 0.5 * offset / (1 + np.abs(offset))
@@ -74,16 +73,16 @@ class Map:
 class Novelty:
     """Distance of a clip's pooled frames to the nearest of several groups of training clips.
 
-    A clip's coordinates are its first principal components and the logarithm of what they leave out. Its distance to
-    a group is the Mahalanobis distance to the group's mean, divided by the 99th percentile of such distances of
-    held-out clips of that group.
+    A clip's coordinates are its first principal components and the logarithm of the mean square of the residual. Its
+    distance to a group is the Mahalanobis distance to the group's mean. It is divided by the 99th percentile of the
+    distances of held-out clips of that group.
 
     names: of the groups. shift, scale (feature,): bring each pooled feature to mean 0 and variance 1. basis (feature,
     component). means (group, component + 1). factors (group, component + 1, component + 1): the distance is the length
-    of factor @ (coordinates - mean). All float32.
+    of factor @ (coordinates - mean). All arrays are float32.
 
-    Source: Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples", with what the
-    components leave out as a further coordinate (as Wang et al. 2022, "ViM").
+    Source: Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples", with the residual
+    as one more coordinate (as Wang et al. 2022, "ViM").
     """
 
     names: tuple[str, ...]
@@ -95,28 +94,28 @@ class Novelty:
 
     def __post_init__(self) -> None:
         features, size, groups = len(self.shift), self.basis.shape[-1] + 1, len(self.names)
-        wanted = {
+        shapes = {
             "scale": (features,),
             "basis": (features, size - 1),
             "means": (groups, size),
             "factors": (groups, size, size),
         }
-        for name, shape in wanted.items():
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, expected finite float32 {shape}")
 
     def coordinates(self, pooled: ArrayLike) -> Array:
-        """Pooled frames (clip, feature) -> (clip, component + 1)."""
+        """Return the coordinates (clip, component + 1) of pooled frames (clip, feature)."""
         normed = (np.asarray(pooled, dtype=np.float64) - self.shift) / self.scale
         components = normed @ self.basis
-        left = np.square(normed - components @ self.basis.T).mean(axis=1)
-        return np.column_stack([components, np.log(left + _FLOOR)])
+        residual = np.square(normed - components @ self.basis.T).mean(axis=1)
+        return np.column_stack([components, np.log(residual + _FLOOR)])
 
     def distances(self, pooled: ArrayLike) -> Array:
-        """Pooled frames (clip, feature) -> distances (clip, group), 1 at the 99th percentile of the group's own."""
-        apart = self.coordinates(pooled)[:, None] - self.means
-        whitened = np.einsum("gij,cgj->cgi", self.factors.astype(np.float64), apart)
+        """Return the distances (clip, group) of pooled frames (clip, feature); 1: the group's 99th percentile."""
+        differences = self.coordinates(pooled)[:, None] - self.means
+        whitened = np.einsum("gij,cgj->cgi", self.factors.astype(np.float64), differences)
         lengths: Array = np.sqrt(np.square(whitened).sum(axis=-1))
         return lengths
 
@@ -127,10 +126,10 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is done to a model's raw predictions.
+    """The calibration of a model's raw predictions.
 
-    targets, maps: a map for each of the model's intensities, in the model's order. novelty: None without a score.
-    facts: how it was fitted, for people; "weights" is the fingerprint of the run's.
+    targets, maps: one map per intensity, in the model's order. novelty: None without a score. facts: a description of
+    the fit, for the user; "weights" is the fingerprint of the run's weights.
     """
 
     targets: tuple[str, ...]
@@ -139,17 +138,18 @@ class Calibration:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def intensities(self, raw: ArrayLike) -> Single:
-        """Raw intensities (..., target) -> calibrated ones, in [0, 1]."""
+        """Return calibrated intensities in [0, 1] for raw ones (..., target)."""
         values = np.asarray(raw, dtype=np.float64)
         columns = [fit(values[..., i]) for i, fit in enumerate(self.maps)]
         return np.stack(columns, axis=-1).astype(np.float32)
 
     def apply(self, prediction: Prediction) -> Prediction:
-        """Return a raw prediction with calibrated intensities, V/A/D clipped to [0, 1], and its novelty where the
-        prediction has pooled frames, which it then no longer has.
+        """Return a prediction with calibrated intensities and with V/A/D clipped to [0, 1].
+
+        Where there are pooled frames, they are replaced by the novelty score.
 
         Raises:
-            ModelError: the pooled frames have another size than those that the novelty score was fitted to.
+            ModelError: the novelty score was fitted to pooled frames of another size.
         """
         pooled, novelty = prediction.pooled, None
         if self.novelty is not None and pooled is not None:
@@ -168,82 +168,84 @@ class Calibration:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write calibration.json and, with a novelty score, novelty.npz into a folder that is there."""
-        place = Path(folder)
+        """Write calibration.json and, with a novelty score, novelty.npz into an existing folder."""
+        path = Path(folder)
         described = None
         if (score := self.novelty) is not None:
             data = io.BytesIO()
             np.savez(data, allow_pickle=False, **{name: getattr(score, name) for name in _ARRAYS})
-            write_atomic(place / ARRAYS, data.getvalue())
+            write_atomic(path / ARRAYS, data.getvalue())
             described = {"groups": score.names, "sha256": sha256(data.getvalue()).hexdigest()}
-        maps = {name: {"x": one.x, "y": one.y} for name, one in zip(self.targets, self.maps, strict=True)}
-        whole = {"schema": SCHEMA, "maps": maps, "novelty": described, "fitted": self.facts}
-        write_atomic(place / FILE, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+        maps = {name: {"x": m.x, "y": m.y} for name, m in zip(self.targets, self.maps, strict=True)}
+        content = {"schema": SCHEMA, "maps": maps, "novelty": described, "fitted": self.facts}
+        write_atomic(path / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
         if described is None:
-            (place / ARRAYS).unlink(missing_ok=True)
+            (path / ARRAYS).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
+        """Read the files of `save`.
 
         Raises:
             ModelError: calibration.json is missing or damaged, or novelty.npz isn't the one written with it.
         """
         file = Path(folder) / FILE
         try:
-            found = read_json(file)
-            if found["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {found['schema']!r}, expected {SCHEMA!r}")
-            maps = tuple(Map(tuple(one["x"]), tuple(one["y"])) for one in found["maps"].values())
-            score = (
-                None if found["novelty"] is None else _read_novelty(file.with_name(ARRAYS), found["novelty"])
-            )
-            return cls(tuple(found["maps"]), maps, score, dict(found["fitted"]))
+            content = read_json(file)
+            if content["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {content['schema']!r}, expected {SCHEMA!r}")
+            maps = tuple(Map(tuple(knots["x"]), tuple(knots["y"])) for knots in content["maps"].values())
+            described = content["novelty"]
+            novelty = None if described is None else _read_novelty(file.with_name(ARRAYS), described)
+            return cls(tuple(content["maps"]), maps, novelty, dict(content["fitted"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise ModelError(
-                f"{file} can't be used ({error}); expected what emimic calibrate writes. Copy the folder again, or run "
-                "emimic calibrate"
+                f"{file} can't be used ({error}); expected a file written by emimic calibrate. Copy the folder again, "
+                "or run emimic calibrate"
             ) from error
 
     @classmethod
     def find(cls, folder: str | os.PathLike[str], targets: Sequence[str]) -> Self | None:
-        """Return the calibration in a folder, None without one.
+        """Return the calibration in a folder; None without one.
 
         Raises:
-            ModelError: as `load`; or it is for a model with other targets.
+            ModelError: see `load`; or the calibration is for a model with other targets.
         """
         if not (Path(folder) / FILE).exists():
             return None
-        found = cls.load(folder)
-        if found.targets != tuple(targets):
+        calibration = cls.load(folder)
+        if calibration.targets != tuple(targets):
             raise ModelError(
-                f"{Path(folder) / FILE} is for {', '.join(found.targets)}, the model predicts {', '.join(targets)}: "
-                "run emimic calibrate for this model"
+                f"{Path(folder) / FILE} is for {', '.join(calibration.targets)}, the model predicts "
+                f"{', '.join(targets)}: run emimic calibrate for this model"
             )
-        return found
+        return calibration
 
     @classmethod
     def of_run(cls, folder: str | os.PathLike[str], targets: Sequence[str]) -> Self | None:
-        """As `find`, of a run folder; warns (EmimicWarning) when it was fitted to other weights."""
-        found, run = cls.find(folder, targets), Path(folder)
-        if found is not None and found.facts.get("weights") != fingerprint(run / "model.safetensors"):
+        """Return the calibration in a run folder, as `find`; warn (EmimicWarning) if it was fitted to other weights."""
+        calibration, run = cls.find(folder, targets), Path(folder)
+        if calibration is not None and calibration.facts.get("weights") != fingerprint(
+            run / "model.safetensors"
+        ):
             warnings.warn(
                 f"{run / FILE} was fitted to other weights than this run's: run emimic calibrate again",
                 EmimicWarning,
                 stacklevel=2,
             )
-        return found
+        return calibration
 
 
 def finished(raw: Sequence[Prediction], calibration: Calibration | None) -> list[Prediction]:
-    """Return what an engine gives for raw predictions: calibrated where it can be, without pooled frames."""
-    return [replace(one, pooled=None) if calibration is None else calibration.apply(one) for one in raw]
+    """Return an engine's final predictions: calibrated if there is a calibration, without pooled frames."""
+    return [replace(p, pooled=None) if calibration is None else calibration.apply(p) for p in raw]
 
 
 _ARRAYS: Final = ("shift", "scale", "basis", "means", "factors")
 
 
 def _read_novelty(file: Path, described: dict[str, Any]) -> Novelty:
+    """Read novelty.npz; raise ValueError unless it is the file that calibration.json describes."""
     data = file.read_bytes()
     if sha256(data).hexdigest() != described["sha256"]:
         raise ValueError(f"{file.name} is not the one written with it")

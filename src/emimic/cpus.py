@@ -1,4 +1,4 @@
-"""The CPUs that this process may use: by its affinity, and by the quotas of its cgroups (containers, batch systems)."""
+"""The CPUs available to this process, by its affinity and by the quotas of its cgroups (containers, batch systems)."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -11,13 +11,13 @@ _MOUNT: Final = Path("/sys/fs/cgroup")
 
 
 def available() -> int:
-    """Return the number of logical CPUs, at least 1; of a quota of 2.5 CPUs, 2."""
-    return _within_quota(len(_allowed()) or os.cpu_count() or 1)
+    """Return the number of logical CPUs, at least 1; with a quota of 2.5 CPUs, 2."""
+    return _limit_to_quota(len(_list_allowed()) or os.cpu_count() or 1)
 
 
 def cores() -> int:
-    """Return the number of physical cores, at least 1: a second thread on the same core only gets in the way."""
-    allowed = _allowed()
+    """Return the number of physical cores, at least 1: a second thread on a core makes inference no faster."""
+    allowed = _list_allowed()
     siblings = set()
     for cpu in allowed:
         file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
@@ -25,15 +25,15 @@ def cores() -> int:
             siblings.add(file.read_text(encoding="ascii").strip())
         except OSError:
             return available()
-    return _within_quota(len(siblings)) if siblings else available()
+    return _limit_to_quota(len(siblings)) if siblings else available()
 
 
 def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
-    """Return the CPUs that the process's cgroups leave it, the fewest of any of them; None without a limit.
+    """Return the lowest CPU quota of the process's cgroups, in CPUs; None without a limit.
 
     Args:
-        cgroups: what the kernel says of the process's cgroups, of version 1 or 2.
-        mount: where the groups are.
+        cgroups: the kernel's list of the process's cgroups, version 1 or 2.
+        mount: the folder of the groups.
     """
     try:
         lines = cgroups.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -43,22 +43,22 @@ def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
     for line in lines:
         _, controllers, group = [*line.split(":", 2), "", ""][:3]
         if not controllers:
-            places, read = [mount], _limit
+            roots, read = [mount], _read_limit
         elif "cpu" in controllers.split(","):
-            places, read = [mount / controllers, mount / "cpu"], _limit_of_version_1
+            roots, read = [mount / controllers, mount / "cpu"], _read_limit_version_1
         else:
             continue
         # A container sees its own group as the mount's root, whatever its path on the host.
         path = PurePosixPath("" if ".." in group else group.lstrip("/"))
-        limits += [read(place / part) for place in places for part in (path, *path.parents)]
+        limits += [read(root / part) for root in roots for part in (path, *path.parents)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def launched(name: str, default: int) -> int:
-    """Return a whole number that a launcher such as torchrun has put into the environment: RANK, WORLD_SIZE.
+def read_launcher_variable(name: str, default: int) -> int:
+    """Return a whole number from a launcher's environment variable, such as torchrun's RANK and WORLD_SIZE.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the variable is no whole number.
     """
     text = os.environ.get(name) or str(default)
     if not (text.isascii() and text.isdigit()):
@@ -68,33 +68,37 @@ def launched(name: str, default: int) -> int:
     return int(text)
 
 
-def _within_quota(count: int) -> int:
+def _limit_to_quota(count: int) -> int:
+    """Return a number of CPUs, limited to the quota, at least 1."""
     limit = quota()
     return count if limit is None else max(1, min(count, int(limit)))
 
 
-def _allowed() -> set[int]:
-    """The logical CPUs of this process's affinity; empty where the system has no such thing."""
+def _list_allowed() -> set[int]:
+    """Return the logical CPUs of this process's affinity; empty where the system has none."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
-def _limit(group: Path) -> float | None:
+def _read_limit(group: Path) -> float | None:
+    """Return the quota of a cgroup of version 2, in CPUs; None without a limit."""
     try:
-        most, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        return None if most == "max" else _ratio(int(most), int(period))
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else _divide(int(quota), int(period))
     except (OSError, ValueError):
         return None
 
 
-def _limit_of_version_1(group: Path) -> float | None:
+def _read_limit_version_1(group: Path) -> float | None:
+    """Return the quota of a cgroup of version 1, in CPUs; None without a limit."""
     try:
-        most, period = (
+        quota, period = (
             int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
         )
-        return _ratio(most, period)
+        return _divide(quota, period)
     except (OSError, ValueError):
         return None
 
 
-def _ratio(most: int, period: int) -> float | None:
-    return most / period if most > 0 and period > 0 else None
+def _divide(quota: int, period: int) -> float | None:
+    """Return a quota in CPUs; None without a limit."""
+    return quota / period if quota > 0 and period > 0 else None

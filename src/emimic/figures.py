@@ -1,20 +1,20 @@
-"""Figures of matplotlib, which this module doesn't import: it is given one."""
+"""Text in matplotlib figures; this module doesn't import matplotlib."""
 
 from typing import Any, Final
 
-from emimic.files import printable
+from emimic.files import make_printable
 
-_LAST: Final = "Last Resort High-Efficiency"
+_LAST_RESORT: Final = "Last Resort High-Efficiency"
 """A font with a box for every character; it comes with matplotlib."""
 
 
 def make_drawable(figure: Any) -> None:
-    """Let every text of a figure be drawn, whatever names of files, targets or corpora hold.
+    """Make every text of a figure drawable, whatever the names of files, targets and corpora contain.
 
-    None is read as a formula. A character that the font lacks is a box in a PNG and itself in an SVG, where matplotlib
-    would warn.
+    No text is parsed as a formula. A character missing from the font becomes a box in a PNG and stays in an SVG,
+    without matplotlib's warning.
     """
     for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        text.set(text=printable(text.get_text()), parse_math=False)
-        if _LAST not in (families := text.get_fontfamily()):
-            text.set_fontfamily([*families, _LAST])
+        text.set(text=make_printable(text.get_text()), parse_math=False)
+        if _LAST_RESORT not in (families := text.get_fontfamily()):
+            text.set_fontfamily([*families, _LAST_RESORT])

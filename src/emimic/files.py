@@ -1,5 +1,4 @@
-"""Files that are whole or not there: atomic writes and hashes; what names may hold; and the one gate for other people's
-pickles."""
+"""Files: atomic writes, hashes, locks, walks through folders, and text that names and files can hold."""
 
 import errno
 import hashlib
@@ -14,12 +13,9 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 from emimic.task import EmimicError
-
-if TYPE_CHECKING:
-    pass
 
 _BLOCK = 1 << 20
 
@@ -27,7 +23,7 @@ _SYSTEM: Final = frozenset(
     {
         "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found", "lost.dir",
         "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "network trash folder", "temporary items",
-        # Snapshots of storage systems, which hold every recording again.
+        # Snapshots of storage systems contain every recording once more.
         "#snapshot", "~snapshot", "~latest", "@recently-snapshot", "@sharesnap", "@sharebin", "@tmp",
     }
 )  # fmt: skip
@@ -47,29 +43,29 @@ _REMEDIES: Final = {
     errno.ENAMETOOLONG: "Give a shorter name",
 }
 
-_SURROGATES: Final = re.compile("[\ud800-\udfff]")  # of names that are not UTF-8
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")  # in names that are not UTF-8
 
-# What XML 1.0 can't hold, and lone surrogates (a file name that is not UTF-8), which UTF-8 can't.
+# Characters that XML 1.0 can't hold, and lone surrogates (in a file name that is not UTF-8), which UTF-8 can't.
 _UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _BREAKS: Final = re.compile("[\t\n\r]+")
 
 
 class OutputError(EmimicError, OSError):
-    """A file or folder that can't be written; the message names it and says what to do."""
+    """A file or folder that can't be written; the message names it and a remedy."""
 
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise OutputError, which names `path` and a remedy, for what the system refuses in the block."""
+    """Raise OutputError, which names `path` and a remedy, for an error of the system in the block."""
     try:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
         if not isinstance(error, OSError | UnicodeEncodeError) and "null byte" not in str(error):
-            # Libraries in Rust (safetensors) tell of a full disk with an exception of their own.
-            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            # Libraries in Rust (safetensors) report a full disk with an exception of their own.
+            if (match := re.search(r"\(os error (\d+)\)", str(error))) is None:
                 raise
-            number = int(found[1])
+            number = int(match[1])
         reason = os.strerror(number) if number else " ".join(str(error).split())
         remedy = _REMEDIES.get(number or 0, "Check the path and the disk, or name another folder")
         named = OutputError(f"{os.fspath(path)} can't be written ({reason}). {remedy}.")
@@ -78,10 +74,10 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder, and those above it, unless it is there, and try whether it can be written to.
+    """Make a folder and its parents, unless they exist, and check that files can be written there.
 
     Raises:
-        OutputError: it can't.
+        OutputError: the folder can't be made or written to.
     """
     folder = Path(path)
     with naming(folder):
@@ -94,13 +90,13 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; when the block ends well, it becomes `path`, else it goes.
+    """Yield a temporary path beside `path`; it replaces `path` when the block succeeds, else it is removed.
 
-    The temporary file exists (empty) and keeps `path`'s suffix, which some writers look at. It is flushed
-    to the disk before the rename, so after a crash `path` holds either the old content or the new one.
+    The temporary file exists (empty) and has `path`'s suffix, which some writers need. It is flushed to the disk before
+    the rename, so after a crash `path` holds either the old content or the new one.
 
     Raises:
-        OutputError: the folder does not exist, is not writable, or the disk is full. `path` is then untouched.
+        OutputError: the folder does not exist, is not writable, or the disk is full. `path` is then unchanged.
     """
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
@@ -118,44 +114,44 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Writes all of `data` (text as UTF-8, newlines as they are) to `path`, or leaves `path` as it was.
+    """Write all of `data` (text as UTF-8, newlines unchanged) to `path`, or leave `path` unchanged.
 
-    What UTF-8 can't hold of a text (bytes of a file's name that are no text) becomes U+FFFD.
+    Lone surrogates in a text (bytes of a file's name that are not UTF-8) become U+FFFD.
 
     Raises:
         OutputError: see `atomic`.
     """
     with atomic(path) as temporary:
-        temporary.write_bytes(encodable(data).encode() if isinstance(data, str) else data)
+        temporary.write_bytes(make_encodable(data).encode() if isinstance(data, str) else data)
 
 
 class CsvText(io.StringIO):
-    """What `csv.writer` writes to: rows end with a line feed alone, and yet a carriage return in a cell is quoted.
+    """The output of `csv.writer`: rows end with a line feed alone, and a carriage return in a field is still quoted.
 
-    Python before 3.13 quotes only the characters of its own line ends.
+    Python before 3.13 quotes only the characters of its line ends.
     """
 
     def write(self, row: str, /) -> int:
-        """Take a row that ends with CR LF, the writer's own way."""
+        """Write a row that ends with CR LF, the writer's line end."""
         return super().write(row.removesuffix("\r\n") + "\n")
 
 
-def encodable(text: str) -> str:
-    """Return `text` with U+FFFD in the place of lone surrogates, which stand for bytes of a name that are no text."""
+def make_encodable(text: str) -> str:
+    """Return `text` with U+FFFD for lone surrogates, which are bytes of a name that is not UTF-8."""
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def writable(text: object) -> str:
-    """Text that XML and UTF-8 can hold; each character that they can't becomes U+FFFD."""
+    """Return text that XML and UTF-8 can hold; each character that they can't becomes U+FFFD."""
     return _UNWRITABLE.sub("�", str(text))
 
 
-def one_line(name: str) -> str:
-    """Return `writable` text without tabs and line ends, as files that are read line by line hold it."""
+def make_one_line(name: str) -> str:
+    """Return `writable` text with spaces for tabs and line ends, for files that are read line by line."""
     return _BREAKS.sub(" ", writable(name))
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Return `text` with U+FFFD for control characters and lone surrogates; line ends and tabs stay."""
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}"
@@ -164,12 +160,12 @@ def printable(text: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what is equal for names that some file system takes for one: regardless of case and Unicode form."""
+    """Return a name regardless of case and Unicode form: equal for names that some file system can't distinguish."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits; read in blocks of 1 MiB.
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits, read in blocks of 1 MiB.
 
     Raises:
         OSError: the file can't be read.
@@ -182,8 +178,9 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def fingerprint(path: str | os.PathLike[str], blocks: int = 64) -> str:
-    """16 hexadecimal digits of a file's length and of 64 blocks spread over it: tells large files of weights apart at
-    once, but not whether one is damaged.
+    """Return 16 hexadecimal digits of a hash of a file's length and of 64 blocks throughout it.
+
+    It distinguishes large files of weights fast, but detects no damage.
 
     Raises:
         OSError: the file can't be read.
@@ -197,11 +194,11 @@ def fingerprint(path: str | os.PathLike[str], blocks: int = 64) -> str:
     return digest.hexdigest()[:16]
 
 
-def need_file(path: str | os.PathLike[str]) -> os.stat_result:
-    """What the system says of a file that may be opened: a pipe would block for ever.
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """Return the status of a regular file, which can be opened without blocking.
 
     Raises:
-        OSError: not there, or a pipe, a device or a folder.
+        OSError: the file is missing, or is a pipe, a device or a folder.
     """
     status = Path(path).stat()
     if not stat.S_ISREG(status.st_mode):
@@ -210,73 +207,72 @@ def need_file(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden, or a system's own: trash, previews, resource forks."""
+    """Return True if a name is of a hidden or system file or folder: trash, previews, resource forks."""
     return name.startswith(".") or name.casefold() in _SYSTEM
 
 
 def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder in order of their names, without hidden and system ones.
+    """Return the entries of a folder sorted by name, without hidden and system ones.
 
     Raises:
         OSError: the folder can't be listed.
     """
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not is_hidden(entry.name)]
+        selected = [entry for entry in entries if not is_hidden(entry.name)]
     if sys.platform == "win32":
         hidden = stat.FILE_ATTRIBUTE_HIDDEN | stat.FILE_ATTRIBUTE_SYSTEM
-        found = [one for one in found if not one.stat(follow_symlinks=False).st_file_attributes & hidden]
-    return sorted(found, key=lambda entry: entry.name)
+        selected = [e for e in selected if not e.stat(follow_symlinks=False).st_file_attributes & hidden]
+    return sorted(selected, key=lambda entry: entry.name)
 
 
 def walk(folder: str | os.PathLike[str], troubles: list[OSError]) -> Iterator[Path]:
-    """Yield what is no folder in `folder` and, recursively, in those within it (links too), hidden ones left out.
+    """Yield the files in `folder` and, recursively, in its folders (links too), without hidden ones.
 
     Args:
-        folder: may be hidden itself: somebody named it.
+        folder: may itself be hidden.
         troubles: gets an error for each folder that can't be listed.
     """
     waiting = [Path(folder)]
     seen: set[str] = set()
     while waiting:
-        place = waiting.pop()
-        real = str(place.resolve())
+        parent = waiting.pop()
+        real = str(parent.resolve())
         if real in seen:  # a link that leads back
             continue
         seen.add(real)
         try:
-            entries = visible(place)
+            entries = visible(parent)
         except OSError as error:
             troubles.append(error)
             continue
-        folders = [place / entry.name for entry in entries if _is_folder(entry)]
-        yield from sorted({place / entry.name for entry in entries}.difference(folders))
+        folders = [parent / entry.name for entry in entries if _is_folder(entry)]
+        yield from sorted({parent / entry.name for entry in entries}.difference(folders))
         waiting += reversed(folders)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return True if an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; whoever opens it is told
+    except OSError:  # a link to itself; opening it raises the error
         return False
 
 
 def lock(file: IO[Any]) -> bool:
-    """Take an open file for this process until it closes it or ends, however it ends; False when another has it.
+    """Lock an open file until it is closed or the process ends; return False if another process holds the lock.
 
-    A file system that knows no locks is taken at its word: True.
+    A file system without locks returns True.
     """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            place = file.tell()
-            file.seek(
-                1 << 40
-            )  # far behind what is written, since Windows forbids others to read what is locked
+            position = file.seek(0, os.SEEK_CUR)
+            file.seek(1 << 40)  # beyond the content, since Windows lets no other process read locked bytes
             try:
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             finally:
-                file.seek(place)
+                file.seek(position)
         else:
             import fcntl
 
@@ -287,11 +283,11 @@ def lock(file: IO[Any]) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
-        OSError: if it can't be read.
-        ValueError: if it is no JSON, or nests too deeply.
+        OSError: the file can't be read.
+        ValueError: the file is no JSON, or nests too deeply.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -301,21 +297,21 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def hold(path: Path) -> Iterator[bool]:
-    """Hold a lock file for as long as the block, or the process, lasts; it is False where another has it.
+    """Hold a lock file until the block or the process ends; yield False if another process holds it.
 
-    Folders that lack are made; in the end the file goes, and its folder too if it was made for it and is still empty.
+    Missing folders are made. At the end the file is removed, and so is its folder if it was made for it and is empty.
 
     Raises:
         OSError: the file can't be written.
     """
-    made = not path.parent.exists()
+    is_new = not path.parent.exists()
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
-        except FileNotFoundError:  # the last holder's empty folder went just now
+        except FileNotFoundError:  # the last holder has just removed its empty folder
             continue
-        except FileExistsError:  # it went and came meanwhile, or something else is in its place
+        except FileExistsError:  # removed and made again meanwhile, or it is no folder
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(path.parent.lstat().st_mode):
                     raise
@@ -333,18 +329,18 @@ def hold(path: Path) -> Iterator[bool]:
             try:
                 yield True
             finally:
-                if sys.platform == "win32":  # where what is open can't be removed
+                if sys.platform == "win32":  # an open file can't be removed
                     file.close()
                 with suppress(OSError):
                     path.unlink()
-                if made:
+                if is_new:
                     with suppress(OSError):
                         path.parent.rmdir()
             return
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename last; systems that can't open a folder (Windows) do without."""
+    """Flush a folder to the disk, so that a rename lasts; do nothing where folders can't be opened (Windows)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

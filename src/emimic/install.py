@@ -1,4 +1,4 @@
-"""The command that installs what is missing, in the form that works for how this copy of emimic was installed."""
+"""The pip command for a missing extra, in the form that fits this installation of emimic."""
 
 import json
 import os
@@ -8,22 +8,22 @@ from pathlib import Path
 
 
 def install(extra: str) -> str:
-    """Return the command for an optional part: `pip install '/home/you/emimic[train]'` of a clone or a wheel.
+    """Return the pip command for an extra: `pip install '/home/you/emimic[train]'` for a clone or a wheel.
 
-    Without a trace of either (from an index, or they are gone): `pip install 'emimic[train]'`.
+    Where neither is present (installed from an index, or removed since): `pip install 'emimic[train]'`.
     """
-    source = _source()
-    what = f"{'emimic' if source is None else source}[{extra}]"
-    return "pip install " + (f'"{what}"' if os.name == "nt" else shlex.quote(what))
+    source = _find_source()
+    target = f"{'emimic' if source is None else source}[{extra}]"
+    return "pip install " + (f'"{target}"' if os.name == "nt" else shlex.quote(target))
 
 
 @cache
-def _source() -> Path | None:
-    """The clone that runs, or the file or folder that pip wrote down (PEP 610); None when it isn't there."""
+def _find_source() -> Path | None:
+    """Return the running clone, or the file or folder that pip recorded (PEP 610); None if it doesn't exist."""
     clone = Path(__file__).absolute().parents[2]
     if (clone / "pyproject.toml").is_file() and (clone / "src" / "emimic").is_dir():
         return clone
-    from importlib.metadata import PackageNotFoundError, distribution  # both cost time at every start
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 

@@ -1,8 +1,8 @@
 """Scores of predictions against labels: Pearson, CCC, MSE, AUC, calibration, bootstrap intervals. NumPy only.
 
-A label that is NaN is unknown: that clip is left out of that target's score. Pearson, CCC and MSE are functions of a
-few sums over clips (`_sums`). A resample weights those sums, so a thousand resamples cost a thousand small products
-instead of a thousand passes over the data. AUC and calibration sort once and weight what they have sorted.
+A NaN label is missing: that clip is left out of that target's score. Pearson, CCC and MSE are functions of a few sums
+over clips (`_sum_clips`). A resample weights those sums, so a thousand resamples take a thousand small products instead
+of a thousand passes over the data. AUC and calibration sort once and weight the sorted clips.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,26 +18,42 @@ from emimic.resampling import (
     ScoreError,
     Units,
     Weighted,
-    by_column,
     check_pair,
     find_units,
     interval,
-    resampled,
+    resample,
+    score_columns,
 )
 
 __all__ = [
-    "BINS", "BIN_CLIPS", "CONSTANT", "Calibration", "Floats", "ScoreError", "Statistic", "auc", "bootstrap",
-    "calibration", "calibration_error", "ccc", "constant", "equal_bins", "interval", "mean_pearson", "mse", "pearson",
+    "BINS",
+    "BIN_CLIPS",
+    "CONSTANT",
+    "Calibration",
+    "Floats",
+    "ScoreError",
+    "Statistic",
+    "assign_bins",
+    "auc",
+    "bootstrap",
+    "calibration",
+    "calibration_error",
+    "ccc",
+    "constant",
+    "interval",
+    "mean_pearson",
+    "mse",
+    "pearson",
     "resamples",
 ]  # fmt: skip
 
 Statistic: TypeAlias = Callable[[ArrayLike, ArrayLike], Floats]
 
 CONSTANT: Final = 1e-6
-"""A side is constant if its standard deviation is at most this share of its largest magnitude.
+"""Predictions or labels are constant if their std is at most this fraction of their largest magnitude.
 
-One float32 rounding is 6e-8 of a value; a constant computed in differently padded batches wobbles by
-a few of those, and a correlation of such noise would be a number without meaning.
+A float32 rounding is 6e-8 of a value. A constant computed in differently padded batches varies by a few of those, and a
+correlation of such noise is meaningless.
 """
 
 BINS: Final = 10
@@ -46,71 +62,78 @@ BIN_CLIPS: Final = 20
 
 
 def pearson(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Pearson's correlation of each target (paper section 3.1, eq. 2).
+    """Compute Pearson's correlation of each target (paper section 3.1, eq. 2).
 
     Args:
         predictions: (clip, target), or (clip,) for one target; any finite numbers.
-        labels: the same shape; NaN where unknown: the clip is left out of that target's score.
+        labels: the same shape; NaN where missing: the clip is left out of that target's score.
 
     Returns:
-        (target,) in [-1, 1], a float for one-dimensional input. NaN where either side is constant (see
-        `CONSTANT`) or fewer than two labels are known: the correlation is undefined there.
+        (target,) in [-1, 1], a float for one-dimensional input. NaN, since undefined, where predictions or labels are
+        constant (see `CONSTANT`) or there are fewer than two labels.
 
     Raises:
-        ScoreError: if the shapes differ, a prediction is not finite, or a label is infinite.
+        ScoreError: the shapes differ, a prediction is not finite, or a label is infinite.
     """
     return _score(pearson, predictions, labels)
 
 
 def ccc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Lin's concordance correlation coefficient of each target, with variances over n (not n - 1).
+    """Compute Lin's concordance correlation coefficient of each target, with variances over n (not n - 1).
 
-    Takes and raises what `pearson` does. Returns (target,) in [-1, 1], a float for one-dimensional input.
-    It is 0 where one side alone is constant, NaN where both are constant and equal or fewer than two
-    labels are known.
+    Arguments and errors are those of `pearson`.
+
+    Returns:
+        (target,) in [-1, 1], a float for one-dimensional input. 0 where either predictions or labels are constant; NaN
+        where both are constant and equal, or there are fewer than two labels.
     """
     return _score(ccc, predictions, labels)
 
 
 def mse(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Mean squared error of each target: (target,) >= 0, a float for one-dimensional input.
+    """Compute the mean squared error of each target.
 
-    Takes and raises what `pearson` does. NaN where no label is known.
+    Arguments and errors are those of `pearson`.
+
+    Returns:
+        (target,) >= 0, a float for one-dimensional input; NaN without a label.
     """
     return _score(mse, predictions, labels)
 
 
 def auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Return the area under the ROC curve of each target, for labels 0 and 1.
+    """Compute the area under the ROC of each target, for labels 0 and 1.
 
-    It is the probability that a clip with label 1 has the higher prediction of a random pair, ties counting half
-    (Hanley and McNeil 1982, Radiology 143, 29-36).
+    It is the probability that, of a random clip with label 1 and one with label 0, the first has the higher prediction.
+    Ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
 
-    Takes what `pearson` does. Returns (target,) in [0, 1], a float for one-dimensional input; NaN where no label is 0,
-    or none is 1.
+    Returns:
+        (target,) in [0, 1], a float for one-dimensional input; NaN without both a 0 and a 1 among the labels.
 
     Raises:
-        ScoreError: as `pearson`, and if a known label is neither 0 nor 1.
+        ScoreError: see `pearson`; or a label is neither 0 nor 1.
     """
     return _score(auc, predictions, labels)
 
 
 def calibration_error(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Return the expected calibration error of each target: `calibration(...).error`, in the labels' unit.
+    """Compute the expected calibration error of each target: `calibration(...).error`, in the labels' unit.
 
-    Takes and raises what `pearson` does. Returns (target,) >= 0, a float for one-dimensional input; NaN where no label
-    is known. Resamples keep the bins of the whole sample. Chance makes the error of few clips larger, and that of a
-    resample larger than that of the sample: its interval may lie above the value.
+    Resamples use the bins of the full sample. The error is biased upward, more so with few clips and in resamples: its
+    interval may lie above the value. Arguments and errors are those of `pearson`.
+
+    Returns:
+        (target,) >= 0, a float for one-dimensional input; NaN without a label.
     """
     return _score(calibration_error, predictions, labels)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean prediction and mean label in bins of the prediction, of one target; all (bin,), rising in `predicted`.
+    """Mean prediction and mean label of one target in bins of the prediction; all (bin,), sorted by `predicted`.
 
     low, high: the 95 % bootstrap interval of `observed`; NaN where there is none. error: the expected calibration
-    error, the mean |predicted - observed| weighted by counts (Naeini et al. 2015, AAAI); NaN without a known label.
+    error, the mean |predicted - observed| weighted by counts (Naeini et al. 2015, AAAI); NaN without a label.
     """
 
     predicted: Floats
@@ -130,68 +153,72 @@ def calibration(
     n: int = 1000,
     seed: int = 0,
 ) -> tuple[Calibration, ...]:
-    """Return what a prediction is worth: the mean label of clips with about the same prediction, for each target.
+    """Compute the mean label of clips with about the same prediction, for each target.
 
-    Bins hold equal numbers of clips with known labels (`equal_bins`): at most `bins`, with `BIN_CLIPS` clips or more
-    on average, so few clips get fewer bins, below 2 * BIN_CLIPS a single one.
+    Bins contain equal numbers of labeled clips (`assign_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
+    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `pearson` and `resamples`.
 
-    Takes and raises what `pearson` and `resamples` do; also raises ScoreError if bins < 1. Returns one `Calibration`
-    for each target (one for one-dimensional input).
+    Returns:
+        One `Calibration` per target (one for one-dimensional input).
+
+    Raises:
+        ScoreError: see `pearson` and `resamples`; or bins < 1.
     """
     if bins < 1:
         raise ScoreError(f"found {bins} bins, expected at least 1")
     x, y, _ = check_pair(predictions, labels)
     unit, units = find_units(groups, len(x))
-    found = []
+    calibrations = []
     for column in range(x.shape[1]):
-        known = np.flatnonzero(~np.isnan(y[:, column]))
-        place, count = _calibration_bins(x[known, column], bins)
+        labeled = np.flatnonzero(~np.isnan(y[:, column]))
+        index, count = _assign_calibration_bins(x[labeled, column], bins)
         binned = np.full((len(x), count), np.nan)
-        binned[known, place] = y[known, column]
-        counts = np.bincount(place, minlength=count)
-        predicted = np.bincount(place, x[known, column], minlength=count) / counts
-        observed = np.bincount(place, y[known, column], minlength=count) / counts
-        drawn = resampled(by_column(_mean_label), np.zeros_like(binned), binned, unit, units, n, seed)
+        binned[labeled, index] = y[labeled, column]
+        counts = np.bincount(index, minlength=count)
+        predicted = np.bincount(index, x[labeled, column], minlength=count) / counts
+        observed = np.bincount(index, y[labeled, column], minlength=count) / counts
+        drawn = resample(
+            score_columns(_prepare_mean_label), np.zeros_like(binned), binned, unit, units, n, seed
+        )
         low, high = interval(drawn)
-        gaps = counts * np.abs(predicted - observed)
-        error = float(gaps.sum() / counts.sum()) if count else float("nan")
-        found.append(Calibration(predicted, observed, counts, low, high, error))
-    return tuple(found)
+        differences = counts * np.abs(predicted - observed)
+        error = float(differences.sum() / counts.sum()) if count else float("nan")
+        calibrations.append(Calibration(predicted, observed, counts, low, high, error))
+    return tuple(calibrations)
 
 
-def equal_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
-    """Return the bin of each of (n,) values, from 0 up: bins of equal count, rising.
+def assign_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
+    """Assign each of (n,) values to a bin, from 0 in rising order; bins have equal counts.
 
-    Equal values are never split: all go where the middle of them lies. So counts differ by one without ties, by more
-    with them, and a bin may be missing; the others are numbered without gaps.
+    Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they
+    may differ by more, and empty bins are skipped in the numbering.
     """
-    distinct, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    distinct, index, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    chosen = (
-        (2 * ends - counts) * bins // (2 * max(int(counts.sum()), 1))
-    )  # of the middle rank, in whole numbers
+    middle = 2 * ends - counts  # twice the middle rank, in whole numbers
+    chosen = middle * bins // (2 * max(int(counts.sum()), 1))
     numbers = np.unique(chosen, return_inverse=True)[1] if len(distinct) else chosen
-    return np.asarray(numbers[place], dtype=np.intp)
+    return np.asarray(numbers[index], dtype=np.intp)
 
 
 def mean_pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """The challenge's score (paper section 3.1, eq. 1): the mean of `pearson` over the targets.
+    """Compute the challenge's score (paper section 3.1, eq. 1): the mean of `pearson` over the targets.
 
-    NaN if it is undefined for any target. Takes and raises what `pearson` does.
+    Arguments and errors are those of `pearson`. NaN if the correlation is undefined for any target.
     """
     values = np.atleast_1d(pearson(predictions, labels))
     return float(values.mean()) if values.size else float("nan")
 
 
 def constant(values: ArrayLike) -> NDArray[np.bool_]:
-    """Whether each column of (clip, target) is constant in the sense of `CONSTANT`, NaN left out: (target,)."""
+    """Return (target,) True for each column of (clip, target) that is constant (see `CONSTANT`), NaN left out."""
     array = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(array)
-    count = np.maximum(known.sum(axis=0), 1)
-    array = np.where(known, array, 0.0)
-    apart = np.where(known, array - array.sum(axis=0) / count, 0.0)
-    deviation = np.sqrt(np.square(apart).sum(axis=0) / count)
-    return np.asarray(deviation <= CONSTANT * np.abs(array).max(axis=0, initial=0.0))
+    valid = ~np.isnan(array)
+    count = np.maximum(valid.sum(axis=0), 1)
+    array = np.where(valid, array, 0.0)
+    centered = np.where(valid, array - array.sum(axis=0) / count, 0.0)
+    std = np.sqrt(np.square(centered).sum(axis=0) / count)
+    return np.asarray(std <= CONSTANT * np.abs(array).max(axis=0, initial=0.0))
 
 
 def resamples(
@@ -203,34 +230,34 @@ def resamples(
     n: int = 1000,
     seed: int = 0,
 ) -> Floats:
-    """The statistic on `n` bootstrap resamples: as many clips (or groups) as given, with replacement.
+    """Compute a statistic on `n` bootstrap resamples: as many clips (or groups) as there are, with replacement.
 
     The same seed draws the same resamples for every statistic.
 
     Args:
         statistic: `pearson`, `ccc`, `mse`, `auc` or `calibration_error` of this module.
         predictions: (clip, target) or (clip,).
-        labels: the same shape; NaN where unknown. Every target is scored on the same draws.
-        groups: a name for each clip, such as its speaker: whole groups are drawn, because clips of one
-            speaker are not independent. None draws single clips.
+        labels: the same shape; NaN where missing. Every target is scored on the same draws.
+        groups: a name for each clip, such as its speaker: groups are drawn, because clips of a speaker are not
+            independent. None draws single clips.
         n: the number of resamples, at least 1.
-        seed: of the random generator.
+        seed: seed of the random generator.
 
     Returns:
-        (n, target), or (n,) for one-dimensional input; NaN where a resample leaves it undefined, and in all
-        if the target's labels are known for fewer than two of the clips or groups that are drawn.
+        (n, target), or (n,) for one-dimensional input; NaN where the statistic is undefined on a resample.
+        All are NaN if fewer than two of the clips or groups have a label of the target.
 
     Raises:
-        ScoreError: as `pearson`, and if the statistic is not known, n < 1 or `groups` has another length.
+        ScoreError: see `pearson`; or the statistic is unknown, n < 1, or `groups` has another length.
     """
     prepare = _STATISTICS.get(statistic)
     if prepare is None:
-        names = ", ".join(known.__name__ for known in _STATISTICS)
+        names = ", ".join(function.__name__ for function in _STATISTICS)
         raise ScoreError(f"can't resample {statistic!r}: use one of emimic.metrics: {names}")
     if n < 1:
         raise ScoreError(f"found {n} bootstrap resamples, expected at least 1")
     x, y, shape = check_pair(predictions, labels)
-    return resampled(prepare, x, y, *find_units(groups, len(x)), n, seed).reshape((n, *shape))
+    return resample(prepare, x, y, *find_units(groups, len(x)), n, seed).reshape((n, *shape))
 
 
 def bootstrap(
@@ -243,134 +270,138 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Percentile bootstrap interval of a score: `interval` of `resamples`, which see.
+    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`.
 
     Returns:
-        (low, high), each (target,), or floats for one-dimensional input. Resamples in which the score is
-        undefined are left out; `np.isnan(resamples(...)).sum(axis=0)` counts them.
+        (low, high), each (target,), or floats for one-dimensional input. Resamples on which the score is undefined are
+        left out; `np.isnan(resamples(...)).sum(axis=0)` counts them.
     """
     return interval(resamples(statistic, predictions, labels, groups=groups, n=n, seed=seed), level=level)
 
 
 def _score(statistic: Statistic, predictions: ArrayLike, labels: ArrayLike) -> Floats:
+    """Return a statistic of all clips: (target,), or a float for one-dimensional input."""
     x, y, shape = check_pair(predictions, labels)
     return _STATISTICS[statistic](x, y, *find_units(None, len(x)))(None).reshape(shape)[()]
 
 
-def _of_sums(formula: Callable[[Floats, Floats], Floats]) -> Prepare:
-    """A score that a formula makes of the sums of `_sums` (7, ..., target) and their reference (3, target)."""
+def _score_sums(formula: Callable[[Floats, Floats], Floats]) -> Prepare:
+    """Return a score that is a formula of the sums (7, ..., target) and the reference (3, target) of `_sum_clips`."""
 
     def prepare(x: Floats, y: Floats, unit: Units, units: int) -> Weighted:
-        sums, reference = _sums(x, y)
+        sums, reference = _sum_clips(x, y)
         grouped = np.zeros((units, *sums.shape[1:]))
         np.add.at(grouped, unit, sums)
         flat = grouped.reshape(units, grouped.shape[1] * grouped.shape[2])
 
-        def weighted(times: Floats | None) -> Floats:
+        def score(times: Floats | None) -> Floats:
             if times is None:
                 return formula(sums.sum(axis=0), reference)[None]
             total = (times @ flat).reshape(len(times), *sums.shape[1:])
             return formula(np.moveaxis(total, 1, 0), reference)
 
-        return weighted
+        return score
 
     return prepare
 
 
-def _sums(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """What each clip adds to the sums (clip, 7, target), and what the formulas refer to (3, target).
+def _sum_clips(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return each clip's part of the sums (clip, 7, target), and the formulas' reference (3, target).
 
-    The sums are of 1, x, y, x², y², xy, about the means of the whole sample since differences of large
-    sums would lose the digits of a small variance, and of the squared error; of an unknown label, all are 0. The
-    reference is the difference of those means and the largest magnitude on either side.
+    The sums are of 1, x, y, x², y², xy and the squared error; a clip without a label adds 0. x and y are centered on
+    the means of the full sample, since differences of large sums would lose the digits of a small variance. The
+    reference is the difference of those means, and the largest magnitudes of x and y.
     """
-    known = ~np.isnan(y)
-    count = np.maximum(known.sum(axis=0), 1)
-    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    labeled = ~np.isnan(y)
+    count = np.maximum(labeled.sum(axis=0), 1)
+    x, y = np.where(labeled, x, 0.0), np.where(labeled, y, 0.0)
     x_mean, y_mean = x.sum(axis=0) / count, y.sum(axis=0) / count
-    u, v = np.where(known, x - x_mean, 0.0), np.where(known, y - y_mean, 0.0)
-    sums = np.stack([known.astype(np.float64), u, v, u * u, v * v, u * v, np.square(x - y)], axis=1)
+    u, v = np.where(labeled, x - x_mean, 0.0), np.where(labeled, y - y_mean, 0.0)
+    sums = np.stack([labeled.astype(np.float64), u, v, u * u, v * v, u * v, np.square(x - y)], axis=1)
     reference = np.stack(
         [x_mean - y_mean, np.abs(x).max(axis=0, initial=0.0), np.abs(y).max(axis=0, initial=0.0)]
     )
     return sums, reference
 
 
-def _variances(sums: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Means (about the whole sample's), variances and covariance from summed sums (7, ..., target)."""
+def _compute_variances(sums: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return means (relative to the full sample's), variances and covariance from summed sums (7, ..., target)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         u, v, uu, vv, uv = sums[1:6] / sums[0]
     return u, v, np.maximum(uu - u * u, 0.0), np.maximum(vv - v * v, 0.0), uv - u * v
 
 
-def _pearson(sums: Floats, reference: Floats) -> Floats:
-    _, _, x_var, y_var, cov = _variances(sums)
+def _compute_pearson(sums: Floats, reference: Floats) -> Floats:
+    """Return Pearson's correlation from summed sums."""
+    _, _, x_var, y_var, cov = _compute_variances(sums)
     defined = (sums[0] >= 2) & (np.sqrt(x_var) > CONSTANT * reference[1])
     defined &= np.sqrt(y_var) > CONSTANT * reference[2]
-    spread = np.sqrt(np.where(defined, x_var, 1.0)) * np.sqrt(np.where(defined, y_var, 1.0))
-    return np.where(defined, np.clip(cov / spread, -1.0, 1.0), np.nan)
+    stds = np.sqrt(np.where(defined, x_var, 1.0)) * np.sqrt(np.where(defined, y_var, 1.0))
+    return np.where(defined, np.clip(cov / stds, -1.0, 1.0), np.nan)
 
 
-def _ccc(sums: Floats, reference: Floats) -> Floats:
-    u, v, x_var, y_var, cov = _variances(sums)
+def _compute_ccc(sums: Floats, reference: Floats) -> Floats:
+    """Return the concordance correlation coefficient from summed sums."""
+    u, v, x_var, y_var, cov = _compute_variances(sums)
     total = x_var + y_var + np.square(u - v + reference[0])
     defined = (sums[0] >= 2) & (np.sqrt(total) > CONSTANT * np.maximum(reference[1], reference[2]))
     return np.where(defined, 2 * cov / np.where(defined, total, 1.0), np.nan)
 
 
-def _mse(sums: Floats, _: Floats) -> Floats:
+def _compute_mse(sums: Floats, _: Floats) -> Floats:
+    """Return the mean squared error from summed sums."""
     return np.where(sums[0] > 0, sums[6] / np.maximum(sums[0], 1.0), np.nan)
 
 
-def _mean_label(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
-    """The mean label of one target."""
+def _prepare_mean_label(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+    """Return the weighted mean label of one target."""
     count, total = np.bincount(unit, minlength=units), np.bincount(unit, y, minlength=units)
-    return lambda weights: _ratio(weights @ total, weights @ count)
+    return lambda weights: _divide(weights @ total, weights @ count)
 
 
-def _auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+    """Return the weighted AUC of one target."""
     if bad := int(np.count_nonzero((y != 0) & (y != 1))):
-        raise ScoreError(
-            f"{bad} of {y.size} known labels of a target are neither 0 nor 1, which AUC takes alone"
-        )
+        raise ScoreError(f"{bad} of {y.size} labels of a target are neither 0 nor 1, as AUC needs")
     order = np.argsort(x, kind="stable")
     positive, sorted_unit = y[order], unit[order]
-    starts = np.unique(x[order], return_index=True)[1]  # of runs of equal predictions
+    starts = np.unique(x[order], return_index=True)[1]  # of groups of equal predictions
 
-    def weighted(weights: Floats) -> Floats:
+    def score(weights: Floats) -> Floats:
         if not len(starts):
             return np.full(len(weights), np.nan)
-        of_clips = weights[:, sorted_unit]
-        ones = np.add.reduceat(of_clips * positive, starts, axis=1)
-        zeros = np.add.reduceat(of_clips * (1 - positive), starts, axis=1)
+        clip_weights = weights[:, sorted_unit]
+        ones = np.add.reduceat(clip_weights * positive, starts, axis=1)
+        zeros = np.add.reduceat(clip_weights * (1 - positive), starts, axis=1)
         below = np.cumsum(zeros, axis=1) - zeros / 2
-        return _ratio((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
+        return _divide((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
 
-    return weighted
-
-
-def _calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:
-    """The bin of each prediction (clip,), and the number of bins."""
-    place = equal_bins(x, max(1, min(bins, len(x) // BIN_CLIPS)))
-    return place, int(place.max(initial=-1)) + 1
+    return score
 
 
-def _calibration_error(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
-    place, bins = _calibration_bins(x, BINS)
-    gaps, count = np.zeros((units, bins)), np.bincount(unit, minlength=units)
-    np.add.at(gaps, (unit, place), x - y)
-    return lambda weights: _ratio(np.abs(weights @ gaps).sum(axis=1), weights @ count)
+def _assign_calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:
+    """Return the bin of each prediction (clip,), and the number of bins."""
+    index = assign_bins(x, max(1, min(bins, len(x) // BIN_CLIPS)))
+    return index, int(index.max(initial=-1)) + 1
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """The quotient; NaN where `below` is 0."""
-    return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)
+def _prepare_calibration_error(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
+    """Return the weighted calibration error of one target."""
+    index, bins = _assign_calibration_bins(x, BINS)
+    sums, count = np.zeros((units, bins)), np.bincount(unit, minlength=units)
+    np.add.at(sums, (unit, index), x - y)
+    return lambda weights: _divide(np.abs(weights @ sums).sum(axis=1), weights @ count)
+
+
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient; NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1.0), np.nan)
 
 
 _STATISTICS: Final[dict[Statistic, Prepare]] = {
-    pearson: _of_sums(_pearson),
-    ccc: _of_sums(_ccc),
-    mse: _of_sums(_mse),
-    auc: by_column(_auc),
-    calibration_error: by_column(_calibration_error),
+    pearson: _score_sums(_compute_pearson),
+    ccc: _score_sums(_compute_ccc),
+    mse: _score_sums(_compute_mse),
+    auc: score_columns(_prepare_auc),
+    calibration_error: score_columns(_prepare_calibration_error),
 }

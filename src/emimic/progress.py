@@ -1,4 +1,4 @@
-"""Progress bars: always on standard error, so that what a verb prints can be piped."""
+"""Progress bars, always on standard error, so that the output of a verb can be piped."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -17,30 +17,30 @@ from rich.progress import (
 )
 from rich.text import Text
 
-Member = TypeVar("Member")
+Item = TypeVar("Item")
 
 BAR_WIDTH: Final = 8
-"""Characters of a bar in a table."""
+"""Width of a bar in a table, in characters."""
 
 BAR_CHARACTERS: Final = "·█"
-"""Empty and full."""
+"""The empty and the full character of a bar."""
 
 _CONSOLE: Final = Console(stderr=True)
-"""One for all bars, so that one within another (a validation while training) stands below it."""
+"""The console of all bars, so that an inner bar (validation while training) is below the outer one."""
 
 
-def shown(members: Iterable[Member], label: str, *, total: int, show: bool) -> Iterator[Member]:
-    """`members` as they come, with a bar of `total` steps while `show` is on."""
-    yield from track(members, label, total=total, disable=not show, transient=True, console=_CONSOLE)
+def shown(items: Iterable[Item], label: str, *, total: int, show: bool) -> Iterator[Item]:
+    """Yield `items`, with a bar of `total` steps if `show` is on."""
+    yield from track(items, label, total=total, disable=not show, transient=True, console=_CONSOLE)
 
 
 def bar(*, show: bool) -> Progress:
-    """A bar to move by hand (`add_task`, `update`), as a context manager."""
+    """Return a bar to advance by hand (`add_task`, `update`), as a context manager."""
     return Progress(disable=not show, console=_CONSOLE)
 
 
 def counted(*, unit: str, show: bool) -> Progress:
-    """A bar as of `bar` that says how many are done, and how many a second in words of `unit`; it goes at its end."""
+    """Return a bar like `bar` with the count and the rate in `unit`; it is removed at its end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -52,18 +52,23 @@ def counted(*, unit: str, show: bool) -> Progress:
 
 
 class _Rate(ProgressColumn):
+    """The rate of a task."""
+
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
     def render(self, task: Task) -> Text:
+        """Return the rate with its unit."""
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")
 
 
-def text_bar(value: float, *, ascii_only: bool = False) -> str:
-    """Return a value from 0 to 1 as a bar of BAR_WIDTH characters; NaN as blank.
+def draw_bar(value: float, *, ascii_only: bool = False) -> str:
+    """Draw a value from 0 to 1 as a bar of BAR_WIDTH characters, NaN as blank.
 
-    ascii_only: for a terminal whose encoding lacks BAR_CHARACTERS (Windows in cp1252, LC_ALL=C).
+    Args:
+        value: clipped to [0, 1].
+        ascii_only: use ASCII, for encodings without BAR_CHARACTERS (Windows in cp1252, LC_ALL=C).
     """
     if not math.isfinite(value):
         return " " * BAR_WIDTH

@@ -1,4 +1,4 @@
-"""What every score is made with: checked pairs, units that are drawn together, resamples, intervals. NumPy only."""
+"""Bootstrap resampling of scores: checked pairs, units that are drawn together, intervals. NumPy only."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -11,16 +11,16 @@ from emimic.task import EmimicError
 Floats: TypeAlias = NDArray[np.float64]
 
 Units: TypeAlias = NDArray[np.intp]
-"""The number of each clip's unit, what is drawn whole: (clip,)."""
+"""The index of each clip's unit (clip,); a draw takes all clips of a unit."""
 Weighted: TypeAlias = Callable[[Floats | None], Floats]
-"""Scores (draw, target) of clips that count as often as their units' weights (draw, unit) say; None: each once."""
+"""Scores (draw, target) of clips weighted by their units' counts (draw, unit); None: each clip once."""
 Prepare: TypeAlias = Callable[[Floats, Floats, Units, int], Weighted]
-"""From both sides (clip, target), the unit of each clip, and the number of units."""
+"""A weighted score, made from predictions and labels (clip, target), each clip's unit, and the number of units."""
 Column: TypeAlias = Callable[[Floats, Floats, Units, int], Callable[[Floats], Floats]]
-"""The same for one target's known sides (clip,): weights (draw, unit) -> (draw,)."""
+"""The same for one target's labeled clips (clip,): weights (draw, unit) -> scores (draw,)."""
 
 CHUNK = 128
-"""Draws that are scored at once: enough to be fast, few enough for the memory."""
+"""Draws that are scored together: enough to be fast, few enough for the memory."""
 
 
 class ScoreError(EmimicError, ValueError):
@@ -28,7 +28,7 @@ class ScoreError(EmimicError, ValueError):
 
 
 def check_pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, tuple[int, ...]]:
-    """Return both sides as float64 (clip, target), and the shape a result has: (target,) or ()."""
+    """Return predictions and labels as float64 (clip, target), and the shape of a score: (target,) or ()."""
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if x.shape != y.shape or x.ndim not in (1, 2):
         raise ScoreError(
@@ -44,7 +44,7 @@ def check_pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[Floats, Float
 
 
 def find_units(groups: Sequence[object] | None, clips: int) -> tuple[NDArray[np.intp], int]:
-    """Return the unit that is drawn of each clip (clip,), its group or the clip itself, and the number of units."""
+    """Return each clip's unit (clip,), its group or the clip itself, and the number of units."""
     if groups is None:
         return np.arange(clips), clips
     if len(groups) != clips:
@@ -53,8 +53,8 @@ def find_units(groups: Sequence[object] | None, clips: int) -> tuple[NDArray[np.
     return np.array([codes.setdefault(name, len(codes)) for name in groups], dtype=np.intp), len(codes)
 
 
-def resampled(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n: int, seed: int) -> Floats:
-    """Score `n` resamples of the units: (n, target)."""
+def resample(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n: int, seed: int) -> Floats:
+    """Return the scores (n, target) of `n` resamples of the units."""
     values = np.full((n, x.shape[1]), np.nan)
     if units >= 2:
         weighted = prepare(x, y, unit, units)
@@ -62,44 +62,44 @@ def resampled(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n
         for start in range(0, n, CHUNK):
             rows = slice(start, min(start + CHUNK, n))
             drawn = [rng.integers(units, size=units) for _ in range(rows.start, rows.stop)]
-            times = np.stack([np.bincount(one, minlength=units) for one in drawn])
+            times = np.stack([np.bincount(draw, minlength=units) for draw in drawn])
             values[rows] = weighted(times.astype(np.float64))
     single = [len(np.unique(unit[~np.isnan(column)])) < 2 for column in y.T]
-    values[:, np.array(single, dtype=np.bool_)] = np.nan  # one unit, drawn again and again, says nothing new
+    values[:, np.array(single, dtype=np.bool_)] = np.nan  # all draws of a single unit are the same
     return values
 
 
-def by_column(of_column: Column) -> Prepare:
-    """Make a score of each target's known clips, then of the weights of their units."""
+def score_columns(score_column: Column) -> Prepare:
+    """Return a score that treats each target's labeled clips separately."""
 
     def prepare(x: Floats, y: Floats, unit: Units, units: int) -> Weighted:
-        known = [np.flatnonzero(~np.isnan(column)) for column in y.T]
-        columns = [of_column(x[rows, i], y[rows, i], unit[rows], units) for i, rows in enumerate(known)]
+        labeled = [np.flatnonzero(~np.isnan(column)) for column in y.T]
+        columns = [score_column(x[rows, i], y[rows, i], unit[rows], units) for i, rows in enumerate(labeled)]
 
-        def weighted(times: Floats | None) -> Floats:
+        def score(times: Floats | None) -> Floats:
             weights = np.ones((1, units)) if times is None else times
             values = np.full((len(weights), len(columns)), np.nan)
             for i, column in enumerate(columns):
                 values[:, i] = column(weights)
             return values
 
-        return weighted
+        return score
 
     return prepare
 
 
 def interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """The percentile interval of resampled scores, NaN resamples left out.
+    """Return the percentile interval of resampled scores, without NaN resamples.
 
     Args:
         values: (n, ...) as from `resamples`.
-        level: the share of resamples inside, in (0, 1).
+        level: the fraction of resamples inside, in (0, 1).
 
     Returns:
         (low, high), each (...); NaN where every resample is NaN.
 
     Raises:
-        ScoreError: if level is not in (0, 1).
+        ScoreError: level is not in (0, 1).
     """
     if not 0 < level < 1:
         raise ScoreError(
@@ -107,9 +107,9 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]
         )
     array = np.asarray(values, dtype=np.float64)
     low, high = np.full(array.shape[1:], np.nan), np.full(array.shape[1:], np.nan)
-    for where in np.ndindex(array.shape[1:]):
-        column = array[(slice(None), *where)]
+    for index in np.ndindex(array.shape[1:]):
+        column = array[(slice(None), *index)]
         column = column[~np.isnan(column)]
         if column.size:
-            low[where], high[where] = np.quantile(column, [(1 - level) / 2, (1 + level) / 2])
+            low[index], high[index] = np.quantile(column, [(1 - level) / 2, (1 + level) / 2])
     return low[()], high[()]

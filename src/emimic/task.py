@@ -1,4 +1,4 @@
-"""What is predicted: the six intensities, the VAD order, the audio format, and the error family."""
+"""The task: six intensities, the order of V/A/D, the audio format, and the error family."""
 
 import warnings
 from typing import Final
@@ -13,11 +13,11 @@ SAMPLE_RATE: Final = 16_000
 """Samples per second of every waveform inside emimic (paper section 4)."""
 
 MAX_SECONDS: Final = 12.0
-"""Clips are cut to this length: 95.6 % of the corpus is seen whole (paper section 3.2)."""
+"""Clips are cut to this length: 95.6 % of the corpus is shorter (paper section 3.2)."""
 
 
 class EmimicError(Exception):
-    """Any error a user can mend; its message says what was found, what was expected and what to do."""
+    """An error that a user can fix; the message says what was found, what was expected and what to do."""
 
 
 class AudioError(EmimicError):
@@ -33,22 +33,22 @@ class ModelError(EmimicError):
 
 
 class SettingsError(EmimicError):
-    """A training configuration that makes no sense."""
+    """An invalid training configuration."""
 
 
 class EmimicWarning(UserWarning):
-    """Something was done that the user should know of (a truncated file, an undefined score)."""
+    """A condition that the user should know of, such as a truncated file or an undefined score."""
 
 
 def add_note(note: str, notes: list[str] | None, *, stacklevel: int = 2) -> None:
-    """Append a note to `notes`, or warn of it (EmimicWarning) where there is no such list.
+    """Append a note to `notes`, or warn of it (EmimicWarning) where that is None.
 
-    Warnings and their filters belong to the process; so what may run in threads hands its notes on as values.
+    Warnings and their filters belong to the process, so code that may run in threads returns notes as values.
 
     Args:
-        note: names the file.
-        notes: where to, None for a warning.
-        stacklevel: whom the warning blames, as for `warnings.warn`.
+        note: a message that names the file.
+        notes: the list, or None for a warning.
+        stacklevel: the caller that the warning names, as for `warnings.warn`.
     """
     if notes is None:
         warnings.warn(note, EmimicWarning, stacklevel=stacklevel + 1)

@@ -1,15 +1,15 @@
-"""Words of messages: counts with their noun, and the name that a user may have meant."""
+"""Words in messages: counts with their noun, and suggestions for a misspelled name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def plural(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return `1 clip`, `2 clips`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known name nearest to a word, else an empty text."""
-    near = get_close_matches(word.casefold(), list(known), n=1)
+def suggest_name(word: str, names: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the name most similar to a word, else an empty text."""
+    near = get_close_matches(word.casefold(), list(names), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -44,7 +44,7 @@ def clips(frames: torch.Tensor, mask: torch.Tensor) -> list[Array]:
 
 def test_means_and_statistics() -> None:
     frames, mask = batch()
-    means, found = layers.mean(frames, mask).numpy(), layers.statistics(frames, mask).numpy()
+    means, found = layers.average(frames, mask).numpy(), layers.compute_statistics(frames, mask).numpy()
     for x, mean, four in zip(clips(frames, mask), means, found, strict=True):
         four_of = [x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)] if len(x) else [np.zeros(24)]
         wanted = np.concatenate(four_of)
@@ -67,7 +67,7 @@ def test_the_last_output(kind: Any, learning: bool) -> None:
     frames, mask = batch()
     network = double(kind(6, 5, 2, batch_first=True))
     network.train(learning)
-    found = layers.last(network, frames, mask).detach().numpy()
+    found = layers.get_last_output(network, frames, mask).detach().numpy()
     for x, row in zip(clips(frames, mask), found, strict=True):
         np.testing.assert_allclose(row, layer_formulas.last(x, weights(network), layers=2), atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_baseline_systems.py."""
+"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_systems.py."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import features as made
+import feature_corpora as made
 import numpy as np
 import pytest
 import torch
@@ -19,7 +19,7 @@ import emimic.sample
 from emimic import cli
 from emimic.baselines import fusion, inputs
 from emimic.baselines.inputs import Clip
-from emimic.baselines.model import BaselineConfig, BaselineModel, fold_of, join
+from emimic.baselines.model import BaselineConfig, BaselineModel, get_fold, join
 from emimic.baselines.system import NAMES
 from emimic.data.corpus import load_corpus
 from emimic.evaluation.evaluate import evaluate
@@ -169,16 +169,16 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps(config))
     worse = evaluate(run, folder, n_bootstrap=10, progress=False)
     assert report.mean_pearson >= worse.mean_pearson
-    assert source.sizes() == {"face": 10, "audio": 12}
+    assert source.measure_sizes() == {"face": 10, "audio": 12}
 
 
-@given(members=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())
+@given(branches=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())
 @settings(max_examples=20, deadline=None)
-def test_no_tenths_are_better(members: int, clips: int, seed: int, each: bool) -> None:
+def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) -> None:
     rng = np.random.default_rng(seed)
-    answers = rng.random((clips, members, 2)).astype(np.float32)
+    answers = rng.random((clips, branches, 2)).astype(np.float32)
     labels = rng.random((clips, 2)).astype(np.float32)
-    heard = np.ones((clips, members), np.bool_)
+    heard = np.ones((clips, branches), np.bool_)
     found = fusion.search(answers, heard, labels, each=each)
     np.testing.assert_allclose(found.sum(axis=0), 1.0)
 
@@ -188,7 +188,7 @@ def test_no_tenths_are_better(members: int, clips: int, seed: int, each: bool) -
         return np.nan_to_num(both)
 
     best = rho(found)
-    grid = [w for w in np.ndindex(*(11,) * members) if sum(w) == 10]
+    grid = [w for w in np.ndindex(*(11,) * branches) if sum(w) == 10]
     tried = np.stack([rho(np.repeat(np.array(w)[:, None] / 10, 2, axis=1)) for w in grid])
     wanted = tried.max(axis=0).mean() if each else tried.mean(axis=1).max()
     assert best.mean() == pytest.approx(wanted, abs=1e-6)
@@ -220,8 +220,8 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     assert isinstance(model, BaselineModel)
     items = load_corpus(folder, clips=Features.of(folder, {"audio": "audio"}).clips).splits["train"].items
     labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
-    wide = model.wanted(labels, items).reshape(len(items), 1, 3, 6)
-    folds = {item.speaker: fold_of(item, 3) for item in items}
+    wide = model.expand_targets(labels, items).reshape(len(items), 1, 3, 6)
+    folds = {item.speaker: get_fold(item, 3) for item in items}
     assert len(set(folds.values())) == 3
     for i, item in enumerate(items):
         for fold in range(3):
@@ -230,7 +230,7 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
             else:
                 assert torch.equal(wide[i, 0, fold], labels[i])
     one = clip(0, ("audio",))
-    said, _ = model.answers(*model.collate([one]))
+    said, _ = model.regress_branches(*model.collate([one]))
     assert said.shape == (1, 3, 1, 6)
     np.testing.assert_allclose(
         model.predict([one])[0].intensities, said.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
@@ -306,13 +306,13 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
     assert isinstance(model, BaselineModel)
     assert model.config.sizes == {"vision": made.SIZES["vision"], "audio": encoder["hidden_size"]}
     torch.manual_seed(0)
-    before = BaselineModel.fresh(model.config.model_copy(update={"encoder_config": None}), encoder=encoder)
+    before = BaselineModel.create(model.config.model_copy(update={"encoder_config": None}), encoder=encoder)
     moved = {
         name.partition(".")[0]
         for (name, new), old in zip(model.named_parameters(), before.parameters(), strict=True)
         if not torch.equal(new, old)
     }
-    assert moved == {"encoder", "members"}
+    assert moved == {"encoder", "branches"}
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips > 0
 
@@ -345,10 +345,10 @@ def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     result = train(folder, tmp_path / "run", settings)
     said = capsys.readouterr().out
     assert "00027.safetensors is damaged" in said
-    assert "train: 1 of 24 clips have no audio and go without: 3" in said
-    assert "valid: 2 of 12 clips have no audio and go without: 26, 27" in said
+    assert "train: 1 of 24 clips have no audio and are used without it: 3" in said
+    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in said
     notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
-    assert any("go without: 26, 27" in note for note in notes)
+    assert any("used without it: 26, 27" in note for note in notes)
     assert "those found on validation" in result.table()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert f"audio {config['weights']['audio'][0]:.1f}" in result.table()
@@ -365,16 +365,16 @@ def frames(times: list[float], present: list[bool] | None = None) -> store.Seque
 
 def test_shortening() -> None:
     found = frames([i / 10 for i in range(11)])
-    assert inputs.every(5)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.first(3)(found).values[:, 0].tolist() == [0, 1, 2]
-    assert inputs.evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.evenly(20)(found) is found
-    binned = inputs.bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
+    assert inputs.take_every(5)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_first(3)(found).values[:, 0].tolist() == [0, 1, 2]
+    assert inputs.take_evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_evenly(20)(found) is found
+    binned = inputs.average_bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
     assert binned.present.tolist() == [True, False, False, True]
     assert binned.values[[0, 3]].tolist() == [[0.5, 100.5], [3.0, 103.0]]
     np.testing.assert_allclose(binned.times, [0.1, 0.3, 0.5, 0.7])
     nothing = frames([])
-    for how in (inputs.every(2), inputs.first(2), inputs.evenly(2), inputs.bins(0.2)):
+    for how in (inputs.take_every(2), inputs.take_first(2), inputs.take_evenly(2), inputs.average_bins(0.2)):
         assert len(how(nothing).values) == 0
 
 
@@ -389,7 +389,7 @@ def test_errors(tmp_path: Path) -> None:
         TrainSettings.read(overrides={"baseline": "savchenko", "modalities": {"smell": "x"}})
     with pytest.raises(SettingsError, match=r"baseline_options.face_step: .* found 0; known names: "):
         TrainSettings.read(overrides={"baseline": "savchenko", "baseline_options.face_step": 0})
-    with pytest.raises(SettingsError, match="hears 1 waveforms; expected one with encoder"):
+    with pytest.raises(SettingsError, match="uses 1 waveforms; expected one with encoder"):
         TrainSettings.read(overrides={"baseline": "savchenko", "modalities.audio": "waveform"})
     with pytest.raises(SettingsError, match="a baseline can't have augment"):
         TrainSettings.read(overrides={"baseline": "savchenko", "augment": 0.5})
@@ -410,13 +410,13 @@ def test_errors(tmp_path: Path) -> None:
         learned("savchenko", folder, tmp_path / "b", modalities={"audio": "nothing"})
     learned("savchenko", folder, tmp_path / "run", modalities={"audio": "audio"}, epochs=1)
     wrong = folder / "features" / "audio" / "00025.safetensors"
-    store.write(wrong, "25", store.Sequence.whole(np.zeros((3, 5), np.float32), np.arange(3.0)))
+    store.write(wrong, "25", store.Sequence.from_frames(np.zeros((3, 5), np.float32), np.arange(3.0)))
     with pytest.raises(CorpusError, match=r"00025.safetensors has 5 features a frame, expected 12"):
         evaluate(tmp_path / "run", folder, progress=False)
     (tmp_path / "run" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(ModelError, match="can't be loaded as a compared system"):
+    with pytest.raises(ModelError, match="can't be loaded as a baseline"):
         open_run(tmp_path / "run")
-    with pytest.raises(ModelError, match="no member of savchenko hears"):
+    with pytest.raises(ModelError, match="no branch of savchenko reads"):
         BaselineModel(
             BaselineConfig(baseline="savchenko", modalities={"x": "x"}, sizes={"x": 3}, targets=["Joy"])
         )

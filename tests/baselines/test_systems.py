@@ -7,7 +7,7 @@ import torch
 from tiny_baselines import ROLES, Array, baseline, clip, heard, ignores_padding, lacking, says, weights
 
 from emimic.baselines.inputs import Clip
-from emimic.baselines.system import NAMES, system
+from emimic.baselines.system import NAMES, get_system
 from emimic.features import store
 from emimic.task import EMOTIONS
 from emimic.training import losses
@@ -24,12 +24,12 @@ def test_baseline() -> None:
     x = {role: frames for role, (_, _, frames) in heard(one).items()}
     vision = layer_formulas.linear(
         layer_formulas.last(
-            x["vision"], layer_formulas.under(w, "members.vision.0.branches.vision.gru."), layers=3
+            x["vision"], layer_formulas.under(w, "branches.vision.0.encoders.vision.gru."), layers=3
         ),
         w,
-        "members.vision.0.output.",
+        "branches.vision.0.output.",
     )
-    audio = layer_formulas.linear(x["audio"].mean(axis=0), w, "members.audio.0.output.")
+    audio = layer_formulas.linear(x["audio"].mean(axis=0), w, "branches.audio.0.output.")
     says(model, one, (vision + audio) / 2)
     says(model, lacking(one, "vision"), audio)
     says(model, lacking(one, "audio"), vision)
@@ -43,7 +43,7 @@ def test_savchenko() -> None:
     said = {}
     for role, (_, _, x) in heard(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"members.{role}.0.output.0."))
+        said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"branches.{role}.0.output.0."))
     says(model, one, (said["face"] + said["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
     says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
@@ -59,18 +59,18 @@ def test_yu() -> None:
     def wanted(one: Clip) -> dict[str, Array]:
         found = {}
         for role, (x, there, _) in heard(one).items():
-            member = "audio" if role == "audio" else "vision"
-            own = layer_formulas.under(w, f"members.{member}.0.branches.{role}.")
+            name = "audio" if role == "audio" else "vision"
+            own = layer_formulas.under(w, f"branches.{name}.0.encoders.{role}.")
             hidden = layer_formulas.tcn(x, there, layer_formulas.under(own, "tcn."), blocks=2)
-            if member == "vision":
+            if name == "vision":
                 hidden = layer_formulas.attention(
                     hidden, there, layer_formulas.under(own, "attention."), layers=2, heads=2
                 )
             found[role] = layer_formulas.mean(hidden[there])
         vision = np.concatenate([found["face"], found["units"]])
         return {
-            "vision": layer_formulas.linear(vision, w, "members.vision.0.output."),
-            "audio": layer_formulas.linear(found["audio"], w, "members.audio.0.output."),
+            "vision": layer_formulas.linear(vision, w, "branches.vision.0.output."),
+            "audio": layer_formulas.linear(found["audio"], w, "branches.audio.0.output."),
         }
 
     said = wanted(one)
@@ -89,11 +89,11 @@ def test_zhang() -> None:
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         votes = []
         for fold in range(2):
-            own, found = layer_formulas.under(w, f"members.fused.{fold}."), []
+            own, found = layer_formulas.under(w, f"branches.fused.{fold}."), []
             for role in roles:
                 x, there, _ = heard(one)[role]
                 hidden = layer_formulas.attention(
-                    x, there, layer_formulas.under(own, f"branches.{role}.encoder."), layers=2, heads=2
+                    x, there, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
                 )
                 found.append(layer_formulas.mean(hidden[there]))  # 0 without any
             votes.append(layer_formulas.linear(np.concatenate(found), own, "output."))
@@ -132,7 +132,7 @@ def test_each_is_trained_as_its_source_says(name: str) -> None:
     found = {key: getattr(chosen, key) for key in COMMON}
     assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
     assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
-    assert system(name).options().fusion == ("global" if name == "savchenko" else "mean")
+    assert get_system(name).options().fusion == ("global" if name == "savchenko" else "mean")
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], f
     add_l2(model, 1 / 512)
     parts, masks = model.collate(clips)
     for role in roles:
-        for member in model.members[role]:
-            dense = member.output[0]
+        for branch in model.branches[role]:
+            dense = branch.output[0]
             found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
-            alone = losses.pearson_loss(member(parts, masks), labels) + dense.weight.square().sum() / 512
+            alone = losses.pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
             wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
             for one, other in zip(found, wanted, strict=True):
                 torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)
@@ -171,15 +171,15 @@ def test_zhang_learns_and_reads_as_published() -> None:
     chosen = TrainSettings.read(overrides={"baseline": "zhang"})
     model = baseline("zhang", roles, units=8)
     rates = {}
-    optimizer = runs._optimizer(model, chosen)
+    optimizer = runs.make_optimizer(model, chosen)
     for group in optimizer.param_groups:
         assert group["betas"] == (0.0, 0.99)
         assert group["weight_decay"] == 0.0
         rates |= {id(parameter): group["peak"] for parameter in group["params"]}
     for name, parameter in model.named_parameters():
-        heard_there = ".branches.audio." in name or ".branches.text." in name
+        heard_there = ".encoders.audio." in name or ".encoders.text." in name
         assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
-    longer = store.Sequence.whole(np.zeros((400, 1), np.float32), np.arange(400.0))
+    longer = store.Sequence.from_frames(np.zeros((400, 1), np.float32), np.arange(400.0))
     shorten = model.system.shorten(model.options)
     assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
         "face": 32,
@@ -194,13 +194,13 @@ def test_ours_with_vision() -> None:
     model = baseline("vision_lstm", roles)
     ignores_padding(model, roles)
     ignores_padding(baseline("vision_lstm", ("vision",)), ("vision",))
-    w = layer_formulas.under(weights(model), "members.pooled.0.")
+    w = layer_formulas.under(weights(model), "branches.pooled.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
         for role, (_, _, x) in heard(one).items():
             found += [
                 layer_formulas.mean(x),
-                layer_formulas.last(x, layer_formulas.under(w, f"branches.{role}.last.lstm."), layers=2),
+                layer_formulas.last(x, layer_formulas.under(w, f"encoders.{role}.last.lstm."), layers=2),
             ]
         hidden = np.tanh(layer_formulas.linear(np.concatenate(found), w, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, w, "output.out_proj."))
@@ -217,8 +217,8 @@ def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
     )
 
 
-def pooled(x: Array, own: dict[str, Array], *, spread: bool) -> Array:
-    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if spread else x.mean(axis=0)
+def pooled(x: Array, own: dict[str, Array], *, std: bool) -> Array:
+    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if std else x.mean(axis=0)
     return np.maximum(layer_formulas.linear(layer_formulas.norm(found, own, "norm."), own, "dense."), 0)
 
 
@@ -227,32 +227,32 @@ def test_text_voice_and_face_side_by_side(name: str) -> None:
     roles = ROLES[name]
     model = baseline(name, roles, units=8)
     ignores_padding(model, roles)
-    own = layer_formulas.under(weights(model), "members.joined.0.")
+    own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = {}
         for role, (_, _, x) in heard(one).items():
-            branch = layer_formulas.under(own, f"branches.{role}.")
+            branch = layer_formulas.under(own, f"encoders.{role}.")
             if not len(x):
                 continue
             if name == "concatenated_lstm" and role != "text":
                 found[role] = layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
             else:
-                found[role] = pooled(x, branch, spread=name == "concatenated")
+                found[role] = pooled(x, branch, std=name == "concatenated")
         says(model, one, joined(found, own))
 
 
-def test_modalities_are_taken_for_lacking_while_learning() -> None:
+def test_modalities_are_dropped_while_learning() -> None:
     roles = ROLES["concatenated_lstm"]
-    model = baseline("concatenated_lstm", roles, units=8, lacking=0.6, dropout=0.0, lstm_dropout=0.0)
-    one, own = clip(3, roles), layer_formulas.under(weights(model), "members.joined.0.")
+    model = baseline("concatenated_lstm", roles, units=8, modality_dropout=0.6, dropout=0.0, lstm_dropout=0.0)
+    one, own = clip(3, roles), layer_formulas.under(weights(model), "branches.joined.0.")
     torch.manual_seed(0)
     model.train()
     said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
     found = {}
     for role, (_, _, x) in heard(one).items():
-        branch = layer_formulas.under(own, f"branches.{role}.")
+        branch = layer_formulas.under(own, f"encoders.{role}.")
         found[role] = (
-            pooled(x, branch, spread=False)
+            pooled(x, branch, std=False)
             if role == "text"
             else layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
         )
@@ -269,13 +269,13 @@ def test_modalities_are_taken_for_lacking_while_learning() -> None:
 def test_wavlm_tcn() -> None:
     model = baseline("wavlm_tcn", ("audio",), units=8, blocks=3, pooling_units=4, group=4)
     ignores_padding(model, ("audio",))
-    own = layer_formulas.under(weights(model), "members.audio.0.")
+    own = layer_formulas.under(weights(model), "branches.audio.0.")
     for seed in (3, 4, 5):
         one = clip(seed, ("audio",))
         x = one.parts["audio"].astype(np.float64)
         means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
         there = np.ones(len(means), np.bool_)
-        branch = layer_formulas.under(own, "branches.audio.")
+        branch = layer_formulas.under(own, "encoders.audio.")
         hidden = layer_formulas.tcn(means, there, layer_formulas.under(branch, "tcn."), blocks=3)
         found = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
         says(model, one, layer_formulas.linear(found, own, "output."))

@@ -1,4 +1,4 @@
-"""The command line as a whole: help that fits a screen, an example a verb, errors of one line, imports inside verbs."""
+"""The command line: help that fits a screen, one example per verb, errors of one line, imports inside verbs."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from emimic.task import AudioError, EmimicWarning
 from emimic.training.settings import TrainSettings
 
 VERBS = list(typer.main.get_command(cli.app).commands)
-Told = Callable[..., tuple[int, str]]
+Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """The whole command, as the shell runs it: words -> exit code, what stands on standard error."""
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command as the shell does: words -> exit code, standard error."""
 
     def run(*words: str | Path) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["emimic", *map(str, words)])
@@ -47,7 +47,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_the_main_help_fits_a_screen() -> None:
     result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80)
     lines = result.stdout.splitlines()
-    assert len(lines) <= 32  # sixteen verbs in two frames, and three options
+    assert len(lines) <= 30  # fifteen verbs in two frames, and three options
     assert max(map(len, lines)) <= 80
     for verb in VERBS:  # each on one line, with nothing cut off
         (line,) = [line for line in lines if re.match(rf"│ {verb} ", line)]
@@ -72,7 +72,7 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_broken_model_is_one_line(told: Told, tmp_path: Path) -> None:
+def test_a_broken_model_is_one_line(run_main: Run, tmp_path: Path) -> None:
     clip = tmp_path / "clip.wav"
     clip.write_bytes(b"no sound")
     (tmp_path / "model").mkdir()
@@ -83,21 +83,21 @@ def test_a_broken_model_is_one_line(told: Told, tmp_path: Path) -> None:
         ("mimicry", clip, clip, "--model", tmp_path / "model"),
         ("predict", clip, "--formats", "doc"),
     ):
-        code, error = told(*words)
+        code, error = run_main(*words)
         assert code == 2
         assert error.startswith("emimic: ")
         assert error.count("\n") == 1
         assert "Traceback" not in error
 
 
-def test_a_broken_file_is_one_line(told: Told, tmp_path: Path) -> None:
+def test_a_broken_file_is_one_line(run_main: Run, tmp_path: Path) -> None:
     clip = tmp_path / "clip.wav"
     clip.write_bytes(b"no sound")
-    code, error = told("predict", clip, "--model", constant_engine(tmp_path / "model"), "--quiet")
+    code, error = run_main("predict", clip, "--model", constant_engine(tmp_path / "model"), "--quiet")
     assert code == 1
     reason, summary = error.splitlines()
     assert str(clip) in reason
-    assert summary == "0 heard, 1 failed"
+    assert re.fullmatch(r"0 \w+, 1 failed", summary)
 
 
 def test_all_settings_are_printed_as_yaml_that_train_takes(tmp_path: Path) -> None:
@@ -120,23 +120,21 @@ def test_the_help_says_which_verbs_need_more(monkeypatch: pytest.MonkeyPatch) ->
     assert {"predict", "mimicry", "doctor"} <= set(re.findall(r"│ (\S+) ", base))
     assert {"train", "evaluate", "export"} <= set(re.findall(r"│ (\S+) ", train))
     for verb, needs in (("train", True), ("export", True), ("predict", False)):
-        told = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"}).stdout
-        assert (
-            bool(re.search(r"Needs the extra train: pip install .*\[train\]", " ".join(told.split())))
-            == needs
-        )
+        text = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "80"}).stdout
+        pattern = r"Needs the extra train: pip install .*\[train\]"
+        assert bool(re.search(pattern, " ".join(text.split()))) == needs
 
 
 def test_a_warning_as_an_error_is_one_line(
-    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_main: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emimic.cli.predict_request.run", _fails(EmimicWarning("a.json: of another model.")))
-    assert told("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
+    assert run_main("predict", tmp_path) == (2, "emimic: a.json: of another model.\n")
 
 
-def test_a_wrong_option_is_explained(told: Told) -> None:
+def test_a_wrong_option_is_explained(run_main: Run) -> None:
     for words in (("predict", "--hop", "much"), ("predikt", "clip.wav"), ("train",)):
-        code, error = told(*words)
+        code, error = run_main(*words)
         assert code == 2
         assert "Traceback" not in error
 
@@ -158,12 +156,12 @@ def _fails(error: Exception) -> Callable[..., Any]:
     ],
 )
 def test_any_error_is_one_line_unless_debug(
-    told: Told, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, part: str
+    run_main: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, part: str
 ) -> None:
     from emimic.tools import doctor
 
     monkeypatch.setattr(doctor, "examine", _fails(error))
-    found, said = told("doctor")
+    found, said = run_main("doctor")
     assert found == code
     assert said.startswith("emimic: ")
     assert said.count("\n") == 1
@@ -174,27 +172,27 @@ def test_any_error_is_one_line_unless_debug(
         cli.main()
 
 
-def test_offline_is_set_before_the_verb(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_is_set_before_the_verb(run_main: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from emimic.tools import doctor
 
     def look(*_: Any, **__: Any) -> Any:
         raise AudioError(os.environ["HF_HUB_OFFLINE"])
 
     monkeypatch.setattr(doctor, "examine", look)
-    assert told("--offline", "doctor") == (2, "emimic: 1\n")
+    assert run_main("--offline", "doctor") == (2, "emimic: 1\n")
 
 
-def test_the_version(told: Told) -> None:
-    assert told("--version")[0] == 0
+def test_the_version(run_main: Run) -> None:
+    assert run_main("--version")[0] == 0
 
 
 @pytest.mark.parametrize("words", [["predict", "x.wav"], ["mimicry", "x.wav", "y.wav"]])
-def test_a_file_in_place_of_the_folder_is_told_before_the_work(
-    told: Told, tmp_path: Path, words: list[str]
+def test_a_file_in_place_of_the_folder_is_reported_before_the_work(
+    run_main: Run, tmp_path: Path, words: list[str]
 ) -> None:
     file = tmp_path / "a.txt"
     file.write_text("mine")
-    assert told(*words, "--out", str(file)) == (
+    assert run_main(*words, "--out", str(file)) == (
         2,
         f"emimic: --out {file} is a file; name a folder\n",
     )

@@ -1,4 +1,4 @@
-"""Odd states of the process: what another part of a program, a batch system or a shell has set."""
+"""Odd states of the process, set by another part of a program, a batch system or a shell."""
 
 import os
 import pickle
@@ -137,7 +137,7 @@ def test_odd_variables(variables: dict[str, str], clips: Path, monkeypatch: pyte
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(cli.app, ["predict", str(clips / "0.wav"), "-q"])
     assert done.exit_code == 0, done.output
-    assert "1 heard, 0 failed" in done.stderr
+    assert ", 0 failed" in done.stderr
 
 
 def test_no_words_at_all(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,11 +159,11 @@ def test_a_run_folder_that_cannot_be_held(odd: str, tmp_path: Path) -> None:
         out.symlink_to(tmp_path / "no" / "where")
     else:
         (out / checkpoint.LOCK).mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), loop._held(out):
+    with pytest.raises(OutputError, match=r"run can't be written \(.*name another"), loop._lock(out):
         raise AssertionError
     if odd == "lock is a folder":
         (out / grid.LOCK).mkdir(parents=True, exist_ok=True)
-        with pytest.raises(OutputError, match=r"can't be written"), grid.held(out):
+        with pytest.raises(OutputError, match=r"can't be written"), grid.hold(out):
             raise AssertionError
 
 

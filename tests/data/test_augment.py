@@ -51,15 +51,15 @@ def test_neither_order_nor_threads_matter() -> None:
     assert len(set(alone)) == len(alone)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_share_of_changed_clips(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_the_fraction_of_changed_clips(fraction: float) -> None:
     """A clip that is to be changed meets none of the six with a probability of 0.6^6 = .047."""
     samples = voice(400)
-    changed = sum(not np.array_equal(Augment(share, 0)(samples, str(i), 1), samples) for i in range(1500))
-    assert changed / 1500 == pytest.approx(share * (1 - 0.6**6), abs=0.04 * (share > 0))
+    changed = sum(not np.array_equal(Augment(fraction, 0)(samples, str(i), 1), samples) for i in range(1500))
+    assert changed / 1500 == pytest.approx(fraction * (1 - 0.6**6), abs=0.04 * (fraction > 0))
 
 
-def test_each_change_acts_on_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_change_acts_on_its_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     met: list[str] = []
 
     def spy(name: str) -> Change:
@@ -69,7 +69,7 @@ def test_each_change_acts_on_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHANGES", tuple(map(spy, names)))
     for epoch in range(1000):
         Augment(1.0, 0)(voice(10), "x", epoch)
-    assert names == ["speed", "room", "band", "lead", "noise", "gain"]
+    assert names == ["change_speed", "add_room", "limit_band", "add_lead", "add_noise", "change_gain"]
     for name in names:
         assert met.count(name) / 1000 == pytest.approx(module.EACH, abs=0.06)
 
@@ -104,10 +104,10 @@ def test_only_speed_and_lead_change_the_length(change: Change, samples: int) -> 
         assert np.isfinite(found).all()
         assert not change(np.zeros(samples, np.float32), rng).any()
         lengths.add(len(found))
-    if change is module.speed:
+    if change is module.change_speed:
         assert samples / 1.1 - 1 <= min(lengths) <= max(lengths) <= samples / 0.9 + 1
         assert len(lengths) > 5 or samples < 400
-    elif change is module.lead:
+    elif change is module.add_lead:
         assert samples <= min(lengths)
         assert max(lengths) <= samples + SAMPLE_RATE / 2
         assert len(lengths) == 12
@@ -147,7 +147,7 @@ def strength(samples: np.ndarray, frequency: float) -> float:
 
 @pytest.mark.parametrize("rate", [0.9, 1.0, 1.1])
 def test_speed_moves_the_pitch_along(rate: float) -> None:
-    found = module.speed(tone(1000).astype(np.float32), Drawn(rate))
+    found = module.change_speed(tone(1000).astype(np.float32), Drawn(rate))
     assert len(found) == pytest.approx(SAMPLE_RATE / rate, abs=1)
     assert strength(found, 1000 * rate) == pytest.approx(0, abs=0.3)
     assert strength(found, 1000 / rate) < -30 or rate == 1
@@ -156,14 +156,14 @@ def test_speed_moves_the_pitch_along(rate: float) -> None:
 def test_a_clip_too_short_to_be_resampled_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soxr, "resample", lambda *_, **__: np.empty(0, np.float32))
     samples = np.full(1, 0.3, np.float32)
-    assert module.speed(samples, np.random.default_rng(0)) is samples
+    assert module.change_speed(samples, np.random.default_rng(0)) is samples
 
 
 def test_a_telephone_attenuates_what_is_outside_its_band() -> None:
     """By 40 dB an octave and 60 dB at most, what is inside being left alone; then as loud as before."""
     tones = (75.0, 150.0, 300.0, 1000.0, 3400.0, 6800.0)
     samples = sum(map(tone, tones)).astype(np.float32)
-    found = module.band(samples, Drawn(coin=0.0))
+    found = module.limit_band(samples, Drawn(coin=0.0))
     kept = strength(found, 1000)
     for frequency, lost in zip(tones, (-60, -40, 0, 0, 0, -40), strict=True):
         assert strength(found, frequency) - kept == pytest.approx(lost, abs=1)
@@ -172,7 +172,7 @@ def test_a_telephone_attenuates_what_is_outside_its_band() -> None:
 
 def test_a_dull_microphone() -> None:
     samples = sum(map(tone, (100.0, 2500.0, 5000.0))).astype(np.float32)
-    found = module.band(samples, Drawn(100.0, 2500.0, coin=0.9))
+    found = module.limit_band(samples, Drawn(100.0, 2500.0, coin=0.9))
     assert strength(found, 100) == pytest.approx(strength(found, 2500), abs=0.5)
     assert strength(found, 5000) - strength(found, 2500) == pytest.approx(-40, abs=1)
 
@@ -181,7 +181,7 @@ def test_a_dull_microphone() -> None:
 @pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
 def test_noise_is_as_loud_as_it_says_and_as_dark(below: float, color: float) -> None:
     samples = voice(SAMPLE_RATE, 2)
-    added = module.noise(samples, Drawn(color, below)).astype(np.float64) - samples
+    added = module.add_noise(samples, Drawn(color, below)).astype(np.float64) - samples
     assert decibels(added) - decibels(samples) == pytest.approx(-below, abs=0.01)
     power = np.square(np.abs(np.fft.rfft(added)))
     octaves = [10 * np.log10(power[low : 2 * low].mean()) for low in (500, 1000, 2000)]
@@ -192,7 +192,7 @@ def test_a_room_adds_what_decays() -> None:
     """Of a click, the sound itself, and after it an echo as strong as drawn, 60 dB weaker at the end."""
     click = np.zeros(SAMPLE_RATE, np.float32)
     click[100] = 1.0
-    found = module.room(click, Drawn(0.5, -6.0)).astype(np.float64)
+    found = module.add_room(click, Drawn(0.5, -6.0)).astype(np.float64)
     assert decibels(found) == pytest.approx(decibels(click), abs=0.01), "as loud as before"
     found /= found[100]
     assert not np.abs(found[:100]).max() > 1e-6
@@ -205,7 +205,7 @@ def test_a_room_adds_what_decays() -> None:
 
 def test_lead_is_silence_before_the_clip() -> None:
     samples = voice(500)
-    found = module.lead(samples, Drawn(0.25))
+    found = module.add_lead(samples, Drawn(0.25))
     assert not found[:4000].any()
     np.testing.assert_array_equal(found[4000:], samples)
 
@@ -213,7 +213,7 @@ def test_lead_is_silence_before_the_clip() -> None:
 @pytest.mark.parametrize(("level", "peak"), [(-12.0, 0.5 * 10**-0.6), (0.0, 0.5), (12.0, 1.0)])
 def test_gain_clips_as_a_recorder(level: float, peak: float) -> None:
     samples = (0.5 * tone(440, 1000)).astype(np.float32)
-    found = module.gain(samples, Drawn(level))
+    found = module.change_gain(samples, Drawn(level))
     assert np.abs(found).max() == pytest.approx(peak, rel=1e-3)
     if level <= 0:
         np.testing.assert_allclose(found, samples * 10 ** (level / 20), rtol=1e-6)
@@ -224,4 +224,4 @@ def test_gain_clips_as_a_recorder(level: float, peak: float) -> None:
 def test_after_gain_no_peak_leaves_the_range() -> None:
     loud = (3 * tone(440, 2000)).astype(np.float32)
     for seed in range(20):
-        assert np.abs(module.gain(loud, np.random.default_rng(seed))).max() <= 1.0
+        assert np.abs(module.change_gain(loud, np.random.default_rng(seed))).max() <= 1.0

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from make_corpora import make, refused, wav
 
+from emimic.data import loader
 from emimic.data.corpus import load_corpus
 from emimic.describe.report import describe
 from emimic.evaluation.evaluate import evaluate
 from emimic.task import EMOTIONS
-from emimic.training import loop as training
 from emimic.training import setup as runs
+from emimic.training import validation
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -75,7 +76,7 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
         ("Category\nlaugh\n", ["the header is 'Category'"]),
         ("Category,Joy,Joy\nlaugh,1,1\n", ["distinct"]),
         ("Category,Joy\n", ["no rows"]),
-        ("Category,Joy\nlaugh,1,0\n", ["line 2: 3 cells, expected 2"]),
+        ("Category,Joy\nlaugh,1,0\n", ["line 2: 3 fields, expected 2"]),
         ("Category,Joy\nlaugh,1\nlaugh,0\n", ["line 3", "'laugh'", "no other row"]),
         ("Category,Joy\n,1\n", ["line 2: the class is ''"]),
         ("Category,Joy\nlaugh,much\n", ["line 2: Joy is 'much', expected a finite number", "leave the cell empty"]),
@@ -111,8 +112,8 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     rng = np.random.default_rng(0)
     guesses = rng.random(labels.shape).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.batches, "answer", lambda *_, **__: (guesses, None))
-        entry = training._validate(run, run.valid)
+        patch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
+        entry = validation.validate(run, run.valid)
     wanted = {}
     for i, name in enumerate(EMOTIONS):
         known = np.isfinite(labels[:, i])

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from emimic.data import corpus as module
 from emimic.data.corpus import Corpus, Item, Split, load_corpus
-from emimic.data.split_tables import clip_key, some
+from emimic.data.split_tables import get_clip_key, list_some
 from emimic.media import decode
 from emimic.task import EMOTIONS, AudioError, CorpusError
 
@@ -47,20 +47,20 @@ def test_labels_follow_the_paper_whatever_the_columns_order(tmp_path: Path) -> N
 )
 def test_spellings_of_a_number_are_one_clip(n: int, zeros: int, suffix: str, spaces: bool) -> None:
     name = "0" * zeros + str(n) + suffix
-    assert clip_key(f"  {name} " if spaces else name) == str(n)
+    assert get_clip_key(f"  {name} " if spaces else name) == str(n)
 
 
 @given(st.text(st.characters(categories=["L", "N", "Pd", "Pc"], include_characters="."), min_size=1))
 def test_only_media_suffixes_and_zeros_are_dropped(name: str) -> None:
-    key = clip_key(name)
-    assert clip_key(key + ".mp3") in (key, key.lstrip("0") or "0")
+    key = get_clip_key(name)
+    assert get_clip_key(key + ".mp3") in (key, key.lstrip("0") or "0")
     if not name.isdigit() and Path(name).suffix.lower() not in decode.MEDIA_SUFFIXES:
         assert key == unicodedata.normalize("NFC", name)
 
 
 @pytest.mark.parametrize("name", ["000001-01-1", "clip.v2", "Ä b", "v2.10", "١"])
 def test_other_names_stay(name: str) -> None:
-    assert clip_key(name) == name == clip_key(f"{name}.mp3")
+    assert get_clip_key(name) == name == get_clip_key(f"{name}.mp3")
 
 
 @pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -104,7 +104,10 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
     assert corpus.warnings[0].startswith(said)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
-    assert corpus.warnings[2] == "valid_split.csv: 1 clips lack a target; scores leave out what is missing"
+    assert (
+        corpus.warnings[2]
+        == "valid_split.csv: 1 clips have unknown targets; scores leave out what is missing"
+    )
     np.testing.assert_array_equal(corpus.splits["valid"].labels, [[np.nan, -1], [1, 1]])
     only = load_corpus(tmp_path, targets="Arousal", label_scale=2)
     assert (only.targets, only.warnings) == (("Arousal",), ())
@@ -281,7 +284,7 @@ def test_leaving_early_drops_the_jobs_not_begun() -> None:
         time.sleep(0.005)
         return n
 
-    results = module.in_parallel(work, range(500), workers=1, progress=False, text="")
+    results = module.run_in_parallel(work, range(500), workers=1, progress=False, text="")
     assert next(results) == 0
     results.close()
     assert len(begun) < 500
@@ -295,8 +298,8 @@ def test_items_compare_and_hash() -> None:
 
 
 def test_some() -> None:
-    assert some(["a", "b"]) == "a, b"
-    assert some(["a", "b", "c"], limit=1) == "a and 2 more"
+    assert list_some(["a", "b"]) == "a, b"
+    assert list_some(["a", "b", "c"], limit=1) == "a and 2 more"
 
 
 def test_any_audio_error_leaves_the_clip_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

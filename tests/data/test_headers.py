@@ -4,7 +4,7 @@ import pytest
 from make_corpora import HEADER, make, refused, row, wav
 
 from emimic.data.corpus import load_corpus
-from emimic.data.headers import close_to
+from emimic.data.headers import find_close
 from emimic.task import EMOTIONS, VAD, CorpusError
 from emimic.training.corpora import load_corpora
 from emimic.training.settings import TrainSettings
@@ -21,7 +21,7 @@ from emimic.training.settings import TrainSettings
     ],
 )  # fmt: skip
 def test_names_close_to_known_ones(column, known):
-    assert close_to(column) == known
+    assert find_close(column) == known
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_names_close_to_known_ones(column, known):
      "Excited", "Anger", "Fear", "Sex", "ActorName", "Toy", "Enjoyment", *EMOTIONS, *VAD],
 )  # fmt: skip
 def test_names_of_their_own(name):
-    assert close_to(name) is None
+    assert find_close(name) is None
 
 
 @pytest.mark.parametrize("column", ["speaker", "SPEAKER", "Speaker ID", "spkr"])

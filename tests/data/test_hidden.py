@@ -7,11 +7,11 @@ from make_corpora import make, row, wav
 
 from emimic.data.corpus import list_media, load_corpus
 from emimic.data.importers.layout import list_recordings
-from emimic.data.split_tables import split_files
+from emimic.data.split_tables import find_split_files
 from emimic.describe import measure
 from emimic.export import export
 from emimic.features import faces
-from emimic.inference.engine import DESCRIPTION, ENGINES, Spec, quickest
+from emimic.inference.engine import DESCRIPTION, ENGINES, Spec, find_fastest
 from emimic.task import EMOTIONS, CorpusError
 from emimic.training import distill_corpus
 
@@ -59,7 +59,7 @@ def test_tables(tmp_path: Path) -> None:
     corpus = make(tmp_path, train=[row("1")], valid=[row("2")])
     for name in ("._train_split.csv", "._extra_split.csv"):
         (corpus / name).write_bytes(b"\0\5\x16\7 a Mac's shadow of a file")
-    assert sorted(split_files(corpus, None, [])[0]) == ["train", "valid"]
+    assert sorted(find_split_files(corpus, None, [])[0]) == ["train", "valid"]
     assert sorted(load_corpus(corpus).splits) == ["train", "valid"]
 
 
@@ -68,13 +68,13 @@ def test_faces(tmp_path: Path) -> None:
         (tmp_path / faces.FACES / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / faces.FACES / name).touch()
     assert list(faces.find(tmp_path / faces.FACES, 6.0)) == ["1"]
-    found = measure._face_folders(tmp_path / faces.FACES)
+    found = measure._list_face_folders(tmp_path / faces.FACES)
     assert list(found or ()) == ["1"]
-    assert measure._count(found, "1") == 2
+    assert measure._count_faces(found, "1") == 2
 
 
 def test_what_a_killed_export_left_is_no_engine(tmp_path: Path) -> None:
     place = tmp_path / ENGINES / ".onnx.0123456789ab"
     place.mkdir(parents=True)
     (place / DESCRIPTION).write_text("{")
-    assert quickest(tmp_path) is None
+    assert find_fastest(tmp_path) is None

@@ -360,14 +360,14 @@ def test_msp_podcast_other_test_set_and_damaged_rows(tmp_path: Path) -> None:
     out, report = bring("msp-podcast", folder, test_set="Test2")
     assert list(rows(out, "test")) == ["MSP-PODCAST_0005_0001.wav"]
     assert {name[12:16]: reason.split(";")[0] for name, reason in report.left_out.items()} == {
-        "0007": "is in labels_consensus.csv, but no recording is called so",
+        "0007": "is in labels_consensus.csv, but no recording has this name",
         "0008": "EmoAct is 9.5",
         "0009": "EmoClass is Q",
         "0010": "has no row in labels_consensus.csv",
     }
     with (folder / "Labels" / "labels_consensus.csv").open("a") as file:
         file.write("MSP-PODCAST_0011_0001.wav,A,4\n")
-    with pytest.raises(CorpusError, match="row 12 has 3 cells, expected 8"):
+    with pytest.raises(CorpusError, match="row 12 has 3 fields, expected 8"):
         bring("msp-podcast", folder)
     (folder / "Labels" / "labels_consensus.csv").write_text("FileName,EmoClass\n")
     with pytest.raises(CorpusError, match="expected EmoAct, EmoDom, EmoVal"):
@@ -400,7 +400,7 @@ def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     with monkeypatch.context() as broken:
         broken.setattr(importer.files, "write_atomic", full)
-        with pytest.raises(CorpusError, match=r"can't be written.*run again to go on"):
+        with pytest.raises(CorpusError, match=r"can't be written.*run again to resume"):
             bring("emodb", folder, workers=1)
     assert not list(out.glob("*.csv"))
     there = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}

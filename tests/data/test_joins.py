@@ -10,10 +10,9 @@ import pytest
 from tone_corpus import STILL, make_corpus
 
 from emimic.data import augment as changes
-from emimic.data.augment import Augment, Clock
+from emimic.data.augment import Augment, TimeMap
 from emimic.data.corpus import Item
 from emimic.data.joins import Joins
-from emimic.media import decode
 from emimic.task import SettingsError
 from emimic.training import setup as runs
 from emimic.training import step as steps
@@ -47,24 +46,24 @@ def within(part: np.ndarray, whole: np.ndarray) -> int:
 
 def test_lengths() -> None:
     """A third each is cropped, repeated and joined with a clip of the same corpus, class and speaker."""
-    same = [item(str(i), cells={"Mood": "a"}) for i in range(3)]
+    same = [item(str(i), columns={"Mood": "a"}) for i in range(3)]
     others = [
-        item("7", cells={"Mood": "b"}),
-        item("8", speaker="t", cells={"Mood": "a"}),
-        item("0", "else", cells={"Mood": "a"}),
+        item("7", columns={"Mood": "b"}),
+        item("8", speaker="t", columns={"Mood": "a"}),
+        item("0", "else", columns={"Mood": "a"}),
     ]
-    joins = Joins.of([*same, *others], seed=0, max_seconds=6, lengths=0.75)
+    joins = Joins.from_items([*same, *others], seed=0, max_seconds=6, lengths=0.75)
     own = sound(same[0])
     kinds = {"as it was": 0, "crop": 0, "repeat": 0, "join": 0}
     for epoch in range(200):
         loaded: list[Item] = []
-        found, clock = joins.timed(
+        found, time_map = joins.apply(
             own, same[0], epoch, lambda one, to=loaded: (to.append(one), sound(one))[1]
         )
-        again, _ = joins.timed(own, same[0], epoch, sound)
+        again, _ = joins.apply(own, same[0], epoch, sound)
         np.testing.assert_array_equal(found, again)
-        assert clock.rate == 1
-        at = round(clock.start * RATE)
+        assert time_map.rate == 1
+        at = round(time_map.start * RATE)
         if loaded:
             kinds["join"] += 1
             assert loaded[0] in same[1:]
@@ -89,14 +88,14 @@ def test_lengths() -> None:
             kinds["as it was"] += 1
     expected = {"as it was": 0.25, "crop": 0.375, "repeat": 0.1875, "join": 0.1875}
     assert {name: pytest.approx(count / 200, abs=0.1) for name, count in kinds.items()} == expected
-    assert joins.labelled(same[0], 3) is same[0]
+    assert joins.label(same[0], 3) is same[0]
 
 
 def test_a_clip_alone_of_its_kind_is_repeated() -> None:
     lone = item("0", speaker=None)
-    joins = Joins.of([lone, item("1", speaker=None)], seed=0, max_seconds=6, lengths=1.0)
+    joins = Joins.from_items([lone, item("1", speaker=None)], seed=0, max_seconds=6, lengths=1.0)
     for epoch in range(30):
-        joins.timed(sound(lone), lone, epoch, lambda one: pytest.fail(str(one)))
+        joins.apply(sound(lone), lone, epoch, lambda one: pytest.fail(str(one)))
 
 
 def test_the_labels_of_a_mixture() -> None:
@@ -107,34 +106,34 @@ def test_the_labels_of_a_mixture() -> None:
         vad=np.float32([1, 1, 1]),
         category="c",
         domain="d",
-        cells={"Mood": "a"},
+        columns={"Mood": "a"},
     )
     second = item("1", "plain", (0.0, 0.0, NAN, 0.5, NAN, 0.4))
-    joins = Joins.of([first, second], seed=0, max_seconds=6, mixed=0.5, corpora=["plain"])
-    mixed = [joins.labelled(first, epoch) for epoch in range(200)]
+    joins = Joins.from_items([first, second], seed=0, max_seconds=6, mixed=0.5, corpora=["plain"])
+    mixed = [joins.label(first, epoch) for epoch in range(200)]
     changed = [one for one in mixed if one is not first]
     assert len(changed) / 200 == pytest.approx(0.5, abs=0.12)
     for one in changed:
         np.testing.assert_array_equal(one.labels, np.float32([0.7, 0.0, NAN, NAN, NAN, 0.4]))
-        assert (one.vad, one.category, one.domain, dict(one.cells)) == (None, None, None, {})
+        assert (one.vad, one.category, one.domain, dict(one.columns)) == (None, None, None, {})
         assert (one.key, one.weight) == (first.key, first.weight)
-    assert all(joins.labelled(second, epoch) is second for epoch in range(20))
+    assert all(joins.label(second, epoch) is second for epoch in range(20))
     # The sound is mixed in the same epochs.
     own = sound(first)
     for epoch, one in enumerate(mixed):
-        found, _ = joins.timed(own, first, epoch, sound)
+        found, _ = joins.apply(own, first, epoch, sound)
         assert np.array_equal(found, own) is (one is first)
 
 
 def test_the_sound_of_a_mixture() -> None:
     first, second = item("1", "bursts"), item("1", "plain")
-    joins = Joins.of([first, second], seed=1, max_seconds=6, mixed=1.0, corpora=["plain"])
+    joins = Joins.from_items([first, second], seed=1, max_seconds=6, mixed=1.0, corpora=["plain"])
     own, other = sound(first), sound(second)
     other = other * np.sqrt(np.mean(own**2) / np.mean(other**2))
     places = []
     for epoch in range(60):
-        found, clock = joins.timed(own, first, epoch, sound)
-        at = round(clock.start * RATE)
+        found, time_map = joins.apply(own, first, epoch, sound)
+        at = round(time_map.start * RATE)
         if len(found) == len(own):
             over = found - own
             level = 10 * np.log10(np.mean(over**2) / np.mean(own**2))
@@ -151,8 +150,8 @@ def test_the_sound_of_a_mixture() -> None:
     # Where there is no room, nothing of the clip is cut.
     tight = replace(joins, max_seconds=2.95)
     for epoch in range(30):
-        found, clock = tight.timed(own, first, epoch, sound)
-        at = round(clock.start * RATE)
+        found, time_map = tight.apply(own, first, epoch, sound)
+        at = round(time_map.start * RATE)
         assert len(found) <= 2.95 * RATE
         if len(found) > len(own):
             np.testing.assert_array_equal(found[at : at + len(own)], own)
@@ -160,10 +159,12 @@ def test_the_sound_of_a_mixture() -> None:
 
 def test_silence_is_no_trouble() -> None:
     first, second = item("1", "bursts"), item("1", "plain")
-    joins = Joins.of([first, second], seed=1, max_seconds=6, mixed=1.0, lengths=1.0, corpora=["plain"])
+    joins = Joins.from_items(
+        [first, second], seed=1, max_seconds=6, mixed=1.0, lengths=1.0, corpora=["plain"]
+    )
     for epoch in range(20):
         for a, b in ((np.zeros(400, np.float32), sound(second)), (sound(first), np.zeros(30, np.float32))):
-            found, _ = joins.timed(a, first, epoch, lambda _, b=b: b)
+            found, _ = joins.apply(a, first, epoch, lambda _, b=b: b)
             assert np.isfinite(found).all()
 
 
@@ -176,26 +177,26 @@ def test_codecs() -> None:
     power = lambda x, f: abs(np.vdot(np.exp(2j * np.pi * f * t), x))  # noqa: E731
     kinds = set()
     for seed in range(12):
-        found = changes.coded(tone, np.random.default_rng(seed))
+        found = changes.apply_codec(tone, np.random.default_rng(seed))
         assert found.shape == tone.shape
         assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, changes.coded(tone, np.random.default_rng(seed)))
+        np.testing.assert_array_equal(found, changes.apply_codec(tone, np.random.default_rng(seed)))
         assert power(found, 440) == pytest.approx(power(tone, 440), rel=0.1)
         kinds.add(bool(power(found, 6000) < 0.01 * power(tone, 6000)))
         error = np.mean((found - tone) ** 2) / np.mean(tone**2)
         assert 1e-7 < error < 0.2  # neither as it was, nor shifted in time
     assert kinds == {True, False}
     for length in (1, 50, 700):
-        assert len(changes.coded(tone[:length], np.random.default_rng(0))) == length
-    assert len(decode.through_mp3(tone, 16)) == len(tone)
+        assert len(changes.apply_codec(tone[:length], np.random.default_rng(0))) == length
+    assert len(changes.apply_mp3(tone, 16)) == len(tone)
 
 
 def test_a_codec_changes_nothing_else() -> None:
     wave = sound(item("x"))
     for epoch in range(30):
-        plain, clock = Augment(0.5, 0).timed(wave, "x", epoch)
-        found, later = Augment(0.5, 0, codec=0.5).timed(wave, "x", epoch)
-        assert clock == later
+        plain, time_map = Augment(0.5, 0).apply(wave, "x", epoch)
+        found, later = Augment(0.5, 0, codec=0.5).apply(wave, "x", epoch)
+        assert time_map == later
         assert found.shape == plain.shape
     changed = [
         not np.array_equal(Augment(0.0, 0, codec=0.4)(wave[:800], str(i), 0), wave[:800]) for i in range(300)
@@ -203,11 +204,13 @@ def test_a_codec_changes_nothing_else() -> None:
     assert np.mean(changed) == pytest.approx(0.4, abs=0.1)
 
 
-def test_clocks_follow_each_other() -> None:
+def test_positions_compose() -> None:
     times = np.linspace(0, 3, 7)
-    early, late = Clock(-0.5, 1.0), Clock(0.25, 1.1)
-    np.testing.assert_allclose(late.after(early).recorded(times), early.recorded(late.recorded(times)))
-    assert late.after(Clock()) == late
+    early, late = TimeMap(-0.5, 1.0), TimeMap(0.25, 1.1)
+    np.testing.assert_allclose(
+        late.compose(early).to_recording(times), early.to_recording(late.to_recording(times))
+    )
+    assert late.compose(TimeMap()) == late
 
 
 # --- in a run

@@ -23,6 +23,7 @@ from emimic.evaluation.submit import submit
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, VAD, CorpusError, ModelError, SettingsError
+from emimic.training import build
 from emimic.training import setup as runs
 from emimic.training.loop import Result, train
 from emimic.training.settings import TrainSettings
@@ -63,7 +64,9 @@ def test_what_a_training_clip_may_lack(mixed: Path) -> None:
     assert train.items[0].vad.dtype == np.float32
     assert {kind for _, _, kind in known} == {None, *CLASSES}
     assert known[2][2] is None
-    assert corpus.warnings == ("train_split.csv: 6 clips lack a target; the loss leaves out what is missing",)
+    assert corpus.warnings == (
+        "train_split.csv: 6 clips have unknown targets; the loss leaves out what is missing",
+    )
     assert train.outside() == ()
     assert all(item.category is None for item in load_corpus(mixed, **reading()).splits["train"].items)
     json.dumps(corpus.report(), allow_nan=False)
@@ -100,7 +103,7 @@ def test_one_known_label_is_enough_in_every_split(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.labels[:4], valid.labels)
     assert np.isnan(test.labels[4]).all()
     assert corpus.warnings == tuple(
-        f"{name}_split.csv: 2 clips lack a target; scores leave out what is missing"
+        f"{name}_split.csv: 2 clips have unknown targets; scores leave out what is missing"
         for name in ("valid", "test")
     )
 
@@ -218,7 +221,7 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
             {"category": "Mood"},
             "",
             [item(1, [], category="x", **FELT), item(2, [], category="y")],
-            "'Mood' names 2 classes of training clips beside VAD labels alone",
+            "'Mood' names 2 classes of training clips beside V/A/D labels only",
         ),
         (
             {"vad_head": False},
@@ -240,7 +243,7 @@ def test_nothing_to_learn_is_refused(
     given: dict[str, Any], targets: str, items: list[Item], said: str, tiny: Tiny
 ) -> None:
     with pytest.raises(CorpusError, match=said):
-        runs.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
+        build.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_nothing_to_learn_is_refused(
 def test_vad_is_answered_where_it_was_learned(
     given: dict[str, Any], felt: dict[str, Any], answers: bool, tiny: Tiny
 ) -> None:
-    model = runs.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
+    model = build.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
     assert model.config.vad_learned == model.config.predicts_vad == answers
     assert (model.predict([np.ones(800, np.float32)])[0].vad is not None) == answers
 
@@ -263,7 +266,7 @@ def test_missing_labels_do_not_count_in_what_targets_are_scaled_by(tiny: Tiny) -
         item(4, [1.0, 0.75]),
     ]
     settings = TrainSettings(**tiny(standardize_targets=True))
-    config = runs.build_model(settings, Stub("a", "b"), items).config  # type: ignore[arg-type]
+    config = build.build_model(settings, Stub("a", "b"), items).config  # type: ignore[arg-type]
     np.testing.assert_allclose(config.target_mean, [0.5, 0.5])
     np.testing.assert_allclose(config.target_std, [np.sqrt(1 / 6), 0.25])
 
@@ -271,9 +274,9 @@ def test_missing_labels_do_not_count_in_what_targets_are_scaled_by(tiny: Tiny) -
 def test_a_frozen_model_without_targets_has_nothing_to_learn(tiny: Tiny) -> None:
     config = EmiConfig(encoder_config=ENCODER, targets=[], freeze_encoder=True, vad_pretrained=True)
     with pytest.raises(
-        SettingsError, match="nothing is left to train: freeze_encoder also freezes the VAD head"
+        SettingsError, match="nothing is left to train: freeze_encoder also freezes the V/A/D head"
     ):
-        runs._optimizer(EmiModel(config), TrainSettings(**tiny(freeze_encoder=True)))
+        runs.make_optimizer(EmiModel(config), TrainSettings(**tiny(freeze_encoder=True)))
 
 
 def test_a_run_is_on_its_labels_of_every_kind() -> None:
@@ -288,7 +291,7 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than all else here."""
-    monkeypatch.setattr(plots, "png", lambda _: b"")
+    monkeypatch.setattr(plots, "render_png", lambda _: b"")
 
 
 def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:
@@ -338,7 +341,7 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
 def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: Path) -> None:
     model = EmiModel.open_run(both[0])
     items = load_corpus(mixed, **reading()).splits["valid"].items
-    source = loader.waveforms(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
     _, vad = loader.predict(model, items)
     with torch.inference_mode():
         outputs = [model(torch.from_numpy(source.read(item, 0).values)[None]) for item in items]
@@ -441,7 +444,7 @@ def test_vad_alone_is_scored(felt: tuple[Path, Result], alone: Path, tmp_path: P
     assert report.mean_pearson == pytest.approx(best["pearson"], abs=1e-4)
     assert (tmp_path / "predictions.csv").read_text().startswith("Filename,Arousal,Dominance,Valence\n11,")
     assert (tmp_path / "scatter.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ModelError, match="answers VAD alone; expected a model with targets"):
+    with pytest.raises(ModelError, match="predicts V/A/D alone; expected a model with targets"):
         submit(felt[0], alone, split="valid", out=tmp_path / "out.csv", progress=False)
     assert not (tmp_path / "out.csv").exists()
     other = make(tmp_path, train=[row("1")], valid=[row("2")])

@@ -21,26 +21,26 @@ from emimic.model.model import EmiModel
 
 @given(st.integers(0, 80), st.integers(1, 12), st.integers(0, 2**32), st.integers(0, 40))
 def test_an_epoch_holds_each_clip_once(clips: int, size: int, seed: int, epoch: int) -> None:
-    found = loader.steps(clips, size, seed=seed, epoch=epoch)
+    found = loader.plan_steps(clips, size, seed=seed, epoch=epoch)
     assert sorted(row for step in found for row in step) == list(range(clips))
     assert [len(step) for step in found[:-1]] == [size] * (len(found) - 1)
     assert len(found) == -(-clips // size)
-    assert found == loader.steps(clips, size, seed=seed, epoch=epoch)
+    assert found == loader.plan_steps(clips, size, seed=seed, epoch=epoch)
     # How many make a step doesn't change the order.
-    single = loader.steps(clips, 1, seed=seed, epoch=epoch)
+    single = loader.plan_steps(clips, 1, seed=seed, epoch=epoch)
     assert [row for step in single for row in step] == [row for step in found for row in step]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     orders = {
-        (seed, epoch): str(loader.steps(30, 4, seed=seed, epoch=epoch))
+        (seed, epoch): str(loader.plan_steps(30, 4, seed=seed, epoch=epoch))
         for seed in range(4)
         for epoch in range(4)
     }
     assert len(set(orders.values())) == 16
     np.random.seed(5)  # noqa: NPY002 - the global generator must not matter
     torch.manual_seed(5)
-    assert orders[2, 3] == str(loader.steps(30, 4, seed=2, epoch=3))
+    assert orders[2, 3] == str(loader.plan_steps(30, 4, seed=2, epoch=3))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
     """Cut, then zero mean and unit variance, and padded to the encoder's smallest input (paper section 3.2 and 4)."""
-    source = loader.waveforms(items(tones), model.config, model.min_samples)
+    source = loader.make_waveform_source(items(tones), model.config, model.min_samples)
     seen = set()
     for item in source.items:
         wave = soundfile.read(item.path, dtype="float64")[0][:2400]
@@ -73,9 +73,9 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
 def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
     clips = items(tones)[:6]
     config = EmiConfig(encoder_config=ENCODER, max_seconds=0.7)
-    plain = loader.waveforms(clips, config, 400)
+    plain = loader.make_waveform_source(clips, config, 400)
     augment = Augment(1.0, 5)
-    changed = loader.waveforms(clips, config, 400, augment)
+    changed = loader.make_waveform_source(clips, config, 400, augment)
     seen = set()
     for item in clips:
         np.testing.assert_array_equal(plain.read(item, 0).values, plain.read(item, 1).values)
@@ -94,12 +94,12 @@ def test_clips_can_stay_as_they_are(tones: Path) -> None:
     config = EmiConfig(encoder_config=ENCODER, do_normalize=False)
     item = items(tones)[0]
     np.testing.assert_array_equal(
-        loader.waveforms([item], config, 400).read(item, 0).values, decode.load(item.path)
+        loader.make_waveform_source([item], config, 400).read(item, 0).values, decode.load(item.path)
     )
 
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
-def test_each_answer_is_its_own_clips(
+def test_each_prediction_is_its_own_clips(
     batch_seconds: float, tones: Path, model: EmiModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever shares a batch, and over the border between two chunks."""
@@ -108,8 +108,8 @@ def test_each_answer_is_its_own_clips(
     found, vad = loader.predict(model, clips, batch_seconds=batch_seconds, workers=3)
     assert (found.shape, vad.shape) == ((15, 6), (15, 3))
     assert found.dtype == vad.dtype == np.float32
-    assert np.isnan(vad).all(), "a fresh VAD head answers nothing"
-    source = loader.waveforms(clips, model.config, model.min_samples)
+    assert np.isnan(vad).all(), "an untrained VAD head predicts nothing"
+    source = loader.make_waveform_source(clips, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
         alone = [
@@ -122,20 +122,20 @@ def test_each_answer_is_its_own_clips(
     np.testing.assert_allclose(backwards[::-1], found, atol=2e-6)
 
 
-def test_no_clips_give_no_answers(model: EmiModel) -> None:
+def test_no_clips_give_no_predictions(model: EmiModel) -> None:
     found, vad = loader.predict(model, [])
     assert (found.shape, vad.shape) == ((0, 6), (0, 3))
 
 
 def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
-    def read(item: Item, epoch: int) -> loader.Heard:
-        return loader.Heard(np.float32([float(item.id), epoch]))
+    def read(item: Item, epoch: int) -> loader.ModelInput:
+        return loader.ModelInput(np.float32([float(item.id), epoch]))
 
     source = loader.Source(items(tones), read)
     groups = [[3, 1], [], [14], [0]]
     for epoch in (0, 7):
         found = [
             [clip.values.tolist() for clip in group]
-            for group in loader.decoded(source, groups, workers=2, epoch=epoch)
+            for group in loader.decode_ahead(source, groups, workers=2, epoch=epoch)
         ]
         assert found == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emimic.data.sampling import Pool, counts, steps
+from emimic.data.sampling import Pool, count_clips, plan_steps
 
 SEEDS = st.integers(0, 2**32)
 
 
 def drawn(pools: list[Pool], epochs: int, seed: int = 0, size: int = 4) -> list[list[int]]:
     return [
-        [row for step in steps(pools, size, seed=seed, epoch=epoch) for row in step]
+        [row for step in plan_steps(pools, size, seed=seed, epoch=epoch) for row in step]
         for epoch in range(epochs)
     ]
 
@@ -23,7 +23,7 @@ def drawn(pools: list[Pool], epochs: int, seed: int = 0, size: int = 4) -> list[
 def test_one_corpus_is_drawn_as_ever(clips: int, size: int, seed: int, epoch: int) -> None:
     order = np.random.default_rng((seed, epoch)).permutation(clips).tolist()
     wanted = [order[i : i + size] for i in range(0, clips, size)]
-    assert steps([Pool(range(clips), clips)], size, seed=seed, epoch=epoch) == wanted
+    assert plan_steps([Pool(range(clips), clips)], size, seed=seed, epoch=epoch) == wanted
 
 
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 60), SEEDS, st.integers(1, 9))
@@ -41,7 +41,7 @@ def test_several_corpora(first: int, second: int, count: int, seed: int, size: i
     often = [times[row] for row in range(first, first + second)]
     assert max(often) - min(often) <= 1  # over epochs, every clip equally often
     assert epochs == drawn(pools, 4, seed, size)
-    assert steps(pools, size, seed=seed, epoch=2) == steps(list(pools), size, seed=seed, epoch=2)
+    assert plan_steps(pools, size, seed=seed, epoch=2) == plan_steps(list(pools), size, seed=seed, epoch=2)
 
 
 def test_orders_differ_between_corpora_epochs_and_seeds() -> None:
@@ -89,12 +89,12 @@ def test_speaker_by_speaker(balanced: bool) -> None:
 
 
 def test_fractions() -> None:
-    assert counts([100], [None]) == [100]
-    assert counts([100, 50, 25], [None] * 3) == [100, 50, 25]
-    assert counts([100, 5000], [0.8, 0.2]) == [100, 25]
-    assert counts([100, 300, 100], [0.5, None, None]) == [100, 75, 25]
-    assert counts([60, 300, 20], [None, 0.25, None]) == [60, 27, 20]
-    assert counts([2, 9], [0.99, 0.01]) == [2, 1]  # one at least, or it would never come
+    assert count_clips([100], [None]) == [100]
+    assert count_clips([100, 50, 25], [None] * 3) == [100, 50, 25]
+    assert count_clips([100, 5000], [0.8, 0.2]) == [100, 25]
+    assert count_clips([100, 300, 100], [0.5, None, None]) == [100, 75, 25]
+    assert count_clips([60, 300, 20], [None, 0.25, None]) == [60, 27, 20]
+    assert count_clips([2, 9], [0.99, 0.01]) == [2, 1]  # one at least, or it would never come
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_fractions() -> None:
 )
 def test_fractions_that_do_not_fit(fractions: list[float | None], come: str) -> None:
     with pytest.raises(ValueError, match=f"come to {come}, expected 1 where"):
-        counts([10, 10][: len(fractions)], fractions)
+        count_clips([10, 10][: len(fractions)], fractions)

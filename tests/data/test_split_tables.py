@@ -34,8 +34,8 @@ def test_no_folder_no_tables(tmp_path: Path) -> None:
         (HEADER.replace(",", ";") + "\n" + row("1").replace(",", ";"), "separated by commas"),
         ("Name,Joy\n1,1", "Filename among them"),
         ("Filename,Joy,Joy\n1,1,1", "distinct"),
-        (HEADER + "\n1,0,0", "line 2: 3 cells, expected 7"),
-        (HEADER + "\n" + row("3") + ",1", "line 2: 8 cells, expected 7"),
+        (HEADER + "\n1,0,0", "line 2: 3 fields, expected 7"),
+        (HEADER + "\n" + row("3") + ",1", "line 2: 8 fields, expected 7"),
         (HEADER + "\n\n" + row("1", 0, "much", 0, 0, 0, 0), "line 3 (clip 1): Amusement is 'much'"),
         (HEADER + "\n" + row("1", 0, '"0,5"', 0, 0, 0, 0), "Amusement is '0,5', expected a number"),
         (HEADER + "\n" + row("1", 0, "1e39", 0, 0, 0, 0), "line 2 (clip 1): Amusement is '1e39'"),
@@ -138,7 +138,7 @@ def test_vad_columns_that_do_nothing_are_pointed_out(tmp_path: Path) -> None:
 def test_a_target_without_any_label_is_pointed_out(tmp_path: Path) -> None:
     make(tmp_path, valid=[row("2", "", 0.5, 0, 0, 1, 0), row("4", "", 0, 0, 0, 1, 0)])
     (note,) = load_corpus(tmp_path, scan=False).warnings
-    assert note.startswith("valid_split.csv: 2 clips lack a target; none has Admiration;")
+    assert note.startswith("valid_split.csv: 2 clips have unknown targets; none has Admiration;")
 
 
 @pytest.mark.parametrize("scale", ["100", True, 1e-40])
@@ -176,7 +176,7 @@ def test_columns_that_differ_between_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("targets", [["Joy", "Joy"], ["Speaker"], ["Filename"]])
-def test_senseless_targets(tmp_path: Path, targets: list[str]) -> None:
+def test_invalid_targets(tmp_path: Path, targets: list[str]) -> None:
     refused(make(tmp_path), "expected distinct label columns", targets=targets)
 
 
@@ -187,7 +187,7 @@ def test_no_targets_need_vad_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
-def test_senseless_scales(tmp_path: Path, scale: float) -> None:
+def test_invalid_scales(tmp_path: Path, scale: float) -> None:
     refused(make(tmp_path), "label_scale", label_scale=scale)
 
 
@@ -237,11 +237,11 @@ def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
     make(tmp_path, header, **rows, test=[row("4", speaker="bob"), row("5", speaker="")])
     refused(tmp_path, "valid_split.csv and test_split.csv", "speakers bob", "Give each speaker to one split")
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
-    assert corpus.warnings == ("valid_split.csv and test_split.csv share speakers: bob",)
+    assert corpus.warnings == ("valid_split.csv and test_split.csv both name speakers: bob",)
     assert corpus.splits["train"].items[1].speaker is None
     assert "speakers 1\n" in corpus.summary()
     make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
-    refused(tmp_path, "train_split.csv and valid_split.csv share the speakers bob")
+    refused(tmp_path, "train_split.csv and valid_split.csv both name the speakers bob")
 
 
 def test_leaks_are_looked_for_in_tables_that_are_not_loaded(tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_leaks_are_looked_for_in_tables_that_are_not_loaded(tmp_path: Path) -> N
     rows = {"train": [row("1", speaker="ann")], "valid": [row("2", speaker="bob")]}
     make(tmp_path, header, **rows, test=[row("3", speaker="ann"), row("4", speaker="cy")])
     both = {"splits": ["train", "valid"]}
-    refused(tmp_path, "train_split.csv and test_split.csv share the speakers ann", **both)
+    refused(tmp_path, "train_split.csv and test_split.csv both name the speakers ann", **both)
     assert load_corpus(tmp_path, splits=["valid"]).warnings == ()  # valid shares nothing with the others
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True, **both)
-    assert corpus.warnings == ("train_split.csv and test_split.csv share speakers: ann",)
+    assert corpus.warnings == ("train_split.csv and test_split.csv both name speakers: ann",)
     make(tmp_path, header, clips=False, **rows, test=[row("02.wav", speaker="cy")])
     refused(tmp_path, "valid_split.csv and test_split.csv both list 02.wav", **both)
 

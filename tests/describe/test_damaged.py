@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emimic.files import read_json
-from emimic.inference.engine import default_model, open_engine
+from emimic.inference.engine import find_default_model, open_engine
 from emimic.task import ModelError
 from emimic.training import checkpoint
 
@@ -24,7 +24,7 @@ def test_json_that_nests_too_deeply_is_no_json(tmp_path: Path) -> None:
     "files", [None, [], {"model.onnx": None}, {"model.onnx": {}}, {"model.onnx": {"sha256": 3}}]
 )
 def test_an_engine_that_does_not_know_its_files(files: object, tmp_path: Path) -> None:
-    folder = shutil.copytree(default_model(), tmp_path / "engine")
+    folder = shutil.copytree(find_default_model(), tmp_path / "engine")
     description = read_json(folder / "engine.json")
     (folder / "engine.json").write_text(json.dumps(description | {"files": files}))
     with pytest.raises(ModelError, match=r"engine\.json doesn't say what its files are; it is damaged"):

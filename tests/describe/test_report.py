@@ -228,13 +228,13 @@ def test_durations(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     assert told["clips"] == len(every) == 16
     assert (told["shortest"], told["longest"]) == (0.064, 31.25)
     assert told["mean"] == pytest.approx(sum(every) / len(every), rel=1e-12)
-    assert told["under_1s"] == {"count": 4, "share": 0.25}  # 2, 7, 21, 32
-    assert told["over_cut"] == {"count": 2, "share": 0.125}  # 4, 22; 00003 has 12 s
+    assert told["under_1s"] == {"count": 4, "fraction": 0.25}  # 2, 7, 21, 32
+    assert told["over_cut"] == {"count": 2, "fraction": 0.125}  # 4, 22; 00003 has 12 s
     assert told["kept_whole"] == 14 / 16
     lost = sum(max(0.0, seconds - 12) for seconds in every)
     assert told["audio_lost"] == pytest.approx(lost / sum(every), rel=1e-12)
-    assert [step["cut"] for step in told["curve"]] == [half / 2 for half in range(1, 121)]
-    for step in told["curve"]:
+    assert [step["cut"] for step in told["cuts"]] == [half / 2 for half in range(1, 121)]
+    for step in told["cuts"]:
         kept = [seconds for seconds in every if seconds <= step["cut"]]
         assert step["kept_whole"] == len(kept) / 16
         gone = sum(seconds - step["cut"] for seconds in every if seconds > step["cut"])
@@ -251,7 +251,7 @@ def test_rates_and_frames(numbers: Any, rows: dict[str, dict[str, str]]) -> None
         "30": 5, "1000": 2, "25": 1, "29.83": 1, "62.5": 1,
     }  # fmt: skip
     assert list(told["values"])[:2] == ["30", "1000"]
-    assert told["values"]["30"]["share"] == 0.5
+    assert told["values"]["30"]["fraction"] == 0.5
     assert told["true_mean"] == pytest.approx(told["mean"], rel=1e-9)
     frames, left = numbers["frames"], int(rows["94"]["frames"])
     assert frames["found"] == sum(p.frames for p in PLAN) + left
@@ -273,10 +273,10 @@ def test_rates_and_frames(numbers: Any, rows: dict[str, dict[str, str]]) -> None
 def test_sound(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     told = numbers["audio"]
     assert {rate: share["count"] for rate, share in told["rates"].items()} == {"16000": told["tracks"]}
-    assert told["channels"]["1"]["share"] == 1.0
+    assert told["channels"]["1"]["fraction"] == 1.0
     assert told["kilobits"]["64"]["count"] == 3
     assert told["kilobits"]["256"]["count"] == 1
-    assert told["heard"] == 15
+    assert told["decoded"] == 15
     assert told["clipped"] == ["train 6", "valid 21"]
     assert told["silent"] == ["train 5"]
     total = sum(int(row["samples"]) for row in rows.values() if row["samples"])
@@ -319,23 +319,21 @@ def test_the_report_shows_the_papers_values_beside_its_own(found: Description, n
         ("clipped, silent clips", "2, 1", "-"),
     ):
         assert table[quantity] == [own, paper]
-    assert markdown.beside_the_paper(numbers)[0][1] == "14, 3, 2"
+    assert markdown.compare_with_paper(numbers)[0][1] == "14, 3, 2"
     assert "train 95: no file of that name" in text
     for name in ("labels", "durations", "cuts"):
         assert f"({name}.png)" in text
         assert (found.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (found.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
-    other = markdown.markdown(
-        {**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl"
-    )
+    other = markdown.render({**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl")
     assert "| over 5 s | 2 (12.5 %) | - |" in other  # the paper has no value for another cut
 
 
 def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
-    rates = {str(rate): {"count": 2, "share": 0.05} for rate in range(25, 45)}
+    rates = {str(rate): {"count": 2, "fraction": 0.05} for rate in range(25, 45)}
     damaged = [{"split": "train", "clip": str(i), "kind": "missing", "reason": "gone"} for i in range(60)]
     fps = {**numbers["fps"], "values": rates}
-    text = markdown.markdown({**numbers, "fps": fps, "damaged": damaged}, (), "facts.jsonl")
+    text = markdown.render({**numbers, "fps": fps, "damaged": damaged}, (), "facts.jsonl")
     assert "| 36 | 2 (5.0 %) |\n| others | 16 (40.0 %) |" in text
     assert "train 49: gone\n- and 10 more" in text
 
@@ -409,7 +407,7 @@ def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
     corpus = load_corpus(folder, scan=False)
     (folder / "audio" / "00006.flac").unlink()
     gone, there = measure.measure(corpus, tmp_path)
-    assert gone.found.troubles == ("audio/00006.flac: does not exist. Check the path.",)
+    assert gone.measured.troubles == ("audio/00006.flac: does not exist. Check the path.",)
     assert (gone.seconds, there.seconds) == (None, 10.0)
 
 
@@ -428,7 +426,7 @@ def test_audio_alone(tmp_path: Path) -> None:
     told = describe(folder, out=tmp_path / "out" / "deep", cut=5, progress=False)
     assert told.numbers["fps"] is None
     assert told.numbers["frames"] == {
-        "videos": 0, "found": 0, "expected": 0, "with_gaps": {"count": 0, "share": None}, "faces": None,
+        "videos": 0, "found": 0, "expected": 0, "with_gaps": {"count": 0, "fraction": None}, "faces": None,
     }  # fmt: skip
     assert told.numbers["durations"]["audio_lost"] == pytest.approx(5 / 11)
     assert "There are no videos." in (told.out / "description.md").read_text(encoding="utf-8")
@@ -444,8 +442,8 @@ def test_video_alone(tmp_path: Path) -> None:
     told = describe(folder, progress=False)
     one, two = told.clips
     assert (one.audio, one.video, one.seconds) == ("raw/00001.mov", "raw/00001.mov", 0.5)
-    assert two.found.heard is None
-    assert "raw/00021.mov: has no audio track" in two.found.troubles[0]
+    assert two.measured.waveform is None
+    assert "raw/00021.mov: has no audio track" in two.measured.troubles[0]
     assert told.numbers["fps"]["values"]["30"]["count"] == 2
 
 
@@ -456,7 +454,7 @@ def test_frames_missing_in_the_video_are_told(tmp_path: Path) -> None:
     told = describe(folder, progress=False)
     frames, fps = told.numbers["frames"], told.numbers["fps"]
     assert (frames["found"], frames["expected"]) == (146 + 60, 196 + 60)
-    assert frames["with_gaps"] == {"count": 1, "share": 0.5}
+    assert frames["with_gaps"] == {"count": 1, "fraction": 0.5}
     assert set(fps["values"]) == {
         "30",
         "1000",
@@ -512,7 +510,7 @@ def test_one_table_or_none_will_do(tmp_path: Path) -> None:
 )
 def test_less_than_an_hour_is_told_in_minutes(numbers: Any, hours: float, told: str) -> None:
     changed = {**numbers, "clips": {"all": {"listed": 1, "hours": hours}}}
-    assert markdown.beside_the_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
+    assert markdown.compare_with_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
 
 
 def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
@@ -557,7 +555,7 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
 )
 def test_the_cost_of_cuts_against_brute_force(lengths: list[float], cuts: list[float]) -> None:
     cuts += lengths[:3]
-    kept, lost = statistics.cost_of_cuts(np.sort(np.array(lengths)), cuts)
+    kept, lost = statistics.compute_cost(np.sort(np.array(lengths)), cuts)
     for place, cut in enumerate(cuts):
         assert kept[place] == sum(length <= cut for length in lengths) / len(lengths)
         gone = sum((Fraction(length) - Fraction(cut) for length in lengths if length > cut), Fraction(0))
@@ -565,13 +563,13 @@ def test_the_cost_of_cuts_against_brute_force(lengths: list[float], cuts: list[f
 
 
 def test_errors_of_recording_are_counted_and_left_out() -> None:
-    told = statistics.of_durations([1.0, 3.0, 13.0, 7201.0, 7200.0], 12.0)
+    told = statistics.summarize_durations([1.0, 3.0, 13.0, 7201.0, 7200.0], 12.0)
     assert (told["clips"], told["over_two_hours"], told["longest"]) == (5, 1, 7200.0)
     assert told["mean"] == (1 + 3 + 13 + 7200) / 4
     assert told["over_cut"]["count"] == 3
     assert told["kept_whole"] == 2 / 5
     assert told["audio_lost"] == pytest.approx((1 + 7188) / 7217)
-    assert statistics.of_durations([8000.0], 12.0)["longest"] == 8000.0
+    assert statistics.summarize_durations([8000.0], 12.0)["longest"] == 8000.0
 
 
 def kolmogorov(n: int, m: int, gap: float) -> float:
@@ -591,7 +589,7 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
         split: np.array(data.draw(st.lists(st.tuples(LABELS, LABELS, LABELS), min_size=1, max_size=20)))
         for split in ("train", "valid")
     }
-    told = statistics.shifts(labels, targets)
+    told = statistics.compare_splits(labels, targets)
     assert [row["target"] for row in told] == list(targets)
     ps = []
     for place, row in enumerate(told):
@@ -614,7 +612,7 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
 def test_a_shift_is_found() -> None:
     rng = np.random.default_rng(0)
     one, two = (rng.random((400, 3)) * (rng.random((400, 3)) > zero) for zero in (0.8, [0.8, 0.35, 0.8]))
-    told = statistics.shifts({"train": one, "valid": two}, ("Admiration", "Determination", "Joy"))
+    told = statistics.compare_splits({"train": one, "valid": two}, ("Admiration", "Determination", "Joy"))
     assert [row["shifts"] for row in told] == [False, True, False]
     # scipy's own test approximates the same distribution.
     theirs = [stats.ks_2samp(one[:, i], two[:, i], method="asymp") for i in range(3)]
@@ -625,7 +623,7 @@ def test_a_shift_is_found() -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.just(math.nan))), min_size=1, max_size=30))
 def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, float]]) -> None:
-    told = statistics.of_labels({"train": np.array(values)}, ("a", "b"))["train"]
+    told = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
     for place, name in enumerate("ab"):
         column = sorted(row[place] for row in values if not math.isnan(row[place]))
         assert told[name]["clips"] == len(column)
@@ -648,7 +646,7 @@ def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, 
 )
 def test_clipping_and_silence_against_their_definition(parts: list[tuple[float, int]]) -> None:
     samples = np.concatenate([np.full(count, value, np.float32) for value, count in parts])
-    told = measure.listen(samples)
+    told = measure.analyze(samples)
     runs = [(key, len(list(run))) for key, run in itertools.groupby(abs(float(v)) >= 0.999 for v in samples)]
     assert told.clipped == sum(length for loud, length in runs if loud and length >= 3)
     chunks = [samples[at : at + 512].astype(float) for at in range(0, len(samples), 512)]
@@ -676,10 +674,10 @@ def test_the_share_of_speech_is_silero_vads() -> None:
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]
         spoken = sum(size for size, p in zip(sizes, probabilities(samples), strict=True) if p >= 0.5)
-        told.append(silero_vad.share(samples))
+        told.append(silero_vad.measure_speech(samples))
         assert told[-1] == pytest.approx(spoken / len(samples), abs=1e-9)
     assert 0 < np.mean(told) < 1
-    assert silero_vad.share(np.zeros(0, np.float32)) == 0.0
+    assert silero_vad.measure_speech(np.zeros(0, np.float32)) == 0.0
 
 
 def test_box_plots_have_the_quartiles_of_the_labels() -> None:
@@ -687,7 +685,7 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
         "train": np.array([[0.0, 0.5], [0.0, math.nan], [1.0, 0.5], [0.2, 0.5]]),
         "valid": np.ones((2, 2)),
     }
-    figure = plots.boxes(labels, ("a", "b"))
+    figure = plots.draw_boxes(labels, ("a", "b"))
     upper, lower = figure.axes
     assert upper.get_title() == "train (4 clips)"
     assert lower.get_title() == "valid (2 clips)"
@@ -700,25 +698,25 @@ def test_box_plots_have_the_quartiles_of_the_labels() -> None:
 @pytest.mark.parametrize("fps", [[], [30.0], [25.0, 30.0, 1000.0]])
 def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> None:
     seconds = np.array([0.064, 1.0, 6.9, 7.0, 1249.9])
-    figure = plots.durations(seconds, np.array(fps))
+    figure = plots.draw_durations(seconds, np.array(fps))
     assert len(figure.axes) == 1 + bool(fps)
     for panel, values in zip(figure.axes, (seconds, fps), strict=False):
         assert panel.get_xscale() == panel.get_yscale() == "log"
         assert sum(bar.get_height() for bar in panel.patches) == len(values)
-    plots.png(figure)
+    plots.render_png(figure)
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
 @settings(deadline=None, max_examples=10)
-def test_the_curve_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
+def test_the_cost_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
     at = np.sort(np.array(lengths))
-    figure = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
+    figure = plots.draw_cuts(at, *statistics.compute_cost(at, at), 12.0)
     steps, lost, line = figure.axes[0].get_lines()
     assert steps.get_ydata()[-1] == 100.0
     assert lost.get_ydata()[-1] == pytest.approx(0.0, abs=1e-9)
     assert set(line.get_xdata()) == {12.0}
-    again = plots.cuts(at, *statistics.cost_of_cuts(at, at), 12.0)
-    assert plots.svg(figure) == plots.svg(again)
+    again = plots.draw_cuts(at, *statistics.compute_cost(at, at), 12.0)
+    assert plots.render_svg(figure) == plots.render_svg(again)
 
 
 def test_the_synthetic_corpus_is_what_it_says(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
     monkeypatch.setattr(module, "source_of", lambda model, items, heard: items)
-    monkeypatch.setattr(module, "answer", answer)
+    monkeypatch.setattr(module.loader, module.loader.answer.__name__, answer)
     return state
 
 
@@ -285,7 +285,7 @@ def settle(run, **settings):
 
 @pytest.mark.parametrize(("given", "asked"), [(None, 100.0), (1, 1)])
 def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, given, asked):
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
     run = settle(tmp_path / "run", label_scale=100.0, train_on="train")
     evaluate(run, tmp_path, label_scale=given, n_bootstrap=5, progress=False)
     assert stub.asked[-1] == asked
@@ -302,7 +302,7 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, g
     ],
 )
 def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_on, split, said):
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
@@ -324,7 +324,7 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_
     ],
 )
 def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, monkeypatch, split, settings, corpus, said):
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, **settings)
     if corpus:
@@ -344,7 +344,7 @@ def test_broken_settings_of_a_run_are_named(stub, tmp_path, text):
 
 
 def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
     stub.warnings = ("audio/1.wav: damaged or cut short",)
     report = evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False)
     assert report.notes[-1] == stub.warnings[0]
@@ -361,7 +361,7 @@ def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
 
 
 def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "png", lambda figure: b"drawn elsewhere")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"drawn elsewhere")
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -371,7 +371,9 @@ def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
 def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
     bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
     stub.split = Split("test", stub.split.listed, bare, ())
-    monkeypatch.setattr(module, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(
+        module.loader, module.loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain")
+    )
     with pytest.raises(CorpusError, match="test"):
         evaluate(tmp_path / "run", tmp_path, split="test", progress=False)
 
@@ -386,7 +388,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, monkeypatch, value):
-    monkeypatch.setattr(plots, "png", lambda figure: b"")
+    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
@@ -395,7 +397,7 @@ def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, 
         evaluate(tmp_path / "run", tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("draw", [plots.scatter, plots.residuals])
+@pytest.mark.parametrize("draw", [plots.draw_scatter, plots.draw_residuals])
 @pytest.mark.parametrize(("clips", "targets"), [(1, 1), (30, 4), (700, 2)])
 def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
     x, y = sample(clips, targets)
@@ -405,34 +407,36 @@ def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
     assert [panel.get_title().splitlines()[0] for panel in panels] == names
     for i, panel in enumerate(panels):
         left, right = panel.get_xlim()
-        seen = y[:, i] if draw is plots.scatter else x[:, i]
+        seen = y[:, i] if draw is plots.draw_scatter else x[:, i]
         assert left < seen.min() <= seen.max() < right
-    assert (clips > 500) == any(axes.get_ylabel() == "clips in a cell" for axes in figure.axes)
-    assert plots.png(figure, dpi=40).startswith(b"\x89PNG")
+    assert (clips > 500) == any(axes.get_ylabel() == "clips in a bin" for axes in figure.axes)
+    assert plots.render_png(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_pictures_of_constants():
     x, y = sample(600, 3)
     x[:, 0], y[:, 1] = 0.2, 0.0
-    figure = plots.scatter(x, y, ["A", "B", "C"])
+    figure = plots.draw_scatter(x, y, ["A", "B", "C"])
     titles = [axes.get_title() for axes in figure.axes[:3]]
     assert titles[:2] == ["A\nPearson's ρ undefined", "B\nPearson's ρ undefined"]
     assert titles[2] == f"C\nPearson's ρ = {metrics.pearson(x[:, 2], y[:, 2]):.3f}"
     # A line through one place on the x axis has no slope.
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
     assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]
-    means = [axes.get_lines()[-1].get_xdata() for axes in plots.residuals(x, y, ["A", "B", "C"]).axes[:3]]
+    means = [
+        axes.get_lines()[-1].get_xdata() for axes in plots.draw_residuals(x, y, ["A", "B", "C"]).axes[:3]
+    ]
     assert [len(line) for line in means] == [1, 10, 10]
 
 
 def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
     x, y = sample(600, 1)
-    line = plots.scatter(x, y, ["A"]).axes[0].get_lines()[-1]
+    line = plots.draw_scatter(x, y, ["A"]).axes[0].get_lines()[-1]
     fit = stats.linregress(y[:, 0].astype(float), x[:, 0].astype(float))
     slope = np.ptp(line.get_ydata()) / np.ptp(line.get_xdata())
     assert slope == pytest.approx(fit.slope)
     assert line.get_ydata()[0] == pytest.approx(fit.intercept + fit.slope * y.min())
-    means = plots.residuals(x, y, ["A"]).axes[0].get_lines()[-1].get_ydata()
+    means = plots.draw_residuals(x, y, ["A"]).axes[0].get_lines()[-1].get_ydata()
     assert np.mean(means) == pytest.approx((x.astype(float) - y).mean())
     lowest = np.argsort(x[:, 0])[:60]
     assert means[0] == pytest.approx((x.astype(float) - y)[lowest].mean())
@@ -441,13 +445,13 @@ def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
 def test_pictures_leave_out_what_is_not_known():
     x, y = sample(700, 3)
     y[:650, 0], y[:, 1] = np.nan, np.nan
-    for draw in (plots.scatter, plots.residuals):
+    for draw in (plots.draw_scatter, plots.draw_residuals):
         panels = draw(x, y, ["A", "B", "C"]).axes[:3]
         assert [int(panel.collections[0].get_array().filled(0).sum()) for panel in panels] == [50, 0, 700]
         few = draw(x[640:], y[640:], ["A", "B", "C"])
-        assert plots.png(few, dpi=30).startswith(b"\x89PNG")
+        assert plots.render_png(few, dpi=30).startswith(b"\x89PNG")
     fit = stats.linregress(y[650:, 0].astype(float), x[650:, 0].astype(float))
-    line = plots.scatter(x, y, ["A", "B", "C"]).axes[0].get_lines()[-1]
+    line = plots.draw_scatter(x, y, ["A", "B", "C"]).axes[0].get_lines()[-1]
     assert line.get_ydata()[0] == pytest.approx(fit.intercept + fit.slope * y[650:, 0].min())
 
 
@@ -455,7 +459,7 @@ def test_reliability_has_a_point_for_each_bin():
     x, y = sample(200, 2)
     y[:, 1] = np.nan
     found = dict(zip("AB", metrics.calibration(x, y, n=50), strict=True))
-    figure = plots.reliability(found)
+    figure = plots.draw_reliability(found)
     first, second = figure.axes
     assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"
     assert second.get_title() == "B\ncalibration error undefined"
@@ -466,13 +470,13 @@ def test_reliability_has_a_point_for_each_bin():
     np.testing.assert_allclose(bars[:, 0, 1], found["A"].low)
     np.testing.assert_allclose(bars[:, 1, 1], found["A"].high)
     assert first.get_xlim() == first.get_ylim()
-    assert plots.png(figure, dpi=40).startswith(b"\x89PNG")
+    assert plots.render_png(figure, dpi=40).startswith(b"\x89PNG")
 
 
-def test_every_clip_is_in_a_cell():
+def test_every_clip_is_in_a_bin():
     x, y = sample(700, 2)
     x[0], y[0] = -3.0, 1.4
-    for draw in (plots.scatter, plots.residuals):
+    for draw in (plots.draw_scatter, plots.draw_residuals):
         for axes in draw(x, y, ["A", "B"]).axes[:2]:
             (mesh,) = axes.collections
             assert mesh.get_array().sum() == 700
@@ -483,7 +487,7 @@ def test_pictures_are_grey_and_leave_no_global_state():
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it
     x, y = sample(700, 2)
-    pixels = imread(io.BytesIO(plots.png(plots.scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
+    pixels = imread(io.BytesIO(plots.render_png(plots.draw_scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
     assert pixels.std(axis=2).max() < 0.01
     assert pixels.min() < 0.2
     assert ("matplotlib.pyplot" in sys.modules) == before

@@ -17,7 +17,7 @@ from emimic.cli import app
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
 from emimic.evaluation import plots
-from emimic.evaluation.groups import MISSING, csv_names, name_groups, score_groups
+from emimic.evaluation.groups import MISSING, name_files, name_groups, score_groups
 from emimic.evaluation.report import score
 from emimic.task import CorpusError
 
@@ -122,7 +122,7 @@ def test_numbers_are_cut_into_quartiles_and_text_is_not() -> None:
 
 
 def test_files_of_columns_have_names_of_their_own() -> None:
-    names = csv_names(["Gender", "gender", "a/b", "a b", "../x"])
+    names = name_files(["Gender", "gender", "a/b", "a b", "../x"])
     assert list(names.values()) == [
         "by_Gender.csv",
         "by_gender_2.csv",
@@ -167,7 +167,7 @@ def test_evaluate_by_columns(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, predictions = scored_run
-    monkeypatch.setattr(plots, "png", lambda _: b"drawn elsewhere")
+    monkeypatch.setattr(plots, "render_png", lambda _: b"drawn elsewhere")
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"
@@ -211,7 +211,7 @@ def test_an_unknown_column_is_refused_before_predicting(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, _ = scored_run
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain"))
     told = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
     assert isinstance(told.exception, CorpusError)
     assert str(told.exception) == (

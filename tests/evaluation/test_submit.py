@@ -37,7 +37,7 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
     monkeypatch.setattr(shared, "source_of", lambda model, items, heard: items)
-    monkeypatch.setattr(shared, "answer", answer)
+    monkeypatch.setattr(shared.loader, shared.loader.answer.__name__, answer)
     return state
 
 
@@ -124,7 +124,7 @@ def test_labels_play_no_part(stub, tmp_path, monkeypatch):
     report = write(tmp_path)
     assert [row[0] for row in read(report.path)] == ["Filename", "12", "7", "take two"]
     assert report.left_out == ()
-    assert report.notes == ("test_split.csv and train_split.csv share speakers: ann",)
+    assert report.notes == ("test_split.csv and train_split.csv both name speakers: ann",)
     assert report.table().endswith(report.notes[0])
 
 

@@ -1,4 +1,4 @@
-"""Table 1 and the record since as one grid: every system runs on features, what can't be had is named."""
+"""Table 1 and later challenge results as one grid: every baseline runs on features; missing features are named."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from doc_examples import parse
 from tone_corpus import ENCODER
 from typer.testing import CliRunner
 
-from emimic.baselines.system import NAMES, system
+from emimic.baselines.system import NAMES, get_system
 from emimic.cli import app
 from emimic.data.corpus import load_corpus
 from emimic.experiments import run as comparison
 from emimic.experiments import table1
-from emimic.experiments.results_table import Row
+from emimic.experiments.results_table import RowScores
 from emimic.experiments.run import Request
 from emimic.features import store
 from emimic.model.model import EmiModel
@@ -57,18 +57,18 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     out = tmp_path / "out"
     rows = [name for name in NAMES if name != "wavlm_tcn"]
     wanted = [*rows, "baseline-vision", "vision_lstm-vision", "zhang-audio", "ours"]
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", ",".join(wanted)))
+    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
     assert answer.exit_code == 0, answer.output
     found = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
     assert set(found) == set(wanted)
     for name in rows:
         assert found[name]["paper"] == {
-            "validation": system(name).published["valid"],
-            "test": system(name).published["test"],
+            "validation": get_system(name).published["valid"],
+            "test": get_system(name).published["test"],
         }
         (run,) = found[name]["runs"]
         assert run["mean"] is not None
-        assert run["settings"]["modalities"] == {role: role for role in system(name).modalities}
+        assert run["settings"]["modalities"] == {role: role for role in get_system(name).modalities}
         assert run["settings"]["epochs"] == 1  # what the user set goes over the system's own
     assert found["zhang"]["runs"][0]["settings"]["betas"] == [0.0, 0.99]  # and its own over the paper's
     assert found["baseline-vision"]["paper"]["test"] == 0.09
@@ -86,35 +86,37 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
 
 def test_a_row_says_what_it_read_and_what_its_figure_is(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path)
-    cells = {cell.name: cell for cell in table1.cells(request, request.settings(), {"audio": "wavlm"}, {})}
-    assert "audio is features/wavlm, not features/wav2vec2" in cells["savchenko"].note
-    assert "face is" not in cells["savchenko"].note
-    assert "features/wavlm, as it is, not the clips" in cells["wavlm_tcn"].note
-    assert "unreviewed" in cells["wavlm_tcn"].note
-    assert ".522 on validation (inferred)" in cells["concatenated_lstm"].note
-    assert "not the paper's row" in cells["vision_lstm"].note
+    rows = {
+        row.name: row for row in table1.list_rows(request, request.read_settings(), {"audio": "wavlm"}, {})
+    }
+    assert "audio is features/wavlm, not features/wav2vec2" in rows["savchenko"].note
+    assert "face is" not in rows["savchenko"].note
+    assert "features/wavlm, as it is, not the clips" in rows["wavlm_tcn"].note
+    assert "unreviewed" in rows["wavlm_tcn"].note
+    assert ".522 on validation (inferred)" in rows["concatenated_lstm"].note
+    assert "not the paper's row" in rows["vision_lstm"].note
     for name in ("concatenated_lstm", "vision_lstm", "vision_lstm-vision"):  # others' figures are not theirs
-        assert (cells[name].published, cells[name].published_test) == (None, None)
-    assert "on which split isn't said" in cells["savchenko-audio"].note
-    assert cells["savchenko-audio"].published is None
-    own = {cell.name: cell for cell in table1.cells(request, request.settings(), {}, {})}
-    assert {name for name, cell in own.items() if cell.note} == table1.NOTES.keys()
-    ours = {cell.label for name, cell in own.items() if name.startswith("ours")}
+        assert (rows[name].published, rows[name].published_test) == (None, None)
+    assert "on which split isn't said" in rows["savchenko-audio"].note
+    assert rows["savchenko-audio"].published is None
+    own = {row.name: row for row in table1.list_rows(request, request.read_settings(), {}, {})}
+    assert {name for name, row in own.items() if row.note} == table1.NOTES.keys()
+    ours = {row.label for name, row in own.items() if name.startswith("ours")}
     assert all(label.startswith("the paper's, ") for label in ours)
     assert len(ours) == 5
 
 
 def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path, "table1")
-    cells = table1.cells(request, request.settings(), {}, {})
+    rows = table1.list_rows(request, request.read_settings(), {}, {})
 
     def tables(chosen: str | None, *names: str) -> list[str]:
-        rows = [
-            Row(cell, {0: 0.5}, {}, (), ())
-            for cell in cells
-            if cell.name in names or cell in comparison.choose(cells, chosen)
+        scores = [
+            RowScores(row, {0: 0.5}, {}, (), ())
+            for row in rows
+            if row.name in names or row in comparison.choose(rows, chosen)
         ]
-        return list(comparison._tabled(table1.GROUPS, cells, chosen, rows, table1.OURS))
+        return list(comparison._choose_tables(table1.GROUPS, rows, chosen, scores, table1.OURS))
 
     assert tables(None) == ["table1", "record", "audio"]
     assert tables("table1") == ["table1"]
@@ -126,11 +128,11 @@ def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
 def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "yu", "--label-scale", "50"))
+    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
     assert "yet label_scale is 50" in str(answer.exception)
     for rows, refused in (([{"name": "gv"}, {"name": "full"}], True), ([{"name": "yu"}], False)):
         (out / "results.json").write_text(json.dumps({"rows": rows}))
-        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--cells", "wrong"))
+        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
         assert ("rows of another verb (full, gv)" in str(answer.exception)) is refused
         assert isinstance(answer.exception, SettingsError)
 
@@ -138,7 +140,7 @@ def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
     told: list[str] = []
     request = Request(tones, tmp_path, "savchenko,yu", "0")
-    savchenko, yu = table1.baselines(request, ["units=mine"], tell=told.append).rows
+    savchenko, yu = table1.run_baselines(request, ["units=mine"], log=told.append).rows
     assert "emimic features tones0 --kind challenge" in savchenko.failed[0]
     assert "--kind face-descriptors --model NETWORK.onnx" in savchenko.failed[0]
     assert "--name mine" in yu.failed[0]
@@ -156,11 +158,11 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
     (place / "features" / "audio").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for item in items[:-1]:  # the last clip, of valid, has none
-        frames = store.Sequence.whole(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
+        frames = store.Sequence.from_frames(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
         store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
     cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--cells", cells))
+    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", cells))
     assert answer.exit_code == 0, answer.output
     found = json.loads((out / "results.json").read_text())
     assert found["clips"] == 3
@@ -174,7 +176,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"modalities": ["ear=x"]}, "ROLE=NAME"),
+        ({"modalities": ["ear=x"]}, "MODALITY=NAME"),
         ({"encoders": ["yu=x"]}, "ROW=SOURCE with a row of vision_lstm, wavlm_tcn"),
         ({"encoders": ["wavlm_tcn=x"], "modalities": ["audio=y"]}, r"wavlm_tcn reads features \(y\)"),
         ({"encoders": ["vision_lstm=x"]}, r"vision_lstm reads features \(vit, wav2vec2\)"),
@@ -182,13 +184,13 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 )
 def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        table1.baselines(Request(tmp_path, tmp_path), **given)
+        table1.run_baselines(Request(tmp_path, tmp_path), **given)
 
 
 def test_the_commands_named_are_commands(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path)
-    rows = table1.cells(request, request.settings(), {"audio": "wavlm"}, {})
-    named = {command for row in rows for command in re.findall(r"emimic (features [^;]+)", row.lacking)}
+    rows = table1.list_rows(request, request.read_settings(), {"audio": "wavlm"}, {})
+    named = {command for row in rows for command in re.findall(r"emimic (features [^;]+)", row.unavailable)}
     assert any("--kind speech --model ENCODER --name wavlm" in command for command in named)
     assert any("--kind transcripts --model" in command for command in named)
     for command in named:
@@ -197,7 +199,7 @@ def test_the_commands_named_are_commands(tmp_path: Path) -> None:
 
 def test_longer_training_is_longer_than_what_was_asked_for(tmp_path: Path) -> None:
     request = Request(tmp_path, tmp_path, split="test", sets=("epochs=7",))
-    cells = {cell.name: cell for cell in table1.cells(request, request.settings(), {}, {})}
-    assert cells["ours-longer"].settings == {"train_on": "train+valid", "epochs": 14}
-    assert not cells["ours-longer"].lacking
-    assert set(NAMES) <= cells.keys()
+    rows = {row.name: row for row in table1.list_rows(request, request.read_settings(), {}, {})}
+    assert rows["ours-longer"].settings == {"train_on": "train+valid", "epochs": 14}
+    assert not rows["ours-longer"].unavailable
+    assert set(NAMES) <= rows.keys()

@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 
 from emimic import sample
 from emimic.cli import app
-from emimic.experiments import grid, results_table, significance, table2
-from emimic.experiments.jobs import Cell, Job
+from emimic.experiments import grid, results, results_table, significance, table2
+from emimic.experiments.jobs import Job, Row
 from emimic.experiments.run import Request
 from emimic.files import read_json
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
 
-ROWS = {cell.name for cell in table2.cells()}
+ROWS = {row.name for row in table2.list_rows()}
 COMMON: dict[str, Any] = {
     "encoder_config": ENCODER,
     "epochs": 1,
@@ -121,7 +121,7 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
         assert run["versions"]["torch"]
     text = (whole / "table.md").read_text()
     assert text.strip() in answer.output
-    assert re.search(r"W2V2-L; global vector +\| can't be had +\| 0\.017", text)
+    assert re.search(r"W2V2-L; global vector +\| failed +\| 0\.017", text)
     assert "/no/such/folder: no such folder" in text
     for published in ("0.342", "0.356", "0.375", "0.377", "0.386", "0.389", "0.262", "0.021"):
         assert published in text
@@ -144,13 +144,13 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
-    command = words(place, tones, tmp_path, "--seeds", "0", "--cells", "full", "--set", "epochs=300")
+    command = words(place, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
     process = start(*command, "--set", "patience=null")
     folder = underway(tmp_path, 0)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "the same command goes on" in said
+    assert "rerun the command to continue" in said
     state = checkpoint.read_progress(folder)
     assert state is not None
     assert not state.finished
@@ -158,7 +158,7 @@ def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, num
 
 def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "out", "full,gv,gv-head,xlsr"
-    other = start(*words(place, tones, out, "--seeds", "0", "--cells", names, "--set", "epochs=5"))
+    other = start(*words(place, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
     underway(out, 0)
     ours: list[str] = []
     sets = ("epochs=5",)
@@ -168,7 +168,7 @@ def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_pa
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
     assert "full seed 0: another process is at it" in ours
-    assert other.returncode == 0 or "another command is at them" in theirs
+    assert other.returncode == 0 or "another command has some" in theirs
     assert all(row.scores or row.open for row in found.rows)
 
 
@@ -176,29 +176,29 @@ def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -
     request = Request(
         tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
     )
-    gv, head = table2.ablate(request, tell=lambda _: None).rows
+    gv, head = table2.ablate(request, log=lambda _: None).rows
     assert gv.difference is None
     assert head.difference is not None
     assert head.difference.value == pytest.approx(head.mean - gv.mean, abs=1e-5)
     assert 'less "global vector" [95 %]' in (tmp_path / "table.md").read_text()
     with pytest.raises(SettingsError, match="--against takes a row; found 'nobody'"):
-        table2.ablate(dataclasses.replace(request, against="nobody"), tell=lambda _: None)
+        table2.ablate(dataclasses.replace(request, against="nobody"), log=lambda _: None)
 
 
 def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
     assert (
-        results_table.encoder_of({"encoder": str(tmp_path), "encoder_layers": 4})
+        results_table.name_encoder({"encoder": str(tmp_path), "encoder_layers": 4})
         == f"{tmp_path.name}, its first 4 layers"
     )
-    assert results_table.encoder_of({"encoder": "/gone/whisper"}) == "whisper"
-    assert results_table.encoder_of({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
+    assert results_table.name_encoder({"encoder": "/gone/whisper"}) == "whisper"
+    assert results_table.name_encoder({"encoder": "facebook/wav2vec2-base"}) == "facebook/wav2vec2-base"
     assert (
-        results_table.encoder_of({"encoder": None, "encoder_config": ENCODER})
+        results_table.name_encoder({"encoder": None, "encoder_config": ENCODER})
         == "a wav2vec2 encoder from scratch"
     )
 
 
-def test_torchrun_trains_a_cell_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_a_row_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
     request = Request(
         tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
     )
@@ -213,7 +213,7 @@ def test_changed_settings_are_refused_and_a_moved_folder_is_not(
 ) -> None:
     def once(out: Path, *sets: str) -> results_table.Outcome:
         request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
-        return table2.ablate(request, tell=told.append)
+        return table2.ablate(request, log=told.append)
 
     told: list[str] = []
     first = once(tmp_path / "a")
@@ -222,7 +222,7 @@ def test_changed_settings_are_refused_and_a_moved_folder_is_not(
         once(tmp_path / "a", "lr=0.1")
     (tmp_path / "a").rename(tmp_path / "b")
     told.clear()
-    assert once(tmp_path / "b").markdown() == first.markdown()
+    assert once(tmp_path / "b").to_markdown() == first.to_markdown()
     assert not told
 
 
@@ -231,7 +231,7 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
     request = Request(
         tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
     )
-    table2.ablate(request, tell=lambda _: None)
+    table2.ablate(request, log=lambda _: None)
     assert str(tmp_path) not in (tmp_path / "results.json").read_text()
     (cache,) = (tmp_path / "features").iterdir()
     assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
@@ -240,25 +240,25 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
 def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
     told: list[str] = []
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
-    with grid.held(tmp_path / "gv" / "seed-0") as ours:
+    with grid.hold(tmp_path / "gv" / "seed-0") as ours:
         assert ours
-        found = table2.ablate(request, tell=told.append)
-        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--cells", "gv", "--seeds", "0"))
+        found = table2.ablate(request, log=told.append)
+        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
     assert found.rows[0].open == (0,)
     assert found.elsewhere == ("gv seed 0",)
     assert told == ["gv seed 0: another process is at it"]
     assert answer.exit_code == 1
     assert "not run yet" in answer.output
-    assert "not all runs are done: another command is at them (gv seed 0)" in answer.output
+    assert "not all runs are done: another command has some (gv seed 0)" in answer.output
     assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
 
 
 def test_what_failed_is_tried_once_more(
     place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def once() -> results_table.Row:
+    def once() -> results_table.RowScores:
         request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
-        (row,) = table2.ablate(request, tell=lambda _: None).rows
+        (row,) = table2.ablate(request, log=lambda _: None).rows
         return row
 
     def full(*_: Any, **__: Any) -> None:
@@ -289,7 +289,7 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
         request = Request(
             corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
         )
-        return table2.ablate(request, tell=told.append)
+        return table2.ablate(request, log=told.append)
 
     told: list[str] = []
     first = copy(tones, tmp_path / "first")
@@ -326,7 +326,7 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     place: Path, tones: Path, tmp_path: Path
 ) -> None:
     def refused(corpus: Path, said: str, *more: str) -> None:
-        command = words(place, corpus, tmp_path / "out", "--cells", "gv,gv-head", "--seeds", "0", *more)
+        command = words(place, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
         answer = CliRunner().invoke(app, command)
         assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
         assert re.search(said, str(answer.exception))
@@ -359,41 +359,41 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
 
 
 def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:
-    cells = (
-        Cell("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
-        Cell("good", "x", ("all",)),
+    rows = (
+        Row("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
+        Row("good", "x", ("all",)),
     )
     given = TrainSettings.read(place / "common.yaml")
-    planned = grid.plan(tones, tmp_path, cells, [0], given, show=False)
-    grid.run(planned, lambda _: None)
+    planned = grid.plan(tones, tmp_path, rows, [0], given, show=False)
+    grid.run_jobs(planned, lambda _: None)
     bad, good = planned.jobs
     keeps("experiments/grid_schema.json", *(read_json(job.folder / grid.NOTES) for job in planned.jobs))
-    assert re.search("the loss is|predictions are NaN", bad.notes()["reason"])
-    assert good.scored("valid")
-    assert results_table.read(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[0].failed.keys() == {
+    assert re.search("the loss is|predictions are NaN", bad.read_notes()["reason"])
+    assert good.is_scored("valid")
+    assert results.read_results(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[
         0
-    }
+    ].failed.keys() == {0}
 
 
 def test_rows_keep_what_they_are_about() -> None:
-    cells = {cell.name: cell for cell in table2.cells()}
+    rows = {row.name: row for row in table2.list_rows()}
     switches = ("global_vector", "regression_head", "lstm", "vad_head")
     table = {
         "w2v2-l": (1, 0, 0, 0, 0.017), "xlsr": (1, 0, 0, 0, 0.021), "gv": (1, 0, 0, 0, 0.342),
         "gv-head": (1, 1, 0, 0, 0.356), "head-lstm": (0, 1, 1, 0, 0.375), "gv-head-lstm": (1, 1, 1, 0, 0.377),
         "head-lstm-vad": (0, 1, 1, 1, 0.375), "full": (1, 1, 1, 1, 0.386),
     }  # fmt: skip
-    assert {n: (*(int(cells[n].settings[s]) for s in switches), cells[n].published) for n in table} == table
-    assert {n for n, cell in cells.items() if "table2" in cell.groups} == table.keys()
+    assert {n: (*(int(rows[n].settings[s]) for s in switches), rows[n].published) for n in table} == table
+    assert {n for n, row in rows.items() if "table2" in row.groups} == table.keys()
 
 
-def jobs(tmp_path: Path, cells: tuple[Cell, ...], **given: Any) -> dict[str, Job]:
-    planned = grid.plan(tmp_path, tmp_path, cells, [3], TrainSettings.read(None, given), table2.BASE)
-    return {job.cell.name: job for job in planned.jobs}
+def jobs(tmp_path: Path, rows: tuple[Row, ...], **given: Any) -> dict[str, Job]:
+    planned = grid.plan(tmp_path, tmp_path, rows, [3], TrainSettings.read(None, given), table2.DEFAULTS)
+    return {job.row.name: job for job in planned.jobs}
 
 
 def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: Path) -> None:
-    planned = jobs(tmp_path, table2.cells(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
+    planned = jobs(tmp_path, table2.list_rows(), encoder="mine", encoder_layers=3, lr=0.5, augment=0.2)
     settings = {name: job.settings for name, job in planned.items() if job.settings is not None}
     assert settings["full"].lstm_dropout == 0.0
     assert settings["dropout"].lstm_dropout == 0.1
@@ -407,10 +407,10 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
     # A frozen encoder can't be augmented: that row is named.
     assert planned["frozen"].settings is None
     assert "augment" in planned["frozen"].reason
-    asked = jobs(tmp_path, table2.cells(), lstm_dropout=0.3)
+    asked = jobs(tmp_path, table2.list_rows(), lstm_dropout=0.3)
     assert asked["full"].settings is not None
     assert asked["full"].settings.lstm_dropout == 0.3
-    scratch = jobs(tmp_path, table2.cells({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
+    scratch = jobs(tmp_path, table2.list_rows({"xlsr": {"encoder_config": ENCODER}}))["xlsr"].settings
     assert scratch is not None
     assert (scratch.encoder, scratch.encoder_config) == (None, ENCODER)
 
@@ -418,7 +418,7 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"chosen": "table3"}, "table3 is no cell; expected some of the groups table2"),
+        ({"chosen": "table3"}, "table3 is no row; expected some of the groups table2"),
         ({"seeds": "a"}, "found the seeds 'a'"),
         ({"seeds": "1,1"}, r"found the seeds \[1, 1\]"),
     ],
@@ -434,10 +434,10 @@ def test_only_two_rows_have_an_encoder_of_their_own(tmp_path: Path, pair: str) -
         table2.ablate(Request(tmp_path, tmp_path), [pair])
 
 
-def test_a_cell_names_a_folder() -> None:
+def test_a_row_names_a_folder() -> None:
     for name in ("", "../up", "A", ".hidden", "a b"):
         with pytest.raises(SettingsError, match="names a folder"):
-            Cell(name, "x", ())
+            Row(name, "x", ())
 
 
 # Comparing
@@ -448,16 +448,16 @@ def test_the_paired_t_is_scipys() -> None:
     for seeds in range(3, 14):
         ours, theirs = rng.normal(size=(2, seeds))
         expected = stats.ttest_rel(ours, theirs)
-        found = significance.t_test(ours - theirs)
+        found = significance.compute_t_test(ours - theirs)
         assert found.t == pytest.approx(expected.statistic, rel=1e-12)
         assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
         assert found.freedom == seeds - 1
     for freedom in range(1, 20):
         for t in (0.0, -0.4, 1.7, 12.0):
-            assert significance.two_sided(t, freedom) == pytest.approx(
+            assert significance.compute_p(t, freedom) == pytest.approx(
                 2 * stats.t.sf(abs(t), freedom), abs=1e-12
             )
-    assert math.isnan(significance.t_test(np.full(4, 0.25)).p)
+    assert math.isnan(significance.compute_t_test(np.full(4, 0.25)).p)
 
 
 def test_the_difference_is_what_a_plain_loop_finds() -> None:
@@ -479,60 +479,62 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
         drawn.append(rho(ours, rows).mean() - rho(theirs, rows).mean())
     low, high = np.quantile(drawn, [0.025, 0.975])
     both = [
-        [significance.resampled(run, labels, speakers, n=200, seed=0) for run in runs]
+        [significance.resample_pearson(run, labels, speakers, n=200, seed=0) for run in runs]
         for runs in (ours, theirs)
     ]
-    found = significance.difference(*both)
+    found = significance.subtract(*both)
     everyone = rho(ours, slice(None)), rho(theirs, slice(None))
     assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
     assert found.test is not None
     assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
-    assert significance.difference(both[0][:2], both[1][:2]).test is None
+    assert significance.subtract(both[0][:2], both[1][:2]).test is None
 
 
 def test_a_table_says_what_the_scored_split_chose() -> None:
-    def row(name: str, **settings: Any) -> results_table.Row:
-        own = {"train_on": "train", "baseline": None, "baseline_options": {}, **settings}
-        cell = Cell(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
-        return results_table.Row(cell, {0: 0.5}, {}, (), ({"seed": 0, "settings": own},))
+    def row(name: str, **settings: Any) -> results_table.RowScores:
+        settings = {"train_on": "train", "baseline": None, "baseline_options": {}, **settings}
+        own = Row(name, f"the {name}", ("a",), published=0.417, unsure="unreviewed" if name == "b" else "")
+        return results_table.RowScores(own, {0: 0.5}, {}, (), ({"seed": 0, "settings": settings},))
 
-    def made(split: str, *rows: results_table.Row) -> results_table.Outcome:
+    def made(split: str, *rows: results_table.RowScores) -> results_table.Outcome:
         return results_table.Outcome(
             "c", split, 6, "6 clips", (0,), "a", {"a": "Table A"}, rows, "All equal."
         )
 
     plain, fused = row("a"), row("b", baseline="savchenko")
-    assert "The split valid chose the epochs: its scores" in made("valid", plain).markdown()
-    text = made("valid", plain, fused).markdown()
+    assert "The split valid chose the epochs: its scores" in made("valid", plain).to_markdown()
+    text = made("valid", plain, fused).to_markdown()
     assert "chose the epochs and the weights of fusion (the b): its scores are a little too good" in text
     assert "| 0.417 (unreviewed) |" in text
     mean = row("b", baseline="savchenko", baseline_options={"fusion": "mean"})
-    assert "weights of fusion" not in made("valid", mean).markdown()
+    assert "weights of fusion" not in made("valid", mean).to_markdown()
     found = made("test", plain, fused).to_dict()
     assert found["split_chose"] == ""
     assert [one["unsure"] for one in found["rows"]] == ["", "unreviewed"]
-    assert made("valid", row("a", train_on="train+valid")).chose() == ""
+    assert made("valid", row("a", train_on="train+valid")).describe_selection() == ""
 
 
 def test_what_is_undefined_is_said(tmp_path: Path) -> None:
-    flat = significance.resampled(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
-    fine = significance.resampled(np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0)
-    apart = significance.difference([flat, fine, fine], [fine, fine, fine])
+    flat = significance.resample_pearson(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
+    fine = significance.resample_pearson(
+        np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0
+    )
+    apart = significance.subtract([flat, fine, fine], [fine, fine, fine])
     assert apart.to_dict() == {
         "value": None, "low": None, "high": None, "paired_t_over_seeds": {"t": None, "freedom": 2, "p": None},
     }  # fmt: skip
-    cell = Cell("gv", "global vector", ("a",), published=0.342, note="A note.")
-    full = Cell("full", "full model", ("a", "b"))
+    gv = Row("gv", "global vector", ("a",), published=0.342, note="A note.")
+    full = Row("full", "full model", ("a", "b"))
     rows = (
-        results_table.Row(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
-        results_table.Row(cell, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
+        results_table.RowScores(full, {0: 0.5, 1: 0.25, 2: 0.75}, {}, (), ()),
+        results_table.RowScores(gv, {0: math.nan, 1: 0.1, 2: 0.2}, {}, (), (), apart),
     )
     made = results_table.Outcome(
         corpus="c", split="valid", clips=6, over="6 clips", seeds=(0, 1, 2), reference="full",
         groups={"a": "Table A", "b": "Table B"}, rows=rows, settings="All equal.",
     )  # fmt: skip
-    text = made.markdown()
+    text = made.to_markdown()
     assert "| full model    | 0.500 ± 0.250 | -" in text
     assert re.search(r"global vector \| undefined +\| 0\.342 +\| undefined +\| undefined", text)
     assert "global vector (seed 0): predictions for a target are constant" in text

@@ -1,4 +1,4 @@
-"""Export: the graph answers as torch at any length and batch size; int8 by its formula; nothing half written."""
+"""Export: the graph predicts as torch at any length and batch size; int8 by its formula; nothing half written."""
 
 import json
 
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from emimic.export import calibrate, export, int8_graph
 from emimic.export.onnx_graph import to_onnx
-from emimic.inference.engine import GraphEngine, answer, spec_of
+from emimic.inference.engine import GraphEngine, get_spec, predict_clips
 from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
 
@@ -55,14 +55,16 @@ def every(run, recordings, tmp_path_factory):
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_random_lengths_and_batches_equal_torch(family):
     model = tiny_models.model(family, **SHORT)
-    runs, spec = open_runtime("onnx", to_onnx(model)), spec_of(model)
+    runs, spec = open_runtime("onnx", to_onnx(model)), get_spec(model)
     rng = np.random.default_rng(0)
     lengths = [400, 8000, 719, 720, 721, *rng.integers(400, 8001, size=11)]
     clips = [tiny_models.clip(int(n), seed=i) for i, n in enumerate(lengths)]
     own = [model.predict([clip])[0] for clip in clips]
     for _ in range(20):
         rows = rng.integers(len(clips), size=rng.integers(1, 9))
-        found = answer(runs, spec, [clips[i] for i in rows], batch_seconds=float(rng.choice([0.5, 60])))
+        found = predict_clips(
+            runs, spec, [clips[i] for i in rows], batch_seconds=float(rng.choice([0.5, 60]))
+        )
         for row, one in zip(rows, found, strict=True):
             np.testing.assert_allclose(one.intensities, own[row].intensities, rtol=0, atol=1e-5)
             np.testing.assert_allclose(one.vad, own[row].vad, rtol=0, atol=1e-5)
@@ -74,7 +76,7 @@ def test_random_lengths_and_batches_equal_torch(family):
     [
         {"lstm": False},
         {"global_vector": False},
-        {"global_spread": True, "lstm_units": 5, "lstm_layers": 1},
+        {"global_std": True, "lstm_units": 5, "lstm_layers": 1},
         {"regression_head": False, "vad_head": False, "vad_learned": False},
         {"target_mean": [0.5] * 6, "target_std": [2.0] * 6, "categories": ["a", "b"]},
         HEADS,
@@ -85,7 +87,7 @@ def test_every_switch_of_the_model(config):
     tiny_models.standardize(model)
     runs = open_runtime("onnx", to_onnx(model))
     clips = [tiny_models.clip(n, seed=n) for n in (500, 8000, 3000)]
-    found = answer(runs, spec_of(model), clips, pooled=True)
+    found = predict_clips(runs, get_spec(model), clips, pooled=True)
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
@@ -100,7 +102,7 @@ def test_layers_and_domains_of_other_families(family):
     model = tiny_models.model(family, **SHORT, **HEADS)
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3000)]
-    found = answer(open_runtime("onnx", to_onnx(model)), spec_of(model), clips)
+    found = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), clips)
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.vad, own.vad, rtol=0, atol=1e-5)
@@ -112,14 +114,16 @@ def test_the_graph_equals_the_formula():
     clip = tiny_models.clip(3210)
     hidden = tiny_models.whisper(tiny_models.under(w, "encoder."), tiny_models.encoder("whisper"), clip)
     intensities, vad = tiny_models.heads(w, hidden)
-    (found,) = answer(open_runtime("onnx", to_onnx(model)), spec_of(model), [clip])
+    (found,) = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), [clip])
     np.testing.assert_allclose(found.intensities, intensities, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.vad, vad, rtol=0, atol=1e-5)
 
 
 def test_silence():
     model = tiny_models.model("whisper", **SHORT)
-    (found,) = answer(open_runtime("onnx", to_onnx(model)), spec_of(model), [np.zeros(4000, np.float32)])
+    (found,) = predict_clips(
+        open_runtime("onnx", to_onnx(model)), get_spec(model), [np.zeros(4000, np.float32)]
+    )
     (own,) = model.predict([np.zeros(4000, np.float32)])
     np.testing.assert_allclose(found.intensities, own.intensities, rtol=0, atol=1e-5)
 
@@ -154,7 +158,7 @@ def test_folders_that_are_not_overwritten(run, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_graph_that_answers_otherwise_is_not_written(run, tmp_path, monkeypatch):
+def test_a_graph_that_predicts_otherwise_is_not_written(run, tmp_path, monkeypatch):
     def wrong(graph, out, *, level):
         optimise(graph, out, level=level)
         model = onnx.load(out)
@@ -174,7 +178,7 @@ def test_a_model_of_nan_is_not_written(tmp_path):
     with torch.no_grad():
         model.head.out_proj.bias.fill_(torch.nan)
     model.save_pretrained(tmp_path / "run")
-    with pytest.raises(ModelError, match="answers NaN"):
+    with pytest.raises(ModelError, match="predicts NaN"):
         export.export(tmp_path / "run", tmp_path / "engine")
     assert not (tmp_path / "engine").exists()
 
@@ -265,7 +269,7 @@ def test_the_int8_product_equals_its_formula(order):
         [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    layers = int8_graph.layers(model)
+    layers = int8_graph.find_layers(model)
     assert [layer.activations for layer in layers] == [("x",)]
     scale, zero = np.float32(0.03), np.uint8(100)
     changed = int8_graph.quantize(model, layers, {"x": (scale, zero)})
@@ -302,8 +306,8 @@ def test_the_range_that_rounds_and_clips_least():
     counts = np.zeros(4096)
     counts[:205] = 1e5  # 0 to 5 of 100
     counts[-1] = 1.0
-    scale, zero = calibrate._best_scale(0.0, 100.0, counts)
+    scale, zero = calibrate._find_scale(0.0, 100.0, counts)
     assert zero == 0
     assert scale * 255 < 40
     counts[-1] = 1e8
-    assert calibrate._best_scale(0.0, 100.0, counts)[0] * 255 == pytest.approx(100, rel=0.02)
+    assert calibrate._find_scale(0.0, 100.0, counts)[0] * 255 == pytest.approx(100, rel=0.02)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from emimic import cli
 from emimic.export import export, int8_graph
-from emimic.export.onnx_graph import _windows
+from emimic.export.onnx_graph import _slide
 from emimic.inference import runtimes
 from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
 from emimic.inference.runtimes import open_runtime
@@ -87,10 +87,10 @@ def test_the_int8_lstm_equals_its_formula(frames, rows):
         ["y"],
         {"w": w, "r": r, "b": b},
     )
-    (layer,) = int8_graph.layers(model)
+    (layer,) = int8_graph.find_layers(model)
     assert layer.activations == ("x", "y")
     assert layer.size == w.size + r.size
-    assert int8_graph.layers(model, "openvino") == []
+    assert int8_graph.find_layers(model, "openvino") == []
     scales = {"x": (np.float32(0.03), np.uint8(120)), "y": (np.float32(0.008), np.uint8(128))}
     changed = int8_graph.quantize(model, [layer], scales)
     assert "LSTM" not in [one.op_type for one in changed.graph.node]
@@ -120,14 +120,14 @@ def test_an_unusual_lstm_stays_as_it_is(change):
     w = np.zeros((1, 8, 3), np.float32)
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="l", hidden_size=2, **change)
     model = graph_of([node], {"x": ["t", "n", 3]}, ["y"], {"w": w, "r": np.zeros((1, 8, 2), np.float32)})
-    assert int8_graph.layers(model) == []
+    assert int8_graph.find_layers(model) == []
 
 
 def test_an_lstm_whose_last_state_is_read_stays_as_it_is():
     w = np.zeros((1, 8, 3), np.float32)
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y", "h"], name="l", hidden_size=2)
     model = graph_of([node], {"x": ["t", "n", 3]}, ["y", "h"], {"w": w, "r": np.zeros((1, 8, 2), np.float32)})
-    assert int8_graph.layers(model) == []
+    assert int8_graph.find_layers(model) == []
 
 
 def test_what_only_moves_values_moves_bytes():
@@ -148,7 +148,7 @@ def test_what_only_moves_values_moves_bytes():
         helper.make_node("MatMul", ["flattened", "w"], ["y"], name="/convs.1/MatMul"),
     ]
     model = graph_of(nodes, {"x": [1, "n", 4]}, ["y"], {"w": weight, **shapes})
-    layers = int8_graph.layers(model)
+    layers = int8_graph.find_layers(model)
     scales = {"flattened": (np.float32(0.02), np.uint8(3))}
     changed = int8_graph.quantize(model, layers, scales)
     kinds = [one.op_type for one in changed.graph.node]
@@ -170,11 +170,11 @@ def test_what_only_moves_values_moves_bytes():
 def test_windows_are_what_a_convolution_sees(kernel, stride, extra):
     frames = torch.arange(2.0 * (kernel + extra) * 3).reshape(2, kernel + extra, 3)
     own = frames.unfold(1, kernel, stride).permute(0, 1, 3, 2).flatten(2)
-    assert torch.equal(_windows(frames, kernel, stride), own)
+    assert torch.equal(_slide(frames, kernel, stride), own)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino", "onnx-int8", "openvino-int8"])
-def test_engines_answer_as_the_run_in_any_company(engines, run, kind):
+def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
     torch_engine, engine = open_engine(run), open_engine(engines / kind, threads=2)
     assert isinstance(engine, GraphEngine)
     assert engine.runtime == kind.split("-")[0]
@@ -209,11 +209,11 @@ def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
     }
 
 
-def test_a_run_is_heard_with_the_quickest_float32_engine_in_it(run, recordings, tmp_path):
+def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings, tmp_path):
     place = shutil.copytree(run, tmp_path / "run")
     assert isinstance(open_engine(place), TorchEngine)
     export.export(place, int8=True, calibrate=recordings, least=0.5)
-    assert isinstance(open_engine(place), TorchEngine), "int8 answers otherwise: only by name"
+    assert isinstance(open_engine(place), TorchEngine), "int8 predicts otherwise: only by name"
     done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
     export.export(place)
@@ -271,5 +271,5 @@ def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeyp
     with pytest.raises(ModelError, match=r"model.weights is not the file .* \(sha256"):
         GraphEngine(place).check()
     weights.unlink()
-    with pytest.raises(ModelError, match=r"has no model.weights; the folder is not whole"):
+    with pytest.raises(ModelError, match=r"has no model.weights; the folder is incomplete"):
         GraphEngine(place)

@@ -14,9 +14,11 @@ from tone_corpus import ENCODER
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
 from emimic.features import encoder_cache, store
+from emimic.media.waveform import ClipFormat
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import setup as runs
+from emimic.training import teacher
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -34,7 +36,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def alone(model: EmiModel, items: tuple[Item, ...]) -> list[np.ndarray]:
     """Each clip through the encoder by itself."""
-    source = loader.waveforms(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
     model.eval()
     with torch.inference_mode():
         return [
@@ -65,13 +67,13 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
 
 
 def test_the_key_is_what_decides_the_features() -> None:
-    same = encoder_cache.key(build(), "float16")
-    assert same == encoder_cache.key(build(), "float16")
+    same = encoder_cache.compute_key(build(), "float16")
+    assert same == encoder_cache.compute_key(build(), "float16")
     assert len(same) == 16
     assert int(same, 16) >= 0
     other_head = build(lstm_layers=1, vad_head=False, targets=["Joy"])
     other_head.encoder.load_state_dict(build().encoder.state_dict())
-    assert encoder_cache.key(other_head, "float16") == same
+    assert encoder_cache.compute_key(other_head, "float16") == same
     one_weight = build()
     with torch.no_grad():
         one_weight.encoder.encoder.layers[0].attention.k_proj.bias[3] += 1e-7
@@ -79,20 +81,29 @@ def test_the_key_is_what_decides_the_features() -> None:
     other_eps.encoder.load_state_dict(build().encoder.state_dict())
     keys = [
         same,
-        encoder_cache.key(build(), "float32"),
-        encoder_cache.key(build(seed=1), "float16"),
-        encoder_cache.key(build(max_seconds=3.0), "float16"),
-        encoder_cache.key(build(do_normalize=False), "float16"),
-        encoder_cache.key(one_weight, "float16"),
-        encoder_cache.key(other_eps, "float16"),
+        encoder_cache.compute_key(build(), "float32"),
+        encoder_cache.compute_key(build(seed=1), "float16"),
+        encoder_cache.compute_key(build(max_seconds=3.0), "float16"),
+        encoder_cache.compute_key(build(do_normalize=False), "float16"),
+        encoder_cache.compute_key(one_weight, "float16"),
+        encoder_cache.compute_key(other_eps, "float16"),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    before = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
+    monkeypatch.setattr(ClipFormat, "version", ClipFormat.version + 1)
+    after = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
+    assert not set(before) & set(after)
 
 
 def test_the_key_ignores_where_the_encoder_came_from() -> None:
     moved = build()
     moved.config.encoder_config._name_or_path = "/somewhere/else"
-    assert encoder_cache.key(moved, "float16") == encoder_cache.key(build(), "float16")
+    assert encoder_cache.compute_key(moved, "float16") == encoder_cache.compute_key(build(), "float16")
 
 
 def cached(folder: Path) -> dict[Path, int]:
@@ -181,7 +192,7 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     assert len(cached(tmp_path / "cache")) == 15
 
     def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> loader.Source:
-        return loader.waveforms(part, model.config, model.min_samples)
+        return loader.make_waveform_source(part, model.config, model.min_samples)
 
     monkeypatch.setattr(runs, "source_of", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)

@@ -19,9 +19,9 @@ from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.cli.study import Kind
+from emimic.cli.corpus import Kind
 from emimic.features import faces, logmel, store, transcripts
-from emimic.features.extract import KINDS, extract, settings_of
+from emimic.features.extract import KINDS, extract, get_schema
 from emimic.task import CorpusError, ModelError, SettingsError
 
 LENGTHS = {"00001": 16_000, "00002": 300, "00003": 5_000, "00004": 250_000}
@@ -73,7 +73,7 @@ def test_log_mel_is_the_published_formula(corpus: Path) -> None:
     (report,) = extract(corpus, "log-mel", workers=2)
     assert report.made == tuple(LENGTHS)
     assert list(report.failed) == ["00005"]
-    index = store.index(report.place)
+    index = store.index(report.folder)
     for clip in ("00002", "00003"):
         frames = store.read(index[clip.lstrip("0")], clip)
         wanted = mel_by_hand(wave(corpus, clip))
@@ -87,7 +87,7 @@ def test_log_mel_is_the_published_formula(corpus: Path) -> None:
 def test_log_mel_in_patches(corpus: Path) -> None:
     (report,) = extract(corpus, "log-mel", name="vggish", overrides={"patches": True, "max_seconds": None})
     index = store.index(corpus / "features/vggish")
-    frames = logmel.log_mel(wave(corpus, "00004"))
+    frames = logmel.compute_log_mel(wave(corpus, "00004"))
     found = store.read(index["4"], "00004")
     assert found.values.shape == (17, 96 * 64)
     np.testing.assert_array_equal(found.values[3].reshape(96, 64), frames[3 * 96 : 4 * 96])
@@ -182,11 +182,11 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
     (tmp_path / "vit/00007.pkl").write_bytes(b"cos\nsystem\n(Vtouch ran\ntR.")
     vit, wav2vec2 = extract(tmp_path, "challenge", workers=1)
     assert vit.made == ("00001", "00002", "00003", "00004", "00005")
-    assert vit.place == tmp_path / "features/vit"
+    assert vit.folder == tmp_path / "features/vit"
     assert "00006.pkl holds" in vit.failed["00006"]
     assert "00007.pkl asks for 'os.system', which was not run" in vit.failed["00007"]
     assert not wav2vec2.failed
-    index = store.index(vit.place)
+    index = store.index(vit.folder)
     for number in range(1, 6):
         frames = store.read(index[str(number)], f"{number:05d}")
         present = np.arange(9) != (4 if number == 5 else -1)
@@ -194,7 +194,7 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
         np.testing.assert_allclose(frames.values[present], face[present], atol=2e-3)
         np.testing.assert_array_equal(frames.present, present)
         np.testing.assert_allclose(frames.times, np.arange(9) / 6)
-    index = store.index(wav2vec2.place)
+    index = store.index(wav2vec2.folder)
     frames = store.read(index["1"], "00001")
     np.testing.assert_array_equal(frames.values, sound)
     np.testing.assert_allclose(frames.times, 0.0125 + 0.02 * np.arange(30))
@@ -255,7 +255,7 @@ folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):
     print(extract(folder, kind)[0].summary())
 for call in (
-    lambda: descriptors._open(folder / "face_images/00001/1.jpg"),
+    lambda: descriptors._read_image(folder / "face_images/00001/1.jpg"),
     lambda: transcripts.read_all(folder / "features/transcripts"),
     lambda: faces.find(folder / "features/faces", 6.0),
 ):
@@ -389,7 +389,7 @@ def test_a_folder_that_cannot_be_written_is_named(corpus: Path) -> None:
 def test_every_kind_has_its_command_and_says_what_may_be_set() -> None:
     assert {kind.value for kind in Kind} == set(KINDS)
     for kind in KINDS:
-        for name, field in settings_of(kind).model_fields.items():
+        for name, field in get_schema(kind).model_fields.items():
             assert field.description, f"{kind}: {name}"
 
 

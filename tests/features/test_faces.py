@@ -118,11 +118,11 @@ def test_the_faces_of_the_corpus_say_their_frame_by_their_number(corpus: Path) -
             Image.new("RGB", (112, 112), (10 * number, 200, 0)).save(folder / f"{number:05d}.jpg", quality=95)
     report = describe(corpus, outputs="color", fps=6)
     assert report.made == ("00001", "00002")
-    first = store.read(store.index(report.place)["1"], "00001")
+    first = store.read(store.index(report.folder)["1"], "00001")
     np.testing.assert_allclose(first.times, np.arange(5) / 6)
     assert first.present.tolist() == [True, True, False, False, True]
     np.testing.assert_allclose(first.values[first.present, 0] * 255, [10, 20, 50], atol=4)
-    second = store.read(store.index(report.place)["2"], "00002")
+    second = store.read(store.index(report.folder)["2"], "00002")
     # The first frame of this clip shows no face: the others' numbers start at 1.
     assert second.present.tolist() == [False, True, True]
     np.testing.assert_allclose(second.times, [0, 1 / 6, 2 / 6])
@@ -157,7 +157,7 @@ def test_pictures_are_normalized_as_asked(
     for number, color in enumerate(shown):
         Image.new("RGB", (80, 80), color).save(corpus / f"face_images/1/{number}.png")
     report = describe(corpus, "other.onnx", outputs=["color"], **settings)
-    found = store.read(store.index(report.place)["1"], "1")
+    found = store.read(store.index(report.folder)["1"], "1")
     np.testing.assert_allclose(found.values, [formula(np.array(one)) for one in shown], atol=2e-2)
     # A black picture that is there is a picture.
     assert found.present.all()
@@ -168,7 +168,7 @@ def test_a_network_over_grey_pictures_sees_their_brightness(corpus: Path) -> Non
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
     report = describe(corpus, "other.onnx", outputs=["color"], normalize="bytes")
-    found = store.read(store.index(report.place)["1"], "1")
+    found = store.read(store.index(report.folder)["1"], "1")
     np.testing.assert_allclose(found.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
 
 
@@ -176,7 +176,7 @@ def test_networks_over_something_else_are_refused(corpus: Path) -> None:
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80)).save(corpus / "face_images/1/1.png")
     colors(corpus / "other.onnx", channels=5)
-    with pytest.raises(ModelError, match=r"other\.onnx takes picture .*expected one batch of pictures"):
+    with pytest.raises(ModelError, match=r"other\.onnx takes picture .*expected one batch of images"):
         describe(corpus, "other.onnx")
     colors(corpus / "other.onnx", size=64)
     with pytest.raises(ModelError, match=r"other\.onnx fails: "):
@@ -186,12 +186,12 @@ def test_networks_over_something_else_are_refused(corpus: Path) -> None:
 def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
     picture = square(120, 80)
     for pixels in (False, True):
-        found = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).face(picture, 0.6)
+        found = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(picture, 0.6)
         assert found is not None
         np.testing.assert_allclose(found[0], (120, 80, 160, 120), atol=0.1)
         assert found[1] == pytest.approx(1, abs=0.01)
     # Twice the size is seen through half the resolution, and answered in pixels of the frame.
-    found = Detector(str(tmp_path / "a.onnx")).face(square(240, 160, 80, shape=(480, 640)), 0.6)
+    found = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
     assert found is not None
     np.testing.assert_allclose(found[0], (240, 160, 320, 240), atol=0.1)
     detector = Detector(str(yunet(tmp_path / "y.onnx")))
@@ -199,18 +199,18 @@ def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
     both = square(64, 96, 32, (0, 0, 255), shape=(256, 320)) + square(
         192, 96, 32, (255, 0, 0), shape=(256, 320)
     )
-    found = detector.face(both, 0.6)
+    found = detector.detect(both, 0.6)
     assert found is not None
     # Cell (3, 2) of the stride of 32, shifted by a quarter, twice the size; the red square is none.
     np.testing.assert_allclose(
         found[0], (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
     )
-    assert detector.face(np.zeros((100, 50, 3), np.uint8), 0.6) is None
+    assert detector.detect(np.zeros((100, 50, 3), np.uint8), 0.6) is None
 
 
 def test_the_detector_is_given_no_stretched_picture(tmp_path: Path) -> None:
     wide = square(0, 0, 80, shape=(240, 640))
-    found = Detector(str(ultraface(tmp_path / "a.onnx"))).face(wide, 0.6)
+    found = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
     assert found is not None
     np.testing.assert_allclose(found[0], (0, 0, 80, 80), atol=0.1)
 
@@ -300,7 +300,7 @@ def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ModelError, match=r"bad\.onnx can't be opened as ONNX"):
         extract(corpus, "faces", model=str(corpus / "bad.onnx"))
     with pytest.raises(ModelError, match=r"colors\.onnx gives .*expected boxes"):
-        Detector(str(corpus / "colors.onnx")).face(square(0, 0), 0.6)
+        Detector(str(corpus / "colors.onnx")).detect(square(0, 0), 0.6)
     with pytest.raises(CorpusError, match="face_images holds no face crops"):
         describe(corpus)
     cut(corpus)
@@ -310,7 +310,7 @@ def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPa
         describe(corpus, normalize="caffe")
     (corpus / "features/faces/00007/00000.jpg").write_bytes(b"broken")
     report = describe(corpus)
-    assert "00000.jpg can't be read as a picture" in report.failed["00007"]
+    assert "00000.jpg can't be read as an image" in report.failed["00007"]
     assert report.made == ("00008",)
 
     def refuse(*_: object) -> str:

@@ -265,8 +265,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 TRY_ALL = """
 import json, resource, sys, time
 from pathlib import Path
-from emimic.files import read_arrays
-from emimic import pickles
+from emimic.features.pickle_reader import read_arrays
 from emimic.task import CorpusError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
@@ -337,7 +336,7 @@ def test_the_canary_works(tmp_path: Path) -> None:
         ("numpy.load of a pickle", "numpy.load"),
         ("INST", "INST"),
         ("a dtype that allocates", "V2147483647"),
-        ("garbage behind", "7 bytes behind its end"),
+        ("garbage behind", "7 bytes after its end"),
         ("no pickle", "is no pickle"),
     ],
 )

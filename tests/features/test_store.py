@@ -29,8 +29,8 @@ def test_what_is_written_is_read(
     for name in ("values", "times", "present"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wrote, name))
         assert getattr(found, name).dtype == getattr(wrote, name).dtype
-    assert store.clip_of(file) == "00007"
-    assert store.size([file], file.parent) == features
+    assert store.read_clip_id(file) == "00007"
+    assert store.read_frame_size([file], file.parent) == features
 
 
 def test_a_file_of_another_clip_is_refused(tmp_path: Path) -> None:
@@ -61,22 +61,22 @@ def test_damaged_files_are_named(data: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     store.write(file, "x", sequence())
     file.write_bytes(file.read_bytes()[:-1] if data is None else data)
-    assert store.clip_of(file) is None
+    assert store.read_clip_id(file) is None
     with pytest.raises(CorpusError, match=r"x\.safetensors can't be read as features"):
         store.read(file, "x")
 
 
 def test_facts(tmp_path: Path) -> None:
-    assert store.facts(tmp_path) == {}
+    assert store.read_facts(tmp_path) == {}
     store.describe(tmp_path, {"kind": "speech", "licence": "MIT – mit Notiz"})
     known = {"schema": "emimic/features/1", "kind": "speech", "licence": "MIT – mit Notiz"}
-    assert store.facts(tmp_path) == known
+    assert store.read_facts(tmp_path) == known
     assert json.loads((tmp_path / store.FACTS).read_text(encoding="utf-8"))["kind"] == "speech"
     (tmp_path / store.FACTS).write_text("[1")
     with pytest.raises(CorpusError, match="can't be read"):
-        store.facts(tmp_path)
+        store.read_facts(tmp_path)
     with pytest.raises(CorpusError, match="holds no features"):
-        store.size([], tmp_path)
+        store.read_frame_size([], tmp_path)
 
 
 def test_frames_that_do_not_belong_together() -> None:

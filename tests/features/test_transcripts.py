@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from emimic.cli import app
 from emimic.features import store
 from emimic.features.extract import extract
-from emimic.features.networks import pretrained
+from emimic.features.networks import load_pretrained
 from emimic.task import CorpusError, ModelError
 
 # transformers takes the spread of one token's times where only one was said; the command line is silent about it.
@@ -176,7 +176,7 @@ def test_a_clip_may_be_one_frame(corpus: Path, tiny_bert: Path) -> None:
     say(corpus, "00001", [(" Wow", 1.0, 1.5), (".", 1.5, 3.0)], "spoken")
     given = {"pool": "mean", "transcripts": "spoken"}
     (report,) = extract(corpus, "text", name="mean", model=str(tiny_bert), overrides=given)
-    frames = store.read(store.index(report.place)["1"], "1")
+    frames = store.read(store.index(report.folder)["1"], "1")
     ids = [2, 4 + WORDS.index("wow"), 4 + WORDS.index("."), 3]
     with torch.inference_mode():
         wanted = (
@@ -197,7 +197,7 @@ def test_a_long_transcript_is_cut_and_said_to_be(corpus: Path, tiny_bert: Path) 
     )  # with the two ends just what BERT has places for
     (report,) = extract(corpus, "text", model=str(tiny_bert))
     assert list(report.warnings) == ["00001: only the first 12 tokens of its transcript are used"]
-    frames = store.read(store.index(report.place)["1"], "1")
+    frames = store.read(store.index(report.folder)["1"], "1")
     np.testing.assert_allclose(frames.times, np.arange(10) + 0.5)
 
 
@@ -227,7 +227,7 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
 ) -> None:
     say(corpus, "00001", [(" so", 0, 1)])
     lacking = without(tiny_bert, tmp_path / "lacking", "layer.1.attention.self.key")
-    told = r"lacks weights of a text encoder.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder\.layer\.1\."
+    told = r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder"
     with pytest.raises(ModelError, match=told):
         extract(corpus, "text", model=str(lacking))
     config = json.loads((lacking / "config.json").read_text())
@@ -241,18 +241,18 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     (report,) = extract(corpus, "text", model=plain)
     assert report.made == ("00001",)
     assert extract(corpus, "text", model=plain)[0].skipped == ("00001",)
-    wanted = extract(corpus, "text", name="whole", model=str(tiny_bert))[0].place / "00001.safetensors"
+    wanted = extract(corpus, "text", name="whole", model=str(tiny_bert))[0].folder / "00001.safetensors"
     np.testing.assert_array_equal(
-        store.read(report.place / "00001.safetensors", "1").values, store.read(wanted, "1").values
+        store.read(report.folder / "00001.safetensors", "1").values, store.read(wanted, "1").values
     )
     T5EncoderModel(
         T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     ).save_pretrained(tmp_path / "t5")
     config = json.loads((tmp_path / "t5/config.json").read_text())
     (tmp_path / "t5/config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
-    assert pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
+    assert load_pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
     encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
-    told = r"lacks weights of a Whisper model.*: model\.decoder\.embed_positions\.weight"
+    told = r"weights of a Whisper model are missing.*: model\.decoder\.embed_positions\.weight"
     with pytest.raises(ModelError, match=told):
         extract(corpus, "transcripts", name="x", model=str(encoder))
     mute = without(tiny_whisper, tmp_path / "mute", "tokenizer", "vocab", "merges", "added_tokens")

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.cli import mimicry, predict_request
-from emimic.inference import channels as voices
+from emimic.cli import mimicry_request, predict_request
+from emimic.inference import channels
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Results
 from emimic.media import decode
-from emimic.media.decode import channels
 from emimic.task import EMOTIONS, EmimicWarning
 
 
@@ -37,7 +36,9 @@ def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
     balance=st.floats(0.6, 1.6),
     swapped=st.booleans(),
 )
-def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: float, swapped: bool) -> None:
+def test_two_voices_are_distinguished_from_one_scene(
+    leak: float, level: float, balance: float, swapped: bool
+) -> None:
     both = level * turns(leak=leak)
     assert are_turns(both[:, ::-1] if swapped else both)
     scene = both.sum(axis=1)
@@ -45,8 +46,8 @@ def test_two_voices_are_told_from_one_scene(leak: float, level: float, balance: 
 
 
 def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
-    """Whether channels (sample, channel) take turns, told chunk by chunk."""
-    found = voices.Turns()
+    """Return True if channels (sample, channel), put chunk by chunk, take turns."""
+    found = channels.Turns()
     for start in range(0, len(wave), size):
         found.put(wave[start : start + size], 16_000)
     return found.are_taken
@@ -60,13 +61,14 @@ def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
     assert not are_turns(both[:, :1])
 
 
-def test_chunks_of_any_length_tell_the_same() -> None:
-    both, whole, parts = turns(2.05), voices.Turns(), voices.Turns()
+def test_chunks_of_any_length_give_the_same() -> None:
+    both = np.random.default_rng(0).normal(0, [0.1, 0.01], (32_800, 2)).astype(np.float32)
+    whole, parts = channels.Turns(), channels.Turns()
     whole.put(both, 16_000)
     for chunk in np.split(both, [7, 1_500, 1_601, 30_000]):
         parts.put(chunk, 16_000)
-    assert (whole.active, list(whole.louder)) == (parts.active, list(parts.louder))
-    assert whole.active == 20
+    for found in (whole, parts):
+        assert (found.active, list(found.louder)) == (20, [20, 0])
 
 
 @pytest.fixture
@@ -77,19 +79,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(tmp_path / "twice.wav", both[:, :1].repeat(2, axis=1), 16_000)
     soundfile.write(tmp_path / "mono.wav", both[:, 0], 16_000)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    for module in (predict_request, mimicry):
+    for module in (predict_request, mimicry_request):
         monkeypatch.setattr(module, "Predictor", lambda *_, **__: Predictor(fake_engine.Fake()))
     return tmp_path
 
 
 def test_channels_are_counted_by_the_header(folder: Path) -> None:
-    found = {path.name: channels(path) for path in sorted(folder.iterdir())}
+    found = {path.name: decode.count_channels(path) for path in sorted(folder.iterdir())}
     assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
 
 
 def test_only_what_holds_two_voices_is_split(folder: Path) -> None:
     paths = sorted(folder.glob("*.wav"))
-    assert list(voices.split(paths)) == [
+    assert list(channels.split_channels(paths)) == [
         folder / "broken.wav", folder / "mono.wav",
         Channel(folder / "talk.wav", 1), Channel(folder / "talk.wav", 2),
         folder / "twice.wav",
@@ -107,7 +109,7 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert "twice" not in done.stderr
     paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
     results = Predictor(fake_engine.Fake()).files(paths)
-    note = f"{paths[0]}: {voices.NOTE}"
+    note = f"{paths[0]}: {channels.NOTE}"
     assert [one.notes for one in results.clips] == [(note,), ()]
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
         assert Predictor(fake_engine.Fake())(paths[0]).notes == (note,)
@@ -115,13 +117,13 @@ def test_predict_reports_two_voices(folder: Path) -> None:
         Predictor(fake_engine.Fake()).timeline(paths[0])
     notes: list[str] = []
     Predictor(fake_engine.Fake()).timeline(paths[0].read_bytes(), name="sent", notes=notes)
-    assert notes == [f"sent: {voices.NOTE}"]
+    assert notes == [f"sent: {channels.NOTE}"]
 
 
 def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    original = decode._open
-    monkeypatch.setattr(decode, "_open", lambda *given: opened.append(given[1]) or original(*given))
+    original = decode.open_input
+    monkeypatch.setattr(decode, "open_input", lambda *given: opened.append(given[1]) or original(*given))
     (one,) = Predictor(fake_engine.Fake()).files(folder / "talk.wav").clips
     assert one.notes
     assert opened == [str(folder / "talk.wav")]
@@ -130,7 +132,7 @@ def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
-    said = voices.NOTE
+    said = channels.NOTE
     assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [said]
     assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
 
@@ -150,7 +152,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert {"talk channel 1.html", "talk channel 2.json", "talk channel 2.joy.annotation"} <= names
     again = invoke(*words)  # what the journal holds of each channel is taken for that channel
-    assert "2 of them kept" in again.stderr
+    assert "2 of them from the journal" in again.stderr
     assert json.loads((out / "results.json").read_text())["clips"] == [first, second]
 
 
@@ -167,7 +169,9 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     path = folder / "talk.wav"
     recordings = [path, Channel(path, 1), Channel(path, 2)]
     predictor = Predictor(fake_engine.Fake())
-    told = predictor.hear(recordings, [predictor.read(one) for one in recordings], batch_seconds=30)
+    told = predictor.predict_decoded(
+        recordings, [predictor.read(one) for one in recordings], batch_seconds=30
+    )
     assert [one.channel for one in told] == [None, 1, 2]
     assert Results.of(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()

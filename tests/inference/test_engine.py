@@ -1,4 +1,4 @@
-"""Engines: a run on torch and an engine folder on ONNX Runtime result alike; hostile folders are named."""
+"""Engines: a run on torch and an exported model on ONNX Runtime predict alike; hostile folders are named."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ SHORT = {"max_seconds": 0.5, "vad_learned": True}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A tiny Whisper run and its engine folder."""
+    """A tiny Whisper run and its exported model."""
     place = tmp_path_factory.mktemp("engines")
     tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place / "run")
     export.export(place / "run", place / "engine")
@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def copy(folders, tmp_path):
-    """A copy of the engine folder, to be spoilt."""
+    """A copy of the exported model, to be spoilt."""
     return shutil.copytree(folders[1], tmp_path / "engine")
 
 
@@ -46,7 +46,7 @@ def change(folder, **fields):
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
-def test_both_engines_answer_alike(folders):
+def test_both_engines_predict_alike(folders):
     ours, theirs = (open_engine(folder) for folder in folders)
     assert type(ours) is TorchEngine
     assert type(theirs) is GraphEngine
@@ -100,7 +100,7 @@ def test_a_graph_without_an_output_is_refused(copy, output):
         GraphEngine(copy)
 
 
-def test_an_answer_kept_keeps_no_batch(folders):
+def test_a_stored_prediction_holds_no_batch(folders):
     for one in GraphEngine(folders[1]).predict([tiny_models.clip(400), tiny_models.clip(800)]):
         assert one.intensities.base is None
         assert one.vad.base is None
@@ -112,7 +112,7 @@ def test_clips_that_do_not_fit(folders, samples):
         GraphEngine(folders[1]).predict([tiny_models.clip(500), tiny_models.clip(samples)])
 
 
-def test_vad_that_was_never_learned_is_not_answered(tmp_path):
+def test_vad_that_was_never_learned_is_not_predicted(tmp_path):
     tiny_models.model("whisper", do_normalize=False, max_seconds=0.5).save_pretrained(tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "engine")
     for folder in ("run", "engine"):
@@ -174,7 +174,7 @@ def test_an_engine_folder_knows_only_the_cpu(folders):
 
 def test_a_missing_graph(copy):
     (copy / "model.onnx").unlink()
-    with pytest.raises(ModelError, match=r"engine has no model.onnx; the folder is not whole"):
+    with pytest.raises(ModelError, match=r"engine has no model.onnx; the folder is incomplete"):
         open_engine(copy)
 
 
@@ -214,7 +214,7 @@ def test_a_description_that_is_none(copy, text):
 )
 def test_a_description_without_a_spec(copy, spec):
     change(copy, spec=spec)
-    with pytest.raises(ModelError, match=r"engine.json doesn't say what the model takes"):
+    with pytest.raises(ModelError, match=r"engine.json has no valid spec of the model"):
         open_engine(copy)
 
 
@@ -223,7 +223,7 @@ def test_a_description_without_a_spec(copy, spec):
 )
 def test_a_spec_that_can_not_be(copy, wrong):
     change(copy, spec={**json.loads((copy / "engine.json").read_text())["spec"], **wrong})
-    with pytest.raises(ModelError, match=r"engine\.json (says of the model what can't be|doesn't say)"):
+    with pytest.raises(ModelError, match=r"engine\.json (has an impossible spec\|has no valid spec)"):
         open_engine(copy)
 
 
@@ -242,25 +242,27 @@ def test_weights_that_are_nan(copy):
     bias.CopyFrom(numpy_helper.from_array(np.full(6, np.nan, np.float32), bias.name))
     onnx.save(graph, copy / "model.onnx")
     rehash(copy)
-    with pytest.raises(ModelError, match="engine results NaN or infinity: its weights are damaged"):
+    with pytest.raises(ModelError, match="engine predicts NaN or infinity: its weights are damaged"):
         open_engine(copy).predict([tiny_models.clip(500)])
 
 
-def test_the_check_notices_another_answer(copy):
+def test_the_check_notices_another_prediction(copy):
     assert GraphEngine(copy).check() <= 1e-6
     checks = json.loads((copy / "engine.json").read_text())["checks"]
     checks["clips"][1]["intensities"][0] += 0.01
     change(copy, checks=checks)
-    with pytest.raises(ModelError, match=r"results its check clips 0.01 apart .* \(at most 0.0001\)"):
+    with pytest.raises(
+        ModelError, match=r"predicts its check clips with a difference of 0.01 .* \(at most 0.0001\)"
+    ):
         GraphEngine(copy).check()
 
 
 def test_the_package_without_a_model(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "DEFAULT", tmp_path)
     with pytest.raises(ModelError, match=r"carries no model .*: give one with --model"):
-        engine.default_model()
+        engine.find_default_model()
     (tmp_path / "engine.json").write_text("{}")
-    assert engine.default_model() == tmp_path
+    assert engine.find_default_model() == tmp_path
 
 
 def test_an_engine_folder_needs_no_torch(folders):
@@ -300,5 +302,5 @@ except ModelError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "is a run, which needs torch" in done.stdout
+    assert "is a training run, which needs torch" in done.stdout
     assert "[train]'" in done.stdout

@@ -1,4 +1,4 @@
-"""What was heard is kept as it comes: torn lines, changed files, other models, two processes, kills; the same bytes."""
+"""The journal: torn lines, changed files, other models, two processes, kills; the same bytes in the end."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def clips(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bursts(tmp_path: Path) -> Path:
-    """Eight voices, in whose curves there is something to hear."""
+    """Eight voices, whose timelines have values."""
     folder = tmp_path / "bursts"
     folder.mkdir()
     for number in range(8):
@@ -53,7 +53,7 @@ def bursts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> fake_engine.Fake:
-    """In place of the model in the package, and counts what it hears."""
+    """In place of the model in the package; counts its clips."""
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     return fake
@@ -84,43 +84,43 @@ def strange() -> tuple[Result, Timeline]:
     return result, line
 
 
-def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
         kept.add_clips([(mark, result)])
-        kept.add_curves([(mark, line)])
+        kept.add_timelines([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
         kept.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
-        kept.add_curves([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
+        kept.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
-        again, curves = kept.clip(mark, Path("b")), kept.curves(mark)
-        assert kept.clip(replace(mark, size=4), Path("b")) is None
-        assert kept.clip(replace(mark, changed=0), Path("b")) is None
-        assert kept.clip(None, Path("b")) is None
-        noted = kept.clip(channel, Channel(Path("x/../a.wav"), 2))
+        again, stored = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
+        assert kept.get_clip(replace(mark, size=4), Path("b")) is None
+        assert kept.get_clip(replace(mark, changed=0), Path("b")) is None
+        assert kept.get_clip(None, Path("b")) is None
+        noted = kept.get_clip(channel, Channel(Path("x/../a.wav"), 2))
     assert noted is not None
     assert noted.notes == ("x/../a.wav: damaged",)  # the path as it is given now
     assert again is not None
-    assert curves is not None
+    assert stored is not None
     assert (again.path, again.targets, again.seconds) == (Path("b"), EMOTIONS, 1 / 3)
     assert (again.was_cut, again.was_padded, again.was_silent) == (True, False, True)
     assert again.prediction.vad is not None
     assert again.prediction.vad.tobytes() == result.prediction.vad.tobytes()  # type: ignore[union-attr]
     assert again.prediction.intensities.tobytes() == result.prediction.intensities.tobytes()
     assert again.prediction.times.tobytes() == result.prediction.times.tobytes()
-    assert (curves.seconds, curves.window, curves.hop, curves.voice_segments) == (
+    assert (stored.seconds, stored.window, stored.hop, stored.voice_segments) == (
         0.1 + 0.2, 2.5, 0.2, (VoiceSegment(0.1, 1 / 3),),
     )  # fmt: skip
-    assert (curves.vad, curves.vad_times) == (None, None)
+    assert (stored.vad, stored.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
-        assert getattr(curves, name).tobytes() == getattr(line, name).tobytes()
+        assert getattr(stored, name).tobytes() == getattr(line, name).tobytes()
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.1)) as kept:
-        assert kept.curves(mark) is None
+        assert kept.get_timeline(mark) is None
 
 
-def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path) -> None:
+def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path) -> None:
     """Cut at every byte, the journal holds exactly the batches whose lines are whole, and takes more."""
     result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
@@ -133,16 +133,16 @@ def test_a_torn_line_counts_as_not_heard_and_nothing_else_is_lost(tmp_path: Path
     for size in [*range(0, len(whole), 7), *ends, *(end + 1 for end in ends)]:
         path.write_bytes(whole[:size])
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            found = [kept.clip(mark, Path("a")) is not None for mark in marks]
+            found = [kept.get_clip(mark, Path("a")) is not None for mark in marks]
             assert found == [end < size for end in ends[1:]]
             assert kept.note is None
             kept.add_clips([(marks[2], result)])
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert kept.clip(marks[2], Path("a")) is not None
-            assert [kept.clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
+            assert kept.get_clip(marks[2], Path("a")) is not None
+            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
 
 
-def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
+def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
     result, _ = strange()
     marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
@@ -154,22 +154,22 @@ def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
     for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n', deep):
         path.write_bytes(b"".join([*lines[:2], damage, lines[3]]))
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert [kept.clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
+            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b'"', b',"x":' + b"[" * 100_000], ids=("byte", "quote", "depth"))
-def test_a_damaged_head_begins_anew_and_says_so(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_head_starts_over_and_says_so(damage: bytes, tmp_path: Path) -> None:
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS):
         pass
     path = tmp_path / journal.NAME
     head = path.read_bytes()
     path.write_bytes(head[:-2] + damage + head[-2:])
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        assert kept.note == f"{path} is damaged: everything is predicted again"
+        assert kept.note == f"{path} is damaged: everything is computed again"
     assert path.read_bytes() == head
 
 
-def test_another_model_or_version_begins_anew_and_says_so(
+def test_another_model_or_version_starts_over_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, _ = strange()
@@ -181,7 +181,7 @@ def test_another_model_or_version_begins_anew_and_says_so(
 
     def opened() -> tuple[bool, str | None]:
         with Journal(tmp_path, model, targets=EMOTIONS) as kept:
-            known = kept.clip(mark, Path("a")) is not None
+            known = kept.get_clip(mark, Path("a")) is not None
             kept.add_clips([(mark, result)])
             return known, kept.note
 
@@ -193,7 +193,7 @@ def test_another_model_or_version_begins_anew_and_says_so(
     known, note = opened()
     assert not known
     assert note is not None
-    assert "another model: all is heard again" in note
+    assert "another model: everything is computed again" in note
     monkeypatch.setattr(journal, "__version__", "9")
     known, note = opened()
     assert not known
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     assert journal.SCHEMA in path.read_text()
 
 
-def test_one_process_a_folder(tmp_path: Path) -> None:
+def test_one_process_per_folder(tmp_path: Path) -> None:
     with (
         Journal(tmp_path, DEFAULT, targets=EMOTIONS),
         pytest.raises(EmimicError, match="is in use: another emimic"),
@@ -221,7 +221,9 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
     Journal(tmp_path, DEFAULT, targets=EMOTIONS).__exit__(None, None, None)
 
 
-def test_a_stamp_knows_a_file_by_place_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stamp_identifies_a_file_by_path_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"12345")
     os.utime(path, ns=(1, 2))
@@ -234,27 +236,27 @@ def test_a_stamp_knows_a_file_by_place_size_and_time(tmp_path: Path, monkeypatch
 # The whole verb, with an engine that counts
 
 
-def test_a_second_run_hears_only_what_is_new_or_changed(
+def test_a_second_run_predicts_only_new_or_changed_files(
     clips: Path, tmp_path: Path, engine: fake_engine.Fake
 ) -> None:
     out = tmp_path / "out"
     results, told = run(clips, out)
     assert len(engine.clips) == len(results.clips) == 149
-    assert told[-1].startswith("149 heard, 1 failed; ")
+    assert told[-1].startswith("149 predicted, 1 failed; ")
     first = files(out)
     results, told = run(clips, out)
     assert len(engine.clips) == 149
     assert len(results.failed) == 1  # tried again, and named again
-    assert told[-1] == "149 heard (149 of them kept from before), 1 failed"
+    assert told[-1] == "149 predicted (149 of them from the journal), 1 failed"
     assert files(out) == first
-    shutil.copy(clips / "0001.wav", clips / "0070.wav")  # mended
+    shutil.copy(clips / "0001.wav", clips / "0070.wav")  # fixed
     shutil.copy(clips / "0002.wav", clips / "0003.wav")  # changed
     (clips / "0004.wav").unlink()
     write_clips(clips / "more", 3)
     results, told = run(clips, out)
     assert len(engine.clips) == 149 + 1 + 1 + 3
     assert [result.path for result in results.clips] == sorted(clips.rglob("*.wav"))
-    assert told[-1].startswith("152 heard (147 of them kept from before), 0 failed; ")
+    assert told[-1].startswith("152 predicted (147 of them from the journal), 0 failed; ")
     rows = table(out)
     assert len(rows) == 153
     third = files(out)
@@ -264,32 +266,30 @@ def test_a_second_run_hears_only_what_is_new_or_changed(
     assert len(engine.clips) == 154 + 152 * 2
 
 
-def test_curves_are_kept_recording_by_recording(
-    bursts: Path, tmp_path: Path, engine: fake_engine.Fake
-) -> None:
+def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: fake_engine.Fake) -> None:
     out = tmp_path / "out"
     run(bursts, out)
     run(bursts, out, timeline=True)
     heard, first = len(engine.clips), files(out)
     assert {f"{number}.csv" for number in range(8)} <= set(first)
     lines = [json.loads(line) for line in (out / journal.NAME).read_text().splitlines()]
-    assert [list(line) for line in lines[1:]] == [["clips"], *[["curves"]] * 8]
+    assert [list(line) for line in lines[1:]] == [["clips"], *[["timelines"]] * 8]
     _, told = run(bursts, out, timeline=True)
-    assert told[-1] == "8 heard (8 of them kept from before), 0 failed"
+    assert told[-1] == "8 predicted (8 of them from the journal), 0 failed"
     assert len(engine.clips) == heard
     assert files(out) == first
     run(bursts, out, hop=0.1)
     assert len(engine.clips) > heard
     heard = len(engine.clips)
     run(bursts, out, timeline=True)
-    assert len(engine.clips) == heard  # the curves of both grids are there
+    assert len(engine.clips) == heard  # the timelines of both grids are stored
     assert files(out) == first
     run(bursts, tmp_path / "whole", timeline=True)
     assert files(tmp_path / "whole") == first
 
 
 @pytest.mark.parametrize("curves", [False, True])
-def test_ctrl_c_leaves_what_was_heard_and_says_how_to_go_on(
+def test_ctrl_c_keeps_the_results_and_says_how_to_resume(
     clips: Path,
     bursts: Path,
     tmp_path: Path,
@@ -314,9 +314,9 @@ def test_ctrl_c_leaves_what_was_heard_and_says_how_to_go_on(
     assert "journal.jsonl: give the same command again to go on" in stopped.output
     assert [path.name for path in out.iterdir()] == [journal.NAME]
     lines = (out / journal.NAME).read_text().splitlines()
-    assert '"curves"' in lines[-1] if curves else '"clips"' in lines[-1]
+    assert '"timelines"' in lines[-1] if curves else '"clips"' in lines[-1]
     done = CliRunner().invoke(cli.app, words)
-    assert f"{8 if curves else 149} heard (" in done.output
+    assert f"{8 if curves else 149} predicted (" in done.output
     run(folder, tmp_path / "whole", timeline=curves)
     assert files(tmp_path / "whole") == files(out)
 
@@ -329,38 +329,40 @@ def test_without_a_folder_nothing_is_written(
     predict_request.run(predict_request.Request(files=(str(clips),)), lambda line: None)
     assert not list((tmp_path / "here").iterdir())
     asked = predict_request.Request(files=("a.wav",))
-    assert predict_request.stopped(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    assert (
+        predict_request.describe_stop(asked) == "stopped; nothing is kept (with --out FOLDER a run can go on)"
+    )
 
 
-def test_which_clips_are_heard_together_does_not_depend_on_what_is_known(clips: Path, tmp_path: Path) -> None:
-    """Groups are a matter of places; a group that is not whole in the journal is heard in the same company."""
+def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, tmp_path: Path) -> None:
+    """Groups depend on positions; a group partly in the journal is predicted in the same batches."""
     seen: list[list[str]] = []
 
-    class Hearer:
-        def clips(self, groups: list[list[tuple[int, Path]]]) -> batch.Batches[Result]:
+    class Backend:
+        def predict_clips(self, groups: list[list[tuple[int, Path]]]) -> batch.Batches[Result]:
             seen.append([",".join(path.name for _, path in group) for group in groups])
             yield from ([(row, Failure(path, "no")) for row, path in group] for group in reversed(groups))
 
-        def curves(self, results: object, heard: object) -> batch.Batches[Timeline]:
+        def predict_timelines(self, results: object, on_progress: object) -> batch.Batches[Timeline]:
             raise AssertionError
 
     found = sorted(clips.iterdir())
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        told, _ = batch.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
+        told, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
         assert [one.path for one in told] == found
         mark = stamp(found[0])
         assert mark is not None
         kept.add_clips([(mark, strange()[0])])
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        batch.hear(Hearer(), found, curves=False, max_seconds=12, journal=kept)
+        batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
     assert seen[0][1:] == seen[1][1:]
     assert seen[0][0] == "0000.wav," + seen[1][0]
 
 
-def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
+def test_a_result_with_reduced_frames_shows_the_same(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", fake_engine.burst(13.0), 16_000)
     (whole,) = Predictor(fake_engine.Fake()).files(tmp_path).clips
-    slim = batch.slimmed(whole)
+    slim = batch.reduce_frames(whole)
     assert slim.prediction.vad is not None
     assert slim.prediction.vad.shape == (1, 3)
     assert Results(EMOTIONS, (slim,), ()).to_dict() == Results(EMOTIONS, (whole,), ()).to_dict()
@@ -369,15 +371,15 @@ def test_a_slim_answer_shows_what_the_whole_one_shows(tmp_path: Path) -> None:
     assert slim.covered < 12.5
 
 
-def test_the_tally_counts_what_this_run_heard() -> None:
-    line = batch.Tally(heard=30, kept=12, audio=90.0, wall=1.5).line(2)
-    assert line == "42 heard (12 of them kept from before), 2 failed; 20.0 clips/s, 60 x real time"
-    assert batch.Tally().line(1) == "0 heard, 1 failed"
+def test_the_tally_counts_the_predictions_of_this_run() -> None:
+    line = batch.Tally(predicted=30, resumed=12, audio=90.0, wall=1.5).summarize(2)
+    assert line == "42 predicted (12 of them from the journal), 2 failed; 20.0 clips/s, 60 x real time"
+    assert batch.Tally().summarize(1) == "0 predicted, 1 failed"
 
 
 def test_a_slow_run_has_a_speed() -> None:
-    told = batch.Tally(heard=3, audio=30.0, wall=90.0).line(0)
-    assert told == "3 heard, 0 failed; 0.033 clips/s, 0.33 x real time"
+    told = batch.Tally(predicted=3, audio=30.0, wall=90.0).summarize(0)
+    assert told == "3 predicted, 0 failed; 0.033 clips/s, 0.33 x real time"
 
 
 # Real processes, really killed
@@ -420,11 +422,11 @@ def test_killed_at_random_moments_every_file_is_there_once(tmp_path: Path) -> No
     assert kills == 2
     assert 1 < lines[1] < lines[2]
     summary = finish("out")[-1]
-    assert "599 heard (" in summary
+    assert "599 predicted (" in summary
     assert "(0 of them" not in summary
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     rows = table(tmp_path / "out")[1:]
     assert [row[0] for row in rows] == [f"{number:04d}" for number in range(600) if number != 70]
     kept = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
     names = [Path(one["file"]).stem for line in kept[1:] for one in line["clips"]]
-    assert sorted(names) == [row[0] for row in rows]  # nothing that was kept was heard twice
+    assert sorted(names) == [row[0] for row in rows]  # nothing stored was predicted twice

@@ -1,4 +1,4 @@
-"""A microphone that is a fake: what it says is heard live, ends by time or Ctrl-C, and every trouble is named."""
+"""A fake microphone: live prediction ends by time or Ctrl-C, and every error is named."""
 
 import sys
 import threading
@@ -64,7 +64,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("rate", [16_000.0, 48_000.0])
-def test_what_was_said_is_heard_as_from_a_file(use: Any, rate: float) -> None:
+def test_a_microphone_is_predicted_as_a_file(use: Any, rate: float) -> None:
     sound = np.repeat(SOUND, int(rate / 16_000))
     use(device(rate, sound))
     predictor = Predictor(fake_engine.Fake())
@@ -133,7 +133,7 @@ def test_the_command_line_listens(use: Any, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(predict_request, "Predictor", lambda *_, **__: Predictor(fake_engine.Fake()))
     result = CliRunner().invoke(cli.app, ["predict", "--mic", "4", "--out", str(tmp_path / "o")])
     assert result.exit_code == 0, result.output
-    assert "1 heard, 0 failed" in result.output
+    assert "1 predicted, 0 failed" in result.output
     (kept,) = (tmp_path / "o").glob("microphone-*.flac")
     np.testing.assert_allclose(decode.load(kept), SOUND[:64_000], atol=1e-4)
     assert kept.with_suffix(".csv").exists()

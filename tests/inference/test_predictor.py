@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 import emimic
 import emimic.sample
 from emimic import cli, progress
-from emimic.inference.inputs import STDIN, expand, standard_input
+from emimic.inference.inputs import STDIN, expand, read_standard_input
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Failure, Result, Results, VoiceSegment
 from emimic.media import decode
@@ -76,7 +76,7 @@ def recordings(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_gives_every_good_answer_and_names_every_broken_file(run: Path, recordings: Path) -> None:
+def test_a_folder_gives_all_results_and_names_all_broken_files(run: Path, recordings: Path) -> None:
     results = Predictor(run).files([recordings])
     assert [a.path.relative_to(recordings).as_posix() for a in results.clips] == [
         "b.mp3", "deep/b.mp3", "long.wav", "short.wav",
@@ -91,9 +91,7 @@ def test_a_folder_gives_every_good_answer_and_names_every_broken_file(run: Path,
     assert len(by_name["long.wav"].prediction.times) == 599
 
 
-def test_an_answer_is_the_models_own_for_that_file_whatever_stands_beside_it(
-    run: Path, recordings: Path
-) -> None:
+def test_a_result_does_not_depend_on_the_other_files(run: Path, recordings: Path) -> None:
     together = Predictor(run).files([recordings])
     model = EmiModel.from_pretrained(run).eval()
     for result in together.clips:
@@ -159,7 +157,7 @@ def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -
     assert not results.failed
 
 
-def test_a_model_that_is_no_folder_or_answers_nan_is_an_error(
+def test_a_model_that_is_no_folder_or_predicts_nan_is_an_error(
     run: Path, recordings: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(emimic.EmimicError, match="no folder runs/typo"):
@@ -194,7 +192,7 @@ def test_the_table_shows_every_number_at_any_width(
     assert "padded" in shown
 
 
-def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
+def test_csv_and_json_hold_the_results(run: Path, recordings: Path) -> None:
     results = Predictor(run).files([recordings])
     rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
     assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis", "Notes"]
@@ -208,7 +206,7 @@ def test_csv_and_json_hold_the_answers(run: Path, recordings: Path) -> None:
     assert "vad_mean" not in whole["clips"][0]  # this VAD head never learned VAD
 
 
-def test_names_say_no_more_than_tells_the_clips_apart() -> None:
+def test_names_are_unique_and_short() -> None:
     nothing = Prediction(np.zeros(6, np.float32), None, np.zeros(1))
 
     def names(*paths: str) -> list[str]:
@@ -260,7 +258,7 @@ def test_a_recording_in_which_no_voice_is_found_is_marked() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "called so"])
-def test_a_note_names_the_file_as_its_answer_does(
+def test_a_note_names_the_file_as_its_result_does(
     name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(tmp_path / "a.wav", media_files.noise(1.0), 16_000)
@@ -272,7 +270,7 @@ def test_a_note_names_the_file_as_its_answer_does(
     assert result.remarks == ["damaged or cut short; only 0.6236 s were readable and are used."]
 
 
-def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:
+def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
     results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
     rows = list(csv.DictReader(io.StringIO(formats.steps_to_csv(results))))
     for name, result in zip(results.names, results.clips, strict=True):
@@ -289,7 +287,7 @@ def test_curves_as_csv_are_a_row_a_step(recordings: Path) -> None:
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    write.write(results, out, ["csv"], plot=True, html=True)
+    write.write_files(results, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
     assert names == {"intensities.csv", "results.json", *own}
@@ -298,11 +296,11 @@ def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Pa
     assert written[0] != written[1]
 
 
-# What can be heard
+# Sources
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_a_file_its_bytes_and_its_samples_give_one_answer(tmp_path: Path, rate: int) -> None:
+def test_a_file_its_bytes_and_its_samples_give_the_same_result(tmp_path: Path, rate: int) -> None:
     sound = np.stack([media_files.noise(13.0, rate), media_files.noise(13.0, rate, seed=1)], axis=1)
     sound = (sound * 32768).round().clip(-32768, 32767).astype(np.int16)
     path = tmp_path / "a.wav"
@@ -353,7 +351,7 @@ def test_a_file_its_bytes_and_its_samples_give_one_answer(tmp_path: Path, rate: 
         (lambda p: p.timeline("nowhere.wav"), "does not exist"),
     ],
 )
-def test_what_can_not_be_heard_is_said(hear: Callable[[Predictor], Any], message: str) -> None:
+def test_unusable_sources_are_named(hear: Callable[[Predictor], Any], message: str) -> None:
     with pytest.raises(AudioError, match=message):
         hear(Predictor(fake_engine.Fake()))
 
@@ -421,7 +419,7 @@ def test_patterns(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     def pipe(content: bytes) -> None:
-        standard_input.cache_clear()
+        read_standard_input.cache_clear()
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
     return pipe
@@ -463,7 +461,9 @@ def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
 # The table
 
 
-def test_the_table_escapes_names_and_draws_curves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_table_escapes_names_and_draws_timelines(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     sound = fake_engine.recording(("burst", 2.0), ("hush", 4.0), ("burst", 2.0))
     soundfile.write(tmp_path / "[red]a\x1b.wav", sound, 16_000)
     results = Predictor(fake_engine.Fake()).files(tmp_path, timeline=True)
@@ -472,13 +472,13 @@ def test_the_table_escapes_names_and_draws_curves(capsys: pytest.CaptureFixture[
     assert "[red]a�" in shown
     line = next(line for line in shown.splitlines() if "▂" in line or "▁" in line)
     assert re.search(r"[▁-█] +[▁-█]", line)  # silence is a gap
-    assert progress.text_bar(0.5) == "████····"
-    assert progress.text_bar(-3.0) == "········"
-    assert progress.text_bar(float("nan")).strip() == ""
-    assert table.curve(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
+    assert progress.draw_bar(0.5) == "████····"
+    assert progress.draw_bar(-3.0) == "········"
+    assert progress.draw_bar(float("nan")).strip() == ""
+    assert table.draw_line(np.array([0.0, 1.0, np.nan, 0.5])) == "▁█ ▅"
 
 
-def test_a_folder_of_hostile_files_costs_no_good_answer(run: Path, tmp_path: Path) -> None:
+def test_hostile_files_change_no_other_result(run: Path, tmp_path: Path) -> None:
     """58 files that can't be used and a real clip cut at every KiB stand between good clips."""
     clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:4]
     folder = tmp_path / "folder"
@@ -517,7 +517,7 @@ def invoke(*words: object, code: int = 0) -> str:
 
 def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: Path, tmp_path: Path) -> None:
     table = invoke("predict", recordings, "--model", run, "--quiet", code=1)
-    assert "4 heard, 2 failed" in table
+    assert "4 predicted, 2 failed" in table
     assert "text.mp3" in table
     printed = CliRunner().invoke(cli.app, ["predict", str(recordings / "b.mp3"), "-m", str(run), "-f", "csv"])
     assert printed.stdout.startswith("Filename,Admiration")
@@ -529,7 +529,7 @@ def test_predict_prints_each_format_and_says_what_failed(run: Path, recordings: 
     }  # fmt: skip
 
 
-def test_pictures_pages_and_formats_go_to_a_folder(
+def test_plots_reports_and_formats_go_to_a_folder(
     run: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -556,7 +556,7 @@ def test_pictures_pages_and_formats_go_to_a_folder(
         (["a.wav", "--model", "nowhere"], "nowhere"),
     ],
 )
-def test_senseless_requests_are_told_before_anything_is_heard(
+def test_invalid_requests_are_reported_before_the_work(
     run: Path, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

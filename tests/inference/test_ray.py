@@ -1,4 +1,4 @@
-"""`emimic predict --ray`: a local Ray with two actors, one killed while it hears, gives what is given without Ray."""
+"""`emimic predict --ray`: a local Ray with two actors, one killed midway, gives the same results as without Ray."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def actors(driver: int) -> dict[int, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")
-def test_an_actor_killed_midway_costs_nothing(tmp_path: Path) -> None:
+def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 600)
     for number in (70, 500):
         (clips / f"{number:04d}.wav").write_text("no sound")
@@ -71,7 +71,7 @@ def test_an_actor_killed_midway_costs_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     victim = 0
     while process.poll() is None and not victim:
-        # One that hears: its name ends with what it does.
+        # One at work: its name ends with what it does.
         busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")]
         if kept.exists() and kept.read_bytes().count(b"\n") > 1 and busy:
             victim = busy[0]
@@ -93,10 +93,10 @@ def test_an_actor_killed_midway_costs_nothing(tmp_path: Path) -> None:
     assert "cut short; only" in told[0]
     assert "clips/0070.wav: " in told[1]
     assert "clips/0500.wav: " in told[2]
-    assert "598 heard, 2 failed; " in said
+    assert "598 predicted, 2 failed; " in said
 
 
-def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
+def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:
     folder = tmp_path / "voices"
     folder.mkdir()
     for number in range(3):
@@ -110,7 +110,7 @@ def test_curves_and_what_is_kept_are_as_without_ray(tmp_path: Path) -> None:
     assert run([*RAY, "local"], "out").stdout == plain.stdout
     assert files(tmp_path / "out") == files(tmp_path / "plain")
     again = run([*RAY, "localhost:1"], "out")  # all is known: no Ray is needed
-    assert again.stderr.endswith("3 heard (3 of them kept from before), 0 failed\n")
+    assert again.stderr.endswith("3 predicted (3 of them from the journal), 0 failed\n")
     assert again.stdout == plain.stdout
 
 
@@ -118,14 +118,14 @@ def work(**given: object) -> ray.Work:
     return ray.Work(**{"model": None, "threads": 1, "grid": (2.5, 0.2), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
 
 
-def test_what_a_worker_can_not_do_is_told(tmp_path: Path) -> None:
+def test_errors_of_a_worker_are_returned(tmp_path: Path) -> None:
     def told(worker: ray.Worker) -> dict[str, str]:
-        (text,) = worker({"item": ['{"clips": []}']})["told"]
+        (text,) = worker({"item": ['{"clips": []}']})["outcomes"]
         return dict(json.loads(text))
 
     missing = ray.Worker(work(model=tmp_path / "nowhere"))
-    assert "on a worker: there is no folder" in told(missing)["trouble"]
-    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["trouble"]
+    assert "on a worker: there is no folder" in told(missing)["error"]
+    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["error"]
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:
@@ -133,7 +133,7 @@ def test_recordings_share_a_job_up_to_five_minutes() -> None:
     from dataclasses import replace
 
     rows = list(enumerate(replace(result, seconds=s) for s in (100.0, 200.0, 1.0, 4000.0, 1.0, 2.0)))
-    assert ray._together(rows) == [[0, 1], [2], [3], [4, 5]]
+    assert ray._group_rows(rows) == [[0, 1], [2], [3], [4, 5]]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from json_schema import keeps
 
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Failure, Result, Results, Timeline
+from emimic.inference.results import Failure, Result, Results
+from emimic.inference.timeline import Timeline
 from emimic.task import EMOTIONS, VAD, EmimicError
 
 SOUND = fake_engine.recording(("burst", 1.5), ("hush", 4.0), ("burst", 1.0))
@@ -32,6 +34,45 @@ def result() -> Result:
 def line(result: Result) -> Timeline:
     assert result.timeline is not None
     return result.timeline
+
+
+def test_printing_a_result_takes_one_line(result: Result, line: Timeline) -> None:
+    values = dict(zip(EMOTIONS, result.prediction.intensities, strict=True))
+    expected = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    assert str(result) == f"{result.path.name}: 6.5 s; {expected}; padded"
+    assert repr(result) == f"<Result {result}>"
+    odd = replace(result, path=Path("a\n\x1b\udc80.wav"), timeline=None)
+    assert str(odd).startswith("a ")
+    assert str(odd).isprintable()
+    silent = replace(odd, prediction=replace(result.prediction, intensities=np.full(6, np.nan, np.float32)))
+    assert "Joy -" in str(silent)
+    assert re.fullmatch(r".*: 6\.5 s, 33 steps of 0\.2 s, voice in \d+%; means Admiration \d.*", str(line))
+    assert repr(line) == f"<Timeline {line}>"
+
+
+def test_printing_results_takes_a_line_each(result: Result) -> None:
+    results = Results(EMOTIONS, (result, result), (Failure(Path("a.wav"), "a.wav: is empty"),))
+    assert str(results).splitlines() == [str(result), str(result), "a.wav: is empty"]
+    assert repr(results) == "<Results: 2 predicted, 1 failed>"
+    assert str(Results(EMOTIONS, (), ())) == "no recordings"
+
+
+def test_values_by_name_are_those_to_quote(result: Result, line: Timeline) -> None:
+    assert list(result.intensities) == list(EMOTIONS)
+    assert all(type(value) is float for value in result.intensities.values())
+    np.testing.assert_allclose(list(result.intensities.values()), result.prediction.intensities, atol=1e-6)
+    assert result.vad is not None
+    assert list(result.vad) == list(VAD)
+    np.testing.assert_allclose(list(result.vad.values()), result.prediction.vad.mean(axis=0), atol=1e-6)
+    cut = replace(result, was_cut=True)  # of a longer recording, the mean over time
+    np.testing.assert_allclose(
+        list(cut.intensities.values()), np.nanmean(line.intensities, axis=0), atol=1e-6
+    )
+    as_json = cut.to_dict()["headline"]
+    assert (cut.intensities, cut.vad) == (as_json["intensities"], as_json["vad"])
+    assert replace(result, prediction=replace(result.prediction, vad=None)).vad is None
+    silent = Predictor(fake_engine.Fake())(np.zeros(16_000, np.float32), sample_rate=16_000)
+    assert np.isnan(list(silent.intensities.values())).all()
 
 
 def test_dicts_are_json_and_say_their_version(result: Result, line: Timeline) -> None:

@@ -166,7 +166,7 @@ def test_the_log_names_models_files_failures_and_times(
     )
     assert any(level == "DEBUG" and "good.wav: 2.80 s of sound" in text for level, text in told)
     assert any(level == "WARNING" and "bad.wav" in text for level, text in told)
-    assert any(level == "INFO" and "1 heard, 1 failed" in text for level, text in told)
+    assert any(level == "INFO" and "1 predicted, 1 failed" in text for level, text in told)
     assert {record.name.partition(".")[0] for record in caplog.records} == {"emimic"}
 
 

@@ -1,4 +1,4 @@
-"""A stream in any chunks gives what the whole gives, and the whole is the definition written out again."""
+"""A stream in any chunks gives the same as the recording in one, which equals the definition."""
 
 import fake_engine
 import numpy as np
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from emimic.export.export import export
 from emimic.inference import voice_activity
 from emimic.inference.engine import Engine, GraphEngine, TorchEngine
-from emimic.inference.stream import Step, Stream
-from emimic.inference.timeline import timeline
+from emimic.inference.stream import Step, Stream, compute_timeline
 from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning
 
@@ -97,7 +96,7 @@ def test_any_chunking_gives_the_same_steps_with_an_exported_model(
     same(exported, SOUND[:80_000], sizes, window=1.0, hop=0.4)
 
 
-def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
+def test_an_exported_models_timeline_is_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
     ours, theirs = (joined(in_chunks(Stream(engine), SOUND[:60_000], [60_000])) for engine in (run, exported))
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
@@ -112,7 +111,7 @@ def test_an_exported_models_curves_are_the_runs(run: TorchEngine, exported: Grap
     part=st.floats(0.05, 1.0),
     do_normalize=st.booleans(),
 )
-def test_each_step_is_its_window_heard_as_a_clip_of_its_own(
+def test_each_step_is_its_window_predicted_as_a_clip(
     total: int, window: float, part: float, do_normalize: bool
 ) -> None:
     hop = max(0.02, window * part)
@@ -164,7 +163,7 @@ def test_silence_is_a_gap_and_is_not_computed() -> None:
     assert not any(step.voiced for step in steps if step.time < 0.7 or 3.2 < step.time < 6.2)
 
 
-def test_steps_come_once_their_window_is_heard_and_not_later() -> None:
+def test_steps_come_once_their_window_has_arrived_and_not_later() -> None:
     stream = Stream(fake_engine.Fake())
     for start in range(0, len(SOUND), 800):
         heard = (start + 800) / 16_000
@@ -173,7 +172,7 @@ def test_steps_come_once_their_window_is_heard_and_not_later() -> None:
             assert heard - 0.06 <= max(step.time + 1.25, step.time + 0.1 + 0.93 + 0.13) <= heard + 1e-6 + 0.13
 
 
-def test_reset_begins_anew_and_flush_ends() -> None:
+def test_reset_starts_over_and_flush_ends() -> None:
     stream = Stream(fake_engine.Fake(), sample_rate=44_100)
     first = joined(in_chunks(stream, SOUND, [5_000]))
     with pytest.raises(EmimicError, match="reset"):
@@ -187,7 +186,7 @@ def test_reset_begins_anew_and_flush_ends() -> None:
         np.testing.assert_array_equal(first[name], again[name])
 
 
-def test_nothing_heard_gives_no_steps() -> None:
+def test_no_samples_give_no_steps() -> None:
     stream = Stream(fake_engine.Fake())
     assert stream.push(np.empty(0, np.float32)) == []
     assert stream.flush() == []
@@ -198,12 +197,12 @@ def test_memory_does_not_grow() -> None:
     stream = Stream(fake_engine.Fake())
     for _ in range(60):
         stream.push(fake_engine.hush(1.0))
-    assert len(stream._heard) < 16_000 * 4
+    assert len(stream._recent) < 16_000 * 4
     assert stream._detector is not None
     assert stream._detector._evidence.shape[1] < 400
 
 
-def test_a_model_without_vad_has_no_vad_curve() -> None:
+def test_a_model_without_vad_has_no_vad_timeline() -> None:
     steps = in_chunks(Stream(fake_engine.Fake(vad=False)), SOUND[:40_000], [40_000])
     assert all(step.vad is None and step.vad_times is None for step in steps)
 
@@ -211,14 +210,14 @@ def test_a_model_without_vad_has_no_vad_curve() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 13.0}, "12 s at most"),
+        ({"window": 13.0}, "at most 12 s"),
         ({"window": 1.0, "hop": 1.1}, "hop 1.1 s"),
         ({"hop": 0.01}, "at least 0.02 s"),
         ({"window": float("nan")}, "window is nan"),
         ({"sample_rate": 5}, "sample rate 5 Hz"),
     ],
 )
-def test_senseless_options_are_named(options: dict[str, float], message: str) -> None:
+def test_invalid_options_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(EmimicError, match=message):
         Stream(fake_engine.Fake(), **options)
 
@@ -266,14 +265,14 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     engine = fake_engine.Fake()
     heard: list[float] = []
     blocks = [SOUND[start : start + 30_000] for start in range(0, len(SOUND), 30_000)]
-    line = timeline(engine, blocks, name="sound", heard=heard.append)
+    line = compute_timeline(engine, blocks, name="sound", on_progress=heard.append)
     stream = Stream(engine)
     steps = joined(in_chunks(stream, SOUND, [1_000]))
     for name, values in steps.items():
         np.testing.assert_array_equal(getattr(line, name), values)
     assert line.voice_segments == stream.voice_segments == voice_activity.find(SOUND)
     assert heard[-1] == line.seconds == len(SOUND) / 16_000
-    whole = timeline(engine, blocks, name="sound", voice_segments=False)
+    whole = compute_timeline(engine, blocks, name="sound", voice_segments=False)
     assert np.isfinite(whole.intensities).all()
     assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]
 

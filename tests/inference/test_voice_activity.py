@@ -108,10 +108,10 @@ def test_any_chunking_gives_the_same_bits(sizes: list[int], end: int) -> None:
         start, turn = start + size, turn + 1
         decisions.append(detector.decided)
         assert detector.decided <= min(start, len(sound))
-    early = detector.voice_segments()
+    early = detector.get_voice_segments()
     detector.flush()
     assert detector.decided == len(sound)
-    assert detector.voice_segments() == find(sound)
+    assert detector.get_voice_segments() == find(sound)
     assert decisions == sorted(decisions)
     # What was said early stands.
     whole = [(r.start, r.end) for r in find(sound)]
@@ -132,10 +132,10 @@ def test_reset_forgets() -> None:
     sound = fake_engine.recording(("hush", 1.0), ("burst", 0.7))
     detector.push(sound)
     detector.flush()
-    assert detector.voice_segments() == find(sound)
+    assert detector.get_voice_segments() == find(sound)
     detector.reset()
     detector.flush()
-    assert detector.voice_segments() == ()
+    assert detector.get_voice_segments() == ()
     assert detector.decided == 0
 
 
@@ -143,10 +143,10 @@ def test_voiced_looks_at_a_stretch() -> None:
     detector = Detector()
     detector.push(fake_engine.recording(("hush", 2.0), ("burst", 0.7), ("hush", 2.0)))
     detector.flush()
-    assert detector.voiced(32_000, 33_000)
-    assert not detector.voiced(0, 20_000)
-    assert detector.voiced(0, 80_000)
-    assert not detector.voiced(0, 0)
+    assert detector.is_voiced(32_000, 33_000)
+    assert not detector.is_voiced(0, 20_000)
+    assert detector.is_voiced(0, 80_000)
+    assert not detector.is_voiced(0, 0)
 
 
 def test_digital_silence_in_front_moves_what_is_found() -> None:

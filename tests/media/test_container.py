@@ -12,15 +12,15 @@ import pytest
 from synth_video import video
 
 from emimic.media import decode
-from emimic.media.container import Facts, Picture, has_picture, probe
-from emimic.media.decode import channels
-from emimic.media.video import frames
+from emimic.media.container import Facts, VideoTrack, has_video, probe
+from emimic.media.decode import count_channels
+from emimic.media.video import read_frames
 from emimic.task import AudioError
 
 
-def picture(facts: Facts) -> Picture:
-    assert facts.picture is not None
-    return facts.picture
+def picture(facts: Facts) -> VideoTrack:
+    assert facts.video is not None
+    return facts.video
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_sound_beside_and_alone() -> None:
     assert facts.sound.bit_rate == 256_000
     stereo = np.stack([media_files.sine(rate=44_100)] * 2, axis=1)
     facts = probe(media_files.encode(stereo, "flac", 44_100))
-    assert facts.picture is None
+    assert facts.video is None
     assert facts.sound is not None
     assert (facts.sound.codec, facts.sound.rate, facts.sound.channels) == ("flac", 44_100, 2)
 
@@ -121,7 +121,7 @@ def test_a_cover_is_no_video() -> None:
     fields = struct.pack(">II9sIIIIII", 3, 9, b"image/png", 0, 4, 4, 24, 0, len(image)) + image
     block = bytes([6]) + len(fields).to_bytes(3, "big") + fields
     facts = probe(flac[:4] + bytes([0]) + flac[5:end] + block + flac[end:])
-    assert facts.picture is None
+    assert facts.video is None
     assert facts.sound is not None
 
 
@@ -169,10 +169,10 @@ def test_a_file_without_tracks_is_refused() -> None:
         probe(file.getvalue())
 
 
-@pytest.mark.parametrize("lost", ["picture", "sound", "both"])
+@pytest.mark.parametrize("lost", ["video", "sound", "both"])
 def test_a_track_without_a_decoder_is_none(lost: str) -> None:
     content = video(25, 10, "matroska", sound=media_files.sine(seconds=0.4))
-    unknown = {"picture": b"V_MPEG4/ISO/ASP", "sound": b"A_PCM/INT/LIT"}
+    unknown = {"video": b"V_MPEG4/ISO/ASP", "sound": b"A_PCM/INT/LIT"}
     for kind, codec in unknown.items():
         assert content.count(codec) == 1
         if lost in (kind, "both"):
@@ -184,18 +184,18 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
             probe(content, name="a.mkv")
     else:
         facts = probe(content)
-        assert (facts.picture is None, facts.sound is None) == (lost == "picture", lost == "sound")
-    assert has_picture(content) == (lost == "sound")
-    assert channels(content) == (lost == "picture")
-    if lost == "picture":
+        assert (facts.video is None, facts.sound is None) == (lost == "video", lost == "sound")
+    assert has_video(content) == (lost == "sound")
+    assert count_channels(content) == (lost == "video")
+    if lost == "video":
         assert len(decode.load(content)) == pytest.approx(0.4 * 16_000, abs=1)
         with pytest.raises(AudioError, match=r"a\.mkv: has no video track that can be decoded"):
-            list(frames(content, name="a.mkv"))
+            list(read_frames(content, name="a.mkv"))
     else:
         with pytest.raises(AudioError, match=r"a\.mkv: none of its audio tracks can be decoded"):
             decode.load(content, name="a.mkv")
     if lost == "sound":
-        assert len(list(frames(content))) == 10
+        assert len(list(read_frames(content))) == 10
 
 
 def test_refusals_name_the_file(tmp_path: Any) -> None:

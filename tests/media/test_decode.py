@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media_files import HOSTILE, PCM
 
-from emimic.media import decode
+from emimic.media import chunks, decode
 from emimic.media.decode import MEDIA_SUFFIXES, load
+from emimic.media.input_file import InputFile
+from emimic.media.pyav_decoder import open_container
 from emimic.task import AudioError, EmimicWarning
 
 LOSSLESS = ["wav", "wav24", "wavf", "wavd", "aiff", "au", "caf", "w64", "rf64", "flac", "mov", "mkv"]
@@ -110,7 +112,7 @@ def test_a_limit_gives_exactly_the_first_samples(kind: str, rate: int) -> None:
 def test_the_stream_equals_resampling_at_once(rate: int, size: int, seed: int, chunk: int) -> None:
     sound = media_files.noise(size / rate, rate, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "_CHUNK", chunk)
+        patch.setattr(chunks, "CHUNK", chunk)
         expected = soxr.resample(sound, rate, 16_000, quality="HQ")
         content = media_files.encode(sound, "wavf", rate)
         if len(expected):
@@ -173,7 +175,7 @@ def test_an_mp3_in_pieces_is_the_mp3_at_once(
     """soundfile's seek after every read disturbs the decoder, which says so on stderr."""
     content = media_files.encode(media_files.noise(4.0), "mp3")
     whole = load(content)
-    monkeypatch.setattr(decode, "_CHUNK", 1_000)
+    monkeypatch.setattr(chunks, "CHUNK", 1_000)
     np.testing.assert_array_equal(load(content), whole)
     assert capfd.readouterr().err == ""
 
@@ -254,7 +256,7 @@ def test_a_broken_flac_gives_all_before_the_break_whatever_the_chunk(monkeypatch
     whole, part = load(content), content[: len(content) * 3 // 4]
     lengths = set()
     for chunk in (1_000, 5_000, 20_000, 1 << 18):
-        monkeypatch.setattr(decode, "_CHUNK", chunk)
+        monkeypatch.setattr(chunks, "CHUNK", chunk)
         samples, _ = read(part)
         lengths.add(len(samples))
         np.testing.assert_array_equal(samples, whole[: len(samples)])
@@ -284,7 +286,7 @@ def test_damage_in_the_middle_keeps_what_comes_after() -> None:
     assert "damaged or cut short" in warned
 
 
-def test_channels_that_cancel_each_other_are_told() -> None:
+def test_channels_that_cancel_each_other_are_noted() -> None:
     sound = media_files.noise(1.0)
     _, warned = read(media_files.encode(np.stack([sound, -0.99 * sound], axis=1), "wavf"))
     assert "its channels cancel each other out (opposite phase); export one of them alone" in warned
@@ -343,7 +345,7 @@ def test_an_hour_of_silence(tmp_path: Path) -> None:
 def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -> None:
     content = media_files.encode(media_files.noise(1.3, rate), kind, 48_000 if kind == "webm" else rate)
     whole = load(content)
-    parts = list(decode.blocks(content, seconds=seconds))
+    parts = list(decode.load_blocks(content, seconds=seconds))
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert {len(part) for part in parts[:-1]} <= {round(seconds * 16_000)}
     assert 0 < len(parts[-1]) <= round(seconds * 16_000)
@@ -352,21 +354,21 @@ def test_blocks_joined_are_the_recording(kind: str, rate: int, seconds: float) -
 def test_blocks_warn_and_fail_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
     content = media_files.encode(media_files.noise(0.5), "mp3")
     with pytest.warns(EmimicWarning, match="the clip: damaged or cut short") as caught:
-        list(decode.blocks(content[: len(content) // 2], name="the clip"))
+        list(decode.load_blocks(content[: len(content) // 2], name="the clip"))
     assert {warning.filename for warning in caught} == {__file__}
     with pytest.raises(AudioError, match=r"nowhere\.wav: does not exist"):
-        list(decode.blocks("nowhere.wav"))
+        list(decode.load_blocks("nowhere.wav"))
     with pytest.raises(AudioError, match="all samples are NaN"):
-        list(decode.blocks(media_files.encode(np.full(900, np.nan, np.float32), "wavf")))
+        list(decode.load_blocks(media_files.encode(np.full(900, np.nan, np.float32), "wavf")))
     monkeypatch.setattr(decode, "CEILING_SECONDS", 0.1)  # which is for what must be held whole
-    assert sum(map(len, decode.blocks(media_files.encode(media_files.noise(0.5))))) == 8_000
+    assert sum(map(len, decode.load_blocks(media_files.encode(media_files.noise(0.5))))) == 8_000
 
 
 def test_blocks_hold_little(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(16_000 * 600, np.int16), 16_000)  # 38 MB as float32
     tracemalloc.start()
-    assert sum(map(len, decode.blocks(path))) == 16_000 * 600
+    assert sum(map(len, decode.load_blocks(path))) == 16_000 * 600
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8e6
@@ -477,7 +479,7 @@ def test_integers_of_64_bits(channels: int) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("odd format"), OSError(5, "Input/output error"), MemoryError()])
-@pytest.mark.parametrize("decoder", ["_soundfile_chunks", "_pyav_chunks"])
+@pytest.mark.parametrize("decoder", ["decode_soundfile", "decode_pyav"])
 def test_whatever_a_decoder_raises_names_the_file(
     decoder: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,13 +489,13 @@ def test_whatever_a_decoder_raises_names_the_file(
 
     monkeypatch.setattr(decode, decoder, fail)
     path = tmp_path / "1.wav"
-    path.write_bytes(media_files.encode(media_files.sine(), "m4a" if decoder == "_pyav_chunks" else "wav"))
+    path.write_bytes(media_files.encode(media_files.sine(), "m4a" if decoder == "decode_pyav" else "wav"))
     with pytest.raises(AudioError, match=rf"1\.wav: can't be decoded \({type(error).__name__}"):
         load(path)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_a_senseless_limit_is_refused(seconds: float) -> None:
+def test_an_invalid_limit_is_refused(seconds: float) -> None:
     with pytest.raises(AudioError, match="max_seconds is"):
         load(media_files.wav(PCM), max_seconds=seconds)
 
@@ -504,11 +506,13 @@ def test_a_seek_before_the_start_fails_as_in_c(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     with path.open("rb") as real:
         for file in (io.BytesIO(b"abc"), real):
-            nameless = decode._Nameless(file)
-            assert nameless.seek(2) == 2
-            assert nameless.seek(-5, io.SEEK_CUR) == -1 or isinstance(file, io.BytesIO)  # BytesIO stops at 0
-            assert nameless.seek(-5) == -1
-            assert not hasattr(nameless, "name")
+            input_file = InputFile(file)
+            assert input_file.seek(2) == 2
+            assert input_file.seek(-5, io.SEEK_CUR) == -1 or isinstance(
+                file, io.BytesIO
+            )  # BytesIO stops at 0
+            assert input_file.seek(-5) == -1
+            assert not hasattr(input_file, "name")
 
 
 @settings(deadline=None, max_examples=60)
@@ -554,7 +558,7 @@ def test_one_channel_is_that_channel_alone(kind: str, rate: int) -> None:
         middle = samples[2_000:-2_000].astype(float)
         turn = 2 * np.pi * hertz * np.arange(2_000, 2_000 + len(middle)) / 16_000
         assert np.abs(middle - level * np.sin(turn)).max() < (0.1 if kind == "OGG" else 2e-3)
-    assert np.array_equal(np.concatenate(list(decode.blocks(file.getvalue(), channel=1))), both[1])
+    assert np.array_equal(np.concatenate(list(decode.load_blocks(file.getvalue(), channel=1))), both[1])
 
 
 @pytest.mark.parametrize(("channels", "channel"), [(1, 1), (2, 2), (2, -1)])
@@ -567,6 +571,21 @@ def test_a_channel_that_is_not_there_is_named(channels: int, channel: int) -> No
         load(file.getvalue(), name="talk", channel=channel)
 
 
+@pytest.mark.parametrize("kind", ["aac", "mp3"])
+def test_what_fills_a_file_up_is_no_damage(kind: str) -> None:
+    data = media_files.encode(media_files.noise(2), kind)
+    sound, _ = read(data)
+    for behind in (b"\xff", b"\xff" * 100, b"\xff" * 20_000, b"\xff" * 100 + bytes(100)):
+        filled, warned = read(data + behind)
+        assert warned == ""
+        np.testing.assert_array_equal(filled, sound)
+
+
+def test_ones_within_aac_are_damage() -> None:
+    data = media_files.encode(media_files.noise(2), "aac")
+    assert "damaged" in read(data[:3000] + b"\xff" * 3_000 + data[3000:])[1]
+
+
 @pytest.mark.parametrize("behind", [bytes(188), bytes(1 << 20), b"\xff" * 5000, b"text " * 900], ids=len)
 @pytest.mark.parametrize("wide", [False, True], ids=["ts", "m2ts"])
 def test_what_lies_behind_a_transport_stream_is_no_damage(wide: bool, behind: bytes) -> None:
@@ -577,5 +596,5 @@ def test_what_lies_behind_a_transport_stream_is_no_damage(wide: bool, behind: by
     notes: list[str] = []
     np.testing.assert_array_equal(decode.load(stream + behind, notes=notes), whole)
     assert notes == []
-    with decode.container(stream + behind) as opened:
+    with open_container(stream + behind) as opened:
         assert len([packet for packet in opened.demux(opened.streams.audio[0]) if packet.size]) > 0

@@ -15,7 +15,7 @@ import pytest
 from late_sound import ID3V1, TRUTH, first_loud, load, onsets, talk
 
 from emimic.media import video
-from emimic.media.timestamps import OVERLAP, Clock, is_stray
+from emimic.media.timestamps import OVERLAP, Timestamps, is_stray
 from emimic.task import AudioError
 
 Edit = Callable[[float], float | None]
@@ -230,7 +230,7 @@ INPUTS: dict[str, tuple[Callable[[], bytes], list[float] | None, str]] = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_every_time_is_the_files_or_a_note_tells(name: str) -> None:
+def test_every_time_is_the_files_or_noted(name: str) -> None:
     make, expected, note = INPUTS[name]
     samples, notes = load(make())
     if expected is not None:
@@ -259,9 +259,9 @@ def test_what_gives_no_times_is_named(content: Callable[[], bytes], message: str
 @pytest.mark.parametrize("speed", [0.98, 0.999, 1.001, 1.02])
 def test_a_recorders_drift_is_made_up_for(speed: float) -> None:
     """Samples a second that are more or fewer than its clock's."""
-    clock, position = Clock(), 0.0
+    stamps, position = Timestamps(), 0.0
     for number in range(6_000):  # six minutes
-        position += (0.06 * 16_000 + clock.before(0.06 * number * speed, 960, 16_000)) / 16_000
+        position += (0.06 * 16_000 + stamps.add(0.06 * number * speed, 960, 16_000)) / 16_000
         assert abs(position - 0.06 * (number * speed + 1)) < OVERLAP + 0.01
 
 
@@ -271,8 +271,8 @@ def test_a_file_of_a_recorder_that_is_slow() -> None:
     np.testing.assert_allclose(found, [0.98, 2.94], atol=OVERLAP)
 
 
-def test_pictures_of_an_ogg_are_on_the_clock_of_the_sound() -> None:
-    assert [frame.time for frame in video.frames(ogv(1.5))][:2] == [0.0, 0.2]
+def test_frames_of_an_ogg_have_the_times_of_the_sound() -> None:
+    assert [frame.time for frame in video.read_frames(ogv(1.5))][:2] == [0.0, 0.2]
 
 
 def test_which_stamps_are_strays() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emimic.inference.predictor import Predictor
-from emimic.media import decode
+from emimic.media import decode, pyav_decoder
 from emimic.media.source import label_of, to_floats
 from emimic.task import AudioError, EmimicWarning
 
@@ -145,7 +145,7 @@ def test_a_file_far_beyond_full_scale_is_refused(kind: str, peak: float) -> None
         decode.load(media_files.encode(sound, kind), name="the clip")
 
 
-def test_a_mix_a_little_beyond_full_scale_is_heard() -> None:
+def test_a_mix_a_little_beyond_full_scale_is_decoded() -> None:
     loud = SOUND / np.abs(SOUND).max() * 8
     np.testing.assert_allclose(decode.load(media_files.encode(loud, "wavf")), loud, rtol=1e-6)
 
@@ -184,14 +184,14 @@ def test_notes_are_values(predictor: Predictor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["m4a", "webm"])
 def test_what_damage_makes_of_a_lossy_codec_is_no_scale(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    floats = decode._floats
+    floats = pyav_decoder._to_floats
 
     def damaged(frame: Any) -> np.ndarray:
         values = floats(frame).copy()
         values[:5] = 40.0
         return values
 
-    monkeypatch.setattr(decode, "_floats", damaged)
+    monkeypatch.setattr(pyav_decoder, "_to_floats", damaged)
     notes: list[str] = []
     samples = decode.load(media_files.encode(media_files.noise(0.5, 48_000), kind, 48_000), notes=notes)
     assert np.abs(samples).max() < 10

@@ -23,7 +23,7 @@ from late_sound import BURSTS, ID3V1, TRUTH, first_loud, load, onsets, talk
 from emimic.inference.predictor import Predictor
 from emimic.inference.voice_activity import find
 from emimic.media import decode, video
-from emimic.media.timestamps import LATEST_START, LONGEST, MOST, PRIMING, SLACK, Clock, zero
+from emimic.media.timestamps import LATEST_START, LONGEST, MOST, PRIMING, SLACK, Timestamps, find_zero
 from emimic.output import formats
 from emimic.task import EmimicWarning
 
@@ -109,9 +109,9 @@ def test_every_time_is_the_containers(kind: str, case: str) -> None:
     assert not any("damaged" in note for note in notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        parts = list(decode.blocks(content, seconds=0.37))
+        parts = list(decode.load_blocks(content, seconds=0.37))
     np.testing.assert_array_equal(np.concatenate(parts), samples)
-    white = [frame.time for frame in video.frames(content) if frame.image.mean() > 128]
+    white = [frame.time for frame in video.read_frames(content) if frame.image.mean() > 128]
     begins = [white[0], *(b for a, b in pairwise(white) if b - a > 0.5)]
     np.testing.assert_allclose(begins, [late + one for one in BURSTS], atol=0.04 + 1e-3)  # a frame
 
@@ -165,7 +165,7 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
         assert found[kind] == pytest.approx([step], abs=TRUTH)
 
 
-def test_a_clock_that_starts_late_counts_from_nought() -> None:
+def test_timestamps_that_start_late_count_from_zero() -> None:
     """In mkv both tracks start at 2 s: so they do in players; an hour of nothing is a cut-out of something longer."""
     np.testing.assert_allclose(onsets(load(movie("mkv", start=2.0))[0])[0], 3 + first_loud(), atol=TRUTH)
     samples, notes = load(movie("mkv", start=3_000.0, late=0.5))
@@ -184,7 +184,7 @@ def test_absurd_stamps_are_not_believed(kind: str) -> None:
     samples, notes = load(movie(kind, gap=(2.0, 2.0), jump=9_999.0))
     np.testing.assert_allclose(onsets(samples), [one + first_loud() for one in BURSTS], atol=TRUTH)
     assert len(notes) == 1
-    assert "a time stamp jumps by 9999 s; it is not believed" in notes[0]
+    assert "a timestamp jumps by 9999 s; it was ignored" in notes[0]
 
 
 def test_a_limit_may_lie_in_the_silence() -> None:
@@ -208,46 +208,46 @@ def test_one_channel_is_late_too() -> None:
 )
 def test_positions_never_leave_the_stamps(chunks: list[tuple[float, int]], jitter: float) -> None:
     """Chunks with pauses between them, stamps off by `jitter` now and then: each lands within SLACK."""
-    clock, time, position = Clock(), 0.0, 0.0
+    stamps, time, position = Timestamps(), 0.0, 0.0
     for number, (pause, samples) in enumerate(chunks):
         time += pause
-        silence = clock.before(time + jitter * (number % 2), samples, 16_000)
+        silence = stamps.add(time + jitter * (number % 2), samples, 16_000)
         position += silence / 16_000
         assert abs(position - time) <= SLACK + abs(jitter) + 1e-3
         position += samples / 16_000
         time += samples / 16_000
 
 
-def test_what_the_clock_believes() -> None:
-    clock = Clock()
-    assert clock.before(-0.05, 1_600, 16_000) == -800  # priming: its first half lies before time 0
-    assert clock.before(0.05, 1_600, 16_000) == 0
-    assert clock.before(None, 1_600, 16_000) == 0  # follows
-    assert clock.before(0.25 + SLACK / 2, 1_600, 16_000) == 0  # jitter
-    assert clock.before(1.35, 1_600, 16_000) == 16_000
-    assert clock.before(1.45 + 2 * LONGEST, 1_600, 16_000) == 0
-    assert clock.before(1.55 + 2 * LONGEST, 1_600, 16_000) == 0  # the new clock goes on
-    assert clock.before(0.0, 1_600, 16_000) == 0  # and begins again
-    assert clock.before(0.6, 1_600, 16_000) == 8_000
-    assert (clock.gaps, round(clock.lost, 3), round(clock.absurd)) == (2, 1.5, round(2 * LONGEST))
-    clock, time = Clock(), 0.0
+def test_which_timestamps_count() -> None:
+    stamps = Timestamps()
+    assert stamps.add(-0.05, 1_600, 16_000) == -800  # priming: its first half lies before time 0
+    assert stamps.add(0.05, 1_600, 16_000) == 0
+    assert stamps.add(None, 1_600, 16_000) == 0  # follows
+    assert stamps.add(0.25 + SLACK / 2, 1_600, 16_000) == 0  # jitter
+    assert stamps.add(1.35, 1_600, 16_000) == 16_000
+    assert stamps.add(1.45 + 2 * LONGEST, 1_600, 16_000) == 0
+    assert stamps.add(1.55 + 2 * LONGEST, 1_600, 16_000) == 0  # the new timestamps go on
+    assert stamps.add(0.0, 1_600, 16_000) == 0  # and begins again
+    assert stamps.add(0.6, 1_600, 16_000) == 8_000
+    assert (stamps.gaps, round(stamps.lost, 3), round(stamps.absurd)) == (2, 1.5, round(2 * LONGEST))
+    stamps, time = Timestamps(), 0.0
     for _ in range(10):
         time += LONGEST
-        clock.before(time, 16, 16_000)
-    assert clock.late + clock.lost <= MOST
-    assert clock.absurd
+        stamps.add(time, 16, 16_000)
+    assert stamps.late + stamps.lost <= MOST
+    assert stamps.absurd
 
 
-def test_where_time_nought_is() -> None:
-    assert zero("matroska,webm", 0.0, 1.5, 48_000) == 0.0
-    assert zero("matroska,webm", 2.0, 1.5, 48_000) == 0.0
-    assert zero("matroska,webm", LATEST_START + 1, LATEST_START + 3, 48_000) == LATEST_START + 1
-    assert zero("matroska,webm", 7.0, None, 1) == 0.0
-    assert zero("mpegts", 1.4, 1.4 - (PRIMING - 1) / 48_000, 48_000) == 1.4
-    assert zero("mpegts", 1.4, 1.0, 48_000) == 1.0
-    assert zero("mpegts", None, 1.0, 48_000) == 1.0
-    assert zero("mpegts", 1.4, None, 1) == 1.4
-    assert zero("mpegts", None, None, 1) == 0.0
+def test_where_time_zero_is() -> None:
+    assert find_zero("matroska,webm", 0.0, 1.5, 48_000) == 0.0
+    assert find_zero("matroska,webm", 2.0, 1.5, 48_000) == 0.0
+    assert find_zero("matroska,webm", LATEST_START + 1, LATEST_START + 3, 48_000) == LATEST_START + 1
+    assert find_zero("matroska,webm", 7.0, None, 1) == 0.0
+    assert find_zero("mpegts", 1.4, 1.4 - (PRIMING - 1) / 48_000, 48_000) == 1.4
+    assert find_zero("mpegts", 1.4, 1.0, 48_000) == 1.0
+    assert find_zero("mpegts", None, 1.0, 48_000) == 1.0
+    assert find_zero("mpegts", 1.4, None, 1) == 1.4
+    assert find_zero("mpegts", None, None, 1) == 0.0
 
 
 # Claims of length ------------------------------------------------------------------------------------
@@ -314,11 +314,11 @@ def test_two_mp3s_joined_are_both_read() -> None:
     assert len(samples) > 31_000
 
 
-def test_a_cut_mp3_in_wav_is_told() -> None:
+def test_a_cut_mp3_in_wav_is_noted() -> None:
     content = mp3_in_wav()
     assert any("cut short" in note for note in load(content[: len(content) // 2])[1])
 
 
-def test_what_is_missing_from_the_end_of_a_late_track_is_told() -> None:
+def test_what_is_missing_from_the_end_of_a_late_track_is_noted() -> None:
     content = movie("mkv", late=1.5, wave=media_files.noise(4.0))
     assert any("cut short" in note for note in load(content[: len(content) * 2 // 3])[1])

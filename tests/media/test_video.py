@@ -12,7 +12,7 @@ from emimic.task import AudioError, EmimicWarning
 
 
 def times(path: Path, **given: float) -> np.ndarray:
-    return np.array([frame.time for frame in video.frames(path, **given)])
+    return np.array([frame.time for frame in video.read_frames(path, **given)])
 
 
 @pytest.mark.parametrize("fps", [25, 29.83, 30000 / 1001, 7.3, 58.94])
@@ -27,7 +27,7 @@ def test_frame_k_of_any_rate_is_at_k_over_it_to_a_millisecond(
 def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -> None:
     put = [0.0, 0.033, 0.04, 0.5, 0.501, 2.0, 2.75]
     levels = dict(zip(put, range(30, 240, 30), strict=True))
-    found = list(video.frames(film(tmp_path / "a.mp4", put, lambda time: grey(levels[time]))))
+    found = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: grey(levels[time]))))
     np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
     # The picture travels with its time.
     np.testing.assert_allclose([frame.image.mean() for frame in found], list(levels.values()), atol=6)
@@ -38,7 +38,7 @@ def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -
 def test_frames_that_refer_forward_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
     put = even(29.83, 30)
     path = film(tmp_path / "a.mp4", put, lambda time: grey(round(time * 200) + 20), codec="libx264")
-    found = list(video.frames(path))
+    found = list(video.read_frames(path))
     np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
     assert (np.diff([frame.image.mean() for frame in found]) > 0).all()
 
@@ -77,7 +77,7 @@ def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)  # that the sound starts late
         heard = np.flatnonzero(np.abs(decode.load(path)) > 0.1)[0] / 16_000
-    seen = next(frame.time for frame in video.frames(path) if frame.image.mean() > 128)
+    seen = next(frame.time for frame in video.read_frames(path) if frame.image.mean() > 128)
     assert heard == pytest.approx(moment, abs=5e-3)
     # The first white frame is up to a frame later than the tone, whatever an encoder puts in front of the sound.
     late = np.ceil(moment * 29.83) / 29.83 - moment
@@ -97,7 +97,7 @@ def test_decoding_stops_where_it_is_told(tmp_path: Path) -> None:
 
 def test_a_film_taken_lying_is_turned_upright(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", [0, 0.1], lambda _: square(0, 0, shape=(96, 128)), rotation=90)
-    image = next(video.frames(path)).image
+    image = next(video.read_frames(path)).image
     assert image.shape == (128, 96, 3)
     # Turned counter-clockwise by 90 degrees, the upper left corner is the lower left one.
     assert image[-30:, :30].mean() > 200
@@ -113,7 +113,7 @@ def test_a_damaged_film_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     end = data.index(b"moov")
     data[(start + end) // 2 : end - 4] = bytes(end - 4 - (start + end) // 2)
     path.write_bytes(data)
-    with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only pictures up to"):
+    with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only frames up to"):
         found = times(path)
     assert 10 < len(found) < 60
     np.testing.assert_allclose(found, np.arange(len(found)) / 20, atol=1e-3)
@@ -124,18 +124,18 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"broken\.mp4"):
-        list(video.frames(path))
+        list(video.read_frames(path))
 
 
 def test_a_recording_without_pictures_is_named(tmp_path: Path) -> None:
     decode.save(tmp_path / "a.mp3", np.full(16_000, 0.1, np.float32), codec="mp3")
     with pytest.raises(AudioError, match=r"a\.mp3: has no video track"):
-        list(video.frames(tmp_path / "a.mp3"))
+        list(video.read_frames(tmp_path / "a.mp3"))
 
 
 def test_an_absurd_rate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="give a number above 0"):
-        list(video.frames(tmp_path / "a.mp4", fps=0))
+    with pytest.raises(AudioError, match="Give a number above 0"):
+        list(video.read_frames(tmp_path / "a.mp4", fps=0))
 
 
 def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
 def test_absurd_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50))
     monkeypatch.setattr(video, "PIXELS", 64 * 63)
-    with pytest.raises(AudioError, match=r"a\.mp4: has pictures of 64 x 64, expected at most 4,032 pixels"):
-        list(video.frames(path))
+    with pytest.raises(AudioError, match=r"a\.mp4: has frames of 64 x 64, expected at most 4,032 pixels"):
+        list(video.read_frames(path))
 
 
 def test_a_film_may_come_as_bytes(tmp_path: Path) -> None:
     data = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50)).read_bytes()
-    assert [round(frame.time, 3) for frame in video.frames(data)] == [0, 0.05, 0.1]
+    assert [round(frame.time, 3) for frame in video.read_frames(data)] == [0, 0.05, 0.1]
     with pytest.raises(AudioError, match="take: "):
-        list(video.frames(b"nothing", name="take"))
+        list(video.read_frames(b"nothing", name="take"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media_files import noise, sine
 
-from emimic.media.decode import Clip, cut, normalize, prepare, resample
+from emimic.media.waveform import Clip, ClipFormat, cut, normalize, prepare, resample
 from emimic.task import AudioError
 
 FLOATS = st.floats(-2, 2, width=32)
@@ -105,6 +105,31 @@ def test_the_smallest_clip_of_the_encoder_is_400_samples() -> None:
     assert len(prepare(noise(13), max_seconds=None).samples) == 13 * 16_000
 
 
+def test_a_clip_format_prepares_as_its_fields_say() -> None:
+    samples = noise(13)
+    assert ClipFormat() == ClipFormat(12.0, True, 400)
+    for clip_format in (ClipFormat(), ClipFormat(None, False, 0), ClipFormat(0.01, True, 1_000)):
+        clip = clip_format.prepare(samples)
+        same = prepare(
+            samples,
+            max_seconds=clip_format.max_seconds,
+            normalize=clip_format.normalize,
+            min_samples=clip_format.min_samples,
+        )
+        np.testing.assert_array_equal(clip.samples, same.samples)
+        assert (clip.seconds, clip.was_cut, clip.was_padded) == (same.seconds, same.was_cut, same.was_padded)
+    with pytest.raises(AttributeError):
+        ClipFormat().max_seconds = 3.0  # type: ignore[misc]
+
+
+def test_the_version_of_the_clip_format_describes_these_values() -> None:
+    """Caches have it in their keys: raise it together with the values here."""
+    clip = ClipFormat(max_seconds=6 / 16_000, min_samples=8).prepare(np.array([0.5, -0.25, 0, 1, -1, 0.1, 9]))
+    assert ClipFormat.version == 1
+    wanted = [0.713033, -0.497778, -0.094174, 1.520240, -1.708589, 0.067267, 0, 0]
+    np.testing.assert_allclose(clip.samples, wanted, atol=1e-5)
+
+
 def test_a_clip_can_not_be_rebound() -> None:
     clip = Clip(np.zeros(400, np.float32), 0.025, False, False)
     with pytest.raises(AttributeError):
@@ -119,7 +144,7 @@ def test_cut_keeps_the_first_samples(samples: np.ndarray, seconds: float) -> Non
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e-9, math.nan, math.inf])
-def test_senseless_limits_are_refused(seconds: float) -> None:
+def test_invalid_limits_are_refused(seconds: float) -> None:
     for act in (cut, lambda samples, limit: prepare(samples, max_seconds=limit)):
         with pytest.raises(AudioError, match="max_seconds is"):
             act(noise(0.1), seconds)

@@ -1,4 +1,4 @@
-"""Similar curves are found with their lag and leader, unrelated ones no more often than the level says."""
+"""Similar timelines are found with their lag and leader, unrelated ones no more often than the level says."""
 
 import io
 import json
@@ -19,17 +19,17 @@ from json_schema import keeps
 from made_results import HOP, timeline, wandering
 from typer.testing import CliRunner
 
-from emimic.cli import app, mimicry
-from emimic.inference.results import Timeline
+from emimic.cli import app, mimicry_request
+from emimic.inference.timeline import Timeline
 from emimic.mimicry import MimicryError, Report, Settings, alignment, compare, compare_all
-from emimic.mimicry.compare import curves
-from emimic.mimicry.plots import picture
+from emimic.mimicry.compare import make_series
+from emimic.mimicry.plots import draw_comparison
 from emimic.mimicry.significance import judge
 from emimic.task import EMOTIONS, AudioError
 
-COMMON = Settings(clock="common", draws=19)
+COMMON = Settings(alignment="windowed", draws=19)
 LENIENT = Settings(
-    clock="common", draws=19, level=0.75
+    alignment="windowed", draws=19, level=0.75
 )  # few draws, for speed: of surrogates one or two may be near
 
 
@@ -65,13 +65,13 @@ def test_lag_and_leader_are_found_in_100_of_100(gapped: bool) -> None:
 
 
 @pytest.mark.parametrize("phi", [0.5, 0.95])
-@pytest.mark.parametrize(("clock", "steps"), [("common", 100), ("own", 40)])
-def test_unrelated_curves_are_found_similar_at_the_stated_level(clock: Any, steps: int, phi: float) -> None:
+@pytest.mark.parametrize(("method", "steps"), [("windowed", 100), ("dtw", 40)])
+def test_unrelated_series_are_found_similar_at_the_stated_level(method: Any, steps: int, phi: float) -> None:
     rng = np.random.default_rng(1)
     pairs, overall, somewhere = 150, 0, 0
     for number in range(pairs):
         sides = [timeline(wandering(steps, rng, phi=phi)) for _ in range(2)]
-        result = compare(*sides, settings=Settings(clock=clock, draws=19, seed=number))
+        result = compare(*sides, settings=Settings(alignment=method, draws=19, seed=number))
         overall += result.overall.chance.beyond
         somewhere += any(one.chance.beyond for one in result.dimensions)
     low, high = binomial(0.05, pairs)
@@ -82,14 +82,14 @@ def test_unrelated_curves_are_found_similar_at_the_stated_level(clock: Any, step
 def test_a_slower_imitation_is_found_with_its_path_and_pace() -> None:
     rng = np.random.default_rng(2)
     seed = np.cumsum(wandering(60, rng), axis=0)
-    clock = 59 * (np.linspace(0, 1, 75) + 0.05 * np.sin(2 * np.pi * np.linspace(0, 1, 75)))
-    mimic = np.stack([np.interp(clock, np.arange(60), one) for one in seed.T], axis=1)
+    times = 59 * (np.linspace(0, 1, 75) + 0.05 * np.sin(2 * np.pi * np.linspace(0, 1, 75)))
+    mimic = np.stack([np.interp(times, np.arange(60), one) for one in seed.T], axis=1)
     result = compare(timeline(seed), timeline(mimic, "slow"), settings=Settings(draws=99))
     assert result.overall.chance.beyond
     assert result.overall.similarity > 0.98
     assert result.path is not None
     assert result.path.tempo == pytest.approx(60 / 75)
-    truth = np.interp(result.path.mimic, HOP * np.arange(75), clock * HOP)
+    truth = np.interp(result.path.mimic, HOP * np.arange(75), times * HOP)
     assert np.abs(result.path.seed - truth).mean() < HOP
     assert result.path.normalized < 0.05
     assert result.path.normalized == pytest.approx(result.path.cost / 135)
@@ -112,8 +112,8 @@ def test_the_two_sides_exchanged_change_the_sign_of_the_lag() -> None:
 def test_level_gain_and_offset_do_not_count() -> None:
     rng = np.random.default_rng(4)
     a, b = wandering(120, rng), wandering(120, rng)
-    for clock in ("own", "common"):
-        options = Settings(clock=clock, draws=19)
+    for method in ("dtw", "windowed"):
+        options = Settings(alignment=method, draws=19)
         plain = compare(timeline(a), timeline(b), settings=options)
         moved = compare(timeline(a), timeline(3 * b - 7), settings=options)
         assert moved.overall.similarity == pytest.approx(plain.overall.similarity, abs=1e-4)
@@ -124,8 +124,8 @@ def test_what_lies_in_a_gap_is_never_looked_at() -> None:
     a, b = wandering(120, rng), wandering(120, rng)
     wild = b.copy()
     wild[30:40] = 1e6
-    for clock in ("own", "common"):
-        options = Settings(clock=clock, draws=19)
+    for method in ("dtw", "windowed"):
+        options = Settings(alignment=method, draws=19)
         results = [compare(timeline(a), timeline(v, gaps=slice(30, 40)), settings=options) for v in (b, wild)]
         assert results[0].to_dict() == results[1].to_dict()
     # Pauses at the ends shift nothing for warping: it begins with the first voice.
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others() -> None:
     rng = np.random.default_rng(6)
     a, b = timeline(wandering(100, rng)), timeline(wandering(100, rng))
     results = [
-        compare(a, b, settings=Settings(clock="common", draws=39, seed=s)).to_dict() for s in (3, 3, 4)
+        compare(a, b, settings=Settings(alignment="windowed", draws=39, seed=s)).to_dict() for s in (3, 3, 4)
     ]
     assert results[0] == results[1]
     assert results[0]["overall"]["similarity"] == results[2]["overall"]["similarity"]
@@ -202,11 +202,11 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     rng = np.random.default_rng(number)
     a, b = rng.standard_normal((2, 60, 2))
     heard = rng.random((2, 60)) > 0.25
-    grid = alignment.grid(heard[0], heard[1], width=12, reach=reach, hop=5, voice=0.5)
+    grid = alignment.place_windows(heard[0], heard[1], width=12, reach=reach, hop=5, voice=0.5)
     a[~heard[0]], b[~heard[1]] = 0, 0
-    found = list(alignment.windowed(a[None], b, heard[0], heard[1], grid))
-    assert len(found) == grid.kept.sum()
-    for start, r in zip(grid.starts[grid.kept], found, strict=True):
+    found = list(alignment.correlate_windows(a[None], b, heard[0], heard[1], grid))
+    assert len(found) == grid.valid.sum()
+    for start, r in zip(grid.starts[grid.valid], found, strict=True):
         counts = {}
         for lag in range(-reach, reach + 1):
             steps = [s for s in range(start, start + 12) if heard[0, s] and heard[1, s + lag]]
@@ -226,7 +226,7 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(steps=st.integers(1, 200), turn=st.integers(1, 100), number=st.integers(0, 100))
 def test_surrogates_keep_neighbours_together(steps: int, turn: int, number: int) -> None:
-    orders = alignment.walks(steps, 20, turn, np.random.default_rng(number))
+    orders = alignment.draw_walks(steps, 20, turn, np.random.default_rng(number))
     assert orders.shape == (20, steps)
     assert orders.min() >= 0
     assert orders.max() < steps
@@ -277,14 +277,14 @@ def test_vad_frames_are_averaged_within_half_a_hop() -> None:
     assert line.vad_times is not None
     spread = line.vad + np.tile(np.linspace(-0.09, 0.09, 10), 4)[:, None].astype(np.float32)
     spread[13] = np.nan
-    found = curves(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread}))
+    found = make_series(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread}))
     assert found.dimensions == (*EMOTIONS, "Arousal", "Dominance", "Valence")
     assert found.values[[0, 2, 3], 6:] == pytest.approx(values[[0, 2, 3], 6:], abs=1e-6)
     assert found.values[1, 6:] == pytest.approx(np.delete(spread[10:20], 3, axis=0).mean(axis=0))
     spread[10:20] = np.nan
-    assert not curves(
+    assert not make_series(
         Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread})
-    ).heard[1]
+    ).voiced[1]
 
 
 # Inputs that can't be compared
@@ -304,8 +304,8 @@ def short(steps: int = 100, **options: Any) -> Timeline:
         (short(), timeline(wandering(100, np.random.default_rng(0))[:, :6], "b"), COMMON, "Valence, and b"),
         (short(), short(hop=0.1), COMMON, "hop of 0.2 s, and one of 0.1 s"),
         (short(1600), short(), Settings(), "320 s of voice are too long to warp"),
-        (short(), timeline(np.ones((100, 9))), Settings(), "no curve changes on both sides"),
-        (short(gaps=slice(0, 50)), short(gaps=slice(50, None)), COMMON, "in none of .* windows of 5 s are both heard"),
+        (short(), timeline(np.ones((100, 9))), Settings(), "no dimension changes on both sides"),
+        (short(gaps=slice(0, 50)), short(gaps=slice(50, None)), COMMON, "in none of .* windows of 5 s both have a"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_says_why(
@@ -323,25 +323,25 @@ def test_what_cannot_be_compared_says_why(
         ({"voice": 1.5}, "voice is 1.5"),
         ({"level": 1}, "level is 1"),
         ({"draws": 18}, "18 draws can't show a level of 0.95; give 19 or more"),
-        ({"clock": "both"}, "own or common"),
+        ({"alignment": "both"}, "dtw or windowed"),
         ({"seed": -1}, "0 or more"),
         ({"band": 0}, "band is 0"),
     ],
 )
-def test_senseless_settings_are_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(MimicryError, match=message):
         Settings(**options)
 
 
-def test_a_curve_without_variance_has_no_similarity_and_costs_nothing_else() -> None:
+def test_a_dimension_without_variance_has_no_similarity_and_changes_no_other() -> None:
     rng = np.random.default_rng(10)
     a, b = wandering(100, rng), wandering(100, rng)
     a[:, 2] = 0.3
-    for clock in ("own", "common"):
-        result = compare(timeline(a), timeline(b), settings=Settings(clock=clock, draws=19))
+    for method in ("dtw", "windowed"):
+        result = compare(timeline(a), timeline(b), settings=Settings(alignment=method, draws=19))
         assert [math.isnan(one.similarity) for one in result.dimensions] == [i == 2 for i in range(9)]
         mean = np.nanmean([one.similarity for one in result.dimensions])
-        if clock == "own":
+        if method == "dtw":
             assert result.overall.similarity == pytest.approx(mean)
         else:
             assert result.windows is not None
@@ -385,19 +385,19 @@ def test_several_mimics_are_judged_together_and_a_bad_one_costs_itself() -> None
         compare_all(timeline(seed), [])
 
 
-@pytest.mark.parametrize("clock", ["own", "common"])
-def test_other_recordings_stand_for_chance(clock: Any) -> None:
+@pytest.mark.parametrize("method", ["dtw", "windowed"])
+def test_other_recordings_stand_for_chance(method: Any) -> None:
     rng = np.random.default_rng(12)
     seed = wandering(100, rng)
     mimic = timeline(seed + 0.5 * wandering(100, rng), "mimic")
     others = [timeline(wandering(100 + i, rng), f"o{i}") for i in range(19)]
-    options = Settings(clock=clock, draws=19)
+    options = Settings(alignment=method, draws=19)
     result = compare(timeline(seed), mimic, settings=options, others=[*others, short(gaps=slice(0, None))])
     assert result.chance == "recordings"
     assert result.overall.chance.draws == 19
     assert result.overall.chance.p == pytest.approx(0.05)
     best = max(compare(other, mimic, settings=options).overall.similarity for other in others)
-    if clock == "own":
+    if method == "dtw":
         assert result.overall.chance.high == pytest.approx(best)
     few = compare(timeline(seed), mimic, settings=options, others=others[:3])
     assert not few.overall.chance.beyond
@@ -406,39 +406,39 @@ def test_other_recordings_stand_for_chance(clock: Any) -> None:
         compare(timeline(seed), mimic, settings=options, others=[short(gaps=slice(0, None))])
 
 
-# Pictures, the terminal, files
+# Plots, the terminal, files
 
 
-@pytest.mark.parametrize("clock", ["own", "common"])
-def test_the_picture_names_everything_and_is_the_same_each_time(clock: Any) -> None:
+@pytest.mark.parametrize("method", ["dtw", "windowed"])
+def test_the_plot_names_everything_and_is_the_same_each_time(method: Any) -> None:
     rng = np.random.default_rng(13)
     a = wandering(80, rng)
     a[:, 3] = 1.0
     result = compare(
         timeline(a, "seed", gaps=slice(20, 30)),
         timeline(a[:70], "mimic"),
-        settings=Settings(clock=clock, draws=19),
+        settings=Settings(alignment=method, draws=19),
     )
-    drawn = picture(result, form="svg")
+    drawn = draw_comparison(result, form="svg")
     assert ET.fromstring(drawn).tag.endswith("svg")
     # Letters are drawn as outlines; each text stands beside them as a comment.
     said = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
     assert {*EMOTIONS, "Arousal", "Dominance", "Valence", "Overall", "no variance", "Lag (s)"} <= said
     assert {"seed: seed", "mimic: mimic"} <= said or {"first: seed", "second: mimic"} <= said
-    if clock == "own":
-        assert drawn == picture(result, form="svg")
+    if method == "dtw":
+        assert drawn == draw_comparison(result, form="svg")
     else:
-        assert picture(result).startswith(b"\x89PNG")
+        assert draw_comparison(result).startswith(b"\x89PNG")
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MimicryError, match=r"pip install '.*\[service\]'"):
-        picture(compare(short(), short(90), settings=COMMON))
+        draw_comparison(compare(short(), short(90), settings=COMMON))
 
 
 class Ears:
-    """Stands for the predictor: a file's curves are drawn from its samples, so a copy has the same ones."""
+    """A stand-in for the predictor: a file's timeline depends on its samples alone."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -464,8 +464,8 @@ class Ears:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings whose first sample says from which step their curves are taken."""
-    monkeypatch.setattr(mimicry, "Predictor", Ears)
+    """Recordings whose first sample gives the first step of their timelines."""
+    monkeypatch.setattr(mimicry_request, "Predictor", Ears)
     files = {"seed": [0.15], "mimic": [0.1], "talk": [0.15, 0.1], "twice": [0.1, 0.1]}
     for name, levels in files.items():
         soundfile.write(tmp_path / f"{name}.wav", np.tile(levels, (1600, 1)), 16_000, subtype="FLOAT")
@@ -484,7 +484,7 @@ def test_a_conversation_in_two_channels(folder: Path) -> None:
     (pair,) = written["comparisons"]
     assert pair["leader"] == "seed"
     assert pair["leads"][-1]["lag"] == 1.0
-    assert written["settings"]["clock"] == "common"
+    assert written["settings"]["alignment"] == "windowed"
     assert {path.name for path in (folder / "out").iterdir()} == {
         "mimicry.json",
         "talk channel 1 and talk channel 2.png",
@@ -494,7 +494,7 @@ def test_a_conversation_in_two_channels(folder: Path) -> None:
 
 
 def test_a_seed_and_its_mimics(folder: Path) -> None:
-    done = invoke(folder / "seed.wav", folder / "mimic.wav", "--clock", "common")
+    done = invoke(folder / "seed.wav", folder / "mimic.wav", "--alignment", "windowed")
     assert done.exit_code == 0, done.output
     assert "seed leads by 1.0 s" in done.output
     assert all(name in done.output for name in (*EMOTIONS, "Arousal", "Overall"))
@@ -530,7 +530,7 @@ def test_the_verb_says_what_is_wrong(folder: Path, words: list[str], message: st
 
 
 def test_the_table_is_whole_when_it_is_piped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mimicry.show(compare_all(short(), [short(90)], settings=COMMON))
+    mimicry_request.show(compare_all(short(), [short(90)], settings=COMMON))
     text = capsys.readouterr().out
     assert "…" not in text
     assert "Determination" in text

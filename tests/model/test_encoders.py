@@ -32,7 +32,7 @@ def run(encoder, *clips):
     for row, clip in enumerate(clips):
         samples[row, : len(clip)] = torch.from_numpy(clip)
         mask[row, : len(clip)] = True
-    return encoders.run(encoder, samples, mask)
+    return encoders.encode(encoder, samples, mask)
 
 
 # Against the formulas
@@ -87,8 +87,8 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
         5 * torch.from_numpy(tiny_models.clip(samples + 1000)),
     )
     mask = torch.arange(samples + 1000)[None] < torch.tensor([[samples], [samples + 1000]])
-    batch, real = encoders.log_mel(rows, mask, bins)
-    alone, whole = encoders.log_mel(rows[:1, :samples], mask[:1, :samples], bins)
+    batch, real = encoders.compute_log_mel(rows, mask, bins)
+    alone, whole = encoders.compute_log_mel(rows[:1, :samples], mask[:1, :samples], bins)
     count = samples // 160
     assert alone.shape == (1, bins, count)
     assert whole.all()
@@ -101,7 +101,9 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
 @pytest.mark.parametrize("samples", [400, 16_123])
 def test_log_mel_equals_its_formula_in_float64(samples):
     clip = tiny_models.clip(samples).astype(np.float64)
-    found, _ = encoders.log_mel(torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80)
+    found, _ = encoders.compute_log_mel(
+        torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80
+    )
     np.testing.assert_allclose(found[0], tiny_models.log_mel(clip, 80).T, rtol=0, atol=1e-12)
 
 
@@ -135,7 +137,7 @@ def test_frames_are_counted_right(family):
 @pytest.mark.parametrize("changes", [{}, ODD])
 def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
     found = config("wav2vec2-layer", **changes)
-    field = encoders.receptive_field(found)
+    field = encoders.compute_receptive_field(found)
 
     def seen(frame):  # the samples behind a frame, layer by layer down
         first = last = frame
@@ -144,14 +146,14 @@ def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
         return first, last
 
     assert seen(0) == (0, field - 1)
-    assert seen(3)[0] == 3 * encoders.hop(found)
+    assert seen(3)[0] == 3 * encoders.compute_hop(found)
     for samples in range(3 * field):
         count = 0
         while seen(count)[1] < samples:
             count += 1
         assert encoders.num_frames(found, samples) == count, samples
-    assert encoders.min_samples(found) == field
-    times = encoders.frame_times(found, 5)
+    assert encoders.compute_min_samples(found) == field
+    times = encoders.compute_frame_times(found, 5)
     own = [(seen(i)[0] + seen(i)[1] + 1) / 2 / 16_000 for i in range(5)]
     np.testing.assert_allclose(times, own, rtol=0, atol=1e-12)
 
@@ -164,7 +166,7 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     clip = torch.from_numpy(tiny_models.clip(6000).astype(np.float64))[None].requires_grad_()
     if family == "whisper":
         # Without the peak's floor, which every frame shares: loud noise never comes near it.
-        features, _ = encoders.log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
+        features, _ = encoders.compute_log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
         stack = encoder.conv2(torch.nn.functional.gelu(encoder.conv1(features)))
     else:
         stack = encoder.feature_extractor(clip)
@@ -172,10 +174,10 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     moved = clip.grad[0].nonzero().flatten()
     width = int(moved[-1] - moved[0]) + 1
     # The window's first sample weighs nothing (Hann, periodic).
-    expected = encoders.receptive_field(found) - (family == "whisper")
+    expected = encoders.compute_receptive_field(found) - (family == "whisper")
     assert width == expected
     center = (int(moved[0]) - (family == "whisper") + int(moved[-1]) + 1) / 2 / 16_000
-    assert encoders.frame_times(found, 5)[4] == pytest.approx(center, abs=1e-9)
+    assert encoders.compute_frame_times(found, 5)[4] == pytest.approx(center, abs=1e-9)
 
 
 def test_paper_encoder_arithmetic():
@@ -183,20 +185,20 @@ def test_paper_encoder_arithmetic():
     found = AutoConfig.for_model(settings.pop("model_type"), **settings)
     assert encoders.num_frames(found, 192_000) == 599
     assert [encoders.num_frames(found, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
-    assert encoders.hop(found) == 320
-    assert encoders.receptive_field(found) == encoders.min_samples(found) == 400
-    assert encoders.max_samples(found) is None
-    assert encoders.frame_times(found, 599)[[0, 1, -1]].tolist() == [0.0125, 0.0325, 11.9725]
+    assert encoders.compute_hop(found) == 320
+    assert encoders.compute_receptive_field(found) == encoders.compute_min_samples(found) == 400
+    assert encoders.compute_max_samples(found) is None
+    assert encoders.compute_frame_times(found, 599)[[0, 1, -1]].tolist() == [0.0125, 0.0325, 11.9725]
 
 
 def test_whisper_arithmetic():
     found = config("whisper")
     assert encoders.num_frames(found, 480_000) == 1500
-    assert encoders.hop(found) == 320
-    assert encoders.receptive_field(found) == 1040
-    assert encoders.min_samples(found) == 400
-    assert encoders.max_samples(found) == 480_000
-    assert encoders.frame_times(found, 3).tolist() == [0.0, 0.02, 0.04]
+    assert encoders.compute_hop(found) == 320
+    assert encoders.compute_receptive_field(found) == 1040
+    assert encoders.compute_min_samples(found) == 400
+    assert encoders.compute_max_samples(found) == 480_000
+    assert encoders.compute_frame_times(found, 3).tolist() == [0.0, 0.02, 0.04]
 
 
 # What is refused
@@ -265,7 +267,7 @@ def test_whisper_refuses_more_than_its_positions():
 def masks(lengths, *, draws, **changes):
     found = config("wav2vec2-layer", **changes)
     frames = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-    return [encoders._time_mask(found, frames) for _ in range(draws)]
+    return [encoders._draw_time_mask(found, frames) for _ in range(draws)]
 
 
 def spans(row, length):
@@ -388,12 +390,12 @@ def test_whispers_spectrum_keeps_its_precision_under_autocast_and_in_bfloat16():
     encoder.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         encoder.float()
-        exact = encoders.run(encoder, samples, mask)[0]
+        exact = encoders.encode(encoder, samples, mask)[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            near = encoders.run(encoder, samples, mask)[0]
+            near = encoders.encode(encoder, samples, mask)[0]
         torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=0)
         encoder.to(torch.bfloat16)
-        coarse = encoders.run(encoder, samples.bfloat16(), mask)[0]
+        coarse = encoders.encode(encoder, samples.bfloat16(), mask)[0]
     assert coarse.dtype == torch.bfloat16
     assert (near.float() - exact).abs().max() < 0.1
     assert (coarse.float() - exact).abs().max() < 0.1

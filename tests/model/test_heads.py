@@ -40,7 +40,7 @@ def encoder(family: str, layers: int = 2, **changes: Any) -> Any:
 def outputs(module: Any, clip: Array, layers: list[int]) -> Array:
     samples = torch.from_numpy(clip).double()[None]
     with torch.no_grad():
-        hidden, _ = encoders.run(module, samples, torch.ones(1, len(clip), dtype=torch.bool), layers)
+        hidden, _ = encoders.encode(module, samples, torch.ones(1, len(clip), dtype=torch.bool), layers)
     found: Array = hidden[0].numpy()
     return found
 
@@ -71,7 +71,7 @@ def test_the_outputs_of_a_layer_are_those_of_the_encoder_cut_there(family: str) 
             found = tiny_models.norm(tiny_models.weights(whole), "encoder.layer_norm", found)
         samples = torch.from_numpy(clip).double()[None]
         with torch.no_grad():
-            last, _ = encoders.run(cut, samples, torch.ones(samples.shape, dtype=torch.bool))
+            last, _ = encoders.encode(cut, samples, torch.ones(samples.shape, dtype=torch.bool))
         np.testing.assert_allclose(found, last[0], **EXACT)
 
 
@@ -116,13 +116,31 @@ def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
 
 def test_cached_features_are_told_apart_by_their_layers() -> None:
     keys = {
-        encoder_cache.key(tiny_models.model(hidden_layers=layers), "float16")
+        encoder_cache.compute_key(tiny_models.model(hidden_layers=layers), "float16")
         for layers in (None, [1], [2], [1, 2])
     }
     assert len(keys) == 4
 
 
 # --- poolings
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        pooling.Mean(5),
+        pooling.MeanStd(5),
+        pooling.AttentiveStatistics(5, 3),
+        pooling.LastOutput(torch.nn.LSTM(5, 7, batch_first=True)),
+    ],
+    ids=lambda pool: type(pool).__name__,
+)
+def test_a_pooling_has_its_width_and_ignores_padding(pool: pooling.Pooling) -> None:
+    frames = torch.randn(2, 6, 5)
+    mask = torch.arange(6) < torch.tensor([[6], [4]])
+    pooled = pool(frames, mask)
+    assert pooled.shape == (2, pool.width)
+    torch.testing.assert_close(pooled[1:], pool(frames[1:, :4], mask[1:, :4]))
 
 
 @settings(deadline=None)
@@ -166,7 +184,7 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
     vad = tiny_models.sigmoid(vad) if config.vad_bounded else vad
     frames = np.concatenate([x, vad], axis=1)
     parts = [frames.mean(axis=0)] if config.global_vector else []
-    if config.global_spread:
+    if config.global_std:
         parts.append(np.sqrt(frames.var(axis=0) + 1e-5))
     if config.attentive:
         parts.append(layer_formulas.attentive_statistics(frames, tiny_models.under(w, "attention.")))

@@ -97,7 +97,7 @@ def test_other_depths_of_the_lstm(layers):
 
 @pytest.mark.parametrize("on", [{"lstm": False}, {"lstm": True}, {"lstm": True, "vad_head": False}])
 def test_the_spread_of_frames_stands_beside_their_mean(on):
-    model = tiny_models.model(global_spread=True, **on).double()
+    model = tiny_models.model(global_std=True, **on).double()
     w = tiny_models.weights(model)
     hidden = torch.randn(2, 9, 16, dtype=torch.float64)
     mask = torch.arange(9) < torch.tensor([[9], [4]])
@@ -116,7 +116,7 @@ def test_the_spread_of_frames_stands_beside_their_mean(on):
 
 
 def test_the_spread_of_one_frame_has_a_gradient():
-    model = tiny_models.model(global_spread=True)
+    model = tiny_models.model(global_std=True)
     model(*batch(tiny_models.clip(400), dtype=torch.float32)).intensities.sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -311,7 +311,7 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
         seen.append(bool(mask.all()))
         return run(encoder, samples, mask, layers, frozen)
 
-    run = encoders.run
+    run = encoders.encode
     monkeypatch.setattr(encoders, "run", spy)
     model.predict(clips)
     assert len(seen) < len(clips), "clips share batches"
@@ -553,11 +553,11 @@ def test_other_targets(targets):
     [
         (
             {"targets": [], "vad_head": False},
-            r"one or more different names, or none for the VAD head alone; found \[\]",
+            r"one or more different names, or none for the V/A/D head alone; found \[\]",
         ),
         ({"targets": ["Joy", "Joy"]}, r"found \['Joy', 'Joy'\]"),
         ({"global_vector": False, "lstm": False}, "global_vector, lstm and attentive are all off"),
-        ({"global_vector": False, "global_spread": True}, "global_spread stands beside the mean"),
+        ({"global_vector": False, "global_std": True}, "global_std needs the mean"),
         ({"encoder_config": {"model_type": "bert"}}, "family 'bert'"),
         ({"encoder_config": {"hidden_size": 16}}, "has no model_type"),
         (

@@ -60,10 +60,10 @@ def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> 
         source = encoder_cache.compute(model, clips, tmp_path)
         lengths = {len(source.read(item, 0).values) for item in clips}
         assert (len(lengths) == 1) == (padding == "zeros")
-        answers, _ = loader.answer(model, source)
+        answers, _ = loader.predict_source(model, source)
         direct, _ = loader.predict(model, clips)
         np.testing.assert_allclose(answers, direct, atol=2e-3)
-        folders[padding] = encoder_cache.key(model, "float16")
+        folders[padding] = encoder_cache.compute_key(model, "float16")
     assert folders["masked"] != folders["zeros"]
     assert {place.name for place in tmp_path.iterdir()} == set(folders.values())
 
@@ -88,7 +88,7 @@ def test_another_padding_is_refused() -> None:
 
 
 def test_a_batch_is_filled_up_to_its_own_longest_clip() -> None:
-    clips = [loader.Heard(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
+    clips = [loader.ModelInput(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
     model = tiny_models.model(padding="zeros-batch", max_seconds=SECONDS)
     filled = [clip.values for clip in step.fill_up(clips)]
     values, mask = model.collate(filled)

@@ -129,7 +129,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     fields = {
         "targets": ["Freude", "Empathic Pain", "ß"],
         "global_vector": True,
-        "global_spread": True,
+        "global_std": True,
         "lstm": False,
         "regression_head": False,
         "vad_head": False,
@@ -619,7 +619,7 @@ def test_an_encoder_of_pickles_is_not_read(published, tmp_path):
 def test_a_damaged_encoder_is_named(published, size):
     whole = (published / WEIGHTS).read_bytes()
     (published / WEIGHTS).write_bytes(whole[:size])
-    refused(start, published, "isn't a whole safetensors file", "download it again")
+    refused(start, published, "isn't a complete safetensors file", "download it again")
 
 
 @pytest.mark.parametrize(

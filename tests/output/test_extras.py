@@ -1,4 +1,4 @@
-"""A wrong path is told before an extra is asked for; what a missing extra costs is said first, the rest is written."""
+"""Missing extras: a wrong path is reported first, then what can't be written; the rest is written."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,14 @@ import emimic.sample
 from emimic import cli
 from emimic.inference.predictor import Predictor
 from emimic.install import install
-from emimic.output import extras, formats
+from emimic.output import extras, formats, write
 from emimic.task import CorpusError, EmimicError, ModelError
 
 CLIP = next((emimic.sample.folder() / "audio").iterdir())
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """As if these packages weren't installed."""
+    """Make these packages unavailable."""
     for name in names:
         monkeypatch.setitem(sys.modules, name, None)
 
@@ -44,7 +44,7 @@ def ask(*words: object) -> Result:
         (["ablate", "nope", "--out", "a"], "nope is not a folder"),
     ],
 )
-def test_a_wrong_path_is_told_first(
+def test_a_wrong_path_is_reported_first(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,24 +55,49 @@ def test_a_wrong_path_is_told_first(
 
 
 @pytest.mark.parametrize(
-    ("kind", "package", "said"),
+    ("kind", "package", "message"),
     [
         ("eaf", "pympi", f"ELAN files need: {install('formats')}"),
         ("textgrid", "praatio", f"Praat TextGrids need: {install('formats')}"),
         ("audformat", "pandas", f"audformat databases need: {install('formats')}"),
         ("vtt", "webvtt", f"WebVTT captions need: {install('formats')}"),
-        (extras.PLOT, "matplotlib", f"pictures need: {install('plots')}"),
-        ("mic", "sounddevice", f"a microphone (--mic) needs: {install('mic')}"),
-        ("ray", "ray", f"a Ray cluster (--ray) needs: {install('ray')}"),
+        ("elan", "pympi", f"ELAN files need: {install('formats')}"),
     ],
 )
-def test_what_is_missing_is_named_by_what_needs_it(
-    kind: str, package: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_format_names_its_missing_package(
+    kind: str, package: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose(monkeypatch, package)
-    assert extras.missing([kind, "json", "csv", "nova"]) == {kind: f"{said} ({package} is not installed)"}
+    missing = write.find_missing([kind, "json", "csv", "nova"], plot=True)
+    assert missing == {kind: f"{message} ({package} is not installed)"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "message"),
+    [
+        (extras.PLOTS, "matplotlib", f"plots need: {install('plots')}"),
+        (extras.MIC, "sounddevice", f"a microphone (--mic) needs: {install('mic')}"),
+        (extras.RAY, "ray", f"a Ray cluster (--ray) needs: {install('ray')}"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_an_extra_names_its_missing_package(
+    extra: extras.Extra, package: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, package)
+    assert extra.describe_missing() == f"{message} ({package} is not installed)"
     with pytest.raises(EmimicError, match="pip install"):
-        extras.require(kind)
+        extra.require()
+    expected = {write.PLOT} if extra is extras.PLOTS else set()
+    assert set(write.find_missing(["json"], plot=True)) == expected
+
+
+def test_each_format_declares_itself() -> None:
+    assert list(formats.FORMATS) == ["json", "csv", "textgrid", "eaf", "nova", "audformat", "vtt"]
+    for form in formats.FORMATS.values():
+        assert form.description
+        for alias in (form.name, *form.aliases):
+            assert formats.resolve(alias) == form.name
 
 
 def test_what_needs_no_extra_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +106,7 @@ def test_what_needs_no_extra_is_written_all_the_same(tmp_path: Path, monkeypatch
     assert result.exit_code == 1
     first, second, *_ = result.stderr.splitlines()
     assert first.startswith("emimic: ELAN files need: pip install")
-    assert second.startswith("emimic: pictures need: pip install")
+    assert second.startswith("emimic: plots need: pip install")
     stem = CLIP.stem
     assert {path.name for path in tmp_path.iterdir()} == {
         "intensities.csv", "results.json", "journal.jsonl", f"{stem}.json", f"{stem}.vtt", f"{stem}.html",

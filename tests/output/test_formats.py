@@ -1,4 +1,4 @@
-"""Every format is read back by a program that did not write it, and its times survive to the millisecond."""
+"""Formats: each is read back by another program than its writer, with times exact to the millisecond."""
 
 import csv
 import io
@@ -547,7 +547,7 @@ def test_a_long_recording_without_a_voice_keeps_the_values_of_its_beginning() ->
     [("praat", "textgrid"), ("ELAN", "eaf"), (".vtt", "vtt"), (" TextGrid ", "textgrid"), ("webvtt", "vtt")],
 )
 def test_formats_go_by_the_names_of_their_programs(text: str, kind: str) -> None:
-    assert formats.named(text) == kind
+    assert formats.resolve(text) == kind
 
 
 def test_a_misspelt_format_is_guessed() -> None:
@@ -555,9 +555,9 @@ def test_a_misspelt_format_is_guessed() -> None:
         with pytest.raises(
             EmimicError, match=rf"{text}' \(did you mean '{meant}'\?\): expected some of json"
         ):
-            formats.named(text)
+            formats.resolve(text)
     with pytest.raises(EmimicError, match="'xyz': expected"):
-        formats.named("xyz")
+        formats.resolve("xyz")
 
 
 @pytest.mark.parametrize("text", ["excel", ".XLSX", "spss"])
@@ -565,7 +565,7 @@ def test_a_program_of_tables_opens_csv(text: str) -> None:
     with pytest.raises(
         EmimicError, match=rf"{re.escape(text)}' \(csv is what spreadsheets .*: expected some of json"
     ):
-        formats.named(text)
+        formats.resolve(text)
 
 
 def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
@@ -602,7 +602,7 @@ CORNERS = {
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner: str, tmp_path: Path) -> None:
     result = CORNERS[corner]
-    made = {kind: formats.write(result, tmp_path / kind, [kind]) for kind in formats.KINDS}
+    made = {kind: formats.write(result, tmp_path / kind, [kind]) for kind in formats.FORMATS}
     for kind, paths in made.items():
         on_disk = {path for path in (tmp_path / kind).rglob("*") if path.is_file()}
         assert set(paths) == on_disk
@@ -719,7 +719,7 @@ def test_recordings_of_one_stem_stay_apart(tmp_path: Path) -> None:
     )
 )
 def test_names_are_safe_and_differ(texts: list[str]) -> None:
-    names = formats.unique(texts)
+    names = formats.make_unique(texts)
     assert len({unicodedata.normalize("NFD", name).casefold() for name in names}) == len(names) == len(texts)
     for name in names:
         assert name
@@ -732,10 +732,10 @@ def test_names_are_safe_and_differ(texts: list[str]) -> None:
 
 def test_ordinary_names_stay() -> None:
     names = ["interview 3", "Straße (2)", "ユーザー", "a.b", "O'Neil & Söhne"]
-    assert formats.unique(names) == names
+    assert formats.make_unique(names) == names
 
 
-@pytest.mark.parametrize("kind", formats.KINDS)
+@pytest.mark.parametrize("kind", formats.FORMATS)
 def test_a_disk_that_fills_up_leaves_the_old_file(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The page of a recording: self-contained, harmless whatever the names, and its data are the result's."""
+"""The HTML page of a recording: self-contained, safe with any names, and with the data of the result."""
 
 import base64
 import hashlib
@@ -19,9 +19,9 @@ from made_results import result, words
 from media_files import encode, noise, sine
 
 from emimic import EMOTIONS
-from emimic.output import drawing, html_video
-from emimic.output import html_page as pages
-from emimic.output.html_page import page, playable
+from emimic.output import drawing, html_sound, html_video
+from emimic.output.html_page import make_page
+from emimic.output.html_sound import make_playable
 from emimic.task import AudioError, EmimicWarning
 
 EVIL = "</script><img src=x onerror=alert(1)>\"'&{{data}}"
@@ -60,7 +60,7 @@ class Reader(HTMLParser):
 
 
 def read(one: Any, samples: Any = None) -> Reader:
-    return Reader(page(one, b"sound", "audio/wav", sine() if samples is None else samples))
+    return Reader(make_page(one, b"sound", "audio/wav", sine() if samples is None else samples))
 
 
 def data(reader: Reader) -> Any:
@@ -78,8 +78,8 @@ def test_the_data_are_the_answers():
     told = data(read(one))
     assert told["name"] == "clip.wav"
     assert told["seconds"] == 6.0
-    assert [c["name"] for c in told["curves"]] == [*EMOTIONS, "Arousal", "Dominance", "Valence"]
-    for i, curve in enumerate(told["curves"]):
+    assert [c["name"] for c in told["lines"]] == [*EMOTIONS, "Arousal", "Dominance", "Valence"]
+    for i, curve in enumerate(told["lines"]):
         times, values = (one.timeline.times, one.timeline.intensities[:, i]) if i < 6 else (
             one.timeline.vad_times, one.timeline.vad[:, i - 6])  # fmt: skip
         np.testing.assert_allclose(curve["times"], times, atol=5.1e-4)
@@ -92,8 +92,8 @@ def test_a_clip_has_vad_and_a_table():
     one = result(timeline=False, seconds=70.0, was_cut=True)
     reader = read(one)
     told = data(reader)
-    assert [c["name"] for c in told["curves"]] == ["Arousal", "Dominance", "Valence"]
-    same(told["curves"][1]["values"], one.prediction.vad[:, 1])
+    assert [c["name"] for c in told["lines"]] == ["Arousal", "Dominance", "Valence"]
+    same(told["lines"][1]["values"], one.prediction.vad[:, 1])
     cells = [e[2] for e in reader.find("td")]
     for value in [*one.prediction.intensities, *one.prediction.vad.mean(axis=0)]:
         assert f"{value:.2f}" in cells
@@ -102,7 +102,7 @@ def test_a_clip_has_vad_and_a_table():
     (grey, *others) = reader.find("rect")
     assert len(others) == 3
     assert float(grey[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
-    assert "the first 12 s were heard" in reader.find("p")[0][2]
+    assert "predicted from the first 12 s" in reader.find("p")[0][2]
     assert "first 12 s" in [e[2] for e in reader.find("th")]
 
 
@@ -117,7 +117,7 @@ def test_the_table_tells_mean_and_place_of_the_highest():
 
 
 def test_what_is_to_be_known_of_the_recording():
-    """Its notes without its path, that no voice is in it, and bands only where there are some."""
+    """The page has the notes without the path, states a missing voice, and mentions bands only where there are any."""
     notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
     one = replace(result(voice_segments=()), notes=notes)
     found = [e[2] for e in read(one).find("p")]
@@ -157,7 +157,7 @@ def test_a_phone_can_use_the_page():
     phone = style.partition("@media (max-width: 40rem)")[2]
     assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen
     reader = read(result())
-    rows = [len(re.findall("<t[hd]", row)) for row in page(result(), b"", "", sine()).split("<tr>")[1:]]
+    rows = [len(re.findall("<t[hd]", row)) for row in make_page(result(), b"", "", sine()).split("<tr>")[1:]]
     assert set(rows) == {5}
     assert "width=device-width" in reader.find("meta", name="viewport")[0][1]["content"]
 
@@ -169,15 +169,15 @@ def test_every_axis_has_its_unit():
     tops = [e[2] for e in reader.find("i", **{"class": "top"})]
     assert len(tops) == 10
     assert float(tops[0]) == pytest.approx(0.25 * float(np.abs(sine()).max()), rel=0.05)
-    assert "time in the recording, minutes:seconds" in page(result(), b"", "", sine())
+    assert "time in the recording, minutes:seconds" in make_page(result(), b"", "", sine())
 
 
 def test_the_heights_can_follow_the_values():
     curves = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
-    told = data(read(result(curves=curves, voice_segments=((0.0, 6.0),), vad=False)))["curves"][0]
+    told = data(read(result(curves=curves, voice_segments=((0.0, 6.0),), vad=False)))["lines"][0]
     assert (told["low"], told["high"]) == (0.0, 1.0)
     assert (told["lowest"], told["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
-    empty = data(read(result(voice_segments=(), vad=False)))["curves"][0]
+    empty = data(read(result(voice_segments=(), vad=False)))["lines"][0]
     assert (empty["lowest"], empty["highest"]) == (None, None)
     (button,) = read(result()).find("button", id="heights")
     assert button[1]["aria-pressed"] == "false"
@@ -193,14 +193,14 @@ def mp4(tmp_path_factory):
 
 
 def test_a_video_is_linked_or_embedded(mp4, tmp_path):
-    linked, note = html_video.address(mp4, mp4.parent / "out" / "deep", "link")
+    linked, note = html_video.make_address(mp4, mp4.parent / "out" / "deep", "link")
     assert note is None
     assert linked == "../../a%20%231%20%C3%A4.mp4"
-    embedded, note = html_video.address(mp4, tmp_path, "embed")
+    embedded, note = html_video.make_address(mp4, tmp_path, "embed")
     assert note is None
     assert base64.b64decode(embedded.removeprefix("data:video/mp4;base64,")) == mp4.read_bytes()
     for address, allowed in ((linked, "data: file: 'self'"), (embedded, "data:")):
-        reader = Reader(page(result(), b"sound", "audio/wav", sine(), video=address))
+        reader = Reader(make_page(result(), b"sound", "audio/wav", sine(), video=address))
         (video,) = reader.find("video")
         assert video[1]["src"] == address
         assert "muted" in video[1]  # the sound is the page's own, whose clock the curves share
@@ -210,18 +210,18 @@ def test_a_video_is_linked_or_embedded(mp4, tmp_path):
 
 
 def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
-    assert html_video.address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
-    assert html_video.address(b"nothing", tmp_path, "link") == (None, None)
+    assert html_video.make_address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
+    assert html_video.make_address(b"nothing", tmp_path, "link") == (None, None)
     avi = synth_video.film(tmp_path / "b.avi", synth_video.even(10, 3), lambda time: synth_video.grey(99))
     for mode in ("link", "embed"):
-        address, note = html_video.address(avi, tmp_path, mode)
+        address, note = html_video.make_address(avi, tmp_path, mode)
         assert address is None
         assert "convert it to mp4" in note
-    assert "--video embed" in html_video.address(mp4.read_bytes(), tmp_path, "link")[1]
-    monkeypatch.setattr(html_video, "MOST_BYTES", 100)
-    assert "--video link" in html_video.address(mp4, tmp_path, "embed")[1]
+    assert "--video embed" in html_video.make_address(mp4.read_bytes(), tmp_path, "link")[1]
+    monkeypatch.setattr(html_video, "MAX_BYTES", 100)
+    assert "--video link" in html_video.make_address(mp4, tmp_path, "embed")[1]
     monkeypatch.setattr(html_video.os.path, "relpath", lambda *_: (_ for _ in ()).throw(ValueError("drives")))
-    assert html_video.address(mp4, tmp_path, "link")[0] == mp4.as_uri()
+    assert html_video.make_address(mp4, tmp_path, "link")[0] == mp4.as_uri()
 
 
 @pytest.mark.parametrize("timeline", [True, False])
@@ -236,11 +236,11 @@ def test_hostile_names_are_harmless(timeline):
     assert EVIL in [e[2] for e in reader.find("th")]
     assert data(reader)["name"] == EVIL.replace("/", "")
     if timeline:
-        assert data(reader)["curves"][0]["name"] == EVIL
+        assert data(reader)["lines"][0]["name"] == EVIL
 
 
 def test_nothing_is_fetched_and_the_policy_fits():
-    text = page(result(), encode(sine()), "audio/wav", sine())
+    text = make_page(result(), encode(sine()), "audio/wav", sine())
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"// .*", "", text))
     reader = Reader(text)
     places = [
@@ -268,21 +268,21 @@ def test_the_parts_are_in_the_package_and_fit_together():
     ids = {e[1]["id"] for e in reader.all if "id" in e[1]}
     asked = (set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) - {"unseen"}) | {
         "view",
-        "sheet",
+        "panels",
         "cursor",
         "axis",
         "time",
     }
     assert asked <= ids
-    assert len(reader.find("span", **{"class": "value"})) == len(data(reader)["curves"])
+    assert len(reader.find("span", **{"class": "value"})) == len(data(reader)["lines"])
 
 
 def test_it_can_be_used_without_eyes_or_mouse():
     reader = read(result())
-    (sheet,) = reader.find("div", role="slider")
-    assert sheet[1]["tabindex"] == "0"
-    assert sheet[1]["aria-label"]
-    assert (sheet[1]["aria-valuemin"], sheet[1]["aria-valuemax"]) == ("0", "6.000")
+    (panels,) = reader.find("div", role="slider")
+    assert panels[1]["tabindex"] == "0"
+    assert panels[1]["aria-label"]
+    assert (panels[1]["aria-valuemin"], panels[1]["aria-valuemax"]) == ("0", "6.000")
     assert all(e[1].get("aria-hidden") == "true" for e in reader.find("svg"))
     assert all(e[2].strip() or e[1].get("aria-label") for e in reader.find("button"))
     assert reader.find("html")[0][1]["lang"] == "en"
@@ -332,12 +332,12 @@ def test_values_beyond_their_range_stay_in_their_panel():
 
 def test_half_an_hour_is_coarser_and_says_so():
     one = result(seconds=1800.0, voice_segments=words(500))
-    text = page(one, b"", "audio/mpeg", drawing.envelope(noise(20.0)))
+    text = make_page(one, b"", "audio/mpeg", drawing.compute_envelope(noise(20.0)))
     assert len(text) < 4_000_000
     assert "Values read out are means of up to 0.1 s." in text
     told = data(Reader(text))
-    same(told["curves"][0]["values"], one.timeline.intensities[:, 0])
-    arousal = told["curves"][6]
+    same(told["lines"][0]["values"], one.timeline.intensities[:, 0])
+    arousal = told["lines"][6]
     assert len(arousal["values"]) == 18_000
     assert arousal["values"][7] == pytest.approx(one.timeline.vad[35:40, 0].mean(), abs=5.1e-5)
 
@@ -348,7 +348,7 @@ def test_the_shortest_recordings_have_a_page(seconds):
         result(seconds=seconds, voice_segments=((0, seconds),)),
         np.ones(max(1, round(seconds * 16_000)), np.float32),
     )
-    assert data(reader)["curves"][0]["values"] != [None]
+    assert data(reader)["lines"][0]["values"] != [None]
 
 
 def test_no_samples_no_page():
@@ -374,15 +374,15 @@ def test_a_page_needs_no_matplotlib(monkeypatch):
 )
 def test_what_browsers_play_stays_as_it_is(kind, media_type, tmp_path):
     file = encode(sine(), kind)
-    assert playable(file) == (file, media_type)
+    assert make_playable(file) == (file, media_type)
     (tmp_path / "name.xyz").write_bytes(file)
-    assert playable(tmp_path / "name.xyz") == (file, media_type)
+    assert make_playable(tmp_path / "name.xyz") == (file, media_type)
 
 
 @pytest.mark.parametrize("kind", ["ulaw", "wavd", "aiff", "opus", "m4a", "mp4"])
 def test_all_else_becomes_an_mp3_of_the_same_length(kind, tmp_path):
     file = encode(sine(), kind)
-    sound, media_type = playable(file)
+    sound, media_type = make_playable(file)
     assert media_type == "audio/mpeg"
     again, rate = soundfile.read(io.BytesIO(sound))
     assert rate == 16_000
@@ -390,27 +390,27 @@ def test_all_else_becomes_an_mp3_of_the_same_length(kind, tmp_path):
 
 
 def test_large_files_are_made_smaller_unless_they_are_small_for_their_length(monkeypatch):
-    monkeypatch.setattr(pages, "_AS_IT_IS", 1000)
+    monkeypatch.setattr(html_sound, "_MAX_UNCHANGED", 1000)
     samples = sine(seconds=4.0)
-    sound, media_type = playable(encode(samples, "wav"), samples)
+    sound, media_type = make_playable(encode(samples, "wav"), samples)
     assert media_type == "audio/mpeg"
     assert len(sound) < 40_000
     slim = encode(samples, "mp3vbr")
     assert 1000 < len(slim) < 4 * 8000
-    assert playable(slim) == (slim, "audio/mpeg")
+    assert make_playable(slim) == (slim, "audio/mpeg")
 
 
 def test_a_sound_too_long_for_one_browser_is_told(monkeypatch):
-    monkeypatch.setattr(pages, "_FIREFOX", 1000)
+    monkeypatch.setattr(html_sound, "_MAX_FIREFOX", 1000)
     with pytest.warns(EmimicWarning, match="Firefox plays at most 32"):
-        playable(encode(sine(), "opus"))
+        make_playable(encode(sine(), "opus"))
 
 
 def test_a_recording_that_is_none_is_an_error():
     with pytest.raises(AudioError):
-        playable(b"no recording at all")
+        make_playable(b"no recording at all")
 
 
 def test_the_same_answer_gives_the_same_page():
     one = result()
-    assert page(one, b"x", "audio/wav", sine()) == page(replace(one), b"x", "audio/wav", sine())
+    assert make_page(one, b"x", "audio/wav", sine()) == make_page(replace(one), b"x", "audio/wav", sine())

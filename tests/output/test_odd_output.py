@@ -1,4 +1,4 @@
-"""Odd names, targets, values, places and terminals: whole files that are read back, or an error that names the path."""
+"""Odd names, targets, values, paths and terminals: complete files, or an error that names the path."""
 
 import csv
 import io
@@ -22,19 +22,19 @@ import yaml
 from made_results import timeline, wandering
 
 from emimic import cli
-from emimic.cli import mimicry, predict_request
-from emimic.cli.streams import safe_streams
+from emimic.cli import mimicry_request, predict_request
+from emimic.cli.standard_streams import safe_streams
 from emimic.describe import measure as clips
 from emimic.files import OutputError, folded, write_atomic
 from emimic.inference.results import Failure, Result, Results
 from emimic.media import decode
 from emimic.mimicry import Report, Settings, compare_all
 from emimic.output import formats, html_page, terminal
-from emimic.output.drawing import envelope
+from emimic.output.drawing import compute_envelope
 from emimic.task import EmimicError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own
-KINDS = tuple(formats.KINDS)
+KINDS = tuple(formats.FORMATS)
 
 STEMS = [
     "-x", "con", "COM\u00b9", "LPT\u00b2.tar", "aux ", "conin$", "CONOUT$", "clock", " a ", "a..", "a.", "\u00e9" * 120,
@@ -126,8 +126,8 @@ def test_any_name_is_printed(stem: str, form: str, capsys: pytest.CaptureFixture
 def test_a_page_of_any_name(stem: str) -> None:
     result = made_results.result(stem + ".wav", seconds=1.0, voice_segments=((0.0, 1.0),))
     plain = made_results.result("plain.wav", seconds=1.0, voice_segments=((0.0, 1.0),))
-    wave = envelope([np.zeros(16_000, np.float32)])
-    one, other = (html_page.page(each, b"", "audio/wav", wave) for each in (result, plain))
+    wave = compute_envelope([np.zeros(16_000, np.float32)])
+    one, other = (html_page.make_page(each, b"", "audio/wav", wave) for each in (result, plain))
     assert one.count("<script") == other.count("<script")
     assert one.count("</script") == other.count("</script")
     one.encode("utf-8")
@@ -157,7 +157,7 @@ def test_targets_of_any_name(name: str, tmp_path: Path) -> None:
     formats.write(result, tmp_path, KINDS)
     read_back(tmp_path)
     formats.to_csv(Results(result.targets, (result,), ()))
-    terminal.table(Results(result.targets, (result,), ()))
+    terminal.make_table(Results(result.targets, (result,), ()))
 
 
 def with_values(value: float) -> Result:
@@ -194,7 +194,7 @@ def test_any_values(name: str, tmp_path: Path) -> None:
     formats.write(result, tmp_path, KINDS)
     read_back(tmp_path)
     assert "NaN" not in (next(tmp_path.glob("*.json"))).read_text()
-    terminal.table(Results(result.targets, (result,), ()))
+    terminal.make_table(Results(result.targets, (result,), ()))
 
 
 def _blocked(folder: Path, name: str) -> Path:
@@ -298,7 +298,7 @@ def test_every_table_in_every_encoding(
         patch.setattr(sys, "stdout", shown)
         with safe_streams(native=True):
             if verb == "mimicry":
-                mimicry.show(_report())
+                mimicry_request.show(_report())
             else:
                 terminal.show(Results(result.targets, (result,), ()), "csv" if verb == "csv" else "table")
     text = (tmp_path / "shown").read_text(encoding)

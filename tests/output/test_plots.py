@@ -1,4 +1,4 @@
-"""Pictures of recordings: what is drawn can be read, gaps are gaps, and the same input gives the same file."""
+"""Plots of recordings: texts are legible, gaps stay gaps, and the same input gives the same file."""
 
 import itertools
 import math
@@ -88,7 +88,7 @@ def meet(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
     one = CASES[name]()
-    figure = plots.figure(one, sine(seconds=min(one.seconds, 20.0)))
+    figure = plots.make_figure(one, sine(seconds=min(one.seconds, 20.0)))
     boxes = drawn(figure).boxes
     width, height = figure.bbox.width, figure.bbox.height
     assert len(boxes) > 10
@@ -105,7 +105,7 @@ def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
 
 def svg(one: Any, samples: Any = None) -> Any:
     samples = sine(seconds=1.0) if samples is None else samples
-    return ElementTree.fromstring(plots.timeline(one, samples, form="svg"))
+    return ElementTree.fromstring(plots.plot_result(one, samples, form="svg"))
 
 
 def texts(root: Any) -> list[str]:
@@ -139,13 +139,13 @@ def test_any_name_can_be_a_title(name, shown):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert shown in texts(svg(one))
-        assert plots.timeline(one, sine()).startswith(b"\x89PNG")
+        assert plots.plot_result(one, sine()).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_the_same_input_gives_the_same_file_and_settings_stay(form):
     before = dict(mpl.rcParams)
-    first, second = (plots.timeline(result(), sine(), form=form) for _ in range(2))
+    first, second = (plots.plot_result(result(), sine(), form=form) for _ in range(2))
     assert first == second
     assert dict(mpl.rcParams) == before
     assert not re.search(rb"20\d\d-\d\d-\d\d", first)
@@ -185,15 +185,15 @@ def test_a_lone_value_is_a_dot():
 def test_panels_share_a_range_to_the_next_tenth():
     curves = np.full((30, 6), 0.5)
     curves[3, 0], curves[3, 5] = -0.12, 1.04
-    figure = plots.figure(result(curves=curves), sine())
+    figure = plots.make_figure(result(curves=curves), sine())
     for panel in figure.axes[1:7]:
         assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
     assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
-    assert drawing.span(np.array([np.nan])) == (0, 1)
+    assert drawing.find_range(np.array([np.nan])) == (0, 1)
 
 
 def test_silence_is_shaded_in_every_panel():
-    figure = plots.figure(result(voice_segments=((1.0, 2.0), (4.0, 6.0))), sine())
+    figure = plots.make_figure(result(voice_segments=((1.0, 2.0), (4.0, 6.0))), sine())
     for panel in figure.axes:
         boxes = [path.get_extents().extents.tolist() for path in panel.collections[-1].get_paths()]
         assert boxes == [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]]
@@ -202,21 +202,21 @@ def test_silence_is_shaded_in_every_panel():
 def test_without_regions_nothing_is_called_silent():
     one = result()
     heard = replace(one.timeline, voice_segments=(), intensities=np.zeros_like(one.timeline.intensities))
-    assert drawing.silences(heard) == []
+    assert drawing.find_silences(heard) == []
     silent = result(voice_segments=()).timeline
-    assert [(r.start, r.end) for r in drawing.silences(silent)] == [(0.0, 6.0)]
+    assert [(r.start, r.end) for r in drawing.find_silences(silent)] == [(0.0, 6.0)]
 
 
 def test_long_curves_are_means_with_their_range():
     one = result(seconds=600.0, voice_segments=((0, 600),))
     assert len(one.timeline.times) == 3000
-    figure = plots.figure(one, sine())
+    figure = plots.make_figure(one, sine())
     line = figure.axes[1].lines[0].get_xydata()
     assert len(line) == math.ceil(3000 / math.ceil(3000 / 450))
     values = one.timeline.intensities[:7, 0]
     assert line[0] == pytest.approx([0.6, values.mean()])
     assert line[0, 1] < values.max()
-    assert len(plots.timeline(one, sine(), form="svg")) < 1_500_000
+    assert len(plots.plot_result(one, sine(), form="svg")) < 1_500_000
 
 
 def test_colors_stand_out_on_white():
@@ -254,8 +254,10 @@ def test_thin_is_mean_and_range_of_neighbours(values, most):
 )
 def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
     samples = noise(length / 16_000)
-    whole = drawing.envelope(samples, stretch=stretch)
-    parts = drawing.envelope(iter(np.split(samples, sorted(min(c, length) for c in cuts))), stretch=stretch)
+    whole = drawing.compute_envelope(samples, width=stretch)
+    parts = drawing.compute_envelope(
+        iter(np.split(samples, sorted(min(c, length) for c in cuts))), width=stretch
+    )
     size = round(stretch * 16_000)
     stretches = [samples[i : i + size] for i in range(0, length, size)]
     assert whole.seconds == parts.seconds == length / 16_000
@@ -268,21 +270,21 @@ def test_an_envelope_does_not_depend_on_chunks(length, cuts, stretch):
 def test_coarser_loses_no_peak(most):
     samples = noise(2.0)
     samples[20_001], samples[31_999] = 3.0, -4.0
-    for given_ in (samples, drawing.envelope(samples)):
-        shown = drawing.coarser(given_, most)
+    for given_ in (samples, drawing.compute_envelope(samples)):
+        shown = drawing.coarsen(given_, most)
         assert len(shown.lows) == len(shown.highs) <= most
         assert (shown.highs.max(), shown.lows.min()) == (3.0, -4.0)
         assert shown.seconds == 2.0
         assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.stretch)
-        start = drawing.coarser(given_, most, until=1.0)
+        start = drawing.coarsen(given_, most, until=1.0)
         assert start.seconds == 1.0
         assert start.highs.max() < 3.0
 
 
 def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     samples = noise(6.0)
-    fine = drawing.envelope(samples, stretch=math.ceil(96_000 / 2000) / 16_000)
-    assert plots.timeline(result(), fine, form="svg") == plots.timeline(result(), samples, form="svg")
+    fine = drawing.compute_envelope(samples, width=math.ceil(96_000 / 2000) / 16_000)
+    assert plots.plot_result(result(), fine, form="svg") == plots.plot_result(result(), samples, form="svg")
 
 
 @pytest.mark.parametrize(
@@ -297,25 +299,25 @@ def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
     ],
 )
 def test_clock(seconds, whole, text):
-    assert drawing.clock(seconds, whole) == text
+    assert drawing.format_time(seconds, whole) == text
 
 
 def test_refusals():
     with pytest.raises(AudioError, match="no samples"):
-        plots.timeline(result(), np.empty(0, np.float32))
+        plots.plot_result(result(), np.empty(0, np.float32))
     with pytest.raises(AudioError, match="no samples"):
-        drawing.envelope(iter([]))
+        drawing.compute_envelope(iter([]))
     with pytest.raises(EmimicError, match="'pdf'; give png or svg"):
-        plots.timeline(result(), sine(), form="pdf")  # type: ignore[arg-type]
+        plots.plot_result(result(), sine(), form="pdf")  # type: ignore[arg-type]
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(EmimicError, match=r"pip install '.*\[service\]'"):
-        plots.timeline(result(), sine())
+    with pytest.raises(EmimicError, match=r"pip install '.*\[plots\]'"):
+        plots.plot_result(result(), sine())
 
 
 def test_digital_silence_and_one_sample():
     assert "digital" in texts(svg(result(), np.zeros(16_000, np.float32)))
-    assert plots.timeline(result(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
+    assert plots.plot_result(result(seconds=1 / 16_000, timeline=False), np.zeros(1, np.float32))
     assert Path(plots.__file__).read_text().count("pyplot") == 0

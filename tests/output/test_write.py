@@ -1,4 +1,4 @@
-"""What verbs leave behind: files before print, whatever the names; nothing is overwritten; a failure is named."""
+"""Files of the verbs: written before printing, with any names; nothing is overwritten; a failure is named."""
 
 import errno
 import json
@@ -15,11 +15,12 @@ from fake_engine import constant_engine
 from made_results import timeline, wandering
 from typer.testing import CliRunner
 
-from emimic import cli
-from emimic.cli import mimicry, predict_request
+from emimic import cli, progress
+from emimic.cli import mimicry_request, predict_request
 from emimic.files import OutputError, folded
 from emimic.inference.results import Results, Timeline
 from emimic.media import decode
+from emimic.mimicry import Settings
 from emimic.output import formats, terminal
 
 ODD = [
@@ -34,7 +35,7 @@ ODD = [
 
 @pytest.fixture
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of odd names, and a fake engine in place of the model in the package."""
+    """Recordings with odd names, and a fake engine in place of the model in the package."""
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
     folder = tmp_path / "clips"
@@ -54,7 +55,7 @@ def predict(clips: Path, out: Path, **options: Any) -> Results:
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.KINDS))
+    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
@@ -109,7 +110,7 @@ def test_a_journal_on_a_full_disk_is_named(
 
 
 class Pencil:
-    """Draws a curve for any recording."""
+    """A predictor that makes up a timeline for any recording."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -121,13 +122,13 @@ class Pencil:
 def test_mimicry_writes_first_and_draws_any_name(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mimicry, "Predictor", Pencil)
-    monkeypatch.setattr(mimicry, "show", _fails)
+    monkeypatch.setattr(mimicry_request, "Predictor", Pencil)
+    monkeypatch.setattr(mimicry_request, "show", _fails)
     seed, *mimics = (clips / os.fsdecode(name + b".wav") for name in ODD[:3])
-    settings = mimicry.Settings(draws=19)
-    asked = mimicry.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
+    settings = Settings(draws=19)
+    asked = mimicry_request.Request(seed=seed, mimics=tuple(mimics), settings=settings, out=tmp_path / "out")
     with pytest.raises(OSError, match="No space"):
-        mimicry.run(asked, lambda line: None)
+        mimicry_request.run(asked, lambda line: None)
     written = {path.name: path.read_bytes().decode("utf-8") for path in (tmp_path / "out").glob("*[!g]")}
     assert "mimicry.json" in written
     assert "b\ufffdr $x^$ \U0001f600" in written["mimicry.json"]
@@ -137,8 +138,8 @@ def test_mimicry_writes_first_and_draws_any_name(
 def test_an_impossible_folder_is_told_before_the_work(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mimicry, "Predictor", _fails)
-    monkeypatch.setattr("emimic.inference.batch.hear", _fails)
+    monkeypatch.setattr(mimicry_request, "Predictor", _fails)
+    monkeypatch.setattr("emimic.inference.batch.predict_files", _fails)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     some = next(clips.iterdir())
@@ -174,7 +175,7 @@ def test_a_plain_terminal_has_plain_bars(
         text = (tmp_path / "shown").read_text(encoding)
         assert any(letter in text for letter in bars)
         assert ("\u2581" in text) == (encoding == "utf-8")
-    assert terminal.bar(0.5, ascii_only=True) == "####...."
+    assert progress.draw_bar(0.5, ascii_only=True) == "####...."
 
 
 def test_a_tag_that_a_library_dislikes_is_no_word_on_standard_error(

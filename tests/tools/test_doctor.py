@@ -1,4 +1,4 @@
-"""emimic doctor: what is there, what is missing, what to do; torch is never imported, the hub never asked unasked."""
+"""emimic doctor: what is installed, what is missing, what to do; torch is never imported, nor the hub contacted."""
 
 import http.server
 import importlib
@@ -86,7 +86,7 @@ def test_a_damaged_model_is_a_trouble(model: Path) -> None:
     assert "sha256" in trouble
 
 
-def test_a_model_that_answers_otherwise_is_a_trouble(model: Path) -> None:
+def test_a_model_with_other_predictions_is_a_trouble(model: Path) -> None:
     description = json.loads((model / "engine.json").read_text(encoding="utf-8"))
     description["checks"]["clips"][0]["intensities"][2] = 0.51
     (model / "engine.json").write_text(json.dumps(description), encoding="utf-8")
@@ -117,7 +117,7 @@ def test_extras_name_what_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["numpy>=2.0", 'torch<3,>=2.11; extra == "train"', 'pandas; extra == "train"']
     lines += ["no-such_package>=1; extra == 'formats'", 'emimic[train]; extra == "all"']
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: lines)
-    assert doctor._extras() == {"train": (), "formats": ("no-such_package",)}
+    assert doctor._find_extras() == {"train": (), "formats": ("no-such_package",)}
 
 
 def test_a_run_is_tried_on_torch(tmp_path: Path, model: Path) -> None:
@@ -145,7 +145,7 @@ assert not {"torch", "transformers", "pandas", "matplotlib"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code, str(model)], check=True, timeout=60)
 
 
-class Answering(http.server.BaseHTTPRequestHandler):
+class Responding(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.send_response(int(self.path.strip("/")))
         self.end_headers()
@@ -159,7 +159,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(urllib.request, "getproxies", dict)  # straight to this machine
     monkeypatch.setattr(urllib.request, "_opener", None)
-    with http.server.HTTPServer(("127.0.0.1", 0), Answering) as here:
+    with http.server.HTTPServer(("127.0.0.1", 0), Responding) as here:
         thread = threading.Thread(target=here.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{here.server_port}"
@@ -167,8 +167,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize(("status", "said"), [(200, "answers"), (503, "answers (status 503)")])
-def test_the_hub_is_asked_when_wanted(
+@pytest.mark.parametrize(("status", "said"), [(200, "is reachable"), (503, "is reachable (status 503)")])
+def test_the_hub_is_checked_on_request(
     server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, said: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/{status}")
@@ -189,7 +189,7 @@ def test_a_hub_out_of_reach_is_no_trouble(monkeypatch: pytest.MonkeyPatch, model
 def test_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(doctor.urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked"))
-    assert "not asked" in (doctor.examine(hub=True).hub or "")
+    assert "not checked" in (doctor.examine(hub=True).hub or "")
 
 
 def test_on_the_command_line(model: Path) -> None:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from emimic import cli
 from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Map, Novelty
 from emimic.data.corpus import load_corpus
-from emimic.data.loader import Heard
+from emimic.data.loader import ModelInput
 from emimic.export.export import export
 from emimic.files import read_json
 from emimic.inference import batch, journal
@@ -33,7 +33,7 @@ from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
 from emimic.training import calibrate, calibration_fit, teacher
-from emimic.training.calibration_fit import calibration_error, fit_map, fit_novelty, isotonic
+from emimic.training.calibration_fit import compute_calibration_error, fit_isotonic, fit_map, fit_novelty
 
 Array = np.ndarray[Any, Any]
 RAW = st.floats(-2, 3, width=32)
@@ -64,7 +64,7 @@ def brute_force(values: Array, weights: Array) -> Array:
 @given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]) -> None:
     values, weights = np.array(points).T
-    fitted, block = isotonic(values, weights)
+    fitted, block = fit_isotonic(values, weights)
     np.testing.assert_allclose(fitted, brute_force(values, weights), atol=1e-9)
     # A block is a stretch of one value, and the next block's is higher.
     assert (np.diff(fitted)[np.diff(block) == 0] == 0).all()
@@ -94,8 +94,8 @@ def test_a_map_tells_the_truth_about_clips_that_it_has_not_seen() -> None:
     fitted, fresh = slice(0, 5000), slice(5000, None)
     ones = np.ones(8000)
     fit = fit_map(raw[fitted], labels[fitted], ones[fitted])
-    assert calibration_error(raw[fresh], labels[fresh], ones[fresh]) > 0.1
-    assert calibration_error(fit(raw[fresh]), labels[fresh], ones[fresh]) < 0.02
+    assert compute_calibration_error(raw[fresh], labels[fresh], ones[fresh]) > 0.1
+    assert compute_calibration_error(fit(raw[fresh]), labels[fresh], ones[fresh]) < 0.02
     order = np.argsort(raw)
     assert (np.argsort(fit(raw)) == order).all(), "ranks are kept"
     assert len(fit.x) <= 200
@@ -114,7 +114,7 @@ def test_equal_raw_values_become_one_knot() -> None:
 
 def test_a_calibration_error_by_hand() -> None:
     # Two bins of equal weight: |.15 - .5| and |.8 - 1|.
-    error = calibration_error(
+    error = compute_calibration_error(
         np.array([0.1, 0.2, 0.8]), np.array([0.0, 1.0, 1.0]), np.array([1.0, 1, 2]), bins=2
     )
     assert error == pytest.approx((0.35 + 0.2) / 2)
@@ -131,12 +131,12 @@ def test_a_map_of_other_knots_is_refused(x: tuple[float, ...], y: tuple[float, .
 
 def test_corpora_weigh_the_same_however_large() -> None:
     labels, groups = np.array([0, 0, 0, 1, np.nan]), np.array([0, 0, 0, 1, 1])
-    share = calibrate._clip_weights(labels, groups, [1.0, 2.0], "Joy")
+    share = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
     np.testing.assert_allclose(share, [1 / 3, 1 / 3, 1 / 3, 2, 0])
     with pytest.raises(CorpusError, match=r"Joy has labels from 0 to 3, expected 0 to 1"):
-        calibrate._clip_weights(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
+        calibrate._weight_clips(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
     with pytest.raises(CorpusError, match="no clip has a label of Joy"):
-        calibrate._clip_weights(np.array([np.nan, 1.0]), np.array([0, 1]), [1.0, 0.0], "Joy")
+        calibrate._weight_clips(np.array([np.nan, 1.0]), np.array([0, 1]), [1.0, 0.0], "Joy")
 
 
 # Novelty
@@ -371,11 +371,11 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_identities(
     place: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
-    keys = journal.identity(run), teacher.key_of(run)
+    keys = journal.hash_model(run), teacher.compute_key(run)
     Calibration.load(run).save(run)
-    assert (journal.identity(run), teacher.key_of(run)) == keys
+    assert (journal.hash_model(run), teacher.compute_key(run)) == keys
     replace(Calibration.load(run), facts={}).save(run)
-    ours = journal.identity(run), teacher.key_of(run)
+    ours = journal.hash_model(run), teacher.compute_key(run)
     assert not set(ours) & set(keys)
     with pytest.warns(EmimicWarning, match="fitted to other weights"):
         TorchEngine(run)
@@ -386,8 +386,8 @@ def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: p
     model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5)
     items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
 
-    def read(seed: int) -> list[Heard]:
-        source = calibrate.varied(model, items, seed)
+    def read(seed: int) -> list[ModelInput]:
+        source = calibrate.vary_lengths(model, items, seed)
         return [source.read(item, 0) for item in items]
 
     clips, again, other = read(0), read(0), read(1)
@@ -439,9 +439,9 @@ def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
 
 def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
     counts = {"Joy": 200}
-    (note,) = calibrate._notes({"train_on": "train+valid"}, "valid", counts, {})
+    (note,) = calibrate._list_notes({"train_on": "train+valid"}, "valid", counts, {})
     assert note.startswith("the run learned from valid")
-    assert calibrate._notes({"train_on": "train"}, "valid", counts, {}) == ()
+    assert calibrate._list_notes({"train_on": "train"}, "valid", counts, {}) == ()
 
 
 # In results
@@ -470,7 +470,7 @@ def test_novelty_is_shown_wherever_results_are() -> None:
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
     def printed(*answers: Result) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(terminal.table(Results(EMOTIONS, answers, ())))
+        console.print(terminal.make_table(Results(EMOTIONS, answers, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))
@@ -481,13 +481,13 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
     said = "is unlike the data the model was trained on"
-    assert said in html_page.page(result(1.2), b"", "audio/wav", wave)
-    assert said not in html_page.page(result(0.8), b"", "audio/wav", wave)
+    assert said in html_page.make_page(result(1.2), b"", "audio/wav", wave)
+    assert said not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
 
 
 def test_novelty_survives_the_journal_and_slimming() -> None:
     far = result(1.23456789)
-    kept = journal.unpacked(json.loads(json.dumps(journal.packed(batch.slimmed(far)))), far.path, EMOTIONS)
+    kept = journal.unpack(json.loads(json.dumps(journal.pack(batch.reduce_frames(far)))), far.path, EMOTIONS)
     assert kept.prediction.novelty == 1.23456789
 
 

@@ -19,9 +19,9 @@ from tone_corpus import STILL, make_corpus
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
 from emimic.task import EMOTIONS, VAD, CorpusError, SettingsError
-from emimic.training import loop as training
 from emimic.training import setup as runs
 from emimic.training import step as steps
+from emimic.training import validation
 from emimic.training.corpora import load_corpora
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
@@ -109,10 +109,10 @@ def test_targets_masks_and_names(folders: tuple[Path, Path], tiny: Tiny) -> None
     tones, moods = load_corpora(folders, settings, progress=False)
     assert (tones.name, moods.name) == ("tones", "moods")
     assert tones.corpus.targets == moods.corpus.targets == EMOTIONS
-    assert [len(one.learned(both=False)) for one in (tones, moods)] == [11, 9]
-    assert [len(one.held_out(both=False)) for one in (tones, moods)] == [4, 0]
-    assert len(tones.learned(both=True)) == 15
-    first, other = tones.learned(both=False)[0], moods.learned(both=False)[:3]
+    assert [len(one.list_training(both=False)) for one in (tones, moods)] == [11, 9]
+    assert [len(one.list_validation(both=False)) for one in (tones, moods)] == [4, 0]
+    assert len(tones.list_training(both=True)) == 15
+    first, other = tones.list_training(both=False)[0], moods.list_training(both=False)[:3]
     assert (first.corpus, first.domain, first.weight, first.trim, first.category) == (
         "tones",
         "tones",
@@ -126,7 +126,7 @@ def test_targets_masks_and_names(folders: tuple[Path, Path], tiny: Tiny) -> None
         ("speech", 0.5, 2.0, True)
     ] * 3
     assert [item.category for item in other] == ["moods/rage", "moods/calm", "moods/sob"]
-    assert dict(other[0].cells) == {"Speaker": "train0"}
+    assert dict(other[0].columns) == {"Speaker": "train0"}
     nan = np.nan
     np.testing.assert_array_equal(
         [i.labels for i in other], np.float32([[nan] * 5 + [0], [nan] * 5 + [0.4], [nan, 0] + [nan] * 4])
@@ -139,7 +139,7 @@ def test_one_corpus_is_what_it_was(folders: tuple[Path, Path], tiny: Tiny) -> No
     for name, split in plain.splits.items():
         assert [item.key for item in member.corpus.splits[name].items] == [item.id for item in split.items]
     items = [*plain.splits["train"].items], [*plain.splits["valid"].items]
-    marked = member.learned(both=False), member.held_out(both=False)
+    marked = member.list_training(both=False), member.list_validation(both=False)
     assert runs.fingerprint(*items) == runs.fingerprint(*marked)
 
 
@@ -265,8 +265,8 @@ def test_the_rank_loss_is_over_the_whole_step(mix: dict[str, float], start: Call
             height = {mood: -i for i, group in enumerate(groups) for mood in group}
             for i, a in enumerate(items):
                 for j, b in enumerate(items):
-                    mine = a.corpus == b.corpus == "moods" and a.cells["Speaker"] == b.cells["Speaker"]
-                    if mine and height[a.cells["Mood"]] > height[b.cells["Mood"]]:
+                    mine = a.corpus == b.corpus == "moods" and a.columns["Speaker"] == b.columns["Speaker"]
+                    if mine and height[a.columns["Mood"]] > height[b.columns["Mood"]]:
                         terms.append(torch.log1p(torch.exp(-(values[i] - values[j]) / 0.2)))
         assert len(terms) == 13
         y = torch.from_numpy(np.stack([item.labels for item in items]))
@@ -382,8 +382,10 @@ def test_each_corpus_is_scored_by_itself(
     assert len(labels) == 4 + 9
     guesses = np.random.default_rng(1).random((13, 6)).astype(np.float32)
     guesses[:4, 2] = 0.5  # constant predictions count as 0
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32)))
-    entry = training._validate(run, run.valid)
+    monkeypatch.setattr(
+        loader, "predict_source", lambda *_, **__: (guesses, np.full((13, 3), np.nan, np.float32))
+    )
+    entry = validation.validate(run, run.valid)
 
     def rho(rows: slice, i: int) -> float:
         x, y = guesses[rows, i], labels[rows, i]
@@ -397,7 +399,7 @@ def test_each_corpus_is_scored_by_itself(
     assert own["both"]["watched"] == pytest.approx(second, rel=1e-5)
     assert entry["watched"] == pytest.approx((np.mean(first) + second) / 2, rel=1e-5)
     assert entry["targets"]["Joy"] == pytest.approx((first[5] + second) / 2, rel=1e-5)
-    logged = training._rho(entry)
+    logged = validation.list_scores(entry)
     assert logged["both/Joy"] == own["both"]["targets"]["Joy"]
     assert {"mean", "Joy", "tones/mean", "tones/Joy", "both/mean"} <= logged.keys()
 
@@ -407,8 +409,8 @@ def test_each_corpus_is_scored_by_itself(
 
 def test_digital_silence_is_left_out(tmp_path: Path, tiny: Tiny) -> None:
     samples = np.concatenate([np.zeros(90), [5e-5, 0.3, 0, 0, -0.2], np.zeros(700)]).astype(np.float32)
-    np.testing.assert_array_equal(loader.trimmed(samples), np.float32([0.3, 0, 0, -0.2]))
-    np.testing.assert_array_equal(loader.trimmed(samples[:80]), samples[:80])
+    np.testing.assert_array_equal(loader.trim_silence(samples), np.float32([0.3, 0, 0, -0.2]))
+    np.testing.assert_array_equal(loader.trim_silence(samples[:80]), samples[:80])
     folder = make_corpus(tmp_path / "padded")
     for file in (folder / "audio").iterdir():
         wave, rate = soundfile.read(file, dtype="float32")

@@ -1,4 +1,4 @@
-"""A student and its teacher: answers on disk, lessons on the student's frames, mixed labels, the loss by formula."""
+"""A student and its teacher: cached predictions, targets at the student's frames, mixed labels, the loss by formula."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from json_schema import keeps
 from safetensors import safe_open
 
 from emimic.cli import app
-from emimic.data.augment import Augment, Clock
+from emimic.data.augment import Augment, TimeMap
 from emimic.data.corpus import load_corpus
 from emimic.export import export
 from emimic.files import read_json
@@ -28,10 +28,10 @@ from emimic.task import EMOTIONS, CorpusError, ModelError, SettingsError
 from emimic.training import distill_corpus, teacher_cache
 from emimic.training import setup as runs
 from emimic.training import step as steps
-from emimic.training.distill_targets import Lessons, between
-from emimic.training.losses import framewise
+from emimic.training.distill_targets import TeacherTargets, interpolate
+from emimic.training.losses import compute_frame_error
 from emimic.training.settings import TrainSettings
-from emimic.training.teacher import teach
+from emimic.training.teacher import predict_recordings
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -56,8 +56,8 @@ def settings(tones: Path, teacher: Path, tmp_path: Path, tiny: Tiny) -> Callable
     """A student's settings, its teacher having answered every clip of `tones`."""
 
     def make(**given: Any) -> TrainSettings:
-        done = teach(teacher, sorted((tones / "audio").iterdir()), tmp_path / "answers")
-        values = {"teacher": done.teacher.key, "answers": str(tmp_path / "answers")}
+        done = predict_recordings(teacher, sorted((tones / "audio").iterdir()), tmp_path / "cache")
+        values = {"teacher": done.teacher.key, "teacher_cache": str(tmp_path / "cache")}
         return TrainSettings(**tiny(**values | given))
 
     return make
@@ -76,11 +76,11 @@ def test_framewise_is_the_mean_of_each_clips_known_frames_summed() -> None:
     for clip in range(4):
         errors = [((x[clip, t] - y[clip, t]) ** 2).sum() / 3 for t in range(7) if known[clip, t]]
         expected += sum(errors) / len(errors) if errors else 0.0
-    found = framewise(*map(torch.from_numpy, (x, y, known)))
+    found = compute_frame_error(*map(torch.from_numpy, (x, y, known)))
     assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
-# Clocks and lessons
+# Times and targets
 
 
 def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
@@ -89,118 +89,122 @@ def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
     click[at] = 1.0
     augment, changed = Augment(1.0, 3), 0
     for epoch in range(60):
-        heard, clock = augment.timed(click, "clip", epoch)
-        place = np.argmax(np.abs(heard)) / 16_000
-        if clock != Clock():
+        decoded, time_map = augment.timed(click, "clip", epoch)
+        place = np.argmax(np.abs(decoded)) / 16_000
+        if time_map != TimeMap():
             changed += 1
             # The loudest sample may be the click's echo or noise only where these were drawn loud.
-            assert abs(float(clock.recorded(np.float64(place))) - at / 16_000) < 0.002
-        assert len(heard) / 16_000 == pytest.approx(clock.start + 1 / clock.rate, abs=1e-4)
+            assert abs(float(time_map.to_recording(np.float64(place))) - at / 16_000) < 0.002
+        assert len(decoded) / 16_000 == pytest.approx(time_map.start + 1 / time_map.rate, abs=1e-4)
     assert changed > 20
 
 
-def test_between_interpolates_each_feature() -> None:
+def test_each_feature_is_interpolated() -> None:
     rng = np.random.default_rng(1)
     times = 0.0125 + 0.02 * np.arange(9)
     values = rng.standard_normal((9, 5)).astype(np.float32)
     wanted = np.sort(rng.uniform(-0.1, 0.3, 40))
     expected = np.stack([np.interp(wanted, times, values[:, j]) for j in range(5)], axis=1)
-    np.testing.assert_allclose(between(times, values, wanted), expected, atol=1e-6)
-    np.testing.assert_array_equal(between(times[:1], values[:1], wanted), np.repeat(values[:1], 40, axis=0))
+    np.testing.assert_allclose(interpolate(times, values, wanted), expected, atol=1e-6)
+    np.testing.assert_array_equal(
+        interpolate(times[:1], values[:1], wanted), np.repeat(values[:1], 40, axis=0)
+    )
 
 
-def test_a_lesson_stands_on_the_students_frames(
+def test_targets_are_at_the_students_frames(
     tones: Path, settings: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
-    place = tmp_path / "answers" / str(settings().teacher)
-    lessons = Lessons(place)
+    place = tmp_path / "cache" / str(settings().teacher)
+    targets = TeacherTargets(place)
     items = load_corpus(tones, scan=False).splits["train"].items
-    lessons.measure(items)
-    states = np.concatenate([lessons.of(item, hidden=True).hidden for item in items])
-    clocks = [Clock(), Clock(0.05, 0.9)]
+    targets.measure(items)
+    states = np.concatenate([targets.read(item, hidden=True).hidden for item in items])
+    time_maps = [TimeMap(), TimeMap(0.05, 0.9)]
     times = 0.0125 + 0.02 * np.arange(12)
-    found = lessons.lesson([(items[0], clocks[0]), (items[1], clocks[1])], times, [3, 12], hidden=True)
+    found = targets.align([(items[0], time_maps[0]), (items[1], time_maps[1])], times, [3, 12], hidden=True)
     assert found.vad is not None
     assert found.hidden is not None
     for row, count in enumerate((3, 12)):
-        answer = lessons.of(items[row], hidden=True)
-        at = (times[:count] - clocks[row].start) * clocks[row].rate
-        heard = (at >= -0.01) & (at <= answer.times[-1] + 0.01)  # a frame stands for 10 ms around its center
-        np.testing.assert_array_equal(found.known[row], np.pad(heard, (0, 12 - count)))
+        predicted = targets.read(items[row], hidden=True)
+        at = (times[:count] - time_maps[row].start) * time_maps[row].rate
+        decoded = (at >= -0.01) & (
+            at <= predicted.times[-1] + 0.01
+        )  # a frame stands for 10 ms around its center
+        np.testing.assert_array_equal(found.mask[row], np.pad(decoded, (0, 12 - count)))
         for j in range(3):
             np.testing.assert_allclose(
-                found.vad[row, :count, j], np.interp(at, answer.times, answer.vad[:, j]), atol=1e-6
+                found.vad[row, :count, j], np.interp(at, predicted.times, predicted.vad[:, j]), atol=1e-6
             )
         for j in range(16):
-            plain = np.interp(at, answer.times, answer.hidden[:, j])
+            plain = np.interp(at, predicted.times, predicted.hidden[:, j])
             standard = (plain - states[:, j].mean()) / states[:, j].std()
             np.testing.assert_allclose(found.hidden[row, :count, j], standard, atol=1e-4)
         assert not found.hidden[row, count:].any()
-    assert found.known[1].any()
-    assert not found.known[1].all()
-    assert lessons.lesson([(items[0], Clock())], times, [3], hidden=False).hidden is None
+    assert found.mask[1].any()
+    assert not found.mask[1].all()
+    assert targets.align([(items[0], TimeMap())], times, [3], hidden=False).hidden is None
 
 
-# The teacher's answers
+# The teacher's predictions
 
 
 @pytest.mark.parametrize("kind", ["run", "engine"])
-def test_answers_are_the_teachers(
+def test_predictions_are_the_teachers(
     kind: str, teacher: Path, engine: Path, tones: Path, tmp_path: Path
 ) -> None:
     folder = teacher if kind == "run" else engine
     files = sorted((tones / "audio").iterdir())
-    done = teach(folder, files, tmp_path)
-    assert (done.answered, done.heard, done.failures) == (15, 15, ())
+    done = predict_recordings(folder, files, tmp_path)
+    assert (done.cached, done.predicted, done.failures) == (15, 15, ())
     assert done.teacher.targets == EMOTIONS
-    assert teacher_cache.described(tmp_path / done.teacher.key) == done.teacher
+    assert teacher_cache.read_teacher(tmp_path / done.teacher.key) == done.teacher
     file = tmp_path / done.teacher.key / teacher_cache.DESCRIPTION
     written = read_json(file)
     keeps("training/teacher_schema.json", written)
     file.write_text(json.dumps({name: value for name, value in written.items() if name != "schema"}))
-    assert teacher_cache.described(file.parent) == done.teacher  # of an earlier version
-    lessons = Lessons(tmp_path / done.teacher.key)
+    assert teacher_cache.read_teacher(file.parent) == done.teacher  # of an earlier version
+    targets = TeacherTargets(tmp_path / done.teacher.key)
     model = EmiModel.open_run(teacher)
     for item in load_corpus(tones, scan=False).splits["train"].items:
         samples, _ = soundfile.read(item.path, dtype="float32")
         samples = np.pad(samples[:3200], (0, max(0, 400 - len(samples))))
         (truth,) = model.predict([samples], hidden=True)
-        found = lessons.of(item, hidden=True)
+        found = targets.read(item, hidden=True)
         np.testing.assert_allclose(found.intensities, truth.intensities, atol=1e-5)
         np.testing.assert_allclose(found.vad, truth.vad, atol=1e-5)
         np.testing.assert_allclose(found.hidden, truth.hidden, atol=2e-3)  # float16 on disk
         np.testing.assert_array_equal(found.times, truth.times)
-    again = teach(folder, files, tmp_path)
-    assert (again.answered, again.heard) == (15, 0)
+    again = predict_recordings(folder, files, tmp_path)
+    assert (again.cached, again.predicted) == (15, 0)
 
 
 def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Path) -> None:
     place = tmp_path / "recordings"
     shutil.copytree(tones / "audio", place)
     files = sorted(place.iterdir())
-    first = teach(teacher, files, tmp_path / "answers")
-    lessons = Lessons(tmp_path / "answers" / first.teacher.key)
+    first = predict_recordings(teacher, files, tmp_path / "cache")
+    targets = TeacherTargets(tmp_path / "cache" / first.teacher.key)
     (item,) = [
         one for one in load_corpus(tones, scan=False).splits["train"].items if one.path.name == files[0].name
     ]
-    assert lessons.knows(item)
+    assert targets.has(item)
     # The recording changes under its name.
     soundfile.write(files[0], 0.1 * tiny_models.clip(3000, seed=9), 16_000)
     moved = distill_corpus._inside(place)[0]
-    assert not Lessons(lessons.place).knows(moved)
-    assert teach(teacher, files, tmp_path / "answers").heard == 1
-    assert Lessons(lessons.place).knows(moved)
-    # An answer is damaged.
-    damaged = next(lessons.place.glob("*.npz"))
+    assert not TeacherTargets(targets.folder).has(moved)
+    assert predict_recordings(teacher, files, tmp_path / "cache").predicted == 1
+    assert TeacherTargets(targets.folder).has(moved)
+    # An predicted is damaged.
+    damaged = next(targets.folder.glob("*.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(ModelError, match="delete it and run emimic distill again"):
         teacher_cache.read(damaged)
-    assert teach(teacher, files, tmp_path / "answers").heard == 1
+    assert predict_recordings(teacher, files, tmp_path / "cache").predicted == 1
     # Another teacher.
     other = tmp_path / "other"
     tiny_models.model("whisper", seed=1, do_normalize=False, max_seconds=0.2).save_pretrained(other)
-    new = teach(other, files, tmp_path / "answers")
-    assert new.heard == 15
+    new = predict_recordings(other, files, tmp_path / "cache")
+    assert new.predicted == 15
     assert new.teacher.key != first.teacher.key
     assert not new.teacher.vad
 
@@ -210,24 +214,24 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
 ) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     files = [tmp_path / "broken.wav", tmp_path / "gone.wav", *sorted((tones / "audio").iterdir())[:2]]
-    done = teach(teacher, files, tmp_path / "answers")
-    assert (done.answered, done.heard) == (2, 2)
+    done = predict_recordings(teacher, files, tmp_path / "cache")
+    assert (done.cached, done.predicted) == (2, 2)
     assert {one.path.name for one in done.failures} == {"broken.wav", "gone.wav"}
     assert all(str(one.path) in one.reason for one in done.failures)
     assert all(one.reason in done.table() for one in done.failures)
     # It isn't answered the next time either, and named again.
-    assert len(teach(teacher, files, tmp_path / "answers").failures) == 2
+    assert len(predict_recordings(teacher, files, tmp_path / "cache").failures) == 2
 
 
 def test_a_teacher_of_vad_alone_is_refused(tmp_path: Path) -> None:
     tiny_models.model("whisper", targets=[], vad_learned=True).save_pretrained(tmp_path / "vad")
     with pytest.raises(ModelError, match="a teacher with intensities"):
-        teach(tmp_path / "vad", [], tmp_path / "answers")
+        predict_recordings(tmp_path / "vad", [], tmp_path / "cache")
 
 
-def test_answers_of_nobody_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="whose answers"):
-        Lessons(tmp_path)
+def test_predictions_of_nobody_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="doesn't describe the teacher"):
+        TeacherTargets(tmp_path)
 
 
 # What a corpus becomes
@@ -248,12 +252,12 @@ def relabel(corpus: Path, to: Path, **columns: Any) -> Path:
     return to
 
 
-def taught(folder: Path, settings: TrainSettings) -> tuple[Any, Lessons]:
-    lessons = Lessons(Path(str(settings.answers)) / str(settings.teacher))
-    return distill_corpus.load_taught(folder, settings, lessons), lessons
+def student_corpus(folder: Path, settings: TrainSettings) -> tuple[Any, TeacherTargets]:
+    targets = TeacherTargets(Path(str(settings.teacher_cache)) / str(settings.teacher))
+    return distill_corpus.load_student_corpus(folder, settings, targets), targets
 
 
-def test_labels_and_answers_are_mixed(
+def test_labels_and_predictions_are_mixed(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
     def holes(cells: list[str], line: int) -> str:
@@ -261,26 +265,26 @@ def test_labels_and_answers_are_mixed(
         return ",".join([*cells[:2], "", *cells[3:]] if line == 1 else cells)
 
     folder = relabel(tones, tmp_path / "holes", train=holes)
-    corpus, lessons = taught(folder, settings(teacher_share=0.3))
+    corpus, targets = student_corpus(folder, settings(teacher_share=0.3))
     plain = load_corpus(tones, scan=False)
     assert corpus.targets == EMOTIONS
     assert [i.id for i in corpus.splits["train"].items] == [i.id for i in plain.splits["train"].items]
     for row, (found, item) in enumerate(
         zip(corpus.splits["train"].items, plain.splits["train"].items, strict=True)
     ):
-        answer = np.clip(lessons.of(item).intensities, 0, 1)
-        expected = 0.3 * answer + 0.7 * item.labels
+        predicted = np.clip(targets.read(item).intensities, 0, 1)
+        expected = 0.3 * predicted + 0.7 * item.labels
         if row == 0:
-            expected = answer
+            expected = predicted
         if row == 1:
-            expected[1] = answer[1]
+            expected[1] = predicted[1]
         np.testing.assert_allclose(found.labels, expected, atol=1e-6)
     for found, item in zip(corpus.splits["valid"].items, plain.splits["valid"].items, strict=True):
         np.testing.assert_array_equal(found.labels, item.labels)
-    both, _ = taught(folder, settings(teacher_share=0.3, train_on="train+valid"))
+    both, _ = student_corpus(folder, settings(teacher_share=0.3, train_on="train+valid"))
     for found, item in zip(both.splits["valid"].items, plain.splits["valid"].items, strict=True):
-        answer = np.clip(lessons.of(item).intensities, 0, 1)
-        np.testing.assert_allclose(found.labels, 0.3 * answer + 0.7 * item.labels, atol=1e-6)
+        predicted = np.clip(targets.read(item).intensities, 0, 1)
+        np.testing.assert_allclose(found.labels, 0.3 * predicted + 0.7 * item.labels, atol=1e-6)
 
 
 def test_without_labels_the_teacher_speaks_alone(
@@ -290,13 +294,13 @@ def test_without_labels_the_teacher_speaks_alone(
         return ",".join([cells[0], *[""] * 6])
 
     folder = relabel(tones, tmp_path / "bare", train=bare, valid=bare)
-    corpus, lessons = taught(folder, settings())
+    corpus, targets = student_corpus(folder, settings())
     for name, clip in (("train", True), ("valid", False)):
         for item in corpus.splits[name].items:
-            answer = lessons.of(item)
-            expected = np.clip(answer.intensities, 0, 1) if clip else answer.intensities
+            predicted = targets.read(item)
+            expected = np.clip(predicted.intensities, 0, 1) if clip else predicted.intensities
             np.testing.assert_allclose(item.labels, expected, atol=1e-6)
-    np.testing.assert_allclose(item.vad, answer.vad.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(item.vad, predicted.vad.mean(axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("speakers", [False, True])
@@ -309,7 +313,7 @@ def test_a_tenth_is_held_out_where_no_split_is(
         head, *rows = file.read_text().splitlines()
         rows = [f"{row},s{i // 2}" for i, row in enumerate(rows)]
         file.write_text("\n".join([f"{head},Speaker", *rows]) + "\n")
-    corpus, _ = taught(folder, settings())
+    corpus, _ = student_corpus(folder, settings())
     train_on, valid = corpus.splits["train"].items, corpus.splits["valid"].items
     assert len(train_on) + len(valid) == 11
     assert not {i.id for i in train_on} & {i.id for i in valid}
@@ -318,7 +322,9 @@ def test_a_tenth_is_held_out_where_no_split_is(
         assert not {i.speaker for i in train_on} & {i.speaker for i in valid}
     else:
         assert len(valid) == 1
-    assert [i.id for i in taught(folder, settings())[0].splits["valid"].items] == [i.id for i in valid]
+    assert [i.id for i in student_corpus(folder, settings())[0].splits["valid"].items] == [
+        i.id for i in valid
+    ]
 
 
 def test_unlabelled_folders_are_learned_in_depth_but_for_what_is_judged(
@@ -340,20 +346,20 @@ def test_unlabelled_folders_are_learned_in_depth_but_for_what_is_judged(
     names = {path.name for path in task.recordings}
     assert {"new.wav", "broken.wav", "under another name.wav", "00001.wav"} <= names
     assert not {".hidden.wav", "00099.wav"} & names
-    teach(teacher, task.recordings, tmp_path / "answers")
-    corpus, lessons = taught(folder, values)
+    predict_recordings(teacher, task.recordings, tmp_path / "cache")
+    corpus, targets = student_corpus(folder, values)
     learned = corpus.splits["train"]
     assert len(learned.items) == 12
     new = learned.items[-1]
     assert new.id == "deep/new.wav"
-    np.testing.assert_allclose(new.labels, np.clip(lessons.of(new).intensities, 0, 1))
+    np.testing.assert_allclose(new.labels, np.clip(targets.read(new).intensities, 0, 1))
     assert [one.id for one in learned.left_out] == ["broken.wav"]
 
 
 def test_a_folder_of_recordings_is_a_corpus(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
-    corpus, _ = taught(tones / "audio", settings())
+    corpus, _ = student_corpus(tones / "audio", settings())
     assert [len(corpus.splits[name].items) for name in ("train", "valid")] == [13, 2]
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="holds no audio"):
@@ -364,7 +370,7 @@ def test_a_folder_of_recordings_is_a_corpus(
     for file in (tmp_path / "changed").iterdir():
         file.write_bytes(b"RIFF" + file.name.encode())
     with pytest.raises(CorpusError, match="0 recordings are left"):
-        taught(tmp_path / "changed", settings())
+        student_corpus(tmp_path / "changed", settings())
 
 
 # One step
@@ -398,26 +404,26 @@ def test_a_step_minimizes_the_formula(
     )
     rows = [2, 5, 0, 7, 9]
     items = [run.train.items[row] for row in rows]
-    heard = [run.train.read(item, 1) for item in items]
-    states = np.concatenate([run.lessons.of(item, hidden=True).hidden for item in run.train.items])
+    decoded = [run.train.read(item, 1) for item in items]
+    states = np.concatenate([run.teacher.read(item, hidden=True).hidden for item in run.train.items])
     center, spread = states.mean(axis=0), states.std(axis=0)
     run.model.eval()
     intensities, apart = [], 0.0
-    for item, clip in zip(items, heard, strict=True):  # each clip alone: padding can't have counted
+    for item, clip in zip(items, decoded, strict=True):  # each clip alone: padding can't have counted
         with torch.no_grad():
             hidden, mask = run.model.encode(torch.from_numpy(clip.values)[None])
             output = run.model.regress(hidden, mask)
         projected = run.model.projection(hidden).detach()[0].numpy()
         vad = output.vad.detach()[0].numpy()
         intensities.append(output.intensities[0])
-        answer = run.lessons.of(item, hidden=True)
+        predicted = run.teacher.read(item, hidden=True)
         frames = []
         for t in range(len(vad)):
-            at = (0.0125 - 0.5 / 16_000 + 0.02 * t - clip.clock.start) * clip.clock.rate
-            if len(answer.times) > 1 and not -0.01 <= at <= answer.times[-1] + 0.01:
+            at = (0.0125 - 0.5 / 16_000 + 0.02 * t - clip.time_map.start) * clip.time_map.rate
+            if len(predicted.times) > 1 and not -0.01 <= at <= predicted.times[-1] + 0.01:
                 continue
-            truth = [np.interp(at, answer.times, column) for column in answer.vad.T]
-            state = np.array([np.interp(at, answer.times, column) for column in answer.hidden.T])
+            truth = [np.interp(at, predicted.times, column) for column in predicted.vad.T]
+            state = np.array([np.interp(at, predicted.times, column) for column in predicted.hidden.T])
             frames.append(
                 0.7 * np.mean((vad[t] - truth) ** 2)
                 + 0.3 * np.mean((projected[t] - (state - center) / spread) ** 2)
@@ -431,7 +437,7 @@ def test_a_step_minimizes_the_formula(
         rho = (u * v).sum(0) / torch.sqrt((u**2).sum(0) * (v**2).sum(0))
         expected = expected + 0.5 * (1 - rho).mean()
     run.model.train()
-    assert steps.take(run, rows, rows, heard) == pytest.approx(float(expected), rel=2e-3)
+    assert steps.take(run, rows, rows, decoded) == pytest.approx(float(expected), rel=2e-3)
 
 
 def test_parts_give_the_gradient_of_the_whole_step(opened: Callable[..., runs.Run]) -> None:
@@ -454,7 +460,7 @@ def test_weights_of_zero_leave_their_part_out(opened: Callable[..., runs.Run]) -
     rows = [0, 1, 2]
     found = steps.take(run, rows, rows, [run.train.read(run.train.items[row], 0) for row in rows])
     again = opened(teacher_vad_weight=0.0, teacher_frame_weight=0.0)
-    again.lessons = None
+    again.teacher = None
     assert (
         steps.take(again, rows, rows, [again.train.read(again.train.items[row], 0) for row in rows]) == found
     )
@@ -496,7 +502,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     facts = json.loads((out / "train.json").read_text())
     model = EmiModel.open_run(out)
     assert facts["parameters"]["all"] == sum(p.numel() for p in model.parameters())
-    assert facts["settings"]["global_spread"]  # the student's own defaults, under what the file says
+    assert facts["settings"]["global_std"]  # the student's own defaults, under what the file says
     assert facts["settings"]["epochs"] == 2
     assert model.config.predicts_vad
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
@@ -512,7 +518,9 @@ def test_a_folder_with_a_run_is_refused_before_the_teacher_predicts(
     out = tmp_path / "student"
     out.mkdir()
     (out / "train.json").write_text("{}")
-    monkeypatch.setattr("emimic.training.teacher.teach", lambda *_, **__: pytest.fail("the teacher predicts"))
+    monkeypatch.setattr(
+        "emimic.training.teacher.predict_recordings", lambda *_, **__: pytest.fail("the teacher predicts")
+    )
     with pytest.raises(SettingsError, match="already holds a run"):
         app(words(engine, tones, out, tiny()), standalone_mode=False)
 
@@ -520,7 +528,7 @@ def test_a_folder_with_a_run_is_refused_before_the_teacher_predicts(
 def test_stopped_and_resumed_is_uninterrupted_and_its_teacher_stays(
     tones: Path, teacher: Path, engine: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = tiny(augment=0.8, answers=str(tmp_path / "answers"))
+    values = tiny(augment=0.8, teacher_cache=str(tmp_path / "cache"))
     app(words(teacher, tones, tmp_path / "whole", values), standalone_mode=False)
     original = steps.take
 
@@ -534,7 +542,7 @@ def test_stopped_and_resumed_is_uninterrupted_and_its_teacher_stays(
     assert app(words(teacher, tones, part, values), standalone_mode=False) == 128 + signal.SIGTERM
     monkeypatch.undo()
     resume = ["distill", str(teacher), str(tones), "--out", str(part), "--resume", "--quiet"]
-    with pytest.raises(SettingsError, match="answers of another teacher"):
+    with pytest.raises(SettingsError, match="predictions of another teacher"):
         app([*resume[:1], str(engine), *resume[2:]], standalone_mode=False)
     app(resume, standalone_mode=False)
     assert (part / "model.safetensors").read_bytes() == (

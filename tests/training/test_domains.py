@@ -33,7 +33,7 @@ def test_a_sound_that_means_the_opposite_in_another_domain(tmp_path: Path, tiny:
     ]
     values = tiny(
         still=True, freeze_encoder=True, feature_dtype="float32", standardize_frames=True, hidden_layers=[1, 2],
-        lstm=False, global_spread=True, head_units=8, domain_targets={"rough": ["Joy"]}, domain_weight=1.0,
+        lstm=False, global_std=True, head_units=8, domain_targets={"rough": ["Joy"]}, domain_weight=1.0,
         epochs=30, batch_size=16, lr=0.01, encoder_config=tiny_models.encoder("whisper"), train_on="train+valid",
     )  # fmt: skip
     train(folders, tmp_path / "run", TrainSettings(**values), show=False)
@@ -98,7 +98,7 @@ def test_frames_are_measured_on_the_first_clips_and_once(
         )
     )
     run = runs.open_run(folders, tmp_path / "run", settings, resume=False, show=False)
-    order = [row for rows in sampling.steps(run.pools, 3, seed=0, epoch=0) for row in rows][:5]
+    order = [row for rows in sampling.plan_steps(run.pools, 3, seed=0, epoch=0) for row in rows][:5]
     fresh: Any = run.model.eval()
     frames = []
     for row in order:

@@ -25,6 +25,7 @@ from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, CorpusError, EmimicError, SettingsError
+from emimic.training import build, clips, validation
 from emimic.training import loop as training
 from emimic.training import setup as runs
 from emimic.training import step as steps
@@ -92,7 +93,7 @@ def test_the_rate_warms_up_and_falls_as_a_cosine(
     per_epoch: int, epochs: int, warmup: float, tiny: Tiny
 ) -> None:
     settings = TrainSettings(**tiny(epochs=epochs, warmup_epochs=warmup))
-    rates = [steps.rate(step, per_epoch, settings) for step in range(epochs * per_epoch + 1)]
+    rates = [steps.compute_rate(step, per_epoch, settings) for step in range(epochs * per_epoch + 1)]
     warm, total = warmup * per_epoch, epochs * per_epoch
     for step, rate in enumerate(rates[:-1]):
         if step < warm:  # equal rises from 0 before the first step to the peak
@@ -264,15 +265,15 @@ def test_parts_add_up_whatever_labels_are_missing(
 ) -> None:
     """Targets, VAD as the mean over a clip's frames, and classes: each a mean over its labels in the whole step."""
     rows = [8, 1, 10, 4, 6]
-    build = runs.build_model
+    make = build.build_model
 
-    def with_classes(settings: TrainSettings, corpus: Any, items: Any, **teacher: Any) -> EmiModel:
-        model = build(settings, corpus, items, **teacher)
+    def with_classes(settings: TrainSettings, corpus: Any, items: Any, **options: Any) -> EmiModel:
+        model = make(settings, corpus, items, **options)
         torch.manual_seed(3)
         values = model.config.to_dict() | {"categories": ["calm", "keen", "sad"]}
         return EmiModel(EmiConfig(**values))
 
-    monkeypatch.setattr(runs, "build_model", with_classes)
+    monkeypatch.setattr(build, "build_model", with_classes)
     values = {"still": True, "vad_head": True, "vad_dropout": 0.0, "loss": mix, "clip_value": None}
     values |= {"vad_weight": 0.7, "category_weight": 0.3, "gradient_checkpointing": checkpointing}
     found = []
@@ -301,7 +302,7 @@ def test_parts_add_up_whatever_labels_are_missing(
         assert all(len(x) > 1 for x, _ in columns)
         wanted = wanted + sum(formula({"ccc": mix["ccc"]}, *column) for column in columns) / 6
     means = torch.cat([output.vad.mean(dim=1) for output in outputs])
-    vad = torch.from_numpy(np.stack([runs.vad_of(item) for item in items]))
+    vad = torch.from_numpy(np.stack([clips.get_vad(item) for item in items]))
     assert int((~vad.isnan()).sum()) == 10
     wanted = wanted + 0.7 * (means - vad)[~vad.isnan()].square().mean()
     classes = torch.cat([outputs[place].categories for place in (1, 2, 4)])
@@ -351,7 +352,7 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers, _ = loader.answer(run.model, run.train)
+    answers, _ = loader.predict_source(run.model, run.train)
     np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
@@ -360,20 +361,20 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
 def test_a_constant_target_is_not_divided_by_zero(tiny: Tiny) -> None:
     items = [Item(str(i), Path("x"), np.float32([0.5, i]), None, 1.0) for i in range(3)]
     settings = TrainSettings(**tiny(standardize_targets=True))
-    model = runs.build_model(settings, SimpleNamespace(targets=("a", "b")), items)  # type: ignore[arg-type]
+    model = build.build_model(settings, SimpleNamespace(targets=("a", "b")), items)  # type: ignore[arg-type]
     np.testing.assert_allclose(model.config.target_std, [1.0, math.sqrt(2 / 3)])
 
 
 def test_an_item_without_labels_is_named() -> None:
     with pytest.raises(CorpusError, match="clip 17 has no labels"):
-        runs.labels_of(Item("17", Path("x"), None, None, 1.0))
+        clips.get_labels(Item("17", Path("x"), None, None, 1.0))
 
 
 def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, tiny: Tiny) -> None:
     settings = TrainSettings(**tiny(lr=1e30, still=True, warmup_epochs=0))
     with pytest.raises(EmimicError, match=r"the loss is (nan|inf) at step 2; lower lr") as caught:
         train(tones, tmp_path / "run", settings, show=False)
-    order = loader.steps(11, 4, seed=0, epoch=0)[1]
+    order = loader.plan_steps(11, 4, seed=0, epoch=0)[1]
     assert str(caught.value).endswith("Clips: " + ", ".join(f"{row + 1:05d}" for row in order))
 
 
@@ -412,7 +413,7 @@ def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict
         score = scores[len(seen) - 1]
         return {"pearson": score, "watched": score, "targets": {}}
 
-    patch.setattr(training, "_validate", validate)
+    patch.setattr(validation, "validate", validate)
     return seen
 
 
@@ -447,7 +448,7 @@ def test_stopping_early(
 def test_train_and_valid_run_to_the_end(
     tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_validate", lambda *_: pytest.fail("nothing is left to watch"))
+    monkeypatch.setattr(validation, "validate", lambda *_: pytest.fail("nothing is left to watch"))
     rows: list[int] = []
     original = steps.take
     monkeypatch.setattr(
@@ -504,14 +505,14 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
 def test_an_undefined_pearson_does_not_end_training(
     tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loader.answer
+    original = loader.predict_source
 
     def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         answers, vad = original(*arguments, **options)
         answers[:, 2] = 0.25
         return answers, vad
 
-    monkeypatch.setattr(loader, "answer", constant)
+    monkeypatch.setattr(loader, "predict_source", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)
     assert len(result.history) == 2
     for entry in result.history:
@@ -556,20 +557,20 @@ def test_the_average_is_scored_and_the_weights_come_back(start: Callable[..., ru
     assert run.average is not None
     assert run.valid is not None
     before = weights(run)
-    plain = training._validate(run, run.valid)
+    plain = validation.validate(run, run.valid)
     for tensor in run.average.values():
         tensor.mul_(0.5).add_(0.01)
     averaged = {name: tensor.clone() for name, tensor in run.average.items()}
-    assert training._validate(run, run.valid)["pearson"] != plain["pearson"]
+    assert validation.validate(run, run.valid)["pearson"] != plain["pearson"]
     assert same(weights(run), before)
-    with training._averaged(run):
+    with validation.use_average(run):
         assert same(weights(run), averaged)
     assert same(weights(run), before)
-    with contextlib.suppress(ZeroDivisionError), training._averaged(run):
+    with contextlib.suppress(ZeroDivisionError), validation.use_average(run):
         raise ZeroDivisionError
     assert same(weights(run), before)
     run.average = None
-    with training._averaged(run):
+    with validation.use_average(run):
         assert same(weights(run), before)
 
 
@@ -802,8 +803,8 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
         item.labels[:] = row
     guesses = truth.copy()
     guesses[:, 1] = 0.25
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
-    entry = training._validate(run, run.valid)
+    monkeypatch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
+    entry = validation.validate(run, run.valid)
     count = truth.shape[1]
     assert entry["pearson"] is None
     assert entry["watched"] == pytest.approx((count - 2) / (count - 1))
@@ -811,7 +812,7 @@ def test_epochs_are_compared_over_the_targets_whose_labels_vary(
     for item in items:
         item.labels[:] = 0.5
     truth[:] = 0.5
-    assert training._validate(run, run.valid)["watched"] is None
+    assert validation.validate(run, run.valid)["watched"] is None
 
 
 def test_unknown_labels_are_left_out_of_validation(
@@ -825,8 +826,8 @@ def test_unknown_labels_are_left_out_of_validation(
     truth[0, 0], truth[:, 1], truth[1:, 2] = np.nan, np.nan, np.nan
     for item, row in zip(items, truth, strict=True):
         item.labels[:] = row
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: (guesses, None))
-    entry = training._validate(run, run.valid)
+    monkeypatch.setattr(loader, "predict_source", lambda *_, **__: (guesses, None))
+    entry = validation.validate(run, run.valid)
     found = list(entry["targets"].values())
     assert found[0] == pytest.approx(np.corrcoef(guesses[1:, 0], truth[1:, 0])[0, 1], abs=1e-5)
     assert found[1:3] == [None, None]

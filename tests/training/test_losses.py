@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from emimic.metrics import ScoreError
 from emimic.task import SettingsError
 from emimic.training import losses
-from emimic.training.losses import Mix, rank_loss
+from emimic.training.losses import Mix, compute_rank_loss
 
 
 def sample(clips=16, targets=6, seed=0, dtype=torch.float64):
@@ -62,7 +62,7 @@ def test_agreement_lowers_the_loss(name):
     loss = losses.LOSSES[name]
     assert loss(y, y).item() == pytest.approx(0, abs=1e-12)
     assert loss(1 - y, y) > loss(torch.rand_like(y), y) > 0
-    assert losses.pearson_loss(1 - y, y).item() == pytest.approx(2, abs=1e-12)
+    assert losses.compute_pearson_loss(1 - y, y).item() == pytest.approx(2, abs=1e-12)
 
 
 def test_following_the_gradient_raises_the_correlation():
@@ -70,7 +70,7 @@ def test_following_the_gradient_raises_the_correlation():
     x = torch.rand(16, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
     before = formula("pearson", x.detach(), y)
     for _ in range(20):
-        (gradient,) = torch.autograd.grad(losses.pearson_loss(x, y), x)
+        (gradient,) = torch.autograd.grad(losses.compute_pearson_loss(x, y), x)
         x = (x - 2 * gradient).detach().requires_grad_()
     assert formula("pearson", x.detach(), y) < before - 0.2
 
@@ -109,7 +109,7 @@ def test_losses_and_gradients_are_finite_where_correlation_is_undefined(name, ca
 def test_constant_predictions_have_a_way_out():
     x, y = _constant_predictions()
     x = x.requires_grad_()
-    losses.pearson_loss(x, y).backward()
+    losses.compute_pearson_loss(x, y).backward()
     step = x.detach() - 1e-3 * x.grad
     assert formula("pearson", step, y) < 0.01
 
@@ -190,11 +190,11 @@ def test_gradients_agree_with_differences_around_missing_labels(name):
 def test_parts_of_a_mean_weigh_as_many_labels_as_they_have():
     x, y = sample(clips=12)
     y[:5, 1:] = math.nan
-    whole = losses.mse(x, y)
+    whole = losses.compute_mse(x, y)
     parts = [(x[:7], y[:7]), (x[7:], y[7:])]
     shares = [int((~b.isnan()).sum()) / int((~y.isnan()).sum()) for _, b in parts]
     assert sum(shares) == 1
-    found = sum(share * losses.mse(*part) for share, part in zip(shares, parts, strict=True))
+    found = sum(share * losses.compute_mse(*part) for share, part in zip(shares, parts, strict=True))
     assert found.item() == pytest.approx(whole.item(), rel=1e-12)
 
 
@@ -297,7 +297,7 @@ def test_the_rank_loss_is_the_mean_over_pairs(clips: int, quantities: int, seed:
         if groups[i] == groups[j] >= 0 and ranks[i, q] > ranks[j, q]
     ]
     x = torch.tensor(values, requires_grad=True)
-    found = rank_loss(x, *map(torch.tensor, (ranks, groups, heat)))
+    found = compute_rank_loss(x, *map(torch.tensor, (ranks, groups, heat)))
     assert float(found.detach()) == pytest.approx(np.mean(terms) if terms else 0.0, rel=1e-6)
     found.backward()
     assert torch.isfinite(x.grad).all()

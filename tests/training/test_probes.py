@@ -28,7 +28,7 @@ def test_ridge_is_the_minimum_of_its_penalty(clips: int) -> None:
     rng = np.random.default_rng(0)
     x, weights = rng.normal(size=(clips, 12)) * rng.uniform(0.1, 9, 12) + 3, rng.uniform(0.2, 2, clips)
     y = rng.normal(size=clips)
-    slope, intercept = probes.ridge(x, y, weights, 5.0)
+    slope, intercept = probes.fit_ridge(x, y, weights, 5.0)
     mean = np.average(x, axis=0, weights=weights)
     std = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights)) + 1e-6
 
@@ -62,7 +62,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     ]
     values = tiny(
         standardize_frames=True, hidden_layers=[1, 2], probe_layers=[1], frozen_layers=1, frozen_copies=copies,
-        lstm=False, global_spread=True, epochs=2, batch_size=16, augment=0.9, lengths=0.5, feature_dtype="float32",
+        lstm=False, global_std=True, epochs=2, batch_size=16, augment=0.9, lengths=0.5, feature_dtype="float32",
         domain_targets={"rough": ["Joy"]}, domain_ridge=3.0, vad_ridge=2.0, vad_units=0, vad_bounded=True,
         ridge_piece=piece, corpora={"rough": {"ridge_weight": 0.5, "vad_weight": 4.0}},
         encoder_config=tiny_models.encoder("whisper"),
@@ -71,7 +71,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     train(folders, tmp_path / "run", settings, show=False)
     model = EmiModel.open_run(tmp_path / "run")
     members = load_corpora(folders, settings, progress=False)
-    items = [item for member in members for item in member.learned(both=False)]
+    items = [item for member in members for item in member.list_training(both=False)]
     source = runs.source_of(
         model,
         items,
@@ -99,7 +99,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
         )
     rough = np.array([items[row].corpus == "rough" for row, _ in rows])
     y = np.array([float(items[row].labels[0]) for row, _ in rows])  # type: ignore[index]
-    x = probes.moments(model, source, [range(80)] * (copies or 1), settings)
+    x = probes.compute_moments(model, source, [range(80)] * (copies or 1), settings)
     np.testing.assert_allclose(x[: len(rows)], [one[0] for one in pooled], rtol=1e-4, atol=1e-5)
     starts = []
     for one, choices in zip(x[len(rows) :], pooled, strict=piece is not None):
@@ -109,13 +109,13 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     assert piece is None or len(set(starts)) > 3
     again = 1 if piece is None else 2
     rough, y = np.tile(rough, again), np.tile(y, again)
-    slope, intercept = probes.ridge(x[rough], y[rough], np.full(rough.sum(), 0.5), 3.0)
+    slope, intercept = probes.fit_ridge(x[rough], y[rough], np.full(rough.sum(), 0.5), 3.0)
     layer: Any = model.domains.own["rough"]
     np.testing.assert_allclose(layer.weight[0].detach().numpy(), slope, rtol=1e-3, atol=1e-5)
     assert float(layer.bias[0].detach()) == pytest.approx(intercept, abs=1e-4)
     arousal = np.clip([float(items[row].vad[0]) for row, _ in rows], 0.02, 0.98)  # type: ignore[index]
     logit = np.tile(np.log(arousal / (1 - arousal)), again)
-    slope, intercept = probes.ridge(x[:, :16], logit, np.where(rough, 4.0, 1.0), 2.0)
+    slope, intercept = probes.fit_ridge(x[:, :16], logit, np.where(rough, 4.0, 1.0), 2.0)
     np.testing.assert_allclose(model.vad.out_proj.weight[0].detach().numpy(), slope, rtol=1e-3, atol=1e-4)
     assert float(model.vad.out_proj.bias[0].detach()) == pytest.approx(intercept, abs=1e-3)
 

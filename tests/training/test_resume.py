@@ -42,7 +42,7 @@ from emimic.training import setup as runs
 from emimic.training import step as steps
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
-from emimic.training.teacher import teach
+from emimic.training.teacher import predict_recordings
 
 POINTS = {"trained": 8, "frozen": 4, "taught": 4}
 """Random moments of SIGKILL, for each kind of run."""
@@ -178,10 +178,10 @@ def script(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def taught(corpus: Path, folder: Path) -> str:
-    """The key of a tiny teacher that has answered every clip of a corpus, in `folder`/answers."""
+    """The key of a tiny teacher that has predicted every clip of a corpus, in `folder`/cache."""
     teacher = folder / "teacher"
     tiny_models.model("whisper", do_normalize=False, vad_learned=True).save_pretrained(teacher)
-    done = teach(teacher, sorted((corpus / "audio").iterdir()), folder / "answers")
+    done = predict_recordings(teacher, sorted((corpus / "audio").iterdir()), folder / "cache")
     return done.teacher.key
 
 
@@ -196,7 +196,7 @@ def test_killed_and_resumed_is_uninterrupted(tones: Path, tmp_path: Path, tiny: 
             "trained": tiny(**common, loss={"mse": 1.0, "pearson": 0.5}),
             "frozen": tiny(**common | {"epochs": 6}, freeze_encoder=True),
             "taught": tiny(
-                **common, augment=0.7, teacher=taught(tones, tmp_path), answers=str(tmp_path / "answers")
+                **common, augment=0.7, teacher=taught(tones, tmp_path), teacher_cache=str(tmp_path / "cache")
             ),
         },
         # Around the renaming of train.json, the features (15 clips), the first best model, its config, a checkpoint.
@@ -521,8 +521,8 @@ def test_processes_agree_on_a_signal_and_lose_none(got: int | None) -> None:
         return word
 
     run.fabric = SimpleNamespace(world_size=2, device="cpu", all_reduce=meanwhile)
-    assert training._agreed(run) == got
-    assert training._agreed(run) == (got or signal.SIGINT)
+    assert training._agree_on_signal(run) == got
+    assert training._agree_on_signal(run) == (got or signal.SIGINT)
 
 
 if __name__ == "__main__":
@@ -550,7 +550,7 @@ def test_another_corpus_is_no_resume_and_leftovers_of_a_kill_are_swept(
 def test_a_signal_while_validating_loses_nothing(
     tones: Path, tmp_path: Path, tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loader.answer
+    original = loader.predict_source
 
     def stopped(*arguments: Any, **options: Any) -> Any:
         # As Python would; the signal itself once ended the test's own process, where no handler was set.
@@ -559,7 +559,7 @@ def test_a_signal_while_validating_loses_nothing(
         return original(*arguments, **options)
 
     settings = TrainSettings(**tiny())
-    monkeypatch.setattr(loader, "answer", stopped)
+    monkeypatch.setattr(loader, "predict_source", stopped)
     found = train(tones, tmp_path / "run", settings, show=False)
     assert (found.signal, found.history) == (signal.SIGTERM, ())
     monkeypatch.undo()

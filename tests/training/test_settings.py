@@ -1,5 +1,6 @@
 """The one configuration: what is read, what is refused, and the paper's values."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emimic.model.config import EmiConfig
+from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, ModelError, SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings, parse_overrides
@@ -36,9 +39,17 @@ def test_defaults_are_the_papers() -> None:
     assert paper.precision == "32-true"
     assert (paper.global_vector, paper.regression_head, paper.lstm, paper.vad_head) == (True,) * 4
     off = ("freeze_encoder", "freeze_convolutions", "standardize_targets", "ema", "targets", "label_scale")
-    off += ("augment", "category", "global_spread", "head_dropout", "lstm_units")  # what the paper hasn't
+    off += ("augment", "category", "global_std", "head_dropout", "lstm_units")  # what the paper hasn't
     assert not any(getattr(paper, name) for name in off)
     assert TrainSettings.read() == paper
+
+
+def test_the_models_configuration_has_the_same_defaults() -> None:
+    settings, config = TrainSettings(), EmiConfig()
+    names = [field.name for field in dataclasses.fields(ModelSettings)]
+    assert {name: getattr(config, name) for name in names} == {
+        name: getattr(settings, name) for name in names
+    }
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -149,7 +160,7 @@ OUT_OF_RANGE = [
     ("loss", 1), ("encoder_config", "wav2vec2"), ("lstm", "maybe"), ("augment", -0.1), ("augment", 1.1),
     ("augment", math.nan), ("vad_weight", -1), ("category_weight", -1), ("category", 3), ("lstm_units", 0),
     ("head_dropout", 1),
-    ("global_spread", "much"),
+    ("global_std", "much"),
 ]  # fmt: skip
 
 
@@ -213,7 +224,7 @@ def test_files_that_are_no_settings(content: bytes | None, said: str, tmp_path: 
 CHANGED: dict[str, Any] = {
     "loss": {"pearson": 1.0, "mse": 0.1}, "targets": EMOTIONS[:2], "lr": 1 / 3, "patience": None, "clip_value": None,
     "ema": 0.999, "train_on": "train+valid", "label_scale": 100.0, "features": "/tmp/é", "encoder_lr": 1e-5,
-    "threads": 3, "max_seconds": 7.25, "augment": 0.5, "category": "Mood", "lstm_units": 64, "global_spread": True,
+    "threads": 3, "max_seconds": 7.25, "augment": 0.5, "category": "Mood", "lstm_units": 64, "global_std": True,
 }  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""The systems that the paper's Table 1 compares with, and the record since: one file each, on features on disk."""
+"""The baselines of the paper's Table 1 and of later challenge results: one file each, on features on disk."""

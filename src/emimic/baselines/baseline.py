@@ -1,10 +1,10 @@
 """The challenge's baseline: a GRU over faces, a linear layer over the mean voice, the mean of their predictions.
 
 Source: D. Kollias et al., "The 6th Affective Behavior Analysis in-the-wild (ABAW) Competition", CVPR Workshops 2024, as
-the paper tells it (section 5, Table 1). Published: the features that come with the corpus (a ViT's of every face,
+reported by the paper (section 5, Table 1). Published: the features that come with the corpus (a ViT's of every face,
 wav2vec 2.0's of the voice); a GRU of three layers over the first, a linear layer over the mean of the second; the mean
-of both predictions. Test: .090 (vision), .240 (audio), .250 (both); validation isn't told.
-Not published: the GRU's units (here `units`) and dropout (`dropout`), loss, rate and epochs: here the main system's.
+of both predictions. Test: .090 (vision), .240 (audio), .250 (both); validation isn't published.
+Not published: the GRU's units (here `units`) and dropout (`dropout`), loss, rate and epochs: here the main model's.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from emimic.baselines.system import Options, System
 
 
 class BaselineOptions(Options):
-    """What the source leaves open."""
+    """Values that the source doesn't publish."""
 
     units: int = Field(256, ge=1, description="of each of the GRU's layers")
     dropout: float = Field(0.0, ge=0, lt=1, description="between the GRU's layers")
@@ -31,18 +31,18 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(features, options.units, 3, batch_first=True, dropout=options.dropout)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, unit)."""
-        return layers.last(self.gru, frames, mask)
+        """Map (batch, frame, feature), (batch, frame) to (batch, unit)."""
+        return layers.get_last_output(self.gru, frames, mask)
 
 
-def _members(options: BaselineOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    members: dict[str, nn.Module] = {}
+def _make_branches(options: BaselineOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches: dict[str, nn.Module] = {}
     if size := sizes.get("vision"):
-        branch = Recurrent(size, options)
-        members["vision"] = layers.Member({"vision": branch}, nn.Linear(options.units, targets))
+        encoder = Recurrent(size, options)
+        branches["vision"] = layers.Branch({"vision": encoder}, nn.Linear(options.units, targets))
     if size := sizes.get("audio"):
-        members["audio"] = layers.Member({"audio": layers.Pool(layers.mean)}, nn.Linear(size, targets))
-    return members
+        branches["audio"] = layers.Branch({"audio": layers.Pool(layers.average)}, nn.Linear(size, targets))
+    return branches
 
 
 SYSTEM = System(
@@ -52,5 +52,5 @@ SYSTEM = System(
     modalities={"vision": "vit", "audio": "wav2vec2"},
     options=BaselineOptions,
     settings={},
-    members=_members,
+    branches=_make_branches,
 )

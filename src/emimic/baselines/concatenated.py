@@ -1,9 +1,9 @@
-"""Concatenation with MSE + Pearson and averaged weights, in the manner of the second of ABAW 10.
+"""Concatenation with MSE + Pearson and averaged weights, after the second place of ABAW 10.
 
-Source: the record of the EMI challenge of ABAW 10 (CASIA, second): features of text, voice and face concatenated, MSE
+Source: the results of the EMI challenge of ABAW 10 (CASIA, second): features of text, voice and face concatenated, MSE
 mixed with 1 - Pearson, an exponential moving average of the weights: .479 on validation, .674 on test.
-Not published, or not found: the features, how frames are pooled, sizes, weights of the mix, decay. Chosen here: mean
-and standard deviation over frames, dense layers of 256, equal weights, a decay of .999, batches of 64.
+Not published: the features, how frames are pooled, sizes, weights of the mix, decay. Chosen here: mean and standard
+deviation over frames, dense layers of 256, equal weights, a decay of .999, batches of 64.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,20 @@ from emimic.baselines.system import System
 
 
 class ConcatenatedOptions(layers.JoinedOptions):
-    """What was chosen where the source leaves it open."""
+    """Values that the source doesn't publish."""
 
     units: int = Field(256, ge=1, description="units of each modality's dense layer, and of the joined one")
-    spread: bool = Field(True, description="the standard deviation over frames beside their mean")
+    std: bool = Field(True, description="the standard deviation over frames beside their mean")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the output")
 
 
-def _members(options: ConcatenatedOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    branches: dict[str, nn.Module] = {
-        role: layers.Pooled(size, options.units, spread=options.spread) for role, size in sizes.items()
+def _make_branches(
+    options: ConcatenatedOptions, sizes: Mapping[str, int], targets: int
+) -> dict[str, nn.Module]:
+    encoders: dict[str, nn.Module] = {
+        modality: layers.Pooled(size, options.units, std=options.std) for modality, size in sizes.items()
     }
-    return {"joined": layers.Joined(branches, options, targets)}
+    return {"joined": layers.Joined(encoders, options, targets)}
 
 
 SYSTEM = System(
@@ -43,5 +45,5 @@ SYSTEM = System(
         "epochs": 30,
         "batch_size": 64,
     },
-    members=_members,
+    branches=_make_branches,
 )

@@ -1,12 +1,12 @@
-"""Voice and face through LSTMs and text as one vector, concatenated: in the manner of the first of ABAW 8.
+"""Voice and face through LSTMs and text as one vector, concatenated, after the first place of ABAW 8.
 
-It is not that system, and has no published figure. Source: T. Hallmen et al., "Semantic Matters" (EMI challenge of
-ABAW 8, 2025): Whisper's transcript embedded by GTE, wav2vec 2.0 frames with their VAD predictions through an LSTM, ViT
-frames of faces through an LSTM, joined; .522 on validation (inferred from the challenge's record), .706 on test.
-Not published, or not found: sizes, dropout, learning rate and epochs of the joined part, and how a clip without a face
-or without words is answered. Chosen here: concatenation, the paper's LSTM (two layers, dropout .1), dense layers of
-512, and a learned vector in place of a modality that is missing, which is also drawn at random while learning (the
-winner of ABAW 10 has tokens for that). VAD predictions beside the voice's frames are left out.
+It differs from that system, and has no published figure. Source: T. Hallmen et al., "Semantic Matters" (EMI challenge
+of ABAW 8, 2025): Whisper's transcript embedded by GTE, wav2vec 2.0 frames with their V/A/D predictions through an LSTM,
+ViT frames of faces through an LSTM, joined; .522 on validation (inferred from the challenge's results), .706 on test.
+Not published: sizes, dropout, learning rate and epochs of the joined part, and predictions for a clip without a face or
+without words. Chosen here: concatenation, the paper's LSTM (two layers, dropout .1), dense layers of 512, and a learned
+vector in place of a missing modality. In training, modalities are also dropped at random, as the winner of ABAW 10 has
+tokens for missing ones. V/A/D predictions beside the voice's frames are left out.
 """
 
 from collections.abc import Mapping
@@ -19,28 +19,28 @@ from emimic.baselines.system import System
 
 
 class ConcatenatedLstmOptions(layers.JoinedOptions):
-    """What was chosen where the source leaves it open."""
+    """Values that the source doesn't publish."""
 
     units: int = Field(
         512, ge=1, description="units of each LSTM, of the text's dense layer, of the joined one"
     )
     lstm_layers: int = Field(2, ge=1, description="layers of each LSTM")
     lstm_dropout: float = Field(0.1, ge=0, lt=1, description="dropout between them")
-    lacking: float = Field(
-        0.1, ge=0, lt=1, description="how often a modality is taken for missing while learning"
+    modality_dropout: float = Field(
+        0.1, ge=0, lt=1, description="probability that a modality is dropped in training"
     )
 
 
-def _members(
+def _make_branches(
     options: ConcatenatedLstmOptions, sizes: Mapping[str, int], targets: int
 ) -> dict[str, nn.Module]:
-    branches: dict[str, nn.Module] = {
-        role: layers.Pooled(size, options.units)
-        if role == "text"
+    encoders: dict[str, nn.Module] = {
+        modality: layers.Pooled(size, options.units)
+        if modality == "text"
         else layers.Last(size, options.units, layers=options.lstm_layers, dropout=options.lstm_dropout)
-        for role, size in sizes.items()
+        for modality, size in sizes.items()
     }
-    return {"joined": layers.Joined(branches, options, targets)}
+    return {"joined": layers.Joined(encoders, options, targets)}
 
 
 SYSTEM = System(
@@ -50,5 +50,5 @@ SYSTEM = System(
     modalities={"text": "text", "audio": "wav2vec2", "face": "vit"},
     options=ConcatenatedLstmOptions,
     settings={"lr": 1e-4, "epochs": 30, "batch_size": 32},
-    members=_members,
+    branches=_make_branches,
 )

@@ -9,52 +9,65 @@ from numpy.typing import NDArray
 from emimic import metrics
 
 STEP: Final = 10
-"""Weights are tried in tenths."""
+"""Weights are searched in steps of 1 / STEP."""
 
 
 def search(
-    answers: NDArray[np.float32], heard: NDArray[np.bool_], labels: NDArray[np.float32], *, each: bool
+    predictions: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    labels: NDArray[np.float32],
+    *,
+    each: bool,
 ) -> NDArray[np.float64]:
-    """The weights (member, target), which sum to 1 over members, with the highest Pearson correlation.
+    """Return the weights (branch, target), which sum to 1 over branches, with the highest Pearson correlation.
 
-    answers (clip, member, target), heard (clip, member), labels (clip, target). each: for every target its own weights,
-    otherwise the same for all, by the mean over the targets. Every combination of tenths is tried; the first of equals,
-    from equal weights on, wins. A correlation that is undefined counts as 0.
+    All combinations of tenths are compared. Of equal ones, the first from equal weights on wins. An undefined
+    correlation counts as 0.
+
+    Args:
+        predictions: (clip, branch, target).
+        present: (clip, branch), whether the clip has a modality of the branch.
+        labels: (clip, target).
+        each: whether every target has its own weights; otherwise the mean over targets decides on one set.
     """
-    members, targets = answers.shape[1:]
-    tried = [
+    branches, targets = predictions.shape[1:]
+    trials = [
         np.array(parts) / STEP
-        for parts in itertools.product(range(STEP + 1), repeat=members)
+        for parts in itertools.product(range(STEP + 1), repeat=branches)
         if sum(parts) == STEP
     ]
-    tried.sort(key=lambda weights: float(np.square(weights - 1 / members).sum()))
-    found = np.stack([_rho(answers, heard, weights, labels) for weights in tried])  # (trial, target)
-    best = found.argmax(axis=0) if each else np.full(targets, found.mean(axis=1).argmax())
-    return np.stack([tried[int(number)] for number in best], axis=1)
+    trials.sort(key=lambda weights: float(np.square(weights - 1 / branches).sum()))
+    rho = np.stack(
+        [_correlate(predictions, present, weights, labels) for weights in trials]
+    )  # (trial, target)
+    best = rho.argmax(axis=0) if each else np.full(targets, rho.mean(axis=1).argmax())
+    return np.stack([trials[int(number)] for number in best], axis=1)
 
 
 def join(
-    answers: NDArray[np.float32], heard: NDArray[np.bool_], weights: NDArray[np.float64]
+    predictions: NDArray[np.float32], present: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """As `model.join`, in NumPy: answers (clip, member, target), weights (member,) -> (clip, target)."""
-    given = heard * weights
-    given = np.where(given.sum(axis=1, keepdims=True) > 0, given, heard).astype(np.float64)
-    joined: NDArray[np.float64] = np.einsum("cm,cmt->ct", given, answers) / given.sum(axis=1, keepdims=True)
+    """Join predictions (clip, branch, target) with weights (branch,), as `model.join`: (clip, target)."""
+    used = present * weights
+    used = np.where(used.sum(axis=1, keepdims=True) > 0, used, present).astype(np.float64)
+    joined: NDArray[np.float64] = np.einsum("cb,cbt->ct", used, predictions) / used.sum(axis=1, keepdims=True)
     return joined
 
 
 def join_all(
-    answers: NDArray[np.float32], heard: NDArray[np.bool_], weights: NDArray[np.float64]
+    predictions: NDArray[np.float32], present: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """As `join`, with weights (member, target)."""
-    columns = [join(answers[:, :, [target]], heard, weights[:, target]) for target in range(weights.shape[1])]
+    """Join predictions as `join`, with weights (branch, target)."""
+    columns = [
+        join(predictions[:, :, [target]], present, weights[:, target]) for target in range(weights.shape[1])
+    ]
     return np.concatenate(columns, axis=1)
 
 
-def _rho(
-    answers: NDArray[np.float32],
-    heard: NDArray[np.bool_],
+def _correlate(
+    predictions: NDArray[np.float32],
+    present: NDArray[np.bool_],
     weights: NDArray[np.float64],
     labels: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    return np.nan_to_num(np.atleast_1d(metrics.pearson(join(answers, heard, weights), labels)))
+    return np.nan_to_num(np.atleast_1d(metrics.pearson(join(predictions, present, weights), labels)))

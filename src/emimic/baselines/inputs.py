@@ -1,4 +1,4 @@
-"""A clip as baselines take it: the frames of each modality, read by the clip's id, and what is read of them."""
+"""A clip as baselines read it: the frames of each modality, by the clip's id, and reductions of these frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emimic.data import loader
 from emimic.data.corpus import Item, list_media
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import store
 from emimic.media import decode
 from emimic.task import CorpusError
@@ -20,7 +20,12 @@ Index = Mapping[str, Path]
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """parts: role -> (frame, feature) float32, or (sample,) of a waveform; masks: role -> which of them are there."""
+    """The inputs of a clip by modality.
+
+    Attributes:
+        parts: (frame, feature) float32, or (sample,) of a waveform.
+        masks: which of the frames, or samples, are present.
+    """
 
     parts: Mapping[str, NDArray[np.float32]]
     masks: Mapping[str, NDArray[np.bool_]]
@@ -29,116 +34,142 @@ class Clip:
         return max(map(len, self.parts.values()))
 
 
-def every(step: int) -> Shorten:
-    """Every step-th frame, from the first on."""
-    return lambda found: _rows(found, np.arange(0, len(found.values), step))
+def take_every(step: int) -> Shorten:
+    """Return a function that keeps every step-th frame, from the first on."""
+    return lambda sequence: _take(sequence, np.arange(0, len(sequence.values), step))
 
 
-def first(frames: int) -> Shorten:
-    """No more than so many frames."""
-    return lambda found: _rows(found, np.arange(min(frames, len(found.values))))
+def take_first(frames: int) -> Shorten:
+    """Return a function that keeps at most the first `frames` frames."""
+    return lambda sequence: _take(sequence, np.arange(min(frames, len(sequence.values))))
 
 
-def evenly(frames: int) -> Shorten:
-    """So many frames spread over the clip, its first and last among them; all where it has no more."""
+def take_evenly(frames: int) -> Shorten:
+    """Return a function that keeps at most `frames` evenly spaced frames, the first and the last among them."""
 
-    def shorten(found: store.Sequence) -> store.Sequence:
-        count = len(found.values)
-        return (
-            found if count <= frames else _rows(found, np.linspace(0, count - 1, frames).round().astype(int))
-        )
+    def shorten(sequence: store.Sequence) -> store.Sequence:
+        count = len(sequence.values)
+        if count <= frames:
+            return sequence
+        return _take(sequence, np.linspace(0, count - 1, frames).round().astype(int))
 
     return shorten
 
 
-def bins(seconds: float) -> Shorten:
-    """The mean of the present frames in each stretch of so many seconds; a stretch without any is not present."""
+def average_bins(seconds: float) -> Shorten:
+    """Return a function that averages the present frames in bins of `seconds`; an empty bin is not present."""
 
-    def shorten(found: store.Sequence) -> store.Sequence:
-        if not len(found.values):
-            return found
-        places = np.floor(found.times / seconds).astype(int)
-        count = int(places.max()) + 1
-        held = np.bincount(places[found.present], minlength=count)
-        total = np.zeros((count, found.values.shape[1]))
-        np.add.at(total, places[found.present], found.values[found.present])
+    def shorten(sequence: store.Sequence) -> store.Sequence:
+        if not len(sequence.values):
+            return sequence
+        bins = np.floor(sequence.times / seconds).astype(int)
+        count = int(bins.max()) + 1
+        frames = np.bincount(bins[sequence.present], minlength=count)
+        total = np.zeros((count, sequence.values.shape[1]))
+        np.add.at(total, bins[sequence.present], sequence.values[sequence.present])
         times = (np.arange(count, dtype=np.float64) + 0.5) * np.float64(seconds)
-        values = total / np.maximum(held, 1.0)[:, None]
-        return store.Sequence(values.astype(np.float32), times, held > 0)
+        values = total / np.maximum(frames, 1.0)[:, None]
+        return store.Sequence(values.astype(np.float32), times, frames > 0)
 
     return shorten
 
 
-def _rows(found: store.Sequence, rows: NDArray[np.intp]) -> store.Sequence:
-    return store.Sequence(found.values[rows], found.times[rows], found.present[rows])
+def _take(sequence: store.Sequence, rows: NDArray[np.intp]) -> store.Sequence:
+    return store.Sequence(sequence.values[rows], sequence.times[rows], sequence.present[rows])
 
 
-def indexes(
+def index_modalities(
     folder: Path, modalities: Mapping[str, str], damaged: list[Path] | None = None
 ) -> dict[str, Index]:
-    """Role -> clip key -> file, for the features (or the media, of a waveform) of a corpus; damaged files go into
-    `damaged`. Raises CorpusError."""
+    """Return modality -> clip key -> file, for the features of a corpus, or the media files of a waveform.
+
+    Args:
+        folder: the corpus.
+        modalities: modality -> feature folder, or waveform.
+        damaged: damaged files are appended to it.
+
+    Raises:
+        CorpusError: if a folder isn't there or two of its files hold one clip.
+    """
     return {
-        role: {
-            key: paths[0] for place in ("raw", "audio") for key, paths in list_media(folder / place).items()
+        modality: {
+            key: paths[0] for name in ("raw", "audio") for key, paths in list_media(folder / name).items()
         }
-        if name == store.WAVEFORM
-        else store.index(folder / store.FOLDER / name, damaged)
-        for role, name in modalities.items()
+        if features == store.WAVEFORM
+        else store.index(folder / store.FOLDER / features, damaged)
+        for modality, features in modalities.items()
     }
 
 
-def usable(found: Mapping[str, Index], modalities: Mapping[str, str]) -> Index:
-    """Clip key -> a file of it, for every clip that can be heard: in any modality, and as a waveform where one is
-    asked for."""
-    keys = set().union(*found.values())
-    for role, name in modalities.items():
-        if name == store.WAVEFORM:
-            keys &= set(found[role])
-    return {key: next(index[key] for index in found.values() if key in index) for key in sorted(keys)}
+def list_usable(indexes: Mapping[str, Index], modalities: Mapping[str, str]) -> Index:
+    """Return clip key -> a file, for every clip with any modality, and with a waveform where one is read."""
+    keys = set().union(*indexes.values())
+    for modality, features in modalities.items():
+        if features == store.WAVEFORM:
+            keys &= set(indexes[modality])
+    return {key: next(index[key] for index in indexes.values() if key in index) for key in sorted(keys)}
 
 
-def source(
+def make_source(
     items: Sequence[Item],
-    found: Mapping[str, Index],
+    indexes: Mapping[str, Index],
     sizes: Mapping[str, int],
     shorten: Mapping[str, Shorten],
     prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
     *,
     waveform: str | None = None,
 ) -> loader.Source:
-    """Where clips come from: role -> clip key -> file, features of a frame by role, what is read of them.
+    """Return the source of clips for a baseline.
 
-    waveform: the role that is the clip itself, which `prepare` makes ready.
+    Args:
+        items: the clips.
+        indexes: modality -> clip key -> file.
+        sizes: features of a frame by modality.
+        shorten: by modality, what reduces its frames, where it does.
+        prepare: normalizes and cuts a waveform.
+        waveform: the modality that is the clip itself.
     """
 
-    def read(item: Item, _: int) -> loader.Heard:
+    def read(item: Item, _: int) -> loader.ModelInput:
         parts, masks = {}, {}
-        for role, index in found.items():
-            file = index.get(clip_key(item.id))
-            if role == waveform and prepare is not None:
-                parts[role] = prepare(decode.load(index[clip_key(item.id)], notes=[]))
-                masks[role] = np.ones(len(parts[role]), np.bool_)
+        for modality, index in indexes.items():
+            if modality == waveform and prepare is not None:
+                parts[modality] = prepare(decode.load(index[get_clip_key(item.id)], notes=[]))
+                masks[modality] = np.ones(len(parts[modality]), np.bool_)
                 continue
-            parts[role], masks[role] = np.zeros((1, sizes[role]), np.float32), np.zeros(1, np.bool_)
-            if file is None:
-                continue
-            frames = store.read(file, item.id)
-            if frames.values.shape[1] != sizes[role]:
-                raise CorpusError(
-                    f"{file} has {frames.values.shape[1]} features a frame, expected {sizes[role]}: were they made "
-                    "by another model? Make this folder again"
-                )
-            frames = shorten[role](frames) if role in shorten else frames
-            if len(frames.values):
-                # What stands in a frame where nothing was found means nothing, and 0 x NaN would be NaN.
-                parts[role] = np.where(frames.present[:, None], frames.values, 0).astype(np.float32)
-                masks[role] = frames.present
-        return loader.Heard(Clip(parts, masks))
+            file = index.get(get_clip_key(item.id))
+            parts[modality], masks[modality] = _read_frames(
+                file, item.id, sizes[modality], shorten.get(modality)
+            )
+        return loader.ModelInput(Clip(parts, masks))
 
     return loader.Source(items, read, encoded=waveform is None)
 
 
-def frame_size(folder: Path, name: str, index: Index) -> int:
-    """Features of a frame in a corpus's feature folder. Raises CorpusError when it is empty."""
-    return store.size(index.values(), folder / store.FOLDER / name)
+def _read_frames(
+    file: Path | None, clip: str, size: int, shorten: Shorten | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the frames (frame, feature) of a modality, and which are present; without a file, one that isn't."""
+    absent = np.zeros((1, size), np.float32), np.zeros(1, np.bool_)
+    if file is None:
+        return absent
+    frames = store.read(file, clip)
+    if frames.values.shape[1] != size:
+        raise CorpusError(
+            f"{file} has {frames.values.shape[1]} features a frame, expected {size}: were they made "
+            "by another model? Make this folder again"
+        )
+    frames = frames if shorten is None else shorten(frames)
+    if not len(frames.values):
+        return absent
+    # The values of an absent frame are arbitrary, and 0 x NaN would be NaN.
+    return np.where(frames.present[:, None], frames.values, 0).astype(np.float32), frames.present
+
+
+def read_frame_size(folder: Path, name: str, index: Index) -> int:
+    """Return the number of features of a frame in a corpus's feature folder.
+
+    Raises:
+        CorpusError: if it is empty.
+    """
+    return store.read_frame_size(index.values(), folder / store.FOLDER / name)

@@ -6,7 +6,7 @@ scores, valence and arousal from a frozen multi-task network; wav2vec2-base-960h
 deviation, minimum and maximum of each over the clip; a dense layer of 6 sigmoids with L2 1/512; Adam with 1e-3, batches
 of 512, 100 epochs, loss 1 - mean Pearson; joined with .1 (face) and .9 (voice): .289 on validation, .331 on test; voice
 alone .236.
-Not published: by what step the weights were searched (here .1), and whether features were standardized (here not).
+Not published: the step of the search for weights (here .1), and whether features were standardized (here not).
 """
 
 from collections.abc import Mapping
@@ -16,27 +16,28 @@ from pydantic import Field
 from torch import nn
 
 from emimic.baselines import layers
-from emimic.baselines.inputs import every
+from emimic.baselines.inputs import take_every
 from emimic.baselines.system import Options, System
 
 
 class SavchenkoOptions(Options):
-    """What was chosen where the source leaves it open, and what it says."""
+    """Values of the source, and values that it doesn't publish."""
 
     fusion: Literal["mean", "global", "emotion"] = Field(
         "global",
         description="weights searched on validation: one pair for all emotions, as published, or one each",
     )
-    face_step: int = Field(5, ge=1, description="of the faces, one in so many is read")
+    face_step: int = Field(5, ge=1, description="every n-th face is read")
 
 
-def _members(_: SavchenkoOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    """Of the face and of the voice: four statistics over a clip -> dense layer -> sigmoid."""
+def _make_branches(_: SavchenkoOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    """Return, for face and voice, four statistics over a clip -> dense layer -> sigmoid."""
     return {
-        role: layers.Member(
-            {role: layers.Pool(layers.statistics)}, nn.Sequential(nn.Linear(4 * size, targets), nn.Sigmoid())
+        modality: layers.Branch(
+            {modality: layers.Pool(layers.compute_statistics)},
+            nn.Sequential(nn.Linear(4 * size, targets), nn.Sigmoid()),
         )
-        for role, size in sizes.items()
+        for modality, size in sizes.items()
     }
 
 
@@ -46,7 +47,7 @@ SYSTEM = System(
     published={"valid": 0.289, "test": 0.331},
     modalities={"face": "face-descriptors", "audio": "wav2vec2"},
     options=SavchenkoOptions,
-    shorten=lambda options: {"face": every(options.face_step)},
+    shorten=lambda options: {"face": take_every(options.face_step)},
     settings={
         "loss": {"pearson": 1.0},
         "lr": 1e-3,
@@ -58,5 +59,5 @@ SYSTEM = System(
         "schedule": "constant",
         "warmup_epochs": 0.0,
     },
-    members=_members,
+    branches=_make_branches,
 )

@@ -1,4 +1,4 @@
-"""What a compared system is: where it comes from, its members, how it reads features, and how it is trained."""
+"""The description of a baseline: its source, its branches, the features it reads, and its training settings."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -18,39 +18,43 @@ if TYPE_CHECKING:  # settings are read without torch
 NAMES: Final = (
     "baseline", "savchenko", "yu", "zhang", "vision_lstm", "concatenated_lstm", "wavlm_tcn", "concatenated",
 )  # fmt: skip
-"""Every system, in the order of Table 1, then of the record since; each is a module of this package."""
+"""All baselines, in the order of Table 1, then of later challenge results; each is a module of this package."""
 
 
 class Options(Numbers):
-    """A system's own fields (setting `baseline_options`): what its authors don't publish is a field with a default."""
+    """Options of a baseline (setting `baseline_options`): values that its authors don't publish, with defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fusion: Literal["mean", "global", "emotion"] = Field(
         "mean",
-        description="how members' answers are joined: their mean, or with weights searched on validation, for all "
-        "emotions or for each",
+        description="how predictions of branches are joined: their mean, or with weights searched on validation, the "
+        "same for all emotions (global) or for each (emotion)",
     )
     folds: int = Field(
         1,
         ge=1,
-        description="so many models of each member, each without the speakers of one fold; their mean answers",
+        description="number of models of each branch, each trained without the speakers of one fold; predictions are "
+        "their mean",
     )
 
 
 @dataclass(frozen=True)
 class System:
-    """One compared system.
+    """One baseline.
 
-    modalities: role -> the feature folder it reads by default (`FOLDER/features/NAME`).
-    settings: TrainSettings in place of the main system's.
-    members: (options, features of a frame by role, number of targets) -> the networks whose answers are joined, by
-    name. Each has `roles`, the modalities it hears, and maps parts {role: (batch, frame, feature)} and masks {role:
-    (batch, frame)} to (batch, target). Roles come in the order of `modalities`; one that isn't given is left out.
-    shorten: options -> what is read of a role's frames, where that isn't all.
-    published: mean Pearson on "valid" and "test" of Hume-Vidmimic2, as its source says; None where it doesn't, or where
-    this is another system than the source's.
-    unsure: what keeps a published figure from being one, such as "unreviewed"; empty where nothing does.
+    Attributes:
+        published: mean Pearson on "valid" and "test" of Hume-Vidmimic2 by its source; None where the source gives
+            none, or where this differs from the source's system.
+        modalities: modality -> the feature folder that is read by default (`FOLDER/features/NAME`).
+        settings: TrainSettings in place of the main model's.
+        branches: a function (options, features of a frame by modality, number of targets) -> networks by name, whose
+            predictions are joined. A network has `modalities`, the ones it reads. It maps frames {modality: (batch,
+            frame, feature)} and masks {modality: (batch, frame)} to (batch, target). Modalities come in the order of
+            `modalities`, without the ones that aren't used.
+        options: the class of its options.
+        shorten: a function options -> by modality, what reduces its frames, where it does.
+        unsure: a caveat of the published figure, such as "unreviewed".
     """
 
     title: str
@@ -58,27 +62,35 @@ class System:
     published: Mapping[str, float | None]
     modalities: Mapping[str, str]
     settings: Mapping[str, Any]
-    members: Callable[[Any, Mapping[str, int], int], "dict[str, nn.Module]"]
+    branches: Callable[[Any, Mapping[str, int], int], "dict[str, nn.Module]"]
     options: type[Options] = Options
     shorten: Callable[[Any], "Mapping[str, Shorten]"] = lambda _: {}
     unsure: str = ""
 
     def read_options(self, values: Mapping[str, Any]) -> Options:
-        """Raises SettingsError on an unknown name or a value out of range."""
+        """Return the options with these values.
+
+        Raises:
+            SettingsError: if a name is unknown or a value out of range.
+        """
         try:
             return self.options(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(self.options.model_fields)
+            name = ".".join(str(part) for part in first["loc"])
+            names = ", ".join(self.options.model_fields)
             raise SettingsError(
-                f"baseline_options.{where}: {first['msg']}, found {first['input']!r}; known names: {known}"
+                f"baseline_options.{name}: {first['msg']}, found {first['input']!r}; known names: {names}"
             ) from error
 
 
-def system(name: str) -> System:
-    """The system of that name. Raises SettingsError when there is none."""
+def get_system(name: str) -> System:
+    """Return the baseline of that name.
+
+    Raises:
+        SettingsError: if there is none.
+    """
     if name not in NAMES:
         raise SettingsError(f"baseline is {name!r}; known are {', '.join(NAMES)}")
-    found: System = importlib.import_module(f"emimic.baselines.{name}").SYSTEM
-    return found
+    system: System = importlib.import_module(f"emimic.baselines.{name}").SYSTEM
+    return system

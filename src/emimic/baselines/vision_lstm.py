@@ -1,15 +1,15 @@
-"""Frozen faces and voice, each pooled as the paper pools its voice, concatenated: in the place of its rows with vision.
+"""Frozen faces and voice, each pooled as the paper pools its voice, concatenated, in place of the paper's vision rows.
 
 It is none of the paper's rows and has no published figure. Source: the paper, Table 1 and section 6.2, which publishes
-.013 for vision alone and .198 for vision with audio (validation), with face models of its own (LibreFace, EfficientNet;
+.013 for vision alone and .198 for vision with audio (validation), with its own face models (LibreFace, EfficientNet;
 ConvNeXt, DINOv2), partly fine-tuned. It doesn't publish how a clip's faces become one vector, how the modalities are
-joined, or which face model gave the figures. Here each modality is pooled as the paper pools its audio (the mean over
-frames beside the last output of an LSTM, with 2 layers, as many units as a frame has features, dropout .1), and all is
-concatenated before the paper's head; training is the main system's.
+joined, or which face model gave the figures. Here each modality is pooled as the paper pools its audio: the mean over
+frames beside the last output of an LSTM, with 2 layers, as many units as a frame has features, dropout .1. All is
+concatenated before the paper's head; training is the main model's.
 
 Image models run as ONNX here, so vision is frozen: features on disk. So is audio, unless it is fine-tuned with
-`--set modalities.audio=waveform` (and `--set encoder=NAME` for another than the paper's); the VAD that the paper has
-beside its frames is left out. Vision alone: `--set 'modalities={"vision": "vit"}'`.
+`--set modalities.audio=waveform` (and `--set encoder=NAME` for another than the paper's). The V/A/D predictions that
+the paper has beside its frames are left out. Vision alone: `--set 'modalities={"vision": "vit"}'`.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from emimic.baselines import layers
 from emimic.baselines.system import Options, System
-from emimic.model.model import TanhHead
+from emimic.model.heads import TanhHead
 
 
 class VisionLstmOptions(Options):
-    """The paper's audio, for every modality."""
+    """Options of the paper's audio model, for every modality."""
 
     lstm_layers: int = Field(2, ge=1, description="layers of each LSTM [released code]")
     lstm_units: int | None = Field(
@@ -43,14 +43,16 @@ class MeanAndLast(nn.Module):
         self.size = features + units
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, feature + unit)."""
-        return torch.cat([layers.mean(frames, mask), self.last(frames, mask)], dim=1)
+        """Map (batch, frame, feature), (batch, frame) to (batch, feature + unit)."""
+        return torch.cat([layers.average(frames, mask), self.last(frames, mask)], dim=1)
 
 
-def _members(options: VisionLstmOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    branches = {role: MeanAndLast(size, options) for role, size in sizes.items()}
-    head = TanhHead(sum(branch.size for branch in branches.values()), targets)
-    return {"pooled": layers.Member(branches, head)}
+def _make_branches(
+    options: VisionLstmOptions, sizes: Mapping[str, int], targets: int
+) -> dict[str, nn.Module]:
+    encoders = {modality: MeanAndLast(size, options) for modality, size in sizes.items()}
+    head = TanhHead(sum(encoder.size for encoder in encoders.values()), targets)
+    return {"pooled": layers.Branch(encoders, head)}
 
 
 SYSTEM = System(
@@ -60,5 +62,5 @@ SYSTEM = System(
     modalities={"vision": "vit", "audio": "wav2vec2"},
     options=VisionLstmOptions,
     settings={"encoder": "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"},
-    members=_members,
+    branches=_make_branches,
 )

@@ -1,10 +1,10 @@
-"""The best audio-only recipe on record: WavLM fine-tuned end to end, a TCN over 0.2 s, attentive statistics.
+"""The best published model on audio alone: WavLM fine-tuned end to end, a TCN over 0.2 s, attentive statistics.
 
 Source: public notebooks of one participant, one seed, unreviewed. There: WavLM-large, the first 20 s of a clip, frames
-averaged into stretches of 0.2 s, a linear layer to 192, 6 dilated TCN blocks, attentive-statistics pooling, targets
+averaged in groups of 0.2 s, a linear layer to 192, 6 dilated TCN blocks, attentive-statistics pooling, targets
 z-scored, MSE; 1e-5 for the encoder and 1e-4 for the rest, batches of 32, best epoch the 10th: .417 on validation.
-Not found: the blocks' kernel and dropout, the pooling's units, what comes after it (here one linear layer), and the
-schedule (here the main system's). With `modalities.audio` a feature folder, the encoder is frozen.
+Not published: the blocks' kernel and dropout, the pooling's units, the layers after it (here one linear layer), and the
+schedule (here the main model's). With `modalities.audio` a feature folder, the encoder is frozen.
 """
 
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ from emimic.model.pooling import AttentiveStatistics
 
 
 class WavlmTcnOptions(Options):
-    """What was chosen where the source leaves it open, and what it says."""
+    """Values of the source, and values that it doesn't publish."""
 
     group: int = Field(10, ge=1, description="frames averaged into one: 10 of 20 ms are 0.2 s")
     units: int = Field(192, ge=1, description="channels of the TCN")
-    blocks: int = Field(6, ge=1, description="its blocks, each looking twice as far")
-    kernel: int = Field(3, ge=1, description="taps of its convolutions")
+    blocks: int = Field(6, ge=1, description="blocks of the TCN; each doubles the dilation")
+    kernel: int = Field(3, ge=1, description="kernel size of its convolutions")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout in its blocks")
     pooling_units: int = Field(128, ge=1, description="units of the pooling's attention")
 
 
-class Stretches(nn.Module):
-    """Frames -> means of stretches -> TCN -> attentive statistics."""
+class GroupedTcn(nn.Module):
+    """Frames -> means of groups -> TCN -> attentive statistics."""
 
     def __init__(self, features: int, options: WavlmTcnOptions) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Stretches(nn.Module):
         self.pool = AttentiveStatistics(options.units, options.pooling_units)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, 2 x unit)."""
-        frames, mask = layers.grouped(frames, mask, self.group)
+        """Map (batch, frame, feature), (batch, frame) to (batch, 2 x unit)."""
+        frames, mask = layers.average_groups(frames, mask, self.group)
         return self.pool(self.tcn(frames, mask), mask)  # type: ignore[no-any-return]
 
 
-def _members(options: WavlmTcnOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    branches = {role: Stretches(size, options) for role, size in sizes.items()}
-    return {"audio": layers.Member(branches, nn.Linear(2 * options.units, targets))}
+def _make_branches(options: WavlmTcnOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    encoders = {modality: GroupedTcn(size, options) for modality, size in sizes.items()}
+    return {"audio": layers.Branch(encoders, nn.Linear(2 * options.units, targets))}
 
 
 SYSTEM = System(
@@ -67,5 +67,5 @@ SYSTEM = System(
         "epochs": 10,
         "batch_size": 32,
     },
-    members=_members,
+    branches=_make_branches,
 )

@@ -6,9 +6,9 @@ ResNet-18 that learned on AffectNet, and action units; a temporal convolutional 
 encoder; sound at a peak of -3 dB, wav2vec 2.0's features, a TCN; MSE; the mean of both predictions: .328 on validation,
 .359 on test.
 Not published: every dimension, dropout, how frames become one vector, rate and epochs. Here: the fields of YuOptions,
-the mean over frames, the main system's training. How the two channels of the face come together is open, too: here each
-has a TCN and a Transformer of its own and their means are concatenated, so that they need not have the same frames (0
-for one that a clip lacks). The voice's level is left to the features' encoder.
+the mean over frames, the main model's training. The fusion of the face's two channels isn't published either. Here each
+has its own TCN and Transformer, and their means are concatenated, so that they need not have the same frames (0 for a
+missing channel). The features' encoder is responsible for the voice's level.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from emimic.baselines.system import Options, System
 
 
 class YuOptions(Options):
-    """What the source leaves open."""
+    """Values that the source doesn't publish."""
 
     units: int = Field(128, ge=8, multiple_of=8, description="channels of the TCNs and of the Transformer")
-    blocks: int = Field(4, ge=1, description="of a TCN, two convolutions each")
-    kernel: int = Field(3, ge=1, description="frames that one convolution hears")
-    layers: int = Field(2, ge=1, description="of the Transformer encoder")
-    heads: Literal[1, 2, 4, 8] = Field(4, description="of its attention")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the TCN and the Transformer")
+    blocks: int = Field(4, ge=1, description="blocks of a TCN, two convolutions each")
+    kernel: int = Field(3, ge=1, description="kernel size of a convolution, in frames")
+    layers: int = Field(2, ge=1, description="layers of the Transformer encoder")
+    heads: Literal[1, 2, 4, 8] = Field(4, description="heads of its attention")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in the TCN and the Transformer")
 
 
 class Channel(nn.Module):
-    """TCN, where asked for a Transformer encoder, mean over frames."""
+    """TCN, with `attentive` a Transformer encoder, mean over frames."""
 
     def __init__(self, features: int, options: YuOptions, *, attentive: bool) -> None:
         super().__init__()
@@ -46,22 +46,24 @@ class Channel(nn.Module):
         )
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, unit), 0 without any frame."""
+        """Map (batch, frame, feature), (batch, frame) to (batch, unit), 0 without any frame."""
         hidden = self.tcn(frames, mask)
         if self.attention is not None:
             hidden = self.attention(hidden, mask)
-        return layers.mean(hidden, mask)
+        return layers.average(hidden, mask)
 
 
-def _members(options: YuOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    members: dict[str, nn.Module] = {}
-    for name, roles in (("vision", ("face", "units")), ("audio", ("audio",))):
-        branches = {
-            role: Channel(sizes[role], options, attentive=name == "vision") for role in roles if role in sizes
+def _make_branches(options: YuOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    branches: dict[str, nn.Module] = {}
+    for name, modalities in (("vision", ("face", "units")), ("audio", ("audio",))):
+        encoders = {
+            modality: Channel(sizes[modality], options, attentive=name == "vision")
+            for modality in modalities
+            if modality in sizes
         }
-        if branches:
-            members[name] = layers.Member(branches, nn.Linear(len(branches) * options.units, targets))
-    return members
+        if encoders:
+            branches[name] = layers.Branch(encoders, nn.Linear(len(encoders) * options.units, targets))
+    return branches
 
 
 SYSTEM = System(
@@ -71,5 +73,5 @@ SYSTEM = System(
     modalities={"face": "resnet18", "units": "action-units", "audio": "wav2vec2"},
     options=YuOptions,
     settings={},
-    members=_members,
+    branches=_make_branches,
 )

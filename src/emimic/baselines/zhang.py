@@ -5,11 +5,11 @@ Workshops 2024, and its released script. Published: features of a masked autoenc
 of the voice (the paper: VGGish; the script: wav2vec 2.0 base); embeddings of Whisper's transcripts; 32 faces of a clip,
 at most 320 frames of sound and 128 of text; a Transformer encoder for each, concatenated, a head; MSE; Adam with decays
 0 and .99, rate 1e-4 for the branches of sound and text and 1e-6 for the rest, cosine with restarts (5, 2): after 5, 15,
-35, ... epochs; models that each went without one fold of the speakers vote: .463 on validation, .718 on test.
+35, ... epochs; a vote of models, each trained without one fold of the speakers: .463 on validation, .718 on test.
 Not published: width, layers and heads of the encoders, dropout, how frames become one vector, batch, epochs and folds.
-Here: the fields of ZhangOptions; the mean over frames; 32 clips a batch; 35 epochs, three runs of the cosine; votes are
-the mean. The autoencoder isn't trained along, its features are on disk; so what learns at 1e-6 is the face's encoder
-and the head, which are fresh here: `--set lr=1e-4` learns all at one rate.
+Here: the fields of ZhangOptions; the mean over frames; batches of 32; 35 epochs, three runs of the cosine; the vote is
+the mean. The autoencoder isn't trained, its features are on disk. So the rate of 1e-6 is that of the face's
+Transformer and of the head, which start from scratch here: `--set lr=1e-4` trains all at one rate.
 """
 
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emimic.baselines import layers
-from emimic.baselines.inputs import evenly, first
+from emimic.baselines.inputs import take_evenly, take_first
 from emimic.baselines.system import Options, System
 
 
 class ZhangOptions(Options):
-    """What the source leaves open, and what it says."""
+    """Values of the source, and values that it doesn't publish."""
 
-    folds: int = Field(5, ge=1, description="models that vote, each without the speakers of one fold")
-    faces: int = Field(32, ge=1, description="of the faces, so many spread over the clip are read")
-    audio_frames: int = Field(320, ge=1, description="of the voice, no more than so many frames are read")
-    text_frames: int = Field(128, ge=1, description="of the words, no more than so many frames are read")
-    units: int = Field(128, ge=8, multiple_of=8, description="of each Transformer encoder")
-    layers: int = Field(2, ge=1, description="of each Transformer encoder")
-    heads: Literal[1, 2, 4, 8] = Field(4, description="of its attention")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the Transformer encoders")
+    folds: int = Field(5, ge=1, description="number of models, each trained without the speakers of one fold")
+    faces: int = Field(32, ge=1, description="number of faces that are read, evenly spaced over the clip")
+    audio_frames: int = Field(320, ge=1, description="maximum number of frames of the voice that are read")
+    text_frames: int = Field(128, ge=1, description="maximum number of frames of the text that are read")
+    units: int = Field(128, ge=8, multiple_of=8, description="units of each Transformer encoder")
+    layers: int = Field(2, ge=1, description="layers of each Transformer encoder")
+    heads: Literal[1, 2, 4, 8] = Field(4, description="heads of its attention")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in the Transformer encoders")
 
 
 class Encoded(nn.Module):
-    """The mean over what a Transformer encoder makes of frames."""
+    """The mean over the outputs of a Transformer encoder."""
 
     def __init__(self, features: int, options: ZhangOptions) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class Encoded(nn.Module):
         )
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """(batch, frame, feature), (batch, frame) -> (batch, unit), 0 without any frame."""
-        return layers.mean(self.encoder(frames, mask), mask)
+        """Map (batch, frame, feature), (batch, frame) to (batch, unit), 0 without any frame."""
+        return layers.average(self.encoder(frames, mask), mask)
 
 
-def _members(options: ZhangOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
-    branches = {role: Encoded(size, options) for role, size in sizes.items()}
-    return {"fused": layers.Member(branches, nn.Linear(len(branches) * options.units, targets))}
+def _make_branches(options: ZhangOptions, sizes: Mapping[str, int], targets: int) -> dict[str, nn.Module]:
+    encoders = {modality: Encoded(size, options) for modality, size in sizes.items()}
+    return {"fused": layers.Branch(encoders, nn.Linear(len(encoders) * options.units, targets))}
 
 
 SYSTEM = System(
@@ -62,9 +62,9 @@ SYSTEM = System(
     modalities={"face": "face-mae", "audio": "wav2vec2", "text": "text"},
     options=ZhangOptions,
     shorten=lambda options: {
-        "face": evenly(options.faces),
-        "audio": first(options.audio_frames),
-        "text": first(options.text_frames),
+        "face": take_evenly(options.faces),
+        "audio": take_first(options.audio_frames),
+        "text": take_first(options.text_frames),
     },
     settings={
         "lr": 1e-6,
@@ -76,5 +76,5 @@ SYSTEM = System(
         "epochs": 35,
         "patience": None,
     },
-    members=_members,
+    branches=_make_branches,
 )

@@ -1,4 +1,4 @@
-"""The command line: one short function a verb; what a verb needs is imported inside it, so that --help is quick."""
+"""The command line. A verb imports what it needs inside its function, so that --help is fast."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from emimic.cli import calibrate, corpus, inference, study
+from emimic.cli import corpus, experiments, mimicry, predict, tools, train
 from emimic.cli.common import app, echo
-from emimic.cli.streams import GONE, safe_streams
+from emimic.cli.standard_streams import GONE, safe_streams
 from emimic.install import install
 from emimic.task import EmimicError, EmimicWarning
 from emimic.version import __version__
 
-__all__ = ["app", "calibrate", "corpus", "inference", "main", "study"]
+__all__ = ["app", "corpus", "experiments", "main", "mimicry", "predict", "tools", "train"]
 
 
 _EXTRAS: Final = {
@@ -31,21 +31,23 @@ _EXTRAS: Final = {
 """The extra that brings a package; all others come with [train]."""
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    """Print the version, and exit."""
+    if requested:
         typer.echo(f"emimic {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _options(
+def _set_options(
     _: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
-    # Out of the help, which fits a screen: an unexpected error names it.
+    # Not in the help, which fits a screen: an unexpected error names it.
     debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never contact the model hub.")] = False,
 ) -> None:
+    """Set the options of all verbs in the environment."""
     if debug:
         os.environ["EMIMIC_DEBUG"] = "1"
     if offline:
@@ -53,24 +55,25 @@ def _options(
 
 
 def main() -> None:
-    """The command `emimic`: an error is one line, not a traceback; exit code 2 where a user can mend it, else 1.
+    """Run the command `emimic`.
 
-    Only emimic writes to standard error: warnings and logs of libraries are left out, unless Python's -W or --debug
-    asks for them. A failing print never stops the work; at the end it is told, and the exit code is 1.
+    An error is one line without a traceback; the exit code is 2 if the user can fix it, else 1. Only emimic writes to
+    standard error: warnings and logs of libraries are left out, unless Python's -W or --debug asks for them. A failing
+    print never stops the work; it is reported at the end, with exit code 1.
     """
     verbose = "--debug" in sys.argv or bool(os.environ.get("EMIMIC_DEBUG"))
-    python = warnings.formatwarning
+    format_python = warnings.formatwarning
 
-    def one_line(message: Warning | str, category: type[Warning], *rest: Any) -> str:
+    def format_line(message: Warning | str, category: type[Warning], *rest: Any) -> str:
         if issubclass(category, EmimicWarning):
             return f"emimic: {message}\n"
-        return python(message, category, *rest) if verbose or sys.warnoptions else ""
+        return format_python(message, category, *rest) if verbose or sys.warnoptions else ""
 
-    warnings.formatwarning = one_line  # type: ignore[assignment]
+    warnings.formatwarning = format_line  # type: ignore[assignment]
     if not verbose:
         logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what has no handler
     with safe_streams(native=verbose) as output:
-        code = _run()
+        code = _run_verb()
         sys.stdout.flush()
         failure = None if output is None else output.failure
         if failure is not None and failure.errno not in GONE:
@@ -80,27 +83,30 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
-    """Run the verb; return its exit code."""
+def _run_verb() -> int:
+    """Run the verb and return its exit code."""
     try:
-        sys.argv = sys.argv or ["emimic"]  # a program that runs Python inside may leave it empty
+        sys.argv = sys.argv or ["emimic"]  # a program that embeds Python may leave it empty
         app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
         if os.environ.get("EMIMIC_DEBUG"):
             raise
-        echo(f"emimic: {_told(error)}", err=True)
-        known = isinstance(error, EmimicError | EmimicWarning | OSError | ModuleNotFoundError)
-        return 2 if known else 1
+        echo(f"emimic: {_describe_error(error)}", err=True)
+        expected = isinstance(error, EmimicError | EmimicWarning | OSError | ModuleNotFoundError)
+        return 2 if expected else 1
     return 0
 
 
-def _told(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
+    """Return an error's message, with a remedy where it is not emimic's own."""
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "a package").partition(".")[0]
         return f"{package} isn't installed; this verb needs: {install(_EXTRAS.get(package, 'train'))}"
     if isinstance(error, EmimicError | EmimicWarning | OSError):  # a warning only with -W error
         return str(error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"this should not have happened ({what}): please report it, with what `emimic --debug ...` shows"
+    detail = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"this should not have happened ({detail}): please report it, with the output of `emimic --debug ...`"
+    )

@@ -1,4 +1,4 @@
-"""What the verbs share: the application, options that several have, other libraries kept quiet."""
+"""Shared parts of the verbs: the application, common options, checks of paths, and quiet libraries."""
 
 import re
 import warnings
@@ -10,9 +10,18 @@ from typing import Annotated, Any, Final, get_args
 import typer
 from typer.core import TyperGroup
 
-from emimic.files import printable
+from emimic.files import make_printable
 from emimic.install import install
 from emimic.task import CorpusError, ModelError, SettingsError
+
+TRAIN: Final = "Commands that need the extra train (torch and more)"
+"""Heading, in the help, of the verbs that the base install can't run."""
+
+_VERBS: Final = (
+    "import", "predict", "mimicry", "doctor", "prepare", "calibrate", "export", "describe", "features", "train",
+    "distill", "evaluate", "submit", "ablate", "baselines",
+)  # fmt: skip
+"""The verbs in the order of the help."""
 
 _NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)?)", re.I)
 
@@ -20,8 +29,13 @@ _NO_NUMBER: Final = re.compile(r"[-+]?(nan|inf(inity)?|[\d.]*_[\d._]*(e[-+]?\d+)
 class _Group(TyperGroup):
     """The verbs. Typer takes 0_2 for 2, and nan within any limit: such an option's number is refused."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs' names in the order of the help."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _VERBS.index(name) if name in _VERBS else len(_VERBS))
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a verb; the help of one that the base install can't run ends with what it needs."""
+        """Return a verb; the help of one that the base install can't run ends with the extra it needs."""
         command: Any = super().get_command(ctx, cmd_name)
         if getattr(command, "rich_help_panel", None) == TRAIN:
             needs = install("train").replace("[", r"\[")  # else its brackets are taken for markup
@@ -30,59 +44,64 @@ class _Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the verb and its arguments, as typer does; raise SettingsError at such a number."""
-        found = super().resolve_command(ctx, args)
-        command: Any = found[1]
+        resolved = super().resolve_command(ctx, args)
+        command: Any = resolved[1]
         hints = getattr(command.callback, "__annotations__", {})
-        numbers = {name for name, hint in hints.items() if {int, float} & _types(hint)}
-        options = {one for param in command.params if param.name in numbers for one in param.opts}
-        words = [word.partition("=") for word in found[2]]
+        numbers = {name for name, hint in hints.items() if {int, float} & _list_types(hint)}
+        options = {option for param in command.params if param.name in numbers for option in param.opts}
+        words = [word.partition("=") for word in resolved[2]]
         for (option, equals, value), (following, *_) in pairwise([*words, ("", "", "")]):
-            given = value if equals else following
-            if option in options and _NO_NUMBER.fullmatch(given):
-                raise SettingsError(f"{option} is {given}, expected a number such as 0.5 or 10")
-        return found
+            number = value if equals else following
+            if option in options and _NO_NUMBER.fullmatch(number):
+                raise SettingsError(f"{option} is {number}, expected a number such as 0.5 or 10")
+        return resolved
 
 
-def _types(hint: Any) -> set[Any]:
-    """The types that an annotation allows."""
-    return set().union(*map(_types, get_args(hint))) if get_args(hint) else {hint}
+def _list_types(hint: Any) -> set[Any]:
+    """Return the types that an annotation allows."""
+    return set().union(*map(_list_types, get_args(hint))) if get_args(hint) else {hint}
 
 
 app = typer.Typer(
     cls=_Group,
     name="emimic",
-    help="How strongly a voice expresses six emotions; no voice leaves this computer.\n"
-    "Example: emimic predict clip.wav",
+    help="Predict emotion intensities from voices. Example: emimic predict clip.wav",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-TRAIN = "Commands that need the extra train (torch and more)"
-"""Heading, in the help, of the verbs that the base install can't run."""
-
 Folder = Annotated[
     Path, typer.Argument(help="A corpus in the ABAW layout: *_split.csv beside audio/ or raw/.")
 ]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="A run folder or an exported model; default: the included model."),
+]
 Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
+OptionalWorkers = Annotated[int | None, typer.Option(min=1, help="Threads; default: one per core.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-BatchSeconds = Annotated[float, typer.Option(help="Most audio of one forward pass, in seconds.", min=0.1)]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")]
+BatchSeconds = Annotated[float, typer.Option(help="Maximum audio of a forward pass, in seconds.", min=0.1)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU where there is one.")]
 LabelScale = Annotated[float | None, typer.Option(help="Divide labels by this, e.g. 100 for a 0-100 scale.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="name=value, overrides other settings. Repeatable."),
+]
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line, without what would move the cursor or ring the bell (a file's name may hold anything)."""
-    typer.echo(printable(text), err=err)
+    typer.echo(make_printable(text), err=err)
 
 
-# A wrong path is told before any library is imported, which may be missing: verbs call these first.
+# Verbs call these before they import any library, so that a wrong path is reported even where one is missing.
 
 
 def check_models(models: Sequence[Path]) -> None:
-    """Raise ModelError where one is no model's folder."""
+    """Raise ModelError where a path is no model folder."""
     from emimic.inference.engine import check_model
 
     for model in models:
@@ -98,7 +117,7 @@ def check_run(run: Path) -> None:
 
 
 def check_corpora(*folders: Path) -> None:
-    """Raise CorpusError where one is no folder."""
+    """Raise CorpusError where a path is no folder."""
     for folder in folders:
         if not folder.is_dir():
             raise CorpusError(
@@ -107,13 +126,13 @@ def check_corpora(*folders: Path) -> None:
 
 
 def quiet_for(model: Path | None) -> None:
-    """Quiet the libraries that a model needs: a run may need torch, an engine and a wrong path need none."""
+    """Quiet the libraries that a run folder needs; an exported model and a wrong path need none."""
     if model is not None and not (model / "engine.json").exists() and (model / "config.json").exists():
         quiet_libraries()
 
 
 def quiet_tracer() -> None:
-    """Leave out what torch warns of while it traces a model, also with -W error: an export is checked."""
+    """Ignore torch's warnings while it traces a model, also with -W error: an export is checked."""
     for message in (
         "Converting a tensor to a",
         "Constant folding",
@@ -128,14 +147,14 @@ def quiet_tracer() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep other libraries' progress bars from between ours; where they are missing, what needs them says so."""
+    """Turn off other libraries' progress bars and logs; where they are missing, the verb itself reports it."""
     try:
         from transformers.utils import logging
     except ModuleNotFoundError:
         return
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    # torch tells WavLM's code, not the user, to change.
+    # torch asks WavLM's code, not the user, to change.
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-    # transformers takes the spread of one token's times where only one was said.
+    # transformers takes the std of one token's times.
     warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")

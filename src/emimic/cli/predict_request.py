@@ -1,7 +1,7 @@
-"""What `emimic predict` does, from its options to its summary."""
+"""The work of `emimic predict`, from its options to its summary."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,33 +9,34 @@ from typing import Final
 
 from emimic.cpus import cores
 from emimic.files import make_folder
-from emimic.inference import batch
-from emimic.inference import channels as voices
-from emimic.inference.engine import check_model, default_model
+from emimic.inference import batch, channels
+from emimic.inference.engine import check_model, find_default_model
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
-from emimic.inference.predictor import Local, Predictor
+from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
-from emimic.inference.stream import HOP, WINDOW, Step, Stream
-from emimic.inference.timeline import assemble
+from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
 from emimic.media import decode
-from emimic.output import extras, terminal
+from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
 from emimic.task import SAMPLE_RATE, EmimicError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 FOLDER: Final = Path("emimic-out")
-"""Where pictures, pages and formats go when no folder is given."""
+"""Default folder for plots, HTML pages and formats."""
 
 MANY: Final = 16
-"""Files from which on several batches at once, a core each, are quicker than one after the other on all cores."""
+"""Number of files from which on batches in parallel, one per core, are faster than one batch on all cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of `emimic predict`. mic: seconds to listen, 0 for until Ctrl-C, None for files. window, hop: None is
-    the usual one; either asks for curves."""
+    """The options of `emimic predict`.
+
+    mic: seconds to record, 0 for until Ctrl-C, None for files. window, hop: in seconds, None for the default; either
+    requests a timeline.
+    """
 
     files: tuple[str, ...]
     model: Path | None = None
@@ -61,14 +62,14 @@ class Request:
 
     @property
     def folder(self) -> Path | None:
-        """Where files are written, None when none are asked for."""
+        """The folder for files, None where no option requests any."""
         return self.out or (FOLDER if self.plot or self.html or self.kinds else None)
 
     @property
-    def curves(self) -> bool:
-        """Whether any option asks for them."""
-        shaped = self.window is not None or self.hop is not None
-        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or shaped
+    def timelines(self) -> bool:
+        """True if any option requests timelines."""
+        has_grid = self.window is not None or self.hop is not None
+        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or has_grid
 
     @property
     def grid(self) -> tuple[float, float]:
@@ -76,184 +77,202 @@ class Request:
         return WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
 
 
-def run(request: Request, tell: Callable[[str], object]) -> Results:
-    """Hear, print, write, and `tell` lines about what happened. Raises EmimicError for what can't be done at all."""
-    q = request
-    lacking = _check(q)
-    for reason in lacking.values():
-        tell(f"emimic: {reason}; they are not written")
-    kinds = [kind for kind in q.kinds if kind not in lacking]
-    named = list(expand(q.files))
-    found: list[Recording | Failure] = list(voices.split(named) if q.channels else named)
-    threads = cores() if q.threads is None else q.threads
-    streams = q.streams or (threads if q.curves or len(found) >= MANY else 1)
-    predictor = Predictor(q.model, device=q.device, threads=threads, streams=streams)
-    window, hop = q.grid
-    if q.curves:
-        predictor.stream(window=window, hop=hop)  # senseless options are told before the work
+def run(request: Request, log: Callable[[str], object]) -> Results:
+    """Predict, print and write files; `log` gets lines about what happened.
+
+    Raises:
+        EmimicError: options that can't be combined, a missing extra, an unusable model or folder.
+    """
+    unavailable = _check(request)
+    for reason in unavailable.values():
+        log(f"emimic: {reason}; they are not written")
+    files = list(expand(request.files))
+    recordings: list[Recording | Failure] = list(
+        channels.split_channels(files) if request.channels else files
+    )
+    threads = cores() if request.threads is None else request.threads
+    streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
+    predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
+    window, hop = request.grid
+    if request.timelines:
+        predictor.stream(window=window, hop=hop)  # invalid options are reported before the work
     with ExitStack() as stack:
-        if q.mic is None:
+        if request.mic is None:
             # Held until all is written: another process must not write to the same folder.
-            journal = (
-                None if q.folder is None else stack.enter_context(_journal(predictor, q, q.folder, tell))
-            )
-            told, tally = _from_files(predictor, q, found, journal)
-            results = Results.of(predictor.targets, told)
-            summary = tally.line(len(results.failed))
+            journal = None
+            if request.folder is not None:
+                journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
+            clips, tally = _predict_files(predictor, request, recordings, journal)
+            results = Results.from_outcomes(predictor.targets, clips)
+            summary = tally.summarize(len(results.failed))
         else:
-            results = _from_microphone(predictor, q, q.mic)
-            summary = f"{len(results.clips)} heard, 0 failed"
+            results = _predict_microphone(predictor, request, request.mic)
+            summary = f"{len(results.clips)} predicted, 0 failed"
         try:  # files first: printing can take long, or fail
-            if q.folder is not None:
-                _write(results, q, q.folder, kinds, tell, plot=q.plot and extras.PLOT not in lacking)
+            if request.folder is not None:
+                _write(results, request, request.folder, unavailable, log)
         finally:
-            terminal.show(results, q.form)
-    _remarks(results, predictor, q, tell)
-    tell(summary)
+            terminal.show(results, request.form)
+    _log_remarks(results, predictor, request, log)
+    log(summary)
     return results
 
 
 def _write(
     results: Results,
-    q: Request,
+    request: Request,
     folder: Path,
-    kinds: list[str],
-    tell: Callable[[str], object],
-    *,
-    plot: bool,
+    unavailable: Container[str],
+    log: Callable[[str], object],
 ) -> None:
-    """Write the files asked for, of the kinds that are available."""
-    from emimic.output import write
-
-    curves = q.curves or q.mic is not None  # which always has some
-    kinds = kinds if q.kinds else ["csv"] if curves else []
-    for note in write.write(
-        results, folder, kinds, plot=plot, html=q.html, video=q.video, progress=q.progress
+    """Write the requested files, of the kinds that are available."""
+    kinds = [kind for kind in request.kinds if kind not in unavailable]
+    if not request.kinds and (
+        request.timelines or request.mic is not None
+    ):  # a microphone always has a timeline
+        kinds = ["csv"]
+    plot = request.plot and write.PLOT not in unavailable
+    for note in write.write_files(
+        results, folder, kinds, plot=plot, html=request.html, video=request.video, progress=request.progress
     ):
-        tell(f"emimic: {note}")
-    tell(f"files are in {folder}")
+        log(f"emimic: {note}")
+    log(f"files are in {folder}")
 
 
-def missing(q: Request) -> dict[str, str]:
-    """Return what was asked for and needs an extra that isn't installed -> which."""
-    return extras.missing([*q.kinds, *([extras.PLOT] if q.plot else [])])
+def find_missing(request: Request) -> dict[str, str]:
+    """Return the requested kinds of files whose extra isn't installed, each with a message."""
+    return write.find_missing(request.kinds, plot=request.plot)
 
 
-def _check_sources(q: Request) -> None:
-    if (q.mic is None) == (not q.files):
+def _check_sources(request: Request) -> None:
+    """Raise EmimicError unless there are either files or a microphone."""
+    if (request.mic is None) == (not request.files):
         raise EmimicError(
-            "give files, folders or -, or listen with --mic SECONDS"
-            if q.mic is None
-            else "--mic listens to the microphone; give either files or --mic"
+            "give files, folders or -, or record with --mic SECONDS"
+            if request.mic is None
+            else "--mic records from the microphone; give either files or --mic"
         )
-    if q.channels and q.mic is not None:
+    if request.channels and request.mic is not None:
+        raise EmimicError("--channels splits recordings; the microphone is recorded in mono: leave it out")
+
+
+def _check(request: Request) -> dict[str, str]:
+    """Check the options before a model is opened; return `find_missing`, whose files will not be written."""
+    _check_sources(request)
+    if request.ray is not None:
+        _check_ray(request, request.ray)
+    if request.model is not None:
+        check_model(request.model)
+    if request.folder is not None:
+        if request.folder.exists() and not request.folder.is_dir():
+            raise EmimicError(f"--out {request.folder} is a file; name a folder")
+        write.check_formats(request.kinds)
+    if request.ray is not None:
+        extras.RAY.require()
+    if request.mic is not None:
+        extras.MIC.require()
+    return find_missing(request)
+
+
+def _check_ray(request: Request, address: str) -> None:
+    """Raise EmimicError for options that --ray can't be combined with."""
+    if request.mic is not None or "-" in request.files:
+        raise EmimicError("--ray predicts files only, neither --mic nor standard input (-)")
+    if address.startswith("ray://"):
         raise EmimicError(
-            "--channels takes recordings apart; the microphone is recorded in mono: leave it out"
+            f"--ray {address} is a Ray client's address, which Ray Data can't use: run this on a machine of the "
+            "cluster with --ray auto, or give HOST:PORT"
         )
+    if request.device not in (None, "cpu"):
+        raise EmimicError(f"--ray predicts on the cpu; found --device {request.device}: leave it out")
 
 
-def _check(q: Request) -> dict[str, str]:
-    """Say what can be said before a model is opened; return `missing`, without which the rest is done."""
-    _check_sources(q)
-    if q.ray is not None and (q.mic is not None or "-" in q.files):
-        raise EmimicError("the workers of --ray hear files, and neither --mic nor standard input (-)")
-    if q.ray is not None and q.ray.startswith("ray://"):
-        raise EmimicError(
-            f"--ray {q.ray} is a Ray client's address, which Ray Data can't use: run this on a machine of the cluster "
-            "with --ray auto, or give HOST:PORT"
-        )
-    if q.ray is not None and q.device not in (None, "cpu"):
-        raise EmimicError(f"the workers of --ray hear on the cpu; found --device {q.device}: leave it out")
-    if q.model is not None:
-        check_model(q.model)
-    if q.folder is not None:
-        from emimic.output import write
-
-        if q.folder.exists() and not q.folder.is_dir():
-            raise EmimicError(f"--out {q.folder} is a file; name a folder")
-        write.check(q.kinds)
-    for kind, asked in (("ray", q.ray is not None), ("mic", q.mic is not None)):
-        if asked:
-            extras.require(kind)
-    return missing(q)
-
-
-def _journal(predictor: Predictor, q: Request, folder: Path, tell: Callable[[str], object]) -> Journal:
-    grid = q.grid if q.curves else None
-    model = default_model() if q.model is None else q.model
-    journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=q.fresh)
+def _open_journal(
+    predictor: Predictor, request: Request, folder: Path, log: Callable[[str], object]
+) -> Journal:
+    """Return the journal of an output folder."""
+    grid = request.grid if request.timelines else None
+    model = find_default_model() if request.model is None else request.model
+    journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh)
     if journal.note:
-        tell(f"emimic: {journal.note}")
+        log(f"emimic: {journal.note}")
     return journal
 
 
-def _from_files(
-    predictor: Predictor, q: Request, found: Sequence[Recording | Failure], journal: Journal | None
+def _predict_files(
+    predictor: Predictor,
+    request: Request,
+    recordings: Sequence[Recording | Failure],
+    journal: Journal | None,
 ) -> tuple[list[Result | Failure], batch.Tally]:
-    hearer: batch.Hearer = Local(predictor, q.grid, q.batch_seconds, q.workers)
+    """Predict recordings here or on a Ray cluster."""
+    backend: batch.Backend = LocalBackend(predictor, request.grid, request.batch_seconds, request.workers)
     with ExitStack() as stack:
-        if q.ray is not None:
+        if request.ray is not None:
             from emimic.inference.ray import Cluster, Work
 
-            work = Work(q.model and q.model.absolute(), q.threads or 1, q.grid, q.batch_seconds)
-            hearer = stack.enter_context(Cluster(q.ray, work, predictor.targets))
-        return batch.hear(
-            hearer, found, curves=q.curves, max_seconds=predictor.engine.spec.max_seconds,
-            journal=journal, slim=True, progress=q.progress,
+            model = request.model and request.model.absolute()
+            work = Work(model, request.threads or 1, request.grid, request.batch_seconds)
+            backend = stack.enter_context(Cluster(request.ray, work, predictor.targets))
+        return batch.predict_files(
+            backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
+            journal=journal, slim=True, show_progress=request.progress,
         )  # fmt: skip
 
 
-def _remarks(results: Results, predictor: Predictor, q: Request, tell: Callable[[str], object]) -> None:
-    """What a reader of the values should know."""
+def _log_remarks(
+    results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
+) -> None:
+    """Log what a reader of the values should know: notes, failures, cuts and silence."""
     for note in (note for result in results.clips for note in result.notes):
-        tell(f"emimic: {note}")
+        log(f"emimic: {note}")
     for failure in results.failed:
-        tell(f"emimic: {failure.reason}")
+        log(f"emimic: {failure.reason}")
     seconds = predictor.engine.spec.max_seconds
     cut = [result for result in results.clips if result.was_cut]
     means = [result for result in cut if result.headline.basis == "mean over time"]
     if means:
-        tell(f"emimic: values of {plural(len(means), 'recording')} over {seconds:g} s are means over time")
+        log(f"emimic: values of {pluralize(len(means), 'recording')} over {seconds:g} s are means over time")
     if len(cut) > len(means):
-        n = plural(len(cut) - len(means), "recording")
-        rest = "no voice is in them" if q.curves else "--timeline predicts all of them"
-        tell(f"emimic: values of {n} over {seconds:g} s are about the first {seconds:g} s only; {rest}")
+        n = pluralize(len(cut) - len(means), "recording")
+        rest = "no voice is in them" if request.timelines else "--timeline predicts all of them"
+        log(f"emimic: values of {n} over {seconds:g} s are about the first {seconds:g} s only; {rest}")
     # Of a recording over the cut, only a timeline shows that no voice is in the rest.
-    read = [result for result in results.clips if not result.was_cut or result.timeline is not None]
-    unheard = sum("silent" in result.marks or "no voice" in result.marks for result in read)
-    if unheard:
-        tell(f"emimic: no voice is in {plural(unheard, 'recording')} (marked in the table)")
+    covered = [result for result in results.clips if not result.was_cut or result.timeline is not None]
+    n_silent = sum("silent" in result.marks or "no voice" in result.marks for result in covered)
+    if n_silent:
+        log(f"emimic: no voice is in {pluralize(n_silent, 'recording')} (marked in the table)")
 
 
-def stopped(q: Request) -> str:
-    """What Ctrl-C leaves behind, for the user."""
-    if q.folder is None or q.mic is not None:
+def describe_stop(request: Request) -> str:
+    """Return what Ctrl-C leaves behind, for the user."""
+    if request.folder is None or request.mic is not None:
         return "stopped; nothing is kept (with --out FOLDER a run can go on)"
-    return f"stopped; what was heard is kept in {q.folder / JOURNAL}: give the same command again to go on"
+    return f"stopped; results so far are in {request.folder / JOURNAL}: give the same command again to go on"
 
 
-def _from_microphone(predictor: Predictor, q: Request, seconds: float) -> Results:
-    """The recording is kept, as flac, only where files are asked for."""
+def _predict_microphone(predictor: Predictor, request: Request, seconds: float) -> Results:
+    """Record and predict; the recording is saved as flac where files are requested."""
     from emimic.inference import microphone
 
     steps: list[Step] = []
     streams: list[Stream] = []
 
-    def stream_at(rate: float) -> Stream:
-        window, hop = q.grid
+    def open_stream(rate: float) -> Stream:
+        window, hop = request.grid
         streams.append(predictor.stream(window=window, hop=hop, sample_rate=rate))
         return streams[-1]
 
-    def arrived(step: Step) -> None:
+    def show(step: Step) -> None:
         steps.append(step)
         meter(step)
 
-    with microphone.Meter(predictor.targets, on=q.progress) as meter:
-        samples = microphone.listen(stream_at, seconds=seconds or None, show=arrived)
+    with microphone.Meter(predictor.targets, on=request.progress) as meter:
+        samples = microphone.listen(open_stream, seconds=seconds or None, show=show)
     path = Path("<microphone>")
-    if q.folder is not None:
-        path = make_folder(q.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
+    if request.folder is not None:
+        path = make_folder(request.folder) / time.strftime("microphone-%Y%m%d-%H%M%S.flac")
         decode.save(path, samples, codec="flac")
     result = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
-    line = assemble(streams[-1], steps, name=path.stem, targets=predictor.targets)
-    return Results(predictor.targets, (replace(result, timeline=line),), ())
+    timeline = assemble_timeline(streams[-1], steps, name=path.stem, targets=predictor.targets)
+    return Results(predictor.targets, (replace(result, timeline=timeline),), ())

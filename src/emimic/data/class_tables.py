@@ -1,7 +1,7 @@
-"""Category tables: `targets.csv` says once per class what would otherwise stand in every row of the split tables.
+"""Category tables: `targets.csv` holds labels once per class that would otherwise be in every row of the split tables.
 
-Its first column names a column of the split tables, such as `Category`; a row gives the labels of one class: a number,
-or an empty cell where the label is unknown.
+Its first column names a column of the split tables, such as `Category`. A row has the labels of one class: numbers, and
+empty fields where a label is unknown.
 """
 
 import math
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from emimic.data import headers
-from emimic.data.cells import fits, read_number
-from emimic.data.split_tables import LABELLED, Table, check_width, read_lines, some
+from emimic.data.fields import fits, read_number
+from emimic.data.split_tables import LABELLED, Table, check_width, list_some, read_lines
 from emimic.task import VAD, CorpusError
 
 FILE: Final = "targets.csv"
@@ -30,10 +30,10 @@ class Classes:
 
 
 def read(folder: Path) -> Classes | None:
-    """Return the category table of a corpus, None where there is none.
+    """Read the category table of a corpus; None when there is none.
 
     Raises:
-        CorpusError: if it can't be read, or a cell is no finite number, or a value of V/A/D lies outside [0, 1].
+        CorpusError: the table can't be read, a field is no finite number, or a value of V/A/D lies outside [0, 1].
     """
     path = folder / FILE
     if not os.path.lexists(path):
@@ -49,26 +49,31 @@ def read(folder: Path) -> Classes | None:
         raise CorpusError(f"{path} has a header but no rows; expected one row per class")
     check_width(path, lines)
     rows: dict[str, dict[str, str]] = {}
-    for number, (name, *cells) in lines[1:]:
+    for number, (name, *fields) in lines[1:]:
         if not name or name in rows:
             raise CorpusError(
                 f"{path}, line {number}: the class is {name!r}, expected one that has no other row. "
                 "Name each class once"
             )
-        rows[name] = dict(zip(header[1:], cells, strict=True))
-        for column, cell in rows[name].items():
-            _check(path, number, column, cell)
+        rows[name] = dict(zip(header[1:], fields, strict=True))
+        for column, field in rows[name].items():
+            _check_label(path, number, column, field)
     return Classes(path, header[0], tuple(header[1:]), rows)
 
 
-def _check(path: Path, number: int, column: str, cell: str) -> None:
+def _check_label(path: Path, number: int, column: str, field: str) -> None:
+    """Check that a field is empty, or a label.
+
+    Raises:
+        CorpusError: it is no finite number, or for V/A/D none in [0, 1].
+    """
     low, high = (0.0, 1.0) if column in VAD else (-math.inf, math.inf)
-    value = read_number(cell)
-    if cell and (value is None or not math.isfinite(value) or not (fits(value) and low <= value <= high)):
-        wanted = "a number from 0 to 1" if column in VAD else "a finite number"
+    value = read_number(field)
+    if field and (value is None or not math.isfinite(value) or not (fits(value) and low <= value <= high)):
+        expected = "a number from 0 to 1" if column in VAD else "a finite number"
         raise CorpusError(
-            f"{path}, line {number}: {column} is {cell!r}, expected {wanted}; leave the cell empty where the label "
-            "is unknown"
+            f"{path}, line {number}: {column} is {field!r}, expected {expected}; leave the field empty where the "
+            "label is unknown"
         )
 
 
@@ -78,10 +83,16 @@ def check_names(
     named: Collection[str] = (),
     about: Collection[str] = headers.KNOWN,
 ) -> None:
-    """Ask about columns close to known ones, in the split tables and in the category table; see `headers.check_names`.
+    """Check that no column of the split tables and of the category table is close to a known one.
+
+    Args:
+        classes: the category table, None without one.
+        tables: the split tables.
+        named: see `headers.check_names`.
+        about: see `headers.check_names`.
 
     Raises:
-        CorpusError: if there is such a column.
+        CorpusError: there is such a column.
     """
     labels, column = ((), "") if classes is None else (classes.labels, classes.column)
     for table in tables:
@@ -96,36 +107,41 @@ def join(
 ) -> list[Table]:
     """Return the split tables with the labels of each row's class as further columns.
 
-    A class without a row, and a clip without a class, has unknown labels. A split that may be unlabelled and has no
-    column of classes stays as it is.
+    A class without a row, and a clip without a class, has unknown labels. A split that needs no labels and has no
+    column of classes is returned unchanged.
 
     Args:
-        classes: the category table; without one the tables stay as they are.
+        classes: the category table; None returns the tables unchanged.
         tables: the split tables that get its columns.
-        others: further tables of the corpus, which are only looked at: a class may be theirs.
-        notes: gets a sentence about classes that no table has, and one about classes without a row.
+        others: further tables of the corpus, in which classes are only searched.
+        notes: gets a note about classes that no table has, and one about classes without a row.
 
     Raises:
-        CorpusError: if train or valid has no column of classes, or a table has a column of the category table.
+        CorpusError: train or valid has no column of classes, or a table has a column of the category table.
     """
     if classes is None:
         return list(tables)
-    joined = [_joined(classes, table) for table in tables]
+    joined = [_join_table(classes, table) for table in tables]
     used = {
         row[classes.column] for table in (*tables, *others) for row in table.rows if row.get(classes.column)
     }
-    if strange := [name for name in classes.rows if name not in used]:
+    if unused := [name for name in classes.rows if name not in used]:
         notes.append(
-            f"{classes.path.name}: no clip is of the class {some(strange)}; is it spelled as in the tables?"
+            f"{classes.path.name}: no clip is of the class {list_some(unused)}; is it spelled as in the tables?"
         )
-    if bare := sorted(used - classes.rows.keys()):
+    if missing := sorted(used - classes.rows.keys()):
         notes.append(
-            f"{classes.path.name} has no row for {some(bare)}: the labels of these clips are unknown"
+            f"{classes.path.name} has no row for {list_some(missing)}: the labels of these clips are unknown"
         )
     return joined
 
 
-def _joined(classes: Classes, table: Table) -> Table:
+def _join_table(classes: Classes, table: Table) -> Table:
+    """Return a split table with the labels of each row's class.
+
+    Raises:
+        CorpusError: see `join`.
+    """
     if classes.column not in table.header:
         if table.name not in LABELLED:
             return table
@@ -138,7 +154,7 @@ def _joined(classes: Classes, table: Table) -> Table:
             f"{classes.path} and {table.path} both have the column {', '.join(both)}; expected it in one of them. "
             "Remove it from the other"
         )
-    # One of the three makes labels of V/A/D, of which the others are unknown.
+    # With one of the three there are labels of V/A/D, of which the others are unknown.
     rest = [
         name
         for name in VAD

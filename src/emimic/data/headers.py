@@ -7,11 +7,11 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Final
 
-from emimic.data.cells import read_number
+from emimic.data.fields import read_number
 from emimic.task import EMOTIONS, VAD, CorpusError
 
 KNOWN: Final = ("Filename", "Speaker", *EMOTIONS, *VAD)
-"""Columns with a meaning of their own."""
+"""Columns with a fixed meaning."""
 
 _ALIASES: Final = {
     "Filename": {"file", "files", "filenames", "filepath", "clip", "clipname", "clipid"},
@@ -19,25 +19,25 @@ _ALIASES: Final = {
     | {"talker", "talkerid", "subjectid", "participantid", "personid", "actorid"},
 }
 _CLOSE: Final = 0.85
-"""Two names are close from this fraction of equal letters on: "Admiraton", not "Amused"."""
+"""Minimum fraction of equal letters of two close names: "Admiraton", not "Amused"."""
 
 _INDEX: Final = re.compile(r"(unnamed: \d+(\.\d+)?|index|level_\d+)(_[xy])?", re.I)
 _ID: Final = re.compile(r"id|row|no|nr|number", re.I)
 _MANY: Final = 20
-"""So many rows with a whole number each, all different, are ids: labels repeat."""
+"""Minimum number of rows in which different whole numbers are ids: labels repeat."""
 
 
-def close_to(column: str) -> str | None:
-    """Return the known column that another one seems to mean, None where it is known or means none."""
+def find_close(column: str) -> str | None:
+    """Return the known column that another column seems to mean, None when it is known itself or means none."""
     if column in KNOWN or not column:
         return None
-    letters = _letters(column)
+    letters = _fold(column)
     for name in KNOWN:
-        if letters == _letters(name) or letters in _ALIASES.get(name, ()):
+        if letters == _fold(name) or letters in _ALIASES.get(name, ()):
             return name
-    alike = {name: SequenceMatcher(None, letters, _letters(name)).ratio() for name in KNOWN}
-    best = max(alike, key=lambda name: alike[name])
-    return best if alike[best] >= _CLOSE else None
+    ratios = {name: SequenceMatcher(None, letters, _fold(name)).ratio() for name in KNOWN}
+    best = max(ratios, key=lambda name: ratios[name])
+    return best if ratios[best] >= _CLOSE else None
 
 
 def check_names(
@@ -48,54 +48,55 @@ def check_names(
     beside: Collection[str] = (),
     about: Collection[str] = KNOWN,
 ) -> None:
-    """Ask about columns close to known ones.
+    """Check that no column is close to a known one.
 
-    One that differs by case or signs alone is always asked about, another only where the known one is missing.
+    One that differs by case or signs alone is always an error, another only when the known one is missing.
 
     Args:
-        path: the table, for the message.
+        path: the table, for the error message.
         header: its columns.
-        named: columns that the user named, which therefore mean what they say.
+        named: columns that the user named, which are taken as they are.
         beside: columns that come from another table.
-        about: the known columns that matter.
+        about: the known columns to check.
 
     Raises:
-        CorpusError: if there is such a column.
+        CorpusError: there is such a column.
     """
     for column in header:
-        known = close_to(column)
-        if known is None or known not in about or column in named:
+        meant = find_close(column)
+        if meant is None or meant not in about or column in named:
             continue
-        if known not in header and known not in beside:
+        if meant not in header and meant not in beside:
             raise CorpusError(
-                f"{path}: the header has {column!r} and no {known}; found {','.join(header)!r:.300}. Is it {known}? "
-                f"Rename it to {known}, or to something less close"
+                f"{path}: the header has {column!r} and no {meant}; found {','.join(header)!r:.300}. Is it {meant}? "
+                f"Rename it to {meant}, or to something less close"
             )
-        if _letters(column) == _letters(known):
+        if _fold(column) == _fold(meant):
             raise CorpusError(
-                f"{path}: found both {known} and {column!r} as columns, expected one. Remove the other, or rename it "
+                f"{path}: found both {meant} and {column!r} as columns, expected one. Remove the other, or rename it "
                 "to something less close"
             )
 
 
-def numbers_rows(name: str, cells: Sequence[str]) -> bool:
-    """Return whether a column only numbers the rows, as the index that pandas writes does, and is no label.
+def is_row_number(name: str, fields: Sequence[str]) -> bool:
+    """Return whether a column only numbers the rows, as the index that pandas writes, and is no label.
 
     Args:
-        name: of the column.
-        cells: of all rows, as text.
+        name: name of the column.
+        fields: its text in all rows.
     """
-    index = _INDEX.fullmatch(name) is not None
-    cells = [cell for cell in cells if cell] if index else cells  # a merge leaves some empty
-    values = [read_number(cell) for cell in cells]
-    whole = [int(value) for value in values if value is not None and value.is_integer()]
-    if len(whole) < len(cells):
+    is_index = _INDEX.fullmatch(name) is not None
+    fields = [field for field in fields if field] if is_index else fields  # a merge leaves some empty
+    values = [read_number(field) for field in fields]
+    numbers = [int(value) for value in values if value is not None and value.is_integer()]
+    if len(numbers) < len(fields):
         return False
-    different = len(set(whole)) == len(whole)
-    counts = len(whole) > 2 and whole == list(range(whole[0], whole[0] + len(whole)))
-    many = len(whole) >= _MANY or (len(whole) > 2 and _ID.fullmatch(name) is not None)
-    return index or counts or (different and many)
+    is_distinct = len(set(numbers)) == len(numbers)
+    is_sequence = len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    is_long = len(numbers) >= _MANY or (len(numbers) > 2 and _ID.fullmatch(name) is not None)
+    return is_index or is_sequence or (is_distinct and is_long)
 
 
-def _letters(name: str) -> str:
+def _fold(name: str) -> str:
+    """Return the letters and digits of a name in lower case."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())

@@ -1,4 +1,4 @@
-"""From the videos of a corpus to its audio: mp3, mono, 16 kHz, 64 kb/s (paper section 3.2)."""
+"""Audio of the videos of a corpus: mp3, mono, 16 kHz, 64 kb/s (paper section 3.2)."""
 
 import dataclasses
 import json
@@ -7,40 +7,41 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from emimic import files
-from emimic.data.corpus import in_parallel, list_media
+from emimic.data.media_files import list_media
+from emimic.data.parallel import run_in_parallel
 from emimic.data.split_tables import listing
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 Codec = Literal["mp3", "flac"]
 
 REPORT: Final = "prepare.json"
-"""The report's name in `audio/`."""
+"""Name of the report in `audio/`."""
 SCHEMA: Final = "emimic/prepare/1"
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareReport:
-    """What `prepare` did; file names are those in `raw/`."""
+    """The result of `prepare`; file names are those in `raw/`."""
 
     codec: Codec
     made: tuple[str, ...]
     skipped: tuple[str, ...]
-    """Files whose clip was under `audio/` before."""
+    """Files whose clip existed in `audio/` before."""
     failed: dict[str, str]
-    """File -> why no clip could be made of it."""
+    """File -> reason why no clip could be made of it."""
     warnings: tuple[str, ...]
-    """Clips that were made, but of which something is to be known, such as a damaged end."""
+    """Problems of clips that were made, such as a damaged end."""
     hours: float
     """Length of the clips made in this run."""
     ignored: tuple[str, ...] = ()
     """Folders, and files without the suffix of a recording."""
 
     def summary(self, limit: int = 20) -> str:
-        """The report as plain text; of failures and of warnings, the first `limit` are named."""
+        """Return the report as plain text, with the first `limit` failures and warnings."""
         lines = [
-            f"{plural(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
+            f"{pluralize(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
             f"{len(self.skipped)} were there, {len(self.failed)} failed"
             + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]
@@ -53,14 +54,18 @@ def prepare(
 ) -> PrepareReport:
     """Make `audio/<stem>.mp3` of every video or recording in `raw/`, and `audio/prepare.json`, the report.
 
-    The audio is mono at 16 kHz: mp3 with 64 kb/s as in the paper, or flac, without loss. A clip that is there
-    already, in any format, is left as it is, so an interrupted run is resumed by the same call; a clip is
-    written whole or not at all. What can't be used is named in the report and no clip is made of it; folders
-    in `raw/` and files without the suffix of a recording are ignored.
+    The audio is mono at 16 kHz: mp3 with 64 kb/s as in the paper, or lossless flac. Existing clips in any format are
+    kept, so the same call resumes an interrupted run; clips are written atomically. Files that can't be used are
+    reported and skipped; folders in `raw/` and files without the suffix of a recording are ignored.
 
-    workers: threads, default one a core. progress: show a bar on stderr.
+    Args:
+        folder: the corpus.
+        codec: mp3 or flac.
+        workers: threads, default one per CPU.
+        progress: show a bar on standard error.
 
-    Raises CorpusError when there is no `raw/`, nothing in it is a recording, or `audio/` can't be written.
+    Raises:
+        CorpusError: there is no `raw/`, nothing in it is a recording, or `audio/` can't be written.
     """
     folder = Path(folder)
     if codec not in get_args(Codec):
@@ -71,11 +76,13 @@ def prepare(
     jobs, failed, ignored = _choose(raw)
     if not jobs:
         raise CorpusError(f"{raw} holds no video and no recording; expected files such as 00001.mp4")
-    there = {key for key, paths in list_media(target).items() if any(path.stat().st_size for path in paths)}
-    todo = [path for key, path in jobs.items() if key not in there]
+    existing = {
+        key for key, paths in list_media(target).items() if any(path.stat().st_size for path in paths)
+    }
+    todo = [path for key, path in jobs.items() if key not in existing]
 
     def make(path: Path) -> float | str:
-        """Seconds of the clip made, or why there is none."""
+        """Return the length of the clip in seconds, or why none was made."""
         try:
             samples = decode.load(path, name=f"raw/{path.name}", notes=notes)
             with files.atomic(target / f"{path.stem}.{codec}") as temporary:
@@ -87,14 +94,16 @@ def prepare(
     notes: list[str] = []
     try:
         files.make_folder(target)
-        results = list(in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips"))
-        named = {path.name: result for path, result in zip(todo, results, strict=True)}
-        seconds = {name: result for name, result in named.items() if not isinstance(result, str)}
-        failed |= {name: result for name, result in named.items() if isinstance(result, str)}
+        results = list(
+            run_in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
+        )
+        by_name = {path.name: result for path, result in zip(todo, results, strict=True)}
+        seconds = {name: result for name, result in by_name.items() if not isinstance(result, str)}
+        failed |= {name: result for name, result in by_name.items() if isinstance(result, str)}
         report = PrepareReport(
             codec=codec,
             made=tuple(seconds),
-            skipped=tuple(path.name for key, path in jobs.items() if key in there),
+            skipped=tuple(path.name for key, path in jobs.items() if key in existing),
             failed=dict(sorted(failed.items())),
             warnings=tuple(notes),
             hours=sum(seconds.values()) / 3600,
@@ -103,15 +112,17 @@ def prepare(
         content = {"schema": SCHEMA, **dataclasses.asdict(report)}
         files.write_atomic(target / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except files.OutputError as error:
-        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
+        raise CorpusError(f"{error} Finished clips stay: run again to resume.") from error
     except OSError as error:
-        # A full disk would fail every other clip too; what is finished stays.
-        raise CorpusError(f"{target} can't be written ({error}); mend that and run again to go on") from error
+        # A full disk would fail every other clip too.
+        raise CorpusError(
+            f"{target} can't be written ({error}); finished clips stay. Fix it and run again to resume."
+        ) from error
     return report
 
 
 def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str], tuple[str, ...]]:
-    """Clip key -> the file to make it of, in order of names; recordings not used, with the reason; the rest."""
+    """Return clip key -> its file in order of names, the recordings not used with the reason, and the other entries."""
     media = list_media(raw)
     jobs = {key: paths[0] for key, paths in sorted(media.items(), key=lambda entry: entry[1])}
     failed = {
@@ -119,6 +130,8 @@ def _choose(raw: Path) -> tuple[dict[str, Path], dict[str, str], tuple[str, ...]
         for paths in media.values()
         for path in paths[1:]
     }
-    found = {path for paths in media.values() for path in paths}
-    rest = [path.name for path in raw.iterdir() if path not in found and not files.is_hidden(path.name)]
-    return jobs, failed, tuple(sorted(rest))
+    recordings = {path for paths in media.values() for path in paths}
+    others = [
+        path.name for path in raw.iterdir() if path not in recordings and not files.is_hidden(path.name)
+    ]
+    return jobs, failed, tuple(sorted(others))

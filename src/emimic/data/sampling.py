@@ -1,7 +1,7 @@
-"""Which clips make an optimizer step: one corpus in a seeded order, or several in given fractions.
+"""Sampling of the clips of each optimizer step: one corpus in a seeded order, or several in given fractions.
 
-An epoch is once through the first corpus. Every order follows from the seed and a position alone, so that a resumed run
-and every process of several find the same one.
+An epoch is one pass through the first corpus. Every order depends on the seed and a position alone, so that a resumed
+run and all processes of a run have the same one.
 """
 
 import math
@@ -15,11 +15,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pool:
-    """One corpus's clips as they are drawn.
+    """The clips of one corpus, in the order in which they are drawn.
 
-    rows: its clips' places in the run's list. count: clips drawn in an epoch; None: all. name: tells corpora apart;
-    the first has none. classes: of each clip, where classes are drawn equally often. together: of each clip, what the
-    clips that are drawn one after another share.
+    Attributes:
+        rows: indices of its clips in the run's list.
+        count: clips drawn in an epoch; None for all.
+        name: distinguishes the orders of corpora; the first has none.
+        classes: the class of each clip, when classes are drawn equally often.
+        together: a value of each clip; clips with the same value are drawn one after another.
     """
 
     rows: Sequence[int]
@@ -29,95 +32,97 @@ class Pool:
     together: Sequence[str] | None = None
 
     def draw(self, *, seed: int, epoch: int) -> list[int]:
-        """Return the rows of an epoch, in order; epochs continue each other."""
+        """Return the rows of an epoch in order; each epoch continues the one before."""
         size = len(self.rows)
         count = size if self.count is None else self.count
         start = epoch * count
-        found: list[int] = []
+        drawn: list[int] = []
         for cycle in range(start // max(1, size), -(-(start + count) // max(1, size))):
-            found += self._cycle(seed, cycle)
+            drawn += self._draw_cycle(seed, cycle)
         skipped = start % size if size else 0
-        return [self.rows[place] for place in found[skipped : skipped + count]]
+        return [self.rows[index] for index in drawn[skipped : skipped + count]]
 
-    def _cycle(self, seed: int, cycle: int) -> list[int]:
-        """As many places as there are clips: each once, or, by classes, each class equally often over the cycles."""
+    def _draw_cycle(self, seed: int, cycle: int) -> list[int]:
+        """Return as many indices as there are clips: each once, or each class equally often over the cycles."""
         tag = (zlib.crc32(self.name.encode(errors="surrogateescape")),) if self.name else ()
         if self.together is None and self.classes is None:
-            return _permutation((seed, cycle, *tag), len(self.rows))
-        groups = _grouped(self.together, range(len(self.rows)))
-        found: list[int] = []
-        for number in _permutation((seed, cycle, *tag), len(groups)):
-            places = groups[number]
-            first = cycle * len(places)
-            found += self._balanced((seed, *tag, number), places, range(first, first + len(places)))
-        return found
+            return _permute((seed, cycle, *tag), len(self.rows))
+        groups = _group(self.together, range(len(self.rows)))
+        drawn: list[int] = []
+        for number in _permute((seed, cycle, *tag), len(groups)):
+            indices = groups[number]
+            first = cycle * len(indices)
+            drawn += self._balance((seed, *tag, number), indices, range(first, first + len(indices)))
+        return drawn
 
-    def _balanced(self, words: tuple[int, ...], places: list[int], positions: range) -> list[int]:
-        """The draws at the positions of an endless sequence: a clip of each class in turn, each clip equally often."""
-        classes = _grouped(self.classes, places)
-        found = []
+    def _balance(self, words: tuple[int, ...], indices: list[int], positions: range) -> list[int]:
+        """Return the draws at positions of an endless sequence: one clip of each class in turn, each equally often."""
+        classes = _group(self.classes, indices)
+        drawn = []
         for position in positions:
-            turn, at = divmod(position, len(classes))
-            number = _permutation((*words, 1, turn), len(classes))[at]
-            again, at = divmod(turn, len(classes[number]))
-            found.append(classes[number][_permutation((*words, 2, number, again), len(classes[number]))[at]])
-        return found
+            turn, offset = divmod(position, len(classes))
+            number = _permute((*words, 1, turn), len(classes))[offset]
+            round_, offset = divmod(turn, len(classes[number]))
+            drawn.append(classes[number][_permute((*words, 2, number, round_), len(classes[number]))[offset]])
+        return drawn
 
 
 @lru_cache(maxsize=4096)
-def _permutation(words: tuple[int, ...], size: int) -> list[int]:
+def _permute(words: tuple[int, ...], size: int) -> list[int]:
+    """Return the numbers below `size` in an order that `words` seed."""
     order: list[int] = np.random.default_rng(words).permutation(size).tolist()
     return order
 
 
-def _grouped(names: Sequence[str] | None, places: Sequence[int]) -> list[list[int]]:
-    """The places by name, sorted by it; without names all in one group."""
+def _group(names: Sequence[str] | None, indices: Sequence[int]) -> list[list[int]]:
+    """Return the indices in groups of equal names, sorted by name; without names all in one group."""
     if names is None:
-        return [list(places)]
+        return [list(indices)]
     groups: dict[str, list[int]] = {}
-    for place in places:
-        groups.setdefault(names[place], []).append(place)
+    for index in indices:
+        groups.setdefault(names[index], []).append(index)
     return [groups[name] for name in sorted(groups)]
 
 
-def steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """An epoch's optimizer steps as lists of rows: the pools' draws spread evenly over the epoch."""
+def plan_steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Return an epoch's optimizer steps as lists of rows, with the pools' draws distributed evenly over the epoch."""
     drawn = [pool.draw(seed=seed, epoch=epoch) for pool in pools]
-    places = [
+    positions = [
         ((i + 0.5) / len(rows), number, i) for number, rows in enumerate(drawn) for i in range(len(rows))
     ]
-    order = [drawn[number][i] for _, number, i in sorted(places)]
+    order = [drawn[number][i] for _, number, i in sorted(positions)]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def rows_of_copies(pools: Sequence[Pool], copies: int, *, seed: int, epochs: int) -> list[list[int]]:
-    """Return, for each copy of the clips, the rows drawn by the epochs that use it: epoch n uses copy n % copies."""
-    found: list[set[int]] = [set() for _ in range(copies)]
+    """Return the rows that the epochs using each copy of the clips draw: epoch n uses copy n % copies."""
+    drawn: list[set[int]] = [set() for _ in range(copies)]
     for epoch in range(epochs):
         for pool in pools:
-            found[epoch % copies].update(pool.draw(seed=seed, epoch=epoch))
-    return [sorted(rows) for rows in found]
+            drawn[epoch % copies].update(pool.draw(seed=seed, epoch=epoch))
+    return [sorted(rows) for rows in drawn]
 
 
-def counts(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]:
-    """Clips that each corpus gives to an epoch, which is once through the first.
+def count_clips(clips: Sequence[int], fractions: Sequence[float | None]) -> list[int]:
+    """Return the number of clips of each corpus in an epoch, which is one pass through the first.
 
     Args:
-        clips: clips of each corpus, above 0.
-        fractions: of all clips that come from it, above 0; None: a part of the rest in proportion to its clips.
+        clips: number of clips of each corpus, above 0.
+        fractions: fraction of an epoch's clips from each corpus, above 0; None for a part of the rest in proportion
+            to its clips.
 
     Raises:
-        ValueError: if the fractions come to more than 1, to less without a corpus for the rest, or leave nothing
+        ValueError: the fractions add up to more than 1, to less without a corpus for the rest, or leave nothing
             for one.
     """
-    given = math.fsum(fraction for fraction in fractions if fraction is not None)
+    total = math.fsum(fraction for fraction in fractions if fraction is not None)
     rest = sum(count for count, fraction in zip(clips, fractions, strict=True) if fraction is None)
-    if given > 1 + 1e-9 or (rest and given > 1 - 1e-9) or (not rest and given < 1 - 1e-9):
+    if total > 1 + 1e-9 or (rest and total > 1 - 1e-9) or (not rest and total < 1 - 1e-9):
         raise ValueError(
-            f"the fractions given come to {given:g}, expected 1 where each corpus has one, else less than 1"
+            f"the fractions given come to {total:g}, expected 1 where each corpus has one, else less than 1"
         )
     parts = [
-        count / rest * (1 - given) if fraction is None else fraction
+        count / rest * (1 - total) if fraction is None else fraction
         for count, fraction in zip(clips, fractions, strict=True)
     ]
     return [max(1, round(part / parts[0] * clips[0])) for part in parts]

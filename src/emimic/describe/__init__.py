@@ -1,1 +1,1 @@
-"""What a corpus contains, as a report (paper section 3.2)."""
+"""The contents of a corpus as a report (paper section 3.2)."""

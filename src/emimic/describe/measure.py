@@ -1,7 +1,8 @@
-"""What is found of each clip of a corpus: its containers' facts, its sound, its faces; measured once, kept on disk.
+"""Measurements of each clip of a corpus: its containers, its sound, its faces; made once and stored on disk.
 
-`facts.jsonl` is JSON lines: a head, then a line a clip, written when the clip was measured. A line counts for as long
-as its files have the same size and time of change: an interrupted run goes on, a second one decodes only what is new.
+`facts.jsonl` is JSON lines: a head, then one line per clip, written when the clip was measured. A line is valid while
+its files have the same size and modification time. So an interrupted run resumes, and a second one decodes new files
+only.
 """
 
 import dataclasses
@@ -16,124 +17,146 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.corpus import FACES, Corpus, Item, in_parallel, list_media
-from emimic.data.split_tables import clip_key
-from emimic.files import lock, naming, need_file, visible
-from emimic.media import decode as audio
-from emimic.media import silero_vad as speech
-from emimic.media.container import Facts, Picture, Sound, probe
+from emimic.data.corpus import FACES, Corpus, Item, list_media, run_in_parallel
+from emimic.data.split_tables import get_clip_key
+from emimic.files import check_file, lock, naming, visible
+from emimic.media import decode, silero_vad
+from emimic.media.container import Facts, Sound, VideoTrack, probe
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 
 JOURNAL: Final = "facts.jsonl"
 
 SILENT: Final = 10 ** (-60 / 20)
-"""Root mean square (1 is full scale) below which 32 ms count as silent."""
+"""Root mean square (1 is full scale) below which 32 ms are silent."""
 
 FULL: Final = 0.999
-"""Least absolute value that counts as full scale: 16-bit files end just below 1."""
+"""Minimum absolute value at full scale: 16-bit files end just below 1."""
 
 RUN: Final = 3
-"""So many samples in a row at full scale are clipped; a single one may be a peak that was normalized to it."""
+"""Minimum number of consecutive samples at full scale that are clipped; one alone may be a normalized peak."""
 
 _HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
 _BEGIN: Final = b'{"schema": "emimic/facts/'
-_BLOCK: Final = 2048 * speech.CHUNK
+_BLOCK: Final = 2048 * silero_vad.CHUNK
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """The decoded sound, mono at 16 kHz."""
+class Waveform:
+    """Measurements of the decoded sound, mono at 16 kHz.
+
+    Attributes:
+        samples: their number.
+        peak: the largest absolute value; 1 is full scale.
+        clipped: the number of samples in runs of at least RUN at full scale.
+        silence: the fraction of 32 ms chunks below SILENT.
+        speech: the fraction with voice activity.
+    """
 
     samples: int
     peak: float
-    """Largest absolute value; 1 is full scale."""
     clipped: int
-    """Samples in runs of at least RUN at full scale."""
     silence: float
-    """Share, 0 to 1, of the 32 ms chunks below SILENT."""
     speech: float
-    """Share, 0 to 1, where silero-vad hears speech."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a clip's files gave; None for what they don't have or could not give."""
+class Measurement:
+    """Measurements of a clip's files; None where they don't have a track or it can't be read.
 
-    picture: Picture | None
+    Attributes:
+        troubles: a sentence for each damage, naming the file.
+    """
+
+    video: VideoTrack | None
     sound: Sound | None
-    heard: Heard | None
+    waveform: Waveform | None
     troubles: tuple[str, ...]
-    """A sentence for each damage, naming the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A listed clip with its files."""
+    """A listed clip with its files.
+
+    Attributes:
+        audio: the decoded file, relative to the corpus.
+        video: the file in raw/, if there is one.
+        faces: the number of images in the clip's folder of faces; None without a folder FACES in the corpus.
+    """
 
     split: str
     id: str
     audio: str
-    """The file that was heard, relative to the corpus."""
     video: str | None
-    """The file in raw/, if there is one."""
     faces: int | None
-    """Pictures in the clip's folder of faces; None without a folder FACES in the corpus."""
-    found: Found
+    measured: Measurement
 
     @property
     def seconds(self) -> float | None:
-        """Length of the decoded sound or, where there is none, of the picture."""
-        if self.found.heard is not None:
-            return self.found.heard.samples / SAMPLE_RATE
+        """Duration of the decoded sound or, without one, of the video."""
+        if self.measured.waveform is not None:
+            return self.measured.waveform.samples / SAMPLE_RATE
         return self.video_seconds
 
     @property
     def video_seconds(self) -> float | None:
-        """Length of the picture."""
-        return self.found.picture.seconds if self.found.picture and self.found.picture.frames else None
+        """Duration of the video."""
+        video = self.measured.video
+        return video.seconds if video and video.frames else None
 
     @property
     def expected(self) -> int | None:
-        """Frames of the picture and of its gaps: its length x the rate of the recording (paper section 3.2)."""
-        return self.found.picture.expected if self.found.picture and self.found.picture.frames else None
+        """Frames of the video and of its gaps: its duration x the rate of the recording (paper section 3.2)."""
+        video = self.measured.video
+        return video.expected if video and video.frames else None
 
     @property
     def faces_fps(self) -> float | None:
-        """Faces a second of the clip."""
+        """Faces per second of the clip."""
         return self.faces / self.seconds if self.faces is not None and self.seconds else None
 
 
 def measure(
     corpus: Corpus, out: Path, *, workers: int | None = None, progress: bool = False
 ) -> tuple[Clip, ...]:
-    """Every clip of the corpus that has a file, in the order of its tables; what is found is kept in `out`.
+    """Measure every clip of the corpus that has a file, in the order of its tables.
 
-    Raises CorpusError when another run uses `out`.
+    Args:
+        corpus: the corpus.
+        out: the folder of the stored measurements.
+        workers: threads; by default one per core.
+        progress: whether to show a bar.
+
+    Raises:
+        CorpusError: if another run uses `out`.
     """
     raw = list_media(corpus.folder / "raw")
-    faces = _face_folders(corpus.folder / FACES)
+    faces = _list_face_folders(corpus.folder / FACES)
     jobs = [(split.name, item) for split in corpus.splits.values() for item in split.items]
     with _Journal(out) as journal:
 
-        def look(job: tuple[str, Item]) -> Clip:
+        def measure_item(job: tuple[str, Item]) -> Clip:
             split, item = job
-            key = clip_key(item.id)
+            key = get_clip_key(item.id)
             video = raw[key][0] if key in raw else None
             files = list(dict.fromkeys([item.path, *([video] if video else [])]))
             names = [path.relative_to(corpus.folder).as_posix() for path in files]
-            marks = [_stamp(path, name) for path, name in zip(files, names, strict=True)]
-            found = journal.get(marks)
-            if found is None:
-                found = examine(files, names)
-                journal.add(marks, found)
-            return Clip(split, item.id, names[0], names[-1] if video else None, _count(faces, key), found)
+            stamps = [_stamp(path, name) for path, name in zip(files, names, strict=True)]
+            measured = journal.get(stamps)
+            if measured is None:
+                measured = examine(files, names)
+                journal.add(stamps, measured)
+            return Clip(
+                split, item.id, names[0], names[-1] if video else None, _count_faces(faces, key), measured
+            )
 
-        return tuple(in_parallel(look, jobs, workers=workers, progress=progress, text="Measuring clips"))
+        return tuple(
+            run_in_parallel(measure_item, jobs, workers=workers, progress=progress, text="Measuring clips")
+        )
 
 
-def examine(files: Sequence[Path], names: Sequence[str]) -> Found:
-    """Probe a clip's files, the one to be heard first, then the video if that is another; decode the first."""
+def examine(files: Sequence[Path], names: Sequence[str]) -> Measurement:
+    """Probe a clip's files: the one to decode, then the video if that is another; decode the first."""
     troubles: list[str] = []
     facts: list[Facts] = []
     for path, name in zip(files, names, strict=True):
@@ -143,62 +166,62 @@ def examine(files: Sequence[Path], names: Sequence[str]) -> Found:
             facts.append(Facts(None, None, broken=False))
             troubles.append(str(error))
             continue
-        picture = facts[-1].picture
-        if picture and picture.frames < picture.promised:
-            troubles.append(
-                f"{name}: {picture.frames} of the {picture.promised} frames it promises are there."
-            )
+        video = facts[-1].video
+        if video and video.frames < video.promised:
+            troubles.append(f"{name}: {video.frames} of the {video.promised} frames it promises are there.")
         elif facts[-1].broken:
             troubles.append(f"{name}: a part of it is damaged; the rest is counted.")
     try:
         notes: list[str] = []
-        heard = listen(audio.load(files[0], name=names[0], notes=notes))
+        waveform = analyze(decode.load(files[0], name=names[0], notes=notes))
         troubles += notes
     except AudioError as error:
-        heard = None
+        waveform = None
         if not any(trouble.startswith(f"{names[0]}: ") for trouble in troubles):
             troubles.append(str(error))
-    return Found(facts[-1].picture or facts[0].picture, facts[0].sound, heard, tuple(troubles))
+    return Measurement(facts[-1].video or facts[0].video, facts[0].sound, waveform, tuple(troubles))
 
 
-def listen(samples: NDArray[np.float32]) -> Heard:
-    """(sample,) at 16 kHz, at least one -> what there is to hear."""
+def analyze(samples: NDArray[np.float32]) -> Waveform:
+    """Measure samples (sample,) at 16 kHz, at least one."""
     # In blocks, and without copies in float64: one video of two hours has 115 million samples.
-    power = np.concatenate([_power(samples[at : at + _BLOCK]) for at in range(0, len(samples), _BLOCK)])
+    power = np.concatenate(
+        [_compute_power(samples[at : at + _BLOCK]) for at in range(0, len(samples), _BLOCK)]
+    )
     loud = (samples >= FULL) | (samples <= -FULL)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))
     runs = edges[1::2] - edges[::2]
-    return Heard(
+    return Waveform(
         samples=len(samples),
         peak=float(max(samples.max(), -samples.min())),
         clipped=int(runs[runs >= RUN].sum()),
         silence=float(np.mean(power < SILENT**2)),
-        speech=speech.share(samples),
+        speech=silero_vad.measure_speech(samples),
     )
 
 
-def _power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(sample,) -> mean square of each (chunk,), of the last one for the samples it has."""
-    starts = np.arange(0, len(samples), speech.CHUNK)
+def _compute_power(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean square of each chunk of samples (sample,): (chunk,); the last chunk may be shorter."""
+    starts = np.arange(0, len(samples), silero_vad.CHUNK)
     sums: NDArray[np.float64] = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
     return sums / np.diff(np.append(starts, len(samples)))
 
 
-def _face_folders(folder: Path) -> dict[str, Path] | None:
-    """Clip key -> its folder of faces; None when the corpus has none."""
+def _list_face_folders(folder: Path) -> dict[str, Path] | None:
+    """Return clip key -> its folder of faces; None when the corpus has none."""
     if not folder.is_dir():
         return None
-    return {clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
+    return {get_clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
 
 
-def _count(faces: dict[str, Path] | None, key: str) -> int | None:
+def _count_faces(faces: dict[str, Path] | None, key: str) -> int | None:
     if faces is None or key not in faces:
         return None if faces is None else 0
     return sum(entry.name.lower().endswith(_IMAGES) for entry in visible(faces[key]))
 
 
 def _stamp(path: Path, name: str) -> list[Any]:
-    """Name, size in bytes, time of change in ns: -1 when it can't be asked, which reading then explains."""
+    """Return the name, size in bytes, and modification time in ns; -1 where unknown, which reading then explains."""
     try:
         status = path.stat()
     except OSError:
@@ -207,16 +230,16 @@ def _stamp(path: Path, name: str) -> list[Any]:
 
 
 class _Journal:
-    """What was found, by the stamps of a clip's files. Threads may add at the same time, other processes may not."""
+    """Measurements by the stamps of a clip's files. Threads may add at the same time, other processes may not."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         with naming(self.path):
             if self.path.exists():
-                need_file(self.path)  # reading a device may never end
+                check_file(self.path)  # reading a device may never end
             self._file = cast(BinaryIO, self.path.open("a+b"))
         self._lock = threading.Lock()
-        self._known: dict[str, Found] = {}
+        self._entries: dict[str, Measurement] = {}
         try:
             self._open(folder)
         except BaseException:
@@ -224,7 +247,7 @@ class _Journal:
             raise
 
     def _open(self, folder: Path) -> None:
-        """Read what is there. Raises CorpusError where another run writes it, or it isn't this program's."""
+        """Read the file; raise CorpusError where another run writes it, or it isn't this program's."""
         if not lock(self._file):
             raise CorpusError(
                 f"{folder} is in use by another run; wait for it, or give another folder (--out)"
@@ -240,8 +263,13 @@ class _Journal:
         for line in lines[:-1]:
             try:
                 entry = json.loads(line)
-                self._known[json.dumps(entry["files"])] = _found(entry["found"])
-            except (ValueError, KeyError, TypeError, RecursionError):  # a disk's damage costs a clip
+                self._entries[json.dumps(entry["files"])] = _parse(entry["found"])
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                RecursionError,
+            ):  # a damaged line: measure the clip again
                 continue
         if lines[-1]:  # torn by a kill
             self._file.truncate(self._file.tell() - len(lines[-1]))
@@ -250,15 +278,15 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with naming(self.path):  # what a full disk has not taken is tried again here
+        with naming(self.path):  # writes what is still buffered, and may fail on a full disk
             self._file.close()
 
-    def get(self, marks: list[list[Any]]) -> Found | None:
-        return self._known.get(json.dumps(marks))
+    def get(self, stamps: list[list[Any]]) -> Measurement | None:
+        return self._entries.get(json.dumps(stamps))
 
-    def add(self, marks: list[list[Any]], found: Found) -> None:
+    def add(self, stamps: list[list[Any]], measured: Measurement) -> None:
         with self._lock:
-            self._write({"files": marks, "found": dataclasses.asdict(found)})
+            self._write({"files": stamps, "found": dataclasses.asdict(measured)})
 
     def _write(self, entry: dict[str, Any]) -> None:
         with naming(self.path):
@@ -266,10 +294,10 @@ class _Journal:
             self._file.flush()
 
 
-def _found(entry: dict[str, Any]) -> Found:
-    return Found(
-        picture=Picture(**entry["picture"]) if entry["picture"] else None,
+def _parse(entry: dict[str, Any]) -> Measurement:
+    return Measurement(
+        video=VideoTrack(**entry["video"]) if entry["video"] else None,
         sound=Sound(**entry["sound"]) if entry["sound"] else None,
-        heard=Heard(**entry["heard"]) if entry["heard"] else None,
+        waveform=Waveform(**entry["waveform"]) if entry["waveform"] else None,
         troubles=tuple(entry["troubles"]),
     )

@@ -1,4 +1,4 @@
-"""Section 3.2 of the paper as code: what a corpus is made of, as a report, tables and pictures."""
+"""The contents of a corpus as a report, tables and plots, as in section 3.2 of the paper."""
 
 import csv
 import json
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
-from emimic.data.split_tables import LABELLED, clip_key
-from emimic.describe import markdown
-from emimic.describe import numbers as statistics
+from emimic.data.split_tables import LABELLED, get_clip_key
+from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
 from emimic.files import CsvText, OutputError, make_folder, write_atomic
@@ -22,7 +21,7 @@ from emimic.task import MAX_SECONDS, CorpusError
 
 SCHEMA: Final = "emimic/description/1"
 OUT: Final = "description"
-"""The default folder of what is written, in the corpus's."""
+"""The default output folder, within the corpus."""
 
 PAPERS_CLIPS: Final = ("11437", "15709")
 """The paper's examples of faces that were not found (section 3.2)."""
@@ -30,16 +29,20 @@ PAPERS_CLIPS: Final = ("11437", "15709")
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe` found, and where it was written."""
+    """The result of `describe`.
+
+    Attributes:
+        out: the output folder.
+        numbers: the content of `description.json`.
+    """
 
     out: Path
     numbers: dict[str, Any]
-    """What is in `description.json`."""
     clips: tuple[Clip, ...]
 
     def table(self) -> str:
-        """The numbers of section 3.2 beside the paper's, as aligned plain text, and where the rest lies."""
-        rows = [("", "this corpus", markdown.PAPER), *markdown.beside_the_paper(self.numbers)]
+        """Return the numbers of section 3.2 beside the paper's, as aligned plain text, and the output folder."""
+        rows = [("", "this corpus", markdown.PAPER), *markdown.compare_with_paper(self.numbers)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         damaged = len(self.numbers["damaged"])
@@ -57,42 +60,49 @@ def describe(
 ) -> Description:
     """Measure every clip of a corpus once and write every number of the paper's section 3.2, with its figures.
 
-    In `out`, by default `folder`/description, files there being replaced: `description.md`, `description.json`,
-    `clips.csv` (a row a listed clip), and as PNG and SVG `labels` (Figure 1), `durations` (Figure 2) and `cuts` (what
-    each cut would cost). `facts.jsonl` there keeps what was measured: an interrupted run goes on where it was.
+    `out` gets `description.md`, `description.json`, `clips.csv` (a row for each listed clip), and as PNG and SVG
+    `labels` (Figure 1), `durations` (Figure 2) and `cuts` (the cost of each cut). `facts.jsonl` there stores the
+    measurements, so that an interrupted run can be resumed.
 
-    Of a folder without train and valid, whatever tables are there count; without a table, all its media are one split.
+    A folder without train and valid is described by the tables it has; without a table, all its media are one split.
 
-    cut: the length in seconds whose cost is told. label_scale, workers, progress: as in `load_corpus`.
+    Args:
+        folder: the corpus.
+        out: the output folder, by default `folder`/description; files there are replaced.
+        cut: the length in seconds whose cost is reported.
+        label_scale: as in `load_corpus`.
+        workers: as in `load_corpus`.
+        progress: whether to show a bar.
 
-    Raises CorpusError when the tables can't be used, no clip can be measured, or `out` can't be written.
+    Raises:
+        CorpusError: if the tables can't be used, no clip can be measured, or `out` can't be written.
     """
     folder = Path(folder)
     if not 0 < cut < math.inf:
         raise CorpusError(f"cut is {cut}, expected a positive number of seconds, such as {MAX_SECONDS:g}")
-    corpus = _corpus(folder, label_scale)
+    corpus = _load(folder, label_scale)
     out = folder / OUT if out is None else Path(out)
     try:
         make_folder(out)
         clips = measure(corpus, out, workers=workers, progress=progress)
-        numbers = _numbers(corpus, clips, cut)
-        _write(out, corpus, clips, numbers)
+        values = _compute_numbers(corpus, clips, cut)
+        _write(out, corpus, clips, values)
     except OutputError as error:
-        raise CorpusError(f"{error} What is measured stays: run again to go on.") from error
+        raise CorpusError(f"{error} Measurements are stored: rerun the command to resume.") from error
     except OSError as error:
         raise CorpusError(f"{out} can't be written ({error}); give another folder (--out)") from error
-    return Description(out, numbers, clips)
+    return Description(out, values, clips)
 
 
-def _corpus(folder: Path, label_scale: float | None) -> Corpus:
-    """As `describe` says; what is wrong with a table is told by `load_corpus`."""
-    there = {path.name.removesuffix("_split.csv") for path in folder.glob("[!.]*_split.csv")}
+def _load(folder: Path, label_scale: float | None) -> Corpus:
+    """Load the corpus with the tables it has, or with all its media as one split."""
+    tables = {path.name.removesuffix("_split.csv") for path in folder.glob("[!.]*_split.csv")}
     raw, sound = (list_media(folder / name) for name in reversed(MEDIA_FOLDERS))
-    if not there and (media := raw | sound):
+    if not tables and (media := raw | sound):
         items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]
         return Corpus(folder, (), {"all": Split("all", tuple(item.id for item in items), tuple(items), ())})
     names = sorted(
-        {"valid" if name == "val" else name for name in there}, key=lambda n: (n not in LABELLED, n)
+        {"valid" if name == "val" else name for name in tables}, key=lambda n: (n not in LABELLED, n)
     )
     return load_corpus(
         folder,
@@ -103,32 +113,36 @@ def _corpus(folder: Path, label_scale: float | None) -> Corpus:
     )
 
 
-def _numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[str, Any]:
-    lengths = _lengths(clips)
+def _compute_numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[str, Any]:
+    lengths = _list_lengths(clips)
     if not lengths:
-        why = "; ".join(trouble for clip in clips[:3] for trouble in clip.found.troubles[:1])
-        raise CorpusError(f"{corpus.folder}: no clip can be read ({why}); are audio/ and raw/ complete?")
-    labels = _labels(corpus)
+        reasons = "; ".join(trouble for clip in clips[:3] for trouble in clip.measured.troubles[:1])
+        raise CorpusError(f"{corpus.folder}: no clip can be read ({reasons}); are audio/ and raw/ complete?")
+    labels = _stack_labels(corpus)
     return {
         "schema": SCHEMA,
         "folder": str(corpus.folder),
         "targets": list(corpus.targets),
-        "clips": {name: _split(corpus, name, clips) for name in corpus.splits},
+        "clips": {name: _summarize_split(corpus, name, clips) for name in corpus.splits},
         "speakers": len({s for split in corpus.splits.values() for s in split.speakers or ()}) or None,
-        "labels": statistics.of_labels(labels, corpus.targets),
-        "shifts": statistics.shifts(labels, corpus.targets),
-        "durations": statistics.of_durations(lengths.values(), cut),
+        "labels": numbers.summarize_labels(labels, corpus.targets),
+        "shifts": numbers.compare_splits(labels, corpus.targets),
+        "durations": numbers.summarize_durations(lengths.values(), cut),
         "over_two_hours": [
-            f"{split} {clip}" for (split, clip), n in lengths.items() if n > statistics.ERROR_SECONDS
+            f"{split} {clip}" for (split, clip), n in lengths.items() if n > numbers.ERROR_SECONDS
         ],
-        "fps": statistics.of_rates(clips),
-        "frames": statistics.of_frames(clips),
+        "fps": numbers.summarize_rates(clips),
+        "frames": numbers.summarize_frames(clips),
         "papers_clips": {
-            clip_key(clip.id): {"faces": clip.faces, "expected": clip.expected, "faces_fps": clip.faces_fps}
+            get_clip_key(clip.id): {
+                "faces": clip.faces,
+                "expected": clip.expected,
+                "faces_fps": clip.faces_fps,
+            }
             for clip in clips
-            if clip_key(clip.id) in PAPERS_CLIPS and clip.faces_fps is not None
+            if get_clip_key(clip.id) in PAPERS_CLIPS and clip.faces_fps is not None
         },
-        "audio": statistics.of_sound(clips),
+        "audio": numbers.summarize_audio(clips),
         "damaged": [
             {"split": split.name, "clip": left.id, "kind": left.kind, "reason": left.reason}
             for split in corpus.splits.values()
@@ -137,61 +151,61 @@ def _numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[str, Any
         + [
             {"split": clip.split, "clip": clip.id, "kind": "damaged", "reason": trouble}
             for clip in clips
-            for trouble in clip.found.troubles
+            for trouble in clip.measured.troubles
         ],
         "warnings": list(corpus.warnings),
     }
 
 
-def _split(corpus: Corpus, name: str, clips: Sequence[Clip]) -> dict[str, Any]:
+def _summarize_split(corpus: Corpus, name: str, clips: Sequence[Clip]) -> dict[str, Any]:
     split = corpus.splits[name]
-    known = [seconds for (part, _), seconds in _lengths(clips).items() if part == name]
+    lengths = [seconds for (part, _), seconds in _list_lengths(clips).items() if part == name]
     return {
         "listed": len(split.listed),
         "with_file": len(split.items),
-        "readable": len(known),
-        "hours": math.fsum(known) / 3600,
+        "readable": len(lengths),
+        "hours": math.fsum(lengths) / 3600,
     }
 
 
-def _lengths(clips: Sequence[Clip]) -> dict[tuple[str, str], float]:
-    """(split, clip) -> seconds, of the clips of which anything could be read."""
+def _list_lengths(clips: Sequence[Clip]) -> dict[tuple[str, str], float]:
+    """Return (split, clip) -> seconds, for the readable clips."""
     return {(clip.split, clip.id): clip.seconds for clip in clips if clip.seconds}
 
 
-def _labels(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
-    """Split -> (clip, target) of the clips with labels; no split without any."""
-    rows = {
+def _stack_labels(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
+    """Return split -> (clip, target) of the labelled clips; no split without any."""
+    labels = {
         name: [item.labels for item in split.items if item.labels is not None]
         for name, split in corpus.splits.items()
     }
-    return {name: np.stack(found) for name, found in rows.items() if found and corpus.targets}
+    return {name: np.stack(rows) for name, rows in labels.items() if rows and corpus.targets}
 
 
-def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], numbers: dict[str, Any]) -> None:
-    seconds = np.sort(np.array(list(_lengths(clips).values())))
-    rates = [clip.found.picture.fps for clip in clips if clip.found.picture and clip.found.picture.fps]
-    usual = statistics.credible(seconds)
-    cuts = np.unique(usual)  # between these the curves are straight
-    kept, lost = statistics.cost_of_cuts(seconds, cuts)[0], statistics.cost_of_cuts(usual, cuts)[1]
+def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], values: dict[str, Any]) -> None:
+    seconds = np.sort(np.array(list(_list_lengths(clips).values())))
+    rates = [clip.measured.video.fps for clip in clips if clip.measured.video and clip.measured.video.fps]
+    credible = numbers.drop_errors(seconds)
+    cuts = np.unique(credible)  # between these the lines are straight
+    uncut, lost = numbers.compute_cost(seconds, cuts)[0], numbers.compute_cost(credible, cuts)[1]
     figures = {
-        "durations": plots.durations(seconds, np.array(rates)),
-        "cuts": plots.cuts(cuts, kept, lost, numbers["durations"]["cut"]),
+        "durations": plots.draw_durations(seconds, np.array(rates)),
+        "cuts": plots.draw_cuts(cuts, uncut, lost, values["durations"]["cut"]),
     }
-    if labels := _labels(corpus):
-        figures = {"labels": plots.boxes(labels, corpus.targets), **figures}
+    if labels := _stack_labels(corpus):
+        figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomic(out / f"{name}.png", plots.png(figure))
-        write_atomic(out / f"{name}.svg", plots.svg(figure))
-    write_atomic(out / "clips.csv", _csv(corpus, clips))
+        write_atomic(out / f"{name}.png", plots.render_png(figure))
+        write_atomic(out / f"{name}.svg", plots.render_svg(figure))
+    write_atomic(out / "clips.csv", _format_csv(corpus, clips))
     write_atomic(
-        out / "description.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        out / "description.json", json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     )
-    write_atomic(out / "description.md", markdown.markdown(numbers, tuple(figures), JOURNAL))
+    write_atomic(out / "description.md", markdown.render(values, tuple(figures), JOURNAL))
 
 
-def _csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
-    """A row for each listed clip, in the order of the tables; empty where a thing is not there."""
+def _format_csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
+    """Return a row for each listed clip, in the order of the tables, with empty fields for missing values."""
     measured = {(clip.split, clip.id): clip for clip in clips}
     rows = []
     for split in corpus.splits.values():
@@ -201,7 +215,7 @@ def _csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
             clip = None if name in seen else measured.get((split.name, name))
             seen.add(name)
             start = {"Split": split.name, "Filename": name}
-            rows.append(start | (_row(clip) if clip else {"troubles": reasons.get(name, "")}))
+            rows.append(start | (_make_row(clip) if clip else {"troubles": reasons.get(name, "")}))
     columns = list(dict.fromkeys(column for row in rows for column in row if column != "troubles"))
     text = CsvText()
     writer = csv.DictWriter(text, [*columns, "troubles"])
@@ -210,8 +224,8 @@ def _csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
     return text.getvalue()
 
 
-def _row(clip: Clip) -> dict[str, Any]:
-    picture, sound, heard = clip.found.picture, clip.found.sound, clip.found.heard
+def _make_row(clip: Clip) -> dict[str, Any]:
+    video, sound, waveform = clip.measured.video, clip.measured.sound, clip.measured.waveform
     return {
         "seconds": clip.seconds,
         "audio": clip.audio,
@@ -219,20 +233,20 @@ def _row(clip: Clip) -> dict[str, Any]:
         "rate": sound and sound.rate,
         "channels": sound and sound.channels,
         "bit_rate": sound and sound.bit_rate,
-        "samples": heard and heard.samples,
-        "peak": heard and heard.peak,
-        "clipped": heard and heard.clipped,
-        "silence": heard and heard.silence,
-        "speech": heard and heard.speech,
+        "samples": waveform and waveform.samples,
+        "peak": waveform and waveform.peak,
+        "clipped": waveform and waveform.clipped,
+        "silence": waveform and waveform.silence,
+        "speech": waveform and waveform.speech,
         "video": clip.video,
-        "video_codec": picture and picture.codec,
-        "width": picture and picture.width,
-        "height": picture and picture.height,
+        "video_codec": video and video.codec,
+        "width": video and video.width,
+        "height": video and video.height,
         "video_seconds": clip.video_seconds,
-        "fps": picture and picture.fps,
-        "frames": picture and picture.frames,
+        "fps": video and video.fps,
+        "frames": video and video.frames,
         "frames_expected": clip.expected,
         "faces": clip.faces,
         "faces_fps": clip.faces_fps,
-        "troubles": " ".join(clip.found.troubles),
+        "troubles": " ".join(clip.measured.troubles),
     }

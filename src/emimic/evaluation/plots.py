@@ -1,7 +1,6 @@
-"""Pictures of how predictions relate to labels, and of what a corpus is made of. The only place that draws for `study`.
+"""Plots of predictions against labels, and of a corpus's labels and durations.
 
-Everything is grey: density as darkness, lines told apart by their dashes, so print and color-blind
-readers lose nothing.
+Everything is grey: density is darkness and lines differ in their dashes, for print and for color-blind readers.
 """
 
 import io
@@ -20,17 +19,16 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = 3
 _DOTS: Final = 500
-"""Up to this many clips, dots are legible; the challenge's validation split has 4,588."""
-_CELLS: Final = 33
-"""Cells across a panel."""
+"""The maximum number of clips for a scatter plot; the challenge's validation split has 4,588."""
+_BINS: Final = 33
+"""Bins of a two-dimensional histogram along each axis."""
 _BINNED: Final = "mean of a bin, 95 % interval"
 
 
-def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -> "Figure":
-    """Prediction against label, a panel for each target, darker where more clips lie.
+def draw_scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -> "Figure":
+    """Draw predictions against labels, a panel for each target, darker where there are more clips.
 
-    The dashed line is where they are equal, the solid one the least-squares line; the title gives
-    Pearson's correlation.
+    On the dashed line they are equal; the solid one is the least-squares line. The title gives Pearson's correlation.
 
     Args:
         predictions: (clip, target), at least one clip.
@@ -42,42 +40,47 @@ def scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -
     """
     rho = np.atleast_1d(metrics.pearson(predictions, labels))
     x, y = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
-    x_range, y_range = _range(x, include=(0.0, 1.0)), _range(y, include=(0.0, 1.0))
-    figure, panels = _panels(targets, x_label="label", y_label="prediction")
-    _clips(panels, x, y, x_range, y_range)
+    x_range, y_range = _get_range(x, include=(0.0, 1.0)), _get_range(y, include=(0.0, 1.0))
+    figure, panels = _make_panels(targets, x_label="label", y_label="prediction")
+    _draw_clips(panels, x, y, x_range, y_range)
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="equal")
-        known = ~np.isnan(x[:, i])
+        labelled = ~np.isnan(x[:, i])
         if not metrics.constant(x[:, i]):
-            slope, offset = np.polyfit(x[known, i], y[known, i], 1)
-            ends = np.array([x[known, i].min(), x[known, i].max()])
+            slope, offset = np.polyfit(x[labelled, i], y[labelled, i], 1)
+            ends = np.array([x[labelled, i].min(), x[labelled, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
-        panel.set_title(f"{target}\nPearson's ρ {_spoken(rho[i])}")
-    _legend(figure, panels)
+        panel.set_title(f"{target}\nPearson's ρ {_format_value(rho[i])}")
+    _add_legend(figure, panels)
     return figure
 
 
-def residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -> "Figure":
-    """Prediction minus label against prediction, a panel for each target, darker where more clips lie.
+def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str]) -> "Figure":
+    """Draw prediction minus label against prediction, a panel for each target, darker where there are more clips.
 
-    The line with dots is the mean residual in up to ten equally filled bins of the prediction: away from
-    zero, such predictions are too high or too low on average. The title gives the root of the mean
-    squared error.
+    The line with dots is the mean residual in up to ten bins of the prediction with equally many clips. Where it isn't
+    zero, such predictions are too high or too low on average. The title gives the root mean squared error.
 
-    Takes and raises what `scatter` does.
+    Args:
+        predictions: (clip, target), at least one clip.
+        labels: (clip, target), intensities in [0, 1]; NaN where unknown, which isn't drawn.
+        targets: the target's names.
+
+    Raises:
+        ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
     rmse = np.sqrt(np.atleast_1d(metrics.mse(predictions, labels)))
     x = np.asarray(predictions, dtype=np.float64)
     y = x - np.asarray(labels, dtype=np.float64)
-    x_range, y_range = _range(x), _range(y, include=(-0.5, 0.5))
-    figure, panels = _panels(targets, x_label="prediction", y_label="prediction − label")
-    _clips(panels, x, y, x_range, y_range)
+    x_range, y_range = _get_range(x), _get_range(y, include=(-0.5, 0.5))
+    figure, panels = _make_panels(targets, x_label="prediction", y_label="prediction − label")
+    _draw_clips(panels, x, y, x_range, y_range)
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.axhline(0, color="black", linestyle="--", linewidth=1, label="no error")
-        # Fewer clips in a bin, and its mean is noise; bins of a constant would split at random.
-        known = np.flatnonzero(~np.isnan(y[:, i]))
-        bins = 1 if metrics.constant(x[known, i]) else min(max(len(known) // 20, 1), 10)
-        parts = np.array_split(known[np.argsort(x[known, i], kind="stable")], bins) if len(known) else []
+        # With fewer clips in a bin its mean is noise; bins of a constant would split at random.
+        rows = np.flatnonzero(~np.isnan(y[:, i]))
+        bins = 1 if metrics.constant(x[rows, i]) else min(max(len(rows) // 20, 1), 10)
+        parts = np.array_split(rows[np.argsort(x[rows, i], kind="stable")], bins) if len(rows) else []
         panel.plot(
             [x[part, i].mean() for part in parts],
             [y[part, i].mean() for part in parts],
@@ -88,31 +91,31 @@ def residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[str])
             linewidth=1.5,
             label="mean of equally many clips",
         )
-        panel.set_title(f"{target}\nroot mean squared error {_spoken(rmse[i]).removeprefix('= ')}")
-    _legend(figure, panels)
+        panel.set_title(f"{target}\nroot mean squared error {_format_value(rmse[i]).removeprefix('= ')}")
+    _add_legend(figure, panels)
     return figure
 
 
-def reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
-    """Mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
+def draw_reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
+    """Draw mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
 
-    On the dashed line predictions mean what they say; points below it are of predictions that are too high. The grey
-    area is the gap between the two. The title gives the expected calibration error.
+    On the dashed line predictions are calibrated; below it they are too high. The grey area is the difference. The
+    title gives the expected calibration error.
 
     Args:
-        calibrations: target -> as of `scores.calibration`.
+        calibrations: by target, as from `metrics.calibration`.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = _panels(list(calibrations), x_label="mean prediction", y_label="mean label")
-    for panel, (target, one) in zip(panels, calibrations.items(), strict=True):
-        ends = np.concatenate([one.predicted, one.observed, one.low, one.high])
-        low, high = _range(ends, include=(0.0, 0.1))
+    figure, panels = _make_panels(list(calibrations), x_label="mean prediction", y_label="mean label")
+    for panel, (target, bins) in zip(panels, calibrations.items(), strict=True):
+        ends = np.concatenate([bins.predicted, bins.observed, bins.low, bins.high])
+        low, high = _get_range(ends, include=(0.0, 0.1))
         panel.plot([low, high], [low, high], color="black", linestyle="--", linewidth=1, label="calibrated")
-        panel.fill_between(one.predicted, one.predicted, one.observed, color="0.85", linewidth=0)
-        below, above = (np.nan_to_num(np.abs(one.observed - end)) for end in (one.low, one.high))
+        panel.fill_between(bins.predicted, bins.predicted, bins.observed, color="0.85", linewidth=0)
+        below, above = (np.nan_to_num(np.abs(bins.observed - end)) for end in (bins.low, bins.high))
         panel.errorbar(
-            one.predicted, one.observed, yerr=np.stack([below, above]), color="black", ecolor="0.35", elinewidth=1.2,
+            bins.predicted, bins.observed, yerr=np.stack([below, above]), color="black", ecolor="0.35", elinewidth=1.2,
             capsize=2.5, marker="o", markersize=5, markerfacecolor="white", linewidth=1.5,
         )  # fmt: skip
         panel.plot([], [], color="black", marker="o", markerfacecolor="white", label=_BINNED)
@@ -121,18 +124,22 @@ def reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
         panel.set_aspect("equal")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(MaxNLocator(5))
-        panel.set_title(f"{target}\ncalibration error {_spoken(one.error).removeprefix('= ')}")
-    _legend(figure, panels)
+        panel.set_title(f"{target}\ncalibration error {_format_value(bins.error).removeprefix('= ')}")
+    _add_legend(figure, panels)
     return figure
 
 
-def boxes(labels: Mapping[str, NDArray[Any]], targets: Sequence[str]) -> "Figure":
-    """Box plots of each split's labels (clip, target), NaN where missing, a panel a split (the paper's Figure 1).
+def draw_boxes(labels: Mapping[str, NDArray[Any]], targets: Sequence[str]) -> "Figure":
+    """Draw box plots of labels, a panel for each split (the paper's Figure 1).
 
     The box spans the quartiles, whiskers reach the last label within 1.5 times its height, the line is the median and
-    the diamond the mean; labels beyond are dots, darker where many lie.
+    the diamond the mean. Labels outside are dots, darker where there are many.
+
+    Args:
+        labels: split -> (clip, target), NaN where missing.
+        targets: the target's names.
     """
-    figure, panels = _stacked(len(labels), height=2.6)
+    figure, panels = _make_stack(len(labels), height=2.6)
     for panel, (split, values) in zip(panels, labels.items(), strict=True):
         columns = [column[np.isfinite(column)] for column in values.T]
         panel.boxplot(
@@ -153,11 +160,11 @@ def boxes(labels: Mapping[str, NDArray[Any]], targets: Sequence[str]) -> "Figure
     return figure
 
 
-def durations(seconds: NDArray[Any], fps: NDArray[Any]) -> "Figure":
-    """Histograms on two logarithmic axes of lengths (clip,) in s, and below of (video,) fps if any (Figure 2)."""
+def draw_durations(seconds: NDArray[Any], fps: NDArray[Any]) -> "Figure":
+    """Draw log-log histograms of durations (clip,) in seconds and of frame rates (video,), if any (Figure 2)."""
     kinds = [("duration in seconds", "clips", seconds), ("frames a second", "videos", fps)]
     kinds = [kind for kind in kinds if len(kind[2])]
-    figure, panels = _stacked(len(kinds), height=2.6)
+    figure, panels = _make_stack(len(kinds), height=2.6)
     for panel, (label, unit, values) in zip(panels, kinds, strict=True):
         low, high = float(values.min()), float(values.max())
         low, high = (low, high) if high > 1.1 * low else (low / 1.5, high * 1.5)
@@ -165,29 +172,36 @@ def durations(seconds: NDArray[Any], fps: NDArray[Any]) -> "Figure":
         panel.hist(values, bins=edges, color="0.55", edgecolor="black", linewidth=0.4)
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set_ylim(bottom=0.7)  # a single one is seen
+        panel.set_ylim(bottom=0.7)  # a count of 1 is visible
         panel.set_xlabel(label)
         panel.set_ylabel(unit)
-        _plain_numbers(panel)
+        _format_ticks(panel)
     return figure
 
 
-def cuts(at: NDArray[Any], kept: NDArray[Any], lost: NDArray[Any], chosen: float) -> "Figure":
-    """For each cut (cut,) in seconds, rising: the share of clips kept whole and of audio lost; a line at the chosen."""
-    figure, (panel,) = _stacked(1, height=3.6)
-    panel.step(at, 100 * kept, where="post", color="black", linewidth=2, label="clips kept whole")
-    panel.plot(at, 100 * lost, color="black", linewidth=1.5, linestyle="--", label="audio lost")
+def draw_cuts(cuts: NDArray[Any], uncut: NDArray[Any], lost: NDArray[Any], chosen: float) -> "Figure":
+    """Draw the cost of cuts.
+
+    Args:
+        cuts: (cut,) in seconds, rising.
+        uncut: (cut,), the fraction of clips that are kept whole.
+        lost: (cut,), the fraction of audio that is lost.
+        chosen: the cut with a vertical line, in seconds.
+    """
+    figure, (panel,) = _make_stack(1, height=3.6)
+    panel.step(cuts, 100 * uncut, where="post", color="black", linewidth=2, label="clips kept whole")
+    panel.plot(cuts, 100 * lost, color="black", linewidth=1.5, linestyle="--", label="audio lost")
     panel.axvline(chosen, color="0.5", linewidth=1.5, label=f"cut at {chosen:g} s")
     panel.set_xscale("log")
     panel.set_xlabel("cut in seconds")
     panel.set_ylabel("% of clips, of audio")
-    _plain_numbers(panel)
-    _legend(figure, [panel])
+    _format_ticks(panel)
+    _add_legend(figure, [panel])
     return figure
 
 
-def svg(figure: "Figure") -> bytes:
-    """The figure as SVG without a date, and text stays text."""
+def render_svg(figure: "Figure") -> bytes:
+    """Return the figure as SVG without a date, with text as text."""
     import matplotlib as mpl
 
     make_drawable(figure)
@@ -197,16 +211,16 @@ def svg(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def png(figure: "Figure", *, dpi: int = 120) -> bytes:
-    """The figure as a PNG."""
+def render_png(figure: "Figure", *, dpi: int = 120) -> bytes:
+    """Return the figure as a PNG."""
     make_drawable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
-def _panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Figure, list[Any]]":
-    """A figure with an axes for each target, three to a row."""
+def _make_panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Figure, list[Any]]":
+    """Return a figure with an axes for each target, three to a row."""
     # pyplot would pick a window system and keep every figure alive in a global list.
     from matplotlib.figure import Figure
 
@@ -224,16 +238,16 @@ def _panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Fig
     return figure, panels
 
 
-def _stacked(count: int, *, height: float) -> "tuple[Figure, list[Any]]":
-    """A figure with so many axes, one below the other, each so many inches high."""
+def _make_stack(count: int, *, height: float) -> "tuple[Figure, list[Any]]":
+    """Return a figure with `count` axes, one below the other, each `height` inches high."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, height * count + 0.4), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False).flat)
 
 
-def _plain_numbers(panel: Any) -> None:
-    """30, not 3 x 10^1, on logarithmic axes."""
+def _format_ticks(panel: Any) -> None:
+    """Write 30, not 3 x 10^1, on logarithmic axes."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (panel.xaxis, panel.yaxis):
@@ -244,14 +258,14 @@ def _plain_numbers(panel: Any) -> None:
             axis.set_minor_formatter(NullFormatter())
 
 
-def _clips(
+def _draw_clips(
     panels: Sequence[Any],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     x_range: tuple[float, float],
     y_range: tuple[float, float],
 ) -> None:
-    """A dot a clip, or cells as dark as they are full where dots would hide each other."""
+    """Draw one dot per clip, or with many clips a two-dimensional histogram."""
     for panel in panels:
         panel.set_xlim(x_range)
         panel.set_ylim(y_range)
@@ -262,34 +276,36 @@ def _clips(
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    edges = (np.linspace(*x_range, _CELLS + 1), np.linspace(*y_range, _CELLS + 1))
-    drawn = np.isfinite(x) & np.isfinite(y)
-    counts = [np.histogram2d(x[drawn[:, i], i], y[drawn[:, i], i], bins=edges)[0] for i in range(len(panels))]
-    most = max(2.0, *(float(count.max()) for count in counts))
+    edges = (np.linspace(*x_range, _BINS + 1), np.linspace(*y_range, _BINS + 1))
+    finite = np.isfinite(x) & np.isfinite(y)
+    counts = [
+        np.histogram2d(x[finite[:, i], i], y[finite[:, i], i], bins=edges)[0] for i in range(len(panels))
+    ]
+    maximum = max(2.0, *(float(count.max()) for count in counts))
     # Half the labels are zero, so counts span decades; below 1, so that one clip still shows on white.
-    norm = LogNorm(vmin=0.3, vmax=most)
+    norm = LogNorm(vmin=0.3, vmax=maximum)
     for panel, count in zip(panels, counts, strict=True):
         mesh = panel.pcolormesh(*edges, np.ma.masked_equal(count.T, 0), cmap="Greys", norm=norm)
-    bar = panels[0].figure.colorbar(mesh, ax=list(panels), shrink=0.6, aspect=30, label="clips in a cell")
-    bar.ax.set_ylim(1, most)
+    bar = panels[0].figure.colorbar(mesh, ax=list(panels), shrink=0.6, aspect=30, label="clips in a bin")
+    bar.ax.set_ylim(1, maximum)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _range(values: NDArray[np.float64], include: tuple[float, ...] = ()) -> tuple[float, float]:
-    """What an axis shows: all values but NaN, and what else to include, with a little room."""
-    known = [*values[np.isfinite(values)].tolist(), *include]
-    low, high = min(known, default=0.0), max(known, default=1.0)
-    room = 0.03 * (high - low) or 0.05
-    return low - room, high + room
+def _get_range(values: NDArray[np.float64], include: tuple[float, ...] = ()) -> tuple[float, float]:
+    """Return the limits of an axis with all finite values and those to include, and a small margin."""
+    finite = [*values[np.isfinite(values)].tolist(), *include]
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    margin = 0.03 * (high - low) or 0.05
+    return low - margin, high + margin
 
 
-def _legend(figure: "Figure", panels: Sequence[Any]) -> None:
-    """One legend for all panels, below them."""
+def _add_legend(figure: "Figure", panels: Sequence[Any]) -> None:
+    """Add one legend for all panels, below them."""
     lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}
     lines = {label: line for label, line in lines.items() if not label.startswith("_")}
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines), frameon=False)
 
 
-def _spoken(value: float) -> str:
+def _format_value(value: float) -> str:
     return "undefined" if math.isnan(value) else f"= {value:.3f}"

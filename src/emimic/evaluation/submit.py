@@ -8,32 +8,36 @@ from typing import Literal
 import numpy as np
 
 from emimic.data.corpus import Split
-from emimic.data.split_tables import clip_key, some
-from emimic.evaluation.evaluate import open_split, predict_split, table_csv
+from emimic.data.split_tables import get_clip_key, list_some
+from emimic.evaluation.evaluate import format_csv, open_split, predict_split
 from emimic.files import make_folder, write_atomic
 from emimic.task import CorpusError, ModelError, SettingsError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True)
 class SubmitReport:
-    """What `submit` wrote."""
+    """The result of `submit`.
+
+    Attributes:
+        rows: the number of rows.
+        filled: files that could not be used and got the mean of the other rows instead of a prediction.
+        clipped: the number of predicted values outside [0, 1].
+        left_out: (clip, reason) for every clip that could not be used.
+        notes: the corpus's warnings.
+    """
 
     path: Path
     split: str
     rows: int
     filled: tuple[str, ...]
-    """Files that could not be used and got the mean of the other rows instead of a prediction."""
     clipped: int
-    """How many predicted values lay outside [0, 1]."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """(clip, reason) for every clip that could not be used."""
     notes: tuple[str, ...] = ()
-    """What was found odd in the corpus."""
 
     def table(self) -> str:
-        """Plain sentences."""
-        text = f"{self.path}: {plural(self.rows, 'row')} for the split {self.split}; "
+        """Return the report as plain sentences."""
+        text = f"{self.path}: {pluralize(self.rows, 'row')} for the split {self.split}; "
         text += f"{self.clipped} values clipped to [0, 1]"
         if self.filled:
             text += f"\n{len(self.filled)} rows are means, not predictions: {', '.join(self.filled)}"
@@ -51,7 +55,7 @@ def submit(
     workers: int = 2,
     progress: bool = True,
 ) -> SubmitReport:
-    """Predicts a split, whose labels, if any, play no part, and writes the challenge's CSV.
+    """Predict a split, whose labels, if any, aren't read, and write the challenge's CSV.
 
     The file has the header `Filename` and the targets, then one row for every file the split lists, in its
     order: the name without a media suffix, an integer where it is a number ("00012" becomes 12), and
@@ -62,8 +66,8 @@ def submit(
         folder: a corpus in the ABAW layout.
         split: the split's name.
         out: the CSV to write; replaced if it exists, and untouched if anything fails.
-        fill: what a file gets that can't be used. None stops instead: a prediction is never invented
-            unasked. "mean" writes the mean of the other rows and reports the file in `SubmitReport.filled`.
+        fill: the replacement for a file that can't be used. None raises instead. "mean" writes the mean of the other
+            rows and reports the file in `SubmitReport.filled`.
         batch_seconds: seconds of audio in a batch.
         workers: threads that read audio.
         progress: whether to show a bar.
@@ -78,19 +82,19 @@ def submit(
         raise SettingsError(f"found fill={fill!r}; expected None or 'mean'")
     out = Path(out)
     make_folder(out.parent)  # before the work
-    model, part, warnings, heard = open_split(
+    model, part, warnings, inputs = open_split(
         Path(run), folder, split, labels=False, workers=workers, progress=progress
     )
     _check(part, filled=fill is not None)
     if not model.config.targets:
-        raise ModelError(f"{run} answers VAD alone; expected a model with targets to submit")
+        raise ModelError(f"{run} predicts V/A/D alone; expected a model with targets to submit")
     predictions, _ = predict_split(
-        Path(run), model, part, heard, batch_seconds=batch_seconds, workers=workers, progress=progress
+        Path(run), model, part, inputs, batch_seconds=batch_seconds, workers=workers, progress=progress
     )
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
-    rows = [(clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
-    write_atomic(out, table_csv(model.config.targets, rows))
+    rows = [(get_clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
+    write_atomic(out, format_csv(model.config.targets, rows))
     outside = int(np.count_nonzero((predictions < 0) | (predictions > 1)))
     return SubmitReport(
         path=out,
@@ -104,17 +108,17 @@ def submit(
 
 
 def _check(part: Split, *, filled: bool) -> None:
-    """Every listed file once, and usable unless it may be filled: else CorpusError."""
-    twice = [name for name, count in Counter(map(clip_key, part.listed)).items() if count > 1]
-    if twice:
+    """Raise CorpusError where a file is listed twice, or can't be used and isn't to be filled."""
+    repeated = [name for name, count in Counter(map(get_clip_key, part.listed)).items() if count > 1]
+    if repeated:
         raise CorpusError(
-            f"the split {part.name!r} lists {some(twice)} more than once; expected every file once. "
-            "Mend its table"
+            f"the split {part.name!r} lists {list_some(repeated)} more than once; expected every file once. "
+            "Fix its table"
         )
     if part.left_out and not filled:
-        named = some([f"{left.id} ({left.reason})" for left in part.left_out])
+        named = list_some([f"{left.id} ({left.reason})" for left in part.left_out])
         count = f"{len(part.left_out)} of the {len(part.listed)} files"
         raise CorpusError(
             f"{count} of the split {part.name!r} can't be used: {named}. "
-            "Mend them, or fill them with the mean of the other rows (--fill mean; in Python, fill='mean')"
+            "Fix them, or fill them with the mean of the other rows (--fill mean; in Python, fill='mean')"
         )

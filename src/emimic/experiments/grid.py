@@ -1,8 +1,8 @@
-"""A grid of cells x seeds: each a plain training run in its own folder, so every other verb works on it.
+"""A grid of rows x seeds: each a training run in its own folder, so all other commands work on it.
 
-DIR/<cell>/seed-<k> is the run; beside it `grid.json` keeps what it took, or why it failed. What is finished stays, what
-was interrupted goes on from its checkpoint, what failed is tried once more. A run is held by a lock on its folder, so
-that several commands may work on one DIR.
+The folder of a run is OUT/<row>/seed-<k>. In it, `grid.json` notes how long the run took, or why it failed. Finished
+runs are skipped, interrupted ones resume from their checkpoint, and failed ones are tried again. A lock on each run's
+folder lets several commands work on one OUT.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
-from emimic.experiments.jobs import Cell, Grid, Job
+from emimic.experiments.jobs import Grid, Job, Row
 from emimic.files import lock, make_folder, naming, write_atomic
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
@@ -26,12 +26,12 @@ from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
 LOCK: Final = ".lock"
-PLACES: Final = {"features"}
-"""Settings that say where something lies, not what is learned: a DIR may be moved."""
+PATH_SETTINGS: Final = {"features"}
+"""Settings that are paths and don't change what is learned: OUT may be moved."""
 
 
 class Stopped(BaseException):
-    """A signal ends the grid; every run is saved, and the same command goes on."""
+    """A signal that ends the grid; every run is saved, and the same command resumes it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by signal {number}")
@@ -41,45 +41,55 @@ class Stopped(BaseException):
 def plan(
     folder: Path,
     out: Path,
-    cells: Sequence[Cell],
+    rows: Sequence[Row],
     seeds: Sequence[int],
-    given: TrainSettings,
-    base: Mapping[str, Any] | None = None,
+    common: TrainSettings,
+    defaults: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Grid:
-    """The runs of a grid, checked against what is on disk. Raises SettingsError where a run there has others.
+    """Return the runs of a grid, checked against those on disk.
 
-    A cell's settings go over the given ones (those the user set), and these over `base`.
+    Args:
+        folder: the corpus.
+        out: the folder of all runs.
+        rows: the rows; their settings take precedence over `common`.
+        seeds: of each row.
+        common: the user's settings, of all rows; they take precedence over `defaults`.
+        defaults: settings that the user may override.
+        **options: of `Grid`.
+
+    Raises:
+        SettingsError: if a run on disk has other settings, or a row or seed appears twice.
     """
-    for what, found in (("seeds", seeds), ("cells", [cell.name for cell in cells])):
-        if not found or len(set(found)) < len(found):
-            raise SettingsError(f"found the {what} {list(found)}; expected one or more, each once")
-    asked = given.model_dump(exclude_unset=True)
+    for what, values in (("seeds", seeds), ("rows", [row.name for row in rows])):
+        if not values or len(set(values)) < len(values):
+            raise SettingsError(f"found the {what} {list(values)}; expected one or more, each once")
+    user = common.model_dump(exclude_unset=True)
     jobs = []
-    for seed in seeds:  # a first answer for every row comes before the second for any
-        for cell in cells:
-            values = {**(base or {}), **cell.beneath, **asked, **cell.settings, "seed": seed}
-            if cell.settings.keys() & {"encoder", "encoder_config"}:
-                for name in {"encoder", "encoder_config", "encoder_layers"} - cell.settings.keys():
-                    values[name] = None
-            jobs.append(_job(out, cell, seed, values))
+    for seed in seeds:  # a first score for every row comes before a second for any
+        for row in rows:
+            settings = {**(defaults or {}), **row.defaults, **user, **row.settings, "seed": seed}
+            if row.settings.keys() & {"encoder", "encoder_config"}:
+                for name in {"encoder", "encoder_config", "encoder_layers"} - row.settings.keys():
+                    settings[name] = None
+            jobs.append(_make_job(out, row, seed, settings))
     for job in jobs:
         _check(job)
     return Grid(folder, out, tuple(jobs), **options)
 
 
-def _job(out: Path, cell: Cell, seed: int, values: dict[str, Any]) -> Job:
-    place = out / cell.name / f"seed-{seed}"
-    if cell.lacking:
-        return Job(cell, seed, place, None, cell.lacking)
+def _make_job(out: Path, row: Row, seed: int, values: dict[str, Any]) -> Job:
+    folder = out / row.name / f"seed-{seed}"
+    if row.unavailable:
+        return Job(row, seed, folder, None, row.unavailable)
     try:
         settings = TrainSettings.model_validate(values)
     except (ValidationError, SettingsError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        return Job(cell, seed, place, None, first)
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        return Job(row, seed, folder, None, reason)
     if settings.freeze_encoder and settings.features is None:
         settings = settings.model_copy(update={"features": str(out.resolve() / "features")})
-    return Job(cell, seed, place, settings)
+    return Job(row, seed, folder, settings)
 
 
 def _check(job: Job) -> None:
@@ -89,7 +99,7 @@ def _check(job: Job) -> None:
     if names := [
         name
         for name in TrainSettings.model_fields
-        if name not in PLACES and getattr(stored, name) != getattr(job.settings, name)
+        if name not in PATH_SETTINGS and getattr(stored, name) != getattr(job.settings, name)
     ]:
         raise SettingsError(
             f"{job.folder} was started with other settings ({', '.join(names)} differ); run the grid with those, or "
@@ -97,64 +107,68 @@ def _check(job: Job) -> None:
         )
 
 
-def run(grid: Grid, tell: Callable[[str], None]) -> None:
-    """Every run that isn't done, one after another; raises Stopped on SIGTERM or Ctrl-C.
+def run_jobs(grid: Grid, log: Callable[[str], None]) -> None:
+    """Train and score every run that isn't done, one after another.
 
-    A run that can't be had is told, noted in its folder, and passed over.
+    A run that fails is logged, noted in its folder, and skipped.
+
+    Raises:
+        Stopped: on SIGTERM or Ctrl-C.
     """
     begun = time.time_ns()
-    with stoppable():
+    with raise_on_signal():
         for job in grid.jobs:
-            _settle(grid, job, tell, begun=begun)
+            _run_job(grid, job, log, begun=begun)
 
 
-def _settle(grid: Grid, job: Job, tell: Callable[[str], None], *, begun: int) -> None:
-    """Bring one run to its score, unless it is, or another process is at it, or has failed since `begun` (ns)."""
-    if job.settled(grid.split, begun):
+def _run_job(grid: Grid, job: Job, log: Callable[[str], None], *, begun: int) -> None:
+    """Train and score one run, unless it is done, another process holds it, or it has failed since `begun` (ns)."""
+    if job.is_settled(grid.split, begun):
         return
-    with held(job.folder) as ours:
-        if not ours:
-            tell(f"{job.cell.name} seed {job.seed}: another process is at it")
+    with hold(job.folder) as acquired:
+        if not acquired:
+            log(f"{job.row.name} seed {job.seed}: another process is at it")
             return
-        if job.settled(grid.split, begun):
+        if job.is_settled(grid.split, begun):
             return
-        tell(f"{job.cell.name} seed {job.seed}")
+        log(f"{job.row.name} seed {job.seed}")
         try:
-            _bring(grid, job)
+            _complete(grid, job)
         except (EmimicError, OSError, RuntimeError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            job.note(reason=reason)
-            tell(f"{job.cell.name} seed {job.seed} can't be had: {reason}")
+            job.update_notes(reason=reason)
+            log(f"{job.row.name} seed {job.seed} failed: {reason}")
 
 
-def _bring(grid: Grid, job: Job) -> None:
+def _complete(grid: Grid, job: Job) -> None:
     """Train to the end, and score."""
     if job.settings is None:
         raise SettingsError(job.reason)
-    if "reason" in job.notes():  # of an attempt before
-        job.note(reason=None)
+    if "reason" in job.read_notes():  # of a former attempt
+        job.update_notes(reason=None)
     if not job.finished:
         started = time.monotonic()
         try:
             if grid.processes > 1:
-                _torchrun(grid, job, job.settings)
+                _train_by_torchrun(grid, job, job.settings)
             else:
                 _train(grid, job, job.settings)
         finally:
-            seconds = job.notes().get("seconds", 0.0) + time.monotonic() - started
-            job.note(seconds=round(seconds, 1))
-    ran = checkpoint.read_settings(job.folder)
-    noted = job.notes().get("scored", {})
-    job.note(scored={**noted, grid.split: corpus_check.scored_on(grid.folder, job.folder, grid.split)})
+            seconds = job.read_notes().get("seconds", 0.0) + time.monotonic() - started
+            job.update_notes(seconds=round(seconds, 1))
+    stored = checkpoint.read_settings(job.folder)
+    scored = job.read_notes().get("scored", {})
+    digest = corpus_check.digest_split(grid.folder, job.folder, grid.split)
+    job.update_notes(scored={**scored, grid.split: digest})
     evaluate(
-        job.folder, grid.folder, split=grid.split, batch_seconds=ran.batch_seconds, workers=ran.workers,
-        progress=grid.show, cached=ran.freeze_encoder, draw=False,
+        job.folder, grid.folder, split=grid.split, batch_seconds=stored.batch_seconds, workers=stored.workers,
+        progress=grid.show, cached=stored.freeze_encoder, draw=False,
     )  # fmt: skip
 
 
 def _train(grid: Grid, job: Job, settings: TrainSettings) -> None:
     stored = job.folder / checkpoint.SETTINGS
-    # `plan` has compared them; those on disk know where the features lay when it was started.
+    # `plan` has compared them; those on disk name the folder where the features were at the start.
     result = train(
         grid.folder, job.folder, None if stored.exists() else settings, resume=True, show=grid.show
     )
@@ -162,7 +176,7 @@ def _train(grid: Grid, job: Job, settings: TrainSettings) -> None:
         raise Stopped(result.signal)
 
 
-def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
+def _train_by_torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(grid.processes)]
     words += ["-m", "emimic", "train", str(grid.folder), "--out", str(job.folder), "--resume", "--quiet"]
     if not (job.folder / checkpoint.SETTINGS).exists():
@@ -173,20 +187,20 @@ def _torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
         [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        _, said = child.communicate()
+        _, stderr = child.communicate()
     except BaseException:
         child.terminate()  # its processes finish their step and save
         child.wait()
         raise
     if child.returncode:
-        own = [line for line in said.splitlines() if line.startswith("emimic: ")]
+        messages = [line for line in stderr.splitlines() if line.startswith("emimic: ")]
         raise EmimicError(
-            own[-1].removeprefix("emimic: ") if own else f"torchrun ended with {child.returncode}"
+            messages[-1].removeprefix("emimic: ") if messages else f"torchrun ended with {child.returncode}"
         )
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def hold(folder: Path) -> Iterator[bool]:
     """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
     make_folder(folder)
     with naming(folder / LOCK):
@@ -196,11 +210,11 @@ def held(folder: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise Stopped; inside a training they let it save first."""
+def raise_on_signal() -> Iterator[None]:
+    """Raise Stopped on SIGTERM and Ctrl-C; a training saves first."""
 
     def stop(number: int) -> None:
         raise Stopped(number)
 
-    with signals.handled(stop):
+    with signals.handle(stop):
         yield

@@ -1,4 +1,4 @@
-"""What a grid is made of: the rows of a table, and one training run for each row and seed."""
+"""The parts of a grid: the rows of a table, and one training run for each row and seed."""
 
 import json
 import re
@@ -17,12 +17,18 @@ SCHEMA: Final = "emimic/grid/1"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A row of a table: settings over the common ones, and what was published for it.
+class Row:
+    """One row of a table: its settings over the common ones, and its published figure.
 
-    name: of its folder. groups: the tables it stands in. published: mean Pearson on Hume-Vidmimic2, validation and
-    test, None where there is no figure. note: a sentence beneath the table. beneath: settings under the common ones.
-    lacking: why the row can't be had, if it can't. unsure: what keeps its figure from being one, such as "unreviewed".
+    Attributes:
+        name: of its folder.
+        groups: the tables that it is part of.
+        published: mean Pearson on the validation split of Hume-Vidmimic2; None where no figure is published.
+        published_test: the same on the test split.
+        note: a sentence below the table.
+        defaults: settings below the common ones.
+        unavailable: the reason why the row can't run; empty where it can.
+        unsure: a caveat of the published figure, such as "unreviewed".
     """
 
     name: str
@@ -32,22 +38,26 @@ class Cell:
     published: float | None = None
     published_test: float | None = None
     note: str = ""
-    beneath: Mapping[str, Any] = field(default_factory=dict)
-    lacking: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    unavailable: str = ""
     unsure: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", self.name):
             raise SettingsError(
-                f"the cell {self.name!r} names a folder; expected small letters, digits and . + _ - only"
+                f"the row {self.name!r} names a folder; expected small letters, digits and . + _ - only"
             )
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the grid. settings: None, with a reason, where the cell's don't go with the common ones."""
+    """One training run of the grid.
 
-    cell: Cell
+    Attributes:
+        settings: None, with a `reason`, where those of the row don't fit the common ones.
+    """
+
+    row: Row
     seed: int
     folder: Path
     settings: TrainSettings | None
@@ -55,45 +65,45 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether it is trained to its end."""
+        """Whether the training run is finished."""
         progress = checkpoint.read_progress(self.folder)
         return progress is not None and progress.finished
 
-    def scored(self, split: str) -> bool:
-        """Whether it is finished, and scored since by the grid, which notes on what."""
+    def is_scored(self, split: str) -> bool:
+        """Return whether the grid has scored the finished training run, and noted on which clips."""
         report = self.folder / "evaluation" / split / "report.json"
-        if not (split in self.notes().get("scored", {}) and report.exists() and self.finished):
+        if not (split in self.read_notes().get("scored", {}) and report.exists() and self.finished):
             return False
         return report.stat().st_mtime_ns >= (self.folder / checkpoint.LAST).stat().st_mtime_ns
 
-    def settled(self, split: str, begun: int) -> bool:
-        """Whether it is scored, or has failed since `begun` (ns): then it isn't tried once more."""
+    def is_settled(self, split: str, begun: int) -> bool:
+        """Return whether the job is scored, or has failed since `begun` (ns) and isn't tried again."""
         notes = self.folder / NOTES
-        if "reason" in self.notes() and notes.stat().st_mtime_ns >= begun:
+        if "reason" in self.read_notes() and notes.stat().st_mtime_ns >= begun:
             return True
-        return self.scored(split)
+        return self.is_scored(split)
 
-    def notes(self) -> dict[str, Any]:
-        """seconds: of training, summed over what wasn't killed; scored: by split, `contents.scored_on`; reason: why it
-        failed, if it did."""
+    def read_notes(self) -> dict[str, Any]:
+        """Return the notes: seconds of training, `corpus_check.digest_split` by scored split, reason of a failure."""
         try:
             return dict(read_json(self.folder / NOTES))
         except (FileNotFoundError, ValueError, TypeError):
             return {}
 
-    def note(self, **values: Any) -> None:
-        """Write these values into the notes; one that is None goes."""
+    def update_notes(self, **values: Any) -> None:
+        """Write these values into the notes; None removes an entry."""
         make_folder(self.folder)
-        notes = {"schema": SCHEMA} | self.notes() | values
-        kept = {name: value for name, value in notes.items() if value is not None}
-        write_atomic(self.folder / NOTES, json.dumps(kept, indent=1) + "\n")
+        notes = {"schema": SCHEMA} | self.read_notes() | values
+        notes = {name: value for name, value in notes.items() if value is not None}
+        write_atomic(self.folder / NOTES, json.dumps(notes, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is run: `jobs` over the corpus in `folder`, kept in `out` and scored on `split`.
+    """Training runs over the corpus in `folder`, stored in `out` and scored on `split`.
 
-    processes: more than one starts each training by torchrun.
+    Attributes:
+        processes: of each training; more than one are started by torchrun.
     """
 
     folder: Path

@@ -1,26 +1,19 @@
-"""What a grid came to: its tables beside the paper's figures, as Markdown, and everything as JSON."""
+"""Tables of a grid's scores beside the published figures, as Markdown, and all of them as JSON."""
 
-import csv
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emimic.baselines.system import system
-from emimic.data.corpus import load_corpus
-from emimic.data.split_tables import clip_key
-from emimic.experiments import significance
-from emimic.experiments.grid import PLACES
-from emimic.experiments.jobs import Cell, Grid, Job
-from emimic.experiments.significance import Difference, clean
-from emimic.files import read_json, write_atomic
-from emimic.training import checkpoint
-from emimic.wording import plural
+from emimic.baselines.system import get_system
+from emimic.experiments.jobs import Row
+from emimic.experiments.significance import Difference, nan_to_none
+from emimic.files import write_atomic
+from emimic.wording import pluralize
 
 RESAMPLES: Final = 1000
 TABLE: Final = "table.md"
@@ -29,14 +22,18 @@ SCHEMA: Final = "emimic/comparison/1"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A cell and what its seeds came to.
+class RowScores:
+    """A row and the scores of its seeds.
 
-    scores: mean Pearson by seed, NaN where undefined. failed: reasons by seed. open: seeds that aren't done.
-    difference: to the reference over the seeds that both have; None for the reference and where there are none.
+    Attributes:
+        scores: mean Pearson by seed, NaN where undefined.
+        failed: reasons by seed.
+        open: seeds that aren't done.
+        runs: facts of the finished runs, for the JSON.
+        difference: to the reference over the seeds that both have; None for the reference, or without such seeds.
     """
 
-    cell: Cell
+    row: Row
     scores: Mapping[int, float]
     failed: Mapping[int, str]
     open: tuple[int, ...]
@@ -45,21 +42,24 @@ class Row:
 
     @property
     def mean(self) -> float:
-        """Over all seeds that are done; NaN if one is undefined, or there are none."""
+        """The mean over all finished seeds; NaN if one is undefined, or there are none."""
         return float(np.mean(list(self.scores.values()))) if self.scores else math.nan
 
     @property
-    def spread(self) -> float:
+    def std(self) -> float:
         """The standard deviation over seeds (over n - 1); NaN with fewer than two."""
         return float(np.std(list(self.scores.values()), ddof=1)) if len(self.scores) > 1 else math.nan
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All rows, the reference among them.
+    """All rows of a grid with their scores, the reference among them.
 
-    over: what was resampled, with its number. settings: what rows share. whose: the figures beside. elsewhere: runs
-    asked for that another command is at.
+    Attributes:
+        over: the resampled units with their number, such as "7 speakers".
+        settings: a sentence on the settings that all rows share.
+        source: of the published figures: "paper" or "published".
+        elsewhere: requested runs that another command is working on.
     """
 
     corpus: str
@@ -69,42 +69,47 @@ class Outcome:
     seeds: tuple[int, ...]
     reference: str
     groups: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[RowScores, ...]
     settings: str
-    whose: str = "paper"
+    source: str = "paper"
     elsewhere: tuple[str, ...] = ()
 
-    def markdown(self) -> str:
-        """A table for each group; no time and no place in it, so that equal runs give equal text."""
-        named = {row.cell.name: row for row in self.rows}
-        reference = f'"{named[self.reference].cell.label}"' if self.reference in named else self.reference
+    def to_markdown(self) -> str:
+        """Return a table for each group, without times and paths, so that equal runs give equal text."""
+        by_name = {scores.row.name: scores.row for scores in self.rows}
+        reference = f'"{by_name[self.reference].label}"' if self.reference in by_name else self.reference
         text = [
             f"# {self.corpus}, split {self.split}: mean Pearson",
             "",
-            self._preface(reference),
+            self._describe(reference),
             "",
             self.settings,
         ]
         for group, title in self.groups.items():
-            rows = [row for row in self.rows if group in row.cell.groups or row.cell.name == self.reference]
-            if any(row.cell.name != self.reference for row in rows):
-                text += ["", f"## {title}", "", *_table(rows, reference, self.whose)]
-                text += [f"\n{note}" for note in dict.fromkeys(row.cell.note for row in rows) if note]
-        if lines := [line for row in self.rows for line in _troubles(row)]:
+            rows = [
+                scores for scores in self.rows if group in scores.row.groups or self._is_reference(scores)
+            ]
+            if not all(map(self._is_reference, rows)):
+                text += ["", f"## {title}", "", *_format_table(rows, reference, self.source)]
+                text += [f"\n{note}" for note in dict.fromkeys(scores.row.note for scores in rows) if note]
+        if lines := [line for scores in self.rows for line in _explain_missing(scores)]:
             text += ["", "## Without a figure", "", *lines]
         return "\n".join(text) + "\n"
 
-    def _preface(self, reference: str) -> str:
+    def _is_reference(self, scores: RowScores) -> bool:
+        return scores.row.name == self.reference
+
+    def _describe(self, reference: str) -> str:
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "1 seed"
-        figures = "The paper's" if self.whose == "paper" else f"The {self.whose}"
+        figures = "The paper's" if self.source == "paper" else f"The {self.source}"
         text = (
-            f"{plural(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation "
+            f"{pluralize(self.clips, 'clip')}, {seeds} ({', '.join(map(str, self.seeds))}): mean ± standard deviation "
             "over seeds. "
             f"{figures} figures are of another corpus (Hume-Vidmimic2)"
         )
-        text += "." if self.whose == "paper" else ", as each system's authors give them."
-        text += self.chose()
-        if all(row.difference is None for row in self.rows):
+        text += "." if self.source == "paper" else ", as each system's authors give them."
+        text += self.describe_selection()
+        if all(scores.difference is None for scores in self.rows):
             return text
         clips = ", too narrow where clips share a speaker" if self.over.endswith("clips") else ""
         return (
@@ -113,13 +118,15 @@ class Outcome:
             "seed; undefined with fewer than three seeds. Nothing is corrected for the number of rows."
         )
 
-    def chose(self) -> str:
+    def describe_selection(self) -> str:
         """Return a sentence where the scored split chose the epochs or the weights of fusion; else nothing."""
-        runs = [(row.cell.label, run["settings"]) for row in self.rows for run in row.runs]
-        watched = [(label, own) for label, own in runs if own["train_on"] == "train"]
-        if self.split != "valid" or not watched:
+        runs = [(scores.row.label, run["settings"]) for scores in self.rows for run in scores.runs]
+        selected = [(label, settings) for label, settings in runs if settings["train_on"] == "train"]
+        if self.split != "valid" or not selected:
             return ""
-        fused = [label for label, own in watched if own["baseline"] and fusion_of(own) != "mean"]
+        fused = [
+            label for label, settings in selected if settings["baseline"] and get_fusion(settings) != "mean"
+        ]
         weights = f" and the weights of fusion ({', '.join(dict.fromkeys(fused))})" if fused else ""
         return (
             f" The split valid chose the epochs{weights}: its scores are a little too good, the more so the more "
@@ -127,12 +134,12 @@ class Outcome:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For strict JSON."""
+        """Return all rows for strict JSON."""
         return {
             "schema": SCHEMA,
             "corpus": self.corpus,
             "split": self.split,
-            "split_chose": self.chose().strip(),
+            "split_chose": self.describe_selection().strip(),
             "clips": self.clips,
             "resampled": self.over,
             "resamples": RESAMPLES,
@@ -141,251 +148,101 @@ class Outcome:
             "settings": self.settings,
             "rows": [
                 {
-                    "name": row.cell.name,
-                    "label": row.cell.label,
-                    "groups": list(row.cell.groups),
-                    "paper": {"validation": row.cell.published, "test": row.cell.published_test},
-                    "unsure": row.cell.unsure,
-                    "mean": clean(row.mean),
-                    "standard_deviation": clean(row.spread),
-                    "difference": None if row.difference is None else row.difference.to_dict(),
-                    "open": list(row.open),
-                    "failed": {str(seed): reason for seed, reason in row.failed.items()},
-                    "runs": list(row.runs),
+                    "name": scores.row.name,
+                    "label": scores.row.label,
+                    "groups": list(scores.row.groups),
+                    "paper": {"validation": scores.row.published, "test": scores.row.published_test},
+                    "unsure": scores.row.unsure,
+                    "mean": nan_to_none(scores.mean),
+                    "standard_deviation": nan_to_none(scores.std),
+                    "difference": None if scores.difference is None else scores.difference.to_dict(),
+                    "open": list(scores.open),
+                    "failed": {str(seed): reason for seed, reason in scores.failed.items()},
+                    "runs": list(scores.runs),
                 }
-                for row in self.rows
+                for scores in self.rows
             ],
         }
 
     def write(self, out: Path) -> None:
-        """TABLE and RESULTS."""
-        write_atomic(out / TABLE, self.markdown())
+        """Write TABLE and RESULTS into `out`."""
+        write_atomic(out / TABLE, self.to_markdown())
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
         write_atomic(out / RESULTS, text + "\n")
 
 
-def _table(rows: Sequence[Row], reference: str, whose: str) -> list[str]:
-    head = ["row", "this corpus", f"{whose}, validation", f"{whose}, test"]
-    cells = [[*head, f"less {reference} [95 %]", "p over seeds"]]
-    cells.append(["-" * len(name) for name in cells[0]])
-    for row in rows:
-        unsure = f" ({row.cell.unsure})" if row.cell.unsure else ""
+def _format_table(rows: Sequence[RowScores], reference: str, source: str) -> list[str]:
+    head = ["row", "this corpus", f"{source}, validation", f"{source}, test"]
+    lines = [[*head, f"less {reference} [95 %]", "p over seeds"]]
+    lines.append(["-" * len(name) for name in lines[0]])
+    for scores in rows:
+        unsure = f" ({scores.row.unsure})" if scores.row.unsure else ""
         figures = [
-            "-" if value is None else _number(value) + unsure
-            for value in (row.cell.published, row.cell.published_test)
+            "-" if value is None else _format_number(value) + unsure
+            for value in (scores.row.published, scores.row.published_test)
         ]
-        cells.append([row.cell.label, _mean(row), *figures, *_apart(row)])
-    if all(row.difference is None for row in rows):
-        cells = [line[:4] for line in cells]
-    if all(line[3] == "-" for line in cells[2:]):
-        cells = [[*line[:3], *line[4:]] for line in cells]
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+        lines.append([scores.row.label, _format_mean(scores), *figures, *_format_difference(scores)])
+    if all(scores.difference is None for scores in rows):
+        lines = [line[:4] for line in lines]
+    if all(line[3] == "-" for line in lines[2:]):
+        lines = [[*line[:3], *line[4:]] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in cells
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
     ]
 
 
-def _mean(row: Row) -> str:
-    if not row.scores:
-        return "can't be had" if row.failed else "not run"
-    text = "undefined" if math.isnan(row.mean) else _number(row.mean)
-    if not math.isnan(row.spread):
-        text += f" ± {_number(row.spread)}"
-    lacking = len(row.failed) + len(row.open)
-    return text + (f" ({len(row.scores)} of {len(row.scores) + lacking} seeds)" if lacking else "")
+def _format_mean(scores: RowScores) -> str:
+    if not scores.scores:
+        return "failed" if scores.failed else "not run"
+    text = "undefined" if math.isnan(scores.mean) else _format_number(scores.mean)
+    if not math.isnan(scores.std):
+        text += f" ± {_format_number(scores.std)}"
+    missing = len(scores.failed) + len(scores.open)
+    return text + (f" ({len(scores.scores)} of {len(scores.scores) + missing} seeds)" if missing else "")
 
 
-def _apart(row: Row) -> tuple[str, str]:
-    if row.difference is None:
+def _format_difference(scores: RowScores) -> tuple[str, str]:
+    if scores.difference is None:
         return "-", "-"
-    value, test = row.difference, row.difference.test
+    value, test = scores.difference, scores.difference.test
     p = "undefined" if test is None or math.isnan(test.p) else f"{test.p:.3f}".replace("0.000", "<0.001")
     if math.isnan(value.value):
         return "undefined", p
-    inside = "no interval" if math.isnan(value.low) else f"{value.low:+.3f}, {value.high:+.3f}"
-    return f"{value.value:+.3f} [{inside}]", p
+    interval = "no interval" if math.isnan(value.low) else f"{value.low:+.3f}, {value.high:+.3f}"
+    return f"{value.value:+.3f} [{interval}]", p
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _troubles(row: Row) -> list[str]:
+def _explain_missing(scores: RowScores) -> list[str]:
     reasons: dict[str, list[int]] = {}
-    for seed, reason in row.failed.items():
+    for seed, reason in scores.failed.items():
         reasons.setdefault(reason, []).append(seed)
-    for seed, value in row.scores.items():
-        if math.isnan(value):
-            reasons.setdefault(
-                "predictions for a target are constant, so its correlation is undefined", []
-            ).append(seed)
-    if row.open:
-        reasons["not run yet"] = list(row.open)
+    if undefined := [seed for seed, value in scores.scores.items() if math.isnan(value)]:
+        reasons["predictions for a target are constant, so its correlation is undefined"] = undefined
+    if scores.open:
+        reasons["not run yet"] = list(scores.open)
     return [
-        f"- {row.cell.label} (seed {', '.join(map(str, seeds))}): {reason}"
+        f"- {scores.row.label} (seed {', '.join(map(str, seeds))}): {reason}"
         for reason, seeds in reasons.items()
     ]
 
 
-def read(
-    grid: Grid, reference: str, groups: Mapping[str, str], chosen: Collection[str], settings: str
-) -> Outcome:
-    """From what lies in the runs' folders: rows of the chosen cells, and of others that have a score. Raises
-    EmimicError."""
-    jobs: dict[str, list[Job]] = {}
-    for job in grid.jobs:
-        jobs.setdefault(job.cell.name, []).append(job)
-    jobs = {
-        name: own
-        for name, own in jobs.items()
-        if name in chosen or any(job.scored(grid.split) for job in own)
-    }
-    scored = {(name, job.seed): job for name, own in jobs.items() for job in own if job.scored(grid.split)}
-    predictions = {place: _predictions(job, grid.split) for place, job in scored.items()}
-    truth = _Truth.load(grid, predictions, scored)
-    drawn = {place: truth.resampled(found) for place, found in predictions.items()}
-    for place, (_, answers) in predictions.items():
-        if len(answers) == len(truth.ids):  # as `evaluate` has it, whose table of predictions is rounded
-            drawn[place][0] = _score(scored[place], grid.split)
-    rows = [_row(name, own, drawn, reference, grid.split) for name, own in jobs.items()]
-    return Outcome(
-        corpus=grid.folder.resolve().name,
-        split=grid.split,
-        clips=len(truth.labels),
-        over=truth.over,
-        seeds=tuple(dict.fromkeys(job.seed for job in grid.jobs)),
-        reference=reference,
-        groups=groups,
-        rows=tuple(rows),
-        settings=settings,
-    )
+def get_fusion(settings: Mapping[str, Any]) -> str:
+    """Return how a baseline's run joins its branches, as `Options.fusion`."""
+    return get_system(settings["baseline"]).read_options(settings["baseline_options"]).fusion
 
 
-def _row(
-    name: str,
-    jobs: Sequence[Job],
-    drawn: Mapping[tuple[str, int], significance.Floats],
-    reference: str,
-    split: str,
-) -> Row:
-    done = [job for job in jobs if (name, job.seed) in drawn]
-    failed = {job.seed: job.notes()["reason"] for job in jobs if job not in done and "reason" in job.notes()}
-    shared = [job.seed for job in done if (reference, job.seed) in drawn and name != reference]
-    return Row(
-        cell=jobs[0].cell,
-        scores={job.seed: _score(job, split) for job in done},
-        failed=failed,
-        open=tuple(job.seed for job in jobs if job not in done and job.seed not in failed),
-        runs=tuple(_facts(job, split) for job in done),
-        difference=significance.difference(
-            [drawn[name, seed] for seed in shared], [drawn[reference, seed] for seed in shared]
-        )
-        if shared
-        else None,
-    )
-
-
-def fusion_of(settings: Mapping[str, Any]) -> str:
-    """How a baseline's run joins its branches, as `Options.fusion`."""
-    what = system(settings["baseline"])
-    return what.read_options(settings["baseline_options"]).fusion
-
-
-def encoder_of(settings: Mapping[str, Any]) -> str:
-    """An encoder as a table names it, without the place where it lies."""
+def name_encoder(settings: Mapping[str, Any]) -> str:
+    """Return an encoder's name for a table, without the path of its folder."""
     layers = f", its first {settings['encoder_layers']} layers" if settings.get("encoder_layers") else ""
     if settings.get("encoder") is not None:
         source = str(settings["encoder"])
-        place = source.startswith(("/", ".", "~")) or Path(source).is_dir()
-        return (Path(source).resolve().name if place else source) + layers
+        is_path = source.startswith(("/", ".", "~")) or Path(source).is_dir()
+        return (Path(source).resolve().name if is_path else source) + layers
     config = settings["encoder_config"]
     return f"a {config.get('model_type', 'nameless')} encoder from scratch"
-
-
-def _facts(job: Job, split: str) -> dict[str, Any]:
-    """A finished run for the JSON: scores, settings without places, versions, epochs, time."""
-    report = read_json(job.folder / "evaluation" / split / "report.json")
-    facts = read_json(job.folder / checkpoint.SETTINGS)
-    progress = checkpoint.read_progress(job.folder)
-    settings = {name: value for name, value in facts["settings"].items() if name not in PLACES}
-    if settings["encoder"] is not None:
-        settings["encoder"] = encoder_of({"encoder": settings["encoder"]})
-    pearson = report["metrics"]["pearson"]
-    return {
-        "seed": job.seed,
-        "mean": pearson["mean"]["value"],
-        "targets": {name: score["value"] for name, score in pearson["targets"].items()},
-        "epochs": len(progress.history) if progress else None,
-        "best_epoch": progress.best_epoch if progress else None,
-        "seconds": job.notes().get("seconds"),
-        "parameters": facts["parameters"],
-        "settings": settings,
-        "versions": facts["versions"],
-    }
-
-
-def _predictions(job: Job, split: str) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    """Target names, and predictions (target,) by clip."""
-    with (job.folder / "evaluation" / split / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        head, *rows = csv.reader(file)
-    return tuple(head[1:]), {name: [float(value) for value in values] for name, *values in rows}
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """Clips of the split that have a known label: ids, labels (clip, target) with NaN where unknown, speakers if they
-    can be resampled."""
-
-    ids: tuple[str, ...]
-    labels: NDArray[np.float32]
-    speakers: tuple[str, ...] | None
-
-    @classmethod
-    def load(
-        cls,
-        grid: Grid,
-        predictions: Mapping[tuple[str, int], tuple[tuple[str, ...], dict[str, list[float]]]],
-        scored: Mapping[tuple[str, int], Job],
-    ) -> "_Truth":
-        if not predictions:
-            return cls((), np.empty((0, 0), np.float32), None)
-        (targets, _), *_ = predictions.values()
-        clips = set.intersection(*({*answers} for _, answers in predictions.values()))
-        settings = checkpoint.read_settings(next(iter(scored.values())).folder)
-        corpus = load_corpus(
-            grid.folder, targets=targets, splits=[grid.split], label_scale=settings.label_scale, scan=False,
-            clips={clip_key(name): grid.folder for name in clips},
-        )  # fmt: skip
-        (part,) = corpus.splits.values()
-        known = [
-            (item.id, item.labels, item.speaker)
-            for item in part.items
-            if item.id in clips and item.labels is not None and np.isfinite(item.labels).any()
-        ]
-        speakers = [speaker for _, _, speaker in known if speaker]
-        grouped = len(speakers) == len(known) and len(set(speakers)) > 1
-        return cls(
-            tuple(name for name, _, _ in known),
-            np.stack([labels for _, labels, _ in known]),
-            tuple(speakers) if grouped else None,
-        )
-
-    @property
-    def over(self) -> str:
-        if self.speakers is not None:
-            return plural(len(set(self.speakers)), "speaker")
-        return plural(len(self.ids), "clip")
-
-    def resampled(self, found: tuple[tuple[str, ...], dict[str, list[float]]]) -> significance.Floats:
-        values = np.array([found[1][name] for name in self.ids])
-        return significance.resampled(values, self.labels, self.speakers, n=RESAMPLES, seed=0)
-
-
-def _score(job: Job, split: str) -> float:
-    """Mean Pearson of a scored run, NaN where undefined; NaN without a score."""
-    if not job.scored(split):
-        return math.nan
-    report = read_json(job.folder / "evaluation" / split / "report.json")
-    value = report["metrics"]["pearson"]["mean"]["value"]
-    return math.nan if value is None else float(value)

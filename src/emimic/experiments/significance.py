@@ -1,6 +1,6 @@
-"""Whether one system beats another on the same clips: a bootstrap over speakers, and a t-test over seeds.
+"""The difference between two systems on the same clips: a bootstrap over speakers, and a t-test over seeds.
 
-The interval says how far the difference depends on whose voices were judged; the t-test how far on the random start.
+The interval shows how much the difference depends on the speakers of the split; the t-test, how much on the seed.
 """
 
 import math
@@ -18,8 +18,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TTest:
-    """Student's paired t over seeds: its value, degrees of freedom, two-sided p; NaN where all differences are
-    equal."""
+    """Student's paired t over seeds: its value, degrees of freedom, and two-sided p.
+
+    t and p are NaN where all differences are equal.
+    """
 
     t: float
     freedom: int
@@ -28,9 +30,12 @@ class TTest:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of mean Pearsons, each first averaged over seeds: one system less another; NaN where undefined.
+    """The difference of two systems' mean Pearson, each averaged over seeds first; NaN where undefined.
 
-    low, high: 95 % of the resamples. test: None with fewer than three seeds.
+    Attributes:
+        low: of the interval of 95 % of the resamples.
+        high: of the same.
+        test: None with fewer than three seeds.
     """
 
     value: float
@@ -39,48 +44,58 @@ class Difference:
     test: TTest | None
 
     def to_dict(self) -> dict[str, Any]:
-        """For strict JSON: NaN becomes None."""
+        """Return the difference for strict JSON: NaN becomes None."""
         test = None
         if self.test is not None:
-            test = {"t": clean(self.test.t), "freedom": self.test.freedom, "p": clean(self.test.p)}
+            test = {
+                "t": nan_to_none(self.test.t),
+                "freedom": self.test.freedom,
+                "p": nan_to_none(self.test.p),
+            }
         return {
-            "value": clean(self.value),
-            "low": clean(self.low),
-            "high": clean(self.high),
+            "value": nan_to_none(self.value),
+            "low": nan_to_none(self.low),
+            "high": nan_to_none(self.high),
             "paired_t_over_seeds": test,
         }
 
 
-def clean(value: float) -> float | None:
+def nan_to_none(value: float) -> float | None:
+    """Return the number, or None for NaN, as strict JSON wants it."""
     return None if math.isnan(value) else float(value)
 
 
-def resampled(
+def resample_pearson(
     predictions: NDArray[Any], labels: NDArray[Any], groups: Sequence[str] | None, *, n: int, seed: int
 ) -> Floats:
-    """Mean Pearson of all clips, then of n resamples of groups (None: of clips), the same for all systems: (1 + n,)."""
+    """Return the mean Pearson of all clips, then of n resamples: (1 + n,).
+
+    Groups are resampled, or clips where `groups` is None. One seed draws the same resamples for all systems.
+    """
     drawn = metrics.resamples(metrics.pearson, predictions, labels, groups=groups, n=n, seed=seed)
     return np.concatenate([[metrics.mean_pearson(predictions, labels)], drawn.mean(axis=1)])
 
 
-def difference(ours: Sequence[Floats], theirs: Sequence[Floats]) -> Difference:
-    """Two systems from what `resampled` gave for each of their seeds, in the same order of seeds."""
-    apart = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
-    low, high = metrics.interval(apart[1:])
-    seeds = np.array([our[0] - their[0] for our, their in zip(ours, theirs, strict=True)])
-    return Difference(float(apart[0]), float(low), float(high), t_test(seeds) if len(seeds) > 2 else None)
+def subtract(minuend: Sequence[Floats], subtrahend: Sequence[Floats]) -> Difference:
+    """Return the difference of two systems, given `resample_pearson` of each seed, in the same order of seeds."""
+    values = np.mean(minuend, axis=0) - np.mean(subtrahend, axis=0)
+    low, high = metrics.interval(values[1:])
+    seeds = np.array([first[0] - second[0] for first, second in zip(minuend, subtrahend, strict=True)])
+    return Difference(
+        float(values[0]), float(low), float(high), compute_t_test(seeds) if len(seeds) > 2 else None
+    )
 
 
-def t_test(differences: Floats) -> TTest:
-    """Whether the mean of differences (seed,) is 0."""
+def compute_t_test(differences: Floats) -> TTest:
+    """Test whether the mean of differences (seed,) is 0."""
     count = len(differences)
     error = float(np.std(differences, ddof=1)) / math.sqrt(count)
     t = float(np.mean(differences)) / error if error > 0 else math.nan
-    return TTest(t, count - 1, two_sided(t, count - 1))
+    return TTest(t, count - 1, compute_p(t, count - 1))
 
 
-def two_sided(t: float, freedom: int) -> float:
-    """P(|T| >= |t|) of Student's T with a whole number of degrees of freedom, by its finite series."""
+def compute_p(t: float, freedom: int) -> float:
+    """Return P(|T| >= |t|) of Student's T with integer degrees of freedom, by its finite series."""
     if math.isnan(t):
         return math.nan
     angle = math.atan2(abs(t), math.sqrt(freedom))

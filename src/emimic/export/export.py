@@ -1,4 +1,4 @@
-"""A run becomes an engine folder: one ONNX graph from prepared samples to answers, verified before it is written."""
+"""Export of a training run: one graph from prepared samples to predictions, verified before it is written."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,54 +24,61 @@ from emimic.inference.engine import (
     SCHEMA,
     GraphEngine,
     Spec,
-    check_clip,
+    get_spec,
     predict_clips,
-    spec_of,
 )
-from emimic.inference.runtimes import RUNTIMES, Name, Runtime, installed, open_runtime
+from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
+from emimic.inference.spec import make_check_clip
 from emimic.install import install
-from emimic.media import decode
+from emimic.media.decode import MEDIA_SUFFIXES
 from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 if TYPE_CHECKING:
-    from emimic.export.calibrate import Quantisation
+    from emimic.export.calibrate import Quantization
 
 LEAST: Final = 0.999
-"""Least mean Pearson of int8 answers with float32's (at .9984, .785 on the labels became .780 with Whisper base)."""
+"""Minimum mean Pearson of int8 with float32 (at .9984, .785 on the labels became .780 with Whisper base)."""
 
 TOLERANCE: Final = {"float32": 1e-4, "int8": 0.03}
-"""Most that float32 may differ from torch, and the check clips' answers on another machine from those at export (in
-8 bits a last bit can tip a rounding)."""
+"""Maximum difference of float32 from torch, and of the check clips' predictions on another machine from those at export
+(in 8 bits a last bit can change a rounding)."""
 
 LARGE: Final = 64 * 2**20
-"""Bytes from which on an int8 graph is optimised beforehand, with its weights beside it, mapped and not parsed when it
-is opened; and from which on a file is known again by samples of it. (A smaller one stays smaller as it is: ONNX Runtime
-would bring its 8-bit weights of float32 products to float32.)"""
+"""Minimum bytes of an int8 graph that is optimized at export, with weights in a separate file, mapped and not parsed;
+and of a file that is identified by samples of it. (Smaller graphs stay smaller without optimization, by which ONNX
+Runtime stores the 8-bit weights of float32 products in float32.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An exported engine: its folder, its bytes, the largest difference of the float32 graph from torch, and the
-    seconds of audio that a core hears in a second."""
+    """A report on an exported model.
+
+    Attributes:
+        folder: Where it was written.
+        size: Bytes.
+        difference: Largest difference of the float32 graph from torch.
+        speed: Seconds of audio per second of one core.
+        quantisation: The effects of int8; None for float32.
+    """
 
     folder: Path
     size: int
     difference: float
     speed: float
-    quantisation: "Quantisation | None"
+    quantisation: "Quantization | None"
 
     def table(self) -> str:
-        """The report in a few lines of text."""
+        """Return the report as a few lines of text."""
         lines = [
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
             f"{self.speed:.1f} s of audio a second and core"
         ]
         if (q := self.quantisation) is not None:
             lines.append(
-                f"int8 against float32 on {plural(q.measured, 'clip')} ({q.calibrated} others set the scales): "
+                f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
             )
             lines += [f"  {name:<16} r = {value:.5f}" for name, value in q.pearson.items()]
@@ -91,57 +99,52 @@ def export(
     licence: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
-    """Write the engine folder `out` (new or empty) from a run folder.
+    """Export a training run.
 
-    out: None puts it into the run itself, which is then heard with it if it is float32. to: the runtime that shall run
-    it. int8: quantize with scales from the media files in the folder `calibrate`; products that cost most stay
-    float32 until the mean Pearson with float32 answers reaches `least`, both before calibration: the choice then holds
-    for any. calibration: a folder of `emimic calibrate`; by default the run's own, if it has one, which an engine
-    inside a run always uses. card, licence: text files that become
-    README.md and LICENSE. Raises ModelError when the run can't be exported, the graph doesn't answer as torch does,
-    or too few clips could be read.
+    Args:
+        run: Folder of the training run.
+        out: New or empty folder; None writes into the run, which is then predicted with it if it is float32.
+        to: The runtime.
+        int8: Quantize with scales from calibration clips; the most damaging products stay float32.
+        calibrate: Folder of media files for `int8`.
+        least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
+        calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
+        card: Text file that becomes README.md.
+        licence: Text file that becomes LICENSE.
+        progress: Show bars.
+
+    Raises:
+        ModelError: The run can't be exported, the graph differs from torch, or too few clips could be read.
     """
     if int8 != (calibrate is not None):
         raise ModelError("int8 needs --calibrate FOLDER, a folder of recordings, and only int8 needs it")
     if out is None and calibration is not None:
         raise ModelError(
-            "an engine inside a run uses the run's calibration: give --out with --calibration, or run emimic calibrate"
+            "a model inside a run uses the run's calibration: give --out with --calibration, or run emimic calibrate"
         )
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     _check_new(target)
-    try:
-        from emimic.export import calibrate as quantize
-        from emimic.export.onnx_graph import to_onnx
-        from emimic.model.model import EmiModel
-    except ModuleNotFoundError as error:
-        raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
-    if not installed(to):
-        raise ModelError(
-            f"an engine for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}"
-        )
-    model = EmiModel.open_run(run, device="cpu")
-    if not model.config.targets:
-        raise ModelError(f"{run} answers VAD only; an engine needs targets: train with some")
+    model = _open_model(run, to)
+    from emimic.export.onnx_graph import to_onnx
+
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", licence))
         if file is not None
     }
-    spec = spec_of(model)
-    calibrated = _calibration(run, calibration, spec)
-    with _beside(target) as folder:
-        graph = folder / "plain.onnx"
+    spec = get_spec(model)
+    calibrated = _find_calibration(run, calibration, spec)
+    with _make_beside(target) as folder:
         data = to_onnx(model)
         with naming(target):
-            graph.write_bytes(data)
-            _optimise(graph, folder / "model.onnx", level="basic")
-        graph.unlink()
-        graph = (folder / "model.onnx").rename(graph)
+            graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
         quantisation = None
         if calibrate is not None:
+            from emimic.export.calibrate import search
+
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = quantize.search(
+            small, quantisation = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
             with naming(target):
@@ -158,11 +161,11 @@ def export(
             "precision": "int8" if int8 else "float32",
             "optimised": optimised,
             "spec": asdict(spec),
-            "files": {file.name: _identity(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
             "quantisation": None if quantisation is None else asdict(quantisation),
-            "training": _training(Path(run)),
+            "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
             write_atomic(folder / name, text)
@@ -172,43 +175,74 @@ def export(
     return Report(target, size, difference, speed, quantisation)
 
 
+def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
+    """Return the run's model, if everything that its export needs is installed."""
+    try:
+        import_module("emimic.export.calibrate")
+        import_module("emimic.export.onnx_graph")
+        from emimic.model.model import EmiModel
+    except ModuleNotFoundError as error:
+        raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
+    if not is_installed(to):
+        raise ModelError(f"a model for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}")
+    model = EmiModel.open_run(run, device="cpu")
+    if not model.config.targets:
+        raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    return model
+
+
+def _write_float_graph(data: bytes, folder: Path) -> Path:
+    """Write a graph with folded constants, and return its file."""
+    graph = folder / "plain.onnx"
+    graph.write_bytes(data)
+    _optimise(graph, folder / "model.onnx", level="basic")
+    graph.unlink()
+    return (folder / "model.onnx").rename(graph)
+
+
 def _check_new(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target} exists already; give a new folder, or remove it first")
 
 
-def _calibration(
-    run: str | os.PathLike[str], given: str | os.PathLike[str] | None, spec: Spec
+def _find_calibration(
+    run: str | os.PathLike[str], folder: str | os.PathLike[str] | None, spec: Spec
 ) -> Calibration | None:
-    """The one in a folder, by default the run's own, if it has one."""
-    if given is None:
+    """Return the calibration in a folder, by default the run's own, if it has one."""
+    if folder is None:
         return Calibration.of_run(run, spec.targets)
-    found = Calibration.find(given, spec.targets)
-    if found is None:
+    calibration = Calibration.find(folder, spec.targets)
+    if calibration is None:
         raise ModelError(
-            f"{given} has no {FILE}; expected a folder that emimic calibrate wrote: give another"
+            f"{folder} has no {FILE}; expected a folder that emimic calibrate wrote: give another"
         )
-    return found
+    return calibration
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new folder that becomes `target` when the block ends well, else it goes."""
+def _make_beside(target: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes `target` if the block succeeds, else it is removed."""
     make_folder(target.parent)
     folder = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     folder.mkdir()
     try:
         yield folder
         if target.exists():
-            target.rmdir()  # empty, as was seen before
+            target.rmdir()  # empty, as `_check_new` ensured
         folder.rename(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
-    """A graph's file as ONNX Runtime would run it. basic: constants are folded beforehand, and only standard operators
-    stay; extended: with its own fused operators, and large weights beside the graph."""
+    """Write a graph as ONNX Runtime optimizes it.
+
+    Args:
+        graph: The graph's file.
+        out: File to write.
+        level: basic folds constants and keeps standard operators; extended fuses operators of ONNX Runtime's own and
+            stores large weights in a separate file.
+    """
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
@@ -229,7 +263,7 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
 
 
 def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
-    """The graph's file (gone then) as the files that the runtime opens."""
+    """Replace the graph's file by the files that the runtime opens."""
     if to == "openvino":
         import openvino
 
@@ -243,62 +277,62 @@ def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
 
         model = onnx.load(graph)
         used = {node.domain for node in model.graph.node}
-        kept = [one for one in model.opset_import if one.domain in used]
+        opsets = [opset for opset in model.opset_import if opset.domain in used]
         del model.opset_import[:]
-        model.opset_import.extend(kept)
+        model.opset_import.extend(opsets)
         onnx.save(model, folder / "model.onnx")
         graph.unlink()
 
 
-def _identity(file: Path) -> dict[str, str]:
-    found = {"sha256": sha256(file)}
-    return found | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else found
+def _hash_file(file: Path) -> dict[str, str]:
+    hashes = {"sha256": sha256(file)}
+    return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
 
 
 def _describe(folder: Path, description: dict[str, Any]) -> float:
-    """Write the description with what the engine answers before calibration and how fast it is, which it returns."""
+    """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
     write_atomic(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
-    clips = [check_clip(engine.spec, samples) for samples in _lengths(engine.spec)]
-    answers = [engine.raw([clip])[0] for clip in clips]
+    clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
+    predictions = [engine.predict_raw([clip])[0] for clip in clips]
     checks = [
-        {"samples": len(clip), "intensities": [round(float(v), 7) for v in one.intensities]}
-        for clip, one in zip(clips, answers, strict=True)
+        {"samples": len(clip), "intensities": [round(float(value), 7) for value in prediction.intensities]}
+        for clip, prediction in zip(clips, predictions, strict=True)
     ]
-    taken = []
+    durations = []
     for _ in range(3):
         start = time.process_time()
         engine.predict(clips[-1:])
-        taken.append(time.process_time() - start)
-    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(taken), 1e-9)
-    whole = description | {
+        durations.append(time.process_time() - start)
+    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
+    complete = description | {
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
     }
-    write_atomic(file, json.dumps(whole, indent=1) + "\n")
+    write_atomic(file, json.dumps(complete, indent=1) + "\n")
     return speed
 
 
-def _lengths(spec: Spec) -> list[int]:
-    """The shortest clip, an odd one, and the longest, in samples."""
-    most = round(spec.max_seconds * SAMPLE_RATE)
-    return [spec.min_samples, min(max(spec.min_samples, 20_011), most), most]
+def _list_lengths(spec: Spec) -> list[int]:
+    """Return the samples of the shortest clip, an odd one, and the longest."""
+    longest = round(spec.max_seconds * SAMPLE_RATE)
+    return [spec.min_samples, min(max(spec.min_samples, 20_011), longest), longest]
 
 
-def _verify(model: Any, runs: Runtime, spec: Spec) -> float:
-    """The largest difference from torch at three lengths, each alone and together in a batch."""
-    clips = [check_clip(spec, samples) for samples in _lengths(spec)]
-    own = [model.predict([clip])[0] for clip in clips]
-    # Where padding is not allowed, `predict_clips` makes pairs of equal length instead.
-    together = predict_clips(runs, spec, [*clips, *clips], batch_seconds=1e9)
-    alone = [predict_clips(runs, spec, [clip])[0] for clip in clips]
+def _verify(model: Any, runtime: Runtime, spec: Spec) -> float:
+    """Return the largest difference from torch at three lengths, each alone and in a batch."""
+    clips = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    references = [model.predict([clip])[0] for clip in clips]
+    # If padding is not allowed, `predict_clips` makes pairs of equal length instead.
+    together = predict_clips(runtime, spec, [*clips, *clips], batch_seconds=1e9)
+    alone = [predict_clips(runtime, spec, [clip])[0] for clip in clips]
     largest = 0.0
-    for ours, found in zip(own * 3, together + alone, strict=True):
-        largest = max(largest, _apart(ours.intensities, found.intensities))
+    for reference, exported in zip(references * 3, together + alone, strict=True):
+        largest = max(largest, _subtract(reference.intensities, exported.intensities))
         if spec.vad:
-            largest = max(largest, _apart(ours.vad, found.vad))
+            largest = max(largest, _subtract(reference.vad, exported.vad))
     if not largest <= TOLERANCE["float32"]:
         raise ModelError(
             f"the exported {model.config.encoder_config.model_type} graph differs from torch by {largest:.2g}, at most "
@@ -307,43 +341,34 @@ def _verify(model: Any, runs: Runtime, spec: Spec) -> float:
     return largest
 
 
-def _apart(ours: Any, theirs: Any) -> float:
-    return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
+def _subtract(first: Any, second: Any) -> float:
+    """Return the largest absolute difference of two arrays; infinity if their shapes differ."""
+    return float(np.abs(first - second).max()) if first.shape == second.shape else float("inf")
 
 
 def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.float32]]:
-    """Every media file in a folder, in depth, prepared; what can't be read is left out, hidden files too."""
-    files = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
+    """Return every media file in a folder, recursively, prepared; unreadable and hidden files are skipped."""
+    files = sorted(path for path in walk(folder, []) if path.suffix.lower() in MEDIA_SUFFIXES)
     clips = []
     for file in shown(files, "reading", total=len(files), show=progress):
-        try:
-            samples = decode.load(file, max_seconds=spec.max_seconds, notes=[])
-            clip = decode.prepare(
-                samples,
-                max_seconds=spec.max_seconds,
-                normalize=spec.do_normalize,
-                min_samples=spec.min_samples,
-            )
-        except AudioError:
-            continue
-        clips.append(clip.samples)
+        with contextlib.suppress(AudioError):
+            clips.append(spec.load(file, notes=[]))
     return clips
 
 
-def _training(run: Path) -> Any:
-    """What the run says of its own making; of folders the last name only, as the rest is nobody's concern."""
+def _read_training(run: Path) -> Any:
+    """Return the run's train.json, with the last part of paths only, as the rest is private; None without it."""
     try:
-        found = read_json(run / "train.json")
+        return _strip_paths(read_json(run / "train.json"))
     except (OSError, ValueError):
         return None
-    return _names_only(found)
 
 
-def _names_only(value: Any) -> Any:
+def _strip_paths(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _names_only(inner) for key, inner in value.items()}
+        return {key: _strip_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_names_only(inner) for inner in value]
+        return [_strip_paths(inner) for inner in value]
     if isinstance(value, str) and (value.startswith(("~", ".")) or Path(value).is_absolute()):
         return Path(value).name
     return value

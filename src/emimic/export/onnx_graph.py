@@ -1,4 +1,4 @@
-"""EmiModel as one ONNX graph: no branch looks at data, so every length and batch size stays open."""
+"""EmiModel as one ONNX graph: no branch depends on data, so every length and batch size is possible."""
 
 import io
 from typing import Any
@@ -12,7 +12,7 @@ from emimic.task import SAMPLE_RATE, ModelError
 
 
 class Graph(nn.Module):
-    """Prepared samples to answers, always under the mask; the same weights and formulas as the model's own forward."""
+    """The model from prepared samples to predictions, always masked; computes the same as `EmiModel.forward`."""
 
     waves: Tensor
     filters: Tensor
@@ -24,7 +24,7 @@ class Graph(nn.Module):
         config: Any = model.config.encoder_config
         self.whisper = config.model_type == "whisper"
         if self.whisper:
-            # A spectrum as a convolution: one kernel for the cosine and one for the sine of each frequency.
+            # A spectrum as a convolution: one kernel each for the cosine and the sine of each frequency.
             tap = torch.arange(encoders.MEL_WINDOW, dtype=torch.float64)
             angle = 2 * torch.pi / encoders.MEL_WINDOW * tap
             phase = angle * torch.arange(encoders.MEL_WINDOW // 2 + 1)[:, None]
@@ -34,27 +34,34 @@ class Graph(nn.Module):
             filters = torch.from_numpy(encoders.mel_filters(config.num_mel_bins))
             self.register_buffer("filters", filters.T.float())
             # No clip is longer than the model's cut.
-            most = model.num_frames(round(model.config.max_seconds * SAMPLE_RATE))
+            frames = model.num_frames(round(model.config.max_seconds * SAMPLE_RATE))
             encoder: Any = model.encoder
-            self.conv1, self.conv2 = _as_linear(encoder.conv1), _as_linear(encoder.conv2)
-            self.register_buffer("positions", encoder.embed_positions.weight[:most].detach().clone())
+            self.conv1, self.conv2 = _convert_to_linear(encoder.conv1), _convert_to_linear(encoder.conv2)
+            self.register_buffer("positions", encoder.embed_positions.weight[:frames].detach().clone())
         else:
             stack: Any = self.model.encoder.feature_extractor
-            self.convs = nn.ModuleList(_as_linear(layer.conv) for layer in stack.conv_layers)
-        self.eval()  # else the exporter "restores" training, dropout included
+            self.convs = nn.ModuleList(_convert_to_linear(layer.conv) for layer in stack.conv_layers)
+        self.eval()  # otherwise the exporter "restores" training, dropout included
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """samples (batch, sample), lengths (batch,) -> intensities (batch, target), frames (batch,), hidden
-        (batch, frame, feature), pooled (batch, 2 * feature), then vad (batch, frame, 3) when the model answers it."""
-        hidden, frames = (self._whisper if self.whisper else self._raw)(samples, lengths)
-        real = _real(hidden.shape[1], frames)
+        """Return the outputs of `to_onnx`, in that order.
+
+        Args:
+            samples: (batch, sample).
+            lengths: (batch,).
+        """
+        hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
+        real = _make_mask(hidden.shape[1], frames)
         output = self.model.regress(hidden, real)
         vad = (output.vad,) if self.model.config.predicts_vad else ()
         return output.intensities, frames, hidden, output.pooled, *vad
 
-    def _raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolution stack frame by frame, (batch, frame, feature) throughout: no layer norm needs a
-        transposition, and every product is a matrix product, which runs in 8 bits too."""
+    def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden states and their lengths of an encoder on samples.
+
+        The convolution stack is (batch, frame, feature) throughout: no layer norm needs a transposition, and every
+        product is a matrix product, which can run in 8 bits.
+        """
         encoder: Any = self.model.encoder
         config = encoder.config
         frames, hidden = lengths, samples[..., None]
@@ -63,7 +70,7 @@ class Graph(nn.Module):
             self.convs, layers, config.conv_kernel, config.conv_stride, strict=True
         ):
             frames = (frames - kernel) // stride + 1
-            hidden = linear(_windows(hidden, kernel, stride))
+            hidden = linear(_slide(hidden, kernel, stride))
             norm = getattr(layer, "layer_norm", None)
             if isinstance(norm, nn.GroupNorm):
                 hidden = norm(hidden.transpose(1, 2)).transpose(1, 2)
@@ -72,51 +79,52 @@ class Graph(nn.Module):
             hidden = layer.activation(hidden)
         hidden = encoder.feature_projection(hidden)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-        mask = _real(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
+        mask = _make_mask(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
         layers = self.model.config.hidden_layers
-        with encoders.recorded() as outputs:
+        with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
         return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
 
-    def _whisper(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden states and their lengths of Whisper's encoder."""
         encoder: Any = self.model.encoder
-        heard = lengths // encoders.MEL_HOP
-        features = self._log_mel(samples * _real(samples.shape[1], lengths))
-        # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
-        real = _real(features.shape[1], heard)[..., None]
-        hidden = nn.functional.gelu(self.conv1(_threes(features * real, 1))) * real
-        hidden = nn.functional.gelu(self.conv2(_threes(hidden, 2)))
+        mel_frames = lengths // encoders.MEL_HOP
+        features = self._compute_log_mel(samples * _make_mask(samples.shape[1], lengths))
+        # The second convolution reaches one step past the clip's end, where a single clip has zero padding.
+        real = _make_mask(features.shape[1], mel_frames)[..., None]
+        hidden = nn.functional.gelu(self.conv1(_add_neighbors(features * real, 1))) * real
+        hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
         hidden = hidden + self.positions[: hidden.shape[1]]
-        frames = (heard + 1) // 2
-        bias = (~_real(hidden.shape[1], frames)).float() * torch.finfo(torch.float32).min
+        frames = (mel_frames + 1) // 2
+        bias = (~_make_mask(hidden.shape[1], frames)).float() * torch.finfo(torch.float32).min
         outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, bias[:, None, None])
             outputs.append(hidden)
-        if (wanted := self.model.config.hidden_layers) is not None:
-            return torch.cat([outputs[layer - 1] for layer in wanted], dim=-1), frames
+        if (layers := self.model.config.hidden_layers) is not None:
+            return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
         return encoder.layer_norm(hidden), frames
 
-    def _log_mel(self, samples: Tensor) -> Tensor:
-        """As `encoders.log_mel`: (batch, sample) -> (batch, mel frame, bin)."""
+    def _compute_log_mel(self, samples: Tensor) -> Tensor:
+        """Return log mel features (batch, mel frame, bin) of (batch, sample), as `encoders.compute_log_mel`."""
         half = encoders.MEL_WINDOW // 2
         count = samples.shape[1] // encoders.MEL_HOP
-        whole = torch.cat([samples[:, 1 : half + 1].flip(1), samples], dim=1)
-        whole = nn.functional.pad(whole, (0, half + 2 * encoders.MEL_HOP))
-        waves = nn.functional.conv1d(whole[:, None], self.waves, stride=encoders.MEL_HOP)
+        padded = torch.cat([samples[:, 1 : half + 1].flip(1), samples], dim=1)
+        padded = nn.functional.pad(padded, (0, half + 2 * encoders.MEL_HOP))
+        waves = nn.functional.conv1d(padded[:, None], self.waves, stride=encoders.MEL_HOP)
         cosine, sine = waves.square().chunk(2, dim=1)
         features = (self.filters @ (cosine + sine)).clamp(min=1e-10).log10()
         peak = features.amax(dim=(1, 2), keepdim=True)
         return ((torch.maximum(features, peak - 8.0)[..., :count] + 4.0) / 4.0).transpose(1, 2)
 
 
-def _real(count: Any, lengths: Tensor) -> Tensor:
-    """(batch,) -> (batch, count), true before each length."""
+def _make_mask(count: Any, lengths: Tensor) -> Tensor:
+    """Return a mask (batch, count) for lengths (batch,), True before each length."""
     return torch.arange(count, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def _as_linear(convolution: Any) -> nn.Linear:
-    """A convolution as the matrix product it is, which runs in 8 bits too: input (..., tap * feature)."""
+def _convert_to_linear(convolution: Any) -> nn.Linear:
+    """Return a convolution as a matrix product, which can run in 8 bits; its input is (..., tap * feature)."""
     outputs, inputs, taps = convolution.weight.shape
     linear = nn.Linear(taps * inputs, outputs, bias=convolution.bias is not None)
     with torch.no_grad():
@@ -126,10 +134,10 @@ def _as_linear(convolution: Any) -> nn.Linear:
     return linear
 
 
-def _windows(frames: Tensor, kernel: int, stride: int) -> Tensor:
-    """(batch, frame, feature) -> what each step of a convolution without padding sees, (batch, step, kernel * feature).
+def _slide(frames: Tensor, kernel: int, stride: int) -> Tensor:
+    """Return the windows (batch, step, kernel * feature) of an unpadded convolution over (batch, frame, feature).
 
-    In slices that lie together in memory, `stride` frames each, as a kernel is mostly hardly wider than its stride.
+    They consist of contiguous slices of `stride` frames each, as most kernels are hardly wider than the stride.
     """
     steps = (frames.shape[1] - kernel) // stride + 1
     parts = []
@@ -151,24 +159,27 @@ def _windows(frames: Tensor, kernel: int, stride: int) -> Tensor:
     return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
-def _threes(frames: Tensor, stride: int) -> Tensor:
-    """(batch, frame, feature) -> each `stride`-th frame with its neighbours, (batch, frame / stride, 3 * feature)."""
+def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
+    """Return each `stride`-th frame of (batch, frame, feature) with its neighbors, (batch, step, 3 * feature)."""
     padded = nn.functional.pad(frames, (0, 0, 1, 1))
     return torch.cat([padded[:, :-2:stride], padded[:, 1:-1:stride], padded[:, 2::stride]], dim=-1)
 
 
 def to_onnx(model: EmiModel) -> bytes:
-    """The graph as ONNX (opset 17, weights inside), not optimised.
+    """Return the model as ONNX (opset 17, with weights), not optimized.
 
     Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) when
-    the model answers it. Raises ModelError when the encoder can't be traced.
+    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
+    model predicts V/A/D.
 
-    torch warns while it traces of what may go wrong (the export is verified at several lengths and batch sizes
-    instead); no filter is set here, since filters belong to the process and other threads: the command line has them.
+    torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
+    since filters affect the entire process and its threads; the command line sets them.
+
+    Raises:
+        ModelError: The encoder can't be traced.
     """
-    most = round(model.config.max_seconds * SAMPLE_RATE)
-    long = max(model.min_samples, min(4000, most))
+    longest = round(model.config.max_seconds * SAMPLE_RATE)
+    long = max(model.min_samples, min(4000, longest))
     short = max(model.min_samples, long * 5 // 8) if model.exact_under_padding else long
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
@@ -183,8 +194,8 @@ def to_onnx(model: EmiModel) -> bytes:
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
     attention = inner._attn_implementation
-    # torch's fused attention comes out with a guard for rows that see nothing, which costs a twentieth of the time;
-    # here a clip always sees itself.
+    # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
+    # here a clip always attends to itself.
     inner._attn_implementation = "eager"
     try:
         torch.onnx.export(
@@ -195,7 +206,7 @@ def to_onnx(model: EmiModel) -> bytes:
             output_names=outputs,
             dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
             opset_version=17,
-            # torch's newer exporter fixes the LSTM to the length it was shown.
+            # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,
         )
     except Warning as error:

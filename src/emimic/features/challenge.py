@@ -1,7 +1,7 @@
-"""The challenge's own features, `vit/*.pkl` and `wav2vec2/*.pkl`, once into the form that everything else reads.
+"""The challenge's own features, `vit/*.pkl` and `wav2vec2/*.pkl`, converted to the format of all features.
 
-The corpus says of them only what they are: 384 features a face (ViT) and 768 a frame (wav2vec 2.0). Their times follow
-from the rates below: faces were cut at 6 a second; wav2vec 2.0 gives a frame every 320 samples, of 400 samples each.
+The corpus documents only their sizes: 384 features per face (ViT) and 768 per frame (wav2vec 2.0). Their times follow
+from the rates below: faces were cut at 6 per second; wav2vec 2.0 has a frame every 320 samples, of 400 samples each.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 
 from emimic.data.corpus_settings import Numbers
 from emimic.features import store
-from emimic.features.extractor import Clip, Job, Work, each, facts
+from emimic.features.extractor import Clip, Job, Work, collect_facts, write_each
 from emimic.features.pickle_reader import read_arrays
 from emimic.task import CorpusError, SettingsError
 
@@ -30,19 +30,25 @@ class Settings(Numbers):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vit_fps: float = Field(6.0, gt=0, description="faces a second; face k is at k / vit_fps")
-    wav2vec2_fps: float = Field(50.0, gt=0, description="frames a second of wav2vec 2.0")
+    vit_fps: float = Field(6.0, gt=0, description="faces per second; face k is at k / vit_fps")
+    wav2vec2_fps: float = Field(50.0, gt=0, description="frames per second of wav2vec 2.0")
     wav2vec2_start: float = Field(
         0.0125, description="center of its first frame, in seconds: 200 of 400 samples"
     )
-    vit_size: int | None = Field(384, ge=1, description="features a face; null: what most files have")
+    vit_size: int | None = Field(384, ge=1, description="features of a face; null: as in most files")
     wav2vec2_size: int | None = Field(
-        768, ge=1, description="features a frame of wav2vec 2.0; null: what most files have"
+        768, ge=1, description="features of a frame of wav2vec 2.0; null: as in most files"
     )
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
-    """Of each folder that is there its features under the same name. Raises CorpusError."""
+    """Return the work for each of FOLDERS that the corpus has; the features get its name.
+
+    Raises:
+        CorpusError: if the corpus has none.
+        ModelError: if a model was named.
+        SettingsError: if a name was requested.
+    """
     job.refuse_model()
     if job.name is not None:
         raise SettingsError(f"--kind challenge names its features {' and '.join(FOLDERS)}: leave --name out")
@@ -54,14 +60,12 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     for name in FOLDERS:
         files = sorted((job.folder / name).glob("[!.]*.pkl"))
         if files:
-            place = job.place(name)
+            folder = job.get_folder(name)
             start, rate, size = expected[name]
-            make = partial(_made, start=start, rate=rate, size=size or _usual(files))
-
-            chosen = [Clip(file.stem, file) for file in files]
-            works.append(
-                Work(place, facts(job, settings, source=name), chosen, each(make, place, job.workers))
-            )
+            make = partial(_convert, start=start, rate=rate, size=size or _find_common_size(files))
+            clips = [Clip(file.stem, file) for file in files]
+            facts = collect_facts(job, settings, source=name)
+            works.append(Work(folder, facts, clips, write_each(make, folder, job.workers)))
     if not works:
         raise CorpusError(
             f"{job.folder} has neither vit/*.pkl nor wav2vec2/*.pkl; expected the challenge's features"
@@ -69,12 +73,13 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     return works
 
 
-def _made(clip: Clip, start: float, rate: float, size: int) -> store.Sequence:
-    """The frames of one of the challenge's pickles. Frames that aren't finite are not present.
+def _convert(clip: Clip, start: float, rate: float, size: int) -> store.Sequence:
+    """Return the frames of one of the challenge's pickles; frames that aren't finite are not present.
 
-    Raises CorpusError: no pickle of plain arrays, or arrays that are no frames of so many features.
+    Raises:
+        CorpusError: if it is no pickle of plain arrays, or its arrays are no frames of `size` features.
     """
-    values = _frames(read_arrays(clip.path), clip.path)
+    values = _stack_frames(read_arrays(clip.path), clip.path)
     if values.shape[1] != size:
         raise CorpusError(
             f"{clip.path} holds {len(values)} frames of {values.shape[1]} features, expected {size} features: copy it "
@@ -86,19 +91,19 @@ def _made(clip: Clip, start: float, rate: float, size: int) -> store.Sequence:
     )
 
 
-def _usual(files: Sequence[Path]) -> int:
-    """Features of a frame in most of the files that can be read; 0 when none can."""
-    found: Counter[int] = Counter()
+def _find_common_size(files: Sequence[Path]) -> int:
+    """Return the number of features of a frame in most of the readable files; 0 without any."""
+    counts: Counter[int] = Counter()
     for file in files:
-        with suppress(CorpusError):  # named when its turn comes
-            found[_frames(read_arrays(file), file).shape[1]] += 1
-    return max(found, key=lambda size: found[size], default=0)
+        with suppress(CorpusError):  # is reported when the file is converted
+            counts[_stack_frames(read_arrays(file), file).shape[1]] += 1
+    return max(counts, key=lambda size: counts[size], default=0)
 
 
-def _frames(arrays: dict[str, NDArray[Any]], file: Path) -> NDArray[np.float32]:
-    """One array (frame, feature), or an array (feature,) a frame -> (frame, feature) float32. Axes of 1 don't count.
+def _stack_frames(arrays: dict[str, NDArray[Any]], file: Path) -> NDArray[np.float32]:
+    """Return frames (frame, feature) float32 from one such array, or from an array (feature,) per frame.
 
-    Frames that all have a number of their own in their names, such as 10.jpg, are in the order of these.
+    Axes of size 1 are dropped. Frames with distinct numbers in their names, such as 10.jpg, are sorted by these.
     """
     numbers = {
         name: digits[-1] for name in arrays if (digits := re.findall(r"\d+", PurePosixPath(name).stem))
@@ -106,16 +111,16 @@ def _frames(arrays: dict[str, NDArray[Any]], file: Path) -> NDArray[np.float32]:
     order = list(arrays)
     if len({int(number) for number in numbers.values()}) == len(arrays):
         order.sort(key=lambda name: int(numbers[name]))
-    found = [np.squeeze(arrays[name]) if arrays[name].ndim > 2 else arrays[name] for name in order]
-    if len(found) == 1:
-        values = np.atleast_2d(found[0])
+    ordered = [np.squeeze(arrays[name]) if arrays[name].ndim > 2 else arrays[name] for name in order]
+    if len(ordered) == 1:
+        values = np.atleast_2d(ordered[0])
     else:
-        rows = [array.reshape(-1) if array.shape[:-1] == (1,) else array for array in found]
+        rows = [array.reshape(-1) if array.shape[:-1] == (1,) else array for array in ordered]
         values = np.stack(rows) if len({row.shape for row in rows}) == 1 else np.empty(0)
     if values.ndim != 2 or not values.size or values.dtype.kind == "c":
         shapes = ", ".join(f"{name or 'the array'} {array.shape}" for name, array in list(arrays.items())[:3])
         raise CorpusError(
-            f"{file} holds {shapes}; expected one array (frame, feature), or one (feature,) a frame"
+            f"{file} holds {shapes}; expected one array (frame, feature), or one (feature,) per frame"
         )
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

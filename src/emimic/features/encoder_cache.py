@@ -1,6 +1,6 @@
-"""Frozen encoder features: computed once, kept on disk, read back while only the heads are trained.
+"""Features of frozen encoders: computed once, stored on disk, and read while only the heads are trained.
 
-A clip's file is named by the hash of its audio file, its folder by everything else that decides the features
+A clip's file is named by the hash of its audio file, its folder by everything else that determines the features
 (encoder, weights, preparation, type), so that a stale feature can't be read.
 """
 
@@ -20,15 +20,16 @@ from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import store
 from emimic.files import make_folder, sha256
+from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
 from emimic.progress import shown
 
-PREPARATION: Final = 1
-"""Counts up when decoding, normalization or the encoders' own front ends change what a feature is."""
+FRONT_ENDS: Final = 0
+"""Raise it when an encoder's own front end changes; `ClipFormat.version` covers the steps before it."""
 
 
-def key(model: EmiModel, dtype: str) -> str:
-    """16 hex digits that name the encoder's configuration and weights, the preparation of clips, and the type."""
+def compute_key(model: EmiModel, dtype: str) -> str:
+    """Return 16 hex digits for the encoder's configuration and weights, the preparation of clips, and the type."""
     digest = hashlib.sha256()
     config = model.config
     settings = {
@@ -37,21 +38,21 @@ def key(model: EmiModel, dtype: str) -> str:
         "dtype": None,
     }  # as before a run is written
     settings.pop("transformers_version", None)
-    preparation = [PREPARATION, config.max_seconds, config.do_normalize, dtype]
+    preparation = [ClipFormat.version + FRONT_ENDS, config.max_seconds, config.do_normalize, dtype]
     if config.padding != "masked":  # as before there was another
         preparation.append(config.padding)
     if config.hidden_layers is not None:
         preparation.append(config.hidden_layers)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
-    return _with_weights(digest, model.encoder)
+    return _add_weights(digest, model.encoder)
 
 
-def weights(module: torch.nn.Module) -> str:
-    """16 hex digits that name the weights of a module."""
-    return _with_weights(hashlib.sha256(), module)
+def digest_weights(module: torch.nn.Module) -> str:
+    """Return 16 hex digits for the weights of a module."""
+    return _add_weights(hashlib.sha256(), module)
 
 
-def _with_weights(digest: "hashlib._Hash", module: torch.nn.Module) -> str:
+def _add_weights(digest: "hashlib._Hash", module: torch.nn.Module) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -68,26 +69,37 @@ def compute(
     workers: int = 2,
     progress: bool = False,
 ) -> loader.Source:
-    """Hidden states of every item's clip, (frame, feature), written under `folder` where they aren't there yet.
+    """Compute the hidden states (frame, feature) of every item's clip, where `folder` doesn't have them yet.
 
-    Interrupted, it goes on where it stopped; a file that isn't whole is computed again. Returns the source that reads
-    them.
+    An interrupted run resumes; an incomplete file is computed again.
+
+    Args:
+        model: the model with the frozen encoder.
+        items: the clips.
+        folder: of all features.
+        dtype: of the stored features.
+        batch_seconds: seconds of audio in a batch.
+        workers: threads that read audio.
+        progress: whether to show a bar.
+
+    Returns:
+        The source that reads the hidden states.
     """
-    place = folder / key(model, dtype)
-    make_folder(place)
+    cache = folder / compute_key(model, dtype)
+    make_folder(cache)
     files = {
-        item.key: place / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
+        item.key: cache / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
         for item in items
     }
-    missing = [item for item in items if store.clip_of(files[item.key]) is None]
+    missing = [item for item in items if store.read_clip_id(files[item.key]) is None]
     for item, frames in encode(
         model, missing, dtype=dtype, batch_seconds=batch_seconds, workers=workers, progress=progress
     ):
         # The same recording has the same features in any corpus, so its hash is its id here.
         store.write(files[item.key], files[item.key].stem, frames)
 
-    def read(item: Item, _: int) -> loader.Heard:
-        return loader.Heard(store.read(files[item.key], files[item.key].stem).values)
+    def read(item: Item, _: int) -> loader.ModelInput:
+        return loader.ModelInput(store.read(files[item.key], files[item.key].stem).values)
 
     return loader.Source(items, read, encoded=True)
 
@@ -101,9 +113,9 @@ def encode(
     workers: int = 2,
     progress: bool = False,
 ) -> Iterator[tuple[Item, store.Sequence]]:
-    """Every item with the hidden states of its clip, as they come; clips of similar length go together."""
-    source = loader.waveforms(items, model.config, model.min_samples)
-    states = _states(
+    """Yield every item with the hidden states of its clip, in any order; clips of similar length share a batch."""
+    source = loader.make_waveform_source(items, model.config, model.min_samples)
+    states = _encode_rows(
         model,
         source,
         range(len(items)),
@@ -113,7 +125,7 @@ def encode(
         progress=progress,
     )
     for row, hidden in states:
-        yield items[row], store.Sequence.whole(hidden.astype(dtype), model.frame_times(len(hidden)))
+        yield items[row], store.Sequence.from_frames(hidden.astype(dtype), model.frame_times(len(hidden)))
 
 
 def compute_frozen(
@@ -122,27 +134,39 @@ def compute_frozen(
     copies: Sequence[Sequence[int]],
     folder: Path,
     *,
-    share: tuple[int, int] = (0, 1),
+    part: tuple[int, int] = (0, 1),
     dtype: str = "float16",
     batch_seconds: float = 60.0,
     workers: int = 2,
     progress: bool = False,
 ) -> loader.Source:
-    """The outputs of an encoder's frozen layers, written under `folder` where they aren't there yet.
+    """Compute the outputs of an encoder's frozen layers, where `folder` doesn't have them yet.
 
-    source: of waveforms. copies: for each copy the rows of the source that are wanted; copy n is a clip as it is
-    in epoch n. share: this process of so many; each computes its own part. Interrupted, it goes on where it stopped.
-    Returns the source that reads them: in epoch n copy n modulo their number.
+    An interrupted run resumes.
+
+    Args:
+        model: the model with the frozen layers.
+        source: of waveforms.
+        copies: for each copy, the rows of the source; copy n is a clip as in epoch n.
+        folder: of the outputs.
+        part: the rank of this process and the number of processes; each computes its part.
+        dtype: of the stored outputs.
+        batch_seconds: seconds of audio in a batch.
+        workers: threads that read audio.
+        progress: whether to show a bar.
+
+    Returns:
+        The source that reads the outputs: in epoch n, copy n modulo the number of copies.
     """
     make_folder(folder)
 
-    def file(row: int, copy: int) -> Path:
+    def get_file(row: int, copy: int) -> Path:
         return folder / f"{row}-{copy}{store.SUFFIX}"
 
-    number, of = share
+    rank, processes = part
     for copy, rows in enumerate(copies):
-        missing = [row for row in rows[number::of] if store.clip_of(file(row, copy)) is None]
-        states = _states(
+        missing = [row for row in rows[rank::processes] if store.read_clip_id(get_file(row, copy)) is None]
+        states = _encode_rows(
             model,
             source,
             missing,
@@ -153,20 +177,20 @@ def compute_frozen(
             progress=progress,
         )
         for row, values in states:
-            frames = store.Sequence.whole(values.astype(dtype), model.frame_times(len(values)))
-            store.write(file(row, copy), source.items[row].id, frames)
-    places = {id(item): row for row, item in enumerate(source.items)}
+            frames = store.Sequence.from_frames(values.astype(dtype), model.frame_times(len(values)))
+            store.write(get_file(row, copy), source.items[row].id, frames)
+    row_of = {id(item): row for row, item in enumerate(source.items)}
 
-    def read(item: Item, epoch: int) -> loader.Heard:
-        return loader.Heard(store.read(file(places[id(item)], epoch % len(copies)), item.id).values)
+    def read(item: Item, epoch: int) -> loader.ModelInput:
+        return loader.ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
 
-    def labelled(item: Item, epoch: int) -> Item:
+    def label(item: Item, epoch: int) -> Item:
         return source.labelled(item, epoch % len(copies))
 
-    return loader.Source(source.items, read, labelled=labelled, started=True)
+    return loader.Source(source.items, read, labelled=label, started=True)
 
 
-def _states(
+def _encode_rows(
     model: EmiModel,
     source: loader.Source,
     rows: Sequence[int],
@@ -177,15 +201,15 @@ def _states(
     progress: bool,
     epoch: int = 0,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Rows of a source with what `encode` gives for their clips; clips of similar length go together."""
+    """Yield rows of a source with the outputs of `encode`; clips of similar length share a batch."""
     groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
-    decoded = loader.decoded(source, groups, workers=workers, epoch=epoch)
+    decoded = loader.decode_ahead(source, groups, workers=workers, epoch=epoch)
     for group, clips in zip(
         groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
     ):
         for part in source.plan(model, clips, batch_seconds=batch_seconds):
-            found = _encode(model, encode, [clips[i].values for i in part])
-            yield from zip((group[i] for i in part), found, strict=True)
+            outputs = _encode(model, encode, [clips[i].values for i in part])
+            yield from zip((group[i] for i in part), outputs, strict=True)
 
 
 @torch.inference_mode()

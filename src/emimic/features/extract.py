@@ -1,7 +1,7 @@
-"""Features of a corpus, by kind: `emimic features FOLDER --kind KIND` (the systems of Table 1 stand on them).
+"""Features of a corpus, by kind: `emimic features FOLDER --kind KIND`; the baselines of Table 1 read them.
 
-A kind is a module with `Settings`, what may be set, and `plan`, what is to be made of a folder; `session` does the rest
-the same way for all: which clips, what is there already, what failed.
+A kind is a module with its `Settings` and `plan`, which returns the work for a folder. `extractor` does the rest for
+all kinds.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from emimic.cpus import available
-from emimic.features.extractor import Job, Report, run
+from emimic.features.extractor import Job, Report, make_missing
 from emimic.features.kinds import check_source
 from emimic.task import CorpusError, SettingsError
 from emimic.validation import explain
@@ -26,14 +26,18 @@ KINDS: Final = {
     "transcripts": "transcripts",
     "text": "text",
 }
-"""Kind -> its module here; what a kind needs is imported with it."""
+"""Kind -> its module in this package, which is imported on demand."""
 
 
-def settings_of(kind: str) -> Any:
-    """What may be set for a kind: a pydantic model whose fields say what they are. Raises SettingsError."""
+def get_schema(kind: str) -> Any:
+    """Return the settings of a kind, a pydantic model with descriptions of its fields.
+
+    Raises:
+        SettingsError: if the kind is unknown.
+    """
     if kind not in KINDS:
         raise SettingsError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    return importlib.import_module(f"{__name__}.{KINDS[kind]}").Settings
+    return importlib.import_module(f"{__package__}.{KINDS[kind]}").Settings
 
 
 def extract(
@@ -47,17 +51,28 @@ def extract(
     device: str | None = None,
     progress: bool = False,
 ) -> list[Report]:
-    """Make features of a kind under `folder/features/NAME/`, where they aren't there yet; what can't be used is named.
+    """Make features of a kind under `folder/features/NAME/`, where they aren't there yet.
 
-    name: of the features, by default the kind's. model: a path or a name on the hub, for kinds that need one.
-    overrides: the kind's settings. workers: threads, default one a core. progress: show a bar on stderr.
+    Args:
+        folder: the corpus.
+        kind: one of KINDS.
+        name: of the features, by default the kind's.
+        model: a path or a name on the hub, for kinds that need one.
+        overrides: the kind's settings.
+        workers: threads, by default one per core.
+        device: of the model, such as "cuda".
+        progress: whether to show a bar on stderr.
+
+    Returns:
+        A report for each folder of features, which lists the clips that failed.
 
     Raises:
-        CorpusError: nothing to make them of; features of another model or other settings are there.
-        ModelError: no model, or one that can't be used.
-        SettingsError: an unknown kind, or settings that make no sense.
+        CorpusError: if the corpus has nothing to make them from, or the folder has features of another model or
+            other settings.
+        ModelError: if no model is named, or it can't be used.
+        SettingsError: if the kind is unknown, or settings are invalid.
     """
-    schema = settings_of(kind)
+    schema = get_schema(kind)
     check_source(model, kind)
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,4 +87,4 @@ def extract(
         raise SettingsError(explain(error, schema)) from error
     job = Job(folder, kind, name, model, workers or available(), device, progress)
     plan = importlib.import_module(schema.__module__).plan
-    return [run(work, progress=progress) for work in plan(job, settings)]
+    return [make_missing(work, progress=progress) for work in plan(job, settings)]

@@ -1,4 +1,4 @@
-"""The model that a kind of features was given, looked at before anything is imported, listed or opened."""
+"""The check of the model of a kind of features, before anything is imported, listed or opened."""
 
 import re
 from pathlib import Path
@@ -14,11 +14,14 @@ _FILE_ON_HUB: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*/.+\.onnx")
 
 
 def check_source(model: str | None, kind: str = "") -> None:
-    """Raise ModelError where a model is neither there nor written as a name on the hub.
+    """Check that a model exists, or may be a name on the hub.
 
     Args:
         model: a path, or a name on the hub; None passes.
-        kind: of features, which says whether a file or a folder is needed.
+        kind: of features; it determines whether a file or a folder is expected.
+
+    Raises:
+        ModelError: if it is neither.
     """
     if model is None:
         return
@@ -27,11 +30,11 @@ def check_source(model: str | None, kind: str = "") -> None:
     name = "OWNER/REPOSITORY/FILE.onnx" if is_file else "OWNER/NAME"
     try:
         path = Path(model)
-        found = path.exists()
+        exists = path.exists()
         fits = path.is_file() if is_file else (path / "config.json").is_file()
     except (OSError, ValueError) as error:  # a name too long; a NUL in it
         raise ModelError(f"{model!r} can't be looked up ({error}). Check the model") from None
-    if found and not fits:
+    if exists and not fits:
         has = (
             "a folder"
             if path.is_dir() and is_file
@@ -40,7 +43,7 @@ def check_source(model: str | None, kind: str = "") -> None:
             else "no config.json in it"
         )
         raise ModelError(f"{model}: found {has}, expected {what}. Check the model")
-    if not found and not (_FILE_ON_HUB if is_file else _ON_HUB).fullmatch(model):
+    if not exists and not (_FILE_ON_HUB if is_file else _ON_HUB).fullmatch(model):
         kind_of = "file" if is_file else "folder"
         raise ModelError(
             f"{model}: no such {kind_of}, expected {what}, or {name} on the hub. Check the model"

@@ -1,4 +1,4 @@
-"""Frames of a speech encoder: any that emimic can fine-tune, frozen, as a clip is heard in training."""
+"""Frames of a frozen speech encoder: any that emimic can fine-tune, with the same preparation of clips."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -8,53 +8,62 @@ from pydantic import Field
 
 from emimic.data.corpus import Item
 from emimic.features import encoder_cache
-from emimic.features.extractor import Clip, Job, Options, Outcome, Work, clips, each_written, facts, write
-from emimic.features.networks import licence
+from emimic.features.extractor import (
+    Clip,
+    Job,
+    Options,
+    Outcome,
+    Work,
+    collect_facts,
+    list_clips,
+    process_each,
+    write_clip,
+)
+from emimic.features.networks import read_licence
 from emimic.media import decode
 from emimic.model.model import EmiModel
 
 
 class Settings(Options):
-    """Which layer, and how frames are kept."""
+    """Settings of speech features."""
 
     layers: int | None = Field(None, ge=1, description="only the encoder's first layers; null: all")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the features on disk")
-    batch_seconds: float = Field(60.0, gt=0, exclude=True, description="most audio of one forward pass")
+    batch_seconds: float = Field(60.0, gt=0, exclude=True, description="maximum audio of one forward pass")
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
-    """One folder of frames."""
-    source = job.need_model("facebook/wav2vec2-base-960h")
+    """Return the work for one folder of frames."""
+    source = job.require_model("facebook/wav2vec2-base-960h")
     model = EmiModel.from_encoder(
         source, layers=settings.layers, max_seconds=settings.max_seconds or decode.CEILING_SECONDS, vad_head=False,
         lstm=False, regression_head=False,
     )  # fmt: skip
     model = model.eval().to(job.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    place = job.place()
+    folder = job.get_folder()
 
-    def make(chosen: Sequence[Clip]) -> Iterator[Outcome]:
-        # Clips share batches, so one that can't be read must be known before.
-        scanned = list(
-            each_written(lambda clip: _check(clip, settings.max_seconds, job.notes), job.workers)(chosen)
-        )
-        yield from ((clip, reason) for clip, reason in scanned if reason is not None)
-        by_id = {clip.id: clip for clip, reason in scanned if reason is None}
+    def make(clips: Sequence[Clip]) -> Iterator[Outcome]:
+        # Clips share batches, so unreadable ones must be excluded first.
+        check = process_each(lambda clip: _check(clip, settings.max_seconds, job.notes), job.workers)
+        checked = list(check(clips))
+        yield from ((clip, reason) for clip, reason in checked if reason is not None)
+        by_id = {clip.id: clip for clip, reason in checked if reason is None}
         items = [Item(clip.id, clip.path, None, None, float("nan")) for clip in by_id.values()]
         for item, frames in encoder_cache.encode(
             model, items, dtype=settings.dtype, batch_seconds=settings.batch_seconds, workers=job.workers
         ):
-            write(place, by_id[item.id], frames)
+            write_clip(folder, by_id[item.id], frames)
             yield by_id[item.id], None
 
-    known = facts(
+    facts = collect_facts(
         job,
         settings,
         "torch",
         "transformers",
-        weights=encoder_cache.key(model, settings.dtype),
-        licence=licence(source),
+        weights=encoder_cache.compute_key(model, settings.dtype),
+        licence=read_licence(source),
     )
-    return [Work(place, known, clips(job.folder), make, notes=job.notes)]
+    return [Work(folder, facts, list_clips(job.folder), make, notes=job.notes)]
 
 
 def _check(clip: Clip, max_seconds: float | None, notes: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""Features on disk: one file a clip, its frames with their times, and the clip's id inside the file.
+"""Features on disk: one file per clip, its frames with their times, and the clip's id inside the file.
 
-A corpus keeps them in `features/NAME/`, beside `features.json`, which says what made them. Whoever reads goes by the id
-in a file's header and never by a row number, so the frames of two modalities can't come from two clips.
+A corpus stores them in `features/NAME/`, beside `features.json`, which states what made them. Readers use the id in a
+file's header and never a row number, so the frames of two modalities can't come from two clips.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from emimic.data.split_tables import clip_key
-from emimic.files import atomic, need_file, read_json, write_atomic
+from emimic.data.split_tables import get_clip_key
+from emimic.files import atomic, check_file, read_json, write_atomic
 from emimic.task import CorpusError
 
 FOLDER: Final = "features"
-"""The place of all features in a corpus."""
+"""The folder of all features in a corpus."""
 
 WAVEFORM: Final = "waveform"
 """In place of a folder's name: the clip itself, through an encoder that is trained, too."""
@@ -30,13 +30,18 @@ FACTS: Final = "features.json"
 SCHEMA: Final = "emimic/features/1"
 SUFFIX: Final = ".safetensors"
 DECISIVE: Final = ("kind", "weights", "source", "settings")
-"""What of the facts decides the features; the rest may differ."""
+"""The facts that determine the features; the others may differ."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence:
-    """A clip's frames: values (frame, feature); times (frame,), their centers in seconds; present (frame,), false where
-    nothing was found in a frame, such as no face: its values mean nothing then."""
+    """A clip's frames.
+
+    Attributes:
+        values: (frame, feature); arbitrary where a frame is not present.
+        times: (frame,), the centers of the frames in seconds.
+        present: (frame,), False where a frame has no features, such as without a face.
+    """
 
     values: NDArray[Any]
     times: NDArray[np.float64]
@@ -51,13 +56,13 @@ class Sequence:
             )
 
     @classmethod
-    def whole(cls, values: NDArray[Any], times: NDArray[np.float64]) -> "Sequence":
-        """Frames that are all there."""
+    def from_frames(cls, values: NDArray[Any], times: NDArray[np.float64]) -> "Sequence":
+        """Return a sequence whose frames are all present."""
         return cls(values, times, np.ones(len(values), np.bool_))
 
 
 def write(file: Path, clip: str, sequence: Sequence) -> None:
-    """Write a clip's frames under its id, whole or not at all. Raises OSError."""
+    """Write a clip's frames with its id, atomically."""
     tensors = {
         "values": np.ascontiguousarray(sequence.values),
         "times": np.ascontiguousarray(sequence.times, np.float64),
@@ -68,24 +73,28 @@ def write(file: Path, clip: str, sequence: Sequence) -> None:
 
 
 def read(file: Path, clip: str) -> Sequence:
-    """The frames of the clip with that id (leading zeros aside). Raises CorpusError: damaged, or another clip's."""
+    """Return the frames of the clip with that id (apart from leading zeros).
+
+    Raises:
+        CorpusError: if the file is damaged, or another clip's.
+    """
     try:
         with safe_open(file, "np") as opened:
-            found = (opened.metadata() or {})["id"]
+            stored = (opened.metadata() or {})["id"]
             sequence = Sequence(*(opened.get_tensor(name) for name in ("values", "times", "present")))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CorpusError(
             f"{file} can't be read as features ({error}); delete it and make it again"
         ) from error
-    if clip_key(found) != clip_key(clip):
-        raise CorpusError(f"{file} holds the features of clip {found!r}, expected {clip!r}")
+    if get_clip_key(stored) != get_clip_key(clip):
+        raise CorpusError(f"{file} holds the features of clip {stored!r}, expected {clip!r}")
     return sequence
 
 
-def clip_of(file: Path) -> str | None:
-    """The id in a file's header; None when the file isn't whole (its length is compared with its header's)."""
+def read_clip_id(file: Path) -> str | None:
+    """Return the id in a file's header; None where the file is incomplete (shorter than its header states)."""
     try:
-        need_file(file)
+        check_file(file)
         with safe_open(file, "np") as opened:
             return (opened.metadata() or {}).get("id")
     except (SafetensorError, OSError):
@@ -93,35 +102,48 @@ def clip_of(file: Path) -> str | None:
 
 
 def index(folder: Path, damaged: list[Path] | None = None) -> dict[str, Path]:
-    """Clip key -> its file, by the ids inside the files; those that aren't whole are left out, and put into `damaged`.
+    """Return clip key -> its file, by the ids inside the files.
 
-    Raises CorpusError without such a folder, or when two files hold the same clip.
+    Args:
+        folder: of the features.
+        damaged: incomplete files, which are left out, are appended to it.
+
+    Raises:
+        CorpusError: if there is no such folder, or two files hold the same clip.
     """
     if not folder.is_dir():
         raise CorpusError(
             f"{folder} is not there; expected features made by `emimic features` (see `emimic features --help`)"
         )
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        if (clip := clip_of(file)) is None:
+        if (clip := read_clip_id(file)) is None:
             if damaged is not None:
                 damaged.append(file)
             continue
-        if (other := found.setdefault(clip_key(clip), file)) != file:
+        if (other := files.setdefault(get_clip_key(clip), file)) != file:
             raise CorpusError(f"{other} and {file.name} both hold clip {clip!r}; delete one of them")
-    return found
+    return files
 
 
-def size(files: Iterable[Path], place: Path) -> int:
-    """Features of a frame, from the first file. Raises CorpusError when there is none."""
+def read_frame_size(files: Iterable[Path], folder: Path) -> int:
+    """Return the number of features of a frame, from the first file.
+
+    Raises:
+        CorpusError: if there is no file.
+    """
     for file in files:
         with safe_open(file, "np") as opened:
             return int(opened.get_slice("values").get_shape()[1])
-    raise CorpusError(f"{place} holds no features; make them with `emimic features`")
+    raise CorpusError(f"{folder} holds no features; make them with `emimic features`")
 
 
-def facts(folder: Path) -> dict[str, Any]:
-    """What made the features of a folder; empty when nobody wrote it down. Raises CorpusError."""
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what made the features of a folder; empty without `features.json`.
+
+    Raises:
+        CorpusError: if the file can't be read.
+    """
     file = folder / FACTS
     try:
         return dict(read_json(file))
@@ -131,18 +153,19 @@ def facts(folder: Path) -> dict[str, Any]:
         raise CorpusError(f"{file} can't be read ({error}); delete {folder} and make it again") from error
 
 
-def made_by(folder: Path) -> str | None:
-    """16 hex digits of what made the features of a folder: kind, weights, source and settings; None if nobody wrote it
-    down. Raises CorpusError."""
-    known = facts(folder)
-    if not known:
+def digest_facts(folder: Path) -> str | None:
+    """Return 16 hex digits of the facts that determine the features of a folder; None without `features.json`.
+
+    Raises:
+        CorpusError: if the file can't be read.
+    """
+    facts = read_facts(folder)
+    if not facts:
         return None
-    text = json.dumps([known.get(name) for name in DECISIVE], sort_keys=True)
+    text = json.dumps([facts.get(name) for name in DECISIVE], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def describe(folder: Path, made_by: Mapping[str, Any]) -> None:
-    """Write down what makes the features of a folder. Raises OSError."""
-    write_atomic(
-        folder / FACTS, json.dumps({"schema": SCHEMA, **made_by}, indent=1, ensure_ascii=False) + "\n"
-    )
+def describe(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write what makes the features of a folder into its `features.json`."""
+    write_atomic(folder / FACTS, json.dumps({"schema": SCHEMA, **facts}, indent=1, ensure_ascii=False) + "\n")

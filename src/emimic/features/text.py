@@ -1,6 +1,6 @@
-"""What the words mean: a transformers text encoder over the transcripts, a frame a token, or one for the clip.
+"""Text embeddings: a text encoder of transformers over the transcripts, one frame per token, or one per clip.
 
-A token's time is the middle of its word's. The mean over all tokens, as sentence-transformers takes it, is `pool=mean`.
+A token's time is the center of its word. `pool=mean` is the mean over all tokens, as in sentence-transformers.
 """
 
 from typing import Any, Literal
@@ -11,75 +11,73 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from emimic.data.corpus_settings import Numbers
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
-from emimic.features.extractor import Clip, Job, Work, each, facts, maker
-from emimic.features.networks import cannot_load, fails, licence, pretrained
+from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
+from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
 from emimic.features.transcripts import Transcript, read_all
 from emimic.task import CorpusError, ModelError
 
 
 class Settings(Numbers):
-    """Of which transcripts, and how much of them."""
+    """Settings of text embeddings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transcripts: str = Field("transcripts", description="features that hold them")
-    pool: Literal["none", "mean"] = Field("none", description="a frame a token, or the mean of all")
-    max_tokens: int = Field(512, ge=3, description="longer transcripts are cut, with a warning")
+    transcripts: str = Field("transcripts", description="features with the transcripts")
+    pool: Literal["none", "mean"] = Field("none", description="one frame per token, or the mean of all")
+    max_tokens: int = Field(512, ge=3, description="maximum; longer transcripts are cut, with a warning")
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
-    """One folder of embeddings."""
-    source = job.need_model("intfloat/e5-small-v2")
-    spoken = job.folder / store.FOLDER / settings.transcripts
-    said = read_all(spoken)
-    if not said:
-        raise CorpusError(f"{spoken} holds no transcripts; make them with --kind transcripts")
-    reader = _Reader(source, job.device, settings, job.notes)
-    place = job.place()
-    known = facts(
+    """Return the work for one folder of embeddings."""
+    source = job.require_model("intfloat/e5-small-v2")
+    transcripts_folder = job.folder / store.FOLDER / settings.transcripts
+    transcripts = read_all(transcripts_folder)
+    if not transcripts:
+        raise CorpusError(f"{transcripts_folder} holds no transcripts; make them with --kind transcripts")
+    encoder = _Encoder(source, job.device, settings, job.notes)
+    folder = job.get_folder()
+    facts = collect_facts(
         job,
         settings,
         "torch",
         "transformers",
-        weights=encoder_cache.weights(reader.model),
-        licence=licence(source),
-        source=maker(spoken),
+        weights=encoder_cache.digest_weights(encoder.model),
+        licence=read_licence(source),
+        source=describe_source(transcripts_folder),
     )
-    chosen = [Clip(transcript.id, job.folder) for transcript in said.values()]
+    clips = [Clip(transcript.id, job.folder) for transcript in transcripts.values()]
 
     def make(clip: Clip) -> store.Sequence:
         try:
-            return reader.read(said[clip_key(clip.id)])
-        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
-            raise fails(source, error) from error
+            return encoder.encode(transcripts[get_clip_key(clip.id)])
+        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not stop all others
+            raise make_clip_error(source, error) from error
 
-    return [Work(place, known, chosen, each(make, place, 1), notes=job.notes)]
+    return [Work(folder, facts, clips, write_each(make, folder, 1), notes=job.notes)]
 
 
-class _Reader:
+class _Encoder:
     def __init__(self, source: str, device: str | None, settings: Settings, notes: list[str]) -> None:
         self.notes = notes
         from transformers import AutoModel, AutoTokenizer
 
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        except Exception as error:  # JSON and hub errors share no other base
-            raise cannot_load(source, "a text encoder", error) from error
-        model = pretrained(AutoModel, source, "a text encoder")
+        except Exception as error:  # JSON and hub errors have no other common base
+            raise make_load_error(source, "a text encoder", error) from error
+        model = load_pretrained(AutoModel, source, "a text encoder")
         if not self.tokenizer.is_fast:
-            raise ModelError(
-                f"{source} has no fast tokenizer, which says where in the text a token is: take another"
-            )
+            raise ModelError(f"{source} has no fast tokenizer, which gives the tokens' offsets: take another")
         model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        limits = (settings.max_tokens, self.tokenizer.model_max_length, _positions(model))
+        limits = (settings.max_tokens, self.tokenizer.model_max_length, _count_positions(model))
         self.limit, self.pool = int(min(limits)), settings.pool
 
     @torch.inference_mode()
-    def read(self, transcript: Transcript) -> store.Sequence:
-        """A clip in which nothing was said has one frame, which is not present."""
+    def encode(self, transcript: Transcript) -> store.Sequence:
+        """Return the embeddings of a transcript; without words, one frame, which is not present."""
         text = transcript.text
         if not text.strip():
             empty = np.zeros((1, self.model.config.hidden_size), np.float32)
@@ -97,22 +95,27 @@ class _Reader:
             )
         values = hidden.float().cpu().numpy()
         if self.pool == "mean":
-            middle = (transcript.words[0].start + transcript.words[-1].end) / 2
-            return store.Sequence.whole(values.mean(axis=0, keepdims=True), np.array([middle]))
+            center = (transcript.words[0].start + transcript.words[-1].end) / 2
+            return store.Sequence.from_frames(values.mean(axis=0, keepdims=True), np.array([center]))
         real = ~np.array(tokens["special_tokens_mask"], np.bool_) & (offsets[:, 1] > offsets[:, 0])
-        return store.Sequence.whole(values[real], _times(transcript, offsets[real]))
+        return store.Sequence.from_frames(values[real], _compute_times(transcript, offsets[real]))
 
 
-def _positions(model: Any) -> float:
-    """Tokens a text encoder has positions for; RoBERTa keeps those up to its padding's number to itself."""
+def _count_positions(model: Any) -> float:
+    """Return the maximum number of tokens of a text encoder; RoBERTa reserves positions up to its padding's index."""
     positions = getattr(model.config, "max_position_embeddings", None) or np.inf
     padded = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
     return positions - (model.config.pad_token_id + 1 if padded else 0)
 
 
-def _times(transcript: Transcript, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Middle of the word in which each token ends, (token,); offsets (token, 2) count letters of the text."""
+def _compute_times(transcript: Transcript, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the center in seconds of the word in which each token ends: (token,).
+
+    Args:
+        transcript: the words.
+        offsets: (token, 2), start and end of each token in characters of the text.
+    """
     ends = np.cumsum([len(word.word) for word in transcript.words])
     words = np.searchsorted(ends, offsets[:, 1])
-    middles = np.array([(word.start + word.end) / 2 for word in transcript.words])
-    return middles[words]
+    centers = np.array([(word.start + word.end) / 2 for word in transcript.words])
+    return centers[words]

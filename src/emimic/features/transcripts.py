@@ -1,4 +1,4 @@
-"""What is said, by Whisper on transformers, with the times of the words: `features/transcripts/<id>.json`."""
+"""Transcripts by Whisper with the times of the words: `features/transcripts/<id>.json`."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +9,11 @@ from typing import Any, Final
 import torch
 from pydantic import Field
 
-from emimic.data.split_tables import clip_key
+from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
-from emimic.features.extractor import Clip, Job, Options, Work, clips, each_written, facts
-from emimic.features.networks import cannot_load, fails, licence, pretrained
-from emimic.files import need_file, read_json, write_atomic
+from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
+from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
+from emimic.files import check_file, read_json, write_atomic
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -22,11 +22,9 @@ SCHEMA: Final = "emimic/transcript/1"
 
 
 class Settings(Options):
-    """In which language."""
+    """Settings of transcripts."""
 
-    language: str | None = Field(
-        None, description="spoken language, such as en; null: Whisper listens for it"
-    )
+    language: str | None = Field(None, description="spoken language, such as en; null: Whisper detects it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All words."""
+        """The text of all words."""
         return "".join(word.word for word in self.words)
 
 
@@ -55,81 +53,86 @@ _Recognizer = Callable[[Wave], list[Word]]
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
-    """One file a clip."""
-    source = job.need_model("openai/whisper-base")
-    chosen = clips(job.folder)
-    hear, known = _recognizer(source, job, settings)
-    place = job.place()
+    """Return the work for one file per clip."""
+    source = job.require_model("openai/whisper-base")
+    clips = list_clips(job.folder)
+    recognize, weights = _load_recognizer(source, job, settings)
+    folder = job.get_folder()
 
     def make(clip: Clip) -> None:
         samples = decode.load(clip.path, max_seconds=settings.max_seconds, notes=job.notes)
         try:
-            transcript = Transcript(clip.id, tuple(hear(samples)))
-        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not cost the corpus
-            raise fails(source, error) from error
-        said = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
-        write_atomic(place / f"{clip.id}.json", json.dumps(said, ensure_ascii=False) + "\n")
+            transcript = Transcript(clip.id, tuple(recognize(samples)))
+        except (RuntimeError, ValueError, IndexError) as error:  # one clip must not stop all others
+            raise make_clip_error(source, error) from error
+        values = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
+        write_atomic(folder / f"{clip.id}.json", json.dumps(values, ensure_ascii=False) + "\n")
 
-    told = facts(job, settings, "transformers", weights=known, licence=licence(source))
-    # One clip after the other: the model takes all cores by itself.
-    work = each_written(make, 1)
-    return [Work(place, told, chosen, work, lambda place: list(read_all(place)), job.notes)]
+    facts = collect_facts(job, settings, "transformers", weights=weights, licence=read_licence(source))
+    # One clip after the other: the model uses all cores by itself.
+    return [Work(folder, facts, clips, process_each(make, 1), lambda path: list(read_all(path)), job.notes)]
 
 
-def read_all(place: Path) -> dict[str, Transcript]:
-    """Transcripts of a folder by clip key. Raises CorpusError."""
-    found: dict[str, Transcript] = {}
-    for file in sorted(place.glob("[!.]*.json")):
+def read_all(folder: Path) -> dict[str, Transcript]:
+    """Return the transcripts of a folder by clip key.
+
+    Raises:
+        CorpusError: if a file can't be read, or two are of one clip.
+    """
+    transcripts: dict[str, Transcript] = {}
+    for file in sorted(folder.glob("[!.]*.json")):
         if file.name == store.FACTS:
             continue
         try:
-            need_file(file)
-            said = read_json(file)
+            check_file(file)
+            values = read_json(file)
             words = tuple(
-                Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in said["words"]
+                Word(str(word["word"]), float(word["start"]), float(word["end"])) for word in values["words"]
             )
-            one = Transcript(str(said["id"]), words)
+            transcript = Transcript(str(values["id"]), words)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{file} can't be read ({error}); delete it and make it again") from error
-        if found.setdefault(clip_key(one.id), one) is not one:
-            raise CorpusError(f"{file} holds clip {one.id!r}, as another file there does; delete one of them")
-    return found
+        if transcripts.setdefault(get_clip_key(transcript.id), transcript) is not transcript:
+            raise CorpusError(
+                f"{file} holds clip {transcript.id!r}, as another file there does; delete one of them"
+            )
+    return transcripts
 
 
-def _recognizer(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
+def _load_recognizer(source: str, job: Job, settings: Settings) -> tuple[_Recognizer, str]:
+    """Return a function samples (sample,) -> words, and the digest of the model's weights."""
     from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
 
-    model = pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
+    model = load_pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
     try:
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # JSON and hub errors share no other base
-        raise cannot_load(source, "a Whisper model", error) from error
+    except Exception as error:  # JSON and hub errors have no other common base
+        raise make_load_error(source, "a Whisper model", error) from error
     if not processor.tokenizer.vocab_size:  # transformers makes an empty one where there is none
         raise ModelError(
             f"{source} has no tokenizer; expected Whisper's tokenizer.json, or vocab.json and merges.txt, beside the "
             "weights"
         )
-    recognize = pipeline(
+    run_whisper = pipeline(
         "automatic-speech-recognition", model=model.eval(), tokenizer=processor.tokenizer,
         feature_extractor=processor.feature_extractor,
         device=job.device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )  # fmt: skip
-    given = {"language": settings.language, "task": "transcribe"} if settings.language else {}
+    options = {"language": settings.language, "task": "transcribe"} if settings.language else {}
 
-    def hear(samples: Wave) -> list[Word]:
-        heard: Any = recognize(
+    def recognize(samples: Wave) -> list[Word]:
+        output: Any = run_whisper(
             {"raw": samples, "sampling_rate": SAMPLE_RATE},
             return_timestamps="word",
-            generate_kwargs=dict(given),
+            generate_kwargs=dict(options),
         )
-        end = len(samples) / SAMPLE_RATE
-        return list(_words(heard["chunks"], end))
+        return list(_parse_words(output["chunks"], len(samples) / SAMPLE_RATE))
 
-    return hear, encoder_cache.weights(model)
+    return recognize, encoder_cache.digest_weights(model)
 
 
-def _words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
-    """The pipeline's words; the last one may lack its end, and times may lie in the silence it pads with."""
+def _parse_words(chunks: Sequence[Any], end: float) -> Iterator[Word]:
+    """Yield the pipeline's words, clipped to the clip's end in seconds: times may be missing, or in the padding."""
     for chunk in chunks:
         start, stop = chunk["timestamp"]
         start = min(start or 0.0, end)

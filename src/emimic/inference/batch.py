@@ -1,7 +1,7 @@
-"""Many recordings: what is known already is taken, the rest is heard batch by batch and kept as it comes.
+"""Prediction of many recordings: stored results are reused, the rest is predicted and stored batch by batch.
 
-Which clips are heard together depends on their places among the inputs alone, and not on what other batches cost or
-whether a run was killed between them: company moves a result's last bits.
+The clips that share a batch depend only on their positions among the inputs, never on other batches or interruptions:
+the last bits of a result depend on the other clips of its batch.
 """
 
 import logging
@@ -11,170 +11,194 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from emimic import batching
-from emimic import progress as bars
+from emimic import batching, progress
 from emimic.inference.journal import Journal, Stamp, stamp
-from emimic.inference.results import Failure, Recording, Result, Timeline
+from emimic.inference.results import Failure, Outcome, Recording, Result, Timeline
 from emimic.prediction import Prediction
 
 GROUP: Final = 64
-"""Files that are read, heard and kept together: enough to fill batches of similar length, little to lose or to hold."""
+"""Files that are decoded, predicted and stored together: enough to fill batches of similar length, few to lose."""
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-Told = Result | Failure
-Kind = TypeVar("Kind", Result, Timeline)
-Batches: TypeAlias = Generator[list[tuple[int, Kind | Failure]], None, None]
-"""Results or curves with their places among the inputs, as they come."""
+Predicted = TypeVar("Predicted", Result, Timeline)
+Batches: TypeAlias = Generator[list[tuple[int, Predicted | Failure]], None, None]
+"""Batches of (row, result or timeline) as they are finished; row: the position among the inputs."""
 
 
-class Hearer(Protocol):
-    """Where recordings are heard. Both ways give each place its result, group by group in any order."""
+class Backend(Protocol):
+    """Where recordings are predicted. Both methods yield each row once, in any order."""
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
-        """(place, recording) in groups -> the same places with their results."""
+    def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
+        """Yield the results of (row, recording) in groups."""
         ...
 
-    def curves(
-        self, results: Sequence[tuple[int, Result]], heard: Callable[[float], object]
+    def predict_timelines(
+        self, results: Sequence[tuple[int, Result]], on_progress: Callable[[float], object]
     ) -> Batches[Timeline]:
-        """(place, result) -> the places with their curves. heard: may be told how many seconds of the next are done."""
+        """Yield the timelines of (row, result). on_progress: may be called with the seconds done of the next one."""
         ...
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run did: results heard in it and kept from before, the seconds of audio it heard, and how long it took."""
+    """Counts of a run.
 
-    heard: int = 0
-    kept: int = 0
+    Attributes:
+        predicted: Results computed in this run.
+        resumed: Results taken from the journal.
+        audio: Seconds of audio predicted in this run.
+        wall: Seconds that the run took.
+    """
+
+    predicted: int = 0
+    resumed: int = 0
     audio: float = 0.0
     wall: float = 0.0
 
-    def line(self, failed: int) -> str:
-        """For the user: what became of the files, and how fast."""
-        told = f"{self.heard + self.kept} heard"
-        if self.kept:
-            told += f" ({self.kept} of them kept from before)"
-        told += f", {failed} failed"
-        if self.heard:
-            clips, seconds = self.heard / self.wall, self.audio / self.wall
-            told += f"; {_rate(clips, 1)} clips/s, {_rate(seconds, 0)} x real time"
-        return told
+    def summarize(self, failed: int) -> str:
+        """Return one line for the user: the counts, and the speed."""
+        text = f"{self.predicted + self.resumed} predicted"
+        if self.resumed:
+            text += f" ({self.resumed} of them from the journal)"
+        text += f", {failed} failed"
+        if self.predicted:
+            clips, seconds = self.predicted / self.wall, self.audio / self.wall
+            text += f"; {_format_rate(clips, 1)} clips/s, {_format_rate(seconds, 0)} x real time"
+        return text
 
 
-def _rate(value: float, digits: int) -> str:
-    """Return a number with its decimals, a small one with two significant digits: never 0 for what is above it."""
+def _format_rate(value: float, digits: int) -> str:
+    """Return a number with its decimals, a small one with two significant digits: never 0 for a positive number."""
     return f"{value:.{digits}f}" if value >= 10 ** (1 - digits) else f"{value:.2g}"
 
 
-def hear(
-    hearer: Hearer,
-    found: Sequence[Recording | Failure],
+def predict_files(
+    backend: Backend,
+    inputs: Sequence[Recording | Failure],
     *,
-    curves: bool,
+    timeline: bool,
     max_seconds: float,
     journal: Journal | None = None,
     slim: bool = False,
-    progress: bool = False,
-) -> tuple[list[Told], Tally]:
-    """What became of each file, in the order of `found`.
+    show_progress: bool = False,
+) -> tuple[list[Outcome], Tally]:
+    """Predict recordings, and return their outcomes in the order of the inputs.
 
-    curves: with curves over whole recordings. max_seconds: what a clip is cut at. journal: knows what was heard before,
-    and is told what is heard. slim: keep no VAD frames, see `slimmed`.
+    Args:
+        backend: Where they are predicted.
+        inputs: Recordings; failures are passed on.
+        timeline: Also predict each recording over time.
+        max_seconds: Clips are cut at this length.
+        journal: Gives earlier results and stores new ones.
+        slim: Drop the V/A/D frames, see `reduce_frames`.
+        show_progress: Show a bar.
     """
     start, tally = time.perf_counter(), Tally()
-    marks = [None if journal is None or isinstance(path, Failure) else stamp(path) for path in found]
-    told: dict[int, Told] = {}
-    for row, path in enumerate(found):
-        if isinstance(path, Failure):
-            told[row] = path
-        elif journal is not None and (known := journal.clip(marks[row], path)) is not None:
-            told[row] = known
-    new = set(range(len(found))) - set(told)
-    _hear_clips(hearer, found, marks, told, journal, slim=slim, progress=progress)
-    if curves:
-        new |= _hear_curves(hearer, marks, told, journal, progress=progress)
-    for row, one in told.items():
-        if isinstance(one, Result):
-            tally.heard += row in new
-            tally.kept += row not in new
-            tally.audio += (one.seconds if curves else min(one.seconds, max_seconds)) * (row in new)
+    marks = [
+        None if journal is None or isinstance(recording, Failure) else stamp(recording)
+        for recording in inputs
+    ]
+    outcomes: dict[int, Outcome] = {}
+    for row, recording in enumerate(inputs):
+        if isinstance(recording, Failure):
+            outcomes[row] = recording
+        elif journal is not None and (stored := journal.get_clip(marks[row], recording)) is not None:
+            outcomes[row] = stored
+    new = set(range(len(inputs))) - set(outcomes)
+    _add_clips(backend, inputs, marks, outcomes, journal, slim=slim, show_progress=show_progress)
+    if timeline:
+        new |= _add_timelines(backend, marks, outcomes, journal, show_progress=show_progress)
+    for row, outcome in outcomes.items():
+        if isinstance(outcome, Result):
+            tally.predicted += row in new
+            tally.resumed += row not in new
+            tally.audio += (outcome.seconds if timeline else min(outcome.seconds, max_seconds)) * (row in new)
     tally.wall = time.perf_counter() - start
-    for one in told.values():
-        if isinstance(one, Failure):
-            _LOG.warning("%s", one.reason)
+    for outcome in outcomes.values():
+        if isinstance(outcome, Failure):
+            _LOG.warning("%s", outcome.reason)
         else:
-            _LOG.debug("%s: %.2f s of sound", one.path, one.seconds)
-    _LOG.info("%s", tally.line(sum(isinstance(one, Failure) for one in told.values())))
-    return [told[row] for row in range(len(found))], tally
+            _LOG.debug("%s: %.2f s of sound", outcome.path, outcome.seconds)
+    _LOG.info("%s", tally.summarize(sum(isinstance(outcome, Failure) for outcome in outcomes.values())))
+    return [outcomes[row] for row in range(len(inputs))], tally
 
 
-def _hear_clips(
-    hearer: Hearer,
-    found: Sequence[Recording | Failure],
+def _add_clips(
+    backend: Backend,
+    inputs: Sequence[Recording | Failure],
     marks: Sequence[Stamp | None],
-    told: dict[int, Told],
+    outcomes: dict[int, Outcome],
     journal: Journal | None,
     *,
     slim: bool,
-    progress: bool,
+    show_progress: bool,
 ) -> None:
-    """Fills `told` with the rows it lacks."""
+    """Predict the rows that `outcomes` doesn't hold yet."""
     groups = [
-        [(row, path) for row in rows if row not in told and not isinstance(path := found[row], Failure)]
-        for rows in batching.chunks(len(found), GROUP)
+        [(row, path) for row in rows if row not in outcomes and not isinstance(path := inputs[row], Failure)]
+        for rows in batching.chunks(len(inputs), GROUP)
     ]
-    batches = hearer.clips([group for group in groups if group])
-    with closing(batches), bars.counted(unit="clips/s", show=progress) as bar:
-        task = bar.add_task("hearing", total=len(found), completed=len(told))
+    batches = backend.predict_clips([group for group in groups if group])
+    with closing(batches), progress.counted(unit="clips/s", show=show_progress) as bar:
+        task = bar.add_task("predicting", total=len(inputs), completed=len(outcomes))
         for batch in batches:
-            for row, one in batch:
-                told[row] = slimmed(one) if slim and isinstance(one, Result) else one
+            for row, outcome in batch:
+                outcomes[row] = reduce_frames(outcome) if slim and isinstance(outcome, Result) else outcome
             if journal is not None:
-                kept = [(marks[row], told[row]) for row, _ in batch]
-                journal.add_clips([(mark, one) for mark, one in kept if mark and isinstance(one, Result)])
+                results = [(marks[row], outcomes[row]) for row, _ in batch]
+                journal.add_clips(
+                    [(mark, result) for mark, result in results if mark and isinstance(result, Result)]
+                )
             bar.update(task, advance=len(batch))
 
 
-def _hear_curves(
-    hearer: Hearer,
+def _add_timelines(
+    backend: Backend,
     marks: Sequence[Stamp | None],
-    told: dict[int, Told],
+    outcomes: dict[int, Outcome],
     journal: Journal | None,
     *,
-    progress: bool,
+    show_progress: bool,
 ) -> set[int]:
-    """Gives the results in `told` their curves; which rows had to be heard for it."""
+    """Add timelines to the results in `outcomes`; return the rows that had to be predicted."""
     missing: dict[int, Result] = {}
-    for row, one in told.items():
-        if isinstance(one, Result):
-            line = None if journal is None else journal.curves(marks[row])
+    for row, outcome in outcomes.items():
+        if isinstance(outcome, Result):
+            line = None if journal is None else journal.get_timeline(marks[row])
             if line is None:
-                missing[row] = one
+                missing[row] = outcome
             else:
-                told[row] = replace(one, timeline=line)
+                outcomes[row] = replace(outcome, timeline=line)
     done = 0.0
-    batches = hearer.curves(
+    batches = backend.predict_timelines(
         sorted(missing.items()), lambda seconds: bar.update(task, completed=done + seconds)
     )
-    with closing(batches), bars.counted(unit="x real time", show=progress) as bar:
-        task = bar.add_task("curves, s", total=sum(one.seconds for one in missing.values()))
+    with closing(batches), progress.counted(unit="x real time", show=show_progress) as bar:
+        task = bar.add_task("timelines, s", total=sum(result.seconds for result in missing.values()))
         for batch in batches:
-            for row, got in batch:
-                told[row] = got if isinstance(got, Failure) else replace(missing[row], timeline=got)
+            for row, timeline in batch:
+                outcomes[row] = (
+                    timeline if isinstance(timeline, Failure) else replace(missing[row], timeline=timeline)
+                )
                 done += missing[row].seconds
             if journal is not None:
-                lines = [(marks[row], got) for row, got in batch]
-                journal.add_curves([(mark, got) for mark, got in lines if mark and isinstance(got, Timeline)])
+                lines = [(marks[row], line) for row, line in batch]
+                journal.add_timelines(
+                    [(mark, line) for mark, line in lines if mark and isinstance(line, Timeline)]
+                )
             bar.update(task, completed=done)
     return set(missing)
 
 
-def slimmed(result: Result) -> Result:
-    """The result with one frame, the mean of all, in the middle of what was heard: what tables and files show of a
-    clip, in a hundredth of the memory."""
-    one = result.prediction
-    middle = (one.times[:1] + one.times[-1:]) / 2
-    vad = None if one.vad is None else one.vad.mean(axis=0, keepdims=True)
-    return replace(result, prediction=Prediction(one.intensities, vad, middle, novelty=one.novelty))
+def reduce_frames(result: Result) -> Result:
+    """Return the result with one V/A/D frame, the mean of all, at the center of the clip.
+
+    Tables and files show the same values, in a hundredth of the memory.
+    """
+    prediction = result.prediction
+    center = (prediction.times[:1] + prediction.times[-1:]) / 2
+    vad = None if prediction.vad is None else prediction.vad.mean(axis=0, keepdims=True)
+    return replace(
+        result, prediction=Prediction(prediction.intensities, vad, center, novelty=prediction.novelty)
+    )

@@ -1,4 +1,4 @@
-"""Recordings that hold a voice on each channel: found by their levels, and taken apart on request."""
+"""Recordings with a voice on each channel: detected by their levels, and split on request."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,30 +9,32 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.inference.inputs import content
+from emimic.inference.inputs import read_content
 from emimic.inference.results import Channel, Failure, Recording
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import AudioError
 
 SECONDS: Final = 60.0
-"""How much of a recording is looked at for a voice in both channels."""
+"""Length of the part of a recording that is compared between the two channels."""
 
 _LOUDER: Final = 10 ** (6 / 20)
-"""A channel is the louder one from 6 dB on: a microphone also picks up the other voice."""
+"""Ratio (6 dB) from which one channel is louder: a microphone also picks up the other voice."""
 
 _FLOOR: Final = 10 ** (-55 / 20)
 _FRACTION: Final = 0.1
-"""Each channel must be the louder one in this fraction of the frames with sound."""
+"""Minimum fraction of the frames with sound in which each channel must be louder."""
 
 NOTE: Final = "its two channels hold different voices, averaged here; --channels takes each by itself"
 
 
 @dataclass
 class Turns:
-    """How often either channel of a two-channel recording is the louder one, in frames of 0.1 s.
+    """Counts of the frames of 0.1 s in which either channel of a two-channel recording is louder.
 
-    active: frames with sound. louder (channel,): those of them in which a channel is the louder one.
+    Attributes:
+        active: Frames with sound.
+        louder: (channel,) those of them in which a channel is louder.
     """
 
     active: int = 0
@@ -40,7 +42,7 @@ class Turns:
     _rest: Wave = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
     def put(self, chunk: Wave, rate: int) -> None:
-        """Take the next chunk (sample, channel); nothing is known of other numbers of channels than two."""
+        """Count the next chunk (sample, channel); ignored unless it has two channels."""
         if chunk.shape[1] != 2:
             return
         wave, size = np.concatenate([self._rest, chunk]), rate // 10
@@ -54,11 +56,11 @@ class Turns:
 
     @property
     def are_taken(self) -> bool:
-        """Whether the channels take turns being the louder one: they hold a voice each, and not one scene."""
+        """True if the channels alternate in loudness: each holds a voice, not the same scene."""
         return self.active > 0 and bool(self.louder.min() >= _FRACTION * self.active)
 
 
-def blocks(
+def read_blocks(
     source: str | os.PathLike[str] | bytes,
     *,
     seconds: float,
@@ -66,36 +68,38 @@ def blocks(
     channel: int | None = None,
     notes: list[str],
 ) -> Iterator[Wave]:
-    """Yield what `audio.blocks` does, and note where channels are averaged though they hold a voice each."""
+    """Yield the blocks of `decode.load_blocks`, and note if averaged channels hold a voice each."""
     turns = Turns()
-    yield from decode.blocks(
+    yield from decode.load_blocks(
         source, seconds=seconds, name=name, channel=channel, notes=notes, watch=turns.put
     )
     if channel is None and turns.are_taken:
         notes.append(f"{name}: {NOTE}")
 
 
-def split(found: Sequence[Path | Failure]) -> Iterator[Recording | Failure]:
-    """Yield each channel of each recording with several; a mono recording, also in two channels, as it is."""
-    for one in found:
-        count = 0 if isinstance(one, Failure) else _count(one)
-        if isinstance(one, Failure) or count < 2 or (count == 2 and _is_mono(one)):
-            yield one
+def split_channels(recordings: Sequence[Path | Failure]) -> Iterator[Recording | Failure]:
+    """Yield each channel of recordings with several; mono recordings, also in two channels, stay as they are."""
+    for recording in recordings:
+        count = 0 if isinstance(recording, Failure) else _count_channels(recording)
+        if isinstance(recording, Failure) or count < 2 or (count == 2 and _is_mono(recording)):
+            yield recording
         else:
-            yield from (Channel(one, number) for number in range(1, count + 1))
+            yield from (Channel(recording, number) for number in range(1, count + 1))
 
 
-def _count(path: Path) -> int:
+def _count_channels(path: Path) -> int:
     try:
-        return decode.channels(content(path), name=str(path))
+        return decode.count_channels(read_content(path), name=str(path))
     except AudioError:
         return 0
 
 
 def _is_mono(path: Path) -> bool:
-    """False for what can't be read, which the prediction itself reports."""
+    """Return True if two channels are equal; False for an unreadable file, which prediction reports."""
     try:
-        first, second = (decode.load(content(path), max_seconds=SECONDS, channel=i, notes=[]) for i in (0, 1))
+        first, second = (
+            decode.load(read_content(path), max_seconds=SECONDS, channel=i, notes=[]) for i in (0, 1)
+        )
     except AudioError:
         return False
     return np.array_equal(first, second)

@@ -1,4 +1,4 @@
-"""Small HTML of numbers and curves, for notebooks."""
+"""Small HTML of numbers and lines, for notebooks."""
 
 import math
 from collections.abc import Iterable
@@ -7,14 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def table(about: str, rows: Iterable[str]) -> str:
-    """Return a table of rows of cells beneath a caption."""
+def render_table(caption: str, rows: Iterable[str]) -> str:
+    """Return a table of rows, each the HTML inside a `<tr>`, below a caption."""
     lines = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table style="text-align:left"><caption style="text-align:left">{about}</caption>{lines}</table>'
+    return (
+        f'<table style="text-align:left"><caption style="text-align:left">{caption}</caption>{lines}</table>'
+    )
 
 
-def bar(value: float) -> str:
-    """A number and its bar from 0 to 1, drawn with nothing but a style: no script, no image, nothing from outside."""
+def render_bar(value: float) -> str:
+    """Return a number and its bar from 0 to 1, drawn by styles alone: no script, no image, no external resource."""
     if not math.isfinite(value):
         return "&ndash;"
     width = 100 * min(max(value, 0.0), 1.0)
@@ -25,9 +27,9 @@ def bar(value: float) -> str:
     )
 
 
-def curve(values: NDArray[np.float32], most: int = 300) -> str:
-    """Values (step,) from 0 to 1 as a small line; silence breaks it."""
-    parts = np.array_split(values, min(most, max(1, len(values))))
+def render_line(values: NDArray[np.float32], points: int = 300) -> str:
+    """Return values (step,) from 0 to 1 as an SVG line of at most `points` points; silence interrupts it."""
+    parts = np.array_split(values, min(points, max(1, len(values))))
     means = [float(np.nanmean(part)) if np.isfinite(part).any() else math.nan for part in parts]
     path, pen = [], "M"
     for x, mean in enumerate(means):

@@ -1,4 +1,4 @@
-"""What a user named -> the recordings it means: files, folders, patterns, standard input; never a URL."""
+"""The recordings that a user's inputs name: files, folders, patterns, standard input; never a URL."""
 
 import glob
 import os
@@ -16,34 +16,38 @@ from emimic.media.source import kind
 from emimic.task import AudioError
 
 STDIN: Final = Path("<stdin>")
-"""What a recording from standard input is called."""
+"""Name of a recording from standard input."""
 
 _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 def expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]:
-    """Files as they are given, each once, `-` as STDIN; folders and patterns (`*`, `?`, `[...]`, `**`) become their
-    media files.
+    """Yield files in the order of the inputs, each once.
 
-    Folders are searched in depth (links too), sorted by name; hidden and system files and folders are passed
-    by. A URL, a folder that can't be
-    read or holds no media file, and a pattern without a match are Failures. A file that bears a pattern's name is that
-    file. Raises AudioError for what is no path.
+    A URL, a folder that can't be read or holds no media file, and a pattern without a match give failures. A file whose
+    name looks like a pattern is that file.
+
+    Args:
+        paths: Files; `-`, which gives STDIN; folders and patterns (`*`, `?`, `[...]`, `**`), which give their media
+            files. Folders are searched recursively (links too), sorted by name, without hidden and system files.
+
+    Raises:
+        AudioError: An element is not a path.
     """
     seen: set[str] = set()
-    for one in _expand(paths):
-        place = str(one) if isinstance(one, Failure) or one == STDIN else _absolute(one)
-        if isinstance(one, Failure) or place not in seen:
-            seen.add(place)
-            yield one
+    for path in _expand(paths):
+        name = str(path) if isinstance(path, Failure) or path == STDIN else _make_absolute(path)
+        if isinstance(path, Failure) or name not in seen:
+            seen.add(name)
+            yield path
 
 
-def _absolute(path: Path) -> str:
+def _make_absolute(path: Path) -> str:
     try:
         return os.path.abspath(path)  # noqa: PTH100 - links stay
     except FileNotFoundError:
         raise AudioError(
-            f"{path}: the working folder is gone, expected one that is there. Go to another (cd), or give absolute "
+            f"{path}: the working folder is gone, expected one that exists. Go to another (cd), or give absolute "
             "paths"
         ) from None
 
@@ -56,36 +60,36 @@ def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]
                 "in memory to the predictor itself: predictor(...)."
             )
         text = os.fspath(path)
-        if not text:  # which is the folder one is in for the system
+        if not text:  # for the system, the current folder
             yield Failure(Path(text), "found an empty name, expected files, folders or patterns")
         elif text == "-":
             yield STDIN
         elif _URL.match(text):
             yield Failure(Path(text), f"{text}: URLs are never fetched: download it first and give the file")
         elif glob.has_magic(text) and not os.path.lexists(text):
-            matches = sorted(_matches(text))
+            matches = sorted(_match(text))
             if not matches:
                 yield Failure(Path(text), f"{text}: no file matches this pattern")
             for match in map(Path, matches):
-                # A folder that a pattern finds in passing may hold no recording; its files do count.
+                # A folder that matches among others may hold no recording; its files do count.
                 if match.is_dir() or match.suffix.lower() in MEDIA_SUFFIXES or len(matches) == 1:
-                    yield from _inside(match) if match.is_dir() else [match]
+                    yield from _list_folder(match) if match.is_dir() else [match]
         else:
-            yield from _inside(Path(text)) if Path(text).is_dir() else [Path(text)]
+            yield from _list_folder(Path(text)) if Path(text).is_dir() else [Path(text)]
 
 
-def _matches(pattern: str) -> list[str]:
-    """What a pattern finds, without hidden and system files and folders that it doesn't name itself."""
+def _match(pattern: str) -> list[str]:
+    """Return a pattern's matches, without hidden and system files and folders that it doesn't name itself."""
     named = set(Path(pattern).parts)
     return [
         match
         for match in glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-        # Names with a dot glob leaves out by itself, unless the pattern has one too.
+        # glob omits names with a dot, unless the pattern has one too.
         if not any(is_hidden(part.lstrip(".")) for part in Path(match).parts if part not in named)
     ]
 
 
-def _inside(folder: Path) -> Iterator[Path | Failure]:
+def _list_folder(folder: Path) -> Iterator[Path | Failure]:
     troubles: list[OSError] = []
     files = sorted(path for path in walk(folder, troubles) if path.suffix.lower() in MEDIA_SUFFIXES)
     yield from files
@@ -95,14 +99,22 @@ def _inside(folder: Path) -> Iterator[Path | Failure]:
         yield Failure(folder, f"{folder}: holds no audio or video file")
 
 
-def content(path: Path) -> Path | bytes:
-    """What to read: the file, or what came through standard input. Raises AudioError when that is a terminal."""
-    return standard_input() if path == STDIN else path
+def read_content(path: Path) -> Path | bytes:
+    """Return the file's path, or the bytes of standard input.
+
+    Raises:
+        AudioError: Standard input is a terminal.
+    """
+    return read_standard_input() if path == STDIN else path
 
 
 @cache
-def standard_input() -> bytes:
-    """The bytes piped into this process, which can be read only once. Raises AudioError when there is no pipe."""
+def read_standard_input() -> bytes:
+    """Return the bytes piped into this process, which can be read only once.
+
+    Raises:
+        AudioError: There is no pipe.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(f"{STDIN}: nothing is piped in; use it as in: cat clip.mp3 | emimic predict -")
     return sys.stdin.buffer.read()

@@ -1,4 +1,4 @@
-"""A microphone, heard live: values appear half a window after they were spoken."""
+"""Live prediction from a microphone: values appear half a window after they were spoken."""
 
 import queue
 import time
@@ -15,42 +15,50 @@ from rich.table import Table
 from emimic.inference.stream import Step, Stream
 from emimic.install import install
 from emimic.media.waveform import resample
-from emimic.progress import text_bar
+from emimic.progress import draw_bar
 from emimic.task import EmimicError
 
-_PIECE: Final = 0.1  # seconds between looks at the clock
-_STALLED: Final = 5.0  # seconds without a sample after which the device is given up
+_PIECE: Final = 0.1  # seconds between checks for a stalled device
+_STALLED: Final = 5.0  # seconds without a sample after which recording fails
 
-Hear = Callable[[float], Stream]
-"""Sample rate in Hz -> the stream to push into."""
+MakeStream = Callable[[float], Stream]
+"""Makes a stream for a sample rate in Hz."""
 
 
 def listen(
-    stream_at: Hear, *, seconds: float | None, show: Callable[[Step], object] = lambda step: None
+    make_stream: MakeStream, *, seconds: float | None, show: Callable[[Step], object] = lambda step: None
 ) -> NDArray[np.float32]:
-    """Record from the default microphone for `seconds` or, with None, until Ctrl-C -> (sample,) at 16 kHz.
+    """Record from the default microphone, and predict while recording. Nothing is stored.
 
-    stream_at: makes the stream for the microphone's sample rate. show: gets each step as it becomes final. Nothing is
-    stored. Raises EmimicError without sounddevice, PortAudio, a microphone, or when it gives no sound.
+    Args:
+        make_stream: Makes the stream for the microphone's sample rate.
+        seconds: Length of the recording; None records until Ctrl-C.
+        show: Called with each final step.
+
+    Returns:
+        The recording, (sample,) at 16 kHz.
+
+    Raises:
+        EmimicError: sounddevice, PortAudio or a microphone is missing, or the microphone gives no sound.
     """
-    device = _sounddevice()
+    device = _import_sounddevice()
     chunks: queue.SimpleQueue[NDArray[np.float32]] = queue.SimpleQueue()
 
-    def arrived(data: NDArray[np.float32], frames: int, clock: Any, status: Any) -> None:
-        chunks.put(data.copy())  # PortAudio uses its memory again
+    def put(data: NDArray[np.float32], frames: int, time_info: Any, status: Any) -> None:
+        chunks.put(data.copy())  # PortAudio reuses its memory
 
     parts: list[NDArray[np.float32]] = []
     try:
         rate = float(device.query_devices(kind="input")["default_samplerate"])
-        stream = stream_at(rate)
-        wanted = None if seconds is None else round(seconds * rate)
+        stream = make_stream(rate)
+        total = None if seconds is None else round(seconds * rate)
         # Ctrl-C ends the recording, not the program.
         with (
             suppress(KeyboardInterrupt),
-            device.InputStream(samplerate=rate, channels=1, dtype="float32", callback=arrived),
+            device.InputStream(samplerate=rate, channels=1, dtype="float32", callback=put),
         ):
-            heard, last = 0, time.monotonic()
-            while wanted is None or heard < wanted:
+            count, last = 0, time.monotonic()
+            while total is None or count < total:
                 try:
                     chunk = chunks.get(timeout=_PIECE)
                 except queue.Empty:
@@ -60,8 +68,8 @@ def listen(
                         ) from None
                     continue
                 last = time.monotonic()
-                chunk = chunk[: None if wanted is None else wanted - heard]
-                heard += len(chunk)
+                chunk = chunk[: None if total is None else total - count]
+                count += len(chunk)
                 parts.append(chunk)
                 for step in stream.push(chunk):
                     show(step)
@@ -75,7 +83,7 @@ def listen(
 
 
 class Meter:
-    """Live bars on standard error, as a context manager; a call with a step moves them."""
+    """Live bars on standard error, as a context manager; a call with a step updates them."""
 
     def __init__(self, targets: tuple[str, ...], *, on: bool = True) -> None:
         self._targets = targets
@@ -96,11 +104,11 @@ class Meter:
         title = f"{step.time:.1f} s" + ("" if step.voiced else ", silence") + "; Ctrl-C ends"
         table = Table(title=title, title_justify="left", show_header=False)
         for name, value in zip(self._targets, step.intensities, strict=True):
-            table.add_row(name, f"{value:.2f}" if step.voiced else "", text_bar(float(value)))
+            table.add_row(name, f"{value:.2f}" if step.voiced else "", draw_bar(float(value)))
         self._live.update(table, refresh=True)
 
 
-def _sounddevice() -> Any:
+def _import_sounddevice() -> Any:
     try:
         import sounddevice  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError as error:

@@ -1,8 +1,7 @@
-"""Recordings heard on many machines: the same engine in Ray Data's pool of actors (Ray only here).
+"""Prediction on a Ray cluster: the same engine in Ray Data's pool of actors (Ray only here).
 
-Workers are sent paths, not sound: what a cluster shares is a file system, and a video would cross the network twice to
-give six numbers. What a batch's results are doesn't depend on where it is heard. Ray Data restarts an actor that died
-and hears its batch again.
+Workers receive paths, not audio: the cluster shares a file system, and a video would cross the network twice to give
+six numbers. A batch's results don't depend on the worker. Ray Data restarts a dead actor and repeats its batch.
 """
 
 import json
@@ -16,22 +15,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from emimic.inference.batch import Batches, slimmed
-from emimic.inference.journal import packed, packed_curves, unpacked, unpacked_curves
+from emimic.inference.batch import Batches, reduce_frames
+from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timeline
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Recording, Result, Timeline, parts
+from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
+from emimic.inference.timeline import Timeline
 from emimic.install import install
 from emimic.task import EmimicError, ModelError
 from emimic.version import __version__
 
 TOGETHER: Final = 300.0
-"""Seconds of recordings whose curves are asked of an actor at a time; a longer recording goes alone."""
+"""Seconds of recordings per job for timelines; a longer recording is a job of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every actor is told: the model's folder (None: the one in the package), threads of each actor, and the
-    options of `Predictor.files`."""
+    """Options of every actor.
+
+    Attributes:
+        model: The model's folder; None for the one in the package.
+        threads: Threads of each actor.
+        grid: Window and hop of timelines, in seconds.
+        batch_seconds: Maximum seconds of audio per forward pass.
+        version: Version of emimic that every worker must have.
+    """
 
     model: Path | None
     threads: int
@@ -41,68 +48,83 @@ class Work:
 
 
 class Worker:
-    """Lives in an actor: jobs in, as JSON; results out. What goes wrong is told, and the driver raises it."""
+    """The predictor of an actor: jobs in, outcomes out, both as JSON. Errors are returned; the driver raises them."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.trouble: str | None = None
+        self.error: str | None = None
         if work.version != __version__:
-            self.trouble = (
+            self.error = (
                 f"a worker has emimic {__version__}, this is {work.version}: install one on all machines"
             )
             return
         try:
             self.predictor = Predictor(work.model, threads=work.threads)
         except EmimicError as error:
-            self.trouble = f"on a worker: {error}"
+            self.error = f"on a worker: {error}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Ray Data's batch {"item": jobs} -> {"told": results to each job}."""
-        return {"told": [json.dumps(self._told(json.loads(job))) for job in batch["item"]]}
+        """Return {"outcomes": one JSON text per job} for Ray Data's batch {"item": jobs}."""
+        return {"outcomes": [json.dumps(self._do(json.loads(job))) for job in batch["item"]]}
 
-    def _told(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _do(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
-            if self.trouble is not None:
-                raise ModelError(self.trouble)
-            return {"results": self._curves(job["curves"]) if "curves" in job else self._clips(job["clips"])}
+            if self.error is not None:
+                raise ModelError(self.error)
+            if "timelines" in job:
+                return {"outcomes": self._predict_timelines(job["timelines"])}
+            return {"outcomes": self._predict_clips(job["clips"])}
         except ModelError as error:
-            return {"trouble": str(error)}
+            return {"error": str(error)}
 
-    def _clips(self, files: list["_Placed"]) -> list[Any]:
-        recordings = [_recording(name, number) for _, name, _, number in files]
-        places = [Path(place) for _, _, place, _ in files]
-        read = [self.predictor.read(*one) for one in zip(recordings, places, strict=True)]
-        told = self.predictor.hear(recordings, read, batch_seconds=self.work.batch_seconds)
+    def _predict_clips(self, tasks: list["_Task"]) -> list[Any]:
+        recordings = [_make_recording(name, number) for _, name, _, number in tasks]
+        files = [Path(file) for _, _, file, _ in tasks]
+        decoded = [
+            self.predictor.read(recording, file) for recording, file in zip(recordings, files, strict=True)
+        ]
+        outcomes = self.predictor.predict_decoded(recordings, decoded, batch_seconds=self.work.batch_seconds)
         return [
-            [row, {"reason": one.reason} if isinstance(one, Failure) else packed(slimmed(one))]
-            for (row, *_), one in zip(files, told, strict=True)
+            [
+                row,
+                {"reason": outcome.reason} if isinstance(outcome, Failure) else pack(reduce_frames(outcome)),
+            ]
+            for (row, *_), outcome in zip(tasks, outcomes, strict=True)
         ]
 
-    def _curves(self, files: list["_Placed"]) -> list[Any]:
-        told = []
-        for row, name, place, number in files:
-            one = self.predictor.curves(
-                _recording(name, number),
-                Path(place),
+    def _predict_timelines(self, tasks: list["_Task"]) -> list[Any]:
+        outcomes = []
+        for row, name, file, number in tasks:
+            line = self.predictor.predict_timeline(
+                _make_recording(name, number),
+                Path(file),
                 grid=self.work.grid,
                 batch_seconds=self.work.batch_seconds,
             )
-            told.append([row, {"reason": one.reason} if isinstance(one, Failure) else packed_curves(one)])
-        return told
+            outcomes.append(
+                [row, {"reason": line.reason} if isinstance(line, Failure) else pack_timeline(line)]
+            )
+        return outcomes
 
 
 class Cluster:
-    """A `bulk.Hearer` on the Ray cluster at `address`: "auto" (the one this machine belongs to), "local" (one made for
-    this run on this machine) or HOST:PORT. One actor for every `work.threads` CPUs it has.
+    """A `batch.Backend` on a Ray cluster, with one actor for every `work.threads` CPUs.
 
-    Not ray://, through which Ray Data doesn't work: what drives it must be in the cluster. Ray is started or asked when
-    there is something to hear, and left at the end of the `with` block.
+    Ray is started or connected at the first prediction, and left at the end of the `with` block.
     """
 
     def __init__(self, address: str, work: Work, targets: tuple[str, ...]) -> None:
+        """Set the cluster.
+
+        Args:
+            address: "auto" (the cluster of this machine), "local" (one on this machine, for this run) or HOST:PORT.
+                Not ray://, which Ray Data doesn't support: the driver must be in the cluster.
+            work: Options of every actor.
+            targets: Names of the model's intensities.
+        """
         self.address, self.work, self.targets = address, work, targets
         self._ray: Any = None
-        self._quiet = redirect_stdout(sys.stderr)  # Ray's threads print there what befalls its workers
+        self._quiet = redirect_stdout(sys.stderr)  # Ray's threads print messages about its workers there
 
     def __enter__(self) -> Self:
         self._quiet.__enter__()
@@ -117,33 +139,37 @@ class Cluster:
         finally:
             self._quiet.__exit__(kind, error, trace)
 
-    def clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
-        """See `bulk.Hearer.clips`. Raises as `curves`."""
-        recordings = {row: one for group in groups for row, one in group}
-        jobs = [{"clips": [_placed(row, one) for row, one in group]} for group in groups]
-        for found in self._run(jobs):
+    def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Batches[Result]:
+        """Yield results, see `batch.Backend.predict_clips`. Raises as `predict_timelines`."""
+        recordings = {row: recording for group in groups for row, recording in group}
+        jobs = [{"clips": [_make_task(row, recording) for row, recording in group]} for group in groups]
+        for outcomes in self._run(jobs):
             yield [
-                (row, _failure(told, recordings[row]) or unpacked(told, recordings[row], self.targets))
-                for row, told in found
+                (row, _get_failure(entry, recordings[row]) or unpack(entry, recordings[row], self.targets))
+                for row, entry in outcomes
             ]
 
-    def curves(
-        self, results: Sequence[tuple[int, Result]], heard: Callable[[float], object]
+    def predict_timelines(
+        self, results: Sequence[tuple[int, Result]], on_progress: Callable[[float], object]
     ) -> Batches[Timeline]:
-        """See `bulk.Hearer.curves`; `heard` is told nothing.
+        """Yield timelines, see `batch.Backend.predict_timelines`; `on_progress` is never called.
 
-        Raises EmimicError when Ray isn't installed, the cluster doesn't result or gives up; ModelError as an engine.
+        Raises:
+            EmimicError: Ray is not installed, or the cluster doesn't respond or fails.
+            ModelError: The model can't be used.
         """
         recordings = {row: result.recording for row, result in results}
-        jobs = [{"curves": [_placed(row, recordings[row]) for row in rows]} for rows in _together(results)]
-        for found in self._run(jobs):
+        jobs = [
+            {"timelines": [_make_task(row, recordings[row]) for row in rows]} for rows in _group_rows(results)
+        ]
+        for outcomes in self._run(jobs):
             yield [
-                (row, _failure(told, recordings[row]) or unpacked_curves(told, self.targets))
-                for row, told in found
+                (row, _get_failure(entry, recordings[row]) or unpack_timeline(entry, self.targets))
+                for row, entry in outcomes
             ]
 
     def _run(self, jobs: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
-        """The results to each job, in any order."""
+        """Yield the outcomes of each job, in any order."""
         if not jobs:
             return
         if self._ray is None:
@@ -157,8 +183,8 @@ class Cluster:
             raise EmimicError(
                 f"no machine of the cluster has {threads} CPUs (found {nodes}): give --threads less"
             )
-        # A job a block: what an actor hears at a time. Ray Data restarts actors and tries their jobs again by itself.
-        told = data.from_items([json.dumps(job) for job in jobs], override_num_blocks=len(jobs)).map_batches(
+        # One job per block and call of an actor. Ray Data restarts actors and repeats their jobs.
+        rows = data.from_items([json.dumps(job) for job in jobs], override_num_blocks=len(jobs)).map_batches(
             Worker,
             fn_constructor_args=(self.work,),
             batch_size=1,
@@ -166,19 +192,19 @@ class Cluster:
             compute=data.ActorPoolStrategy(size=min(slots, len(jobs))),
         )
         try:
-            for row in told.iter_rows():
-                found = json.loads(row["told"])
-                if "trouble" in found:
-                    raise ModelError(found["trouble"])
-                yield found["results"]
+            for row in rows.iter_rows():
+                reply = json.loads(row["outcomes"])
+                if "error" in reply:
+                    raise ModelError(reply["error"])
+                yield reply["outcomes"]
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[-300:]
             raise EmimicError(f"the Ray cluster gave up: ...{reason}") from error
 
 
 def _connect(address: str) -> Any:
-    """The module ray, connected."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported home; read when Ray starts
+    """Return the module ray, connected."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no usage reports; read when Ray starts
     try:
         import ray
         import ray.data
@@ -192,30 +218,29 @@ def _connect(address: str) -> Any:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except Exception as error:  # where a node is slow to start, Ray raises a plain one
+    except Exception as error:  # if a node is slow to start, Ray raises a plain one
         reason = " ".join(str(error).split())[:300]
         raise EmimicError(
-            f"no Ray cluster results at {address!r} ({reason}): start one, or use --ray local"
+            f"no Ray cluster responds at {address!r} ({reason}): start one, or use --ray local"
         ) from error
     return ray
 
 
-_Placed = tuple[int, str, str, int | None]
-"""A recording for a worker: its place among the inputs, its name, where it lies, its channel's number."""
+_Task = tuple[int, str, str, int | None]
+"""A recording for a worker: its row among the inputs, its name, its absolute path, its channel's number."""
 
 
-def _placed(row: int, recording: Recording) -> _Placed:
-    """With an absolute path, as a worker's folder is another."""
-    path, number = parts(recording)
+def _make_task(row: int, recording: Recording) -> _Task:
+    path, number = split_recording(recording)
     return row, str(path), os.path.abspath(path), number  # noqa: PTH100 - links stay
 
 
-def _recording(name: str, number: int | None) -> Recording:
+def _make_recording(name: str, number: int | None) -> Recording:
     return Path(name) if number is None else Channel(Path(name), number)
 
 
-def _together(results: Sequence[tuple[int, Result]]) -> list[list[int]]:
-    """Neighbouring rows in groups of about TOGETHER seconds."""
+def _group_rows(results: Sequence[tuple[int, Result]]) -> list[list[int]]:
+    """Return consecutive rows in groups of about TOGETHER seconds."""
     groups: list[list[int]] = []
     filled = TOGETHER
     for row, result in results:
@@ -227,5 +252,5 @@ def _together(results: Sequence[tuple[int, Result]]) -> list[list[int]]:
     return groups
 
 
-def _failure(told: dict[str, Any], recording: Recording) -> Failure | None:
-    return Failure(parts(recording)[0], told["reason"]) if "reason" in told else None
+def _get_failure(entry: dict[str, Any], recording: Recording) -> Failure | None:
+    return Failure(split_recording(recording)[0], entry["reason"]) if "reason" in entry else None

@@ -1,4 +1,4 @@
-"""What computes an exported graph: ONNX Runtime, or OpenVINO where it is installed. Neither needs torch."""
+"""Runtimes of an exported graph: ONNX Runtime, or OpenVINO if it is installed. Neither needs torch."""
 
 import queue
 from collections.abc import Sequence
@@ -19,23 +19,27 @@ RUNTIMES: Final[dict[Name, tuple[str, str]]] = {
     "onnx": ("onnxruntime", "model.onnx"),
     "openvino": ("openvino", "model.xml"),
 }
-"""By name: the module each needs, and the file that it opens."""
+"""By name: the module that the runtime needs, and the file that it opens."""
 
 
 class Runtime(Protocol):
-    """A graph ready to run. outputs: the names it can give. streams: how many runs at once are of use; `run` may be
-    called from as many threads."""
+    """A graph ready to run.
+
+    Attributes:
+        outputs: Names of its outputs.
+        streams: Number of parallel runs; `run` may be called from as many threads.
+    """
 
     outputs: frozenset[str]
     streams: int
 
     def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
-        """Inputs by name -> the named outputs."""
+        """Return the named outputs for inputs by name."""
         ...
 
 
-def installed(runtime: str) -> bool:
-    """Whether a runtime of that name is known and can be imported, without importing it."""
+def is_installed(runtime: str) -> bool:
+    """Return True if the runtime is known and can be imported, without importing it."""
     return runtime in RUNTIMES and find_spec(RUNTIMES[runtime][0]) is not None
 
 
@@ -47,13 +51,20 @@ def open_runtime(
     streams: int = 1,
     optimised: bool = False,
 ) -> Runtime:
-    """A graph's file, or ONNX bytes, on the runtime of that name.
+    """Open a graph.
 
-    threads: of all streams together. optimised: ONNX Runtime need not look for a better form of the graph. Raises
-    ModelError when the runtime is not installed or the graph is damaged.
+    Args:
+        runtime: The runtime's name.
+        graph: A file, or ONNX bytes.
+        threads: Of all streams together.
+        streams: Number of parallel runs.
+        optimised: ONNX Runtime skips its own optimization of the graph.
+
+    Raises:
+        ModelError: The runtime is not installed or the graph is damaged.
     """
     name = graph if isinstance(graph, Path) else "the graph"
-    if not installed(runtime):
+    if not is_installed(runtime):
         module = RUNTIMES[runtime][0]
         raise ModelError(f"{name} needs {module}, which isn't installed: pip install {module}")
     try:
@@ -66,7 +77,7 @@ def open_runtime(
 
 
 class OnnxRuntime:
-    """See `open_runtime`."""
+    """A graph on ONNX Runtime, see `open_runtime`."""
 
     def __init__(self, graph: Path | bytes, *, threads: int, streams: int, optimised: bool) -> None:
         import onnxruntime
@@ -74,24 +85,24 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, threads // streams)
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong arrives as an exception
-        # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums. This makes them unsigned, which is right
-        # everywhere, but at less than half the speed where VNNI is.
+        options.log_severity_level = 4  # errors arrive as exceptions
+        # Without VNNI, signed 8-bit weights overflow in the CPU's 16-bit sums. Unsigned ones are correct on every CPU,
+        # but with VNNI at less than half the speed.
         vnni = _has_vnni()
         options.add_session_config_entry("session.x64quantprecision", "0" if vnni else "1")
         if optimised and vnni:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.outputs = frozenset(one.name for one in self._session.get_outputs())
+        self.outputs = frozenset(output.name for output in self._session.get_outputs())
         self.streams = streams
 
     def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
-        """See `Runtime.run`."""
+        """Run the graph, see `Runtime.run`."""
         return list(self._session.run(list(names), feed))
 
 
 class OpenvinoRuntime:
-    """See `open_runtime`."""
+    """A graph on OpenVINO, see `open_runtime`."""
 
     def __init__(self, graph: Path | bytes, *, threads: int, streams: int) -> None:
         import openvino
@@ -99,34 +110,34 @@ class OpenvinoRuntime:
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
-            # Where the CPU has bf16 OpenVINO would take it, a third quicker beside int8; but then a clip's result
-            # depends on its company in a batch.
+            # On a CPU with bf16 OpenVINO would use it, a third faster with int8; but then a clip's result depends on
+            # the other clips of its batch.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(graph), "CPU", settings)
-        self.outputs = frozenset(name for one in compiled.outputs for name in one.get_names())
+        self.outputs = frozenset(name for output in compiled.outputs for name in output.get_names())
         self.streams = streams
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._waiting.put(compiled.create_infer_request())
 
     def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
-        """See `Runtime.run`."""
+        """Run the graph, see `Runtime.run`."""
         request = self._waiting.get()
         try:
             request.infer(feed)
-            # Copies: the request's own memory is used again by its next run.
+            # Copies: the request's next run overwrites its memory.
             return [np.array(request.get_tensor(name).data) for name in names]
         finally:
             self._waiting.put(request)
 
 
 def _has_vnni() -> bool:
-    """Whether the CPU is known to sum 8-bit products in 32 bits; only Linux tells without a library."""
+    """Return True if the CPU sums 8-bit products in 32 bits; only Linux reports it without a library."""
     try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    flags = [line.split() for line in found.splitlines() if line.startswith("flags")]
+    flags = [line.split() for line in text.splitlines() if line.startswith("flags")]
     return bool(flags) and all({"avx512_vnni", "avx_vnni"} & set(line) for line in flags)

@@ -1,4 +1,4 @@
-"""The values of one recording on a grid of steps, in whole milliseconds (NumPy only)."""
+"""Values of one recording on a grid of steps in whole milliseconds (NumPy only)."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import one_line
+from emimic.files import make_one_line
 from emimic.task import VAD
 
 _COLUMNS: Final = frozenset({"Filename", "Seconds", "Start", "End", "Basis", "Novelty"})
@@ -16,13 +16,19 @@ _COLUMNS: Final = frozenset({"Filename", "Seconds", "Start", "End", "Basis", "No
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Values that hold for stretches of a recording.
+    """Values of consecutive intervals of a recording.
 
-    total: the recording's length in ms, at least 1. times (step,): centers in seconds; since, until (step,): the
-    stretch heard for each, in seconds. starts, ends (step,): the stretch each stands for, one hop around its center
-    (the last one up to half a hop more), in whole ms; neighbours share an edge, none reaches beyond the recording.
-    values (step, column): intensities and then VAD (the mean of a step's frames), NaN in a gap; names: of the
-    columns, of which the first n_targets are intensities. voice_segments: (start, end) in ms, in order, apart.
+    Attributes:
+        total: Length of the recording in ms, at least 1.
+        times: (step,) centers in seconds.
+        since: (step,) start in seconds of the window that was predicted.
+        until: (step,) end in seconds of that window.
+        starts: (step,) start in ms of the interval that the step represents, one hop around its center.
+        ends: (step,) its end in ms; the last one is up to half a hop longer. Neighbors share an edge.
+        values: (step, column) intensities, then V/A/D (the mean of a step's frames); NaN in silence.
+        names: Names of the columns.
+        n_targets: Number of columns that are intensities.
+        voice_segments: (start, end) in ms, in order, without overlap.
     """
 
     total: int
@@ -37,13 +43,13 @@ class Steps:
     voice_segments: tuple[tuple[int, int], ...]
 
     def pieces(self, column: int) -> list[tuple[int, int, float]]:
-        """(start ms, end ms, value) of a column's steps, without its gaps."""
+        """Return (start ms, end ms, value) of a column's steps, without the silent ones."""
         rows = zip(self.starts.tolist(), self.ends.tolist(), self.values[:, column].tolist(), strict=True)
         return [(start, end, value) for start, end, value in rows if start < end and not math.isnan(value)]
 
 
-def grid(
-    stretches: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+def build_steps(
+    windows: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
     edges: NDArray[np.float64],
     intensities: NDArray[np.floating[Any]],
     vad: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
@@ -55,76 +61,77 @@ def grid(
     """Return the steps of a recording.
 
     Args:
-        stretches: times, since and until of `Steps`.
+        windows: times, since and until of `Steps`.
         edges: (step + 1,) in seconds, between the steps.
         intensities: (step, target).
-        vad: the frames' centers (frame,) in seconds and values (frame, 3); None when the model has not learned V/A/D.
-        targets: names of the intensities.
-        seconds: the recording's length.
+        vad: Centers (frame,) in seconds and values (frame, 3); None if the model has not learned V/A/D.
+        targets: Names of the intensities.
+        seconds: Length of the recording.
         voice_segments: (start, end) in seconds.
     """
-    times, since, until = stretches
+    times, since, until = windows
     total = max(1, round(seconds * 1000))
-    whole = np.rint(edges.clip(0.0, total / 1000) * 1000).astype(np.int64)
-    columns, names = [finite(intensities)], targets
+    milliseconds = np.rint(edges.clip(0.0, total / 1000) * 1000).astype(np.int64)
+    columns, names = [mask_infinite(intensities)], targets
     if vad is not None:
-        columns.append(_binned(whole / 1000, *vad))
+        columns.append(_average_frames(milliseconds / 1000, *vad))
         names += vad_names(targets)
     return Steps(
         total=total,
         times=times,
         since=since,
         until=until,
-        starts=whole[:-1],
-        ends=whole[1:],
+        starts=milliseconds[:-1],
+        ends=milliseconds[1:],
         values=np.concatenate(columns, axis=1),
-        names=tuple(map(one_line, names)),
+        names=tuple(map(make_one_line, names)),
         n_targets=len(targets),
-        voice_segments=_apart(voice_segments, total),
+        voice_segments=_separate(voice_segments, total),
     )
 
 
-def timeline_edges(times: NDArray[np.float64], hop: float, seconds: float) -> NDArray[np.float64]:
+def compute_edges(times: NDArray[np.float64], hop: float, seconds: float) -> NDArray[np.float64]:
     """Return the edges (step + 1,) in seconds of steps with these centers: midway between them, half a hop outside."""
     last = times[-1] + hop / 2
-    # A rest shorter than half a hop has no step of its own: the last one stands for it too.
+    # A remainder shorter than half a hop has no step; the last step represents it too.
     last = seconds if last < seconds < last + hop / 2 else last
     return np.array([times[0] - hop / 2, *(times[:-1] + times[1:]) / 2, last])
 
 
 def vad_names(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the VAD columns; a model may have targets of these names as well."""
+    """Return names of the V/A/D columns, distinct from targets of the same name."""
     return tuple(f"{name} (VAD)" if name in targets else name for name in VAD)
 
 
 def target_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of columns beside columns of a table's own, which some targets may be called like."""
+    """Return names of the targets' columns, distinct from a table's other columns."""
     return tuple(f"{name} (intensity)" if name in _COLUMNS else name for name in names)
 
 
-def finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return float64 with NaN for infinities."""
+def mask_infinite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return float64 values with NaN for infinities."""
     return np.where(np.isfinite(values), values, np.nan).astype(np.float64)
 
 
-def _binned(
+def _average_frames(
     edges: NDArray[np.float64], times: NDArray[np.float64], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean over the frames (frame, dimension) between each two edges -> (step, dimension); NaN where there are none."""
+    """Return the mean (step, dimension) of the frames (frame, dimension) between two edges; NaN without any."""
     step = np.searchsorted(edges, times, side="right") - 1
-    known = (step >= 0) & (step < len(edges) - 1) & np.isfinite(values).all(axis=1)
+    valid = (step >= 0) & (step < len(edges) - 1) & np.isfinite(values).all(axis=1)
     sums = np.zeros((len(edges) - 1, values.shape[1]))
     counts = np.zeros((len(edges) - 1, 1))
-    np.add.at(sums, step[known], values[known])
-    np.add.at(counts, step[known], 1)
+    np.add.at(sums, step[valid], values[valid])
+    np.add.at(counts, step[valid], 1)
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def _apart(voice_segments: Sequence[tuple[float, float]], total: int) -> tuple[tuple[int, int], ...]:
-    kept: list[tuple[int, int]] = []
+def _separate(voice_segments: Sequence[tuple[float, float]], total: int) -> tuple[tuple[int, int], ...]:
+    """Return segments in ms, in order, without overlap, within the recording."""
+    separate: list[tuple[int, int]] = []
     for since, until in sorted(voice_segments):
-        start = max(round(since * 1000), kept[-1][1] if kept else 0)
+        start = max(round(since * 1000), separate[-1][1] if separate else 0)
         end = min(round(until * 1000), total)
         if start < end:
-            kept.append((start, end))
-    return tuple(kept)
+            separate.append((start, end))
+    return tuple(separate)

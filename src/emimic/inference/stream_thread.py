@@ -1,4 +1,4 @@
-"""A stream in a thread of its own, for audio callbacks: what `put` does is copy and queue, never compute nor wait."""
+"""A stream in a separate thread, for audio callbacks: `put` only copies and queues; it never computes or waits."""
 
 import logging
 import queue
@@ -18,29 +18,29 @@ _LOG: Final = logging.getLogger("emimic.stream")
 Step_co = TypeVar("Step_co", covariant=True)
 
 
-class Pushed(Protocol[Step_co]):
-    """What a thread feeds, such as a `Stream`."""
+class Pushable(Protocol[Step_co]):
+    """A consumer of chunks, such as a `Stream`."""
 
     def push(self, chunk: NDArray[Any]) -> Iterable[Step_co]:
-        """Return the steps that a chunk completes."""
+        """Add a chunk and return the steps that are final now."""
 
     def flush(self) -> Iterable[Step_co]:
-        """Return the last steps."""
+        """End the recording and return the last steps."""
 
 
 class StreamThread(Generic[Step_co]):
-    """A `Stream` that a thread feeds; made by `Stream.in_thread`, a context manager.
+    """A `Stream` fed by a thread; a context manager, made by `Stream.in_thread`.
 
     Give chunks to `put` from any one thread, and take steps by `on_step` (called in the stream's thread) or by
     iterating, which ends after `close`. An error of the stream or of `on_step` ends the thread; `put`, `close` and
-    iterating raise it.
+    iteration raise it.
 
     Examples:
         with predictor.stream(sample_rate=48_000).in_thread(on_step=print) as live:
             live.put(chunk)
     """
 
-    def __init__(self, stream: Pushed[Step_co], on_step: Callable[[Step_co], object] | None = None) -> None:
+    def __init__(self, stream: Pushable[Step_co], on_step: Callable[[Step_co], object] | None = None) -> None:
         self._stream = stream
         self._on_step = on_step
         self._chunks: queue.SimpleQueue[NDArray[Any] | None] = queue.SimpleQueue()
@@ -52,14 +52,14 @@ class StreamThread(Generic[Step_co]):
 
     @property
     def waiting(self) -> int:
-        """Chunks that were put and not yet predicted: if it grows, the machine is slower than the sound."""
+        """Number of queued chunks; if it grows, the machine is slower than real time."""
         return self._chunks.qsize()
 
     def put(self, chunk: NDArray[Any]) -> None:
-        """Queue a chunk as of `Stream.push`, copied, and return at once.
+        """Queue a copy of a chunk, see `Stream.push`, and return at once.
 
         Raises:
-            EmimicError: after `close`, for bytes or what is no array (AudioError), or what the thread failed with.
+            EmimicError: The stream was closed, the chunk is not an array (AudioError), or the thread's own error.
         """
         self._raise()
         if self._closed:
@@ -67,10 +67,10 @@ class StreamThread(Generic[Step_co]):
         self._chunks.put(copied(chunk, "the chunk"))
 
     def close(self) -> None:
-        """End the recording, and wait until its last step is out.
+        """End the recording, and wait for its last step.
 
         Raises:
-            EmimicError: what the thread failed with (or another error of `on_step`).
+            EmimicError: The thread's own error (or another error of `on_step`).
         """
         if not self._closed:
             self._closed = True
@@ -79,10 +79,10 @@ class StreamThread(Generic[Step_co]):
         self._raise()
 
     def __iter__(self) -> Iterator[Step_co]:
-        """Yield the steps as they come, until the recording ends; none where `on_step` takes them."""
+        """Yield steps until the recording ends; none if `on_step` takes them."""
         while (step := self._steps.get()) is not None:
             yield step
-        self._steps.put(None)  # for a second iteration, which ends at once
+        self._steps.put(None)  # ends a second iteration at once
         self._raise()
 
     def __enter__(self) -> Self:
@@ -94,7 +94,7 @@ class StreamThread(Generic[Step_co]):
         try:
             self.close()
         except Exception:
-            if error is None:  # else the block's own error is the one to see
+            if error is None:  # otherwise the block's own error is raised
                 raise
 
     def _raise(self) -> None:

@@ -1,59 +1,184 @@
-"""Curves over a whole recording of any length: a stream, pushed block by block."""
+"""Timelines: intensities and valence, arousal, dominance (V/A/D) of one recording over time (NumPy only)."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.inference.results import Timeline
-from emimic.inference.stream import HOP, WINDOW, Step, Stream
+from emimic.files import make_one_line, writable
+from emimic.inference import html
+from emimic.inference.steps import Steps, build_steps, compute_edges, mask_infinite, target_names
+from emimic.install import install
+from emimic.task import VAD, EmimicError
+from emimic.version import __version__
 
 if TYPE_CHECKING:
-    from emimic.inference.engine import Engine
+    import pandas as pd
+
+SCHEMA: Final = "emimic/results/1"
 
 
-def timeline(
-    engine: "Engine",
-    blocks: Iterable[NDArray[np.float32]],
-    *,
-    name: str,
-    window: float = WINDOW,
-    hop: float = HOP,
-    voice_segments: bool = True,
-    batch_seconds: float = 30.0,
-    heard: Callable[[float], object] = lambda seconds: None,
-) -> Timeline:
-    """Blocks of a recording, (sample,) each at 16 kHz -> its curves; memory grows with the curves alone.
+@dataclass(frozen=True, slots=True)
+class VoiceSegment:
+    """A part of a recording that contains a voice; start and end in seconds from the recording's start."""
 
-    See `Stream` for the options and errors. heard: is told after each block how many seconds are done.
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Timeline:
+    """Predictions of one recording over time; silent steps are NaN.
+
+    Attributes:
+        name: Name of the recording (a file's stem).
+        seconds: Length of the recording.
+        targets: Names of the intensities.
+        window: Length of each window in seconds.
+        hop: Seconds between two windows' centers.
+        times: (step,) the center of each window in seconds.
+        starts: (step,) the window's start in seconds; windows are shorter at a recording's two ends.
+        ends: (step,) the window's end in seconds.
+        intensities: (step, target), about [0, 1]: the model's prediction of the window as a clip.
+        vad_times: (frame,) centers of the V/A/D frames in seconds, 50 per second; None if not learned.
+        vad: (frame, 3) arousal, dominance, valence; None if the model has not learned V/A/D.
+        voice_segments: Parts with a voice.
     """
-    stream = Stream(
-        engine, window=window, hop=hop, voice_segments=voice_segments, batch_seconds=batch_seconds
-    )
-    steps: list[Step] = []
-    for block in blocks:
-        steps += stream.push(block)
-        heard(stream.seconds)
-    steps += stream.flush()
-    return assemble(stream, steps, name=name, targets=engine.spec.targets)
+
+    name: str
+    seconds: float
+    targets: tuple[str, ...]
+    window: float
+    hop: float
+    times: NDArray[np.float64]
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    intensities: NDArray[np.float32]
+    vad_times: NDArray[np.float64] | None
+    vad: NDArray[np.float32] | None
+    voice_segments: tuple[VoiceSegment, ...]
+
+    def __str__(self) -> str:
+        """Return one line: name, length, steps, fraction with a voice, mean intensities."""
+        steps = f"{len(self.times)} steps of {self.hop:g} s, voice in {self._voiced:.0%}"
+        means = format_values(self.targets, average_steps(self.intensities))
+        return make_one_line(f"{self.name}: {self.seconds:.1f} s, {steps}; means {means}")
+
+    def __repr__(self) -> str:
+        return f"<Timeline {self}>"
+
+    @property
+    def _voiced(self) -> float:
+        """Fraction of the steps, 0 to 1, that have values."""
+        return float(np.isfinite(self.intensities[:, 0]).mean()) if len(self.intensities) else 0.0
+
+    @property
+    def vad_frames(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Centers (frame,) in seconds and V/A/D (frame, 3), NaN in silence; None if the model has not learned it."""
+        if self.vad is None or self.vad_times is None:
+            return None
+        return self.vad_times, mask_infinite(self.vad)
+
+    def steps(self) -> Steps:
+        """Return the steps on a grid of whole milliseconds."""
+        return build_steps(
+            (self.times, self.starts, self.ends),
+            compute_edges(self.times, self.hop, self.seconds),
+            self.intensities,
+            self.vad_frames,
+            targets=self.targets,
+            seconds=self.seconds,
+            voice_segments=[(segment.start, segment.end) for segment in self.voice_segments],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values: schema, emimic (the version), name, seconds, targets and the fields over time.
+
+        A silent step is None.
+        """
+        return {
+            "schema": SCHEMA,
+            "emimic": __version__,
+            "name": self.name,
+            "seconds": round(self.seconds, 3),
+            "targets": [writable(name) for name in self.targets],
+            **self.to_fields(),
+        }
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the JSON-ready values over time, as they stand in a clip's `timeline`."""
+        fields: dict[str, Any] = {
+            "window": self.window,
+            "hop": self.hop,
+            "times": round_values(self.times, 3),
+            "starts": round_values(self.starts, 3),
+            "ends": round_values(self.ends, 3),
+            "intensities": dict(zip(self.targets, map(round_values, self.intensities.T), strict=True)),
+            "voice_segments": [
+                {"start": round(segment.start, 3), "end": round(segment.end, 3)}
+                for segment in self.voice_segments
+            ],
+        }
+        if self.vad is not None and self.vad_times is not None:
+            values = dict(zip(VAD, map(round_values, self.vad.T), strict=True))
+            fields["vad"] = {"times": round_values(self.vad_times, 3), "values": values}
+        return fields
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per step, indexed by Seconds (its center): Start, End, the targets, mean V/A/D of its frames.
+
+        Raises:
+            EmimicError: pandas is not installed.
+        """
+        steps = self.steps()
+        index = import_pandas().Index(steps.times, name="Seconds")
+        windows = {"Start": steps.since, "End": steps.until}
+        values = dict(zip(target_names(steps.names), steps.values.T, strict=True))
+        frame: pd.DataFrame = import_pandas().DataFrame({**windows, **values}, index=index)
+        return frame
+
+    def _repr_html_(self) -> str:
+        lines = [html.render_line(self.intensities[:, i]) for i in range(len(self.targets))]
+        rows = [
+            f"<th>{escape(name)}</th><td>{drawn}</td>"
+            for name, drawn in zip(self.targets, lines, strict=True)
+        ]
+        caption = f"{escape(self.name)}: {self.seconds:.1f} s, a voice in {self._voiced:.0%}; intensities from 0 to 1"
+        return html.render_table(caption, rows)
 
 
-def assemble(stream: Stream, steps: Sequence[Step], *, name: str, targets: tuple[str, ...]) -> Timeline:
-    """All steps of a stream that was flushed, at least one -> its timeline."""
-    vad_times = [step.vad_times for step in steps if step.vad_times is not None]
-    vad = [step.vad for step in steps if step.vad is not None]
-    return Timeline(
-        name=name,
-        seconds=stream.seconds,
-        targets=targets,
-        window=stream.grid.window,
-        hop=stream.grid.hop,
-        times=np.array([step.time for step in steps]),
-        starts=np.array([step.start for step in steps]),
-        ends=np.array([step.end for step in steps]),
-        intensities=np.stack([step.intensities for step in steps]),
-        vad_times=np.concatenate(vad_times) if vad_times else None,
-        vad=np.concatenate(vad) if vad else None,
-        voice_segments=stream.voice_segments,
-    )
+def average_steps(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean (column,) of (step, column) over the steps that have values; NaN without any."""
+    finite = np.isfinite(values)
+    count, total = finite.sum(axis=0), np.where(finite, values, 0.0).sum(axis=0, dtype=np.float64)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
+
+
+def round_values(values: Iterable[Any], digits: int = 6) -> list[float | None]:
+    """Return rounded numbers for JSON; None for NaN and infinities."""
+    return [round(float(value), digits) if math.isfinite(value) else None for value in values]
+
+
+def format_values(names: Sequence[str], values: Iterable[Any]) -> str:
+    """Return `Admiration 0.12, Amusement 0.34`; `-` for NaN."""
+    pairs = zip(names, values, strict=True)
+    return ", ".join(f"{name} {value:.2f}" if math.isfinite(value) else f"{name} -" for name, value in pairs)
+
+
+def import_pandas() -> Any:
+    """Return the module pandas.
+
+    Raises:
+        EmimicError: It is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise EmimicError(f"to_frame needs pandas: {install('formats')}") from error
+    return pandas

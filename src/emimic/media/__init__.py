@@ -1,1 +1,1 @@
-"""From media files to waveforms at 16 kHz."""
+"""Media files to waveforms at 16 kHz and to video frames."""

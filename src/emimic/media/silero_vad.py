@@ -1,4 +1,4 @@
-"""How probable speech is in each 32 ms of a recording: silero-vad on ONNX Runtime, in `silero/` beside this file."""
+"""Speech probabilities for each 32 ms of a recording, by silero-vad on ONNX Runtime."""
 
 from functools import cache
 from pathlib import Path
@@ -9,50 +9,51 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 CHUNK: Final = 512
-"""Samples (32 ms) of one probability, as silero-vad's 16 kHz model takes them."""
+"""Samples (32 ms) per probability, as silero-vad's 16 kHz model takes them."""
 
 GROUP: Final = 4 * CHUNK
-"""Samples heard in one call, always: other shapes would give other last bits."""
+"""Samples processed in one call, always: other shapes would change the last bits of the result."""
 
 SPEECH: Final = 0.5
-"""Least probability that counts as speech, silero-vad's own default."""
+"""Minimum probability of speech; silero-vad's own default."""
 
 MODEL: Final = Path(__file__).parents[1] / "silero" / "silero_vad_16k_sequence.onnx"
 
-_CONTEXT: Final = 64  # samples of the chunk before that the model wants in front of each
+_CONTEXT: Final = 64  # samples of the chunk before that the model takes in front of each
 
 
-class Listener:
-    """Hears a recording at 16 kHz from its start, a group at a time, and remembers what came before."""
+class SpeechDetector:
+    """A detector that processes a recording at 16 kHz from its start, one group at a time, and keeps its state."""
 
     def __init__(self) -> None:
-        self._session = _session()
+        self._session = _open_session()
         self._tail = np.zeros(_CONTEXT, np.float32)
         self._state = [np.zeros((1, 1, 128), np.float32)] * 2
 
-    def hear(self, group: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The next (GROUP,) samples -> probability of speech in each of their (chunk,)."""
-        whole = np.concatenate([self._tail, group])
-        frames = np.ascontiguousarray(sliding_window_view(whole, _CONTEXT + CHUNK)[::CHUNK])
+    def detect(self, group: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of speech (chunk,) in each chunk of the next (GROUP,) samples."""
+        samples = np.concatenate([self._tail, group])
+        frames = np.ascontiguousarray(sliding_window_view(samples, _CONTEXT + CHUNK)[::CHUNK])
         feed = {"input": frames, "h": self._state[0], "c": self._state[1]}
         speech: NDArray[np.float32]
         speech, *self._state = self._session.run(["speech_probs", "hn", "cn"], feed)
-        self._tail = whole[-_CONTEXT:].copy()
+        self._tail = samples[-_CONTEXT:].copy()
         return speech
 
 
-def share(samples: NDArray[np.float32]) -> float:
-    """(sample,) at 16 kHz -> the part of it, 0 to 1, in chunks with speech; 0 of nothing."""
-    listener, spoken = Listener(), 0
+def measure_speech(samples: NDArray[np.float32]) -> float:
+    """Return the fraction, 0 to 1, of samples (sample,) at 16 kHz in chunks with speech; 0 without samples."""
+    detector, n_speech = SpeechDetector(), 0
     for start in range(0, len(samples), GROUP):
         group = samples[start : start + GROUP]
-        speech = listener.hear(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
-        spoken += int(np.repeat(speech, CHUNK)[: len(group)].sum())
-    return spoken / max(len(samples), 1)
+        speech = detector.detect(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
+        n_speech += int(np.repeat(speech, CHUNK)[: len(group)].sum())
+    return n_speech / max(len(samples), 1)
 
 
 @cache
-def _session() -> Any:
+def _open_session() -> Any:
+    """Return the session of the model, one per process."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

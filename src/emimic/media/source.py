@@ -1,4 +1,4 @@
-"""A recording as a caller gives it -> a path, a file's bytes or an array; all else is refused by its kind."""
+"""Recordings as callers pass them: a path, a file's bytes or an array; all else is refused with its type."""
 
 import os
 from collections.abc import Iterable
@@ -11,60 +11,60 @@ from emimic.media.waveform import check_format, check_scale
 from emimic.task import SAMPLE_RATE, AudioError
 
 Resolved = str | os.PathLike[str] | bytes | NDArray[Any]
-"""A media file's path, its content, or samples."""
+"""A media file's path, its content, or an array of samples."""
 
-_FEW: Final = 2  # channels of which a single sample may come alone
+_FEW: Final = 2  # maximum number of channels for a chunk of a single sample
 _EXPECTED: Final = "a path, a file's bytes, a file opened with 'rb', or an array of samples with sample_rate"
 _HEADS: Final = (
     b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"ID3\2", b"ID3\3", b"ID3\4", b"FORM", b"caff", b"\x1aE\xdf\xa3",
     b"FLV\1", b".snd", b"#!AMR", b"wvpk", b"\x30\x26\xb2\x75",
 )  # fmt: skip
 _MPEG: Final = (b"\0\0\1\xba", *(bytes([255, second]) for second in (0xF1, 0xF2, 0xF3, 0xF9, 0xFA, 0xFB)))
-"""Of MPEG program streams, aac and mp3; as wider numbers these may be sound."""
+"""First bytes of MPEG program streams, aac and mp3; as wider numbers these may be sound."""
 
 
 def resolve(source: object, label: str) -> Resolved:
-    """Return a path, bytes or an array as it is; bytes-like objects and what an open file still holds as bytes.
+    """Return a path, bytes or an array as it is; a bytes-like object or the rest of an open file as bytes.
 
     Args:
-        source: what a caller gave.
-        label: what messages call it.
+        source: a recording as a caller passed it.
+        label: name for error messages.
 
     Raises:
-        AudioError: it is something else, a closed file or one opened as text, or a tensor without an array.
+        AudioError: the source has another type, is a closed file or one opened as text, or a tensor without an array.
     """
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise AudioError("found an empty name, expected a path. Is a variable empty?")
         return source
     if isinstance(source, np.ndarray):
-        return _array(source, label)
+        return _to_array(source, label)
     if _is_bytes(source):
         return bytes(source)
     if callable(read := getattr(source, "read", None)):
         try:
-            found = read()
+            content = read()
         except (OSError, ValueError, TypeError) as error:
             raise AudioError(
                 f"{label}: the file can't be read ({error}). Open it again with 'rb'."
             ) from error
-        if not _is_bytes(found):
+        if not _is_bytes(content):
             raise AudioError(
-                f"{label}: reading it gives {kind(found)}, expected bytes. Open the file with 'rb', or give its path."
+                f"{label}: reading it gives {kind(content)}, expected bytes. Open the file with 'rb', or give its path."
             )
-        if not len(found):
+        if not len(content):
             raise AudioError(f"{label}: the open file holds nothing from here on. Call its seek(0) first.")
-        return bytes(found)
+        return bytes(content)
     if source is None or isinstance(source, bool | int | float | complex | tuple | dict | set | frozenset):
         raise AudioError(f"{label}: found {kind(source)}, expected {_EXPECTED}.")
-    return _array(source, label)
+    return _to_array(source, label)
 
 
-def named(source: object, name: str | None) -> tuple[str | os.PathLike[str] | bytes, str]:
-    """Return a media file's path or content, and what messages call it.
+def name_source(source: object, name: str | None) -> tuple[str | os.PathLike[str] | bytes, str]:
+    """Return a media file's path or content, and its name for messages.
 
     Raises:
-        AudioError: as `resolve`; or it is an array.
+        AudioError: see `resolve`; or the source is an array.
     """
     label = name or label_of(source)
     resolved = resolve(source, label)
@@ -74,7 +74,7 @@ def named(source: object, name: str | None) -> tuple[str | os.PathLike[str] | by
 
 
 def label_of(source: object) -> str:
-    """Return what a recording is called that nobody named."""
+    """Return the name of a recording for messages when the caller gave none."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     if isinstance(opened := getattr(source, "name", None), str) and hasattr(source, "read"):
@@ -83,7 +83,7 @@ def label_of(source: object) -> str:
 
 
 def is_one(source: object) -> bool:
-    """Return whether a source is one recording, or no recording at all, and not several of them."""
+    """Return whether a source is a single recording or no recording at all, not several of them."""
     single = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | np.ndarray)
     return single or not isinstance(source, Iterable) or hasattr(source, "read")
 
@@ -94,7 +94,7 @@ def kind(value: object) -> str:
 
 
 def _is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:
-    """Whether it is bytes-like and no array of NumPy's; a buffer of wider numbers is an array."""
+    """Return whether a source is bytes-like and no NumPy array; a buffer of wider numbers is an array."""
     if isinstance(source, np.ndarray):
         return False
     try:
@@ -104,19 +104,23 @@ def _is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:
         return False
 
 
-def _array(source: object, label: str) -> NDArray[Any]:
-    """The source as an array of numbers."""
+def _to_array(source: object, label: str) -> NDArray[Any]:
+    """Convert a source to an array of numbers.
+
+    Raises:
+        AudioError: the source is bytes or a media file, has masked values, or is no array of numbers.
+    """
     if _is_bytes(source):
         raise AudioError(
-            f"{label}: found {kind(source)}, which says nothing of its samples; expected an array. Of 16-bit samples "
-            "make np.frombuffer(..., np.int16)."
+            f"{label}: found {kind(source)} without a sample type, expected an array. For 16-bit samples use "
+            "np.frombuffer(..., np.int16)."
         )
     try:
         array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         hint = ".detach().cpu().float().numpy()" if hasattr(source, "detach") else "np.asarray(...)"
         raise AudioError(
-            f"{label}: {kind(source)} can't be taken as an array of samples ({error}). Give what {hint} of it makes."
+            f"{label}: {kind(source)} can't be taken as an array of samples ({error}). Convert it with {hint}."
         ) from error
     if array.dtype.kind not in "biufc":
         raise AudioError(f"{label}: found {kind(source)} of {array.dtype}, expected {_EXPECTED}.")
@@ -132,7 +136,7 @@ def _array(source: object, label: str) -> NDArray[Any]:
 
 
 def _is_file(array: NDArray[Any]) -> bool:
-    """Whether an array begins as media files do; of wider kinds than bytes only what is no sound by chance counts."""
+    """Return whether an array begins as media files do; in wider types only with bytes that are unlikely as sound."""
     if array.ndim != 1:
         return False
     head = array[:8].tobytes()
@@ -145,27 +149,27 @@ def _is_file(array: NDArray[Any]) -> bool:
 
 
 def copied(samples: object, label: str) -> NDArray[Any]:
-    """Return a copy of samples as an array of their own kind.
+    """Return a copy of samples as an array of the same type.
 
     Raises:
-        AudioError: bytes, or what is no array of numbers.
+        AudioError: the samples are bytes, or no array of numbers.
     """
-    return np.array(_array(samples, label))
+    return np.array(_to_array(samples, label))
 
 
 def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = False) -> NDArray[np.float32]:
-    """Return samples of any kind as float32, integers scaled to [-1, 1] (8-bit unsigned ones lie around 128).
+    """Convert samples of any type to float32; integers are scaled to [-1, 1], unsigned 8-bit ones lie around 128.
 
     Args:
         samples: (sample,) or (sample, channel); floating point in [-1, 1], int8, int16, int32 or uint8.
-        label: what messages call them.
-        is_chunk: more is to come, so that a peak of next to nothing is no fault.
+        label: name for error messages.
+        is_chunk: more samples follow, so that a very low peak is no error.
 
     Raises:
-        AudioError: another shape or kind, floating point far beyond [-1, 1] or of whole numbers, or int32 that holds
-            16-bit or 24-bit values.
+        AudioError: the samples have another shape or type, are floating point far beyond [-1, 1] or of whole numbers,
+            or int32 with 16-bit or 24-bit values.
     """
-    array = _array(samples, label)
+    array = _to_array(samples, label)
     if array.ndim not in (1, 2):
         raise AudioError(
             f"{label}: the samples have shape {array.shape}; give (sample,) or (sample, channel)"
@@ -187,7 +191,7 @@ def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = Fal
     elif array.dtype.kind != "f":
         raise AudioError(
             f"{label}: the samples are {array.dtype}, which has no full scale; expected floating point in [-1, 1], "
-            "int16, int32 or uint8. Of 16-bit values make .astype('int16'), or divide by 32768."
+            "int16, int32 or uint8. Convert 16-bit values with .astype('int16'), or divide by 32768."
         )
     else:
         check_scale(array, label)
@@ -196,11 +200,16 @@ def to_floats(samples: object, label: str = "the array", *, is_chunk: bool = Fal
 
 
 def _check_filled(array: NDArray[np.int32], label: str) -> None:
+    """Refuse int32 samples that hold 16-bit or 24-bit values.
+
+    Raises:
+        AudioError: the peak is too low for 32-bit values.
+    """
     peak = max(int(array.max(initial=0)), -int(array.min(initial=0)))
     if 0 < peak < 1 << 15:
         raise AudioError(
             f"{label}: the int32 samples peak at {peak}, expected up to 2147483648; they would count as silence. "
-            "Of 16-bit values make .astype('int16')."
+            "Convert 16-bit values with .astype('int16')."
         )
     if 0 < peak < 1 << 23 and (array & 255).any():
         raise AudioError(

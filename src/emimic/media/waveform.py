@@ -1,9 +1,9 @@
-"""A waveform at 16 kHz -> the clip the encoder sees: cut, normalized, padded (paper section 4)."""
+"""Waveforms at 16 kHz and the clips that encoders take: cut, normalized and padded (paper section 4)."""
 
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, ClassVar, Final, TypeGuard
 
 import numpy as np
 import soxr
@@ -14,22 +14,22 @@ from emimic.task import MAX_SECONDS, SAMPLE_RATE, AudioError
 Wave = NDArray[np.float32]
 
 MIN_SAMPLES: Final = 400
-"""The smallest input of which the encoder's convolutions make a frame (paper section 4)."""
+"""The shortest input of which the encoder's convolutions make a frame (paper section 4)."""
 
 RATES: Final = (1_000, 768_000)
-"""Sample rates (Hz) taken for real; below there is no voice, above there is no recorder."""
+"""Plausible sample rates in Hz; below there is no voice, above there is no recorder."""
 
 MAX_CHANNELS: Final = 64
-"""More channels than this are a broken header, or an array lying on its side."""
+"""More channels than this come from a broken header or a transposed array."""
 
 LOUDEST: Final = 10.0
-"""Peaks beyond this (20 dB above full scale) are refused: integers stored as floating point, as icefall has it."""
+"""Peaks beyond this (20 dB above full scale) are refused: integers stored as floating point, as in icefall."""
 
-_LOUDEST = 2.0**31  # a float file's values beyond the widest integers are rubbish, and would overflow later
+_LOUDEST = 2.0**31  # values beyond the widest integers are damage, and would overflow later
 _SCALES = (2.0**15, 2.0**23, 2.0**31)
-_NARROW = 2.0**-16  # what 16-bit values come to as 32-bit ones
+_NARROW = 2.0**-16  # upper bound of 16-bit values stored as 32-bit ones
 _NARROW_24 = 2.0**-8
-_WHOLE = 16  # so many whole numbers beyond 1 in a row are integers stored as floating point
+_WHOLE = 16  # minimum number of samples that are integers stored as floating point if all are whole and some beyond 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Clip:
 
     Attributes:
         samples: (sample,) float32 at 16 kHz, at least `min_samples` long.
-        seconds: length of the waveform as it was given, before cutting and padding.
+        seconds: length of the whole waveform, before cutting and padding.
         was_cut: the end was left out.
         was_padded: zeros were put at the end.
     """
@@ -49,29 +49,44 @@ class Clip:
     was_padded: bool
 
 
-def cut(samples: Wave, max_seconds: float | None) -> Wave:
-    """(sample,) -> its first `round(max_seconds * 16000)` samples, a view; all of them for None.
+@dataclass(frozen=True, slots=True)
+class ClipFormat:
+    """The form in which an encoder takes clips, and the one place that cuts, normalizes and pads.
 
-    Raises:
-        AudioError: `max_seconds` is not a finite number of at least one sample.
+    Attributes:
+        max_seconds: length to which clips are cut; None for no limit.
+        normalize: whether clips get zero mean and unit variance.
+        min_samples: length to which shorter clips are padded with zeros.
+        version: part of the keys of all caches of what a model computes from clips. Version 1: media files decoded to
+            float32 mono at 16 kHz (channels averaged, soxr HQ); the first `round(16000 * max_seconds)` samples; then
+            (x - mean) / sqrt(variance + 1e-7) in float64; then zeros at the end. Raise it when any of this changes.
     """
-    return samples if max_seconds is None else samples[: count(max_seconds)]
 
+    max_seconds: float | None = MAX_SECONDS
+    normalize: bool = True
+    min_samples: int = MIN_SAMPLES
+    version: ClassVar[int] = 1
 
-def normalize(samples: NDArray[np.floating[Any]]) -> Wave:
-    """(sample,) -> float32, zero mean, unit variance: (x - mean) / sqrt(variance + 1e-7), as wav2vec 2.0.
+    def prepare(self, samples: NDArray[np.floating[Any]]) -> Clip:
+        """Cut, *then* normalize, then pad a waveform (paper section 4).
 
-    Computed in float64. Silence and constants give zeros; very quiet clips (variance near 1e-7) stay below
-    unit variance.
+        The zeros at the end don't count in mean and variance.
 
-    Raises:
-        AudioError: not one-dimensional, empty, not floating point, or not finite.
-    """
-    wave = _waveform(samples)
-    centerd = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
-    centerd -= centerd.mean()
-    centerd /= math.sqrt(_power(centerd) / len(centerd) + 1e-7)
-    return centerd.astype(np.float32)
+        Args:
+            samples: (sample,) at 16 kHz; neither changed nor shared.
+
+        Raises:
+            AudioError: the samples are not one-dimensional, empty, not floating point or not finite, or `max_seconds`
+                is invalid.
+        """
+        full = _check_waveform(samples)
+        wave = cut(full, self.max_seconds)
+        was_cut = len(wave) < len(full)
+        wave = normalize(wave) if self.normalize else wave.copy()
+        n_missing = max(0, self.min_samples - len(wave))
+        if n_missing:
+            wave = np.pad(wave, (0, n_missing))
+        return Clip(wave, len(full) / SAMPLE_RATE, was_cut, was_padded=n_missing > 0)
 
 
 def prepare(
@@ -81,51 +96,74 @@ def prepare(
     normalize: bool = True,
     min_samples: int = MIN_SAMPLES,
 ) -> Clip:
-    """(sample,) at 16 kHz -> what the encoder sees: cut, *then* normalized, then padded (paper section 4).
+    """Return a waveform (sample,) at 16 kHz as the encoder takes it.
 
-    The zeros at the end, if any, do not count in mean and variance. `samples` is not changed nor shared.
+    Args:
+        samples: see `ClipFormat.prepare`.
+        max_seconds: see `ClipFormat`.
+        normalize: see `ClipFormat`.
+        min_samples: see `ClipFormat`.
 
     Raises:
-        AudioError: not one-dimensional, empty, not floating point, not finite, or a senseless `max_seconds`.
+        AudioError: see `ClipFormat.prepare`.
     """
-    whole = _waveform(samples)
-    wave = cut(whole, max_seconds)
-    was_cut = len(wave) < len(whole)
-    seconds = len(whole) / SAMPLE_RATE
-    wave = _normalize(wave) if normalize else wave.copy()
-    lacking = max(0, min_samples - len(wave))
-    if lacking:
-        wave = np.pad(wave, (0, lacking))
-    return Clip(samples=wave, seconds=seconds, was_cut=was_cut, was_padded=lacking > 0)
+    return ClipFormat(max_seconds, normalize, min_samples).prepare(samples)
 
 
-_normalize = normalize  # `prepare` has an argument of that name
+def cut(samples: Wave, max_seconds: float | None) -> Wave:
+    """Return the first `round(max_seconds * 16000)` of the samples (sample,) as a view; all of them for None.
+
+    Raises:
+        AudioError: `max_seconds` is not a finite number of at least one sample.
+    """
+    return samples if max_seconds is None else samples[: count(max_seconds)]
+
+
+def normalize(samples: NDArray[np.floating[Any]]) -> Wave:
+    """Return samples (sample,) as float32 with zero mean and unit variance, as wav2vec 2.0 takes them.
+
+    Computes (x - mean) / sqrt(variance + 1e-7) in float64. Silence and constants become zeros; very quiet clips
+    (variance near 1e-7) stay below unit variance.
+
+    Raises:
+        AudioError: the samples are not one-dimensional, empty, not floating point, or not finite.
+    """
+    wave = _check_waveform(samples)
+    centered = wave.astype(np.float64)  # in which the mean of up to 2**29 equal float32 values is exact
+    centered -= centered.mean()
+    centered /= math.sqrt(_sum_squares(centered) / len(centered) + 1e-7)
+    return centered.astype(np.float32)
 
 
 def resample(samples: NDArray[np.floating[Any]], rate: float) -> Wave:
-    """(sample,) or (sample, channel) at `rate` Hz -> (sample,) float32 at 16 kHz; channels are averaged.
+    """Resample (sample,) or (sample, channel) at `rate` Hz to (sample,) float32 at 16 kHz; channels are averaged.
 
     Raises:
-        AudioError: wrong shape, empty, not floating point, not finite, or an absurd rate or channel count.
+        AudioError: wrong shape, empty, not floating point, not finite, or an absurd rate or number of channels.
     """
-    wave = _waveform(samples, channels=True)
+    wave = _check_waveform(samples, channels=True)
     check_format(rate, wave.shape[1] if wave.ndim == 2 else 1, "the array")
-    out: Wave = average(wave)
+    mono: Wave = average(wave)
     if rate != SAMPLE_RATE:
-        out = soxr.resample(out, rate, SAMPLE_RATE, quality="HQ")
-    if not len(out):
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    if not len(mono):
         raise AudioError(
             f"{len(samples)} samples at {rate:g} Hz are less than one at 16 kHz. Give a longer array."
         )
-    return out
+    return mono
 
 
 class Mono:
-    """A stream of chunks -> float32 mono at 16 kHz: cleaned, averaged and resampled, the same however it is cut.
+    """A stream of chunks as float32 mono at 16 kHz: cleaned, averaged and resampled, independent of the chunks' sizes.
 
-    Only the first `keep` samples are handed out. length: samples made so far, kept or not; total, bad: values seen,
-    and how many of them were NaN, infinite or absurd and became 0. cancelled: the channels, of opposite phase, leave
-    less than a hundredth of their power in the average. name: what messages call the sound.
+    Args:
+        keep: number of samples that are returned; None for all.
+        name: name of the sound for messages.
+
+    Attributes:
+        length: samples made so far, returned or not.
+        total: values read.
+        bad: values among them that were NaN, infinite or absurd, and became 0.
     """
 
     def __init__(self, keep: int | None = None, name: str = "the sound") -> None:
@@ -135,33 +173,23 @@ class Mono:
         self.total = 0
         self.length = 0
         self._peak = 0.0
-        self._integers = True  # all values so far are multiples of 2**-31
-        self._fine = False  # and some no multiple of 2**-23
-        self._power = np.zeros(2)  # of the channels' average, and the average of the channels'
+        self._is_integer = True  # all values so far are multiples of 2**-31
+        self._is_fine = False  # and some are no multiples of 2**-23
+        self._power = np.zeros(2)  # of the channels' average, and the average over the channels
         self._rate: float = SAMPLE_RATE
         self._stream: soxr.ResampleStream | None = None
 
     def put(self, chunk: Wave, rate: float) -> Wave:
-        """(sample,) or (sample, channel) float32 at `rate` Hz -> what can be said by now: (sample,) at 16 kHz.
+        """Add a chunk and return the samples (sample,) at 16 kHz that are complete.
+
+        Args:
+            chunk: (sample,) or (sample, channel) float32.
+            rate: its sample rate in Hz.
 
         Raises:
-            AudioError: values far beyond [-1, 1].
+            AudioError: values are far beyond [-1, 1].
         """
-        self.total += chunk.size
-        peak = float(max(chunk.max(), -chunk.min())) if chunk.size else 0.0
-        if not peak <= LOUDEST:  # false for NaN too
-            # Before resampling: one NaN would spread over everything near it.
-            wrong = ~(np.abs(chunk) <= _LOUDEST)
-            self.bad += int(wrong.sum())
-            chunk = np.where(wrong, np.float32(0), chunk)
-            peak = check_scale(chunk, self.name)
-        elif peak > 1.0:
-            check_scale(chunk, self.name)
-        if self._peak < _NARROW_24 and self._integers:
-            steps = chunk * np.float32(_SCALES[-1])
-            self._integers = peak < _NARROW_24 and bool((np.remainder(steps, 1.0) == 0).all())
-            self._fine = self._fine or bool((np.remainder(steps, 256.0) != 0).any())
-        self._peak = max(self._peak, peak)
+        chunk = self._clean(chunk)
         before = np.empty(0, np.float32)
         if rate != self._rate:  # also in mid-file: chained streams may change it
             before = self.finish()
@@ -170,26 +198,32 @@ class Mono:
                 self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         mono = average(chunk)
         if chunk.ndim == 2 and chunk.shape[1] > 1:
-            self._power += [_power(mono), _power(chunk) / chunk.shape[1]]
-        mono = self._kept(mono if self._stream is None else self._stream.resample_chunk(mono))
+            self._power += [_sum_squares(mono), _sum_squares(chunk) / chunk.shape[1]]
+        mono = self._keep(mono if self._stream is None else self._stream.resample_chunk(mono))
         return np.concatenate([before, mono]) if len(before) else mono
 
-    def rest(self, samples: int, rate: float) -> Wave:
-        """Samples of silence at `rate` Hz, of which no value was read -> as `put`."""
+    def put_silence(self, samples: int, rate: float) -> Wave:
+        """Add samples of silence at `rate` Hz, of which no value was read, and return what `put` returns."""
         wave = self.put(np.zeros(samples, np.float32), rate)
         self.total -= samples
         return wave
 
+    def finish(self) -> Wave:
+        """Return the samples (sample,) that the resampler holds."""
+        stream, self._stream, self._rate = self._stream, None, SAMPLE_RATE
+        nothing = np.empty(0, np.float32)
+        return nothing if stream is None else self._keep(stream.resample_chunk(nothing, last=True))
+
     @property
-    def cancelled(self) -> bool:
-        """See the class."""
+    def is_cancelled(self) -> bool:
+        """The channels have opposite phase: their average has less than a hundredth of their power."""
         return bool(self._power[0] < 0.01 * self._power[1])
 
     @property
     def narrow(self) -> str | None:
-        """A note where all samples are integers of up to 32 bits that leave the upper 8 or 16 empty: near silence."""
+        """A note when all samples are integers of up to 32 bits whose upper 8 or 16 are unused: near silence."""
         bits = 16 if self._peak < _NARROW else 24
-        if not (self._integers and 0 < self._peak < _NARROW_24) or (bits == 24 and not self._fine):
+        if not (self._is_integer and 0 < self._peak < _NARROW_24) or (bits == 24 and not self._is_fine):
             return None
         remedy = "store them as int16" if bits == 16 else "multiply them by 256"
         return (
@@ -197,25 +231,39 @@ class Mono:
             f"values, {remedy}."
         )
 
-    def finish(self) -> Wave:
-        """What the resampler still held."""
-        stream, self._stream, self._rate = self._stream, None, SAMPLE_RATE
-        nothing = np.empty(0, np.float32)
-        return nothing if stream is None else self._kept(stream.resample_chunk(nothing, last=True))
+    def _clean(self, chunk: Wave) -> Wave:
+        """Return a chunk with 0 for values that are no samples, and update the statistics of the values."""
+        self.total += chunk.size
+        peak = float(max(chunk.max(), -chunk.min())) if chunk.size else 0.0
+        if not peak <= LOUDEST:  # false for NaN too
+            # Before resampling: a NaN would affect all samples near it.
+            wrong = ~(np.abs(chunk) <= _LOUDEST)
+            self.bad += int(wrong.sum())
+            chunk = np.where(wrong, np.float32(0), chunk)
+            peak = check_scale(chunk, self.name)
+        elif peak > 1.0:
+            check_scale(chunk, self.name)
+        if self._peak < _NARROW_24 and self._is_integer:
+            steps = chunk * np.float32(_SCALES[-1])
+            self._is_integer = peak < _NARROW_24 and bool((np.remainder(steps, 1.0) == 0).all())
+            self._is_fine = self._is_fine or bool((np.remainder(steps, 256.0) != 0).any())
+        self._peak = max(self._peak, peak)
+        return chunk
 
-    def _kept(self, part: Wave) -> Wave:
+    def _keep(self, part: Wave) -> Wave:
+        """Count samples and return those within the first `keep`."""
         free = None if self.keep is None else max(0, self.keep - self.length)
         self.length += len(part)
         return part[:free]
 
 
-def _power(values: NDArray[np.floating[Any]]) -> float:
-    """Sum of squares of an array of any shape; not by BLAS, whose threads would multiply those that decode."""
+def _sum_squares(values: NDArray[np.floating[Any]]) -> float:
+    """Return the sum of squares; not by BLAS, whose threads would multiply those that decode."""
     return float(np.square(values).sum())
 
 
 def count(seconds: float) -> int:
-    """Seconds -> samples, rounded.
+    """Convert seconds to samples, rounded.
 
     Raises:
         AudioError: not a finite number of at least one sample.
@@ -225,29 +273,33 @@ def count(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
 
 
-def _waveform(samples: NDArray[Any], *, channels: bool = False) -> Wave:
-    """Checks an array from outside and gives it as float32 (not copied when it is that already)."""
+def _check_waveform(samples: NDArray[Any], *, channels: bool = False) -> Wave:
+    """Check an array and return it as float32, without a copy when it has this type.
+
+    Raises:
+        AudioError: wrong shape, empty, not floating point, or not finite.
+    """
     array = np.asarray(samples)
     if not np.issubdtype(array.dtype, np.floating):
         raise AudioError(
             f"the samples are {array.dtype}; give floating point in [-1, 1] (int16: divide by 32768)."
         )
     if array.ndim != 1 and not (channels and array.ndim == 2):
-        wanted = "(sample,) or (sample, channel)" if channels else "(sample,)"
-        raise AudioError(f"the samples have shape {array.shape}; give {wanted}.")
+        shape = "(sample,) or (sample, channel)" if channels else "(sample,)"
+        raise AudioError(f"the samples have shape {array.shape}; give {shape}.")
     if not array.size:
         raise AudioError("the waveform has no samples; leave it out, or record it again.")
     with np.errstate(over="ignore"):
         wave = array.astype(np.float32, copy=False)
     if not np.isfinite(wave).all():
         raise AudioError(
-            "the waveform holds NaN or infinite samples (or some beyond float32); mend or drop it."
+            "the waveform holds NaN or infinite samples (or some beyond float32); repair or drop it."
         )
     return wave
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether an option is a real number (a text of digits is none)."""
+    """Return whether an option is a real number; text and truth values are not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -255,8 +307,8 @@ def check_scale(samples: NDArray[np.floating[Any]], label: str) -> float:
     """Return the peak of floating-point samples of any shape, 0 without a finite one.
 
     Raises:
-        AudioError: the peak is beyond LOUDEST, or beyond 1 and all are whole numbers, so the samples can't be meant to
-            lie in [-1, 1].
+        AudioError: the peak is beyond LOUDEST, or beyond 1 and all are whole numbers, so the samples were not scaled to
+            [-1, 1].
     """
     with np.errstate(invalid="ignore"):
         peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
@@ -280,10 +332,10 @@ def check_scale(samples: NDArray[np.floating[Any]], label: str) -> float:
 
 
 def check_format(rate: object, channels: int, label: str) -> None:
-    """Refuse a sample rate (Hz) or a channel count that no recording has.
+    """Refuse a sample rate (Hz) or a number of channels that no recording has.
 
     Raises:
-        AudioError: names `label`, the number found and what was expected.
+        AudioError: the rate is outside RATES, or the number of channels is not 1 to MAX_CHANNELS.
     """
     if not is_number(rate):
         raise AudioError(
@@ -302,7 +354,7 @@ def check_format(rate: object, channels: int, label: str) -> None:
 
 
 def average(chunk: Wave) -> Wave:
-    """(sample,) or (sample, channel) -> (sample,); column by column, many times quicker than mean(axis=1)."""
+    """Return the mean over channels of (sample,) or (sample, channel); many times faster than mean(axis=1)."""
     if chunk.ndim == 1:
         return chunk
     if chunk.shape[1] == 1:

@@ -1,6 +1,6 @@
-"""Seed and mimic: how alike two recordings' curves are over time, who leads, and whether it is more than chance.
+"""Mimicry: the similarity of two recordings' timelines, who leads, and whether both exceed chance.
 
-What the numbers can and can't mean is in docs/mimicry.md.
+docs/mimicry.md explains the numbers and their limits.
 """
 
 from emimic.mimicry.compare import compare, compare_all

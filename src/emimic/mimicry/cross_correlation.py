@@ -1,4 +1,4 @@
-"""Two recordings on a common clock, such as both sides of a conversation: windowed cross-correlation."""
+"""Windowed cross-correlation of two simultaneous recordings, such as both sides of a conversation."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,14 +6,17 @@ import numpy as np
 
 from emimic.metrics import Floats
 from emimic.mimicry import alignment
-from emimic.mimicry.alignment import Grid, mean, standardize
-from emimic.mimicry.results import Bools, Curves, Found, Lead, MimicryError, Settings, Windows
+from emimic.mimicry.alignment import WindowGrid, average, standardize
+from emimic.mimicry.results import Alignment, Bools, Lead, MimicryError, Series, Settings, Windows
 
 
-def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[Curves]) -> Found:
-    """The peak, over lags, of the mean of the windows' correlations; chance: the same of each surrogate.
+def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series]) -> Alignment:
+    """Return the peak, over lags, of the windows' mean correlation, and that of every surrogate or stand-in.
 
-    Surrogates speak at the seed's own times: who speaks when isn't what is tested, and every draw has as many windows.
+    Surrogates are voiced at the seed's own times: who speaks when is not tested, and every draw has as many windows.
+
+    Raises:
+        MimicryError: The recordings are too short, or no window has enough voice on both sides.
     """
     steps = min(len(first.times), len(second.times))
     width, reach = round(settings.window / first.hop), int(settings.lag / first.hop + 1e-6)
@@ -24,131 +27,148 @@ def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[
             "give longer recordings or a shorter window"
         )
     first, second = first.cut(steps), second.cut(steps)
-    grid = alignment.grid(
-        first.heard, second.heard, width=width, reach=reach, hop=max(1, width // 2), voice=settings.voice
+    grid = alignment.place_windows(
+        first.voiced, second.voiced, width=width, reach=reach, hop=max(1, width // 2), voice=settings.voice
     )
-    if not grid.kept.any():
+    if not grid.valid.any():
         raise MimicryError(
-            f"{first.name}, {second.name}: in none of {len(grid.kept)} windows of {settings.window:g} s are both heard "
-            f"{settings.voice:.0%} of the time at enough lags; try a longer window, or a lower share of voice"
+            f"{first.name}, {second.name}: in none of {len(grid.valid)} windows of {settings.window:g} s both have "
+            f"a voice {settings.voice:.0%} of the time at enough lags; try a longer window, or a lower fraction of "
+            "voice"
         )
-    x, y = _ready(first), _ready(second)
-    each = np.stack([r[0] for r in alignment.windowed(x[None], y, first.heard, second.heard, grid)])
-    together = _over_windows(each[:, None], grid, 1)
-    whole = alignment.grid(
-        first.heard, second.heard, width=steps - 2 * reach, reach=reach, hop=1, voice=min(settings.voice, 0.1)
+    x, y = _standardize_voiced(first), _standardize_voiced(second)
+    correlations = alignment.correlate_windows(x[None], y, first.voiced, second.voiced, grid)
+    by_window = np.stack([correlation[0] for correlation in correlations])
+    mean = _average_windows(by_window[:, None], grid, 1)
+    single_grid = alignment.place_windows(
+        first.voiced,
+        second.voiced,
+        width=steps - 2 * reach,
+        reach=reach,
+        hop=1,
+        voice=min(settings.voice, 0.1),
     )
-    as_one = next(
-        alignment.windowed(x[None], y, first.heard, second.heard, whole), np.full_like(together, np.nan)
+    single = next(
+        alignment.correlate_windows(x[None], y, first.voiced, second.voiced, single_grid),
+        np.full_like(mean, np.nan),
     )
-    windows = _windows(first, grid, each)
-    return Found(
-        observed=_peak(together)[0][0],
-        draws=_draws(first, second, grid, settings, stand_ins),
+    windows = _make_windows(first, grid, by_window)
+    return Alignment(
+        observed=_find_peak(mean)[0][0],
+        draws=_draw(first, second, grid, settings, stand_ins),
         windows=windows,
-        leads=_leads(together, _with_mean(as_one), windows, first.hop),
+        leads=_make_leads(mean, _append_mean(single), windows, first.hop),
     )
 
 
-def _ready(one: Curves) -> Floats:
-    """Curves (step, dimension), z-scored over what is heard, 0 in gaps."""
-    values = np.zeros_like(one.values)
-    values[one.heard] = standardize(one.values[one.heard])
+def _standardize_voiced(series: Series) -> Floats:
+    """Return values (step, dimension), z-scored over the voiced steps, 0 in silence."""
+    values = np.zeros_like(series.values)
+    values[series.voiced] = standardize(series.values[series.voiced])
     return values
 
 
-def _draws(
-    first: Curves, second: Curves, grid: Grid, settings: Settings, stand_ins: Sequence[Curves]
+def _draw(
+    first: Series, second: Series, grid: WindowGrid, settings: Settings, stand_ins: Sequence[Series]
 ) -> Floats:
-    """What chance reaches: (draw, dimension + 1)."""
-    y = _ready(second)
+    """Return the similarities by chance: (draw, dimension + 1)."""
+    y = _standardize_voiced(second)
+    peaks = []
     if stand_ins:
-        found = []
-        for one in (one.cut(len(first.times)) for one in stand_ins):
-            windows = alignment.grid(
-                one.heard, second.heard, width=grid.width, reach=grid.reach, hop=max(1, grid.width // 2),
+        for series in (series.cut(len(first.times)) for series in stand_ins):
+            windows = alignment.place_windows(
+                series.voiced, second.voiced, width=grid.width, reach=grid.reach, hop=max(1, grid.width // 2),
                 voice=settings.voice,
             )  # fmt: skip
-            found.append(_reached(_ready(one)[None], y, one.heard, second.heard, windows))
-        return np.concatenate(found)
-    voiced = _ready(first)[first.heard]
-    found = []
-    for batch in alignment.batches(alignment.orders(first, settings), voiced):
+            x = _standardize_voiced(series)[None]
+            peaks.append(_compute_peaks(x, y, series.voiced, second.voiced, windows))
+        return np.concatenate(peaks)
+    voiced = _standardize_voiced(first)[first.voiced]
+    for batch in alignment.read_batches(alignment.draw_orders(first, settings), voiced):
         seeds = np.zeros((len(batch), *first.values.shape))
-        seeds[:, first.heard] = batch
-        found.append(_reached(seeds, y, first.heard, second.heard, grid))
-    return np.concatenate(found)
+        seeds[:, first.voiced] = batch
+        peaks.append(_compute_peaks(seeds, y, first.voiced, second.voiced, grid))
+    return np.concatenate(peaks)
 
 
-def _reached(seeds: Floats, mimic: Floats, seed_heard: Bools, mimic_heard: Bools, grid: Grid) -> Floats:
-    correlations = alignment.windowed(seeds, mimic, seed_heard, mimic_heard, grid)
-    return _peak(_over_windows(correlations, grid, len(seeds)))[0]
+def _compute_peaks(
+    seeds: Floats, mimic: Floats, seed_voiced: Bools, mimic_voiced: Bools, grid: WindowGrid
+) -> Floats:
+    correlations = alignment.correlate_windows(seeds, mimic, seed_voiced, mimic_voiced, grid)
+    return _find_peak(_average_windows(correlations, grid, len(seeds)))[0]
 
 
-def _over_windows(correlations: Iterable[Floats], grid: Grid, draws: int) -> Floats:
-    """Mean over windows of (draw, lag, dimension), with the mean over dimensions as a last one.
+def _average_windows(correlations: Iterable[Floats], grid: WindowGrid, draws: int) -> Floats:
+    """Return the mean over windows of (draw, lag, dimension), with the mean over dimensions last.
 
-    A window weighs as much as it has steps heard on both sides. A lag with less weight than half of the best one's is
-    left out: its mean would be the wildest.
+    A window's weight is its number of steps voiced on both sides. A lag with less than half the weight of the best
+    one is NaN: its mean would vary most by chance.
     """
     total, count = np.zeros(()), np.zeros(())
-    for one, pairs in zip(correlations, grid.pairs[grid.kept], strict=True):
-        there = np.isfinite(one)
-        total = total + np.where(there, pairs[:, None] * one, 0.0)
-        count = count + there * pairs[:, None]
+    for correlation, pairs in zip(correlations, grid.pairs[grid.valid], strict=True):
+        finite = np.isfinite(correlation)
+        total = total + np.where(finite, pairs[:, None] * correlation, 0.0)
+        count = count + finite * pairs[:, None]
     enough = (count > 0) & (2 * count >= np.max(count, axis=1, keepdims=True))
-    return _with_mean(np.where(enough, total / np.maximum(count, 1.0), np.nan))
+    return _append_mean(np.where(enough, total / np.maximum(count, 1.0), np.nan))
 
 
-def _with_mean(values: Floats) -> Floats:
-    """(..., dimension) -> (..., dimension + 1), the mean of those that are there at the end."""
-    return np.concatenate([values, mean(values, -1)[..., None]], axis=-1)
+def _append_mean(values: Floats) -> Floats:
+    """Return (..., dimension + 1) of (..., dimension), with the mean of the finite ones last."""
+    return np.concatenate([values, average(values, -1)[..., None]], axis=-1)
 
 
-def _peak(values: Floats) -> tuple[Floats, Floats]:
-    """Highest of (draw, lag, dimension) over lags, and its lag in steps: (draw, dimension) each, NaN without any.
+def _find_peak(values: Floats) -> tuple[Floats, Floats]:
+    """Return the maximum of (draw, lag, dimension) over lags, and its lag in steps: (draw, dimension) each.
 
-    Of equal ones the shortest lag counts.
+    Of equal values the shortest lag counts. NaN if no value is finite.
     """
     reach = values.shape[1] // 2
     lags = np.arange(-reach, reach + 1)
     order = np.argsort(np.abs(lags), kind="stable")
-    known = np.where(np.isfinite(values), values, -np.inf)[:, order]
-    best = known.argmax(axis=1)
-    top = known.max(axis=1)
-    there = np.isfinite(top)
-    return np.where(there, top, np.nan), np.where(there, lags[order][best], np.nan)
+    ordered = np.where(np.isfinite(values), values, -np.inf)[:, order]
+    best = ordered.argmax(axis=1)
+    peak = ordered.max(axis=1)
+    finite = np.isfinite(peak)
+    return np.where(finite, peak, np.nan), np.where(finite, lags[order][best], np.nan)
 
 
-def _windows(first: Curves, grid: Grid, each: Floats) -> Windows:
-    peaks, lags = _peak(_with_mean(each))
-    starts = grid.starts[grid.kept]
+def _make_windows(first: Series, grid: WindowGrid, by_window: Floats) -> Windows:
+    peaks, lags = _find_peak(_append_mean(by_window))
+    starts = grid.starts[grid.valid]
     centers = (first.times[starts] + first.times[starts + grid.width - 1]) / 2
     return Windows(
         times=centers,
         peaks=peaks,
         lags=lags * first.hop,
-        without_voice=int((~grid.kept).sum()),
-        without_variance=tuple(int(n) for n in np.isnan(peaks[:, :-1]).sum(axis=0)),
+        without_voice=int((~grid.valid).sum()),
+        without_variance=tuple(int(count) for count in np.isnan(peaks[:, :-1]).sum(axis=0)),
     )
 
 
-def _leads(together: Floats, whole: Floats, windows: Windows, hop: float) -> tuple[Lead, ...]:
-    """A Lead for each dimension and, last, overall."""
-    lags = _peak(together)[1][0] * hop
-    whole_peaks, whole_lags = _peak(whole)
+def _make_leads(mean: Floats, single: Floats, windows: Windows, hop: float) -> tuple[Lead, ...]:
+    """Return a Lead for each dimension and, last, overall.
+
+    Args:
+        mean: (1, lag, dimension + 1) the windows' mean correlation.
+        single: (1, lag, dimension + 1) the correlation of the recording as one window.
+        windows: The windows' peaks.
+        hop: Seconds per step.
+    """
+    lags = _find_peak(mean)[1][0] * hop
+    whole_peaks, whole_lags = _find_peak(single)
     leads = []
-    for place, lag in enumerate(lags):
-        there = windows.lags[np.isfinite(windows.lags[:, place]), place]
+    for column, lag in enumerate(lags):
+        finite = windows.lags[np.isfinite(windows.lags[:, column]), column]
         leads.append(
             Lead(
                 lag=float(lag),
-                whole_lag=float(whole_lags[0, place]) * hop,
-                whole_peak=float(whole_peaks[0, place]),
-                median_lag=float(np.median(there)) if len(there) else float("nan"),
-                mean_peak=float(mean(windows.peaks[:, place], 0)),
-                seed_leads=float(mean(there > 0, 0)),
-                mimic_leads=float(mean(there < 0, 0)),
+                whole_lag=float(whole_lags[0, column]) * hop,
+                whole_peak=float(whole_peaks[0, column]),
+                median_lag=float(np.median(finite)) if len(finite) else float("nan"),
+                mean_peak=float(average(windows.peaks[:, column], 0)),
+                seed_leads=float(average(finite > 0, 0)),
+                mimic_leads=float(average(finite < 0, 0)),
             )
         )
     return tuple(leads)

@@ -1,4 +1,4 @@
-"""A seed and its mimic, each at a speed of its own: dynamic time warping."""
+"""Dynamic time warping of a seed and its mimic, each at its own speed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,57 +8,60 @@ import numpy as np
 from emimic.metrics import Floats
 from emimic.mimicry import alignment
 from emimic.mimicry.alignment import standardize
-from emimic.mimicry.results import Bools, Curves, Found, MimicryError, Path, Settings
+from emimic.mimicry.results import Alignment, Bools, MimicryError, Path, Series, Settings
 
 LONGEST: Final = 300.0
-"""Seconds of voice beyond which warping every surrogate would take minutes."""
+"""Maximum seconds of voice; beyond, warping every surrogate would take minutes."""
 
 
-def find(first: Curves, second: Curves, settings: Settings, stand_ins: Sequence[Curves]) -> Found:
-    """Correlation along the path; chance: each surrogate of the seed, or stand-in for it, is warped again.
+def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series]) -> Alignment:
+    """Return the correlation along the warping path, and that of every surrogate or stand-in of the seed.
 
-    Gaps are left out before warping: a pause has no value, so it can't be like another one.
+    Silent steps are removed before warping: they have no value to compare.
+
+    Raises:
+        MimicryError: A recording has too much voice, or no dimension changes on both sides.
     """
-    for one in (first, second):
-        if one.voice > LONGEST:
+    for series in (first, second):
+        if series.voice > LONGEST:
             raise MimicryError(
-                f"{one.name}: {one.voice:.0f} s of voice are too long to warp (at most {LONGEST:g} s); "
-                "cut it, or compare on a common clock"
+                f"{series.name}: {series.voice:.0f} s of voice are too long to warp (at most {LONGEST:g} s); "
+                "cut it, or use the alignment windowed"
             )
-    seed, mimic = first.values[first.heard], second.values[second.heard]
-    changes = (standardize(seed) != 0).any(axis=0) & (standardize(mimic) != 0).any(axis=0)
-    if not changes.any():
+    seed, mimic = first.values[first.voiced], second.values[second.voiced]
+    varying = (standardize(seed) != 0).any(axis=0) & (standardize(mimic) != 0).any(axis=0)
+    if not varying.any():
         raise MimicryError(
-            f"{first.name}, {second.name}: no curve changes on both sides; there is nothing to compare"
+            f"{first.name}, {second.name}: no dimension changes on both sides; there is nothing to compare"
         )
     batches = (
-        (one.values[one.heard][None] for one in stand_ins)
+        (series.values[series.voiced][None] for series in stand_ins)
         if stand_ins
-        else alignment.batches(alignment.orders(first, settings), seed)
+        else alignment.read_batches(alignment.draw_orders(first, settings), seed)
     )
-    target = standardize(mimic[:, changes])
-    observed = next(alignment.warp(standardize(seed[None][..., changes]), target, band=settings.band))
-    reached = [
+    target = standardize(mimic[:, varying])
+    observed = next(alignment.warp(standardize(seed[None][..., varying]), target, band=settings.band))
+    drawn = [
         warped.similarity
         for batch in batches
-        for warped in alignment.warp(standardize(batch[..., changes]), target, band=settings.band)
+        for warped in alignment.warp(standardize(batch[..., varying]), target, band=settings.band)
     ]
-    return Found(
-        observed=_with_mean(observed.similarity, changes)[0],
-        draws=_with_mean(np.concatenate(reached), changes),
-        path=_path(first, second, observed),
+    return Alignment(
+        observed=_append_mean(observed.similarity, varying)[0],
+        draws=_append_mean(np.concatenate(drawn), varying),
+        path=_make_path(first, second, observed),
     )
 
 
-def _with_mean(similarity: Floats, changes: Bools) -> Floats:
-    """(draw, dimension that changes) -> (draw, dimension + 1): NaN for the others, the mean at the end."""
-    whole = np.full((len(similarity), len(changes)), np.nan)
-    whole[:, changes] = similarity
-    return np.concatenate([whole, alignment.mean(whole, 1)[:, None]], axis=1)
+def _append_mean(similarity: Floats, varying: Bools) -> Floats:
+    """Return (draw, dimension + 1) of (draw, varying dimension): NaN for constant dimensions, the mean last."""
+    values = np.full((len(similarity), len(varying)), np.nan)
+    values[:, varying] = similarity
+    return np.concatenate([values, alignment.average(values, 1)[:, None]], axis=1)
 
 
-def _path(first: Curves, second: Curves, warped: alignment.Warped) -> Path:
-    x, y = first.times[first.heard], second.times[second.heard]
+def _make_path(first: Series, second: Series, warped: alignment.Warped) -> Path:
+    x, y = first.times[first.voiced], second.times[second.voiced]
     on = warped.on[::-1, 0]
     seed, mimic = x[warped.seed[::-1, 0][on]], y[warped.mimic[::-1, 0][on]]
     return Path(

@@ -1,4 +1,4 @@
-"""What a comparison of two recordings says: plain dataclasses, and their JSON."""
+"""Results of comparing two recordings: plain dataclasses, and their JSON."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -12,30 +12,38 @@ from emimic.mimicry.significance import Chance
 from emimic.task import EmimicError
 
 Bools: TypeAlias = NDArray[np.bool_]
-Clock: TypeAlias = Literal["own", "common"]
+Method: TypeAlias = Literal["dtw", "windowed"]
 
 SCHEMA: Final = "emimic/mimicry/1"
 MEANING: Final = (
-    "Similar predicted curves are not empathy, a lag is no cause, more than chance need not be mimicry."
+    "Similar predicted timelines are not empathy, a lag is no cause, more than chance need not be mimicry."
 )
 
 
 class MimicryError(EmimicError):
-    """Two recordings that can't be compared, or settings that make no sense."""
+    """Two recordings that can't be compared, or invalid settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to compare.
+    """Settings of a comparison.
 
-    clock: "own" warps (a seed and its mimic, each at a speed of its own); "common" correlates windows (two people in
-    one conversation). window, lag: seconds of a window and of the longest lag, on a common clock. voice: the share of
-    a window in which both must be heard. band: how far warping may leave the straight line, as a share of the length.
-    draws: surrogates; level: the share of unrelated pairs that stay within the chance interval; seed: of the draws.
-    Raises MimicryError for values that make no sense.
+    Attributes:
+        alignment: "dtw" warps (a seed and its mimic, each at its own speed); "windowed" correlates windows (two
+            people in one conversation).
+        window: Seconds of a window (windowed).
+        lag: Seconds of the longest lag (windowed).
+        voice: Minimum fraction of a window that is voiced on both sides (windowed).
+        band: Maximum distance of the warping path from the straight line, as a fraction of the length (dtw).
+        draws: Number of surrogates.
+        level: Fraction of unrelated pairs within the chance interval.
+        seed: Of the random draws.
+
+    Raises:
+        MimicryError: A value is invalid.
     """
 
-    clock: Clock = "own"
+    alignment: Method = "dtw"
     window: float = 5.0
     lag: float = 2.5
     voice: float = 0.3
@@ -46,29 +54,34 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks = (
-            ("clock", self.clock in ("own", "common"), "own or common"),
+            ("alignment", self.alignment in ("dtw", "windowed"), "dtw or windowed"),
             ("window", 0 < self.window < math.inf, "seconds above 0"),
             ("lag", 0 < self.lag < math.inf, "seconds above 0"),
-            ("voice", 0 < self.voice <= 1, "a share above 0, at most 1"),
-            ("band", 0 < self.band <= 1, "a share above 0, at most 1"),
-            ("level", 0 < self.level < 1, "a share between 0 and 1, such as 0.95"),
+            ("voice", 0 < self.voice <= 1, "a fraction above 0, at most 1"),
+            ("band", 0 < self.band <= 1, "a fraction above 0, at most 1"),
+            ("level", 0 < self.level < 1, "a fraction between 0 and 1, such as 0.95"),
             ("seed", self.seed >= 0, "0 or more"),
         )
-        for name, fine, expected in checks:
-            if not fine:
+        for name, valid, expected in checks:
+            if not valid:
                 raise MimicryError(f"{name} is {getattr(self, name)!r}; give {expected}")
-        least = math.ceil(1 / (1 - self.level) - 1 - 1e-6)
-        if self.draws < least:
+        minimum = math.ceil(1 / (1 - self.level) - 1 - 1e-6)
+        if self.draws < minimum:
             raise MimicryError(
-                f"{self.draws} draws can't show a level of {self.level:g}; give {least} or more"
+                f"{self.draws} draws can't show a level of {self.level:g}; give {minimum} or more"
             )
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
-    """A recording on its grid: times (step,) in seconds, a hop apart; values (step, dimension), NaN in gaps.
+class Series:
+    """A recording's dimensions on its grid. A step is silent (NaN) in every dimension or in none.
 
-    A step is a gap in every dimension or in none.
+    Attributes:
+        name: Of the recording.
+        hop: Seconds between steps.
+        dimensions: Names.
+        times: (step,) in seconds.
+        values: (step, dimension).
     """
 
     name: str
@@ -78,27 +91,31 @@ class Curves:
     values: Floats
 
     @property
-    def heard(self) -> Bools:
-        """Which steps have values: (step,)."""
+    def voiced(self) -> Bools:
+        """Steps (step,) that have values."""
         return np.asarray(np.isfinite(self.values[:, 0]))
 
     @property
     def voice(self) -> float:
-        """Seconds of it that have values."""
-        return float(self.heard.sum() * self.hop)
+        """Seconds that have values."""
+        return float(self.voiced.sum() * self.hop)
 
-    def cut(self, steps: int) -> "Curves":
-        """Its first steps."""
+    def cut(self, steps: int) -> "Series":
+        """Return the first steps."""
         return replace(self, times=self.times[:steps], values=self.values[:steps])
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """How warping laid the mimic onto the seed.
+    """The warping path from the mimic to the seed.
 
-    seed, mimic (place,): the seconds that lie on each other. cost: total, and normalized (0 for equal curves, 2 for
-    unrelated ones that are not warped). lag: the median of mimic minus seed along the path, each counted from its
-    first voice, in seconds. tempo: the seed's seconds of voice over the mimic's, above 1 for a quicker mimic.
+    Attributes:
+        seed: (position,) seconds of the seed.
+        mimic: (position,) the seconds aligned with them.
+        cost: Total cost.
+        normalized: Cost over both lengths: 0 for equal series, 2 for unrelated ones without warping.
+        lag: Median of mimic minus seed along the path in seconds, each counted from its first voice.
+        tempo: The seed's seconds of voice over the mimic's, above 1 for a faster mimic.
     """
 
     seed: Floats
@@ -113,10 +130,13 @@ class Path:
 class Windows:
     """Windowed cross-correlation. A positive lag: the second recording (the mimic) follows the first (the seed).
 
-    times (window,): centers, in seconds, of the windows that count. peaks, lags (window, dimension + 1): the highest
-    correlation within the longest lag, and the seconds at which it lies; the last column is for the mean over the
-    dimensions; NaN where a curve has no variance. without_voice: windows left out as too little is heard on both
-    sides. without_variance (dimension,): of those that count, windows left out of a dimension.
+    Attributes:
+        times: (window,) centers of the valid windows in seconds.
+        peaks: (window, dimension + 1) maximum correlation within the longest lag, last the mean over the dimensions;
+            NaN without variance.
+        lags: (window, dimension + 1) the seconds at which it lies.
+        without_voice: Number of windows omitted for too little voice on both sides.
+        without_variance: (dimension,) number of valid windows without variance.
     """
 
     times: Floats
@@ -128,11 +148,16 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """Who leads, on a common clock; it says little where there is no more than chance.
+    """The leader of two simultaneous recordings; meaningless unless the similarity exceeds chance.
 
-    lag: where the mean of the windows' correlations peaks, in seconds; positive: the second follows the first.
-    whole_lag, whole_peak: the same of the whole recording as one window. median_lag, mean_peak: of the windows'
-    peaks. seed_leads, mimic_leads: the shares of windows that either leads (the rest has lag 0).
+    Attributes:
+        lag: Seconds at which the windows' mean correlation peaks; positive: the second follows the first.
+        whole_lag: The same of the entire recording as one window.
+        whole_peak: The correlation there.
+        median_lag: Median of the windows' lags.
+        mean_peak: Mean of the windows' peaks.
+        seed_leads: Fraction of windows that the seed leads.
+        mimic_leads: Fraction that the mimic leads (the rest has lag 0).
     """
 
     lag: float
@@ -145,8 +170,16 @@ class Lead:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Similarities before they are judged: observed (dimension + 1,), draws (draw, dimension + 1), overall last."""
+class Alignment:
+    """Similarities before they are judged.
+
+    Attributes:
+        observed: (dimension + 1,) overall last.
+        draws: (draw, dimension + 1) the same by chance.
+        path: Of dtw.
+        windows: Of windowed.
+        leads: Of windowed, one per dimension and overall last.
+    """
 
     observed: Floats
     draws: Floats
@@ -157,10 +190,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One dimension's similarity in [-1, 1], NaN without variance, and its place among chance.
+    """One dimension's similarity among chance.
 
-    similarity: on own clocks the correlation along the path, on a common one the peak, over lags, of the mean of the
-    windows' correlations.
+    Attributes:
+        name: Of the dimension.
+        similarity: In [-1, 1], NaN without variance: the correlation along the path (dtw), or the peak, over lags, of
+            the windows' mean correlation (windowed).
+        chance: The similarities of unrelated draws.
     """
 
     name: str
@@ -170,15 +206,23 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A pair of recordings.
+    """The comparison of a pair of recordings.
 
-    overall: the mean over the dimensions. path: on own clocks. windows, and leads of each dimension and, last,
-    overall: on a common clock. chance: the draws are "surrogates" of the seed, or "recordings" in its place. notes:
-    what to know before believing it.
+    Attributes:
+        seed: The first recording.
+        mimic: The second recording.
+        settings: Of the comparison.
+        overall: Mean over the dimensions.
+        dimensions: Each dimension.
+        leads: Of windowed, one per dimension and overall last.
+        path: Of dtw.
+        windows: Of windowed.
+        chance: The draws are "surrogates" of the seed, or "recordings" in its place.
+        notes: Remarks that the numbers need.
     """
 
-    seed: Curves
-    mimic: Curves
+    seed: Series
+    mimic: Series
     settings: Settings
     overall: Dimension
     dimensions: tuple[Dimension, ...]
@@ -190,23 +234,26 @@ class Comparison:
 
     @property
     def leader(self) -> Literal["seed", "mimic", "together"] | None:
-        """Who leads on a common clock; None on own clocks, and where there is no more than chance."""
+        """The leader (windowed); None for dtw, or if the similarity does not exceed chance."""
         if not self.leads or not self.overall.chance.beyond:
             return None
         lag = self.leads[-1].lag
         return "seed" if lag > 0 else "mimic" if lag < 0 else "together"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in plain types, as in the JSON: arrays are lists, NaN and infinity None, numbers rounded."""
-        return {"schema": SCHEMA, "meaning": MEANING, **_plain(asdict(self)), "leader": self.leader}
+        """Return JSON-ready values: arrays are lists, NaN and infinity None, numbers rounded."""
+        return {"schema": SCHEMA, "meaning": MEANING, **_make_plain(asdict(self)), "leader": self.leader}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A seed and its mimics.
+    """The comparisons of a seed with its mimics.
 
-    together, together_dimensions: the mean over the mimics, None and () for a single one. failed: why a mimic has no
-    comparison.
+    Attributes:
+        comparisons: One per mimic.
+        together: The mean over the mimics; None for a single one.
+        together_dimensions: The same by dimension.
+        failed: Errors of mimics without a comparison.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -215,43 +262,43 @@ class Report:
     failed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, as `Comparison.to_dict`; what all comparisons share stands once."""
-        pairs = [one.to_dict() for one in self.comparisons]
+        """Return JSON-ready values, see `Comparison.to_dict`; common fields appear once."""
+        pairs = [comparison.to_dict() for comparison in self.comparisons]
         shared = {key: pairs[0][key] for key in ("schema", "meaning", "settings")}
         return {
             **shared,
-            "comparisons": [{key: value for key, value in one.items() if key not in shared} for one in pairs],
-            "together": _plain(asdict(self.together)) if self.together else None,
-            "together_dimensions": [_plain(asdict(one)) for one in self.together_dimensions],
+            "comparisons": [{key: pair[key] for key in pair if key not in shared} for pair in pairs],
+            "together": _make_plain(asdict(self.together)) if self.together else None,
+            "together_dimensions": [_make_plain(asdict(dimension)) for dimension in self.together_dimensions],
             "failed": list(self.failed),
         }
 
 
-def sentence(one: Comparison) -> str:
-    """Return the finding in one line of plain words."""
-    names = f"{one.seed.name} and {one.mimic.name}"
-    p = f"p {one.overall.chance.p:.3f}"
-    if not one.overall.chance.beyond:
-        return f"{names}: no more alike than chance ({p})."
-    found = f"{names}: more alike than chance ({p})"
-    if one.path is not None:
-        return f"{found}; the mimic goes at {one.path.tempo:.2f} times the seed's pace."
-    lag = abs(one.leads[-1].lag)
-    who = {"seed": one.seed.name, "mimic": one.mimic.name}.get(one.leader or "")
-    return f"{found}; " + (f"{who} leads by {lag:.1f} s." if who else "neither leads.")
+def summarize(comparison: Comparison) -> str:
+    """Return the finding as one sentence."""
+    seed, mimic = comparison.seed.name, comparison.mimic.name
+    p = f"p {comparison.overall.chance.p:.3f}"
+    if not comparison.overall.chance.beyond:
+        return f"{seed} and {mimic}: no more alike than chance ({p})."
+    text = f"{seed} and {mimic}: more alike than chance ({p})"
+    if comparison.path is not None:
+        return f"{text}; the mimic goes at {comparison.path.tempo:.2f} times the seed's pace."
+    lag = abs(comparison.leads[-1].lag)
+    leader = {"seed": seed, "mimic": mimic}.get(comparison.leader or "")
+    return f"{text}; " + (f"{leader} leads by {lag:.1f} s." if leader else "neither leads.")
 
 
 _SECONDS: Final = frozenset({"times", "seed", "mimic", "lags", "lag", "whole_lag", "median_lag"})
-"""Fields that are seconds, which are rounded to the millisecond, where they hold numbers."""
+"""Fields in seconds, whose numbers are rounded to the millisecond."""
 
 
-def _plain(value: Any, digits: int = 5) -> Any:
+def _make_plain(value: Any, digits: int = 5) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(member, 3 if key in _SECONDS else 5) for key, member in value.items()}
+        return {key: _make_plain(item, 3 if key in _SECONDS else 5) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(member, digits) for member in value]
+        return [_make_plain(item, digits) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist(), digits)
+        return _make_plain(value.tolist(), digits)
     if isinstance(value, float):
         return round(value, digits) if math.isfinite(value) else None
     return value

@@ -1,4 +1,4 @@
-"""Is it more than chance? An observed value among draws that share nothing with the other side (NumPy only)."""
+"""Significance of a similarity among draws that are unrelated to the other side (NumPy only)."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,22 @@ import numpy as np
 
 from emimic.metrics import Floats
 
-_WHOLE: Final = 1.0 - 1e-6
-"""The z of a correlation of 1 is infinite; from here on it isn't told from 1."""
+_HIGHEST: Final = 1.0 - 1e-6
+"""Limit of correlations before Fisher's z, which is infinite for 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """What draws without any relation reach.
+    """The similarities of unrelated draws. All values are NaN if the observed one is.
 
-    low, high: the interval within which the share `level` of unrelated pairs stays, all dimensions taken together: a
-    value above `high` has p of at most 1 - level. high is infinite when there are too few draws to tell. p: the
-    share of draws (the observed among them) as high as the observed, corrected for the number of dimensions; p_alone:
-    not corrected. draws: how many. beyond: more than chance, at the level. All NaN where the observed is.
+    Attributes:
+        low: Lower end of the interval that contains the fraction `level` of unrelated pairs, over all dimensions.
+        high: Its upper end: a value above has p of at most 1 - level. Infinite if there are too few draws.
+        p: Fraction of draws (including the observed) at least as high as the observed, corrected for the number of
+            dimensions.
+        p_alone: The same, not corrected.
+        draws: Number of draws.
+        beyond: More than chance, at the level.
     """
 
     low: float
@@ -31,56 +35,60 @@ class Chance:
 
 
 def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...]:
-    """A Chance for each dimension of observed (dimension,) among draws (draw, dimension), correlations all.
+    """Return a Chance for each dimension.
 
-    The correction is the largest over dimensions of the draws' values, each brought to the mean and spread of its
-    dimension first (as some reach further by chance than others), on Fisher's z scale, which no bound leaves. It holds
-    whatever the dimensions have in common.
+    The correction takes the largest of the draws' values over dimensions, each standardized by its dimension, as
+    chance reaches further in some, on Fisher's z scale, which has no bounds. It holds for any dependence between the
+    dimensions.
+
+    Args:
+        observed: (dimension,) correlations.
+        draws: (draw, dimension) correlations.
+        level: Fraction of unrelated pairs within the interval.
     """
-    everything = np.arctanh(np.clip(np.concatenate([observed[None], draws]), -_WHOLE, _WHOLE))
-    there = np.isfinite(everything)
-    known = there[0] & (there.sum(axis=0) > 1)
-    center, spread = _centre(everything, there)
-    scaled = np.where(there & known, (everything - center) / spread, -np.inf)
-    most = scaled[1:].max(axis=1, initial=-np.inf)
+    z = np.arctanh(np.clip(np.concatenate([observed[None], draws]), -_HIGHEST, _HIGHEST))
+    finite = np.isfinite(z)
+    defined = finite[0] & (finite.sum(axis=0) > 1)
+    mean, std = _compute_mean_std(z, finite)
+    scaled = np.where(finite & defined, (z - mean) / std, -np.inf)
+    maxima = scaled[1:].max(axis=1, initial=-np.inf)
+    maxima = maxima[np.isfinite(maxima)]
     results = []
-    for place in range(len(observed)):
-        own = np.sort(draws[there[1:, place], place])
-        if not known[place]:
-            results.append(Chance(math.nan, math.nan, math.nan, math.nan, len(own), False))
+    for column in range(len(observed)):
+        ordered = np.sort(draws[finite[1:, column], column])
+        if not defined[column]:
+            results.append(Chance(math.nan, math.nan, math.nan, math.nan, len(ordered), False))
             continue
-        limit = _limit(np.sort(most[np.isfinite(most)]), level)
-        p = _share(scaled[0, place], most[np.isfinite(most)])
+        limit = _find_limit(np.sort(maxima), level)
+        p = _compute_p(scaled[0, column], maxima)
         results.append(
             Chance(
-                low=float(own[0]),
-                high=float(np.tanh(center[place] + spread[place] * limit))
-                if math.isfinite(limit)
-                else math.inf,
+                low=float(ordered[0]),
+                high=float(np.tanh(mean[column] + std[column] * limit)) if math.isfinite(limit) else math.inf,
                 p=p,
-                p_alone=_share(float(observed[place]), own),
-                draws=len(own),
+                p_alone=_compute_p(float(observed[column]), ordered),
+                draws=len(ordered),
                 beyond=p <= 1 - level + 1e-12,
             )
         )
     return tuple(results)
 
 
-def _centre(values: Floats, there: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (dimension,) of what is there; 0 and 1 for nothing, or for a constant."""
-    count = np.maximum(there.sum(axis=0), 1)
-    center = np.where(there, values, 0.0).sum(axis=0) / count
-    spread = np.sqrt(np.where(there, np.square(values - center), 0.0).sum(axis=0) / count)
-    return center, np.where(spread > 0, spread, 1.0)
+def _compute_mean_std(values: Floats, finite: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation (dimension,) of the finite values; 0 and 1 without any, or if constant."""
+    count = np.maximum(finite.sum(axis=0), 1)
+    mean = np.where(finite, values, 0.0).sum(axis=0) / count
+    std = np.sqrt(np.where(finite, np.square(values - mean), 0.0).sum(axis=0) / count)
+    return mean, np.where(std > 0, std, 1.0)
 
 
-def _share(value: float, draws: Floats) -> float:
-    """The share of draws as high as the value, which counts as one of them: never 0."""
-    # Equal values may differ by rounding when they were added in another order.
+def _compute_p(value: float, draws: Floats) -> float:
+    """Return the fraction of draws at least as high as the value, which counts as one of them: never 0."""
+    # Equal values may differ by rounding if they were added in another order.
     return float((1 + np.count_nonzero(draws >= value - 1e-9)) / (len(draws) + 1))
 
 
-def _limit(ordered: Floats, level: float) -> float:
-    """The lowest value whose `_share` is at most 1 - level, just not reached: infinite with too few draws."""
+def _find_limit(ordered: Floats, level: float) -> float:
+    """Return the lowest value whose p is at most 1 - level; infinity with too few draws."""
     allowed = math.floor((1 - level) * (len(ordered) + 1) + 1e-9)
     return float(ordered[-allowed]) if allowed else math.inf

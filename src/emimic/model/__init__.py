@@ -1,1 +1,1 @@
-"""The paper's model and what it is made of."""
+"""The paper's model: configuration, encoders, poolings, heads, loading."""

@@ -1,7 +1,7 @@
-"""Speech encoders: building them, their frame arithmetic, and running them so that padding changes nothing.
+"""Speech encoders: construction, frame arithmetic, and a forward pass whose results don't depend on padding.
 
-Families: wav2vec 2.0, WavLM, HuBERT and data2vec-audio (raw waveform in) and Whisper's encoder (waveform in too:
-its log-mel features are computed here).
+Families: wav2vec 2.0, WavLM, HuBERT, data2vec-audio, and Whisper's encoder. All take the waveform; Whisper's log-mel
+features are computed here.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ FAMILIES: Final = {
 MEL_WINDOW: Final = 400
 MEL_HOP: Final = 160
 
-# The encoder of the paper: audeering's wav2vec2-large-robust-12-ft-emotion-msp-dim (facts of its config.json).
+# The paper's encoder: the config.json of audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim.
 PAPER_ENCODER: Final[dict[str, Any]] = {
     "model_type": "wav2vec2",
     "hidden_size": 1024,
@@ -52,7 +52,7 @@ PAPER_ENCODER: Final[dict[str, Any]] = {
 
 
 def check_family(model_type: str) -> None:
-    """Raise ModelError unless `model_type` is a speech encoder that emimic can run."""
+    """Raise ModelError unless `model_type` is one of FAMILIES."""
     if model_type not in FAMILIES:
         raise ModelError(
             f"the encoder is of the family {model_type!r}; emimic runs {', '.join(FAMILIES)}: choose one of those"
@@ -60,7 +60,7 @@ def check_family(model_type: str) -> None:
 
 
 def build(config: Any) -> nn.Module:
-    """A randomly initialised encoder for a transformers configuration of one of FAMILIES."""
+    """Return a randomly initialized encoder for a transformers configuration of one of FAMILIES."""
     check_family(config.model_type)
     if getattr(config, "add_adapter", False):
         raise ModelError(
@@ -73,9 +73,9 @@ def build(config: Any) -> nn.Module:
     module: Any = getattr(transformers, FAMILIES[config.model_type])(config)
     for layer in module.feature_extractor.conv_layers:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
-            layer.__class__ = _quick_in_training(type(layer))  # type: ignore[arg-type]
-    for number, part in enumerate((module.encoder.dropout, *module.encoder.layers)):
-        part.register_forward_hook(functools.partial(_record, number))
+            layer.__class__ = _make_fast_layer(type(layer))  # type: ignore[arg-type]
+    for number, layer in enumerate((module.encoder.dropout, *module.encoder.layers)):
+        layer.register_forward_hook(functools.partial(_record, number))
     return module  # type: ignore[no-any-return]
 
 
@@ -88,10 +88,10 @@ def _record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[dict[int, Tensor]]:
-    """Collect what the layers of an encoder that isn't Whisper's put out in this block, counted from 1; 0: their input.
+def record_layers() -> Iterator[dict[int, Tensor]]:
+    """Collect the outputs of an encoder's layers in this block by number, from 1; 0 is the first layer's input.
 
-    transformers' own `hidden_states` lack the layers that LayerDrop skips, and are given by whole models only.
+    Whisper's encoder isn't recorded. transformers' `hidden_states` omit the layers that LayerDrop skips.
     """
     outputs: dict[int, Tensor] = {}
     token = _outputs.set(outputs)
@@ -102,37 +102,39 @@ def recorded() -> Iterator[dict[int, Tensor]]:
 
 
 def side_by_side(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
-    """Return (batch, frame, layer * feature) of what `recorded` collected; a skipped layer puts out its input."""
+    """Return recorded outputs, concatenated, (batch, frame, layer * feature); a skipped layer's output is its input."""
     return torch.cat([outputs[max(set(outputs) & set(range(layer + 1)))] for layer in layers], dim=-1)
 
 
 @functools.cache
-def _quick_in_training(kind: type[Any]) -> type[Any]:
-    """A convolution layer of transformers with the same weights and formula, a third of the time while learning on a
-    CPU: a matrix product over frames that lie together, instead of torch's convolution, whose backward pass is slow,
-    between two transpositions for the norm."""
+def _make_fast_layer(kind: type[Any]) -> type[Any]:
+    """Return a subclass of transformers' convolutional layer that trains in a third of the time on a CPU.
+
+    Weights and formula are the same. A matrix product over contiguous frames replaces torch's convolution, whose
+    backward pass is slow, and the two transpositions for the norm.
+    """
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
-        """(batch, channel, step) -> (batch, channel, step); features of a step lie together in what is given back."""
+        """Return (batch, channel, step), contiguous in the channels, of (batch, channel, step)."""
         if not self.training or hidden.device.type != "cpu":
             return kind.forward(self, hidden)  # type: ignore[no-any-return]
         (width,), (stride,) = self.conv.kernel_size, self.conv.stride
         steps = hidden.transpose(1, 2)
         span = steps.shape[1] - width + 1
         taps = torch.cat([steps[:, tap : tap + span : stride] for tap in range(width)], dim=-1)
-        made = nn.functional.linear(taps, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)
-        return self.activation(self.layer_norm(made)).transpose(1, 2)  # type: ignore[no-any-return]
+        convolved = nn.functional.linear(taps, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)
+        return self.activation(self.layer_norm(convolved)).transpose(1, 2)  # type: ignore[no-any-return]
 
-    # The name stays: transformers looks layers up by it.
+    # The same name: transformers looks layers up by it.
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def is_exact_under_padding(config: Any) -> bool:
-    """Whether a masked, padded batch equals the clip alone.
+    """Return True if a clip has the same result in a masked, padded batch as alone.
 
-    Not so with a group norm over time (wav2vec2-base), nor with data2vec's stacked positional convolutions, whose
-    inner layers see what the padding became, nor with HuBERT's batch norm before its own, which shifts the padding's
-    zeros: such encoders are only given clips of equal length together.
+    False for a group norm over time (wav2vec2-base). False for data2vec's stacked positional convolutions, whose inner
+    layers read the padding's outputs. False for HuBERT's batch norm before its convolution, which shifts the padding's
+    zeros. Batches of such encoders hold clips of equal length only.
     """
     if config.model_type == "data2vec-audio" or getattr(config, "conv_pos_batch_norm", False):
         return False
@@ -140,7 +142,7 @@ def is_exact_under_padding(config: Any) -> bool:
 
 
 def num_frames(config: Any, samples: int) -> int:
-    """Frames the encoder makes of `samples` samples at 16 kHz (paper section 4: 192,000 -> 599)."""
+    """Return the frames of `samples` samples at 16 kHz (paper section 4: 192,000 -> 599)."""
     if config.model_type == "whisper":
         return -(-(samples // MEL_HOP) // 2)
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
@@ -148,13 +150,13 @@ def num_frames(config: Any, samples: int) -> int:
     return max(samples, 0)
 
 
-def hop(config: Any) -> int:
-    """Samples from one frame to the next."""
+def compute_hop(config: Any) -> int:
+    """Return the samples from one frame to the next."""
     return 2 * MEL_HOP if config.model_type == "whisper" else math.prod(config.conv_stride)
 
 
-def receptive_field(config: Any) -> int:
-    """Samples that one frame sees before attention."""
+def compute_receptive_field(config: Any) -> int:
+    """Return the samples that one frame depends on before attention."""
     if config.model_type == "whisper":
         return MEL_WINDOW + 4 * MEL_HOP
     field = 1
@@ -163,77 +165,86 @@ def receptive_field(config: Any) -> int:
     return int(field)
 
 
-def min_samples(config: Any) -> int:
-    """The shortest clip that gives a frame; shorter ones are right-padded to it."""
-    return MEL_WINDOW if config.model_type == "whisper" else receptive_field(config)
+def compute_min_samples(config: Any) -> int:
+    """Return the samples of the shortest clip with a frame; shorter ones are right-padded to it."""
+    return MEL_WINDOW if config.model_type == "whisper" else compute_receptive_field(config)
 
 
-def max_samples(config: Any) -> int | None:
-    """The longest clip the encoder can take (Whisper has 1,500 positions: 30 s); None without a limit."""
+def compute_max_samples(config: Any) -> int | None:
+    """Return the samples of the longest clip (Whisper has 1,500 positions: 30 s); None without a limit."""
     return config.max_source_positions * 2 * MEL_HOP if config.model_type == "whisper" else None
 
 
-def frame_times(config: Any, frames: int) -> np.ndarray:
-    """Center of each frame in seconds, (frame,) float64."""
-    first = 0.0 if config.model_type == "whisper" else receptive_field(config) / 2
-    return (first + hop(config) * np.arange(frames)) / SAMPLE_RATE
+def compute_frame_times(config: Any, frames: int) -> np.ndarray:
+    """Return the center of each frame in seconds, (frame,) float64."""
+    first = 0.0 if config.model_type == "whisper" else compute_receptive_field(config) / 2
+    return (first + compute_hop(config) * np.arange(frames)) / SAMPLE_RATE
 
 
-def frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
-    """Sample mask (batch, sample) -> frame mask (batch, frame), true where the frame is real."""
+def compute_frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
+    """Return the frame mask (batch, frame), true at real frames, of a sample mask (batch, sample)."""
     counts = [num_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
     return (
         torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
     )
 
 
-def num_layers(config: Any) -> int:
-    """Transformer layers of an encoder."""
+def count_layers(config: Any) -> int:
+    """Return the number of an encoder's transformer layers."""
     return int(config.encoder_layers if config.model_type == "whisper" else config.num_hidden_layers)
 
 
-def run(
+def encode(
     encoder: nn.Module,
     samples: Tensor,
     mask: Tensor,
     layers: Sequence[int] | None = None,
     frozen: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """samples, mask (batch, sample) -> hidden states (batch, frame, feature), frame mask (batch, frame).
+    """Encode a batch of waveforms.
 
-    layers: None gives the last hidden states; else the outputs of these layers, counted from 1, side by side in a
-    frame: as they leave the layer, before any final norm of the encoder. frozen: Whisper's layers up to this one are
-    run as when not training, and SpecAugment is off.
+    Args:
+        encoder: of `build`.
+        samples: (batch, sample), at 16 kHz.
+        mask: (batch, sample), true at real samples.
+        layers: numbers, from 1, of the layers whose outputs are concatenated, before any final norm of the encoder;
+            None: the last hidden states.
+        frozen: Whisper's layers up to this one run in evaluation mode, without SpecAugment.
 
-    Raises ModelError when the batch is padded but the encoder isn't exact under padding, or a clip is too short.
+    Returns:
+        Hidden states (batch, frame, feature) and frame mask (batch, frame).
+
+    Raises:
+        ModelError: if a batch is padded for an encoder that isn't exact under padding, or a clip is too short or long.
     """
     config: Any = encoder.config
     padded = not bool(mask.all())
     shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
-    if shortest < min_samples(config):
+    minimum = compute_min_samples(config)
+    if shortest < minimum:
         raise ModelError(
-            f"a clip has {shortest} samples, the encoder needs at least {min_samples(config)}: pad it on the right"
+            f"a clip has {shortest} samples, the encoder needs at least {minimum}: pad it on the right"
         )
-    limit = max_samples(config)
+    limit = compute_max_samples(config)
     if limit is not None and longest > limit:
         raise ModelError(f"a clip has {longest} samples, this encoder takes at most {limit}: cut it")
     if padded and not is_exact_under_padding(config):
         raise ModelError(
             f"this {config.model_type} encoder would be changed by padding: batch clips of equal length only"
         )
-    frames = frame_mask(config, mask, num_frames(config, longest))
+    frames = compute_frame_mask(config, mask, num_frames(config, longest))
     if config.model_type == "whisper":
-        return _run_whisper(encoder, samples, mask, frames, layers, frozen), frames
-    masked = _time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
-    with recorded() as outputs:
+        return _encode_whisper(encoder, samples, mask, frames, layers, frozen), frames
+    masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
+    with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
     return output.last_hidden_state if layers is None else side_by_side(outputs, layers), frames
 
 
-def _time_mask(config: Any, frames: Tensor) -> Tensor:
-    """SpecAugment's time spans, drawn over the real frames only; clips no longer than one span stay whole.
+def _draw_time_mask(config: Any, frames: Tensor) -> Tensor:
+    """Return SpecAugment's time mask, (batch, frame), drawn over real frames; clips of at most one span have none.
 
-    transformers draws the spans itself but refuses clips shorter than a span, hence this function.
+    transformers' own function raises for clips shorter than a span.
     """
     lengths = frames.sum(dim=1).tolist()
     span = config.mask_time_length
@@ -241,7 +252,7 @@ def _time_mask(config: Any, frames: Tensor) -> Tensor:
     for row, length in enumerate(lengths):
         if length <= span:
             continue
-        # Rounded at random, so that the expected share of span starts is right for short clips too.
+        # Rounded at random, so that the expected fraction of span starts holds for short clips too.
         count = int(config.mask_time_prob * length / span + float(torch.rand(())))
         count = min(max(count, config.mask_time_min_masks), length // span)
         starts = torch.randperm(length - span + 1)[:count]
@@ -252,7 +263,7 @@ def _time_mask(config: Any, frames: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def mel_filters(bins: int) -> np.ndarray:
-    """Whisper's mel filters, (frequency, bin)."""
+    """Return Whisper's mel filters, (frequency, bin)."""
     from transformers.audio_utils import mel_filter_bank
 
     filters: np.ndarray = mel_filter_bank(
@@ -267,11 +278,16 @@ def mel_filters(bins: int) -> np.ndarray:
     return filters
 
 
-def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Whisper's log-mel features: samples, mask (batch, sample) -> (batch, bin, mel frame), mask (batch, mel frame).
+def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Return Whisper's log-mel features (batch, bin, mel frame) and their mask (batch, mel frame).
 
-    Each clip's features equal the first frames of Whisper's own on the clip padded to 30 s: so the loudest value,
-    which sets the floor, is also sought in the two frames after the last that still hear the clip.
+    A clip's features equal the first frames of Whisper's own on the clip padded to 30 s. Its loudest value, which sets
+    the floor, may thus be in the two frames after its last, whose windows still overlap it.
+
+    Args:
+        samples: (batch, sample), at 16 kHz.
+        mask: (batch, sample), true at real samples.
+        bins: number of mel bins.
     """
     samples = samples * mask
     samples = torch.cat([samples[:, 1 : MEL_WINDOW // 2 + 1].flip(1), samples], dim=1)
@@ -288,52 +304,54 @@ def log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     return features * real[:, None, :], real
 
 
-def kept_layers(layers: Sequence[int] | None, frozen: int) -> list[int]:
-    """The frozen layers, counted from 1, whose outputs the rest of a Whisper encoder or a frame needs, in order."""
+def list_kept_layers(layers: Sequence[int] | None, frozen: int) -> list[int]:
+    """Return the numbers, from 1, of the frozen layers whose outputs the rest of a Whisper encoder or a frame needs."""
     return sorted({frozen, *(layer for layer in layers or () if layer < frozen)})
 
 
-def run_frozen(
+def encode_frozen(
     encoder: Any, samples: Tensor, mask: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> tuple[Tensor, Tensor]:
-    """The first part of `run`: outputs of `kept_layers` side by side, (batch, frame, feature), and the frame mask."""
-    frames = frame_mask(encoder.config, mask, num_frames(encoder.config, samples.shape[1]))
-    outputs = _whisper_first(encoder, samples, mask, frames, frozen)
-    return side_by_side(outputs, kept_layers(layers, frozen)), frames
+    """Return the outputs of `list_kept_layers`, concatenated, (batch, frame, feature), and frame mask."""
+    frames = compute_frame_mask(encoder.config, mask, num_frames(encoder.config, samples.shape[1]))
+    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen)
+    return side_by_side(outputs, list_kept_layers(layers, frozen)), frames
 
 
-def run_rest(
+def encode_rest(
     encoder: Any, states: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> Tensor:
-    """The second part of `run`, from what `run_frozen` gave: hidden states (batch, frame, feature)."""
-    kept = kept_layers(layers, frozen)
-    outputs = dict(zip(kept, states.chunk(len(kept), dim=-1), strict=True))
-    return _whisper_last(encoder, outputs, frames, layers)
+    """Run the other layers on the outputs of `encode_frozen`: return hidden states (batch, frame, feature)."""
+    numbers = list_kept_layers(layers, frozen)
+    outputs = dict(zip(numbers, states.chunk(len(numbers), dim=-1), strict=True))
+    return _encode_whisper_end(encoder, outputs, frames, layers)
 
 
-def _run_whisper(
+def _encode_whisper(
     encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> Tensor:
-    """Whisper's encoder without its 30 s of padding: positions sliced to the clip, padding masked throughout."""
-    return _whisper_last(encoder, _whisper_first(encoder, samples, mask, frames, frozen), frames, layers)
+    """Run Whisper's encoder without its 30 s of padding: positions are sliced to the clip, padding is masked."""
+    return _encode_whisper_end(
+        encoder, _encode_whisper_start(encoder, samples, mask, frames, frozen), frames, layers
+    )
 
 
-def _whisper_first(
+def _encode_whisper_start(
     encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, frozen: int
 ) -> dict[int, Tensor]:
-    """What enters the first layer (0), and the outputs of the frozen ones by number, (batch, frame, feature) each."""
+    """Return the first layer's input (0) and the frozen layers' outputs by number, (batch, frame, feature) each."""
     config = encoder.config
-    with torch.autocast(samples.device.type, enabled=False):  # the spectrum needs more than bf16's 8 bits
-        # Nor is there a spectrum of half-precision samples.
-        whole = samples if samples.dtype == torch.float64 else samples.float()
-        features, real = log_mel(whole, mask, config.num_mel_bins)
+    # A spectrum needs more than bf16's 8 bits, and torch has none of half-precision samples.
+    with torch.autocast(samples.device.type, enabled=False):
+        samples = samples if samples.dtype == torch.float64 else samples.float()
+        features, real = compute_log_mel(samples, mask, config.num_mel_bins)
     features = features.to(encoder.conv1.weight.dtype)
     training = encoder.training and not frozen
     if training and config.apply_spec_augment and config.mask_time_prob > 0:
-        features = features * ~_time_mask(config, real)[:, None, :]
-    bias = _attention_bias(frames, features.dtype)
+        features = features * ~_draw_time_mask(config, real)[:, None, :]
+    bias = _compute_attention_bias(frames, features.dtype)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        # The second convolution reaches one step past the clip's end, where a clip alone has its zero padding.
+        # The second convolution reads one step past the clip's end, where a clip alone is zero-padded.
         hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
         hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
@@ -343,13 +361,13 @@ def _whisper_first(
     return outputs
 
 
-def _whisper_last(
+def _encode_whisper_end(
     encoder: Any, outputs: dict[int, Tensor], frames: Tensor, layers: Sequence[int] | None
 ) -> Tensor:
-    """The layers after the last of those whose outputs are given."""
+    """Run the layers after the last one in `outputs`: return hidden states (batch, frame, feature)."""
     first = max(outputs)
     hidden = outputs[first]
-    bias = _attention_bias(frames, hidden.dtype)
+    bias = _compute_attention_bias(frames, hidden.dtype)
     for number, layer in enumerate(encoder.layers[first:], first + 1):
         if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
             hidden = layer(hidden, bias)
@@ -359,8 +377,8 @@ def _whisper_last(
     return encoder.layer_norm(hidden)  # type: ignore[no-any-return]
 
 
-def _attention_bias(frames: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """What keeps padded frames (batch, frame) out of attention; None where there are none."""
+def _compute_attention_bias(frames: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return the attention bias that masks padded frames, (batch, 1, frame, frame); None without padding."""
     if bool(frames.all()):
         return None
     bias = torch.zeros(frames.shape, dtype=dtype, device=frames.device)

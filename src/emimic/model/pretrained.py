@@ -1,4 +1,4 @@
-"""Published encoder checkpoints: reading them (safetensors only) and fitting their names to today's modules."""
+"""Published encoder checkpoints: their tensors (safetensors only) under the names of today's modules."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from emimic.files import read_json
 from emimic.model import encoders
 from emimic.task import VAD, ModelError
 
-# Where each family keeps its encoder inside a task model; a bare encoder has no prefix.
+# Prefixes of an encoder's weights inside a task model of each family; a bare encoder has none.
 _PREFIXES: Final = {
     "wav2vec2": ("wav2vec2.",),
     "wavlm": ("wavlm.",),
@@ -25,29 +25,35 @@ _PREFIXES: Final = {
     "data2vec-audio": ("data2vec_audio.",),
     "whisper": ("model.encoder.", "encoder."),
 }
-# Weights of pre-training and of other tasks that may lie beside the encoder and aren't wanted here.
+# Prefixes of weights of pre-training and of other tasks, which are skipped.
 _OTHER_TASKS: Final = (
     "quantizer.", "project_q.", "project_hid.", "lm_head.", "proj_out.", "decoder.", "model.decoder.",
     "projector.", "classifier.weight", "classifier.bias", "final_proj.", "label_embs_concat",
 )  # fmt: skip
-# The two spellings of weight norm: torch's older and newer names.
+# Weight norm under torch's older and newer names.
 _WEIGHT_NORM: Final = (
     (".weight_g", ".parametrizations.weight.original0"),
     (".weight_v", ".parametrizations.weight.original1"),
 )
 
-
 # The model type of a finished run of emimic.
 _RUN: Final = "emimic"
-# What SpecAugment puts in place of masked frames: checkpoints lack it (wav2vec2-base-960h) or carry it needlessly.
+# SpecAugment's vector for masked frames: missing in some checkpoints (wav2vec2-base-960h), unused in others.
 _MASKED: Final = "masked_spec_embed"
-# A transformer layer (data2vec numbers the layers of its positional convolution, too).
+# A transformer layer's number (data2vec also numbers the layers of its positional convolution).
 _LAYER: Final = re.compile(r"(?:encoder\.)?layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A checkpoint from disk: its configuration, the encoder's tensors, the VAD head's (or None), normalization."""
+    """Checkpoint of an encoder.
+
+    Attributes:
+        config: transformers' configuration.
+        encoder: the encoder's tensors.
+        vad: the V/A/D head's tensors, or None.
+        do_normalize: clips are scaled to zero mean and unit variance.
+    """
 
     config: Any
     encoder: dict[str, Tensor]
@@ -56,14 +62,22 @@ class Encoder:
 
 
 def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_files_only: bool) -> Encoder:
-    """Read an encoder from a folder or the hub; `layers` keeps the first ones only. Raises ModelError.
+    """Read an encoder from a folder, a finished run's too, or from the hub.
 
-    A finished emimic run gives its encoder, and its VAD head if that has learned VAD from the last hidden states.
+    A run's V/A/D head is included if it was trained on V/A/D and has the layout of published ones.
+
+    Args:
+        source: folder, or name on the hub.
+        layers: number of first layers to keep; None: all.
+        local_files_only: don't download.
+
+    Raises:
+        ModelError: if it can't be read.
     """
     if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
         raise ModelError(f"the encoder {source} can't be read: there is no such folder")
     try:
-        # Without the refusal transformers asks at the terminal whether it may run a checkpoint's own code.
+        # Else transformers asks at the terminal whether it may run a checkpoint's own code.
         config = AutoConfig.from_pretrained(
             source, local_files_only=local_files_only, trust_remote_code=False
         )
@@ -75,9 +89,9 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
     encoders.check_family(config.model_type)
     tensors = _read_tensors(source, local_files_only)
     if run is not None:
-        tensors = _from_run(tensors, run)
+        tensors = _rename_run_tensors(tensors, run)
     config = type(config).from_dict({**config.to_dict(), "dtype": None})
-    encoder, vad = _sort(tensors, config, source, layers)
+    encoder, vad = _split_tensors(tensors, config, source, layers)
     if layers is not None:
         if not 1 <= layers <= config.num_hidden_layers:
             raise ModelError(f"layers is {layers}, the encoder {source} has 1 to {config.num_hidden_layers}")
@@ -86,13 +100,13 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
         return Encoder(config, encoder, vad, run.do_normalize)
     preprocessor = _find(source, "preprocessor_config.json", local_files_only)
     settings = _read_object(preprocessor) if preprocessor else {}
-    # Absent, the extractors' own defaults hold: wav2vec 2.0's normalizes, Whisper's doesn't.
+    # The extractors' defaults: wav2vec 2.0's normalizes, Whisper's doesn't.
     do_normalize = bool(settings.get("do_normalize", config.model_type != "whisper"))
     return Encoder(config, encoder, vad, do_normalize)
 
 
-def _from_run(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
-    """A run's tensors under the names of a published checkpoint; its LSTM and regression head stay behind."""
+def _rename_run_tensors(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
+    """Return a run's tensors under the names of a published checkpoint, without its LSTM and regression head."""
     vad = {"vad.": "classifier."} if run.predicts_vad and run.published_vad_head else {}
     prefixes = {"encoder.": _PREFIXES[run.encoder_config.model_type][0], **vad}
     return {
@@ -104,21 +118,25 @@ def _from_run(tensors: dict[str, Tensor], run: Any) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
-    """Load tensors into a module under either spelling of weight norm; ModelError on any missing or left-over name."""
-    start = module.state_dict()
-    wanted = set(start)
+    """Load tensors into a module, with weight norm under either of torch's names.
+
+    Raises:
+        ModelError: if a weight is missing, left over, or of another shape.
+    """
+    initial = module.state_dict()
+    names = set(initial)
     renamed = {}
     for name, tensor in tensors.items():
         for old, new in _WEIGHT_NORM:
-            for ours, theirs in ((old, new), (new, old)):
-                if name not in wanted and name.endswith(ours):
-                    name = name.removesuffix(ours) + theirs
+            for suffix, other in ((old, new), (new, old)):
+                if name not in names and name.endswith(suffix):
+                    name = name.removesuffix(suffix) + other
         renamed[name] = tensor
-    if _MASKED in wanted:
-        renamed.setdefault(_MASKED, start[_MASKED])
+    if _MASKED in names:
+        renamed.setdefault(_MASKED, initial[_MASKED])
     else:
         renamed.pop(_MASKED, None)
-    missing, left_over = sorted(wanted - set(renamed)), sorted(set(renamed) - wanted)
+    missing, left_over = sorted(names - set(renamed)), sorted(set(renamed) - names)
     if missing or left_over:
         raise ModelError(
             f"the encoder {source} doesn't fit its config.json: "
@@ -132,24 +150,26 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], source: str | os.PathLik
 
 def _find(source: str | os.PathLike[str], name: str, local_files_only: bool) -> Path | None:
     try:
-        found = cached_file(
+        path = cached_file(
             str(source), name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
         )
     except OSError as error:
         raise ModelError(
             f"the encoder {source} can't be read: {str(error).strip().splitlines()[0]}"
         ) from error
-    return Path(found) if found else None
+    return Path(path) if path else None
 
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        found = read_json(file)
+        content = read_json(file)
     except ValueError as error:
         raise ModelError(f"{file} isn't JSON ({error}); download it again") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} holds a JSON {type(found).__name__}, expected an object; download it again")
-    return found
+    if not isinstance(content, dict):
+        raise ModelError(
+            f"{file} holds a JSON {type(content).__name__}, expected an object; download it again"
+        )
+    return content
 
 
 def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dict[str, Tensor]:
@@ -164,20 +184,22 @@ def _read_tensors(source: str | os.PathLike[str], local_files_only: bool) -> dic
                 "transformers and save_pretrained() it"
             )
         names = sorted(set(_read_object(index).get("weight_map", {}).values()))
-        files = [found for name in names if (found := _find(source, name, local_files_only))]
+        files = [path for name in names if (path := _find(source, name, local_files_only))]
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
             tensors.update(load_file(file))
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} isn't a whole safetensors file ({error}); download it again") from error
+            raise ModelError(
+                f"{file} isn't a complete safetensors file ({error}); download it again"
+            ) from error
     return tensors
 
 
-def _sort(
+def _split_tensors(
     tensors: dict[str, Tensor], config: Any, source: str | os.PathLike[str], layers: int | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """Part a checkpoint's tensors into the encoder's and the VAD head's; other tasks' heads are left aside."""
+    """Return the encoder's tensors of a checkpoint, and the V/A/D head's or None; other tasks' heads are skipped."""
     prefix = next(
         (p for p in _PREFIXES[config.model_type] if any(name.startswith(p) for name in tensors)), ""
     )
@@ -190,13 +212,13 @@ def _sort(
             continue
         elif name.startswith(prefix):
             short = name.removeprefix(prefix)
-            found = _LAYER.match(short)
-            if layers is not None and found and int(found[1]) >= layers:
+            number = _LAYER.match(short)
+            if layers is not None and number and int(number[1]) >= layers:
                 continue
             encoder[short] = tensor
         else:
             raise ModelError(f"the encoder {source} holds a weight of no known use: {name}")
     outputs = vad.get("out_proj.weight")
-    # Without outputs the rest is kept, so that `fill` names them; three are a VAD head, others some classifier.
-    other = outputs is not None and len(outputs) != len(VAD)
-    return encoder, vad if vad and not other else None
+    # Three outputs are a V/A/D head, others a classifier. Without any, `fill` names what is missing.
+    classifier = outputs is not None and len(outputs) != len(VAD)
+    return encoder, vad if vad and not classifier else None

@@ -1,1 +1,1 @@
-"""Predictions as tables, plots, pages and annotation files."""
+"""Results as tables, plots, HTML pages and annotation files."""

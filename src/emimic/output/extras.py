@@ -1,45 +1,44 @@
-"""What of the outputs needs an extra, and which of that is missing here."""
+"""Optional extras of the outputs, and messages about those that are not installed."""
 
 import sys
-from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
 from emimic.install import install
 from emimic.task import EmimicError
 
-PLOT: Final = "plot"
-"""Stands for pictures, beside the names of formats."""
 
-_NEEDS: Final = {
-    "textgrid": ("Praat TextGrids", ("praatio",)),
-    "eaf": ("ELAN files", ("pympi",)),
-    "audformat": ("audformat databases", ("audformat", "pandas")),
-    "vtt": ("WebVTT captions", ("webvtt",)),
-    PLOT: ("pictures", ("matplotlib",)),
-    "ray": ("a Ray cluster (--ray)", ("ray",)),
-    "mic": ("a microphone (--mic)", ("sounddevice",)),
-}
-"""What is needed for it, in words, and the packages."""
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Packages that a feature needs.
 
+    name: of the extra that installs them. feature: in words, for messages. packages: as they are imported.
+    """
 
-def missing(kinds: Iterable[str]) -> dict[str, str]:
-    """Return the kinds that are unavailable here -> what they need, as "ELAN files need: pip install ..."."""
-    found = {}
-    for kind in dict.fromkeys(kinds):
-        what, packages = _NEEDS.get(kind, ("", ()))
-        if absent := [name for name in packages if not _installed(name)]:
-            extra = {PLOT: "plots", "ray": "ray", "mic": "mic"}.get(kind, "formats")
-            verb = "needs" if what.startswith("a ") else "need"
-            found[kind] = f"{what} {verb}: {install(extra)} ({', '.join(absent)} is not installed)"
-    return found
+    name: str
+    feature: str
+    packages: tuple[str, ...]
 
+    def describe_missing(self) -> str | None:
+        """Return "ELAN files need: pip install ..." if a package is not installed, else None."""
+        missing = [package for package in self.packages if not _is_installed(package)]
+        if not missing:
+            return None
+        verb = "needs" if self.feature.startswith("a ") else "need"
+        return f"{self.feature} {verb}: {install(self.name)} ({', '.join(missing)} is not installed)"
 
-def _installed(name: str) -> bool:
-    return sys.modules[name] is not None if name in sys.modules else find_spec(name) is not None
+    def require(self) -> None:
+        """Raise EmimicError unless all packages are installed."""
+        if message := self.describe_missing():
+            raise EmimicError(message)
 
 
-def require(kind: str) -> None:
-    """Raise EmimicError where a kind is unavailable here."""
-    for reason in missing([kind]).values():
-        raise EmimicError(reason)
+PLOTS: Final = Extra("plots", "plots", ("matplotlib",))
+RAY: Final = Extra("ray", "a Ray cluster (--ray)", ("ray",))
+MIC: Final = Extra("mic", "a microphone (--mic)", ("sounddevice",))
+
+
+def _is_installed(package: str) -> bool:
+    """Return True if a package can be imported."""
+    return sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None

@@ -1,4 +1,4 @@
-"""The video beside a page's curves: linked from where it lies, or inside the page."""
+"""The video of an HTML page: linked, or embedded in the page."""
 
 import base64
 import os
@@ -6,38 +6,38 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
-from emimic.media.container import has_picture
+from emimic.media.container import has_video
 
 Mode = Literal["link", "embed"]
 
-MOST_BYTES: Final = 24 * 2**20
-"""Of an embedded video: in base64 these are 32 MB, the longest address that Firefox plays."""
+MAX_BYTES: Final = 24 * 2**20
+"""Maximum size of an embedded video: 32 MB in base64, the longest address that Firefox plays."""
 
 
-def address(source: Path | bytes, folder: Path, mode: Mode) -> tuple[str | None, str | None]:
-    """Return the address of a recording's video for a page in `folder`, and a note for the user where there is none.
+def make_address(source: Path | bytes, folder: Path, mode: Mode) -> tuple[str | None, str | None]:
+    """Return the address of a recording's video for a page in `folder`, or a note for the user on why there is none.
 
-    Neither is given for a recording without a video track. link: relative, so that folder and video may move together
-    (on another drive absolute). embed: all of the file, of at most 24 MB.
+    Both are None for a recording without a video track. A link is relative, so that folder and video may move together
+    (absolute on another drive). An embedded video has at most 24 MB.
     """
-    if not has_picture(source):
+    if not has_video(source):
         return None, None
-    kind = _kind(source)
-    if kind is None:
-        return None, "browsers don't play this kind of video: convert it to mp4 to see it beside the curves"
+    media_type = _detect_media_type(source)
+    if media_type is None:
+        return None, "browsers don't play this kind of video: convert it to mp4 to see it in the page"
     if mode == "link":
         if isinstance(source, bytes):
             return None, "a video from standard input can't be linked: give the file, or --video embed"
-        return _relative(source, folder), None
+        return _make_relative(source, folder), None
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         return None, f"its {size / 2**20:.0f} MB are too large to embed (at most 24): use --video link"
     data = source if isinstance(source, bytes) else source.read_bytes()
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}", None
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}", None
 
 
-def _kind(source: Path | bytes) -> str | None:
-    """The media type of a video that browsers play, by its content."""
+def _detect_media_type(source: Path | bytes) -> str | None:
+    """Return the media type of a video that browsers play, by its content; None for others."""
     if isinstance(source, bytes):
         head = source[:64]
     else:
@@ -48,7 +48,8 @@ def _kind(source: Path | bytes) -> str | None:
     return "video/webm" if head[:4] == b"\x1aE\xdf\xa3" and b"webm" in head else None
 
 
-def _relative(media: Path, folder: Path) -> str:
+def _make_relative(media: Path, folder: Path) -> str:
+    """Return a video's address relative to a folder, absolute on another drive."""
     try:
         path = os.path.relpath(media, folder)
     except ValueError:  # another drive

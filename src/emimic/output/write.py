@@ -1,24 +1,36 @@
-"""The folder that `emimic predict --out` fills: tables, the field's formats, pictures, pages."""
+"""The files of `emimic predict --out`: tables, timelines in other formats, plots, HTML pages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from emimic.files import write_atomic
-from emimic.inference.inputs import content
+from emimic.inference.inputs import read_content
 from emimic.inference.results import Results
 from emimic.media import decode
-from emimic.output import formats
+from emimic.output import extras, formats
 from emimic.output.html_video import Mode
 from emimic.progress import shown
 
+PLOT: Final = "plot"
+"""Key of the plots in `find_missing`, beside the formats' names."""
 
-def check(kinds: Sequence[str]) -> None:
+
+def check_formats(kinds: Sequence[str]) -> None:
     """Raise EmimicError for an unknown format, before the long work."""
     for kind in kinds:
-        formats.named(kind)
+        formats.resolve(kind)
 
 
-def write(
+def find_missing(kinds: Iterable[str], *, plot: bool) -> dict[str, str]:
+    """Return a message about the missing extra for each format, and for PLOT, that can't be written here."""
+    missing = formats.describe_missing(kinds)
+    if plot and (message := extras.PLOTS.describe_missing()):
+        missing[PLOT] = message
+    return missing
+
+
+def write_files(
     results: Results,
     out: Path,
     kinds: Sequence[str],
@@ -28,33 +40,49 @@ def write(
     video: Mode | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Into the folder `out` intensities.csv, results.json and, for each recording, the formats in `kinds`; with plot
-    its picture (PNG, SVG), with html its page, which shows its video too, linked or embedded.
+    """Write intensities.csv and results.json of all results, and each recording's files, into the folder `out`.
 
-    Each recording is read again for its waveform, block by block. Returns notes for the user that no result holds.
-    Raises EmimicError (see `formats.write`, `pictures` and `page`) and OSError.
+    Each recording is decoded again for its waveform, block by block.
+
+    Args:
+        results: of any number of recordings.
+        out: the folder; made if it is missing.
+        kinds: formats of each recording's timeline.
+        plot: write a plot (PNG, SVG) of each recording.
+        html: write an HTML page of each recording.
+        video: show each recording's video in its page.
+        progress: show progress bars on standard error.
+
+    Returns:
+        Notes for the user that no result contains.
+
+    Raises:
+        EmimicError: see `formats.write`, `plots.plot_result` and `html_page.make_page`.
+        OSError: a recording can't be read.
     """
     notes: list[str] = []
     formats.write_all(results, out, kinds, progress=progress)
     if not (plot or html):
         return notes
-    from emimic.output import html_page, html_video, plots
+    from emimic.output import html_page, html_sound, html_video, plots
 
-    names = formats.unique((a.name for a in results.clips), taken=("intensities", "results"))
+    names = formats.make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
     clips = zip(results.clips, names, strict=True)
-    for result, name in shown(clips, "pictures", total=len(results.clips), show=progress):
-        source = content(result.path)
+    for result, name in shown(clips, "plots", total=len(results.clips), show=progress):
+        source = read_content(result.path)
         channel = result.channel and result.channel - 1
-        wave = plots.envelope(decode.blocks(source, name=str(result.path), channel=channel, notes=[]))
+        wave = plots.compute_envelope(
+            decode.load_blocks(source, name=str(result.path), channel=channel, notes=[])
+        )
         if plot:
-            write_atomic(out / f"{name}.png", plots.timeline(result, wave, form="png"))
-            write_atomic(out / f"{name}.svg", plots.timeline(result, wave, form="svg"))
+            write_atomic(out / f"{name}.png", plots.plot_result(result, wave, form="png"))
+            write_atomic(out / f"{name}.svg", plots.plot_result(result, wave, form="svg"))
         if html:
-            found: list[str] = []
-            sound, media_type = html_page.playable(source, channel=channel, notes=found)
-            notes += [note for note in found if note not in result.notes]
-            shown_video, trouble = html_video.address(source, out, video) if video else (None, None)
-            notes += [f"{result.path}: {trouble}"] if trouble else []
-            text = html_page.page(result, sound, media_type, wave, video=shown_video)
+            page_notes: list[str] = []
+            sound, media_type = html_sound.make_playable(source, channel=channel, notes=page_notes)
+            address, reason = html_video.make_address(source, out, video) if video else (None, None)
+            page_notes += [f"{result.path}: {reason}"] if reason else []
+            notes += [note for note in page_notes if note not in result.notes]
+            text = html_page.make_page(result, sound, media_type, wave, video=address)
             write_atomic(out / f"{name}.html", text)
     return notes

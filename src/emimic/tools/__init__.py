@@ -1,1 +1,1 @@
-"""Reports about this installation."""
+"""Reports on the installation."""

@@ -1,4 +1,4 @@
-"""What is installed here, whether it can predict, and if not, what to do: the report of `emimic doctor`."""
+"""The report of `emimic doctor`: what is installed, whether it can predict, and if not, what to do."""
 
 import os
 import platform
@@ -18,27 +18,28 @@ SCHEMA: Final = "emimic/doctor/1"
 
 LAW: Final = (
     "In the EU, inferring emotions of people at work or in education is forbidden except for medical or safety "
-    "reasons (AI Act, Art. 5(1)(f)); elsewhere such systems are high-risk and people must be told (Art. 50(3))."
+    "reasons (AI Act, Art. 5(1)(f)); elsewhere such systems are high-risk and people must be informed (Art. 50(3))."
 )
 
 NEEDED: Final = ("numpy", "soundfile", "soxr", "av", "onnxruntime", "typer", "rich")
-"""What the base install brings, by the names of the packages and of their modules."""
+"""Packages of the base install; their modules have the same names."""
 
 FOR_RUNS: Final = ("torch", "transformers", "safetensors")
-"""What a run folder needs to be heard with, beside those."""
+"""Packages that predictions with a run folder need too."""
 
 HUB: Final = "https://huggingface.co"
-PATIENCE: Final = 5.0
-"""Seconds that the hub has to answer."""
+TIMEOUT: Final = 5.0
+"""Seconds to wait for the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """A model that was opened and tried.
 
-    folder: its folder's name. size: bytes. engine: what runs it. targets: its intensities. vad: whether it answers VAD.
-    licence: as its card or LICENSE says. sha256: of an engine's graph, which is the one described. difference: the
-    largest of its answers to its check clips from those written at export (within what it allows), None for a run.
+    folder: its folder's name. size: in bytes. engine: the runtime or library that runs it. targets: its intensities.
+    vad: whether it predicts V/A/D. licence: from its model card or LICENSE. sha256: of an exported model's graph, equal
+    to the one in its description. difference: the largest difference between predictions for its check clips, here and
+    at export; None for a run folder.
     """
 
     folder: str
@@ -55,10 +56,10 @@ class ModelState:
 class Report:
     """The state of an installation.
 
-    packages: versions of what predicting needs, None where it is missing. extras: for each, the packages it misses.
-    engines: kinds of folder that can be heard with. threads: that would be taken. free_memory: bytes, None where the
-    system doesn't say. model: None when it can't be used. hub: None unless asked. troubles: what keeps it from
-    predicting, each with what to do.
+    packages: versions, None for a missing one. extras: the missing packages of each. engines: kinds of model folders
+    that can be used. threads: the default number. free_memory: in bytes, None where the system has no such number.
+    model: None if it can't be used. hub: None unless requested. troubles: reasons why it can't predict, each with a
+    remedy.
     """
 
     emimic: str
@@ -74,24 +75,27 @@ class Report:
     troubles: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with its schema and the law's notice."""
+        """Return the report for JSON, with its schema and the legal notice."""
         return {"schema": SCHEMA, **asdict(self), "law": LAW}
 
     def table(self) -> str:
-        """The report in a few lines of text."""
+        """Return the report as a few lines of text."""
         extras = [
-            f"{name} (misses {', '.join(missing)}: {install(name)})" if missing else f"{name} yes"
+            f"{name} (missing {', '.join(missing)}: {install(name)})" if missing else f"{name} yes"
             for name, missing in self.extras.items()
         ]
         memory = "" if self.free_memory is None else f"; {self.free_memory / 1e9:.1f} GB of memory free"
         rows = [
             ("emimic", f"{self.emimic}, Python {self.python}, {self.platform}"),
-            ("packages", ", ".join(f"{name} {one or 'missing'}" for name, one in self.packages.items())),
+            (
+                "packages",
+                ", ".join(f"{name} {version or 'missing'}" for name, version in self.packages.items()),
+            ),
             ("extras", "; ".join(extras) or "unknown: emimic isn't installed by pip"),
-            ("hears with", ", ".join(self.engines) or "nothing"),
+            ("models", ", ".join(self.engines) or "none usable"),
             ("threads", f"{self.threads or 'unknown'}{memory}"),
-            *_model_rows(self.model),
-            ("hub", self.hub or "not asked (--hub asks)"),
+            *_list_model_rows(self.model),
+            ("hub", self.hub or "not checked (use --hub)"),
             ("law", LAW),
         ]
         lines = [f"{name:<11}{text}" for name, text in rows]
@@ -99,43 +103,45 @@ class Report:
         return "\n".join([*lines, "Not ready to predict." if self.troubles else "Ready to predict."])
 
 
-def _model_rows(model: ModelState | None) -> list[tuple[str, str]]:
+def _list_model_rows(model: ModelState | None) -> list[tuple[str, str]]:
+    """Return the report's rows about a model."""
     if model is None:
         return [("model", "none")]
     checked = ""
     if model.sha256 is not None:
         checked = f"; sha256 {model.sha256[:12]}... as described"
     if model.difference is not None:
-        checked += f", answers within {model.difference:.1g} of those at export"
-    vad = ", and VAD" if model.vad else ""
+        checked += f", predictions within {model.difference:.1g} of those at export"
+    vad = ", and V/A/D" if model.vad else ""
     return [
         ("model", f"{model.folder}: {model.size / 1e6:.1f} MB, {model.engine}{checked}"),
-        ("answers", f"{', '.join(model.targets)}{vad}"),
+        ("predicts", f"{', '.join(model.targets)}{vad}"),
         ("licence", model.licence),
     ]
 
 
 def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -> Report:
-    """Look at this installation and try a model: the one in the package unless a folder is given.
+    """Examine this installation and try a model; problems are in `troubles`, and none is raised.
 
-    hub: also ask whether the model hub answers; nothing else here touches the network. Nothing is raised for what is
-    broken: it stands in `troubles`.
+    Args:
+        model: a model folder; None: the model in the package.
+        hub: also check whether the model hub is reachable; nothing else here uses the network.
     """
-    troubles = [trouble for name in NEEDED if (trouble := _broken(name))]
+    troubles = [trouble for name in NEEDED if (trouble := _check_package(name))]
     threads, state = None, None
-    packages = {name: _version(name) for name in (*NEEDED, *FOR_RUNS)}
-    engines = [] if troubles else ["engine folders (onnxruntime)"]
+    packages = {name: _find_version(name) for name in (*NEEDED, *FOR_RUNS)}
+    engines = [] if troubles else ["exported models (onnxruntime)"]
     if engines and all(packages[name] for name in FOR_RUNS):
         engines.append("run folders (torch)")
     if not troubles:
-        # These import what may be missing.
+        # Imported here, since they import packages that may be missing.
         from emimic.cpus import cores
         from emimic.inference import engine, runtimes
         from emimic.media import silero_vad
 
         threads = cores()
         try:
-            state = _try(Path(engine.default_model() if model is None else model))
+            state = _try_model(Path(engine.find_default_model() if model is None else model))
             runtimes.open_runtime("onnx", silero_vad.MODEL)  # timelines need it
         except EmimicError as error:
             troubles.append(str(error))
@@ -144,26 +150,26 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
         python=platform.python_version(),
         platform=platform.platform(),
         packages=packages,
-        extras=_extras(),
+        extras=_find_extras(),
         engines=tuple(engines),
         threads=threads,
-        free_memory=_free_memory(),
+        free_memory=_read_free_memory(),
         model=state,
-        hub=_ask_hub() if hub else None,
+        hub=_check_hub() if hub else None,
         troubles=tuple(troubles),
     )
 
 
-def _version(name: str) -> str | None:
-    """Without importing it: torch would take seconds."""
+def _find_version(name: str) -> str | None:
+    """Return a package's version without importing it (torch would take seconds); None if it is missing."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _broken(name: str) -> str | None:
-    """What is wrong with a package of the base install."""
+def _check_package(name: str) -> str | None:
+    """Return what is wrong with a package of the base install; None if it can be imported."""
     try:
         import_module(name)
     except ModuleNotFoundError as error:
@@ -173,25 +179,29 @@ def _broken(name: str) -> str | None:
     return None
 
 
-def _extras() -> dict[str, tuple[str, ...]]:
-    """Each extra of the installed package, and what it misses here."""
+def _find_extras() -> dict[str, tuple[str, ...]]:
+    """Return the missing packages of each extra."""
     try:
-        wanted = metadata.requires("emimic") or []
+        requirements = metadata.requires("emimic") or []
     except metadata.PackageNotFoundError:
         return {}
-    found: dict[str, tuple[str, ...]] = {}
-    for line in wanted:
+    extras: dict[str, tuple[str, ...]] = {}
+    for line in requirements:
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", line)
         name = re.match(r"[\w.-]+", line)
         if extra is None or name is None or name[0] == "emimic" or extra[1] == "dev":
             continue  # "emimic": an extra that another one includes
-        missing = () if _version(name[0]) else (name[0],)
-        found[extra[1]] = found.get(extra[1], ()) + missing
-    return found
+        missing = () if _find_version(name[0]) else (name[0],)
+        extras[extra[1]] = extras.get(extra[1], ()) + missing
+    return extras
 
 
-def _try(folder: Path) -> ModelState:
-    """Open a model and let it answer its check clips. Raises ModelError."""
+def _try_model(folder: Path) -> ModelState:
+    """Open a model and predict its check clips.
+
+    Raises:
+        ModelError: the model can't be used.
+    """
     from emimic.files import sha256
     from emimic.inference.engine import GraphEngine, open_engine
     from emimic.inference.runtimes import RUNTIMES
@@ -208,47 +218,49 @@ def _try(folder: Path) -> ModelState:
         engine=kind,
         targets=engine.spec.targets,
         vad=engine.spec.vad,
-        licence=_licence(folder),
+        licence=_read_licence(folder),
         sha256=digest,
         difference=difference,
     )
 
 
-def _licence(folder: Path) -> str:
-    """The card's `license:` line or its paragraph on licences, else the first line of LICENSE."""
-    looks = (
+def _read_licence(folder: Path) -> str:
+    """Return the card's `license:` line or its paragraph on licenses, else the first line of LICENSE."""
+    sources = (
         ("README.md", r"^licen[sc]e: *(.+?)$"),
         ("README.md", r"^\*\*licen[sc]es?[.:]\*\* *(.+?)(?:\n\s*\n|\Z)"),
         ("LICENSE", r"(\S.*?)$"),
     )
-    for name, pattern in looks:
+    for name, pattern in sources:
         try:
             text = (folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        if found := re.search(pattern, text, re.MULTILINE | re.IGNORECASE | re.DOTALL):
-            return " ".join(found[1].split())
+        if match := re.search(pattern, text, re.MULTILINE | re.IGNORECASE | re.DOTALL):
+            return " ".join(match[1].split())
     return "not stated; that of the encoder and of the corpus it was trained on"
 
 
-def _free_memory() -> int | None:
+def _read_free_memory() -> int | None:
+    """Return the free memory in bytes; None where the system has no such number."""
     try:
         text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
         return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
-def _ask_hub() -> str:
+def _check_hub() -> str:
+    """Return whether the model hub is reachable, in words."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "not asked: offline is set (--offline or HF_HUB_OFFLINE)"
+        return "not checked: offline is set (--offline or HF_HUB_OFFLINE)"
     url = os.environ.get("HF_ENDPOINT", HUB)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE):
-            return f"{url} answers"
-    except urllib.error.HTTPError as error:  # an answer, too
-        return f"{url} answers (status {error.code})"
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
+            return f"{url} is reachable"
+    except urllib.error.HTTPError as error:  # also a response
+        return f"{url} is reachable (status {error.code})"
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return (

@@ -1,1 +1,1 @@
-"""Training: settings, setup, the loop, the losses."""
+"""Training: settings, setup, loop, losses, distillation, calibration."""

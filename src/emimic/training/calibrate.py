@@ -1,4 +1,4 @@
-"""Calibration of a run on corpora: maps of its intensities from labelled clips, a novelty score from training clips."""
+"""Calibration of a run: maps of its intensities from labelled clips, and a novelty score from training clips."""
 
 import math
 import zlib
@@ -14,28 +14,32 @@ from numpy.typing import NDArray
 from emimic import batching
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import Heard, Source, decoded, waveforms
+from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_source
 from emimic.files import fingerprint, make_folder, read_json
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
-from emimic.training.calibration_fit import calibration_error, fit_map, fit_novelty
+from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import SETTINGS
 
 SHORTEST: Final = 0.8
-"""Seconds of the shortest crop of a clip for the novelty score."""
+"""Minimum length of a crop of a clip for the novelty score, in seconds."""
 
 _FEW: Final = 100
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `calibrate` fitted, and where it lies.
+    """Report of a calibration.
 
-    clips: labelled clips by target. error: by target, the calibration error (see `calibration_error`) on these clips
-    before and after, the latter flattered since they fitted it. novel: by corpus, the fraction of held-out clips
-    marked.
+    Attributes:
+        out: folder of the calibration.
+        clips: target -> number of labelled clips.
+        error: target -> calibration error on these clips before and after, see `compute_calibration_error`; the latter
+            is optimistic, since they fitted the map.
+        novel: corpus -> fraction of held-out clips marked as novel.
+        notes: warnings.
     """
 
     out: Path
@@ -45,15 +49,15 @@ class Report:
     notes: tuple[str, ...]
 
     def table(self) -> str:
-        """Return the report in plain lines."""
+        """Return the report as lines of text."""
         lines = [f"{'':16} clips  error before, after (of the clips that fitted it)"]
         lines += [
             f"{name:16} {self.clips[name]:5}  {before:.3f}  {after:.3f}"
             for name, (before, after) in self.error.items()
         ]
         lines += [
-            f"{name}: {part:.1%} of held-out clips are marked as unlike the training data"
-            for name, part in self.novel.items()
+            f"{name}: {fraction:.1%} of held-out clips are marked as unlike the training data"
+            for name, fraction in self.novel.items()
         ]
         return "\n".join([*lines, *self.notes, f"written to {self.out}"])
 
@@ -74,76 +78,78 @@ def calibrate(
 ) -> Report:
     """Fit a run's calibration and write it as `calibration.json` and `novelty.npz`.
 
-    Each target's map is fitted to the clips of `split` that have its label, each corpus counting as `weights` says.
-    The novelty score refers to at most `clips` of each corpus's training clips and is scaled on as many of `split`; of
-    them a third each is taken as it is, cropped, and joined with others up to the model's longest, so that no length
-    is new. A corpus without `split` fits no map, and a fifth of its training clips scales the novelty score.
+    Each target's map is fitted to the clips of `split` with its label; the corpora are weighted by `weights`. The
+    novelty score refers to at most `clips` training clips of each corpus and is scaled on as many of `split`. A third
+    each of them is unchanged, cropped, and joined with others up to the model's longest, so that no length is novel.
+    A corpus without `split` fits no map, and a fifth of its training clips scales the novelty score.
 
     Args:
         run: a run folder of `emimic train`.
         corpora: corpora in the ABAW layout; their folders' names are those of the groups.
-        split: labelled clips that the run did not learn from.
-        weights: by corpus, 1 where not given.
-        clips: how many of each corpus the novelty score looks at.
+        split: labelled clips that the run was not trained on.
+        weights: by corpus; 1 by default.
+        clips: maximum number of each corpus's clips for the novelty score.
         seed: of the choice of these clips and of their crops.
-        out: a folder, made where missing; by default the run.
-        label_scale: what labels are divided by; None takes what the run was trained with.
+        out: output folder; None: the run.
+        label_scale: divisor of labels; None: the run's.
         batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show bars.
+        workers: threads that decode.
+        progress: show bars.
 
     Raises:
-        CorpusError: a corpus can't be read, or no clip is labelled for a target, or labels lie outside [0, 1].
-        ModelError: the run can't be loaded, has no targets, or predicts NaN.
-        SettingsError: the split is the training split, two corpora have one name, or a weight is of no corpus.
+        CorpusError: if a corpus can't be read, no clip is labelled for a target, or labels lie outside [0, 1].
+        ModelError: if the run can't be loaded, has no targets, or predicts NaN.
+        SettingsError: if the split is the training split, two corpora have one name, or a weight is of no corpus.
     """
     run, names = Path(run), [Path(folder).resolve().name for folder in corpora]
-    weight = _weights(names, weights or {})
+    weight = _read_weights(names, weights or {})
     if split == "train":
         raise SettingsError(
-            "found the split train, expected one that the run did not learn from: give another"
+            "found the split train, expected one that the run was not trained on: give another"
         )
     model = EmiModel.open_run(run)
     targets = tuple(model.config.targets)
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
     out = make_folder(run if out is None else out)  # before the work
-    settings = _settings(run)
+    settings = _read_settings(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
-    how: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
-    found: dict[str, _Corpus] = {}
+    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
+    fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        train, part = _splits(folder, split, targets, scale, workers=workers, progress=progress)
-        raw, labels = np.empty((0, len(targets))), np.empty((0, len(targets)))
-        if part is not None:
-            source = waveforms(part.items, model.config, model.min_samples)
-            raw, _ = _predict(model, source, f"{name}, {part.name}", **how)
-            labels = part.labels.astype(np.float64)
-        pooled = (
-            _predict(model, varied(model, items, seed), f"{name}, novelty", **how)[1]
-            for items in _reference(train.items, None if part is None else part.items, clips, rng)
-        )
-        found[name] = _Corpus(weight[name], raw, labels, *pooled)
-    maps, counts, errors = _fit_maps(targets, found)
+        splits = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
+        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, **options)
+    maps, counts, errors = _fit_maps(targets, fitted)
     novelty = fit_novelty(
-        {name: one.reference for name, one in found.items()}, {name: one.held for name, one in found.items()}
+        {name: corpus.reference for name, corpus in fitted.items()},
+        {name: corpus.held for name, corpus in fitted.items()},
     )
     facts = {
         "weights": fingerprint(run / WEIGHTS),
         "split": split,
         "seed": seed,
-        "corpora": {name: one.facts() for name, one in found.items()},
+        "corpora": {name: corpus.describe() for name, corpus in fitted.items()},
     }
     Calibration(targets, tuple(maps), novelty, facts).save(out)
-    novel = {name: float((novelty.distances(one.held).min(axis=1) > 1).mean()) for name, one in found.items()}
-    return Report(out, counts, errors, novel, _notes(settings, split, counts, found))
+    novel = {
+        name: float((novelty.distances(corpus.held).min(axis=1) > 1).mean())
+        for name, corpus in fitted.items()
+    }
+    return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted))
 
 
 @dataclass(frozen=True)
 class _Corpus:
-    """What a corpus gives: its weight; raw intensities and labels (clip, target) of the split; pooled frames (clip,
-    feature) of training clips and of the split's."""
+    """A corpus's part in a calibration.
+
+    Attributes:
+        weight: of its labelled clips.
+        raw: (clip, target), intensities of the split.
+        labels: (clip, target), of the split.
+        reference: (clip, feature), pooled frames of training clips.
+        held: (clip, feature), pooled frames of held-out clips.
+    """
 
     weight: float
     raw: Array
@@ -151,16 +157,42 @@ class _Corpus:
     reference: Single
     held: Single
 
-    def facts(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
+        """Return the corpus's weight and numbers of clips, for the calibration's record."""
         counts = {"labelled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
 
 
-def _splits(
+def _predict_corpus(
+    model: EmiModel,
+    name: str,
+    weight: float,
+    splits: tuple[Split, Split | None],
+    clips: int,
+    seed: int,
+    rng: np.random.Generator,
+    **options: Any,
+) -> _Corpus:
+    """Predict a corpus's labelled clips, and the clips of the novelty score; splits: of `_load_splits`."""
+    train, part = splits
+    targets = len(model.config.targets)
+    raw, labels = np.empty((0, targets)), np.empty((0, targets))
+    if part is not None:
+        source = make_waveform_source(part.items, model.config, model.min_samples)
+        raw, _ = _predict(model, source, f"{name}, {part.name}", **options)
+        labels = part.labels.astype(np.float64)
+    reference, held = (
+        _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", **options)[1]
+        for items in _choose_reference(train.items, None if part is None else part.items, clips, rng)
+    )
+    return _Corpus(weight, raw, labels, reference, held)
+
+
+def _load_splits(
     folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
 ) -> tuple[Split, Split | None]:
-    """The training split of a corpus and, where it has it, the one that maps are fitted to."""
-    labelled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _spellings(split))
+    """Return a corpus's training split, and the split that maps are fitted to or None."""
+    labelled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
     corpus = load_corpus(
         folder,
         targets=targets,
@@ -174,14 +206,14 @@ def _splits(
     return train, others[0] if others else None
 
 
-def _spellings(split: str) -> tuple[str, ...]:
+def _list_spellings(split: str) -> tuple[str, ...]:
     return ("valid", "val") if split in ("valid", "val") else (split,)
 
 
-def _reference(
+def _choose_reference(
     train: Sequence[Item], held: Sequence[Item] | None, clips: int, rng: np.random.Generator
 ) -> tuple[list[Item], list[Item]]:
-    """The clips that the novelty score refers to, and those that scale it."""
+    """Return the clips that the novelty score refers to, and those that scale it."""
     rows = rng.permutation(len(train))
     if held is None:
         count = max(1, min(len(rows), clips) // 5)
@@ -191,24 +223,24 @@ def _reference(
 
 
 def _fit_maps(
-    targets: Sequence[str], found: Mapping[str, _Corpus]
+    targets: Sequence[str], corpora: Mapping[str, _Corpus]
 ) -> tuple[list[Map], dict[str, int], dict[str, tuple[float, float]]]:
-    """The maps, and by target the labelled clips and the calibration error before and after."""
-    values, labels = (
-        np.concatenate([getattr(one, name) for one in found.values()]) for name in ("raw", "labels")
-    )
-    groups = np.repeat(np.arange(len(found)), [len(one.labels) for one in found.values()])
-    weights = [one.weight for one in found.values()]
+    """Return the maps, and by target the labelled clips and the calibration error before and after."""
+    values = np.concatenate([corpus.raw for corpus in corpora.values()])
+    labels = np.concatenate([corpus.labels for corpus in corpora.values()])
+    groups = np.repeat(np.arange(len(corpora)), [len(corpus.labels) for corpus in corpora.values()])
+    weights = [corpus.weight for corpus in corpora.values()]
     maps, counts, errors = [], {}, {}
     for target, x, y in zip(targets, values.T, labels.T, strict=True):
-        share = _clip_weights(y, groups, weights, target)
-        maps.append(fit_map(x, y, share))
-        counts[target] = int(np.count_nonzero(share))
-        errors[target] = (calibration_error(x, y, share), calibration_error(maps[-1](x), y, share))
+        clip_weights = _weight_clips(y, groups, weights, target)
+        maps.append(fit_map(x, y, clip_weights))
+        counts[target] = int(np.count_nonzero(clip_weights))
+        before = compute_calibration_error(x, y, clip_weights)
+        errors[target] = (before, compute_calibration_error(maps[-1](x), y, clip_weights))
     return maps, counts, errors
 
 
-def _weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
+def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if not names or twice:
         raise SettingsError(
@@ -222,8 +254,8 @@ def _weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, floa
     return {name: float(given.get(name, 1.0)) for name in names}
 
 
-def _settings(run: Path) -> dict[str, Any]:
-    """What the run was trained with; nothing where that isn't written down."""
+def _read_settings(run: Path) -> dict[str, Any]:
+    """Return the settings that the run was trained with; empty where they are not recorded."""
     try:
         return dict(read_json(run / SETTINGS)["settings"])
     except FileNotFoundError:
@@ -235,46 +267,48 @@ def _settings(run: Path) -> dict[str, Any]:
         ) from error
 
 
-def _notes(
-    settings: Mapping[str, Any], split: str, counts: Mapping[str, int], found: Mapping[str, _Corpus]
+def _list_notes(
+    settings: Mapping[str, Any], split: str, counts: Mapping[str, int], corpora: Mapping[str, _Corpus]
 ) -> tuple[str, ...]:
     notes = []
     if split in str(settings.get("train_on", "")).split("+"):
-        notes.append(f"the run learned from {split}: on other clips it is less well calibrated than on these")
+        notes.append(
+            f"the run was trained on {split}: on other clips it is less well calibrated than on these"
+        )
     if few := [name for name, count in counts.items() if count < _FEW]:
         notes.append(f"fewer than {_FEW} labelled clips for {', '.join(few)}: a rough map")
-    if few := [name for name, one in found.items() if len(one.held) < _FEW]:
+    if few := [name for name, corpus in corpora.items() if len(corpus.held) < _FEW]:
         notes.append(f"fewer than {_FEW} held-out clips in {', '.join(few)}: a rough scale of novelty")
     return tuple(notes)
 
 
-def _clip_weights(labels: Array, groups: NDArray[np.intp], weights: Sequence[float], target: str) -> Array:
-    """Weights of clips (clip,): each corpus's sum to its own, over the clips with a label; 0 for the others."""
-    known = np.isfinite(labels)
-    outside = known & ((labels < 0) | (labels > 1))
+def _weight_clips(labels: Array, groups: NDArray[np.intp], weights: Sequence[float], target: str) -> Array:
+    """Return weights (clip,): those of a corpus's labelled clips sum to its weight; 0 without a label."""
+    labelled = np.isfinite(labels)
+    outside = labelled & ((labels < 0) | (labels > 1))
     if outside.any():
         raise CorpusError(
-            f"{target} has labels from {labels[known].min():g} to {labels[known].max():g}, expected 0 to 1: mend the "
-            "table, or give --label-scale"
+            f"{target} has labels from {labels[labelled].min():g} to {labels[labelled].max():g}, expected 0 to 1: "
+            "correct the table, or give --label-scale"
         )
-    counts = np.bincount(groups[known], minlength=len(weights))
-    share = np.where(known, (np.array(weights) / np.maximum(counts, 1))[groups], 0.0)
-    if not share.any():
+    counts = np.bincount(groups[labelled], minlength=len(weights))
+    clip_weights = np.where(labelled, (np.array(weights) / np.maximum(counts, 1))[groups], 0.0)
+    if not clip_weights.any():
         raise CorpusError(
             f"no clip has a label of {target} (and its corpus a weight above 0); expected some: add a corpus"
         )
-    return share
+    return clip_weights
 
 
-def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
-    """The clips as they are, cropped, or joined with others, a third each; the seed and a clip's id decide which."""
+def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
+    """Return clips of which a third each is unchanged, cropped, and joined with others, by the seed and a clip's id."""
     config = model.config
     longest = round(config.max_seconds * SAMPLE_RATE)
 
     def load(item: Item) -> Single:
         return decode.load(item.path, max_seconds=config.max_seconds, notes=[])
 
-    def read(item: Item, epoch: int) -> Heard:
+    def read(item: Item, epoch: int) -> ModelInput:
         rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
         samples, kind = load(item), rng.integers(3)
         if kind == 1 and len(samples) > SHORTEST * SAMPLE_RATE:
@@ -293,7 +327,7 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
             normalize=config.do_normalize,
             min_samples=model.min_samples,
         )
-        return Heard(ready.samples)
+        return ModelInput(ready.samples)
 
     return Source(items, read)
 
@@ -301,13 +335,13 @@ def varied(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
 def _predict(
     model: EmiModel, source: Source, name: str, *, batch_seconds: float, workers: int, progress: bool
 ) -> tuple[Array, Single]:
-    """Raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError when one is not finite."""
+    """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
     groups = batching.chunks(len(source.items))
-    found = []
-    for clips in shown(decoded(source, groups, workers=workers), name, total=len(groups), show=progress):
-        found += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
-    intensities = np.array([one.intensities for one in found], dtype=np.float64)
-    pooled = np.array([one.pooled for one in found], dtype=np.float32)
+    predictions = []
+    for clips in shown(decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress):
+        predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
+    intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
+    pooled = np.array([one.pooled for one in predictions], dtype=np.float32)
     if not (np.isfinite(intensities).all() and np.isfinite(pooled).all()):
         raise ModelError(
             f"the model predicts NaN or infinity for clips of {name}; its weights are damaged: use another checkpoint"

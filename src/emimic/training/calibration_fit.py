@@ -1,4 +1,4 @@
-"""The fits of a calibration: isotonic maps, and the novelty score (NumPy only)."""
+"""Fits of a calibration: isotonic maps, and the novelty score (NumPy only)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from emimic.calibration import Array, Map, Novelty, Single
 
 COMPONENTS: Final = 64
-"""Principal components of the novelty score, at most."""
+"""Maximum number of principal components of the novelty score."""
 
 ARRAY_BYTES: Final = 390_000
-"""Of the arrays of the novelty score, at most; several groups of a wide encoder get fewer components."""
+"""Maximum size of the novelty score's arrays; several groups of a wide encoder get fewer components."""
 
 QUANTILE: Final = 0.99
-"""Of held-out clips' distances, what counts as 1."""
+"""Quantile of held-out clips' distances that is scaled to 1."""
 
-_POINTS: Final = 200  # that a map is fitted to, each the mean of neighbors of equal weight
+_POINTS: Final = 200  # of a fitted map, each the mean of neighbors with an equal part of the weight
 
 
-def isotonic(values: Array, weights: Array) -> tuple[Array, NDArray[np.intp]]:
+def fit_isotonic(values: Array, weights: Array) -> tuple[Array, NDArray[np.intp]]:
     """Return the nondecreasing sequence nearest to `values` (point,) in weighted squares, and the block of each point.
 
     Pool adjacent violators (Ayer et al. 1955). weights (point,): above 0.
@@ -40,47 +40,51 @@ def isotonic(values: Array, weights: Array) -> tuple[Array, NDArray[np.intp]]:
 def fit_map(raw: Array, labels: Array, weights: Array) -> Map:
     """Fit a map to raw values, labels in [0, 1] and weights, (clip,) each; NaN labels and weights of 0 are left out.
 
-    Centered isotonic regression (Oron & Flournoy 2017): isotonic regression whose flat stretches are points at their
-    weighted mean, joined by lines. Without steps it keeps ranks, and it errs less than the steps do. Equal raw values
-    are one point, and so are neighbors up to 1/200 of all weight: a lone clip at an end says little.
+    Centered isotonic regression (Oron & Flournoy 2017) is isotonic regression whose flat parts are points at their
+    weighted mean, joined by lines. Without steps it preserves ranks and has a smaller error. Equal raw values are one
+    point, and so are neighbors up to 1/200 of all weight, so that a single clip at an end has little influence.
     """
-    known = np.isfinite(labels) & (weights > 0)
-    order = np.argsort(raw[known], kind="stable")
+    labelled = np.isfinite(labels) & (weights > 0)
+    order = np.argsort(raw[labelled], kind="stable")
     x, y, w = (
-        column[known][order].astype(np.float64) for column in (raw.astype(np.float32), labels, weights)
+        column[labelled][order].astype(np.float64) for column in (raw.astype(np.float32), labels, weights)
     )
     before = (np.cumsum(w) - w)[np.searchsorted(x, x, side="left")]  # of equal values, the first one's
     point = np.unique(np.floor(before / w.sum() * _POINTS), return_inverse=True)[1]
-    x, y, w = _means(point, x, y, w)
-    fitted, block = isotonic(y, w)
-    x, _, _ = _means(block, x, y, w)
+    x, y, w = _average_groups(point, x, y, w)
+    fitted, block = fit_isotonic(y, w)
+    x, _, _ = _average_groups(block, x, y, w)
     y = fitted[np.unique(block, return_index=True)[1]]
     return Map(tuple(x.tolist()), tuple(y.clip(0.0, 1.0).tolist()))
 
 
-def _means(group: NDArray[np.intp], x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
-    """Weighted means of x and y in each group, and the groups' weights."""
+def _average_groups(group: NDArray[np.intp], x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
+    """Return weighted means of x and y in each group, and the groups' weights."""
     total = np.bincount(group, w)
     x, y = (np.bincount(group, w * column) / total for column in (x, y))
     return x, y, total.astype(np.float64)
 
 
-def calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:
+def compute_calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:
     """Return the weighted mean over bins of equal weight of |mean prediction - mean label|; (clip,) each."""
-    known = np.isfinite(labels) & (weights > 0)
-    order = np.argsort(predictions[known], kind="stable")
-    x, y, w = (column[known][order] for column in (predictions, labels, weights))
+    labelled = np.isfinite(labels) & (weights > 0)
+    order = np.argsort(predictions[labelled], kind="stable")
+    x, y, w = (column[labelled][order] for column in (predictions, labels, weights))
     bin_of = np.minimum((np.cumsum(w) - w / 2) / w.sum() * bins, bins - 1).astype(np.intp)
     _, group = np.unique(bin_of, return_inverse=True)
-    means, truths, total = _means(group, x, y, w)
+    means, truths, total = _average_groups(group, x, y, w)
     return float(np.average(np.abs(means - truths), weights=total))
 
 
 def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> Novelty:
-    """Fit the novelty score to pooled frames (clip, feature) by group; held: those that scale each group's distances.
+    """Fit the novelty score to pooled frames.
 
-    Groups count equally in the components. A group's covariance is shrunk towards the mean one of all groups, as if
-    that were known from as many further clips as there are coordinates.
+    Groups count equally in the components. A group's covariance is shrunk towards the mean one of all groups, with the
+    weight of as many further clips as there are coordinates.
+
+    Args:
+        reference: group -> (clip, feature).
+        held: group -> (clip, feature), clips that scale the group's distances.
     """
     groups = [np.asarray(rows, dtype=np.float64) for rows in reference.values()]
     features = groups[0].shape[1]
@@ -91,7 +95,7 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
         normed = (rows - shift) / scale
         total += normed.T @ normed / len(rows)
     _, vectors = np.linalg.eigh(total)
-    size = _components(features, len(groups), sum(map(len, groups)))
+    size = _count_components(features, len(groups), sum(map(len, groups)))
     base = Novelty(
         tuple(reference),
         shift.astype(np.float32),
@@ -102,12 +106,12 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
     )
     coordinates = [base.coordinates(rows) for rows in groups]
     means = np.stack([rows.mean(axis=0) for rows in coordinates]).astype(np.float32)
-    apart = [rows - mean for rows, mean in zip(coordinates, means, strict=True)]
-    shared = np.mean([rows.T @ rows / len(rows) for rows in apart], axis=0)
-    shared += np.diag(0.01 * shared.diagonal() + 1e-6)
+    centered = [rows - mean for rows, mean in zip(coordinates, means, strict=True)]
+    average = np.mean([rows.T @ rows / len(rows) for rows in centered], axis=0)
+    average += np.diag(0.01 * average.diagonal() + 1e-6)
     factors = []
-    for name, rows, mean in zip(reference, apart, means, strict=True):
-        covariance = (rows.T @ rows + (size + 1) * shared) / (len(rows) + size + 1)
+    for name, rows, mean in zip(reference, centered, means, strict=True):
+        covariance = (rows.T @ rows + (size + 1) * average) / (len(rows) + size + 1)
         factor = np.linalg.inv(np.linalg.cholesky(covariance))
         distances = np.linalg.norm((base.coordinates(held[name]) - mean) @ factor.T, axis=1)
         factors.append(factor / max(float(np.quantile(distances, QUANTILE)), 1e-6))
@@ -116,8 +120,8 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
     )
 
 
-def _components(features: int, groups: int, clips: int) -> int:
-    """As many as fit the clips, a quarter of their number, and the file."""
+def _count_components(features: int, groups: int, clips: int) -> int:
+    """Return the largest number of components for these clips (a quarter of their number) and the file."""
     size = max(1, min(COMPONENTS, features, clips // 4))
     while size > 1 and 4 * (features * (size + 2) + groups * (size + 1) * (size + 2)) > ARRAY_BYTES:
         size -= 1

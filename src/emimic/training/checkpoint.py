@@ -1,7 +1,7 @@
-"""A run on disk: the best model as a model folder, and one file that holds everything needed to go on.
+"""Files of a run: the best model as a model folder, and one file with everything that resuming needs.
 
 `config.json` and `model.safetensors` are the best model so far; `last.safetensors` holds weights, optimizer moments,
-averaged weights and the counters. Each is written whole or not at all; no pickle is written or read.
+averaged weights and the counters. Each is written atomically; no pickle is written or read.
 """
 
 import json
@@ -28,19 +28,33 @@ HISTORY_SCHEMA: Final = "emimic/history/1"
 LOCK: Final = ".train.lock"
 FROZEN: Final = "frozen"
 PROJECTION: Final = "projection"
-"""The student's layer that is learned beside it and is no part of the finished model, see `run.Run`."""
+"""Name of a student's layer that is trained with it and isn't part of the finished model, see `setup.Run`."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands. Holds no time of day and no machine, so that equal runs give equal files."""
+    """Progress of a run, without times or machines, so that equal runs write equal files.
 
-    corpus: str = ""  # fingerprint of the clips and labels the run is on
-    recordings: str = ""  # fingerprint of the clips' files
+    Attributes:
+        corpus: fingerprint of the run's clips and labels.
+        recordings: fingerprint of the clips' files.
+        epoch: number of finished epochs.
+        step: optimizer steps done in this epoch.
+        total_steps: optimizer steps done.
+        loss_sum: over the clips of this epoch so far.
+        loss_clips: number of these clips.
+        best_score: Pearson of the best epoch, see `validation.validate`.
+        best_epoch: its number, from 1.
+        finished: no step is left.
+        history: one dict per epoch.
+    """
+
+    corpus: str = ""
+    recordings: str = ""
     epoch: int = 0
-    step: int = 0  # optimizer steps done in this epoch
+    step: int = 0
     total_steps: int = 0
-    loss_sum: float = 0.0  # over the clips of this epoch so far
+    loss_sum: float = 0.0
     loss_clips: int = 0
     best_score: float | None = None
     best_epoch: int | None = None
@@ -49,7 +63,7 @@ class Progress:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill in the middle of a write left behind."""
+    """Remove temporary files of writes that were killed."""
     for name in (WEIGHTS, LAST):
         stem, suffix = Path(name).stem, Path(name).suffix
         for stale in folder.glob(f".{stem}.*{suffix}"):
@@ -57,7 +71,7 @@ def sweep(folder: Path) -> None:
 
 
 def write_model(folder: Path, model: Learner, weights: dict[str, Tensor] | None = None) -> None:
-    """The model (or the given weights in its place) as a folder that `EmiModel.from_pretrained` reads."""
+    """Write a model, with the given weights instead of its own, as a folder for `EmiModel.from_pretrained`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if weights is not None:
         state.update({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
@@ -76,7 +90,7 @@ def write_last(
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor] | None,
 ) -> None:
-    """Everything a resumed run needs, in one file (safetensors, the counters as JSON in its header)."""
+    """Write all that a resumed run needs into one file (safetensors, with the counters as JSON in its header)."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for parameter, moments in optimizer.state.items():
@@ -85,7 +99,7 @@ def write_last(
     for name, tensor in (average or {}).items():
         tensors[f"average.{name}"] = tensor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # First, so that a kill between the two leaves nothing that a resumed run wouldn't write again.
+    # First: after a kill between the two, a resumed run writes it again.
     history = {"schema": HISTORY_SCHEMA, "epochs": progress.history}
     write_atomic(folder / HISTORY, json.dumps(history, indent=1) + "\n")
     with atomic(folder / LAST) as temporary:
@@ -95,7 +109,14 @@ def write_last(
 def read_last(
     folder: Path, model: Learner, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Put a model and its optimizer back where `write_last` left them. Raises ModelError on a damaged file."""
+    """Load what `write_last` wrote into a model and its optimizer.
+
+    Returns:
+        Progress, and averaged weights by name or None.
+
+    Raises:
+        ModelError: if the file is damaged or doesn't fit the model.
+    """
     file = folder / LAST
     try:
         with safe_open(file, "pt", device=str(model.device)) as opened:
@@ -115,7 +136,7 @@ def read_last(
         model.load_state_dict(parts["model"], strict=True)
         for name, tensor in parts["optimizer"].items():
             owner, _, kind = name.rpartition(".")
-            # AdamW keeps its step counter on the CPU whatever the device.
+            # AdamW's step counter is on the CPU for every device.
             optimizer.state[parameters[owner]][kind] = tensor.cpu() if kind == "step" else tensor
     except (KeyError, RuntimeError) as error:
         raise ModelError(
@@ -125,7 +146,7 @@ def read_last(
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """Where a run stands, its weights left unread; None where it hasn't saved yet. Raises ModelError if damaged."""
+    """Return a run's progress without reading its weights; None before its first save. Raises ModelError if damaged."""
     file = folder / LAST
     if not file.exists():
         return None
@@ -137,23 +158,22 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
-    """`train.json`: the settings, and what ran (versions, corpus, device)."""
+    """Write `train.json`: the settings, and facts (versions, corpus, device)."""
     content = {"schema": SETTINGS_SCHEMA, "settings": settings.model_dump(mode="json"), **facts}
     write_atomic(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what a run's `train.json` holds beside the settings. Raises ModelError when `folder` is no run."""
+    """Return what a run's `train.json` holds beside the settings. Raises ModelError where `folder` is no run."""
     file = folder / SETTINGS
     try:
-        found = read_json(file)
-        return {name: value for name, value in found.items() if name != "settings"}
+        return {name: value for name, value in read_json(file).items() if name != "settings"}
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error
 
 
 def read_settings(folder: Path) -> TrainSettings:
-    """The settings a run was started with. Raises ModelError when `folder` is no run."""
+    """Return the settings that a run was started with. Raises ModelError where `folder` is no run."""
     file = folder / SETTINGS
     try:
         return TrainSettings(**read_json(file)["settings"])

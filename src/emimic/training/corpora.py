@@ -1,4 +1,4 @@
-"""The corpora that a training run learns from: one as it is, or several whose clips are told apart by corpus."""
+"""Corpora of a training run, one or several, with the run's settings of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,49 +7,59 @@ from pathlib import Path
 from emimic.data import class_tables, sampling
 from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
-from emimic.data.split_tables import Table, choose_targets, read_table, split_files
+from emimic.data.labels import choose_targets
+from emimic.data.split_tables import Table, find_split_files, read_table
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One corpus of a run, its items marked with what the run's settings say of it; its folder's name."""
+class RunCorpus:
+    """One corpus of a run.
+
+    Attributes:
+        name: of its folder.
+        settings: of the run, for this corpus.
+        corpus: its items have the settings' weights and domain.
+    """
 
     name: str
     settings: CorpusSettings
     corpus: Corpus
 
-    def learned(self, *, both: bool) -> tuple[Item, ...]:
-        """Return its training clips; both: those of valid, too."""
-        return tuple(item for name in self._splits(both=both) for item in self.corpus.splits[name].items)
+    def list_training(self, *, both: bool) -> tuple[Item, ...]:
+        """Return the training clips; both: of the splits train and valid."""
+        return tuple(item for name in self._list_splits(both=both) for item in self.corpus.splits[name].items)
 
-    def held_out(self, *, both: bool) -> tuple[Item, ...]:
-        """Return the clips that epochs are compared by."""
+    def list_validation(self, *, both: bool) -> tuple[Item, ...]:
+        """Return the validation clips; both: none, as they are trained on."""
         valid = self.corpus.splits.get("valid")
         return () if both or valid is None else valid.items
 
-    def _splits(self, *, both: bool) -> list[str]:
+    def _list_splits(self, *, both: bool) -> list[str]:
         return [
             name for name in ("train", "valid") if name in self.corpus.splits and (both or name == "train")
         ]
 
 
-def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: bool) -> tuple[Member, ...]:
-    """Read the corpora of a run.
+def load_corpora(
+    folders: Sequence[Path], settings: TrainSettings, *, progress: bool
+) -> tuple[RunCorpus, ...]:
+    """Load the corpora of a run.
 
-    The first must have the splits train and valid, others may have train alone. Targets are the paper's six where all
-    of them are among the columns, else those of all corpora together; one that a corpus lacks is unknown there.
+    The first must have the splits train and valid, others may have train only. Targets are the paper's six if all of
+    them are among the columns, else those of all corpora together; a corpus without a target's column has no labels
+    for it.
 
     Raises:
-        CorpusError: where one can't be used, see `load_corpus`, or two folders have the same name.
-        SettingsError: where the settings name a corpus that isn't there.
+        CorpusError: if one can't be used, see `load_corpus`, or two folders have the same name.
+        SettingsError: if the settings name another corpus.
     """
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         raise CorpusError(
-            f"the corpora are {', '.join(map(str, folders))}; expected folders with different names, by which they "
-            "are told apart. Rename one, or name it once"
+            f"the corpora are {', '.join(map(str, folders))}; expected folders with different names. "
+            "Rename one, or name it once"
         )
     if unknown := [name for name in settings.corpora if name not in names]:
         raise SettingsError(
@@ -57,25 +67,27 @@ def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: 
             "Name the folders"
         )
     several, default = len(folders) > 1, CorpusSettings.model_validate({})
-    members = [settings.corpora.get(name, default) for name in names]
+    chosen = [settings.corpora.get(name, default) for name in names]
     targets = settings.targets
     tables: list[list[Table]] = [[] for _ in folders]
     if several:
         tables = [
-            _tables(folder, (*(settings.targets or ()), *own.columns, settings.category or ""), first=i == 0)
-            for i, (folder, own) in enumerate(zip(folders, members, strict=True))
+            _read_tables(
+                folder, (*(settings.targets or ()), *own.columns, settings.category or ""), first=i == 0
+            )
+            for i, (folder, own) in enumerate(zip(folders, chosen, strict=True))
         ]
-        targets = _targets(tables, members, settings)
+        targets = _choose_targets(tables, chosen, settings)
         _check_category(tables, names, settings.category)
-    found = []
-    for name, folder, own, there in zip(names, folders, members, tables, strict=True):
+    corpora = []
+    for name, folder, own, splits in zip(names, folders, chosen, tables, strict=True):
         category = settings.category
-        if several and not any(category in table.header for table in there):
+        if several and not any(category in table.header for table in splits):
             category = None
         corpus = load_corpus(
             folder,
             targets=targets,
-            splits=[table.name for table in there] if several else ["train", "valid"],
+            splits=[table.name for table in splits] if several else ["train", "valid"],
             label_scale=own.label_scale or settings.label_scale,
             category=category,
             workers=settings.workers,
@@ -84,15 +96,15 @@ def load_corpora(folders: Sequence[Path], settings: TrainSettings, *, progress: 
             columns=own.columns,
             ranked=own.ranks.column if own.ranks else None,
         )
-        found.append(Member(name, own, _marked(corpus, name, own, several=several)))
-    return tuple(found)
+        corpora.append(RunCorpus(name, own, _mark(corpus, name, own, several=several)))
+    return tuple(corpora)
 
 
-def check_mixtures(members: Sequence[Member], settings: TrainSettings) -> None:
-    """Raise SettingsError where mixtures name a corpus that isn't there, or leave no other to mix into."""
+def check_mixtures(corpora: Sequence[RunCorpus], settings: TrainSettings) -> None:
+    """Raise SettingsError where mixtures name a corpus of no run, or all of this run's."""
     if settings.mixtures is None:
         return
-    names = [member.name for member in members]
+    names = [corpus.name for corpus in corpora]
     chosen = settings.mixtures.corpora
     if not set(chosen) < set(names):
         raise SettingsError(
@@ -101,31 +113,32 @@ def check_mixtures(members: Sequence[Member], settings: TrainSettings) -> None:
         )
 
 
-def pools(members: Sequence[Member], *, both: bool) -> tuple[sampling.Pool, ...]:
-    """Return how each corpus's clips are drawn, their rows counted over all corpora.
+def make_pools(corpora: Sequence[RunCorpus], *, both: bool) -> tuple[sampling.Pool, ...]:
+    """Return how each corpus's clips are drawn, with rows counted over all corpora.
 
     Raises:
         SettingsError: if the fractions don't fit together.
     """
-    items = [member.learned(both=both) for member in members]
+    items = [corpus.list_training(both=both) for corpus in corpora]
+    fractions = [corpus.settings.fraction for corpus in corpora]
     try:
-        counts = sampling.counts(
-            [len(own) for own in items], [member.settings.fraction for member in members]
-        )
+        counts = sampling.count_clips([len(own) for own in items], fractions)
     except ValueError as error:
-        given = ", ".join(f"{member.name} {member.settings.fraction}" for member in members)
-        raise SettingsError(f"fraction of the corpora: {error}; found {given}") from None
-    found: list[sampling.Pool] = []
+        pairs = ", ".join(
+            f"{corpus.name} {fraction}" for corpus, fraction in zip(corpora, fractions, strict=True)
+        )
+        raise SettingsError(f"fraction of the corpora: {error}; found {pairs}") from None
+    drawn: list[sampling.Pool] = []
     start = 0
-    for i, (member, own, count) in enumerate(zip(members, items, counts, strict=True)):
+    for i, (corpus, own, count) in enumerate(zip(corpora, items, counts, strict=True)):
         balance, together = (
-            None if column is None else [item.cells[column] for item in own]
-            for column in (member.settings.balance, member.settings.together)
+            None if column is None else [item.columns[column] for item in own]
+            for column in (corpus.settings.balance, corpus.settings.together)
         )
         rows = range(start, start + len(own))
-        found.append(sampling.Pool(rows, count, member.name if i else "", balance, together))
+        drawn.append(sampling.Pool(rows, count, corpus.name if i else "", balance, together))
         start += len(own)
-    return tuple(found)
+    return tuple(drawn)
 
 
 def _check_category(tables: Sequence[Sequence[Table]], names: Sequence[str], category: str | None) -> None:
@@ -136,50 +149,50 @@ def _check_category(tables: Sequence[Sequence[Table]], names: Sequence[str], cat
         )
 
 
-def _tables(folder: Path, named: Sequence[str], *, first: bool) -> list[Table]:
-    """The tables of train and valid, with their classes' labels; of the first corpus both must be there."""
+def _read_tables(folder: Path, named: Sequence[str], *, first: bool) -> list[Table]:
+    """Return the tables of train and valid, with their classes' labels; the first corpus must have both."""
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected a corpus with train_split.csv and audio/")
     valid = first or any((folder / f"{name}_split.csv").is_file() for name in ("valid", "val"))
-    files, _ = split_files(folder, ["train", *(["valid"] if valid else [])], [])
+    files, _ = find_split_files(folder, ["train", *(["valid"] if valid else [])], [])
     tables = [read_table(name, path) for name, path in files.items()]
     classified = class_tables.read(folder)
     class_tables.check_names(classified, tables, named)
     return class_tables.join(classified, tables, (), [])
 
 
-def _targets(
-    tables: Sequence[Sequence[Table]], members: Sequence[CorpusSettings], settings: TrainSettings
+def _choose_targets(
+    tables: Sequence[Sequence[Table]], corpora: Sequence[CorpusSettings], settings: TrainSettings
 ) -> tuple[str, ...]:
-    """The targets of several corpora together."""
+    """Return the targets of several corpora together. Raises CorpusError."""
     columns = {name for own in tables for table in own for name in table.header}
     if settings.targets is not None:
-        if lacking := [name for name in settings.targets if name not in columns]:
+        if missing := [name for name in settings.targets if name not in columns]:
             raise CorpusError(
-                f"no corpus has a column {', '.join(lacking)}; found {', '.join(sorted(columns))}. Name other targets"
+                f"no corpus has a column {', '.join(missing)}; found {', '.join(sorted(columns))}. Name other targets"
             )
         return settings.targets
     if columns.issuperset(EMOTIONS):
         return EMOTIONS
-    found: dict[str, None] = {}
-    for own, member in zip(tables, members, strict=True):
+    targets: dict[str, None] = {}
+    for own, corpus in zip(tables, corpora, strict=True):
         six = [name for name in EMOTIONS if any(name in table.header for table in own)]
         try:
-            chosen = choose_targets(own, None, settings.category, [], member.columns)
+            chosen = choose_targets(own, None, settings.category, [], corpus.columns)
         except CorpusError:
-            if settings.category is None and member.ranks is None:
+            if settings.category is None and corpus.ranks is None:
                 raise
-            chosen = ()  # its classes alone are learned
-        found |= dict.fromkeys((*six, *chosen))
-    if found.keys() <= set(EMOTIONS):
-        return tuple(name for name in EMOTIONS if name in found)
-    return tuple(found)
+            chosen = ()  # this corpus has classes only
+        targets |= dict.fromkeys((*six, *chosen))
+    if targets.keys() <= set(EMOTIONS):
+        return tuple(name for name in EMOTIONS if name in targets)
+    return tuple(targets)
 
 
-def _marked(corpus: Corpus, name: str, own: CorpusSettings, *, several: bool) -> Corpus:
-    """Items that know their corpus; ids and classes of one corpus are those of no other."""
+def _mark(corpus: Corpus, name: str, own: CorpusSettings, *, several: bool) -> Corpus:
+    """Return a corpus whose items have its settings; of several corpora, keys and classes differ between corpora."""
 
-    def marked(item: Item) -> Item:
+    def mark(item: Item) -> Item:
         kind = item.category
         return replace(
             item,
@@ -193,7 +206,7 @@ def _marked(corpus: Corpus, name: str, own: CorpusSettings, *, several: bool) ->
         )
 
     splits = {
-        key: replace(split, items=tuple(marked(item) for item in split.items))
+        key: replace(split, items=tuple(mark(item) for item in split.items))
         for key, split in corpus.splits.items()
     }
     return replace(corpus, splits=splits)

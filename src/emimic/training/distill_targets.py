@@ -1,4 +1,4 @@
-"""What a teacher's answers on disk say of training clips, on the student's frames."""
+"""Targets from a teacher's cached predictions of training clips, at the student's frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.augment import Clock
+from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
 from emimic.files import sha256
 from emimic.prediction import Prediction
@@ -19,90 +19,113 @@ from emimic.training import teacher_cache
 Floats = NDArray[np.float32]
 
 MEASURED: Final = 1000
-"""Recordings whose hidden states give each feature's mean and spread: half a million frames of short clips."""
+"""Recordings whose hidden states give each feature's mean and std: half a million frames of short clips."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """A batch as the teacher heard it, at the student's frames: known (clip, frame), false where it heard nothing;
-    vad (clip, frame, 3) and hidden (clip, frame, feature), standardized; None where the teacher has none."""
+class FrameTargets:
+    """A teacher's predictions of a batch, at the student's frames.
 
-    known: NDArray[np.bool_]
+    Attributes:
+        mask: (clip, frame), false where the teacher has no prediction.
+        vad: (clip, frame, 3), or None without V/A/D.
+        hidden: (clip, frame, feature), standardized hidden states, or None without them.
+    """
+
+    mask: NDArray[np.bool_]
     vad: Floats | None
     hidden: Floats | None
 
 
-class Lessons:
-    """The answers of one teacher, in `place`: see `answers`."""
+class TeacherTargets:
+    """The cached predictions of one teacher.
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.teacher = teacher_cache.described(place)
-        self._file = cache(lambda path: place / f"{sha256(path)}.npz")
-        self._centre = self._spread = np.zeros(0, np.float32)
+    Attributes:
+        folder: of the teacher's predictions, see `teacher_cache`.
+        teacher: its description.
+    """
 
-    def knows(self, item: Item) -> bool:
-        """Whether the teacher has answered this very recording."""
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.teacher = teacher_cache.read_teacher(folder)
+        self._file = cache(lambda path: folder / f"{sha256(path)}.npz")
+        self._mean = self._std = np.zeros(0, np.float32)
+
+    def has(self, item: Item) -> bool:
+        """Return True if the teacher has predicted a recording of the same content."""
         return self._file(item.path).is_file()
 
-    def of(self, item: Item, *, hidden: bool = False) -> Prediction:
-        """The teacher's answer. Raises ModelError when there is none."""
+    def read(self, item: Item, *, hidden: bool = False) -> Prediction:
+        """Return the teacher's prediction, with hidden states if asked for. Raises ModelError without one."""
         return teacher_cache.read(self._file(item.path), hidden=hidden)
 
     def measure(self, items: Sequence[Item]) -> int:
-        """Learn each hidden feature's mean and spread from the answers to some of these; returns how many features."""
+        """Measure mean and std of each hidden feature on some of the clips; return the number of features."""
         total = square = np.zeros(1)
         count = 0
         for item in items[:: max(1, len(items) // MEASURED)]:
-            states = self.of(item, hidden=True).hidden
+            states = self.read(item, hidden=True).hidden
             if states is None:
                 raise ModelError(
-                    f"{self.place} holds no hidden states; run emimic distill, which writes them"
+                    f"{self.folder} holds no hidden states; run emimic distill, which writes them"
                 )
             total = total + states.sum(axis=0, dtype=np.float64)
             square = square + np.square(states, dtype=np.float64).sum(axis=0)
             count += len(states)
-        center = total / count
-        spread = np.sqrt(np.maximum(square / count - np.square(center), 0.0))
-        self._centre = center.astype(np.float32)
-        self._spread = np.maximum(spread, 1e-5).astype(np.float32)
-        return len(self._centre)
+        mean = total / count
+        std = np.sqrt(np.maximum(square / count - np.square(mean), 0.0))
+        self._mean = mean.astype(np.float32)
+        self._std = np.maximum(std, 1e-5).astype(np.float32)
+        return len(self._mean)
 
-    def lesson(
+    def align(
         self,
-        heard: Sequence[tuple[Item, Clock]],
+        clips: Sequence[tuple[Item, TimeMap]],
         times: NDArray[np.float64],
         counts: Sequence[int],
         *,
         hidden: bool,
-    ) -> Lesson:
-        """A batch's lesson. heard: clips, and the clock of each as the student hears it. times (frame,): of the
-        student's frames, in seconds of the clip. counts: the real frames of each clip. hidden: whether hidden states
-        are wanted."""
-        known = np.zeros((len(heard), len(times)), np.bool_)
+    ) -> FrameTargets:
+        """Return a batch's targets at the student's frames.
+
+        Args:
+            clips: each with the times of its augmentation.
+            times: (frame,), of the student's frames, in seconds of the augmented clip.
+            counts: (clip,), real frames of each clip.
+            hidden: include hidden states.
+        """
+        mask = np.zeros((len(clips), len(times)), np.bool_)
         batch: dict[str, Floats] = {}
-        for row, ((item, clock), count) in enumerate(zip(heard, counts, strict=True)):
-            answer = self.of(item, hidden=hidden)
-            wanted = clock.recorded(times[:count])
-            first, last = answer.times[0], answer.times[-1]
-            # A frame speaks for half the way to the next; a single one for its whole clip.
-            reach = (answer.times[1] - first) / 2 if len(answer.times) > 1 else np.inf
-            known[row, :count] = (wanted >= first - reach) & (wanted <= last + reach)
-            for name, values in (("vad", answer.vad), ("hidden", answer.hidden)):
+        for row, ((item, time_map), count) in enumerate(zip(clips, counts, strict=True)):
+            prediction = self.read(item, hidden=hidden)
+            recorded = time_map.to_recording(times[:count])
+            first, last = prediction.times[0], prediction.times[-1]
+            # A frame is valid half the way to the next; a single one for its entire clip.
+            reach = (prediction.times[1] - first) / 2 if len(prediction.times) > 1 else np.inf
+            mask[row, :count] = (recorded >= first - reach) & (recorded <= last + reach)
+            for name, values in (("vad", prediction.vad), ("hidden", prediction.hidden)):
                 if values is None:
                     continue
-                found = between(answer.times, values, wanted)
-                place = batch.setdefault(name, np.zeros((*known.shape, found.shape[1]), np.float32))
-                place[row, :count] = found if name == "vad" else (found - self._centre) / self._spread
-        return Lesson(known, batch.get("vad"), batch.get("hidden"))
+                target = interpolate(prediction.times, values, recorded)
+                rows = batch.setdefault(name, np.zeros((*mask.shape, target.shape[1]), np.float32))
+                rows[row, :count] = target if name == "vad" else (target - self._mean) / self._std
+        return FrameTargets(mask, batch.get("vad"), batch.get("hidden"))
 
 
-def between(times: NDArray[np.float64], values: Floats, wanted: NDArray[np.float64]) -> Floats:
-    """values (frame, feature) at rising times (frame,) -> linearly interpolated at wanted times, (time, feature);
-    beyond either end, the value there."""
-    place = np.interp(wanted, times, np.arange(len(times)))
-    low = np.floor(place).astype(int)
+def interpolate(times: NDArray[np.float64], values: Floats, at: NDArray[np.float64]) -> Floats:
+    """Interpolate linearly; beyond either end, the value there.
+
+    Args:
+        times: (frame,), rising.
+        values: (frame, feature).
+        at: (time,).
+
+    Returns:
+        (time, feature).
+    """
+    position = np.interp(at, times, np.arange(len(times)))
+    low = np.floor(position).astype(int)
     high = np.minimum(low + 1, len(times) - 1)
-    share = (place - low).astype(np.float32)[:, None]
-    mixed: Floats = values[low] * (1 - share) + values[high] * share
+    weight = (position - low).astype(np.float32)[:, None]
+    mixed: Floats = values[low] * (1 - weight) + values[high] * weight
     return mixed

@@ -1,4 +1,4 @@
-"""What the loop trains and the verbs score: the paper's model, or a system it compares with; opened, and fed."""
+"""Models that a run trains: the paper's or a baseline, with the features that a baseline reads."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from emimic.baselines import inputs
 from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
-from emimic.data.split_tables import clip_key, some
+from emimic.data.split_tables import get_clip_key, list_some
 from emimic.features import store
 from emimic.files import read_json
 from emimic.media import decode
@@ -23,26 +23,33 @@ Learner = EmiModel | BaselineModel
 
 
 def open_run(folder: Path) -> Learner:
-    """A finished run of either kind, ready to answer. Raises ModelError."""
+    """Load a finished run of either kind for prediction. Raises ModelError."""
     try:
         kind = read_json(folder / "config.json")["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
-        kind = None  # EmiModel says what is wrong with it
+        kind = None  # EmiModel reports what is wrong
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(model: Learner, items: Sequence[Item], heard: "Features | None") -> loader.Source:
-    """Where a model's clips come from: the media files or, of a baseline, the features it hears."""
+def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
+    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
     if isinstance(model, EmiModel):
-        return loader.waveforms(items, model.config, model.min_samples)
-    if heard is None:
-        raise CorpusError(f"{model.config.baseline} hears features; expected those of a corpus")
-    return heard.source(model, items)
+        return loader.make_waveform_source(items, model.config, model.min_samples)
+    if features is None:
+        raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
+    return features.source(model, items)
 
 
 @dataclass(frozen=True)
 class Features:
-    """A corpus's features as a system reads them: role -> feature folder, role -> clip key -> file."""
+    """A corpus's features for a baseline.
+
+    Attributes:
+        folder: of the corpus.
+        modalities: modality -> feature folder, or waveform.
+        indexes: modality -> clip key -> file.
+        damaged: files that can't be read.
+    """
 
     folder: Path
     modalities: dict[str, str]
@@ -51,57 +58,57 @@ class Features:
 
     @classmethod
     def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
-        """Raises CorpusError when a folder isn't there or two of its files hold one clip."""
+        """Index a corpus's features. Raises CorpusError where a folder is missing or two files hold one clip."""
         damaged: list[Path] = []
-        return cls(folder, modalities, inputs.indexes(folder, modalities, damaged), tuple(damaged))
+        return cls(folder, modalities, inputs.index_modalities(folder, modalities, damaged), tuple(damaged))
 
     @property
     def clips(self) -> inputs.Index:
-        """Clip key -> a file, for every clip that can be heard."""
-        return inputs.usable(self.indexes, self.modalities)
+        """Clip key -> a file, of every clip that can be used."""
+        return inputs.list_usable(self.indexes, self.modalities)
 
-    def sizes(self) -> dict[str, int]:
-        """Features of a frame by role, but for a waveform. Raises CorpusError when a folder is empty."""
+    def measure_sizes(self) -> dict[str, int]:
+        """Return the features of a frame by modality, without a waveform. Raises CorpusError on an empty folder."""
         return {
-            role: inputs.frame_size(self.folder, name, self.indexes[role])
-            for role, name in self.modalities.items()
+            modality: inputs.read_frame_size(self.folder, name, self.indexes[modality])
+            for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
 
-    def made_by(self) -> dict[str, str]:
-        """Role -> what made its features, where that was written down."""
-        known = {
-            role: store.made_by(self.folder / store.FOLDER / name)
-            for role, name in self.modalities.items()
+    def read_digests(self) -> dict[str, str]:
+        """Return the digest of the model that made the features, by modality, where it was recorded."""
+        digests = {
+            modality: store.digest_facts(self.folder / store.FOLDER / name)
+            for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
-        return {role: digest for role, digest in known.items() if digest is not None}
+        return {modality: digest for modality, digest in digests.items() if digest is not None}
 
     def check(self, made_by: Mapping[str, str]) -> None:
-        """Raise CorpusError where features are known to be made by something else than those a system learned from."""
-        for role, digest in self.made_by().items():
-            if made_by.get(role, digest) != digest:
-                place = self.folder / store.FOLDER / self.modalities[role]
+        """Raise CorpusError where the features of another model are recorded than those a baseline was trained on."""
+        for modality, digest in self.read_digests().items():
+            if made_by.get(modality, digest) != digest:
+                folder = self.folder / store.FOLDER / self.modalities[modality]
                 raise CorpusError(
-                    f"{place} was made by another model, or with other settings, than the features this system has "
+                    f"{folder} was made by another model, or with other settings, than the features this system has "
                     f"learned from ({store.FACTS} says by which): make the same ones, or train again"
                 )
 
-    def told(self, corpus: Corpus) -> Corpus:
-        """The corpus with a warning for damaged files, and one for each split and role that clips go without."""
-        notes = [f"{path} is damaged, its clip goes without: make it again" for path in self.damaged]
+    def add_warnings(self, corpus: Corpus) -> Corpus:
+        """Return the corpus with a warning per damaged file, and per split and modality with missing clips."""
+        notes = [f"{path} is damaged, its clip is used without it: make it again" for path in self.damaged]
         for split in corpus.splits.values():
-            for role, index in self.indexes.items():
-                lacking = [item.id for item in split.items if clip_key(item.id) not in index]
-                if lacking:
+            for modality, index in self.indexes.items():
+                missing = [item.id for item in split.items if get_clip_key(item.id) not in index]
+                if missing:
                     notes.append(
-                        f"{split.name}: {len(lacking)} of {len(split.items)} clips have no {role} and go without: "
-                        f"{some(lacking)}"
+                        f"{split.name}: {len(missing)} of {len(split.items)} clips have no {modality} and are used "
+                        f"without it: {list_some(missing)}"
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
     def source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
-        """What `model` reads of the clips of `items`."""
+        """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)
 
@@ -114,7 +121,7 @@ class Features:
             )
             return ready.samples
 
-        return inputs.source(
+        return inputs.make_source(
             items,
             self.indexes,
             config.sizes,

@@ -1,10 +1,9 @@
-"""What training minimizes: squared error (the paper's choice), 1 - CCC, 1 - Pearson, and mixes of them.
+"""Losses: squared error (the paper's choice), cross-entropy, 1 - CCC, 1 - Pearson, and weighted sums of them.
 
-The paper's section 6.2 gave up correlation as a loss because a constant prediction has no variance, so the
-loss is undefined. Here a variance below `FLOOR` counts as `FLOOR`: the loss and its gradient stay finite, and
-above it the formula is untouched.
+The paper's section 6.2 rejects correlation as a loss, since it is undefined for a constant prediction. Here a variance
+below `FLOOR` counts as `FLOOR`, so that the loss and its gradient stay finite. Above it the formula is unchanged.
 
-A label that is NaN is missing: it takes no part in any loss, and a target without any label adds nothing.
+A label that is NaN is missing: no loss includes it, and a target without any label adds nothing.
 """
 
 import math
@@ -25,14 +24,14 @@ The slope of a correlation is about 1 / (clips x standard deviation), so this al
 """
 
 
-def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared error over the labels there are; 0 where there is none.
+def compute_mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean squared error over all labels that aren't missing; 0 without any.
 
     Args:
         predictions: (clip, target), any float type.
         labels: (clip, target), in [0, 1]; NaN where missing.
-        weights: (clip,), factors >= 0 of the clips' errors; the mean is over the number of labels all the same, so that
-            a clip of weight 2 has twice the gradient. None: 1 for each.
+        weights: (clip,), factors >= 0 of the clips' errors; None: 1 for each. The sum is divided by the number of
+            labels, so that a clip of weight 2 has twice the gradient.
 
     Returns:
         A scalar >= 0, in float32 at least.
@@ -40,65 +39,66 @@ def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> T
     Raises:
         ScoreError: if the two shapes are not the same (clip, target), or there is no clip.
     """
-    x, y, known = _pair(predictions, labels)
-    errors = ((x - y) * known).square()
-    return (errors if weights is None else errors * weights[:, None]).sum() / known.sum().clamp(min=1)
+    x, y, labelled = _check_pair(predictions, labels)
+    errors = ((x - y) * labelled).square()
+    return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
 
 
-def bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of intensities as probabilities: unlike squared error it also orders the small ones.
+def compute_bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of intensities as probabilities; unlike squared error it also orders small ones.
 
-    Takes and raises what `mse` does; predictions in [0, 1], of which those beyond [1e-4, 1 - 1e-4] count as these.
+    Arguments and errors are those of `compute_mse`. Predictions are in [0, 1]; they are clipped to [1e-4, 1 - 1e-4].
     """
-    x, y, known = _pair(predictions, labels)
-    errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * known
-    return (errors if weights is None else errors * weights[:, None]).sum() / known.sum().clamp(min=1)
+    x, y, labelled = _check_pair(predictions, labels)
+    errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * labelled
+    return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
 
 
-def ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
+def compute_ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean over targets of 1 - CCC (Lin's, with variances over n), in [0, 2].
 
-    Takes and raises what `mse` does; the weights are those of the clips in means and variances.
-    1 where both sides are constant and equal: nothing is learned there.
+    Arguments and errors are those of `compute_mse`; the weights are those of the clips in means and variances. A
+    target that is constant and equal on both sides has 1, without a gradient.
     """
-    x, y, known = _pair(predictions, labels)
-    x_var, y_var, cov, apart = _moments(x, y, known, weights)
-    total = x_var + y_var + apart.square()
-    return _mean(1 - 2 * cov / total.clamp(min=FLOOR), known)
+    x, y, labelled = _check_pair(predictions, labels)
+    x_var, y_var, cov, difference = _compute_moments(x, y, labelled, weights)
+    total = x_var + y_var + difference.square()
+    return _average(1 - 2 * cov / total.clamp(min=FLOOR), labelled)
 
 
-def pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over targets of 1 - rho (paper section 6.2, eq. 3, over eq. 1 and 2), in [0, 2].
+def compute_pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean over targets of 1 - rho (paper section 6.2, eq. 3, over eq. 1 and 2), in [0, 2].
 
-    Takes and raises what `ccc_loss` does. 1 for a target that is constant on either side.
+    Arguments and errors are those of `compute_ccc_loss`. A target that is constant on either side has 1.
     """
-    x, y, known = _pair(predictions, labels)
-    x_var, y_var, cov, _ = _moments(x, y, known, weights)
-    spread = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
-    return _mean(1 - cov / spread, known)
+    x, y, labelled = _check_pair(predictions, labels)
+    x_var, y_var, cov, _ = _compute_moments(x, y, labelled, weights)
+    stds = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
+    return _average(1 - cov / stds, labelled)
 
 
-def framewise(predictions: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Squared error over the known frames of each clip and their features, its mean in a clip, summed over clips.
+def compute_frame_error(predictions: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return the squared error per frame, averaged over a clip's frames and features, and summed over clips.
 
     Args:
-        predictions, truth: (clip, frame, feature), any float type.
-        known: (clip, frame), bool; a clip without any adds nothing.
+        predictions: (clip, frame, feature), any float type.
+        truth: (clip, frame, feature).
+        mask: (clip, frame), true at frames with a target; a clip without any adds nothing.
 
     Returns:
         A scalar >= 0 in float32.
     """
-    errors = (predictions.float() - truth.float()).square().mean(dim=-1).masked_fill(~known, 0.0)
-    return (errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)).sum()
+    errors = (predictions.float() - truth.float()).square().mean(dim=-1).masked_fill(~mask, 0.0)
+    return (errors.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).sum()
 
 
-def rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor) -> Tensor:
+def compute_rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor) -> Tensor:
     """Return the mean of softplus(-(higher - lower) / temperature) over all pairs of clips of one group and two ranks.
 
     Args:
         values: (clip, quantity), the predictions that are compared.
-        ranks: (clip, quantity), the higher the stronger; NaN takes no part.
-        groups: (clip,), integers; clips are compared within a group; -1 takes no part.
+        ranks: (clip, quantity), the higher the stronger; NaN is excluded.
+        groups: (clip,), integers; clips are compared within a group; -1 is excluded.
         temperature: (clip,) > 0, the same for a group's clips.
 
     Returns:
@@ -112,12 +112,12 @@ def rank_loss(values: Tensor, ranks: Tensor, groups: Tensor, temperature: Tensor
 
 
 LOSSES: Final[dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
-    "mse": mse,
-    "bce": bce,
-    "ccc": ccc_loss,
-    "pearson": pearson_loss,
+    "mse": compute_mse,
+    "bce": compute_bce,
+    "ccc": compute_ccc_loss,
+    "pearson": compute_pearson_loss,
 }
-"""The names a `Mix` knows."""
+"""Name in a `Mix` -> loss."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ class Mix:
 
     @property
     def decomposes(self) -> bool:
-        """Whether a batch's loss is its parts' mean, weighted by their labels: true without a correlation."""
+        """True if a batch's loss is the mean of its parts', weighted by their labels: without a correlation."""
         return all(name in ("mse", "bce") for name, weight in self.weights.items() if weight)
 
     def __call__(self, predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mix for predictions and labels (clip, target): a scalar. Takes and raises what `mse` does."""
+        """Return the weighted sum, a scalar. Arguments and errors are those of `compute_mse`."""
         terms = [
             weight * LOSSES[name](predictions, labels, weights)
             for name, weight in self.weights.items()
@@ -160,10 +160,10 @@ class Mix:
         return torch.stack(terms).sum()
 
 
-def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both sides in float32 at least (the squares of a bf16 difference have two digits), and which labels are known.
+def _check_pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return predictions and labels in float32 at least, and the mask of labels; missing labels are 0.
 
-    Labels that are missing come back as 0.
+    The squares of a bf16 difference would have two digits.
     """
     # A (clip, target) prediction against (clip,) labels would broadcast and train on nonsense.
     if predictions.shape != labels.shape or predictions.ndim != 2 or not len(predictions):
@@ -172,24 +172,24 @@ def _pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "expected the same (clip, target) with at least one clip"
         )
     dtype = torch.promote_types(torch.promote_types(predictions.dtype, labels.dtype), torch.float32)
-    known = ~labels.isnan()
-    return predictions.to(dtype), labels.to(dtype).masked_fill(~known, 0.0), known.to(dtype)
+    labelled = ~labels.isnan()
+    return predictions.to(dtype), labels.to(dtype).masked_fill(~labelled, 0.0), labelled.to(dtype)
 
 
-def _moments(
-    x: Tensor, y: Tensor, known: Tensor, weights: Tensor | None
+def _compute_moments(
+    x: Tensor, y: Tensor, labelled: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Over the known clips: variances of both sides, their covariance, the difference of means, each (target,)."""
+    """Return the variances of both sides, their covariance and the difference of their means, (target,) each."""
     if weights is not None:
-        return _weighted_moments(x, y, known * weights[:, None])
-    n = known.sum(dim=0).clamp(min=1)
-    x_mean, y_mean = (x * known).sum(dim=0) / n, (y * known).sum(dim=0) / n
-    u, v = (x - x_mean) * known, (y - y_mean) * known
+        return _compute_weighted_moments(x, y, labelled * weights[:, None])
+    n = labelled.sum(dim=0).clamp(min=1)
+    x_mean, y_mean = (x * labelled).sum(dim=0) / n, (y * labelled).sum(dim=0) / n
+    u, v = (x - x_mean) * labelled, (y - y_mean) * labelled
     return u.square().sum(dim=0) / n, v.square().sum(dim=0) / n, (u * v).sum(dim=0) / n, x_mean - y_mean
 
 
-def _weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `_moments`; weights (clip, target), 0 where a label is missing."""
+def _compute_weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return as `_compute_moments`; weights: (clip, target), 0 where a label is missing."""
     n = weights.sum(dim=0)
     part = weights / torch.where(n > 0, n, 1.0)
     x_mean, y_mean = (x * part).sum(dim=0), (y * part).sum(dim=0)
@@ -198,7 +198,7 @@ def _weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Te
     return *variances, (part * u * v).sum(dim=0), x_mean - y_mean
 
 
-def _mean(terms: Tensor, known: Tensor) -> Tensor:
-    """Mean of terms (target,) over the targets with a label; 0 without any."""
-    there = known.any(dim=0).to(terms.dtype)
-    return (terms * there).sum() / there.sum().clamp(min=1)
+def _average(terms: Tensor, labelled: Tensor) -> Tensor:
+    """Return the mean of terms (target,) over the targets with a label; 0 without any."""
+    mask = labelled.any(dim=0).to(terms.dtype)
+    return (terms * mask).sum() / mask.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Orders of a corpus's classes, as a step's clips need them for the rank loss."""
+"""Orders of a corpus's classes, for the rank loss over a step's clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from emimic.data.corpus import Item
 from emimic.data.corpus_settings import RankSettings
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.task import VAD, CorpusError, SettingsError
-from emimic.training.corpora import Member
+from emimic.training.corpora import RunCorpus
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A step's clips as `losses.rank_loss` takes them; columns: of the quantities, among targets and then V/A/D."""
+    """Ranks of a step's clips, for `losses.rank_loss`; columns: of the quantities, in targets then V/A/D."""
 
     columns: list[int]
     ranks: Tensor
@@ -26,61 +26,72 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The orders of a run: of each corpus, by the name its items have; names of the quantities that are ordered."""
+    """Orders of a run.
+
+    Attributes:
+        names: of the ordered quantities.
+        columns: theirs, in targets then V/A/D.
+        orders: corpus, by its items' name -> its order.
+        heights: (corpus, quantity, class) -> its rank, the higher the stronger.
+    """
 
     names: tuple[str, ...]
     columns: tuple[int, ...]
     orders: dict[str, RankSettings]
     heights: dict[tuple[str, str, str], float]
-    """(corpus, quantity, class) -> its rank, the higher the stronger."""
 
     @classmethod
-    def of(cls, members: Sequence[Member], items: Sequence[Item]) -> "Ranks":
+    def of(cls, corpora: Sequence[RunCorpus], items: Sequence[Item]) -> "Ranks":
         """Collect the orders of all corpora.
+
+        Args:
+            corpora: of the run.
+            items: the training clips of all.
 
         Raises:
             SettingsError: if an order is of neither a target nor V/A/D.
             CorpusError: if an order has a class that no training clip is of.
         """
-        targets = members[0].corpus.targets
-        known = (*targets, *(name for name in VAD if name not in targets))
-        places = {name: (*targets, *VAD).index(name) for name in known}
+        targets = corpora[0].corpus.targets
+        quantities = (*targets, *(name for name in VAD if name not in targets))
+        columns = {name: (*targets, *VAD).index(name) for name in quantities}
         orders: dict[str, RankSettings] = {}
         heights: dict[tuple[str, str, str], float] = {}
-        for member in members:
-            own = member.settings.ranks
-            if own is None:
+        for one in corpora:
+            ranks = one.settings.ranks
+            if ranks is None:
                 continue
-            corpus = member.name if len(members) > 1 else ""
-            there = {item.cells[own.column] for item in items if item.corpus == corpus}
-            orders[corpus] = own
-            for name, groups in own.order.items():
-                if name not in known:
+            corpus = one.name if len(corpora) > 1 else ""
+            classes = {item.columns[ranks.column] for item in items if item.corpus == corpus}
+            orders[corpus] = ranks
+            for name, groups in ranks.order.items():
+                if name not in quantities:
                     raise SettingsError(
-                        f"corpora.{member.name}.ranks.order is of {name!r}, expected some of {', '.join(known)}"
+                        f"corpora.{one.name}.ranks.order is of {name!r}, expected some of {', '.join(quantities)}"
                     )
-                if strange := [one for group in groups for one in group if one not in there]:
+                if unknown := [kind for group in groups for kind in group if kind not in classes]:
                     raise CorpusError(
-                        f"{member.corpus.folder}: no training clip has {some(strange)} in the column {own.column!r}, "
-                        f"which ranks.order.{name} names; found {some(sorted(there))}. Spell them as in the table"
+                        f"{one.corpus.folder}: no training clip has {list_some(unknown)} in the column "
+                        f"{ranks.column!r}, which ranks.order.{name} names; found {list_some(sorted(classes))}. "
+                        "Spell them as in the table"
                     )
                 for height, group in enumerate(reversed(groups)):
-                    heights |= {(corpus, name, one): float(height) for one in group}
-        names = tuple(name for name in known if any(name in own.order for own in orders.values()))
-        return cls(names, tuple(places[name] for name in names), orders, heights)
+                    heights |= {(corpus, name, kind): float(height) for kind in group}
+        names = tuple(name for name in quantities if any(name in ranks.order for ranks in orders.values()))
+        return cls(names, tuple(columns[name] for name in names), orders, heights)
 
-    def ranked(self, items: Sequence[Item], device: Any) -> Ranked:
+    def select(self, items: Sequence[Item], device: Any) -> Ranked:
         """Return the ranks of a step's clips, the same in every process."""
         numbers: dict[tuple[str, str], int] = {}
         ranks, groups, temperature = [], [], []
         for item in items:
-            own = self.orders.get(item.corpus)
-            kind = "" if own is None else item.cells.get(own.column, "")
-            by = "" if own is None or own.by is None else item.cells.get(own.by, "")
+            order = self.orders.get(item.corpus)
+            kind = "" if order is None else item.columns.get(order.column, "")
+            by = "" if order is None or order.by is None else item.columns.get(order.by, "")
             ranks.append([self.heights.get((item.corpus, name, kind), torch.nan) for name in self.names])
-            compared = own is not None and (own.by is None or by)
+            compared = order is not None and (order.by is None or by)
             groups.append(numbers.setdefault((item.corpus, by), len(numbers)) if compared else -1)
-            temperature.append(1.0 if own is None else own.temperature)
+            temperature.append(1.0 if order is None else order.temperature)
         return Ranked(
             list(self.columns),
             torch.tensor(ranks, device=device),

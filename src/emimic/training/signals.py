@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while something long runs."""
+"""Handling of SIGTERM and Ctrl-C during long work."""
 
 import contextlib
 import signal
@@ -7,10 +7,10 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def handled(stop: Callable[[int], None]) -> Iterator[None]:
-    """Call `stop` with the signal's number where SIGTERM or SIGINT comes; what was there before comes back at the end.
+def handle(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call `stop` with the signal's number at SIGTERM or SIGINT in this block; restore the handlers afterwards.
 
-    Outside the main thread signals are somebody else's, and nothing is handled.
+    Outside the main thread nothing is handled.
     """
     before: dict[int, Any] = {}
     with contextlib.suppress(ValueError):

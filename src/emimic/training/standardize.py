@@ -1,4 +1,4 @@
-"""What brings the features of a frame to zero mean and unit variance, measured before a run's first step."""
+"""Standardization of frames: mean and std of each feature, measured before a run's first step."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -11,7 +11,7 @@ from emimic.progress import shown
 from emimic.training.settings import TrainSettings
 
 CLIPS: Final = 500
-"""Clips that are enough: some 50,000 frames."""
+"""Number of clips that are measured: some 50,000 frames."""
 
 STD_FLOOR: Final = 1e-4
 """The smallest standard deviation that a feature is divided by."""
@@ -26,17 +26,17 @@ def measure(
     *,
     progress: bool = False,
 ) -> None:
-    """Set the model's `frame_mean` and `frame_std` from the first clips of its first epoch, each frame equally.
+    """Set the model's `frame_mean` and `frame_std` from the frames of the first epoch's first clips.
 
-    Every process of several measures all of these clips, hence the same numbers.
+    Each of several processes measures all of these clips, hence gets the same numbers.
     """
-    steps = sampling.steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
+    steps = sampling.plan_steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
     rows = list(chain.from_iterable(steps))[:CLIPS]
     groups = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     count = torch.zeros((), dtype=torch.float64)
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
-    decoded = loader.decoded(source, groups, workers=settings.workers)
+    decoded = loader.decode_ahead(source, groups, workers=settings.workers)
     for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
         for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
             values, mask = model.collate([clips[i].values for i in part])

@@ -1,8 +1,8 @@
-"""One optimizer step: micro-batches of similar length, any loss exactly, over one process or several.
+"""One optimizer step: micro-batches of similar length, exact for any loss, over one process or several.
 
-Everything random in a step (dropout, SpecAugment, LayerDrop) follows from (seed, step, rank), so a resumed run
-repeats the uninterrupted one. Several processes share each step's clips; their gradients are added by hand, which
-needs no second wrapper around the model and no parameter to be used.
+All randomness of a step (dropout, SpecAugment, LayerDrop) depends on (seed, step, rank), so that a resumed run repeats
+the uninterrupted one. Several processes divide a step's clips among them. Their gradients are added here, so that the
+model needs no wrapper and a step may leave parameters unused.
 """
 
 import math
@@ -15,33 +15,41 @@ import torch
 from torch import Tensor, nn
 
 from emimic.baselines.model import BaselineModel
-from emimic.data.augment import Clock
+from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
-from emimic.data.loader import Heard
+from emimic.data.loader import ModelInput
 from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
-from emimic.training.distill_targets import Lessons
-from emimic.training.losses import framewise, rank_loss
+from emimic.training.clips import get_labels, get_vad
+from emimic.training.distill_targets import TeacherTargets
+from emimic.training.losses import compute_frame_error, compute_rank_loss
 from emimic.training.ranks import Ranked
 from emimic.training.settings import TrainSettings
-from emimic.training.setup import Run, labels_of, vad_of
+from emimic.training.setup import Run
 
 RESTART: Final = 5
 """Epochs until the first restart of the schedule "restarts"."""
 
 NONE: Final = -100
-"""The class of a clip without one."""
+"""Class and domain of a clip without one."""
 
 ENCODED: Final = 8
-"""So many times `batch_seconds` of cached features are one batch: the heads alone need that much less memory, and the
-LSTM reads its weights once a frame whatever the number of clips."""
+"""Factor of `batch_seconds` for cached features: the heads need less memory, and larger batches are faster."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Of one step's clips: targets (clip, target; of a baseline, member x fold x target) and vad (clip, 3), NaN where
-    missing; categories (clip,), or NONE; weights and vad_weights (clip,) of the clips' losses, None where all are 1;
-    ranks, for a rank loss; domains (clip,), NONE where unknown, None for a model without any."""
+    """Labels of one step's clips.
+
+    Attributes:
+        targets: (clip, target), NaN where missing; of a baseline (clip, branch x fold x target).
+        vad: (clip, 3), NaN where missing.
+        categories: (clip,), or NONE.
+        weights: (clip,), of the clips' losses; None where all are 1.
+        vad_weights: (clip,), of the clips' V/A/D losses; None where all are 1.
+        ranks: for a rank loss, or None.
+        domains: (clip,), NONE where unknown; None for a model without domains.
+    """
 
     targets: Tensor
     vad: Tensor
@@ -53,84 +61,94 @@ class Labels:
 
     @classmethod
     def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
+        """Return the labels of rows of the run's training clips."""
         items = [run.train.labelled(run.train.items[row], run.progress.epoch) for row in rows]
-        targets = torch.from_numpy(np.stack([labels_of(item) for item in items]))
+        targets = torch.from_numpy(np.stack([get_labels(item) for item in items]))
         if isinstance(run.model, BaselineModel):
-            targets = run.model.wanted(targets, items)
+            targets = run.model.expand_targets(targets, items)
         number = {name: i for i, name in enumerate(run.model.config.categories)}
-        place = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
+        domain = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
         device = run.fabric.device
         return cls(
             targets.to(device),
-            torch.from_numpy(np.stack([vad_of(item) for item in items])).to(device),
+            torch.from_numpy(np.stack([get_vad(item) for item in items])).to(device),
             torch.tensor([number.get(item.category or "", NONE) for item in items], device=device),
-            _factors([item.weight for item in items], device),
-            _factors([item.vad_weight for item in items], device),
-            None if run.ranks is None else run.ranks.ranked(items, device),
-            torch.tensor([place.get(item.domain or "", NONE) for item in items], device=device)
-            if place
+            _make_factors([item.weight for item in items], device),
+            _make_factors([item.vad_weight for item in items], device),
+            None if run.ranks is None else run.ranks.select(items, device),
+            torch.tensor([domain.get(item.domain or "", NONE) for item in items], device=device)
+            if domain
             else None,
         )
 
 
-def _factors(values: Sequence[float], device: Any) -> Tensor | None:
+def _make_factors(values: Sequence[float], device: Any) -> Tensor | None:
     return None if all(value == 1 for value in values) else torch.tensor(values, device=device)
 
 
-def _of(factors: Tensor | None, places: list[int]) -> Tensor | None:
-    return None if factors is None else factors[places]
+def _select(factors: Tensor | None, rows: list[int]) -> Tensor | None:
+    return None if factors is None else factors[rows]
 
 
-def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Heard]) -> float:
-    """One optimizer step over the clips `rows` of which this process holds `own`; returns the loss over all of them."""
+def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[ModelInput]) -> float:
+    """Take one optimizer step.
+
+    Args:
+        run: whose model is trained.
+        rows: the step's clips, over all processes.
+        own: those of this process.
+        clips: their values.
+
+    Returns:
+        The loss over the step's clips.
+    """
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.of(run, rows)
     if run.settings.padding == "zeros-batch":
-        clips = fill_up(clips)
+        clips = pad_to_longest(clips)
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
     plan = run.train.plan(model, clips, batch_seconds=seconds)
     run.optimizer.zero_grad(set_to_none=True)
     together = labels.ranks is not None or (not run.loss.decomposes and labels.targets.shape[1] > 0)
     waiting: list[Tensor] = []
-    answers: list[tuple[list[int], Tensor]] = []
+    predictions: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
         values, mask = model.collate([clips[i].values for i in part])
-        places = [fabric.global_rank + i * fabric.world_size for i in part]
+        indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
         with fabric.autocast():
             hidden, frames = run.train.hidden(model, values, mask)
-            known = () if labels.domains is None else (labels.domains[places],)
-            output = model.regress(hidden, frames, *known)
-        # The mean over the step is the weighted mean over its parts, so a part's graph can go at once.
-        loss = _of_part(run, output, labels, places)
-        heard = [(run.train.items[own[i]], clips[i].clock) for i in part]
-        if run.lessons is not None:
-            loss = loss + _of_lesson(run, run.lessons, heard, hidden, output) / len(rows)
+            domains = () if labels.domains is None else (labels.domains[indices],)
+            output = model.regress(hidden, frames, *domains)
+        # The mean over the step is the weighted mean over its parts, so that a part's graph can be freed at once.
+        loss = _compute_part_loss(run, output, labels, indices)
+        if run.teacher is not None:
+            timed = [(run.train.items[own[i]], clips[i].time_map) for i in part]
+            loss = loss + _compute_teacher_loss(run, run.teacher, timed, hidden, output) / len(rows)
         if loss.requires_grad and labels.ranks is not None:
-            waiting.append(loss)  # one way back through the part's graph, not two
+            waiting.append(loss)  # one backward pass through the part's graph instead of two
         elif loss.requires_grad:
             loss.backward(retain_graph=together)
         total += loss.detach()
         if together:
-            answers.append((places, _compared(output, labels)))
-    total = summed(fabric, total)
+            predictions.append((indices, _collect(output, labels)))
+    total = add_up(fabric, total)
     if together:
-        total = total + _backward_together(run, answers, labels, waiting)
-    value = _finite(run, float(total), rows)
+        total = total + _backward_together(run, predictions, labels, waiting)
+    value = _check_finite(run, float(total), rows)
     add_gradients(run)
     _update(run)
     return value
 
 
-def fill_up(clips: Sequence[Heard]) -> list[Heard]:
-    """Return clips of one length: each (sample,) filled up with zeros at its end to the longest, so that no mask hides
-    them."""
+def pad_to_longest(clips: Sequence[ModelInput]) -> list[ModelInput]:
+    """Return clips of one length, each zero-padded at its end to the longest, (sample,), which no mask hides."""
     longest = max((len(clip.values) for clip in clips), default=0)
     return [replace(clip, values=np.pad(clip.values, (0, longest - len(clip.values)))) for clip in clips]
 
 
-def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
+def _check_finite(run: Run, value: float, rows: Sequence[int]) -> float:
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].key for row in rows)
         raise EmimicError(
@@ -140,7 +158,7 @@ def _finite(run: Run, value: float, rows: Sequence[int]) -> float:
 
 
 def _update(run: Run) -> None:
-    """From the gradients to the weights and their average."""
+    """Update the weights from their gradients, and the averaged weights."""
     model = run.model
     if run.settings.l2:
         add_l2(model, run.settings.l2)
@@ -148,7 +166,7 @@ def _update(run: Run) -> None:
         torch.nn.utils.clip_grad_value_(model.parameters(), run.settings.clip_value)
     run.optimizer.step()
     if run.average is not None and run.settings.ema is not None:
-        # The average forgets its random start before it settles at the decay asked for.
+        # A smaller decay at first, so that the average forgets its random start.
         decay = min(run.settings.ema, (1 + run.progress.total_steps) / (10 + run.progress.total_steps))
         for name, parameter in model.named_parameters():
             if name in run.average:
@@ -158,120 +176,143 @@ def _update(run: Run) -> None:
 def add_l2(model: nn.Module, l2: float) -> None:
     """Add the gradient of l2 x sum of squares of the weight matrices, not of biases and norms.
 
-    A baseline's loss is the mean over its models (branches x folds), so each has its part of the gradient of its own
-    loss, and gets that part of its penalty, too: the two stand to each other as if each model was trained alone.
+    A baseline's loss is the mean over its models (branches x folds). Each model thus has a fraction of the gradient of
+    its own loss, and gets the same fraction of its penalty, as if it was trained alone.
     """
     models = model.models if isinstance(model, BaselineModel) else 1
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and parameter.ndim > 1:
-            part = 1 / models if name.startswith("members.") else 1.0
+            part = 1 / models if name.startswith("branches.") else 1.0
             parameter.grad.add_(parameter.detach(), alpha=2 * l2 * part)
 
 
-def _loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    spread = run.model.config.target_std
-    if spread is not None:  # z-scored targets; the mean cancels
-        scale = predictions.new_tensor(spread).repeat(predictions.shape[1] // len(spread))
+def _compute_loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    std = run.model.config.target_std
+    if std is not None:  # z-scored targets; the mean cancels
+        scale = predictions.new_tensor(std).repeat(predictions.shape[1] // len(std))
         predictions, labels = predictions / scale, labels / scale
     return run.loss(predictions, labels, weights)
 
 
-def _vad_means(output: Any) -> Tensor:
-    """V/A/D as the mean over frames, (clip, 3)."""
+def _average_vad(output: Any) -> Tensor:
+    """Return V/A/D as the mean over frames, (clip, 3)."""
     mask = output.frame_mask[..., None]
     means: Tensor = (output.vad.float() * mask).sum(dim=1) / mask.sum(dim=1)
     return means
 
 
-def _compared(output: Any, labels: Labels) -> Tensor:
-    """What a loss over the whole step needs of a part: (clip, target), before V/A/D where classes are ranked."""
+def _collect(output: Any, labels: Labels) -> Tensor:
+    """Return a part's predictions for a loss over the step: (clip, target), then V/A/D where classes are ranked."""
     intensities: Tensor = output.intensities.float()
     ranked = labels.ranks is not None and output.vad is not None
-    return torch.cat([intensities, _vad_means(output)], dim=1) if ranked else intensities
+    return torch.cat([intensities, _average_vad(output)], dim=1) if ranked else intensities
 
 
-def _of_part(run: Run, output: Any, labels: Labels, places: list[int]) -> Tensor:
-    """A part's share of the step's loss: targets (where their loss decomposes), VAD as the mean over frames, and the
-    auxiliary classes; each divided by the labels of its kind in the whole step."""
+def _compute_part_loss(run: Run, output: Any, labels: Labels, rows: list[int]) -> Tensor:
+    """Return a part's contribution to the step's loss, each term divided by its labels in the entire step.
+
+    The terms are targets (where their loss decomposes), V/A/D as the mean over frames, auxiliary classes and domains.
+    """
     loss: Tensor = output.intensities.new_zeros((), dtype=torch.float32)
     if run.loss.decomposes and labels.targets.shape[1]:
-        truth = labels.targets[places]
-        share = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
-        loss = loss + share * _loss(run, output.intensities.float(), truth, _of(labels.weights, places))
-    known = ~labels.vad[places].isnan()
-    if output.vad is not None and run.settings.vad_weight and known.any():
-        errors = ((_vad_means(output) - labels.vad[places].nan_to_num()) * known).square()
-        if (factors := _of(labels.vad_weights, places)) is not None:
+        truth = labels.targets[rows]
+        fraction = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
+        weights = _select(labels.weights, rows)
+        loss = loss + fraction * _compute_loss(run, output.intensities.float(), truth, weights)
+    labelled = ~labels.vad[rows].isnan()
+    if output.vad is not None and run.settings.vad_weight and labelled.any():
+        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labelled).square()
+        if (factors := _select(labels.vad_weights, rows)) is not None:
             errors = errors * factors[:, None]
         loss = loss + run.settings.vad_weight * errors.sum() / (~labels.vad.isnan()).sum()
     if output.categories is not None:
         entropy = nn.functional.cross_entropy(
-            output.categories.float(), labels.categories[places], ignore_index=NONE, reduction="sum"
+            output.categories.float(), labels.categories[rows], ignore_index=NONE, reduction="sum"
         )
         loss = loss + run.settings.category_weight * entropy / (labels.categories != NONE).sum().clamp(min=1)
     if labels.domains is not None:
         entropy = nn.functional.cross_entropy(
-            output.domains.float(), labels.domains[places], ignore_index=NONE, reduction="sum"
+            output.domains.float(), labels.domains[rows], ignore_index=NONE, reduction="sum"
         )
         loss = loss + run.settings.domain_weight * entropy / (labels.domains != NONE).sum().clamp(min=1)
     return loss
 
 
-def _of_lesson(
-    run: Run, lessons: Lessons, heard: Sequence[tuple[Item, Clock]], hidden: Tensor, output: Any
+def _compute_teacher_loss(
+    run: Run, teacher: TeacherTargets, clips: Sequence[tuple[Item, TimeMap]], hidden: Tensor, output: Any
 ) -> Tensor:
-    """How far a part's frames are from a teacher's, summed over clips: VAD and, projected, hidden states."""
+    """Return the error of a part's frames to a teacher's, summed over clips: V/A/D and projected hidden states.
+
+    Args:
+        run: with a student's model.
+        teacher: whose predictions are the targets.
+        clips: each with the times of its augmentation.
+        hidden: (clip, frame, feature).
+        output: of the model.
+    """
     settings, device = run.settings, run.fabric.device
     model: Any = run.model
     loss = hidden.new_zeros((), dtype=torch.float32)
     project = getattr(model, PROJECTION, None)
     counts = output.frame_mask.sum(dim=1).tolist()
     times = model.frame_times(hidden.shape[1])
-    lesson = lessons.lesson(heard, times, counts, hidden=project is not None)
-    known = torch.from_numpy(lesson.known).to(device)
-    if settings.teacher_vad_weight and output.vad is not None and lesson.vad is not None:
-        apart = framewise(output.vad, torch.from_numpy(lesson.vad).to(device), known)
-        loss = loss + settings.teacher_vad_weight * apart
-    if project is not None and lesson.hidden is not None:
+    targets = teacher.align(clips, times, counts, hidden=project is not None)
+    mask = torch.from_numpy(targets.mask).to(device)
+    if settings.teacher_vad_weight and output.vad is not None and targets.vad is not None:
+        error = compute_frame_error(output.vad, torch.from_numpy(targets.vad).to(device), mask)
+        loss = loss + settings.teacher_vad_weight * error
+    if project is not None and targets.hidden is not None:
         with run.fabric.autocast():
             projected = project(hidden)
-        apart = framewise(projected, torch.from_numpy(lesson.hidden).to(device), known)
-        loss = loss + settings.teacher_frame_weight * apart
+        error = compute_frame_error(projected, torch.from_numpy(targets.hidden).to(device), mask)
+        loss = loss + settings.teacher_frame_weight * error
     return loss
 
 
 def _backward_together(
-    run: Run, answers: Sequence[tuple[list[int], Tensor]], labels: Labels, waiting: Sequence[Tensor]
+    run: Run, predictions: Sequence[tuple[list[int], Tensor]], labels: Labels, waiting: Sequence[Tensor]
 ) -> Tensor:
-    """A correlation, or an order of clips, needs the whole step: its gradient at all predictions first, then back
-    through each part, together with the parts' own losses that wait for that."""
+    """Compute the losses over an entire step (a correlation, or an order of clips) and backpropagate them.
+
+    The gradient at all predictions is computed first, then passed through each part, with the parts' waiting losses.
+
+    Args:
+        run: whose model is trained.
+        predictions: of each part: the clips' indices in the step, and (clip, target) with its graph.
+        labels: of the step.
+        waiting: losses of the parts that are not backpropagated yet.
+
+    Returns:
+        The loss, a scalar.
+    """
     fabric = run.fabric
     clips, targets = labels.targets.shape
     vad = len(VAD) if labels.ranks is not None and getattr(run.model.config, "vad_head", False) else 0
     everyone = torch.zeros((clips, targets + vad), device=fabric.device)
-    for places, predictions in answers:
-        everyone[places] = predictions.detach()
-    everyone = summed(fabric, everyone).requires_grad_()
+    for indices, part in predictions:
+        everyone[indices] = part.detach()
+    everyone = add_up(fabric, everyone).requires_grad_()
     loss = everyone.sum() * 0 if labels.ranks is not None else torch.zeros((), device=fabric.device)
     if not run.loss.decomposes and targets:
-        loss = loss + _loss(run, everyone[:, :targets], labels.targets, labels.weights)
+        loss = loss + _compute_loss(run, everyone[:, :targets], labels.targets, labels.weights)
     if labels.ranks is not None:
         ranks = labels.ranks
         values = everyone[:, ranks.columns]
-        loss = loss + run.settings.rank_weight * rank_loss(
+        loss = loss + run.settings.rank_weight * compute_rank_loss(
             values, ranks.ranks, ranks.groups, ranks.temperature
         )
     loss.backward()
     gradient = everyone.grad
-    if answers and gradient is not None:
+    if predictions and gradient is not None:
         torch.autograd.backward(
-            [*(predictions for _, predictions in answers), *waiting],
-            [*(gradient[places] for places, _ in answers), *(None for _ in waiting)],
+            [*(part for _, part in predictions), *waiting],
+            [*(gradient[indices] for indices, _ in predictions), *(None for _ in waiting)],
         )
     return loss.detach()
 
 
-def summed(fabric: Any, tensor: Tensor) -> Tensor:
+def add_up(fabric: Any, tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over processes."""
     total: Tensor = fabric.all_reduce(tensor, reduce_op="sum") if fabric.world_size > 1 else tensor
     return total
 
@@ -279,23 +320,22 @@ def summed(fabric: Any, tensor: Tensor) -> Tensor:
 def add_gradients(run: Run) -> None:
     """Sum the gradients over processes; a parameter that one of them didn't use counts as zero there.
 
-    One that none of them used stays without a gradient, as in a single process, so that weight decay passes it by.
+    A parameter that no process used has no gradient, as in a single process, and thus no weight decay.
     """
     if run.fabric.world_size == 1:
         return
     trained = [p for p in run.model.parameters() if p.requires_grad]
     flat = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained]
     users = torch.tensor([float(p.grad is not None) for p in trained], device=run.fabric.device)
-    *parts, users = summed(run.fabric, torch.cat([*flat, users])).split(
+    *parts, users = add_up(run.fabric, torch.cat([*flat, users])).split(
         [*(p.numel() for p in trained), len(trained)]
     )
     for parameter, part, used in zip(trained, parts, users.tolist(), strict=True):
         parameter.grad = part.view_as(parameter).clone() if used else None
 
 
-def rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
-    """Share of the peak learning rate: linear warm-up, then what `schedule` says, such as cosine to 0 at the last step
-    (paper section 4)."""
+def compute_rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
+    """Return the fraction of the peak learning rate at a step: linear warm-up, then the schedule (paper section 4)."""
     warm = settings.warmup_epochs * per_epoch
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -306,12 +346,11 @@ def rate(step: int, per_epoch: int, settings: TrainSettings) -> float:
         length = float(RESTART * per_epoch)
         while past >= length:
             past, length = past - length, 2 * length
-    share = past / length
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, past / length)))
 
 
 def seed(number: int, step: int, rank: int) -> None:
-    """All randomness of a step from (seed, step, rank); transformers draws feature masks from NumPy's generator."""
+    """Seed a step's randomness from (seed, step, rank); transformers draws feature masks from NumPy's generator."""
     words = np.random.SeedSequence((number, step, rank)).generate_state(2)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))  # noqa: NPY002 - the generator that transformers uses

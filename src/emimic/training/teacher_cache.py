@@ -1,9 +1,9 @@
-"""A teacher's answers on disk: the service wing writes them, the study wing learns a student from them.
+"""A teacher's predictions on disk, written by `emimic distill` and read by the student's training.
 
-    FOLDER/KEY/teacher.json     whose answers they are: see Teacher
-    FOLDER/KEY/HASH.npz         the answer to the recording whose content has this SHA-256: see `read`
+    FOLDER/KEY/teacher.json     the teacher: see Teacher
+    FOLDER/KEY/HASH.npz         its prediction of the recording whose content has this SHA-256: see `read`
 
-KEY follows from the teacher's files and HASH from the recording's, so that a stale answer can't be found.
+KEY depends on the teacher's files and HASH on the recording's, so that an outdated prediction is never read.
 """
 
 import json
@@ -23,8 +23,14 @@ SCHEMA: Final = "emimic/teacher/1"
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """key: names its weights, 16 hex digits. targets: the names of its intensities. max_seconds: how much of each
-    recording it heard, from the start. vad: whether it answers VAD."""
+    """Description of a teacher.
+
+    Attributes:
+        key: names its weights, 16 hex digits.
+        targets: names of its intensities.
+        max_seconds: length of each recording that it predicts, from the start.
+        vad: it predicts V/A/D.
+    """
 
     key: str
     targets: tuple[str, ...]
@@ -32,49 +38,53 @@ class Teacher:
     vad: bool
 
 
-def describe(folder: Path, teacher: Teacher) -> Path:
-    """Make the folder of a teacher's answers under `folder`, and say whose they are."""
-    place = folder / teacher.key
-    make_folder(place)
-    write_atomic(place / DESCRIPTION, json.dumps({"schema": SCHEMA, **asdict(teacher)}, indent=1) + "\n")
-    return place
+def write_teacher(cache: Path, teacher: Teacher) -> Path:
+    """Make the folder of a teacher's predictions under `cache`, with its description; return it."""
+    folder = cache / teacher.key
+    make_folder(folder)
+    write_atomic(folder / DESCRIPTION, json.dumps({"schema": SCHEMA, **asdict(teacher)}, indent=1) + "\n")
+    return folder
 
 
-def described(place: Path) -> Teacher:
-    """Whose answers a folder holds. Raises ModelError when it doesn't say."""
-    file = place / DESCRIPTION
+def read_teacher(folder: Path) -> Teacher:
+    """Return the teacher whose predictions a folder holds. Raises ModelError where its description is unreadable."""
+    file = folder / DESCRIPTION
     try:
-        found = read_json(file)
-        return Teacher(found["key"], tuple(found["targets"]), found["max_seconds"], found["vad"])
+        content = read_json(file)
+        return Teacher(content["key"], tuple(content["targets"]), content["max_seconds"], content["vad"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{file} doesn't say whose answers lie beside it ({error!r}); run emimic distill, which writes them"
+            f"{file} doesn't describe the teacher of these predictions ({error!r}); run emimic distill, which writes "
+            "them"
         ) from error
 
 
-def write(file: Path, answer: Prediction) -> None:
-    """One recording's answer, whole or not at all; hidden states as float16."""
-    arrays: dict[str, Any] = {"intensities": answer.intensities, "times": answer.times}
-    if answer.vad is not None:
-        arrays["vad"] = answer.vad
-    if answer.hidden is not None:
-        # Nothing a frame's state means is lost; twice the size would be.
-        arrays["hidden"] = answer.hidden.clip(-65504, 65504).astype(np.float16)
+def write(file: Path, prediction: Prediction) -> None:
+    """Write the prediction of one recording atomically, hidden states as float16."""
+    arrays: dict[str, Any] = {"intensities": prediction.intensities, "times": prediction.times}
+    if prediction.vad is not None:
+        arrays["vad"] = prediction.vad
+    if prediction.hidden is not None:
+        # Half the size, and precise enough for a target.
+        arrays["hidden"] = prediction.hidden.clip(-65504, 65504).astype(np.float16)
     with atomic(file) as temporary, temporary.open("wb") as opened:
         np.savez(opened, allow_pickle=False, **arrays)
 
 
 def read(file: Path, *, hidden: bool = False) -> Prediction:
-    """One recording's answer as it was written, with hidden states, float32, if they are there and asked for. Raises
-    ModelError when it is damaged."""
+    """Return the prediction of one recording, with float32 hidden states if asked for and written.
+
+    Raises:
+        ModelError: if the file is missing or damaged.
+    """
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return Prediction(
-                intensities=found["intensities"],
-                vad=found.get("vad"),
-                times=found["times"],
-                hidden=found["hidden"].astype(np.float32) if hidden and "hidden" in found else None,
+                intensities=arrays["intensities"],
+                vad=arrays.get("vad"),
+                times=arrays["times"],
+                hidden=arrays["hidden"].astype(np.float32) if hidden and "hidden" in arrays else None,
             )
-    # zipfile has an error of its own, which is no OSError.
+    # zipfile's own error is no OSError.
     except Exception as error:
         raise ModelError(f"{file} can't be read ({error}): delete it and run emimic distill again") from error

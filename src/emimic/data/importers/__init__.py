@@ -1,7 +1,7 @@
-"""Published corpora as corpora of emimic: `emimic import NAME FOLDER --out CORPUS`.
+"""Import of published corpora: `emimic import NAME FOLDER --out CORPUS`.
 
-A module per corpus declares its layout; `masks` holds what a category says of the six targets; `importer` does the
-rest.
+A module per corpus declares its layout; `masks` has the labels of the six targets for each category; `importer` writes
+the corpus.
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ def find_layout(name: str) -> Layout:
     """Return the layout of a corpus by its name.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: no corpus has that name.
     """
     if name not in LAYOUTS:
         raise CorpusError(f"found {name!r}, expected a corpus of {', '.join(LAYOUTS)}. Check the spelling")

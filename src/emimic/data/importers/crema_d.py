@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, number, read_rows
+from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, read_rows, to_number
 
 _NAME: Final = re.compile(r"(\d{4})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)")
 _EMOTIONS: Final = {
@@ -28,18 +28,18 @@ VOTES: Final = (
     "finishedResponses.csv",
     "processedResults/summaryTable.csv",
 )
-"""Tables with votes on the voice alone, the best first: counted, one by one, the most frequent only."""
+"""Tables with votes on the voice alone, the best first: counts, single votes, only the most frequent vote."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per recording: Joy is the fraction of votes for happy times their mean level, whatever was acted."""
-    joy = _read_joy(source)
+    joys = _read_joys(source)
     actors: dict[str, dict[str, str]] = {}
     if (table := source.folder / ACTORS).is_file():
         actors = {row["ActorID"]: row for row in read_rows(table, ("ActorID", "Sex", "Age"))}
     else:
         source.notes.append(f"no {ACTORS} in {source.folder}: gender and age are unknown")
-    without = 0
+    n_without = 0
     for path in source.recordings:
         match = _NAME.fullmatch(path.stem)
         if match is None:
@@ -47,13 +47,13 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
             continue
         speaker, sentence, emotion, level = match.groups()
         actor = actors.get(speaker, {})
-        perceived = joy.get(_key(path.stem))
-        without += perceived is None
+        joy = joys.get(_get_key(path.stem))
+        n_without += joy is None
         yield Clip(
             path,
             speaker,
             _EMOTIONS[emotion],
-            joy=perceived,
+            joy=joy,
             columns={
                 "Gender": actor.get("Sex", "").lower(),
                 "Age": actor.get("Age", ""),
@@ -61,24 +61,24 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
                 "Intensity": _LEVELS.get(level, ""),
             },
         )
-    if joy and without:
-        source.notes.append(f"{without} clips have no votes: their Joy is 1 for happiness, else as masked")
+    if joys and n_without:
+        source.notes.append(f"{n_without} clips have no votes: their Joy is 1 for happiness, else as masked")
 
 
-def _key(name: str) -> str:
-    """Return a clip's name as in the tables: older copies have a recording that ends in _X."""
+def _get_key(name: str) -> str:
+    """Return a clip's name as in the tables; one recording ends in _X in older copies."""
     stem = name.partition(".")[0]
     return stem + "X" if stem.endswith("_X") else stem
 
 
-def _read_joy(source: Source) -> dict[str, float]:
-    """Clip -> perceived joy in [0, 1], of the best table there is."""
-    readers = dict(zip(VOTES, (_from_counts, _from_responses, _from_majority), strict=True))
+def _read_joys(source: Source) -> dict[str, float]:
+    """Return clip -> perceived joy in [0, 1], from the best table that exists."""
+    readers = dict(zip(VOTES, (_read_counts, _read_responses, _read_majority), strict=True))
     for name, read in readers.items():
         if (path := source.folder / name).is_file():
-            if read is _from_majority:
+            if read is _read_majority:
                 source.notes.append(
-                    f"only {name} is there: Joy is the level of happy where most voted for it, else 0"
+                    f"found only {name}: Joy is the level of happy where most voted for it, else 0"
                 )
             return read(path)
     source.notes.append(
@@ -87,12 +87,15 @@ def _read_joy(source: Source) -> dict[str, float]:
     return {}
 
 
-def _from_counts(path: Path) -> dict[str, float]:
-    """Rows 100001 to 107442 are votes on the voice; a mean level (0 to 100) is -1 without votes."""
-    joy = {}
+def _read_counts(path: Path) -> dict[str, float]:
+    """Return clip -> joy of counted votes.
+
+    Rows 100001 to 107442 are votes on the voice; a mean level (0 to 100) is -1 without votes.
+    """
+    joys = {}
     for row in read_rows(path, ("", "fileName", "H", "numResponses", "meanHappyResp")):
-        index, votes, total = number(row[""]), number(row["H"]), number(row["numResponses"])
-        level = number(row["meanHappyResp"])
+        index, votes, total = to_number(row[""]), to_number(row["H"]), to_number(row["numResponses"])
+        level = to_number(row["meanHappyResp"])
         if (
             index is not None
             and 100_000 < index < 200_000
@@ -100,31 +103,32 @@ def _from_counts(path: Path) -> dict[str, float]:
             and total
             and level is not None
         ):
-            joy[_key(row["fileName"])] = _bounded(votes / total * level / 100) if votes else 0.0
-    return joy
+            joys[_get_key(row["fileName"])] = _clip(votes / total * level / 100) if votes else 0.0
+    return joys
 
 
-def _from_responses(path: Path) -> dict[str, float]:
-    """One row per vote; query type 1 is the voice."""
+def _read_responses(path: Path) -> dict[str, float]:
+    """Return clip -> joy of single votes, one per row; query type 1 is the voice."""
     levels: defaultdict[str, list[float]] = defaultdict(list)
     for row in read_rows(path, ("queryType", "clipName", "respEmo", "respLevel")):
-        level = number(row["respLevel"])
+        level = to_number(row["respLevel"])
         if row["queryType"] == "1" and level is not None:
-            levels[_key(row["clipName"])].append(level if row["respEmo"] == "H" else 0.0)
-    return {clip: _bounded(sum(values) / len(values) / 100) for clip, values in levels.items()}
+            levels[_get_key(row["clipName"])].append(level if row["respEmo"] == "H" else 0.0)
+    return {clip: _clip(sum(values) / len(values) / 100) for clip, values in levels.items()}
 
 
-def _from_majority(path: Path) -> dict[str, float]:
-    """The most frequent vote and its mean level; several, joined by colons, where they tie."""
-    joy = {}
+def _read_majority(path: Path) -> dict[str, float]:
+    """Return clip -> joy of the most frequent vote and its mean level; ties are joined by colons."""
+    joys = {}
     for row in read_rows(path, ("FileName", "VoiceVote", "VoiceLevel")):
         votes, levels = row["VoiceVote"].split(":"), row["VoiceLevel"].split(":")
         level = dict(zip(votes, levels, strict=False)).get("H", "0")
-        joy[_key(row["FileName"])] = _bounded((number(level) or 0.0) / 100 / len(votes))
-    return joy
+        joys[_get_key(row["FileName"])] = _clip((to_number(level) or 0.0) / 100 / len(votes))
+    return joys
 
 
-def _bounded(value: float) -> float:
+def _clip(value: float) -> float:
+    """Return a value limited to [0, 1]."""
     return min(1.0, max(0.0, value))
 
 
@@ -132,5 +136,5 @@ LAYOUT: Final = Layout(
     "crema-d",
     f"AudioWAV/1001_DFA_ANG_XX.wav and so on, {ACTORS}, and votes in {VOTES[0]}",
     ("AudioWAV", "AudioMP3"),
-    clips,
+    list_clips,
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, number
+from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, to_number
 from emimic.task import CorpusError
 
 _NAME: Final = re.compile(r"(\d\d)([ab]\d\d)([WLEAFTN])[a-z]")
@@ -25,10 +25,10 @@ _GENDERS: Final = dict.fromkeys(("03", "10", "11", "12", "15"), "male") | dict.f
     ("08", "09", "13", "14", "16"), "female"
 )
 RECOGNITION: Final = "erkennung.txt"
-"""Per clip, how many per cent of the listeners recognized the emotion, and found it natural."""
+"""Percentages of the listeners who recognized a clip's emotion, and who found it natural."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
     """Yield a clip per recording; Joy of happiness is the fraction of listeners who recognized it."""
     table = source.folder / RECOGNITION
     recognized = _read_recognition(table) if table.is_file() else {}
@@ -59,14 +59,20 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
 
 
 def _read_recognition(path: Path) -> dict[str, tuple[float | None, float | None]]:
-    """Clip -> per cent recognized, per cent natural: tabs, decimal commas, Latin-1 with hard spaces."""
+    """Return clip -> per cent recognized, per cent natural.
+
+    The table has tabs, decimal commas, and Latin-1 with non-breaking spaces.
+
+    Raises:
+        CorpusError: the table can't be read, or has no percentages.
+    """
     try:
         lines = [line.split("\t") for line in path.read_text(encoding="latin-1").splitlines()]
     except OSError as error:
         raise CorpusError(f"{path} can't be read ({error}); copy it again, or leave it out") from error
-    rows = [[cell.strip() for cell in line] for line in lines if len(line) >= 4]
+    rows = [[field.strip() for field in line] for line in lines if len(line) >= 4]
     table = {
-        name.removesuffix(".wav"): (number(percent), number(natural))
+        name.removesuffix(".wav"): (to_number(percent), to_number(natural))
         for _, name, percent, natural, *_ in rows
         if name.endswith(".wav")
     }
@@ -79,4 +85,4 @@ def _read_recognition(path: Path) -> dict[str, tuple[float | None, float | None]
     return table
 
 
-LAYOUT: Final = Layout("emodb", f"wav/03a01Fa.wav and so on, optionally {RECOGNITION}", ("wav",), clips)
+LAYOUT: Final = Layout("emodb", f"wav/03a01Fa.wav and so on, optionally {RECOGNITION}", ("wav",), list_clips)

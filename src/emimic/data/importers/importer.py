@@ -1,4 +1,4 @@
-"""From a published layout to a corpus folder: recordings into `audio/`, split tables, a report."""
+"""Import of a published layout into a corpus folder: recordings in `audio/`, split tables, a report."""
 
 import csv
 import dataclasses
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from emimic import files
-from emimic.data.corpus import in_parallel
 from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, list_recordings
 from emimic.data.importers.masks import labels_of
 from emimic.data.importers.splits import choose_speakers
 from emimic.data.importers.trim import trim_zeros
+from emimic.data.parallel import run_in_parallel
 from emimic.data.split_tables import listing
 from emimic.files import read_json
 from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
-from emimic.wording import plural
+from emimic.wording import pluralize
 
 REPORT: Final = "import.json"
-"""The report's name; it marks a folder that a rerun may write to."""
+"""Name of the report; it marks a folder that a rerun may write to."""
 SCHEMA: Final = "emimic/import/1"
 SPLITS: Final = ("train", "valid", "test")
 _POINTER: Final = b"version https://git-lfs"
@@ -29,39 +29,39 @@ _POINTER: Final = b"version https://git-lfs"
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did; names are those of the source's files."""
+    """The result of an import; names are those of the source's files."""
 
     corpus: str
     out: str
     splits: dict[str, dict[str, int]]
-    """Split -> clips, and speakers that are known."""
+    """Split -> number of clips, and of known speakers."""
     targets: tuple[str, ...]
-    """Columns with at least one label: of the six, then of V/A/D."""
+    """Columns with a label: of the six, then of V/A/D."""
     made: int
     skipped: int
-    """Recordings that were there from an earlier run."""
+    """Number of recordings that existed from an earlier run."""
     failed: dict[str, str]
-    """Recording -> why it can't be used."""
+    """Recording -> reason why it can't be used."""
     left_out: dict[str, str]
-    """Recording or row -> why it makes no clip."""
+    """Recording or row -> reason why no clip was made of it."""
     planned: dict[str, int]
-    """Reason -> how many were left out as the options say."""
+    """Reason -> number of recordings that the options leave out."""
     notes: tuple[str, ...]
 
     def summary(self, limit: int = 20) -> str:
-        """Return the report as plain text; of failures and of what was left out, the first `limit` are named."""
+        """Return the report as plain text, with the first `limit` failures and recordings left out."""
         lines = [
-            f"{self.corpus} -> {self.out}: {plural(self.made, 'clip')} made, {self.skipped} were there, "
+            f"{self.corpus} -> {self.out}: {pluralize(self.made, 'clip')} made, {self.skipped} were there, "
             f"{len(self.failed)} failed, {len(self.left_out) + sum(self.planned.values())} left out",
             *(f"  {name}: clips {n['clips']}, speakers {n['speakers']}" for name, n in self.splits.items()),
             f"  targets: {', '.join(self.targets)}",
             *(f"  left out: {n} x {reason}" for reason, n in self.planned.items()),
         ]
-        named = {
+        sections = {
             title: [f"{name}: {reason}" for name, reason in entries.items()]
             for title, entries in {"Failed": self.failed, "Left out": self.left_out}.items()
         }
-        return "\n".join(lines + listing({**named, "Notes": self.notes}, limit))
+        return "\n".join(lines + listing({**sections, "Notes": self.notes}, limit))
 
 
 def import_layout(
@@ -79,30 +79,30 @@ def import_layout(
 ) -> ImportReport:
     """Make the corpus folder `out` of a published corpus: `audio/`, `train_split.csv` and others, `import.json`.
 
-    A table has Filename, those of the six emotions and of Arousal, Dominance, Valence with a label (in [0, 1]; an empty
-    cell is unknown), Speaker (CORPUS-ID), Emotion, and the source's columns. Recordings that are there are left as they
-    are, so an interrupted import is resumed by the same call. What can't be used is named in the report.
+    A table has Filename, those of the six emotions and of Arousal, Dominance, Valence with a label (in [0, 1], or
+    empty), Speaker (CORPUS-ID), Emotion, and the source's columns. Existing recordings are kept, so the same call
+    resumes an interrupted import. Files that can't be used are in the report.
 
     Args:
         layout: one of LAYOUTS.
         folder: the corpus as published.
         out: a new folder, or that of an earlier import with the same options.
-        valid_speakers: speakers held out for validation where no split is published; default a fifth, 0 for none.
-        link: symbolic links in place of copies.
-        trim: without the digital zeros that PCM WAV files end with.
-        song: also singing (RAVDESS).
-        test_set: which published test set becomes `test_split.csv` (MSP-Podcast), default Test1.
+        valid_speakers: number of speakers for validation when no split is published; default a fifth, 0 for none.
+        link: make symbolic links instead of copies.
+        trim: leave out the digital zeros at the end of PCM WAV files.
+        song: include singing (RAVDESS).
+        test_set: the published test set that becomes `test_split.csv` (MSP-Podcast), default Test1.
         workers: threads, default one per core.
         progress: show a bar on standard error.
 
     Raises:
         CorpusError: nothing in `folder` matches the layout, a table is damaged, or `out` holds something else or
             can't be written.
-        SettingsError: options that exclude each other, or that the corpus doesn't have.
+        SettingsError: options exclude each other, or the corpus doesn't have one.
     """
     folder, out = Path(folder), Path(out)
-    asked = {"song": song, "test_set": test_set is not None, "valid_speakers": valid_speakers is not None}
-    _check_options(layout, {name for name, given in asked.items() if given}, link=link, trim=trim)
+    options = {"song": song, "test_set": test_set is not None, "valid_speakers": valid_speakers is not None}
+    _check_options(layout, {name for name, is_set in options.items() if is_set}, link=link, trim=trim)
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; expected {layout.expected}")
     if out.resolve().is_relative_to(folder.resolve()):
@@ -111,9 +111,9 @@ def import_layout(
         )
     recordings, twice = list_recordings(folder, layout.folders)
     source = Source(folder, recordings, song, test_set or "Test1")
-    found = [*twice, *layout.clips(source)]
-    clips = [entry for entry in found if isinstance(entry, Clip)]
-    left_out = [entry for entry in found if isinstance(entry, LeftOut)]
+    entries = [*twice, *layout.clips(source)]
+    clips = [entry for entry in entries if isinstance(entry, Clip)]
+    left_out = [entry for entry in entries if isinstance(entry, LeftOut)]
     if not clips:
         _refuse(layout, folder, recordings, left_out)
     if not layout.publishes_splits:
@@ -121,7 +121,7 @@ def import_layout(
     settings = {"corpus": layout.name, "link": link, "trim": trim}
     try:
         _claim(out, settings)
-        results = _bring_all(clips, out / "audio", link=link, trim=trim, workers=workers, progress=progress)
+        results = _copy_all(clips, out / "audio", link=link, trim=trim, workers=workers, progress=progress)
         pairs = list(zip(clips, results, strict=True))
         usable = [clip for clip, result in pairs if isinstance(result, bool)]
         failed = {clip.path.name: result for clip, result in pairs if isinstance(result, str)}
@@ -137,44 +137,57 @@ def import_layout(
         )  # fmt: skip
         _write_report(out, settings, report)
     except files.OutputError as error:
-        raise CorpusError(f"{error} What is finished stays: run again to go on.") from error
+        raise CorpusError(f"{error} Finished clips stay: run again to resume.") from error
     except OSError as error:
-        # A full disk would fail every other clip too; what is finished stays.
+        # A full disk would fail every other clip too.
         raise CorpusError(
-            f"{out} can't be written ({error}); free space or permit it, and run again to go on"
+            f"{out} can't be written ({error}); free space or permit it, and run again to resume"
         ) from error
     return report
 
 
-def _check_options(layout: Layout, asked: set[str], *, link: bool, trim: bool) -> None:
+def _check_options(layout: Layout, names: set[str], *, link: bool, trim: bool) -> None:
+    """Check that a layout has the options with these names, and that they don't exclude each other.
+
+    Raises:
+        SettingsError: it doesn't, or they do.
+    """
     if link and trim:
         raise SettingsError("found --link and --trim, expected one: a link is to the recording as it is")
-    known = layout.options | (set() if layout.publishes_splits else {"valid_speakers"})
-    if unknown := sorted(asked - known):
+    supported = layout.options | (set() if layout.publishes_splits else {"valid_speakers"})
+    if unknown := sorted(names - supported):
         spelled = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
         raise SettingsError(f"{layout.name} has no option {spelled}: leave it out")
 
 
 def _refuse(layout: Layout, folder: Path, recordings: Sequence[Path], left_out: Sequence[LeftOut]) -> None:
-    """Raise CorpusError: nothing matches."""
-    found = plural(len(recordings), "recording") + (f" such as {recordings[0].name}" if recordings else "")
-    why = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
+    """Raise CorpusError: nothing matches the layout."""
+    n_files = pluralize(len(recordings), "recording") + (
+        f" such as {recordings[0].name}" if recordings else ""
+    )
+    reason = f" ({left_out[0].name}: {left_out[0].reason})" if left_out else ""
     raise CorpusError(
-        f"{folder}: found {found} and no clip of {layout.name}{why}; expected {layout.expected}. Give the folder as it "
-        "was unpacked"
+        f"{folder}: found {n_files} and no clip of {layout.name}{reason}; expected {layout.expected}. Give the folder "
+        "as it was unpacked"
     )
 
 
 def _split(layout: Layout, clips: Sequence[Clip], n: int | None) -> list[Clip]:
+    """Return the clips with their splits, with `n` speakers for validation."""
     genders = {clip.speaker: clip.columns.get("Gender", "") for clip in clips}
-    held_out = choose_speakers(genders, layout.name, n)
+    valid_speakers = choose_speakers(genders, layout.name, n)
     return [
-        dataclasses.replace(clip, split="valid" if clip.speaker in held_out else "train") for clip in clips
+        dataclasses.replace(clip, split="valid" if clip.speaker in valid_speakers else "train")
+        for clip in clips
     ]
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Mark `out` as an import with these settings; CorpusError when it holds anything else."""
+    """Mark `out` as an import with these settings.
+
+    Raises:
+        CorpusError: it holds anything else.
+    """
     report = out / REPORT
     if report.is_file():
         try:
@@ -196,27 +209,28 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _write_report(out: Path, settings: Mapping[str, Any], report: ImportReport | None) -> None:
+    """Write the settings and the report; None while the import is unfinished."""
     content = {"schema": SCHEMA, "settings": dict(settings), "report": report and dataclasses.asdict(report)}
     files.write_atomic(out / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _bring_all(
+def _copy_all(
     clips: Sequence[Clip], target: Path, *, link: bool, trim: bool, workers: int | None, progress: bool
 ) -> list[bool | str]:
-    """Return the result of `_bring` for each clip."""
+    """Copy or link all recordings, and return the results of `_copy`."""
     target.mkdir(exist_ok=True)
 
-    def bring(clip: Clip) -> bool | str:
-        return _bring(clip.path, target / clip.path.name, link=link, trim=trim)
+    def copy(clip: Clip) -> bool | str:
+        return _copy(clip.path, target / clip.path.name, link=link, trim=trim)
 
-    return list(in_parallel(bring, clips, workers=workers, progress=progress, text="Importing clips"))
+    return list(run_in_parallel(copy, clips, workers=workers, progress=progress, text="Importing clips"))
 
 
-def _bring(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
-    """Copy or link a recording: True when made, False when it was there, or why it can't be used.
+def _copy(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
+    """Copy or link a recording, and return True; False when it exists, or the reason why it can't be used.
 
     Raises:
-        CorpusError: no link can be made.
+        CorpusError: a link can't be made.
         OSError: the target can't be written.
     """
     if target.exists():
@@ -246,10 +260,10 @@ def _bring(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
 
 
 def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str]) -> tuple[str, ...]:
-    """Write a table per split, remove those of an earlier run; the label columns, the same in all."""
+    """Write a table per split, remove those of an earlier run, and return the label columns, the same in all."""
     labels = [labels_of(clip.category, clip.joy) | dict(clip.vad) for clip in clips]
-    known: set[str] = set().union(*labels)
-    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in known)
+    labelled: set[str] = set().union(*labels)
+    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in labelled)
     filled = (name for clip in clips for name, text in clip.columns.items() if text)
     columns = tuple(dict.fromkeys(filled))
     header = ("Filename", *targets, "Speaker", "Emotion", *columns)
@@ -272,15 +286,14 @@ def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str
             files.write_atomic(table, text.getvalue())
         else:
             table.unlink(missing_ok=True)
-    if not set(EMOTIONS) <= known and known & set(EMOTIONS):
-        few = [name for name in EMOTIONS if name in known]
-        notes.append(
-            f"only {', '.join(few)} of the six have a label; train with --set targets='[{', '.join(few)}]'"
-        )
+    if not set(EMOTIONS) <= labelled and labelled & set(EMOTIONS):
+        names = ", ".join(name for name in EMOTIONS if name in labelled)
+        notes.append(f"only {names} of the six have a label; train with --set targets='[{names}]'")
     return targets
 
 
 def _count(clips: Sequence[Clip]) -> dict[str, dict[str, int]]:
+    """Return the number of clips and of known speakers in each split that has clips."""
     by_split = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
     return {
         name: {"clips": len(part), "speakers": len({clip.speaker for clip in part} - {""})}

@@ -1,4 +1,4 @@
-"""A published corpus as a layout: its recordings, its tables, and the clips they make."""
+"""Layouts of published corpora: their recordings, their tables, and the clips made of them."""
 
 import csv
 import math
@@ -6,45 +6,45 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emimic.data.cells import read_number
-from emimic.data.split_tables import clip_key
-from emimic.files import need_file, walk
+from emimic.data.fields import read_number
+from emimic.data.split_tables import get_clip_key
+from emimic.files import check_file, walk
 from emimic.media import decode
 from emimic.task import CorpusError
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording with what its corpus says of it."""
+    """A recording with its metadata."""
 
     path: Path
     speaker: str
     """The corpus's own id; empty where unknown."""
     category: str
-    """One of `masks.MASKS`; empty where it is none of them."""
+    """One of `masks.MASKS`; empty for any other."""
     joy: float | None = None
-    """Perceived joy in [0, 1], in place of the category's."""
+    """Perceived joy in [0, 1], instead of the category's."""
     vad: Mapping[str, float] = field(default_factory=dict)
-    """Arousal, Dominance, Valence in [0, 1]: those known."""
+    """The known ones of Arousal, Dominance, Valence, in [0, 1]."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Further columns of the source, such as Gender (male, female or empty)."""
     split: str = ""
-    """train, valid or test as published; empty where the corpus publishes none."""
+    """train, valid or test as published; empty when the corpus publishes none."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A recording or a row that makes no clip."""
+    """A recording or a row of which no clip is made."""
 
     name: str
     reason: str
     planned: bool = False
-    """Left out by an option, so that counting is enough."""
+    """Left out by an option, so that it is only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a layout reads: the folder, its recordings, the options; `notes` collects what the user should know."""
+    """The input of a layout: the folder, its recordings and the options; `notes` collects notes for the user."""
 
     folder: Path
     recordings: tuple[Path, ...]
@@ -56,15 +56,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One corpus.
+    """The layout of one published corpus.
 
     Attributes:
-        name: what the command line calls it.
-        expected: the published layout in words, for errors.
-        folders: where its recordings lie, the first that exists; else all of the folder is searched.
+        name: its name on the command line.
+        expected: the published layout in words, for error messages.
+        folders: candidates for the folder of its recordings, the first that exists; else the whole folder.
         clips: yields a Clip or a LeftOut for each recording.
-        options: which of `song`, `test_set` it knows.
-        publishes_splits: its clips carry a split; else speakers are drawn for validation.
+        options: those of `song`, `test_set` that it has.
+        publishes_splits: its clips have a split; else speakers are drawn for validation.
     """
 
     name: str
@@ -76,42 +76,46 @@ class Layout:
 
 
 def list_recordings(folder: Path, folders: tuple[str, ...]) -> tuple[tuple[Path, ...], list[LeftOut]]:
-    """Return the recordings in the first of `folders` that exists, or anywhere in `folder`, and second files of a clip.
+    """Find the recordings in the first of `folders` that exists, else anywhere in `folder`, and second files of a clip.
 
-    Hidden files and folders are ignored. Of a clip that is there twice, a WAV file is preferred, then the first path.
+    Hidden files and folders are ignored. Of two files of a clip, a WAV file is preferred, then the first path.
+
+    Raises:
+        CorpusError: a folder can't be listed.
     """
-    place = next((folder / name for name in folders if (folder / name).is_dir()), folder)
-    found: dict[str, Path] = {}
+    root = next((folder / name for name in folders if (folder / name).is_dir()), folder)
+    recordings: dict[str, Path] = {}
     twice: list[LeftOut] = []
-    troubles: list[OSError] = []
+    errors: list[OSError] = []
     paths = [
-        path
-        for path in walk(place, troubles)
-        if path.suffix.lower() in decode.MEDIA_SUFFIXES and path.is_file()
+        path for path in walk(root, errors) if path.suffix.lower() in decode.MEDIA_SUFFIXES and path.is_file()
     ]
-    if troubles:
-        raise CorpusError(
-            f"{troubles[0].filename}: can't be listed ({troubles[0].strerror}). Make it readable"
-        )
+    if errors:
+        raise CorpusError(f"{errors[0].filename}: can't be listed ({errors[0].strerror}). Make it readable")
     for path in sorted(paths, key=lambda path: (path.suffix.lower() != ".wav", path)):
-        first = found.setdefault(clip_key(path.name), path)
+        first = recordings.setdefault(get_clip_key(path.name), path)
         if first != path:
             twice.append(
                 LeftOut(str(path.relative_to(folder)), f"is the same clip as {first.relative_to(folder)}")
             )
-    return tuple(sorted(found.values(), key=lambda path: path.name)), twice
+    return tuple(sorted(recordings.values(), key=lambda path: path.name)), twice
 
 
 def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> list[dict[str, str]]:
     """Read a table in UTF-8 as rows of stripped text by column.
 
+    Args:
+        path: the table.
+        columns: those that it must have.
+        delimiter: between fields.
+
     Raises:
-        CorpusError: it can't be read, or lacks one of `columns`.
+        CorpusError: the table can't be read, or one of `columns` is missing.
     """
     try:
-        need_file(path)  # a pipe would block for ever
+        check_file(path)  # a pipe would block forever
         with path.open(newline="", encoding="utf-8-sig") as file:
-            # Tables with tabs have quotes as letters.
+            # In tables with tabs, quotes are letters.
             reader = (
                 csv.reader(file, strict=True)
                 if delimiter == ","
@@ -134,13 +138,13 @@ def read_rows(path: Path, columns: Collection[str], *, delimiter: str = ",") -> 
         )
     if short := [number for number, line in enumerate(lines, 1) if len(line) != len(header)]:
         raise CorpusError(
-            f"{path}: row {short[0]} has {len(lines[short[0] - 1])} cells, expected {len(header)} as in the header. "
+            f"{path}: row {short[0]} has {len(lines[short[0] - 1])} fields, expected {len(header)} as in the header. "
             "Copy it again"
         )
-    return [{name: cell.strip() for name, cell in zip(header, line, strict=True)} for line in lines[1:]]
+    return [{name: text.strip() for name, text in zip(header, line, strict=True)} for line in lines[1:]]
 
 
-def number(text: str) -> float | None:
-    """Return a finite number, with a decimal point or comma, or None."""
+def to_number(text: str) -> float | None:
+    """Convert text to a finite number, with a decimal point or comma; None for other text."""
     value = read_number(text.replace(",", "."))
     return value if value is not None and math.isfinite(value) else None

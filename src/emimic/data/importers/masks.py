@@ -5,27 +5,28 @@ from typing import Final
 from emimic.task import EMOTIONS
 
 
-def _zero(*names: str) -> dict[str, float]:
+def _set_zero(*names: str) -> dict[str, float]:
+    """Return labels of 0 for these targets."""
     return dict.fromkeys(names, 0.0)
 
 
 MASKS: Final[dict[str, dict[str, float]]] = {
-    "anger": _zero("Admiration", "Amusement", "Excitement", "Joy"),
-    "boredom": _zero(*EMOTIONS),
-    "calm": _zero(*EMOTIONS),
-    # Scorn may be amused or resolute; it neither admires nor pities.
-    "contempt": _zero("Admiration", "Empathic Pain", "Excitement", "Joy"),
-    "disgust": _zero("Admiration", "Amusement", "Joy"),
-    "fear": _zero("Admiration", "Amusement", "Joy"),
-    "happiness": {"Joy": 1.0, **_zero("Empathic Pain")},
-    "neutral": _zero(*EMOTIONS),
-    "sadness": _zero("Admiration", "Amusement", "Excitement", "Joy"),
-    # Welcome or unwelcome isn't said, and wonder is near to admiration; but it is no resolve and no pity.
-    "surprise": _zero("Determination", "Empathic Pain"),
+    "anger": _set_zero("Admiration", "Amusement", "Excitement", "Joy"),
+    "boredom": _set_zero(*EMOTIONS),
+    "calm": _set_zero(*EMOTIONS),
+    # Contempt may be amused or determined; it excludes admiration and pity.
+    "contempt": _set_zero("Admiration", "Empathic Pain", "Excitement", "Joy"),
+    "disgust": _set_zero("Admiration", "Amusement", "Joy"),
+    "fear": _set_zero("Admiration", "Amusement", "Joy"),
+    "happiness": {"Joy": 1.0, **_set_zero("Empathic Pain")},
+    "neutral": _set_zero(*EMOTIONS),
+    "sadness": _set_zero("Admiration", "Amusement", "Excitement", "Joy"),
+    # Surprise may be pleasant or not, and is close to admiration; it excludes determination and pity.
+    "surprise": _set_zero("Determination", "Empathic Pain"),
 }
-"""Category -> labels; a target that isn't listed is unknown (masked): a category says only what it excludes or names.
+"""Category -> labels; targets that aren't listed are unknown (masked): neither named nor excluded by the category.
 
-The masks are this project's choice, no corpus publishes them. A perceived fraction takes the place of Joy where there
+The masks are this project's choice; no corpus publishes them. A perceived fraction replaces the label of Joy when there
 is one.
 """
 
@@ -34,7 +35,7 @@ def labels_of(category: str, joy: float | None = None) -> dict[str, float]:
     """Return the labels of a category, in [0, 1]; none for a category outside MASKS.
 
     Args:
-        category: one of MASKS, or anything else for unknown.
-        joy: perceived joy in [0, 1], in place of the category's.
+        category: one of MASKS; any other is unknown.
+        joy: perceived joy in [0, 1], instead of the category's.
     """
     return MASKS.get(category, {}) | ({} if joy is None else {"Joy": joy})

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, number, read_rows
-from emimic.data.split_tables import clip_key
+from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, read_rows, to_number
+from emimic.data.split_tables import get_clip_key
 from emimic.task import CorpusError
 
 TABLE: Final = Path("Labels", "labels_consensus.csv")
@@ -28,28 +28,34 @@ _EMOTIONS: Final = {
 _RATINGS: Final = {"Arousal": "EmoAct", "Dominance": "EmoDom", "Valence": "EmoVal"}
 _COLUMNS: Final = ("FileName", "EmoClass", *_RATINGS.values(), "SpkrID", "Gender", "Split_Set")
 TEST_SETS: Final = ("Test1", "Test2")
-"""They share speakers, so a corpus folder holds one of them; the labels of Test3 are not published."""
+"""Both have the same speakers, so a corpus folder holds one of them; the labels of Test3 are not published."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
-    """Yield a clip per row whose recording is there, and what has no row."""
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
+    """Yield a clip per row with a recording, and a LeftOut for the other rows and recordings.
+
+    Raises:
+        CorpusError: the table is missing or damaged.
+    """
     table = source.folder / TABLE
     if not table.is_file():
         raise CorpusError(f"{table} does not exist; expected {LAYOUT.expected}. Give the corpus's folder")
     splits = {"Train": "train", "Development": "valid", source.test_set: "test"}
-    paths = {clip_key(path.name): path for path in source.recordings}
+    paths = {get_clip_key(path.name): path for path in source.recordings}
     for row in read_rows(table, _COLUMNS):
-        name, part = row["FileName"], row["Split_Set"]
-        path = paths.pop(clip_key(name), None)
-        ratings = {target: number(row[column]) for target, column in _RATINGS.items()}
-        wrong = [_RATINGS[key] for key, value in ratings.items() if value is not None and not 1 <= value <= 7]
-        if part not in splits:
-            yield LeftOut(name, f"of {part or 'no split'}", planned=True)
+        name, split = row["FileName"], row["Split_Set"]
+        path = paths.pop(get_clip_key(name), None)
+        ratings = {target: to_number(row[column]) for target, column in _RATINGS.items()}
+        invalid = [
+            _RATINGS[key] for key, value in ratings.items() if value is not None and not 1 <= value <= 7
+        ]
+        if split not in splits:
+            yield LeftOut(name, f"of {split or 'no split'}", planned=True)
         elif path is None:
-            yield LeftOut(name, f"is in {table.name}, but no recording is called so")
-        elif wrong or row["EmoClass"] not in {*_EMOTIONS, ""}:
-            found = ", ".join(f"{key} is {row[key]}" for key in wrong) or f"EmoClass is {row['EmoClass']}"
-            yield LeftOut(name, f"{found}; expected 1 to 7, and a class of {''.join(_EMOTIONS)}")
+            yield LeftOut(name, f"is in {table.name}, but no recording has this name")
+        elif invalid or row["EmoClass"] not in {*_EMOTIONS, ""}:
+            fault = ", ".join(f"{key} is {row[key]}" for key in invalid) or f"EmoClass is {row['EmoClass']}"
+            yield LeftOut(name, f"{fault}; expected 1 to 7, and a class of {''.join(_EMOTIONS)}")
         else:
             yield Clip(
                 path,
@@ -57,7 +63,7 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
                 _EMOTIONS.get(row["EmoClass"], ""),
                 vad={key: (value - 1) / 6 for key, value in ratings.items() if value is not None},
                 columns={"Gender": row["Gender"].lower() if row["Gender"] != "Unknown" else ""},
-                split=splits[part],
+                split=splits[split],
             )
     for path in paths.values():
         yield LeftOut(path.name, f"has no row in {table.name}")
@@ -67,7 +73,7 @@ LAYOUT: Final = Layout(
     "msp-podcast",
     f"Audios/MSP-PODCAST_0001_0008.wav and so on, and {TABLE.as_posix()}",
     ("Audios", "Audio"),
-    clips,
+    list_clips,
     options=frozenset({"test_set"}),
     publishes_splits=True,
 )

@@ -14,8 +14,8 @@ TABLE: Final = "data.tsv"
 """Transcripts, gender and age of every recording."""
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
-    """Yield a clip per recording; gender, age and text are in the table."""
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
+    """Yield a clip per recording, with gender, age and text from the table."""
     table = source.folder / TABLE
     rows: dict[str, dict[str, str]] = {}
     if table.is_file():
@@ -43,4 +43,4 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
         )
 
 
-LAYOUT: Final = Layout("nemo", f"samples/EB0_anger_1.wav and so on, beside {TABLE}", ("samples",), clips)
+LAYOUT: Final = Layout("nemo", f"samples/EB0_anger_1.wav and so on, beside {TABLE}", ("samples",), list_clips)

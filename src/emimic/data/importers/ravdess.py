@@ -15,8 +15,8 @@ _STATEMENTS: Final = ("Kids are talking by the door", "Dogs are sitting by the d
 _AUDIO_ONLY: Final = "03"
 
 
-def clips(source: Source) -> Iterator[Clip | LeftOut]:
-    """Yield a clip per audio-only recording; song on request."""
+def list_clips(source: Source) -> Iterator[Clip | LeftOut]:
+    """Yield a clip per audio-only recording of speech, and of song with the option."""
     for path in source.recordings:
         match = _NAME.fullmatch(path.stem)
         if match is None:
@@ -24,7 +24,7 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
             continue
         modality, channel, emotion, intensity, statement, repetition, actor = match.groups()
         if modality != _AUDIO_ONLY:
-            yield LeftOut(path.name, "video, of which there is an audio-only recording", planned=True)
+            yield LeftOut(path.name, "video with an audio-only recording", planned=True)
         elif channel == "02" and not source.song:
             yield LeftOut(path.name, "song (--song takes it)", planned=True)
         else:
@@ -43,5 +43,5 @@ def clips(source: Source) -> Iterator[Clip | LeftOut]:
 
 
 LAYOUT: Final = Layout(
-    "ravdess", "Actor_01/03-01-05-02-02-01-12.wav and so on", (), clips, options=frozenset({"song"})
+    "ravdess", "Actor_01/03-01-05-02-02-01-12.wav and so on", (), list_clips, options=frozenset({"song"})
 )

@@ -1,4 +1,4 @@
-"""Digital zeros at a recording's end, which are padding and no sound."""
+"""Digital zeros at the end of a recording, which are padding."""
 
 import io
 import wave
@@ -7,10 +7,10 @@ from emimic.task import AudioError
 
 
 def trim_zeros(data: bytes) -> bytes:
-    """Return a PCM WAV file without the zeros it ends with, otherwise the same samples; as it is where there are none.
+    """Return the content of a PCM WAV file without the zeros at its end; unchanged when there are none.
 
     Raises:
-        AudioError: it is no PCM WAV file, or holds zeros only.
+        AudioError: the content is no PCM WAV file, or only zeros.
     """
     try:
         with wave.open(io.BytesIO(data)) as sound:

@@ -1,115 +1,132 @@
-"""Results as files that the tools of this field open: a module a format, and one function that writes any of them."""
+"""Files of results in the formats of this field's programs: one module per format, one function to write any."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from emimic.files import make_folder, write_atomic
 from emimic.inference.results import SCHEMA, Result, Results
-from emimic.output import extras
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
+from emimic.output.formats.common import Format
 from emimic.output.formats.json_csv import steps_to_csv, to_csv, to_json
-from emimic.output.formats.names import safe, unique
+from emimic.output.formats.names import make_safe, make_unique
 from emimic.progress import shown
 from emimic.task import EmimicError
-from emimic.wording import did_you_mean
+from emimic.wording import suggest_name
 
-__all__ = ["KINDS", "SCHEMA", "named", "steps_to_csv", "to_csv", "to_json", "unique", "write", "write_all"]
+__all__ = [
+    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "steps_to_csv", "to_csv", "to_json",
+    "write", "write_all",
+]  # fmt: skip
 
-KINDS: Final = {
-    "json": "JSON with a schema: everything",
-    "csv": "CSV: a row a step",
-    "textgrid": "Praat TextGrid: a tier a dimension",
-    "eaf": "ELAN: a tier a dimension, linked to the recording",
-    "nova": "NOVA: an annotation pair a dimension",
-    "audformat": "audformat: a database with tables",
-    "vtt": "WebVTT: captions for video players",
+FORMATS: Final = {
+    form.name: form
+    for form in (
+        json_csv.JSON,
+        json_csv.CSV,
+        praat.FORMAT,
+        elan.FORMAT,
+        nova.FORMAT,
+        audformat.FORMAT,
+        webvtt.FORMAT,
+    )
 }
-"""What `write` can write, and how each is described to people."""
+"""The formats that `write` can write, by name."""
 
-_ALIASES: Final = {
-    "praat": "textgrid",
-    "elan": "eaf",
-    "webvtt": "vtt",
-    "subtitles": "vtt",
-    "annotation": "nova",
-    "audb": "audformat",
-}
-"""Other names of formats: of the program that opens them."""
+_ALIASES: Final = {alias: form.name for form in FORMATS.values() for alias in form.aliases}
 
-_TABLES: Final = frozenset({"excel", "xls", "xlsx", "ods", "calc", "spss", "sav", "tsv"})
-"""What programs of tables write themselves; they open csv."""
+_SPREADSHEETS: Final = frozenset({"excel", "xls", "xlsx", "ods", "calc", "spss", "sav", "tsv"})
+"""Formats of spreadsheet and statistics programs, which open csv."""
 
 
-def named(text: str) -> str:
-    """Return the format of KINDS that a user means: `ELAN`, `.eaf` and `eaf` are one.
+def resolve(text: str) -> str:
+    """Return the name in FORMATS for a name or an alias: `ELAN`, `.eaf` and `eaf` are one format.
 
     Raises:
-        EmimicError: there is none of that name.
+        EmimicError: no format has this name.
     """
     name = text.strip().casefold().removeprefix(".")
     name = _ALIASES.get(name, name)
-    if name not in KINDS:
-        near = (
+    if name not in FORMATS:
+        hint = (
             " (csv is what spreadsheets and statistics programs open)"
-            if name in _TABLES
-            else did_you_mean(name, [*KINDS, *_ALIASES])
+            if name in _SPREADSHEETS
+            else suggest_name(name, [*FORMATS, *_ALIASES])
         )
-        raise EmimicError(f"no format is called {text.strip()!r}{near}: expected some of {', '.join(KINDS)}")
+        raise EmimicError(
+            f"no format is called {text.strip()!r}{hint}: expected some of {', '.join(FORMATS)}"
+        )
     return name
 
 
-_WRITERS: Final[dict[str, Callable[[Result, Path, str], list[Path]]]] = {
-    "json": json_csv.write_json,
-    "csv": json_csv.write_csv,
-    "textgrid": praat.write,
-    "eaf": elan.write,
-    "nova": nova.write,
-    "audformat": audformat.write,
-    "vtt": webvtt.write,
-}
+def describe_missing(kinds: Iterable[str]) -> dict[str, str]:
+    """Return a message about the missing extra for each of FORMATS that can't be written here."""
+    messages = {}
+    for kind in dict.fromkeys(kinds):
+        extra = FORMATS[resolve(kind)].extra
+        if extra is not None and (message := extra.describe_missing()):
+            messages[kind] = message
+    return messages
 
 
 def write(result: Result, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:
-    """Files for one recording in the folder `out` (made when missing), one or more a kind of KINDS; their paths.
+    """Write a recording's files into the folder `out`, which is made if it is missing.
 
-    name: what the files are called; the recording's stem unless given. Characters that some system refuses become `_`.
-    Files of that name are replaced, each as a whole; `unique` makes names that keep several recordings apart.
+    Existing files of that name are replaced atomically. `make_unique` makes names for several recordings.
+
+    Args:
+        result: of one recording.
+        out: the folder.
+        kinds: names or aliases of FORMATS; each writes one or more files.
+        name: stem of the files' names; default: the recording's stem. Characters that some system refuses become `_`.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        EmimicError: an unknown kind; or a library that a kind needs is not installed, once the others are written.
+        EmimicError: an unknown format; or a missing extra, after the other formats are written.
         OutputError: the folder can't be made or written to.
     """
-    kinds = [named(kind) for kind in kinds]
-    lacking = extras.missing(kinds)
+    kinds = [resolve(kind) for kind in kinds]
+    missing = describe_missing(kinds)
     make_folder(out)
-    stem = safe(result.name if name is None else name)
-    usable = [kind for kind in dict.fromkeys(kinds) if kind not in lacking]
-    written = [path for kind in usable for path in _WRITERS[kind](result, out, stem)]
-    if lacking:
-        raise EmimicError("; ".join(lacking.values()))
+    stem = make_safe(result.name if name is None else name)
+    usable = [kind for kind in dict.fromkeys(kinds) if kind not in missing]
+    written = [path for kind in usable for path in FORMATS[kind].write(result, out, stem)]
+    if missing:
+        raise EmimicError("; ".join(missing.values()))
     return written
 
 
 def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
-    """Into the folder `out`: intensities.csv and results.json of all, and the files of `kinds` for each recording.
+    """Write intensities.csv and results.json of all recordings, and each recording's files, into the folder `out`.
 
-    Recordings of one stem from several folders get numbers behind their names.
+    Recordings with the same stem get numbers after their names.
+
+    Args:
+        results: of any number of recordings.
+        out: the folder; made if it is missing.
+        kinds: names or aliases of FORMATS, for each recording.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        EmimicError, OutputError: see `write`.
+        EmimicError: see `write`.
+        OutputError: see `write`.
     """
     make_folder(out)
     written = [out / "intensities.csv", out / "results.json"]
     write_atomic(written[0], to_csv(results))
     write_atomic(written[1], to_json(results))
-    names = unique((a.name for a in results.clips), taken=("intensities", "results"))
+    names = make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
     clips = zip(results.clips, names, strict=True)
-    kinds = [named(kind) for kind in kinds]
-    lacking = extras.missing(kinds)
-    usable = [kind for kind in kinds if kind not in lacking]
+    kinds = [resolve(kind) for kind in kinds]
+    missing = describe_missing(kinds)
+    usable = [kind for kind in kinds if kind not in missing]
     for result, name in shown(clips, "files", total=len(results.clips), show=progress):
         written += write(result, out, usable, name=name)
-    if lacking:
-        raise EmimicError("; ".join(lacking.values()))
+    if missing:
+        raise EmimicError("; ".join(missing.values()))
     return written

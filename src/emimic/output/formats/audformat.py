@@ -1,28 +1,29 @@
-"""An audformat database: the tables `files` (the clip), `segments` (a row a step), `voice_segments`."""
+"""audformat: a database with the tables `files` (the clip), `segments` (one row per step) and `voice_segments`."""
 
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import make_folder, naming, one_line, writable, write_atomic
+from emimic.files import make_folder, make_one_line, naming, writable, write_atomic
 from emimic.inference.results import Result
 from emimic.inference.steps import vad_names
-from emimic.output.formats.common import library, media_name
+from emimic.output.extras import Extra
+from emimic.output.formats.common import Format, find_media_name, import_library
 from emimic.version import __version__
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
-    """The folder `stem`.audformat with db.yaml and a CSV a table; a gap is an empty cell.
+    """Write the folder `stem`.audformat with db.yaml and one CSV per table; a silent step has empty fields.
 
-    Files are named relative to the database, as audformat wants: put the recording beside db.yaml (or map_files).
+    Paths are relative to the database, as audformat requires: put the recording beside db.yaml (or use map_files).
     """
-    audformat = library("audformat", "audformat")
-    pandas = library("pandas", "audformat")
+    audformat = import_library("audformat", "audformat")
+    pandas = import_library("pandas", "audformat")
     grid = result.steps()
-    file = media_name(result.path).replace("\\", "_")
+    file = find_media_name(result.path).replace("\\", "_")
     db = audformat.Database(
         stem,
         usage=audformat.define.Usage.OTHER,
@@ -38,41 +39,51 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     )
     schemes = ["intensity"] * grid.n_targets + ["vad"] * (len(grid.names) - grid.n_targets)
 
-    def segments(starts: Sequence[int], ends: Sequence[int]) -> Any:
-        """An index of stretches, given in ms."""
-        stretch = [pandas.to_timedelta(list(times), unit="ms") for times in (starts, ends)]
-        return audformat.segmented_index([file] * len(starts), *stretch)
+    def make_index(starts: Sequence[int], ends: Sequence[int]) -> Any:
+        """Return an index of segments (starts and ends in ms)."""
+        times = [pandas.to_timedelta(list(edges), unit="ms") for edges in (starts, ends)]
+        return audformat.segmented_index([file] * len(starts), *times)
 
-    def fill(name: str, index: Any, names: Sequence[str], values: Any) -> None:
+    def add_table(name: str, index: Any, names: Sequence[str], values: Any) -> None:
+        """Add a table with one column per name; values are (row, column)."""
         db[name] = audformat.Table(index)
         for column, scheme in zip(names, schemes, strict=False):
             db[name][column] = audformat.Column(scheme_id=scheme, rater_id="model")
             db[name][column].set(values[:, list(names).index(column)])
 
-    one = result.headline
-    clip = [*one.intensities] if one.vad is None else [*one.intensities, *one.vad]
-    names = result.targets if one.vad is None else result.targets + vad_names(result.targets)
-    names = tuple(map(one_line, names))
-    fill("files", audformat.filewise_index([file]), names, np.array([clip]))
+    head = result.headline
+    clip = [*head.intensities] if head.vad is None else [*head.intensities, *head.vad]
+    names = result.targets if head.vad is None else result.targets + vad_names(result.targets)
+    names = tuple(map(make_one_line, names))
+    add_table("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends
-    fill(
+    add_table(
         "segments",
-        segments(grid.starts[wide].tolist(), grid.ends[wide].tolist()),
+        make_index(grid.starts[wide].tolist(), grid.ends[wide].tolist()),
         grid.names,
         grid.values[wide],
     )
     db["voice_segments"] = audformat.Table(
-        segments(*zip(*grid.voice_segments, strict=True)) if grid.voice_segments else segments([], [])
+        make_index(*zip(*grid.voice_segments, strict=True)) if grid.voice_segments else make_index([], [])
     )
-    return _saved(db, folder / f"{stem}.audformat")
+    return _save(db, folder / f"{stem}.audformat")
 
 
-def _saved(db: Any, folder: Path) -> list[Path]:
-    """Each file whole or not there, and the header last, so that it never names a table that is missing."""
+def _save(db: Any, folder: Path) -> list[Path]:
+    """Write each file atomically, and the header last, so that it never names a missing table."""
     make_folder(folder)
     with naming(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
         db.save(temporary, storage_format="csv")
-        made = sorted(Path(temporary).iterdir(), key=lambda path: (path.suffix == ".yaml", path.name))
-        for path in made:
+        files = sorted(Path(temporary).iterdir(), key=lambda path: (path.suffix == ".yaml", path.name))
+        for path in files:
             write_atomic(folder / path.name, path.read_bytes())
-    return [folder / path.name for path in made]
+    return [folder / path.name for path in files]
+
+
+FORMAT: Final = Format(
+    "audformat",
+    "audformat: a database with tables",
+    write,
+    aliases=("audb",),
+    extra=Extra("formats", "audformat databases", ("audformat", "pandas")),
+)

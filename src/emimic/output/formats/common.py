@@ -1,33 +1,53 @@
-"""What several formats write: names, values, the libraries they need."""
+"""Common parts of the formats: their declaration, values, names, and the import of optional libraries."""
 
 import importlib
-from pathlib import PurePath
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, Final
 
 from emimic.files import writable
+from emimic.inference.results import Result
 from emimic.install import install
+from emimic.output.extras import Extra
 from emimic.task import EmimicError
 
 VOICE_SEGMENTS: Final = "voice segments"
-"""Name of the tier or table of the stretches in which a voice is heard."""
+"""Name of the tier or table of the voice segments."""
 
 
-def label(value: float) -> str:
-    """A value as people read it: three decimals, no minus zero."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format for the timeline of a recording.
+
+    name: as users write it. description: for users. write: writes a result into a folder, with a stem for the files'
+    names, and returns their paths. aliases: other names, such as of the programs that open it. extra: the packages it
+    needs, None for those of the base install.
+    """
+
+    name: str
+    description: str
+    write: Callable[[Result, Path, str], list[Path]]
+    aliases: tuple[str, ...] = ()
+    extra: Extra | None = None
+
+
+def format_value(value: float) -> str:
+    """Return a value as a label: three decimals, no minus zero."""
     return f"{round(value, 3) + 0.0:.3f}"
 
 
-def media_name(path: PurePath) -> str:
-    """The recording's file name, for a format that names it."""
+def find_media_name(path: PurePath) -> str:
+    """Return the recording's file name, for a format that contains it."""
     return writable(path.name) or "recording"
 
 
-def library(name: str, kind: str) -> ModuleType | Any:
-    """A library that only some formats need.
+def import_library(name: str, kind: str) -> ModuleType | Any:
+    """Import a library that only some formats need.
 
     Raises:
-        EmimicError: it is not installed.
+        EmimicError: the library is not installed.
     """
     try:
         return importlib.import_module(name)

@@ -1,30 +1,32 @@
-"""ELAN .eaf (format 2.8): a tier for the voice's voice_segments, then one a dimension, times in whole milliseconds."""
+"""ELAN .eaf (format 2.8): a tier for the voice segments, then one tier per dimension; times in milliseconds."""
 
 import mimetypes
 import os
 from pathlib import Path
+from typing import Final
 
 from emimic.files import writable, write_atomic
 from emimic.inference.results import Result
-from emimic.output.formats.common import VOICE_SEGMENTS, label, library
+from emimic.output.extras import Extra
+from emimic.output.formats.common import VOICE_SEGMENTS, Format, format_value, import_library
 from emimic.version import __version__
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
-    """`stem`.eaf, linked to the recording when that is a file; a gap has no annotation."""
-    elan = library("pympi.Elan", "eaf")
+    """Write `stem`.eaf, linked to the recording if that is a file; a silent step has no annotation."""
+    elan = import_library("pympi.Elan", "eaf")
     grid = result.steps()
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     if result.path.is_file():
-        absolute, relative = _addresses(result.path, folder)
-        # Time 0 of the curves is the media file's.
-        eaf.add_linked_file(absolute, relative, mimetype=_mime(result.path), time_origin=0)
+        absolute, relative = _make_addresses(result.path, folder)
+        # The timeline starts at the media file's time 0.
+        eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
     tiers = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
     for column, name in enumerate(grid.names):
-        tiers[name] = [(start, end, label(value)) for start, end, value in grid.pieces(column)]
-    # pympi numbers time slots as annotations come; ELAN wants them in the order of time, and an annotation's own.
+        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.pieces(column)]
+    # pympi numbers time slots in the order of annotations; ELAN expects the order of time, and no shared slots.
     edges = [
         (time, name, number, side)
         for name, pieces in tiers.items()
@@ -39,16 +41,15 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
             eaf.tiers[name][0][annotation] = (slots[name, number, 0], slots[name, number, 1], text, None)
     eaf.properties = [("lastUsedAnnotationId", sum(map(len, tiers.values())))]
     path = folder / f"{stem}.eaf"
-    # Its own to_file would leave the temporary file of an atomic write behind, as a .bak.
+    # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
     write_atomic(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
     return [path]
 
 
-def _addresses(media: Path, folder: Path) -> tuple[str, str]:
-    """The recording's absolute and relative address as ELAN reads them: it drops `file://` and decodes nothing.
+def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:
+    """Return the recording's absolute and relative address for ELAN, which drops `file://` and decodes nothing.
 
-    From another drive or network share (Windows) no relative address leads to the recording: the absolute one stands in
-    for it.
+    On another drive or network drive (Windows) there is no relative address: it is then the absolute one.
     """
     absolute = media.absolute().as_posix()
     absolute = writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
@@ -59,7 +60,17 @@ def _addresses(media: Path, folder: Path) -> tuple[str, str]:
     return absolute, writable(f"./{relative}")
 
 
-def _mime(media: Path) -> str:
+def _guess_media_type(media: Path) -> str:
+    """Return the media type of a recording by its suffix."""
     if media.suffix.lower() == ".wav":
         return "audio/x-wav"  # as ELAN calls it
     return mimetypes.guess_type(media.name)[0] or "unknown"
+
+
+FORMAT: Final = Format(
+    "eaf",
+    "ELAN: one tier per dimension, linked to the recording",
+    write,
+    aliases=("elan",),
+    extra=Extra("formats", "ELAN files", ("pympi",)),
+)

@@ -1,6 +1,7 @@
-"""WebVTT: about once a second the three strongest intensities as a caption, so that any video player shows them."""
+"""WebVTT: the three highest intensities as a caption about every second, for video players."""
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,42 +9,55 @@ from numpy.typing import NDArray
 from emimic.files import write_atomic
 from emimic.inference.results import Result
 from emimic.inference.steps import Steps
-from emimic.output.formats.common import library
+from emimic.output.extras import Extra
+from emimic.output.formats.common import Format, import_library
 
-_SHOWN = 3
+_SHOWN: Final = 3
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
-    """`stem`.vtt; a gap has no caption."""
-    webvtt = library("webvtt", "vtt")
-    cues = [webvtt.Caption(_clock(start), _clock(end), text) for start, end, text in captions(result.steps())]
+    """Write `stem`.vtt; silent steps have no caption."""
+    webvtt = import_library("webvtt", "vtt")
+    captions = make_captions(result.steps())
+    cues = [webvtt.Caption(_format_time(start), _format_time(end), text) for start, end, text in captions]
     path = folder / f"{stem}.vtt"
     write_atomic(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
     return [path]
 
 
-def captions(grid: Steps) -> list[tuple[int, int, str]]:
-    """(start ms, end ms, text): each run of steps without a gap, in equal parts of about a second."""
+def make_captions(grid: Steps) -> list[tuple[int, int, str]]:
+    """Return captions (start ms, end ms, text): each run of voiced steps in equal parts of about a second."""
     values = grid.values[:, : grid.n_targets]
-    heard = np.flatnonzero(np.isfinite(values).all(axis=1) & (grid.starts < grid.ends))
-    if not len(heard):
+    voiced = np.flatnonzero(np.isfinite(values).all(axis=1) & (grid.starts < grid.ends))
+    if not len(voiced):
         return []
-    found = []
-    for run in np.split(heard, np.flatnonzero(np.diff(heard) > 1) + 1):
+    captions = []
+    for run in np.split(voiced, np.flatnonzero(np.diff(voiced) > 1) + 1):
         ms = grid.ends[run[-1]] - grid.starts[run[0]]
         for part in np.array_split(run, min(max(1, round(ms / 1000)), len(run))):
-            text = _text(grid.names, values[part].mean(axis=0))
-            found.append((int(grid.starts[part[0]]), int(grid.ends[part[-1]]), text))
-    return found
+            text = _make_text(grid.names, values[part].mean(axis=0))
+            captions.append((int(grid.starts[part[0]]), int(grid.ends[part[-1]]), text))
+    return captions
 
 
-def _text(names: tuple[str, ...], values: NDArray[np.float64]) -> str:
-    strongest = np.argsort(-values, kind="stable")[:_SHOWN]
+def _make_text(names: tuple[str, ...], values: NDArray[np.float64]) -> str:
+    """Return the names and values of the highest intensities."""
+    highest = np.argsort(-values, kind="stable")[:_SHOWN]
     escaped = [n.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for n in names]
-    return " · ".join(f"{escaped[i]} {max(values[i], 0.0):.2f}" for i in strongest)
+    return " · ".join(f"{escaped[i]} {max(values[i], 0.0):.2f}" for i in highest)
 
 
-def _clock(ms: int) -> str:
+def _format_time(ms: int) -> str:
+    """Return a time as WebVTT writes it, hours:minutes:seconds."""
     seconds, ms = divmod(ms, 1000)
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{ms:03d}"
+
+
+FORMAT: Final = Format(
+    "vtt",
+    "WebVTT: captions for video players",
+    write,
+    aliases=("webvtt", "subtitles"),
+    extra=Extra("formats", "WebVTT captions", ("webvtt",)),
+)

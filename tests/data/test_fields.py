@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from emimic.cli import app
-from emimic.data.cells import alike, read_number, seems_number, shown, speaker_key
 from emimic.data.corpus import load_corpus
-from emimic.data.importers.layout import number
-from emimic.features.extract import settings_of
+from emimic.data.fields import alike, get_speaker_key, read_number, seems_number, show_name
+from emimic.data.importers.layout import to_number
+from emimic.features.extract import get_schema
 from emimic.task import ModelError, SettingsError
 from emimic.training.settings import TrainSettings, parse_overrides
 
@@ -49,7 +49,7 @@ def test_a_slip_is_an_error_even_where_every_cell_has_it(slip, tmp_path):
 
 
 def test_published_tables_have_commas_for_points_but_no_slips():
-    assert [number(text) for text in ("0,5", "0.5", "0_5", "inf", "")] == [0.5, 0.5, None, None, None]
+    assert [to_number(text) for text in ("0,5", "0.5", "0_5", "inf", "")] == [0.5, 0.5, None, None, None]
 
 
 @pytest.mark.parametrize("text", ["0_5", "010", "1:30", "1_000", "[0.1, 0_5]", "{a: 1_0}"])
@@ -69,19 +69,19 @@ def test_names_and_numbers_in_yaml_stay():
 
 @given(st.integers(0, 10**12), st.integers(0, 4), st.sampled_from(["", ".", ".0", ".00"]))
 def test_one_speaker_however_a_number_is_written(value, zeros, end):
-    assert speaker_key("0" * zeros + str(value) + end) == str(value)
+    assert get_speaker_key("0" * zeros + str(value) + end) == str(value)
 
 
 @given(st.text(min_size=1))
 def test_one_speaker_in_every_unicode_form(name):
-    forms = {speaker_key(unicodedata.normalize(form, name)) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+    forms = {get_speaker_key(unicodedata.normalize(form, name)) for form in ("NFC", "NFD", "NFKC", "NFKD")}
     assert len(forms) == 1
-    assert speaker_key(forms.copy().pop()) in forms
+    assert get_speaker_key(forms.copy().pop()) in forms
 
 
 def test_different_speakers_stay_different():
     names = ["anna", "Anna", "12", "12.5", "120", "S012", "S12", "1-2", "0", "-12", "ann a"]
-    assert len({speaker_key(name) for name in names}) == len(names)
+    assert len({get_speaker_key(name) for name in names}) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_different_speakers_stay_different():
 def test_a_speaker_in_two_splits_however_spelled(one, two, tmp_path):
     rows = {"train": [row("1", speaker=one), row("3", speaker=two)], "valid": [row("2", speaker=two)]}
     make(tmp_path, HEADER + ",Speaker", **rows)
-    refused(tmp_path, "train_split.csv and valid_split.csv share the speakers", one)
+    refused(tmp_path, "train_split.csv and valid_split.csv both name the speakers", one)
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True, columns=["Speaker"])
-    assert corpus.splits["train"].speakers == corpus.splits["valid"].speakers == (speaker_key(two),)
-    assert len({item.cells["Speaker"] for item in corpus.splits["train"].items}) == 1
+    assert corpus.splits["train"].speakers == corpus.splits["valid"].speakers == (get_speaker_key(two),)
+    assert len({item.columns["Speaker"] for item in corpus.splits["train"].items}) == 1
     assert len({item.row["Speaker"] for item in corpus.splits["train"].items}) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_speaker_in_two_splits_however_spelled(one, two, tmp_path):
 )
 def test_a_speaker_in_two_splits_with_letters_that_cannot_be_seen(one, two, tmp_path):
     make(tmp_path, HEADER + ",Speaker", train=[row("1", speaker=one)], valid=[row("2", speaker=two)])
-    refused(tmp_path, "share the speakers", f"{shown(one)} = {shown(two)}")
+    refused(tmp_path, "both name the speakers", f"{show_name(one)} = {show_name(two)}")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_yes_and_no_are_no_numbers(given, text):
 def test_features_take_finite_numbers_alone():
     for value in (math.nan, math.inf, True):
         with pytest.raises(ValidationError):
-            settings_of("challenge")(wav2vec2_start=value)
+            get_schema("challenge")(wav2vec2_start=value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What can't be printed costs nothing: letters, full disks, readers that have gone, closed streams, other libraries."""
+"""Printing that fails: characters, full disks, readers that have closed, closed streams, output of libraries."""
 
 import io
 import os
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emimic.cli import streams
-from emimic.cli.streams import Output, safe_streams
+from emimic.cli import standard_streams
+from emimic.cli.standard_streams import Output, safe_streams
 
 # The command with a verb of its own, which prints and then does its work: fast, and needs no model.
 VERB = """
@@ -114,7 +114,7 @@ def test_all_is_written_or_the_failure_is_kept(data: bytes, takes: list[int], ro
     raw = Raw(takes, room)
     output = Output(raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams.time, "sleep", lambda _: None)
+        patch.setattr(standard_streams.time, "sleep", lambda _: None)
         assert output.write(data) == len(data)
         assert output.write(b"") == 0
     assert raw.data == data[:room]

@@ -1,4 +1,4 @@
-"""Standard output and standard error of the command: what can't be printed never costs a verb its work."""
+"""Standard output and standard error of the command: a verb finishes its work even if printing fails."""
 
 import errno
 import faulthandler
@@ -11,14 +11,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 GONE: Final = (errno.EPIPE, errno.ESHUTDOWN, *((errno.EINVAL,) if sys.platform == "win32" else ()))
-"""Errors of a pipe whose reader has gone, as `head` does when it has seen enough: no fault."""
+"""Errors of a pipe whose reader has closed it, as `head` does: not a failure."""
 
-_OWN: Final = ("strict", "surrogateescape")
-"""Python's own ways with a letter that the encoding lacks; what PYTHONIOENCODING names otherwise stays."""
+_DEFAULT_HANDLERS: Final = ("strict", "surrogateescape")
+"""Python's default handlers of encoding errors; another one, set by PYTHONIOENCODING, stays."""
 
 
 class Output(io.RawIOBase):
-    """The bytes of a stream, all of them or, from the first failure on, none; `failure` is why."""
+    """A raw stream that drops everything after its first failure, which it keeps in `failure`."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class Output(io.RawIOBase):
         size = len(rest)
         while rest and self.failure is None:
             try:
-                done = self.raw.write(rest)
+                written = self.raw.write(rest)
             except OSError as error:
                 self.failure = error
             else:
-                rest = rest[done or 0 :]
-                if done is None:  # a terminal that another program left non-blocking
+                rest = rest[written or 0 :]
+                if written is None:  # a terminal that another program left non-blocking
                     time.sleep(0.01)
         return size
 
@@ -45,27 +45,27 @@ class Output(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """Return the stream's own descriptor."""
+        """Return the stream's file descriptor."""
         return self.raw.fileno()
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal."""
+        """Return True if the stream is a terminal."""
         return self.raw.isatty()
 
 
 @contextmanager
 def safe_streams(*, native: bool = False) -> Iterator[Output | None]:
-    """Make sys.stdout and sys.stderr such that printing never fails, until the block ends.
+    """Replace sys.stdout and sys.stderr by streams on which printing never fails, until the block ends.
 
-    Characters that the encoding lacks are replaced; what can't be written is dropped; a closed stream takes everything.
-    Only Python writes to standard error: what C libraries print there (mpg123 of an mp3's tags) goes nowhere, so that
-    a crash of one is reported by faulthandler.
+    Characters that can't be encoded are replaced, text that can't be written is dropped, and a closed stream accepts
+    everything. Only Python writes to standard error: output of C libraries (mpg123 on an mp3's tags) is discarded.
+    faulthandler reports their crashes.
 
     Args:
         native: let C libraries write to standard error.
 
     Yields:
-        Standard output, which knows its failure; None where it is no file (in a test).
+        Standard output, which has its failure; None where it is no file (in a test).
     """
     if os.name == "posix":
         _open_closed()
@@ -76,7 +76,7 @@ def safe_streams(*, native: bool = False) -> Iterator[Output | None]:
 
 
 def _open_closed() -> None:
-    """Keep files that are opened later from becoming standard streams (`>&-`)."""
+    """Open the standard streams that are closed (`>&-`), so that no file opened later takes their place."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -85,7 +85,7 @@ def _open_closed() -> None:
 
 
 def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
-    """Put a stream that never fails in the place of sys.stdout or sys.stderr; private: alone with the descriptor."""
+    """Replace sys.stdout or sys.stderr by a stream that never fails; private: the only one on its descriptor."""
     old: Any = getattr(sys, name)
     if old is None:  # closed, or pythonw
         old = stack.enter_context(io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
@@ -96,7 +96,11 @@ def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
     old.flush()
     output = Output(_take(stack) if private and raw.fileno() == 2 else raw)
     unbuffered = old.write_through
-    errors = ("replace" if name == "stdout" else "backslashreplace") if old.errors in _OWN else old.errors
+    errors = (
+        ("replace" if name == "stdout" else "backslashreplace")
+        if old.errors in _DEFAULT_HANDLERS
+        else old.errors
+    )
     new = io.TextIOWrapper(
         output if unbuffered else io.BufferedWriter(output),  # type: ignore[type-var]
         encoding=old.encoding, errors=errors, line_buffering=old.line_buffering, write_through=unbuffered,
@@ -108,13 +112,13 @@ def _replace(name: str, stack: ExitStack, *, private: bool) -> Output | None:
 
 
 def _take(stack: ExitStack) -> io.RawIOBase:
-    """Take standard error away from everyone but the caller."""
-    kept = stack.enter_context(io.FileIO(os.dup(2), "w"))
+    """Return standard error as a stream of the caller's alone; descriptor 2 leads to the null device."""
+    stream = stack.enter_context(io.FileIO(os.dup(2), "w"))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
-    stack.callback(os.dup2, kept.fileno(), 2)
+    stack.callback(os.dup2, stream.fileno(), 2)
     if not faulthandler.is_enabled():
-        faulthandler.enable(kept)
+        faulthandler.enable(stream)
         stack.callback(faulthandler.disable)
-    return kept
+    return stream

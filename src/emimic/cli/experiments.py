@@ -1,0 +1,128 @@
+"""The verbs that reproduce the paper's tables: ablate and baselines."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emimic.cli.common import TRAIN, Folder, LabelScale, Quiet, app, check_corpora, echo, quiet_libraries
+
+if TYPE_CHECKING:
+    from emimic.experiments.results_table import Outcome
+
+_Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")]
+_Seeds = Annotated[str, typer.Option(help="Seeds, comma-separated.")]
+_Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")]
+_Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")]
+_Split = Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")]
+_Against = Annotated[str | None, typer.Option(help="The row that others are compared with.")]
+_Torchrun = Annotated[int, typer.Option(min=1, help="Processes of each training.")]
+
+
+@app.command(rich_help_panel=TRAIN)
+def ablate(
+    folder: Folder,
+    out: _Out,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows or tables, comma-separated: table2, frozen, dropout, padding, losses, cut, gv, ..."
+        ),
+    ] = None,
+    seeds: _Seeds = "0,1,2",
+    config: _Config = None,
+    sets: _Sets = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: encoder of that row. Repeatable."),
+    ] = None,
+    split: _Split = "valid",
+    against: _Against = None,
+    label_scale: LabelScale = None,
+    torchrun: _Torchrun = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce Table 2, and compare padding, losses, cuts.
+
+    Each row and seed is a training run. Resumable: rerun the command. Start it several times to divide the runs.
+
+    Example: emimic ablate hume-vidmimic2 --out ablation --rows table2 --set epochs=10
+    """
+    check_corpora(folder)
+    from emimic.experiments.run import Request
+    from emimic.experiments.table2 import ablate as run
+
+    quiet_libraries()
+    request = Request(
+        folder, out, chosen=rows, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
+        processes=torchrun, show=not quiet, label_scale=label_scale,
+    )  # fmt: skip
+    _run_grid(out, lambda log: run(request, encoders or (), log))
+
+
+@app.command(rich_help_panel=TRAIN)
+def baselines(
+    folder: Folder,
+    out: _Out,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Rows or tables, comma-separated: table1, record, audio, savchenko, ..."),
+    ] = None,
+    seeds: _Seeds = "0,1,2",
+    config: _Config = None,
+    sets: _Sets = None,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=NAME, as audio=wavlm: features of a modality. Repeatable."),
+    ] = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", help="wavlm_tcn=FOLDER or =CONFIG.json: encoder of that row."),
+    ] = None,
+    split: _Split = "valid",
+    against: _Against = None,
+    label_scale: LabelScale = None,
+    torchrun: _Torchrun = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce Table 1 and later challenge results on features.
+
+    Each baseline and seed is a training run. Resumable: rerun the command. Start it several times to divide the runs.
+
+    Example: emimic baselines hume-vidmimic2 --out baselines --rows table1
+    """
+    check_corpora(folder)
+    from emimic.experiments.run import Request
+    from emimic.experiments.table1 import run_baselines as run
+
+    quiet_libraries()
+    request = Request(
+        folder, out, chosen=rows, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
+        processes=torchrun, show=not quiet, label_scale=label_scale,
+    )  # fmt: skip
+    _run_grid(out, lambda log: run(request, modality or (), encoders or (), log))
+
+
+def _run_grid(out: Path, run: "Callable[[Callable[[str], None]], Outcome]") -> None:
+    """Run a grid and print its tables.
+
+    Exit with 128 + N after signal N, and with 1 where another command still has runs of the grid.
+    """
+    from emimic.experiments.grid import Stopped
+    from emimic.experiments.results_table import RESULTS, TABLE
+
+    try:
+        outcome = run(lambda line: echo(line, err=True))
+    except Stopped as stopped:
+        echo(f"{stopped}; rerun the command to continue", err=True)
+        raise typer.Exit(128 + stopped.number) from None
+    echo(outcome.to_markdown())
+    echo(f"written: {', '.join(str(out / name) for name in (TABLE, RESULTS))}", err=True)
+    if outcome.elsewhere:
+        echo(
+            f"not all runs are done: another command has some ({', '.join(outcome.elsewhere)}); rerun the command once "
+            "it has ended to print the whole table",
+            err=True,
+        )
+        raise typer.Exit(1)

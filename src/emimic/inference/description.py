@@ -1,0 +1,84 @@
+"""The description of an exported model, engine.json: its spec, and the checksums of its files."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from emimic.files import fingerprint, read_json, sha256
+from emimic.inference.spec import Spec
+from emimic.task import ModelError
+
+SCHEMA: Final = "emimic/engine/1"
+DESCRIPTION: Final = "engine.json"
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the engine.json of an exported model.
+
+    Raises:
+        ModelError: The file is damaged or of another version.
+    """
+    file = folder / DESCRIPTION
+    try:
+        description = read_json(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file} can't be read as JSON ({error}): copy or export the folder again"
+        ) from error
+    schema = description.get("schema") if isinstance(description, dict) else None
+    if schema != SCHEMA:
+        raise ModelError(
+            f"{file} has the schema {schema!r}, this emimic reads {SCHEMA!r}: export the run again, or use the emimic "
+            "that wrote it"
+        )
+    return description  # type: ignore[no-any-return]
+
+
+def read_spec(description: dict[str, Any], file: Path) -> Spec:
+    """Return the spec in a description.
+
+    Args:
+        description: Of an exported model.
+        file: Its file, for messages.
+
+    Raises:
+        ModelError: The spec is missing or impossible.
+    """
+    values = description.get("spec")
+    try:
+        spec = Spec(**{**values, "targets": tuple(values["targets"])})  # type: ignore[dict-item,index]
+        is_valid = all(isinstance(name, str) for name in spec.targets) and (
+            spec.max_seconds > 0 and spec.min_samples > 0 and spec.hop > 0 and spec.first >= 0
+        )
+    except (TypeError, KeyError) as error:
+        raise ModelError(f"{file} has no valid spec of the model ({error!r}): export it again") from error
+    if not is_valid:
+        raise ModelError(f"{file} has an impossible spec of the model ({spec}): export it again")
+    return spec
+
+
+def check_files(folder: Path, description: dict[str, Any], *, full: bool = False) -> None:
+    """Check that every file of an exported model is the one described.
+
+    Large files are read in samples unless `full`: reading them would take longer than predicting.
+
+    Raises:
+        ModelError: A file is missing or changed.
+    """
+    files = description.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(hashes, dict) and isinstance(hashes.get("sha256"), str) for hashes in files.values()
+    ):
+        raise ModelError(
+            f"{folder / DESCRIPTION} doesn't name its files; it is damaged: copy or export the folder again"
+        )
+    for name, hashes in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ModelError(f"{folder} has no {name}; the folder is incomplete: copy or export it again")
+        kind = "fingerprint" if "fingerprint" in hashes and not full else "sha256"
+        value = fingerprint(file) if kind == "fingerprint" else sha256(file)
+        if hashes[kind] != value:
+            raise ModelError(
+                f"{file} is not the file its {DESCRIPTION} describes ({kind} {value[:12]}..., expected "
+                f"{str(hashes[kind])[:12]}...): copy or export the folder again"
+            )

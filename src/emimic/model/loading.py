@@ -1,0 +1,46 @@
+"""Checks of a model folder before transformers loads it, and of what it loaded."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from emimic.files import read_json
+from emimic.model.config import EmiConfig
+from emimic.task import ModelError
+
+WEIGHTS: Final = "model.safetensors"
+
+
+def check_folder(source: str | os.PathLike[str]) -> None:
+    """Raise ModelError where a local folder holds no finished model; a name on the hub passes."""
+    folder = Path(source)
+    if not folder.exists():
+        return  # a name on the hub; transformers reports a missing one
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is a file; expected a model folder with config.json and {WEIGHTS}")
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}; expected a model folder written by emimic train")
+    try:
+        kind = read_json(folder / "config.json").get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} isn't a JSON object ({error}); the folder is damaged"
+        ) from error
+    if kind == "emimic-baseline":
+        raise ModelError(
+            f"{folder} holds a baseline, which predicts from features: use emimic evaluate or emimic submit"
+        )
+    if kind != EmiConfig.model_type:
+        raise ModelError(
+            f"{folder} holds a model of type {kind!r}, expected {EmiConfig.model_type!r}: "
+            "a bare encoder starts a training run (encoder=...), it isn't a finished model"
+        )
+
+
+def check_loaded(source: str | os.PathLike[str], info: Mapping[str, Any]) -> None:
+    """Raise ModelError where transformers' loading info has a missing, surplus or mismatched weight."""
+    wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if kind != "error_msgs" and names}
+    if wrong:
+        raise ModelError(f"{source} doesn't fit its own config.json: {wrong}; train or download it again")

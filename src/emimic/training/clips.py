@@ -1,0 +1,150 @@
+"""Clips of a run: their labels, where they are read from, and fingerprints of both."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emimic.data import loader, sampling
+from emimic.data.augment import Augment
+from emimic.data.corpus import Item, run_in_parallel
+from emimic.data.joins import Joins
+from emimic.features import encoder_cache
+from emimic.files import fingerprint as sample_content
+from emimic.model.model import EmiModel
+from emimic.task import VAD, CorpusError
+from emimic.training import checkpoint
+from emimic.training.settings import TrainSettings
+
+
+def get_labels(item: Item) -> NDArray[np.float32]:
+    """Return a clip's labels, (target,), NaN where missing. Raises CorpusError where it has none at all."""
+    if item.labels is None:
+        raise CorpusError(f"clip {item.id} has no labels; training needs them")
+    return item.labels
+
+
+def get_vad(item: Item) -> NDArray[np.float32]:
+    """Return a clip's V/A/D labels, (3,), NaN where missing."""
+    return np.full(len(VAD), np.nan, np.float32) if item.vad is None else item.vad
+
+
+def source_of(
+    model: EmiModel,
+    items: Sequence[Item],
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    drawn: Sequence[sampling.Pool] = (),
+) -> loader.Source:
+    """Return what clips are read from: media files, augmented while training, or cached features.
+
+    Args:
+        model: that reads them.
+        items: the clips.
+        out: run folder, of the default caches.
+        settings: of the run.
+        fabric: its processes, which fill a cache together.
+        show: show progress bars.
+        drawn: for training clips, how they are drawn.
+    """
+    if settings.freeze_encoder:
+        return _cache_features(model, items, out, settings, fabric, show)
+    if not drawn:
+        return loader.make_waveform_source(items, model.config, model.min_samples)
+    changed = settings.augment or settings.codec
+    augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
+    source = loader.make_waveform_source(
+        items, model.config, model.min_samples, augment, _make_joins(items, settings)
+    )
+    if not settings.frozen_copies:
+        return source
+    source = encoder_cache.compute_frozen(
+        model,
+        source,
+        copies_of(drawn, settings),
+        out / checkpoint.FROZEN,
+        part=(fabric.global_rank, fabric.world_size),
+        dtype=settings.feature_dtype,
+        batch_seconds=settings.batch_seconds,
+        workers=settings.workers,
+        progress=show,
+    )
+    fabric.barrier()
+    return source
+
+
+def _cache_features(
+    model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
+) -> loader.Source:
+    folder = Path(settings.features) if settings.features else out / "features"
+    # Each process computes its part, then all of them find every clip in the cache.
+    for part in (items[fabric.global_rank :: fabric.world_size], items):
+        source = encoder_cache.compute(
+            model,
+            part,
+            folder,
+            dtype=settings.feature_dtype,
+            batch_seconds=settings.batch_seconds,
+            workers=settings.workers,
+            progress=show,
+        )
+        fabric.barrier()
+    return source
+
+
+def copies_of(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
+    """Return the rows of each copy whose frozen outputs are cached; without a cache, those of the first epoch."""
+    copies = min(settings.frozen_copies, settings.epochs)
+    epochs = settings.epochs if copies else 1
+    return sampling.rows_of_copies(drawn, copies or 1, seed=settings.seed, epochs=epochs)
+
+
+def _make_joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:
+    """Return what joins and crops training clips; None where settings ask for neither."""
+    mixtures = settings.mixtures
+    if mixtures is None and not settings.lengths:
+        return None
+    return Joins.from_items(
+        items,
+        seed=settings.seed,
+        max_seconds=settings.max_seconds,
+        lengths=settings.lengths,
+        mixed=0.0 if mixtures is None else mixtures.fraction,
+        corpora=() if mixtures is None else mixtures.corpora,
+    )
+
+
+def fingerprint(*splits: Sequence[Item]) -> str:
+    """Return 16 hex digits that change with the splits' clips, their order or their labels of any kind."""
+    digest = hashlib.sha256()
+    for items in splits:
+        for item in items:
+            key = item.key.encode(errors="surrogateescape")  # a file's name may not be UTF-8
+            digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
+            digest.update(
+                "".join(f"\0{name}\0{value}" for name, value in sorted(item.columns.items())).encode()
+            )
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_recordings(fabric: Any, items: Sequence[Item], settings: TrainSettings) -> str:
+    """Return 16 hex digits that change with the sizes of the clips' files and samples of their content."""
+
+    def sample(item: Item) -> str:
+        try:
+            return sample_content(item.path, blocks=8)
+        except OSError:  # reported when the clip is read; features need no recording
+            return ""
+
+    digest = ""
+    if fabric.is_global_zero:
+        parts = run_in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return str(fabric.broadcast(digest)) if fabric.world_size > 1 else digest
