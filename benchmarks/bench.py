@@ -1,7 +1,7 @@
 """How fast models are on this machine: engines x threads x batch in one run, and what to choose.
 
     python -m benchmarks.bench                             # the model in the package; a minute
-    python -m benchmarks.bench runs/paper engine           # runs, with what was exported into them, and engine folders
+    python -m benchmarks.bench runs/paper engine           # runs, with the exports in them, and exported models
     python -m benchmarks.bench --paper --json FILE         # the paper's size, random weights: 10 minutes, 10 GB
 
 Every engine and number of threads has a process of its own (`bench_worker`), so that none changes another's memory or
@@ -42,7 +42,7 @@ PACKAGES: Final = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
 BATCHES: Final = (None, 30.0, 60.0)
 """Seconds of audio of a forward pass; None is clip by clip."""
 ALIKE: Final = 1.05
-"""A choice that is less than this much quicker than a smaller one is not worth its memory."""
+"""A choice that is less than this much faster than a smaller one is not worth its memory."""
 
 _TIMED: Final = """
 import json, os, subprocess, sys, time
@@ -126,17 +126,17 @@ def measure(
     models: Sequence[str | os.PathLike[str]] = (),
     *,
     paper: bool = False,
-    quick: bool = False,
+    fast: bool = False,
     threads: int | None = None,
 ) -> Report:
-    """Measure engine folders and runs (and what was exported into them); without any, the model in the package.
+    """Measure exported models and runs (and the exports in them); without any, the included model.
 
     paper: also a model of the paper's size with random weights, exported to every engine that is here; takes about ten
-    minutes and 10 GB of memory. quick: fewer clips and turns. threads: the most; None takes all cores. Raises
+    minutes and 10 GB of memory. fast: fewer clips and turns. threads: the most; None takes all cores. Raises
     ModelError when a model can't be used.
     """
     missing = [f"{name} isn't installed: not measured" for name in PACKAGES if not find_spec(name)]
-    count, turns = (4, 3) if quick else (8 if paper else 24, 5)
+    count, turns = (4, 3) if fast else (8 if paper else 24, 5)
     most = cores() if threads is None else threads
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         given: list[Path] = [Path(one) for one in models]
@@ -152,17 +152,17 @@ def measure(
         workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
         products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
         ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
-        told: dict[Any, list[dict[str, float]]] = {}
+        measured: dict[Any, list[dict[str, float]]] = {}
         for turn in range(turns):
             print(f"turn {turn + 1} of {turns}", file=sys.stderr)
             for number, worker in products.items():
-                told.setdefault(number, []).append(_ask(worker, {}))
+                measured.setdefault(number, []).append(_ask(worker, {}))
             for key, batch in ways:
-                told.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
+                measured.setdefault((key, batch), []).append(_ask(workers[key], {"batch_seconds": batch}))
         stack.pop_all().close()  # nothing shall run beside a start
-        starts = tuple(_start(subject, Path(folder), 1 if quick else turns) for subject in subjects)
-    peak = {n: round(_median(told[n], "operations_per_second") / 1e9, 1) for n in products}
-    rows, arithmetic = _rows(told, ways, peak, count)
+        starts = tuple(_start(subject, Path(folder), 1 if fast else turns) for subject in subjects)
+    peak = {n: round(_median(measured[n], "operations_per_second") / 1e9, 1) for n in products}
+    rows, arithmetic = _rows(measured, ways, peak, count)
     return Report(
         machine=machine(),
         clips={"count": count, "turns": turns, "mean_seconds": round(float(mix.seconds(count).mean()), 2)},
@@ -176,7 +176,7 @@ def measure(
 
 
 def subjects_of(model: Path) -> list[Subject]:
-    """An engine folder; or a run with the engines exported into it."""
+    """Return an exported model; or a run and the exports in it."""
     if (model / DESCRIPTION).exists():
         description = read_description(model)
         runtime, precision = description["runtime"], str(description["precision"])
@@ -247,7 +247,7 @@ def _worker(folder: Path | None, threads: int, count: int) -> Iterator[Any]:
         cwd=ROOT,
     )  # fmt: skip
     try:
-        _answer(process)
+        _read_line(process)
         yield process
     finally:
         process.kill()
@@ -257,10 +257,10 @@ def _worker(folder: Path | None, threads: int, count: int) -> Iterator[Any]:
 def _ask(process: Any, what: dict[str, Any]) -> dict[str, Any]:
     process.stdin.write(json.dumps(what) + "\n")
     process.stdin.flush()
-    return _answer(process)
+    return _read_line(process)
 
 
-def _answer(process: Any) -> dict[str, Any]:
+def _read_line(process: Any) -> dict[str, Any]:
     line = process.stdout.readline()
     if not line:
         said = process.stderr.read().strip().splitlines()
@@ -277,12 +277,12 @@ def _start(subject: Subject, folder: Path, turns: int) -> Start:
     words = [sys.executable, "-m", "emimic", "predict", str(clip), "--model", str(subject.folder), "--quiet"]
     taken = []
     for _ in range(turns):
-        told = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-ISc", _TIMED, *words], capture_output=True, text=True, check=False
         )
-        if told.returncode:
+        if process.returncode:
             raise ModelError(f"emimic predict failed with {subject.name}: run it by hand to see why")
-        taken.append(json.loads(told.stdout))
+        taken.append(json.loads(process.stdout))
     return Start(
         subject.name,
         round(_median(taken, "wall"), 2),
@@ -292,22 +292,22 @@ def _start(subject: Subject, folder: Path, turns: int) -> Start:
 
 
 def _rows(
-    told: dict[Any, list[dict[str, Any]]], ways: Sequence[Any], peak: dict[int, float], count: int
+    measured: dict[Any, list[dict[str, Any]]], ways: Sequence[Any], peak: dict[int, float], count: int
 ) -> tuple[tuple[Row, ...], dict[str, float]]:
     seconds = float(mix.seconds(count).sum())
     arithmetic = {
-        key[0].family: told[key, batch][0]["operations"]
+        key[0].family: measured[key, batch][0]["operations"]
         for key, batch in ways
-        if "operations" in told[key, batch][0]
+        if "operations" in measured[key, batch][0]
     }
     loops = {
-        (key[0].family, key[1]): _median(told[key, batch], "wall")
+        (key[0].family, key[1]): _median(measured[key, batch], "wall")
         for key, batch in ways
         if key[0].runtime == "torch" and batch is None
     }
     rows = []
     for key, batch in ways:
-        (subject, threads), wall = key, _median(told[key, batch], "wall")
+        (subject, threads), wall = key, _median(measured[key, batch], "wall")
         operations, loop = arithmetic.get(subject.family), loops.get((subject.family, threads))
         gflops = None if operations is None else operations * seconds / wall / 1e9
         rows.append(
@@ -317,18 +317,18 @@ def _rows(
                 batch_seconds=batch,
                 clips_per_second=round(count / wall, 3),
                 times_real_time=round(seconds / wall, 2),
-                cpu_per_second=round(_median(told[key, batch], "cpu") / seconds, 4),
+                cpu_per_second=round(_median(measured[key, batch], "cpu") / seconds, 4),
                 ratio=None if loop is None else round(loop / wall, 3),
                 gflops=None if gflops is None else round(gflops, 1),
                 fraction_of_peak=None if gflops is None else round(gflops / peak[threads], 3),
-                peak_mb=max(one["peak_mb"] for one in told[key, batch]),
+                peak_mb=max(one["peak_mb"] for one in measured[key, batch]),
             )
         )
     return tuple(rows), {name: round(value / 1e9, 6) for name, value in arithmetic.items()}
 
 
 def advice(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The quickest way for many clips; of those nearly as quick (within ALIKE) the one with the least memory."""
+    """Return the fastest way for many clips; of those nearly as fast (within ALIKE) the one with the least memory."""
     best = max(row.clips_per_second for row in rows)
     near = [row for row in rows if row.clips_per_second * ALIKE >= best]
     chosen = min(near, key=lambda row: row.peak_mb)
@@ -354,23 +354,23 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": cores(), "system": platform.system(), "load": load, "versions": versions}
 
 
-def _median(told: Sequence[dict[str, Any]], of: str) -> float:
-    return float(statistics.median(one[of] for one in told))
+def _median(measured: Sequence[dict[str, Any]], of: str) -> float:
+    return float(statistics.median(one[of] for one in measured))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", help="runs or engine folders; default: the model in the package")
+    parser.add_argument("models", nargs="*", help="runs or exported models; default: the included model")
     parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
-    parser.add_argument("--quick", action="store_true", help="fewer clips and turns")
+    parser.add_argument("--fast", action="store_true", help="fewer clips and turns")
     parser.add_argument("--threads", type=int, help="the most; by default all cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    report = measure(given.models, paper=given.paper, quick=given.quick, threads=given.threads)
+    report = measure(given.models, paper=given.paper, fast=given.fast, threads=given.threads)
     found = report.to_dict()
     if given.json is not None:
         write_atomic(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -1,5 +1,5 @@
-"""One engine in a process of its own, for `benchmarks.bench`: it does what lines of JSON on standard input ask, and
-answers with such lines."""
+"""One engine in a process of its own, for `benchmarks.bench`: it reads requests as lines of JSON on standard input, and
+writes its measurements as such lines."""
 
 import json
 import os
@@ -21,16 +21,20 @@ PRODUCT: Final = 2048
 
 
 def main(folder: str | None, threads: int, count: int) -> None:
-    """Result until standard input ends. folder: a model's; None measures matrix products. count: clips."""
+    """Measure until standard input ends. folder: a model's; None measures matrix products. count: clips."""
     out = sys.stdout
-    sys.stdout = sys.stderr  # what libraries print is no answer
+    sys.stdout = sys.stderr  # what libraries print is no measurement
     work = _products(threads) if folder is None else _model(Path(folder), threads, count)
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        told = work(json.loads(line))
-        told |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak_mb": peak_mb()}
-        print(json.dumps(told), file=out, flush=True)
+        measured = work(json.loads(line))
+        measured |= {
+            "wall": time.perf_counter() - wall,
+            "cpu": time.process_time() - cpu,
+            "peak_mb": peak_mb(),
+        }
+        print(json.dumps(measured), file=out, flush=True)
 
 
 def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, Any]]:
@@ -49,22 +53,21 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
     def work(asked: dict[str, Any]) -> dict[str, Any]:
         seconds = asked["batch_seconds"]
         if seconds is None:
-            answers = [engine.predict([clip])[0] for clip in clips]
+            predictions = [engine.predict([clip])[0] for clip in clips]
         else:
-            answers = engine.predict(clips, batch_seconds=seconds)
-        return {"answers": float(np.mean([one.intensities.mean() for one in answers]))}
+            predictions = engine.predict(clips, batch_seconds=seconds)
+        return {"mean": float(np.mean([prediction.intensities.mean() for prediction in predictions]))}
 
     if not graph:
         from benchmarks.arithmetic import per_second
 
         found = per_second(engine.model.config, mix.seconds(count).tolist())
-        answer = work
-        return lambda asked: answer(asked) | {"operations": found}
+        return lambda asked: work(asked) | {"operations": found}
     return work
 
 
 def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
-    """The quickest float32 matrix product that is here: NumPy's, and torch's where it is installed."""
+    """The fastest float32 matrix product: NumPy's, and torch's where it is installed."""
     rng = np.random.default_rng(0)
     one, other = (rng.standard_normal((PRODUCT, PRODUCT), dtype=np.float32) for _ in range(2))
     ways: list[Callable[[], Any]] = [lambda: one @ other]
@@ -94,7 +97,7 @@ def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
 def peak_mb() -> int:
     """Most memory of this process so far, in MB."""
     try:
-        # What getrusage tells on Linux counts the process that started this one, too.
+        # getrusage on Linux counts the process that started this one, too.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) >> 10
     except (OSError, IndexError):

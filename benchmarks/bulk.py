@@ -2,11 +2,11 @@
 
     python -m benchmarks.bulk [--files 10000] [--seed 0]
 
-Writes wavs of 0.2 to 0.4 s (trembling tones, no two alike) to a temporary folder; hears them once without a kill, and
-once in three processes of which the first two get SIGKILL after a random share of the work. Stops with an error unless
-each file is in intensities.csv and results.json exactly once, in the order of the inputs, and both files are to the
-byte those of the uninterrupted run. Expected on two idle cores with the model in the package: about 800 clips a second;
-the three runs together hear 10,000 clips and at most the groups of 64 that were under way at the kills.
+Writes wavs of 0.2 to 0.4 s (trembling tones, no two alike) to a temporary folder; predicts them once without a kill,
+and once in three processes of which the first two get SIGKILL after a random fraction of the work. Stops unless each
+file is in intensities.csv and results.json exactly once, in the order of the inputs, and both files equal those of the
+uninterrupted run to the byte. Expected on two idle cores with the model in the package: about 800 clips a second;
+the three runs together predict 10,000 clips and at most the groups of 64 that were under way at the kills.
 Writes docs/results/bulk.json.
 """
 
@@ -33,7 +33,7 @@ from emimic.inference.journal import NAME
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "bulk.json"
 SUMMARY = re.compile(
-    r"(\d+) predicted(?: \((\d+) of them from the journal\))?, (\d+) failed(?:; ([\d.]+) clips/s, (\d+) x)?"
+    r"(\d+) predicted(?: \((\d+) of them kept from before\))?, (\d+) failed(?:; ([\d.]+) clips/s, (\d+) x)?"
 )
 
 
@@ -95,8 +95,8 @@ def check(names: list[str], out: Path, whole: Path) -> None:
     with (out / "intensities.csv").open(newline="") as file:
         if [row["Filename"] for row in csv.DictReader(file)] != names:
             raise SystemExit("intensities.csv doesn't hold every file once and in order")
-    answers = json.loads((out / "results.json").read_text())
-    if [Path(clip["file"]).stem for clip in answers["clips"]] != names or answers["failed"]:
+    results = json.loads((out / "results.json").read_text())
+    if [Path(clip["file"]).stem for clip in results["clips"]] != names or results["failed"]:
         raise SystemExit("results.json doesn't hold every file once and in order")
     for name in ("intensities.csv", "results.json"):
         if (out / name).read_bytes() != (whole / name).read_bytes():

@@ -1,4 +1,4 @@
-"""What the model in the package predicts on recordings of voices that it has never had: docs/results/default.json.
+"""Scores of the included model on speakers that it has not learned from: docs/results/default.json.
 
     python benchmarks/default.py score MODEL CORPORA --name NAME [--conditions]   # a run or an exported model
     python benchmarks/default.py ridge CORPORA --encoder WHISPER_BASE
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from bursts import machine
-from first_default import CONDITIONS, pooled, ridge_answers
+from first_default import CONDITIONS, pooled, predict_by_ridge
 from numpy.typing import NDArray
 
 from emimic import metrics
@@ -137,7 +137,7 @@ def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
 
 
 def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
-    """How Joy tells happy speech from angry and from any other; what plain and angry speech gets."""
+    """Return how Joy separates happy speech from angry and from any other, and its means."""
     emotion = np.array([item.row["Emotion"] for item in items])
     speakers = np.array([item.speaker for item in items])
     others = np.isnan(predictions)  # where Joy alone is predicted
@@ -273,7 +273,7 @@ def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
     columns = []
     for j in range(len(EMOTIONS)):
         known = np.isfinite(labels[:, j])
-        columns.append(ridge_answers(x[known], labels[known, j : j + 1], speakers[known], new)[0][:, 0])
+        columns.append(predict_by_ridge(x[known], labels[known, j : j + 1], speakers[known], new)[0][:, 0])
     return {"layer": layer, "bursts": open_set(np.column_stack(columns), test)}
 
 

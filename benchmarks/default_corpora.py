@@ -1,4 +1,4 @@
-"""The corpora of the model in the package.
+"""The corpora of the included model.
 
     python benchmarks/default_corpora.py SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
 
@@ -72,8 +72,8 @@ def link(source: Path, target: Path) -> None:
         target.symlink_to(source.resolve())
 
 
-def cells(values: dict[str, float]) -> Row:
-    """The six targets as cells; empty where unknown."""
+def format_targets(values: dict[str, float]) -> Row:
+    """Return the six targets as text of a CSV; empty where unknown."""
     return {name: f"{values[name]:g}" if name in values else "" for name in EMOTIONS}
 
 
@@ -112,7 +112,7 @@ def emodb(source: Path, out: Path) -> None:
         emotion = row["Emotion"]
         joy = float(row["RecognizedPercent"]) / 100 if emotion == "happiness" else None
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender", "Emotion", "TextCode")}
-        rows.append(columns | cells(labels_of(emotion, joy)) | pad(emotion))
+        rows.append(columns | format_targets(labels_of(emotion, joy)) | pad(emotion))
     write(out / "train_split.csv", rows)
     link(source / "audio", out / "audio")
 
@@ -129,7 +129,7 @@ def plain(sources: Sequence[Path], out: Path) -> None:
                 file = out / "audio" / f"{name}.flac"
                 if not file.exists():
                     soundfile.write(file, samples[start : start + PIECE], SAMPLE_RATE)
-                rows.append({"Filename": name, **cells(dict.fromkeys(EMOTIONS, 0.0))})
+                rows.append({"Filename": name, **format_targets(dict.fromkeys(EMOTIONS, 0.0))})
     write(out / "train_split.csv", rows)
 
 
@@ -139,7 +139,7 @@ def ased(source: Path, out: Path) -> None:
     for row in read(source / "labels.csv"):
         emotion = AMHARIC[row["Emotion"]]
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender")}
-        labelled = columns | {"Emotion": emotion} | cells(labels_of(emotion)) | pad(emotion)
+        labelled = columns | {"Emotion": emotion} | format_targets(labels_of(emotion)) | pad(emotion)
         parts["valid" if int(re.sub(r"\D", "", row["Speaker"])) % 2 else "test"].append(labelled)
     for name, part in parts.items():
         write(out / f"{name}_split.csv", part)

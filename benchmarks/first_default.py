@@ -12,9 +12,9 @@ Its encoder is what the present one starts from.
     python benchmarks/first_default.py ridge CORPUS --encoder WHISPER_BASE
 
 `split` keeps SOURCE's validation speakers unseen as "test" and holds 37 training speakers out as "valid", as
-bursts.py does; training has every category: the 23 beside the six's (and Neutral) lack targets, which the loss leaves
-out, and are an auxiliary task. Arousal, dominance and valence are weak labels: the norms of the category's name.
-`soften` mixes the labels with the mean answer of its teachers. The first student's are TEACHER and bursts.py's run
+bursts.py does; training has every category: the 23 beside the six's (and Neutral) have no targets, which the loss
+leaves out, and are an auxiliary task. Arousal, dominance and valence are weak labels: the norms of the category's name.
+`soften` mixes the labels with the mean prediction of its teachers. The first student's are TEACHER and bursts.py's run
 "finetuned"; the second's is the first, and that one, seed 0, is the model in the package. Both start from Whisper base
 and learn from all 237 speakers, the held-out ones, too. The first is kept as int8 in this repository's history:
 `git archive c966fb9 src/emimic/default | tar x`.
@@ -67,9 +67,12 @@ def split(source: Path, corpus: Path) -> None:
     write(table, rows_of(source, {row["Speaker"] for row in read(table)}))
 
 
-def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], share: float = 0.5) -> None:
-    """A corpus whose targets are a share of the teachers' mean answer and the rest the label; where a target is
-    missing (the 23 other categories), that answer alone. The held-out speakers of `split` get all their clips, too."""
+def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], fraction: float = 0.5) -> None:
+    """Write a corpus whose targets are a fraction of the teachers' mean prediction and the rest the label.
+
+    Without a label (the 23 other categories) it is the prediction alone. The held-out speakers of `split` get all their
+    clips, too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / "test_split.csv").write_bytes((corpus / "test_split.csv").read_bytes())
     if not (out / "audio").exists():
@@ -78,11 +81,13 @@ def soften(source: Path, corpus: Path, out: Path, teachers: Sequence[Path], shar
     for name in ("train", "valid"):
         rows = rows_of(source, {row["Speaker"] for row in read(corpus / f"{name}_split.csv")})
         clips = [decode.load(corpus / "audio" / f"{row['Filename']}.mp3") for row in rows]
-        answers = [answers_of(engine, clips) for engine in engines]
-        for row, answer in zip(rows, np.mean(answers, axis=0).clip(0, 1), strict=True):
-            for emotion, value in zip(EMOTIONS, answer, strict=True):
+        predictions = [predict(engine, clips) for engine in engines]
+        for row, values in zip(rows, np.mean(predictions, axis=0).clip(0, 1), strict=True):
+            for emotion, value in zip(EMOTIONS, values, strict=True):
                 label = row[emotion]
-                row[emotion] = f"{value if label == '' else (1 - share) * float(label) + share * value:.5f}"
+                row[emotion] = (
+                    f"{value if label == '' else (1 - fraction) * float(label) + fraction * value:.5f}"
+                )
         write(out / f"{name}_split.csv", rows)
 
 
@@ -92,7 +97,7 @@ Wave = NDArray[np.float32]
 
 
 def noisy(snr: float) -> Callable[[Wave, np.random.Generator], Wave]:
-    """White noise so many dB below the clip."""
+    """Add white noise, `db` below the clip."""
 
     def change(samples: Wave, rng: np.random.Generator) -> Wave:
         noise = rng.standard_normal(len(samples))
@@ -135,11 +140,11 @@ CONDITIONS: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {
 }  # fmt: skip
 
 
-def answers_of(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
+def predict(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
     """Intensities of clips as loaded, (clip, target)."""
     spec = engine.spec
     rows = []
-    for start in shown(range(0, len(clips), 64), "hearing", total=-(-len(clips) // 64), show=True):
+    for start in shown(range(0, len(clips), 64), "predicting", total=-(-len(clips) // 64), show=True):
         ready = [
             decode.prepare(
                 clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
@@ -160,20 +165,20 @@ def report(predictions: NDArray[Any], part: Split) -> Report:
 
 
 def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
-    """Scores of a run or an engine folder on the unseen speakers, and in each condition."""
+    """Score a run or an exported model on the unseen speakers, and in each condition."""
     engine, part = open_engine(folder, device="cpu"), unseen(corpus)
     clips = [decode.load(item.path) for item in part.items]
 
-    def heard(changed: Sequence[Wave]) -> Report:
-        return report(answers_of(engine, changed), part)
+    def score_changed(changed: Sequence[Wave]) -> Report:
+        return report(predict(engine, changed), part)
 
-    found: dict[str, Any] = {"test": heard(clips).to_dict()}
+    found: dict[str, Any] = {"test": score_changed(clips).to_dict()}
     print(f"clean: {found['test']['metrics']['pearson']['mean']}", flush=True)
     if conditions:
         found["conditions"] = {}
         for name, change in CONDITIONS.items():
             rng = np.random.default_rng(0)
-            result = heard([change(clip, rng) for clip in clips]).to_dict()["metrics"]["pearson"]
+            result = score_changed([change(clip, rng) for clip in clips]).to_dict()["metrics"]["pearson"]
             found["conditions"][name] = result["mean"]
             print(f"{name}: {result['mean']}", flush=True)
     return found
@@ -193,26 +198,26 @@ def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
     return np.stack([rows[i] for i in range(len(clips))]).astype(np.float64)
 
 
-def ridge_answers(
+def predict_by_ridge(
     x: NDArray[Any], y: NDArray[Any], speakers: NDArray[Any], new: NDArray[Any]
 ) -> tuple[NDArray[Any], float]:
     """Ridge regression on standardized features; its strength (returned too) by five folds of speakers."""
     fold = np.unique(speakers, return_inverse=True)[1] % 5
 
     def fit(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any], strength: float) -> NDArray[Any]:
-        center, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
-        z = (x - center) / spread
+        center, std = x.mean(axis=0), x.std(axis=0) + 1e-9
+        z = (x - center) / std
         if len(z) < z.shape[1]:  # the same weights by way of the smaller matrix
             weights = z.T @ np.linalg.solve(z @ z.T + strength * np.eye(len(z)), y - y.mean(axis=0))
         else:
             weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean(axis=0)))
-        return (new - center) / spread @ weights + y.mean(axis=0)
+        return (new - center) / std @ weights + y.mean(axis=0)
 
     def held_out(strength: float) -> float:
-        answers = np.zeros_like(y)
+        predictions = np.zeros_like(y)
         for k in range(5):
-            answers[fold == k] = fit(x[fold != k], y[fold != k], x[fold == k], strength)
-        return float(np.mean([np.corrcoef(answers[:, j], y[:, j])[0, 1] for j in range(y.shape[1])]))
+            predictions[fold == k] = fit(x[fold != k], y[fold != k], x[fold == k], strength)
+        return float(np.mean([np.corrcoef(predictions[:, j], y[:, j])[0, 1] for j in range(y.shape[1])]))
 
     best = max(10.0 ** np.arange(1, 6, 0.5), key=held_out)
     return fit(x, y, new, best), float(best)
@@ -230,10 +235,10 @@ def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
     ]
     labels = np.stack([item.labels for item in learned if item.labels is not None]).astype(float)
     speakers = np.array([item.speaker for item in learned])
-    answers, strength = ridge_answers(
+    predictions, strength = predict_by_ridge(
         pooled(model, learned), labels, speakers, pooled(model, splits["test"].items)
     )
-    return {"layer": layer, "strength": strength, "test": report(answers, splits["test"]).to_dict()}
+    return {"layer": layer, "strength": strength, "test": report(predictions, splits["test"]).to_dict()}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""The picture in the README and the site, by the real program: `make images` (or `python -m benchmarks.images`).
+"""The plot in the README and the site, by the real program: `make images` (or `python -m benchmarks.images`).
 
-Six bursts of one speaker of the sample, a second of quiet between them. The model in the package has heard this speaker
-in training, as all of the sample's: the picture shows what a timeline looks like, not how well the model hears.
-`--model FOLDER` draws with another model than the one in the package.
+Six bursts of one speaker of the sample, a second of quiet between them. The included model was trained on this speaker,
+as on all of the sample's: the plot shows what a timeline looks like, not how well the model predicts.
+`--model FOLDER` draws with another model.
 """
 
 import argparse

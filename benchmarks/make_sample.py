@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emimic.media import decode as audio
+from emimic.media import decode
 
 EMOTIONS = ("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")
 # The intended category of a burst -> the paper's target. This mapping is emimic's own.
@@ -114,14 +114,14 @@ def speech(source: Path, dest: Path) -> None:
     rows = []
     for name, code in SPEECH.items():
         original, row = source / "audio" / f"{code}.mp3", labels[code]
-        samples = audio.load(original)
+        samples = decode.load(original)
         end = int(np.flatnonzero(np.abs(samples) >= SILENCE)[-1]) + 1
         if len(samples) - end < PADDING:
             file = dest / f"{name}.mp3"
             shutil.copyfile(original, file)
         else:
             file = dest / f"{name}.flac"
-            audio.save(file, samples[:end], codec="flac")
+            decode.save(file, samples[:end], codec="flac")
         about = [row[column] for column in ("Speaker", "Gender", "TextCode")]
         rows.append([file.name, code, *about, GERMAN, ENGLISH, row["Emotion"], row["RecognizedPercent"]])
     header = ["File", "Source", "Speaker", "Sex", "Sentence", "German", "English", "Emotion", "Recognized"]
@@ -136,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     with (args.source / "clips.csv").open(newline="", encoding="utf-8") as handle:
         takes = speakers_in(list(csv.DictReader(handle)), args.source / "audio")
-    # A hash's order spreads the choice over the whole collection and needs no random generator.
+    # A hash's order draws from the whole collection and needs no random generator.
     order = iter(sorted(takes, key=lambda speaker: hashlib.sha256(speaker.encode()).hexdigest()))
 
     shutil.rmtree(args.dest / "audio", ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Does `emimic mimicry` hold its level and find what is there? Constructed pairs, into docs/results/mimicry.json.
+"""Error rate and power of `emimic mimicry` on constructed pairs: docs/results/mimicry.json.
 
-    python -m benchmarks.mimicry                    # curves made here: no model, about ten minutes
+    python -m benchmarks.mimicry                    # synthetic timelines: no model, about ten minutes
     python -m benchmarks.mimicry --audio [--model M]  # also a joined recording and its delayed, noisy copies
 
 Unrelated pairs must be found similar as often as the level says (5 %), whatever their autocorrelation and gaps. Pairs
-with a known lag and leader, or warped by a known clock, must be found.
+with a known lag and leader, or warped by a known path, must be found.
 """
 
 import argparse
@@ -33,7 +33,7 @@ KINDS = {
 LEVEL = 0.05
 
 
-def curves(steps: int, kind: str, rng: np.random.Generator) -> np.ndarray:
+def make_values(steps: int, kind: str, rng: np.random.Generator) -> np.ndarray:
     """(step, 9) without any relation among them: AR(1), averaged like the timeline's windows, skewed by exp."""
     phi, smooth, skewed = KINDS[kind]
     noise = rng.standard_normal((steps + 200, 9))
@@ -46,8 +46,8 @@ def curves(steps: int, kind: str, rng: np.random.Generator) -> np.ndarray:
     return np.exp(values) if skewed else values
 
 
-def timeline(values: np.ndarray, name: str, gaps: np.ndarray | None = None) -> Timeline:
-    """Curves as a recording's: six intensities and VAD at 50 Hz; gaps (step,) True where nothing is heard."""
+def make_timeline(values: np.ndarray, name: str, gaps: np.ndarray | None = None) -> Timeline:
+    """Return a timeline of six intensities, and V/A/D at 50 Hz; gaps (step,) True where there is no voice."""
     values = np.where(gaps[:, None], np.nan, values) if gaps is not None else values
     times = HOP * np.arange(len(values))
     vad = np.repeat(values[:, 6:], 10, axis=0).astype(np.float32)
@@ -81,7 +81,7 @@ def silences(steps: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def binomial(rate: float, pairs: int) -> tuple[float, float]:
-    """The share of pairs within which 99 % of experiments fall, if `rate` is the true one (exact)."""
+    """Return the fractions of pairs within which 99 % of experiments fall, if `rate` is the true one (exact)."""
     logs = [
         math.lgamma(pairs + 1) - math.lgamma(k + 1) - math.lgamma(pairs - k + 1)
         + k * math.log(rate) + (pairs - k) * math.log1p(-rate)
@@ -92,7 +92,7 @@ def binomial(rate: float, pairs: int) -> tuple[float, float]:
 
 
 def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
-    """How often unrelated pairs are found similar, overall and in any dimension (corrected)."""
+    """Return how often unrelated pairs are found similar, overall and in any dimension (corrected)."""
     low, high = binomial(LEVEL, pairs)
     for alignment, seconds in (("windowed", 15), ("windowed", 60), ("dtw", 8), ("dtw", 20)):
         for kind in KINDS:
@@ -108,7 +108,7 @@ def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                         ("b", steps if alignment == "windowed" else round(0.8 * steps)),
                     ):
                         gaps = silences(length, rng) if gapped else None
-                        sides.append(timeline(curves(length, kind, rng), name, gaps))
+                        sides.append(make_timeline(make_values(length, kind, rng), name, gaps))
                     settings = Settings(alignment=alignment, draws=draws, level=1 - LEVEL, seed=number)
                     found = compare(sides[0], sides[1], settings=settings)
                     overall += found.overall.chance.beyond
@@ -122,7 +122,7 @@ def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
 def led(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
     """Copies with a known lag, gain, offset and as much noise as signal: is the lag found, and the leader?
 
-    Lags of two hops and more: a lag of one hop, found within one hop, need not tell who leads.
+    Lags of two hops and more: a lag of one hop, found within one hop, need not show who leads.
     """
     for kind in KINDS:
         for gapped in (False, True):
@@ -131,16 +131,16 @@ def led(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
             steps = round(60 / HOP)
             for number in range(pairs):
                 lag = int(rng.integers(2, 12)) * (1 if number % 2 else -1)
-                long = curves(steps + 24, kind, rng)
+                long = make_values(steps + 24, kind, rng)
                 gain = rng.uniform(0.5, 2, size=9)
                 first = long[12 : 12 + steps]
-                second = gain * (long[12 - lag : 12 - lag + steps] + curves(steps, kind, rng)) + rng.normal(
-                    size=9
-                )
+                second = gain * (
+                    long[12 - lag : 12 - lag + steps] + make_values(steps, kind, rng)
+                ) + rng.normal(size=9)
                 gaps = [silences(steps, rng) if gapped else None for _ in range(2)]
                 settings = Settings(alignment="windowed", draws=draws, seed=number)
                 found = compare(
-                    timeline(first, "a", gaps[0]), timeline(second, "b", gaps[1]), settings=settings
+                    make_timeline(first, "a", gaps[0]), make_timeline(second, "b", gaps[1]), settings=settings
                 )
                 lead = found.leads[-1]
                 worst = max(worst, abs(lead.lag - lag * HOP))
@@ -162,29 +162,28 @@ def warped(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
             rng = np.random.default_rng([11, seconds, list(KINDS).index(kind)])
             steps, beyond, errors = round(seconds / HOP), 0, []
             for number in range(pairs):
-                seed = curves(steps, kind, rng)
+                seed = make_values(steps, kind, rng)
                 length = round(steps * rng.uniform(0.75, 1.35))
                 place = np.linspace(0, 1, length)
-                clock = (place + 0.06 * np.sin(2 * np.pi * place) * rng.choice((-1, 1))) * (steps - 1)
-                mimic = np.stack([np.interp(clock, np.arange(steps), one) for one in seed.T], axis=1)
-                noise = curves(length, kind, rng) * np.sqrt(0.5)
+                path = (place + 0.06 * np.sin(2 * np.pi * place) * rng.choice((-1, 1))) * (steps - 1)
+                mimic = np.stack([np.interp(path, np.arange(steps), one) for one in seed.T], axis=1)
+                noise = make_values(length, kind, rng) * np.sqrt(0.5)
                 found = compare(
-                    timeline(seed, "seed"),
-                    timeline(mimic + noise, "mimic"),
+                    make_timeline(seed, "seed"),
+                    make_timeline(mimic + noise, "mimic"),
                     settings=Settings(draws=draws, seed=number),
                 )
                 beyond += found.overall.chance.beyond
                 assert found.path is not None
-                truth = np.interp(found.path.mimic, HOP * np.arange(length), clock * HOP)
+                truth = np.interp(found.path.mimic, HOP * np.arange(length), path * HOP)
                 errors.append(np.abs(found.path.seed - truth).mean())
             yield {
                 "seconds": seconds, "timelines": kind, "pairs": pairs, "noise_to_signal": 0.5,
-                "more_than_chance": beyond,
-                "mean_path_error_seconds": float(np.mean(errors)),
+                "more_than_chance": beyond, "mean_path_error_seconds": float(np.mean(errors)),
             }  # fmt: skip
 
 
-def heard(model: str | None, pairs: int, draws: int) -> dict[str, Any]:
+def compare_recordings(model: str | None, pairs: int, draws: int) -> dict[str, Any]:
     """Sample clips joined to 60 s, and a copy with a known delay, another gain and noise, through the model."""
     import emimic
     from emimic.media import decode
@@ -229,7 +228,7 @@ def _rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Run what is asked for and write it down; what isn't run keeps its figures."""
+    """Run the requested parts and write their figures; other figures stay."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -237,12 +236,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=99)
     parser.add_argument("--audio-pairs", type=int, default=20)
     parser.add_argument("--audio", action="store_true", help="run the real recordings only")
-    parser.add_argument("--model", help="a run or engine folder, by default the model in the package")
+    parser.add_argument("--model", help="a run or an exported model; default: the included model")
     arguments = parser.parse_args()
     result = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     started = time.perf_counter()
     if arguments.audio:
-        result["audio"] = heard(arguments.model, arguments.audio_pairs, arguments.draws)
+        result["audio"] = compare_recordings(arguments.model, arguments.audio_pairs, arguments.draws)
         _write(result)
         return
     result["command"] = f"python -m benchmarks.mimicry --pairs {arguments.pairs} --draws {arguments.draws}"

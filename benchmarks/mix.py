@@ -9,17 +9,17 @@ from emimic.task import MAX_SECONDS, SAMPLE_RATE
 
 SHORTEST = 1.3
 WHOLE = 0.956
-"""Share of clips that the cut at 12 s leaves whole (paper section 3.2)."""
+"""Fraction of clips that the cut at 12 s leaves whole (paper section 3.2)."""
 
 
 def seconds(count: int) -> NDArray[np.float64]:
-    """Lengths of `count` clips, shortest first: evenly spread, cut at 12 s, with a mean of 6.9 s (section 3.2)."""
+    """Return the lengths of `count` clips, shortest first: evenly spaced, cut at 12 s, mean 6.9 s (section 3.2)."""
     place = (np.arange(count) + 0.5) / count
     return np.minimum(MAX_SECONDS, SHORTEST + (MAX_SECONDS - SHORTEST) * place / WHOLE)
 
 
 def clips(count: int, *, seed: int = 0) -> list[NDArray[np.float32]]:
-    """`count` clips (sample,) at 16 kHz of such lengths, in an order that `seed` decides; voices throughout."""
+    """Return `count` clips (sample,) at 16 kHz of such lengths, in an order that `seed` decides; voices throughout."""
     rng = np.random.default_rng(seed)
     voices = sorted((sample.folder() / "audio").glob("*.mp3"))
     wanted = rng.permutation((seconds(count) * SAMPLE_RATE).astype(int))

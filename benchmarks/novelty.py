@@ -2,9 +2,9 @@
 
     python benchmarks/novelty.py MODEL [--corpus FOLDER ...] [--out docs/results/novelty.json]
 
-MODEL: a run or engine folder with a calibration. Sounds that are no voice are made here: noise, hums, tones, chords,
-clicks, machines, hiss; as a contrast, a synthetic voice (pulses through moving formants). Of each corpus a random
-choice of its media files is taken, so give folders of clips that the model did not learn from.
+MODEL: a run or an exported model with a calibration. It makes synthetic sounds without a voice: noise, hums, tones,
+chords, clicks, machines, hiss; as a contrast, a synthetic voice (pulses through moving formants). Of each corpus a
+random choice of its media files is taken, so give folders of clips that the model did not learn from.
 """
 
 import argparse
@@ -141,8 +141,8 @@ def measure(
     for folder in corpora:
         paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
         chosen = np.random.default_rng(seed).permutation(len(paths))[:files]
-        answers = predictor.files([paths[i] for i in chosen]).clips
-        rows[folder.resolve().name] = row([answer.prediction.novelty for answer in answers])
+        results = predictor.files([paths[i] for i in chosen]).clips
+        rows[folder.resolve().name] = row([result.prediction.novelty for result in results])
     return rows
 
 

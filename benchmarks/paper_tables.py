@@ -82,8 +82,8 @@ def make_mimicry() -> str:
         for (alignment, seconds), kinds in cases.items()
     ]
     header = (
-        "alignment | seconds of voice | kinds of timelines, pairs each | found similar overall: mean (minimum, "
-        "maximum) | in any dimension: mean (minimum, maximum)"
+        "alignment | seconds of voice | kinds of timelines, pairs each "
+        "| found similar overall: mean (minimum, maximum) | in any dimension: mean (minimum, maximum)"
     )
     return make_table(header, rows)
 
@@ -92,24 +92,18 @@ def make_systems() -> str:
     """Make the table of all systems that `emimic baselines` trains: modalities and published figures, from the code."""
     from emimic.baselines.system import NAMES, get_system
 
-    def format_figures(name: str) -> str:
-        unsure = f" ({get_system(name).unsure})" if get_system(name).unsure else ""
-        return ", ".join(
+    def make_row(name: str) -> tuple[str, ...]:
+        system = get_system(name)
+        unsure = f" ({system.unsure})" if system.unsure else ""
+        figures = (
             "-" if value is None else f"{value:.3f}".removeprefix("0") + unsure
-            for value in get_system(name).published.values()
+            for value in system.published.values()
         )
+        return system.title, f"`{name}`", ", ".join(system.modalities), ", ".join(figures)
 
     rows = [
         *((f"the paper's, {row}", "-", "voice", figures) for row, figures in PAPERS.items()),
-        *(
-            (
-                get_system(name).title,
-                f"`{name}`",
-                ", ".join(get_system(name).modalities),
-                format_figures(name),
-            )
-            for name in NAMES
-        ),
+        *map(make_row, NAMES),
     ]
     return make_table("system | `baseline=` | uses | published: validation, test", rows)
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from bursts import NOTE, epochs, machine
-from first_default import answers_of, report, unseen
+from first_default import predict, report, unseen
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,7 +47,7 @@ TEACHER = {"d_model": 512, "encoder_layers": 4, "encoder_ffn_dim": 2048, "num_me
 
 
 def operations(config: EmiConfig, seconds: float = 12.0) -> dict[str, float]:
-    """GFLOP per second of audio of a Whisper model on a clip of so many seconds, two a multiplication with its sum.
+    """GFLOP per second of audio of a Whisper model on a clip of `seconds`; a multiplication with its sum counts two.
 
     Norms, activations and poolings are left out, as in the paper's 23.4: they are below a hundredth. The spectrum is
     counted as the products with sine and cosine that an exported graph makes of it.
@@ -102,8 +102,8 @@ def arithmetic(run: Path) -> dict[str, Any]:
     }
 
 
-def heard(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """Clips as an engine takes them."""
+def prepare_clips(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return clips as an engine takes them."""
     spec = engine.spec
     return [
         decode.prepare(
@@ -114,23 +114,23 @@ def heard(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.f
 
 
 def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
-    """Scores on the unseen speakers, agreement with the teacher, and how much below it, by the same resamples."""
+    """Score the unseen speakers, agreement with the teacher, and the difference from it, by the same resamples."""
     part = unseen(corpus)
     clips = [decode.load(item.path) for item in part.items]
-    answers = {name: answers_of(open_engine(folder), clips) for name, folder in folders.items()}
+    predictions = {name: predict(open_engine(folder), clips) for name, folder in folders.items()}
     speakers = [item.speaker or "" for item in part.items]
     found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
-        name: metrics.resamples(metrics.pearson, answer, part.labels, groups=speakers).mean(axis=1)
-        for name, answer in answers.items()
+        name: metrics.resamples(metrics.pearson, values, part.labels, groups=speakers).mean(axis=1)
+        for name, values in predictions.items()
     }
-    for name, answer in answers.items():
-        one = report(answer, part).to_dict()["metrics"]["pearson"]
+    for name, values in predictions.items():
+        one = report(values, part).to_dict()["metrics"]["pearson"]
         below = drawn["teacher"] - drawn[name]
         found["scores"][name] = {
             "mean": one["mean"],
             "targets": one["targets"],
-            "with_teacher": metrics.mean_pearson(answer, answers["teacher"]),
+            "with_teacher": metrics.mean_pearson(values, predictions["teacher"]),
             "below_teacher": [float(np.quantile(below, q)) for q in (0.025, 0.5, 0.975)],
             "megabytes": sum(file.stat().st_size for file in folders[name].iterdir()) / 1e6,
         }
@@ -139,10 +139,10 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
 
 
 def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, Any]:
-    """Audio seconds a second on one thread, engines interleaved."""
+    """Measure audio seconds a second on one thread, engines interleaved."""
     clips = [decode.load(item.path) for item in unseen(corpus).items[::10]]
     engines = {name: open_engine(folder, threads=1) for name, folder in folders.items()}
-    ready = {name: heard(engine, clips) for name, engine in engines.items()}
+    ready = {name: prepare_clips(engine, clips) for name, engine in engines.items()}
     seconds = sum(len(clip) for clip in clips) / SAMPLE_RATE
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
     for turn in range(rounds + 1):
@@ -160,7 +160,7 @@ def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, 
 
 
 def main() -> None:
-    """The verbs."""
+    """Run a verb."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -3,8 +3,8 @@
     python benchmarks/tava.py TAVA OUT --encoder WHISPER_BASE_FOLDER --run RUN
 
 TAVA: train_split.csv, valid_split.csv (Valence, Arousal, Dominance in -1 to 1, Speaker), audio/. RUN, the default
-model's, answers as it is, without any of TAVA. Then each speaker in turn is left out: ridge regression on the frozen
-encoder, the same on RUN's second layer, and a linear head that `train` fits there to mean and spread of the frames.
+model's, predicts as it is, without any of TAVA. Then each speaker in turn is left out: ridge regression on the frozen
+encoder, the same on RUN's second layer, and a linear head that `train` fits there to mean and std of the frames.
 TAVA is AGPL: nothing trained on it is shipped.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from bursts import machine
-from first_default import pooled, ridge_answers
+from first_default import pooled, predict_by_ridge
 from numpy.typing import NDArray
 
 from emimic.data.corpus import Item, load_corpus
@@ -48,7 +48,7 @@ def read(tava: Path) -> list[dict[str, str]]:
 
 
 def write(folder: Path, tava: Path, tables: dict[str, list[dict[str, str]]]) -> None:
-    """A corpus for the VAD head alone, its audio a link to TAVA's."""
+    """Write a corpus for the V/A/D head alone, its audio a link to TAVA's."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         with (folder / f"{name}_split.csv").open("w", newline="", encoding="utf-8") as file:
@@ -65,21 +65,23 @@ def items_of(folder: Path, split: str) -> list[Item]:
     return list(load_corpus(folder, splits=[split], scan=False).splits[split].items)
 
 
-def scores(answers: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
-    """Pearson over all clips, each answered by a model that had not heard its speaker."""
-    rho = {name: float(np.corrcoef(answers[:, i], labels[:, i])[0, 1]) for i, name in enumerate(VAD)}
+def score(predictions: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """Return Pearson over all clips, each predicted by a model that was not trained on its speaker."""
+    rho = {name: float(np.corrcoef(predictions[:, i], labels[:, i])[0, 1]) for i, name in enumerate(VAD)}
     return rho | {"mean": math.fsum(rho.values()) / len(rho)}
 
 
-def trained(tava: Path, out: Path, rows: list[dict[str, str]], run: Path, **changed: Any) -> NDArray[Any]:
-    """Every clip's answer of the run trained on without its speaker, (clip, 3)."""
-    answers = np.zeros((len(rows), len(VAD)))
+def predict_left_out(
+    tava: Path, out: Path, rows: list[dict[str, str]], run: Path, **changed: Any
+) -> NDArray[Any]:
+    """Return every clip's prediction by the run trained further without its speaker, (clip, 3)."""
+    predictions = np.zeros((len(rows), len(VAD)))
     speakers = sorted({row["Speaker"] for row in rows})
     for i, speaker in enumerate(speakers):
-        fold, result = out / f"fold-{speaker}", out / f"fold-{speaker}" / "answers.npy"
+        fold, result = out / f"fold-{speaker}", out / f"fold-{speaker}" / "predictions.npy"
         mine = [k for k, row in enumerate(rows) if row["Speaker"] == speaker]
         if not result.exists():
-            # Two labelled splits are asked for; both are trained on.
+            # Training needs two labeled splits; it learns from both.
             other = speakers[i - 1]
             rest = [row for row in rows if row["Speaker"] not in (speaker, other)]
             tables = {
@@ -90,16 +92,16 @@ def trained(tava: Path, out: Path, rows: list[dict[str, str]], run: Path, **chan
             write(fold, tava, tables)
             settings = TrainSettings.read(None, {**SETTINGS, "encoder": str(run), **changed})
             train(fold, fold / "run", settings, resume=True, show=False)
-            heard, _ = predict(EmiModel.open_run(fold / "run", device="cpu"), items_of(fold, "test"))
-            np.save(result, heard)
+            left_out, _ = predict(EmiModel.open_run(fold / "run", device="cpu"), items_of(fold, "test"))
+            np.save(result, left_out)
             shutil.rmtree(fold / "run")
-        answers[mine] = np.load(result)
+        predictions[mine] = np.load(result)
         print(speaker, "done", flush=True)
-    return answers
+    return predictions
 
 
 def main() -> None:
-    """All three, into the results."""
+    """Score all three, and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,21 +120,25 @@ def main() -> None:
 
     def ridge(encoder: Path, layers: int) -> dict[str, float]:
         features = pooled(EmiModel.from_encoder(encoder, layers=layers, vad_head=False).eval(), items)
-        answers = np.zeros_like(labels)
+        predictions = np.zeros_like(labels)
         for speaker in np.unique(speakers):
             mine = speakers == speaker
-            answers[mine] = ridge_answers(features[~mine], labels[~mine], speakers[~mine], features[mine])[0]
-        return scores(answers, labels)
+            predictions[mine] = predict_by_ridge(
+                features[~mine], labels[~mine], speakers[~mine], features[mine]
+            )[0]
+        return score(predictions, labels)
 
     _, vad = predict(EmiModel.open_run(given.run, device="cpu"), items)
-    found["the default model, nothing of TAVA in training (weak labels)"] = scores(vad, labels)
+    found["the default model, nothing of TAVA in training (weak labels)"] = score(vad, labels)
 
     left_out = "each speaker left out (not shipped)"
     found[f"ridge regression on the frozen encoder (layer 3), {left_out}"] = ridge(given.encoder, 3)
     found[f"ridge regression on the default model's second layer, {left_out}"] = ridge(given.run, LAYER)
     changed = {} if given.threads is None else {"threads": given.threads}
-    answers = trained(given.tava, given.out, rows, given.run, **changed)
-    found[f"a linear head trained on the default model's second layer, {left_out}"] = scores(answers, labels)
+    predictions = predict_left_out(given.tava, given.out, rows, given.run, **changed)
+    found[f"a linear head trained on the default model's second layer, {left_out}"] = score(
+        predictions, labels
+    )
     for label, value in found.items():
         print(label, value)
     note = (

@@ -1,15 +1,15 @@
-"""Long recordings: how fast, how much memory the whole process takes, and what windows cost in exactness.
+"""Long recordings: speed, memory of the whole process, and the error of windows.
 
     python -m benchmarks.timeline ../shared/data/bursts/audio [--minutes 60] [--model FOLDER]
     python -m benchmarks.timeline ../shared/data/bursts/audio --attention RUN
 
 Clips of the folder, in a shuffled order, are joined to one wav and to files of a minute each; `emimic predict
---timeline` hears both, in processes of their own, in turn. Expected with the model in the package: below 1.5 GB, and an
-hour within 5 % of the time of its minutes. Every 0.2 s is heard once, for the speed; the ratio is the median of five
-with `--hop 2`.
+--timeline` predicts both, in separate processes, in turn. Expected with the model in the package: below 1.5 GB, and an
+hour within 5 % of the time of its minutes. Every 0.2 s is predicted once, for the speed; the ratio is the median of
+five with `--hop 2`.
 
-With `--attention`, RUN (whose encoder must know no limit of length: wav2vec 2.0 and its kin) hears two minutes with
-attention over all of them, and in windows: how far apart the VAD curves are. Both write docs/results/timeline.json.
+With `--attention`, RUN (whose encoder must accept any length, as wav2vec 2.0) predicts two minutes with attention over
+all of them, and in windows; V/A/D of both are compared. Both write docs/results/timeline.json.
 """
 
 import argparse
@@ -37,7 +37,7 @@ REPEATS = 5
 
 
 def joined(folder: Path, seconds: float) -> np.ndarray:
-    """Clips in a shuffled order, one after the other, cut at `seconds`: (sample,)."""
+    """Return clips in a shuffled order, one after the other, cut at `seconds`: (sample,)."""
     clips = sorted(folder.glob("*.mp3"))
     left, parts = round(seconds * SAMPLE_RATE), []
     for number in np.random.default_rng(0).permutation(len(clips)):
@@ -48,8 +48,8 @@ def joined(folder: Path, seconds: float) -> np.ndarray:
     raise SystemExit(f"the clips of {folder} are {left / SAMPLE_RATE:g} s too short")
 
 
-def hear(paths: list[Path], model: str | None, *options: str) -> tuple[float, list[dict[str, Any]]]:
-    """Wall seconds of `emimic predict --timeline`, and what it answers."""
+def run_predict(paths: list[Path], model: str | None, *options: str) -> tuple[float, list[dict[str, Any]]]:
+    """Run `emimic predict --timeline`; return its wall seconds and its clips."""
     words: list[str | Path] = [sys.executable, "-m", "emimic", "predict", *paths, "--timeline", "--quiet"]
     words += ["--format", "json", *options, *(["--model", model] if model else [])]
     start = time.perf_counter()
@@ -60,7 +60,7 @@ def hear(paths: list[Path], model: str | None, *options: str) -> tuple[float, li
 
 
 def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
-    """One long file, and the same in minutes."""
+    """Measure one long file, and the same in minutes."""
     with tempfile.TemporaryDirectory() as place:
         wave = joined(folder, 60.0 * minutes)
         whole = Path(place) / "long.wav"
@@ -71,11 +71,11 @@ def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
         del wave
         ratios = []
         for _ in range(REPEATS):
-            long, _ = hear([whole], model, "--hop", "2")
-            short, _ = hear(pieces, model, "--hop", "2")
+            long, _ = run_predict([whole], model, "--hop", "2")
+            short, _ = run_predict(pieces, model, "--hop", "2")
             ratios.append(long / short)
             print(f"one file {long:.1f} s, minutes {short:.1f} s", flush=True)
-        wall, (clip,) = hear([whole], model)
+        wall, (clip,) = run_predict([whole], model)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     joy = next(iter(clip["timeline"]["intensities"].values()))
     return {
@@ -90,15 +90,15 @@ def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
         "peak_mb": round(used.ru_maxrss / 1024),
         "one_file_to_its_minutes": {
             "median": round(statistics.median(ratios), 3),
-            "least": round(min(ratios), 3),
-            "most": round(max(ratios), 3),
+            "minimum": round(min(ratios), 3),
+            "maximum": round(max(ratios), 3),
             "repeats": REPEATS,
         },
     }
 
 
 def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
-    """VAD of windows against that of all frames attending to each other."""
+    """Compare V/A/D of windows with those of all frames attending to each other."""
     import torch
 
     from emimic.inference.engine import TorchEngine
@@ -120,11 +120,11 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
         )
         assert line.vad is not None
         assert line.vad_times is not None
-        own = np.stack([np.interp(line.vad_times, times, curve) for curve in whole.T], axis=1)
+        own = np.stack([np.interp(line.vad_times, times, values) for values in whole.T], axis=1)
         apart = np.sqrt(np.square(line.vad - own).mean(axis=0)) / own.std(axis=0)
         together = [float(np.corrcoef(line.vad[:, i], own[:, i])[0, 1]) for i in range(3)]
         found["windows"][f"{window:g} s every {hop:g} s"] = {
-            "rms_difference_in_spreads": [round(float(v), 3) for v in apart],
+            "rms_difference_in_stds": [round(float(v), 3) for v in apart],
             "pearson": [round(v, 4) for v in together],
         }
     return found

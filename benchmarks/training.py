@@ -41,7 +41,6 @@ from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import checkpoint, setup, step
-from emimic.training.clips import get_labels
 from emimic.training.losses import Mix
 from emimic.training.settings import TrainSettings
 
@@ -54,7 +53,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "gradient checkpointing": {"gradient_checkpointing": True},
     "bf16-mixed": {"precision": "bf16-mixed"},
 }
-"""The project's loop over a tiny encoder, and what it can be told."""
+"""The project's loop over a tiny encoder, with its options."""
 
 
 def items(folder: Path, count: int) -> list[Item]:
@@ -84,9 +83,9 @@ def set_up(
 
 
 def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
-    """All clips once, as training/loop.py has it; the mean loss, and the share of time spent waiting for clips."""
-    groups = loader.plan_steps(len(state.train.items), BATCH, seed=0, epoch=0)
-    decoded = loader.decode_ahead(state.train, groups, workers=workers)
+    """All clips once, as training/loop.py has it; the mean loss, and the fraction of time spent waiting for clips."""
+    groups = loader.steps(len(state.train.items), BATCH, seed=0, epoch=0)
+    decoded = loader.decoded(state.train, groups, workers=workers)
     waited, losses, begun = 0.0, [], time.perf_counter()
     for rows in groups:
         start = time.perf_counter()
@@ -110,9 +109,9 @@ def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Te
     packed = nn.utils.rnn.pack_sequence(frames, enforce_sorted=False)
     last = model.lstm(packed)[1][0][-1]
     pooled = torch.cat([torch.stack([one.mean(dim=0) for one in frames]), last], dim=1)
-    answers = model.head(pooled)
-    truth = torch.from_numpy(np.stack([get_labels(state.train.items[row]) for row in rows]))
-    loss = nn.functional.mse_loss(answers, truth)
+    predictions = model.head(pooled)
+    truth = torch.from_numpy(np.stack([setup.labels_of(state.train.items[row]) for row in rows]))
+    loss = nn.functional.mse_loss(predictions, truth)
     loss.backward()
     nn.utils.clip_grad_value_(model.parameters(), 100.0)
     state.optimizer.step()
@@ -211,7 +210,7 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
                 (loss, waited), taken = timed(lambda state=state: epoch(state))
             times.add(way, loss, taken)
     found = times.summary(count)
-    found["cached features"]["share_of_time_waiting_for_files"] = round(waited, 4)
+    found["cached features"]["fraction_of_time_waiting_for_files"] = round(waited, 4)
     return found
 
 

@@ -80,12 +80,12 @@ def test_a_run_computes_what_its_shapes_say(tmp_path: Path) -> None:
     assert [one.runtime for one in bench.subjects_of(tmp_path)] == ["torch"]
     work = bench_worker._model(tmp_path, threads=1, count=3)
     alone, batched = work({"batch_seconds": None}), work({"batch_seconds": 30.0})
-    assert batched["answers"] == pytest.approx(alone["answers"], abs=1e-5)
+    assert batched["mean"] == pytest.approx(alone["mean"], abs=1e-5)
     assert batched["operations"] == per_second(model.config, mix.seconds(3).tolist())
 
 
 def test_the_model_in_the_package_is_measured() -> None:
-    report = bench.measure(quick=True, threads=1)
+    report = bench.measure(fast=True, threads=1)
     found: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
     keeps(str(Path(bench.__file__).with_name("bench_schema.json")), found)
     assert [(row.model, row.batch_seconds) for row in report.rows] == [

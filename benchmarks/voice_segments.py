@@ -1,12 +1,12 @@
-"""How well voices are found: bursts (laughs, sighs, cheers: no speech) and speech between pauses with steady noise.
+"""Accuracy of voice activity detection: bursts (laughs, sighs, cheers: no speech) and speech, in steady noise.
 
     python -m benchmarks.voice_segments ../shared/data/bursts ../shared/data/tava
 
 Clips of validation speakers, each at -23 dB over its active part (chunks within 20 dB of its loudest), stand between
-pauses of 3 s; noise lies under all of it, a given number of dB below the clips. Recall: share of active time found.
-Missed: share of clips of which less than half is found. False alarm: share of pause time called voice, 0.5 s and more
-from a clip. `silero` is the speech detector alone, `both` with the level rule. About a minute on one core.
-Writes docs/results/regions.json.
+pauses of 3 s; noise lies under all of it, a given number of dB below the clips. Recall: fraction of active time found.
+Missed: fraction of clips of which less than half is found. False alarm: fraction of pause time called voice, 0.5 s and
+more from a clip. `silero` is the speech detector alone, `both` with the level rule. About a minute on one core.
+Writes docs/results/voice_segments.json.
 """
 
 import csv
@@ -24,13 +24,13 @@ from emimic.media import decode
 from emimic.media.silero_vad import CHUNK
 
 Array = np.ndarray[Any, Any]
-OUT = Path(__file__).parent.parent / "docs" / "results" / "regions.json"
+OUT = Path(__file__).parent.parent / "docs" / "results" / "voice_segments.json"
 CLIPS, PAUSE, NEAR = 100, 48_000, 8_000
 NOISES = ("silence", "room", "white", "pink", "brown", "fan", "hum")
 
 
 def noise(kind: str, count: int = 60 * 16_000, seed: int = 0) -> Array:
-    """(sample,) with a root mean square of 1, its end fitting its beginning; `room` is pink with a little hum."""
+    """Return (sample,) with a root mean square of 1, its ends fitting; `room` is pink with a little hum."""
     rng = np.random.default_rng(seed)
     time = np.arange(count) / 16_000
     hum = sum(np.sin(2 * np.pi * 50 * h * time + h) / h for h in range(1, 8))
@@ -48,7 +48,7 @@ def noise(kind: str, count: int = 60 * 16_000, seed: int = 0) -> Array:
 
 
 def active(clip: Array) -> tuple[Array, Array]:
-    """A clip without its quiet ends, at -23 dB, and which of its samples are within 20 dB of its loudest chunk."""
+    """Return a clip without its quiet ends, at -23 dB, and a mask of samples within 20 dB of its loudest chunk."""
     chunks = clip[: len(clip) // CHUNK * CHUNK].astype(np.float64).reshape(-1, CHUNK)
     power = np.square(chunks).mean(axis=1)
     loud = power > power.max() / 100
@@ -59,7 +59,7 @@ def active(clip: Array) -> tuple[Array, Array]:
 
 
 def measure(clips: list[tuple[Array, Array]], kind: str, below: float) -> dict[str, Any]:
-    """Recall, missed clips and false alarms of both ways, with noise of a kind so many dB below the clips."""
+    """Return recall, missed clips and false alarms of both ways, with noise of a kind `below` dB under the clips."""
     parts, truth, places, at = [np.zeros(PAUSE)], [np.zeros(PAUSE, bool)], [], PAUSE
     for clip, loud in clips:
         parts += [clip, np.zeros(PAUSE)]
@@ -79,17 +79,17 @@ def measure(clips: list[tuple[Array, Array]], kind: str, below: float) -> dict[s
         ("both", decide(speech, levels)),
     ):
         found = np.repeat(chunks, CHUNK)[: len(sound)]
-        shares = [found[a:b][loud[a:b]].mean() for a, b in places]
+        fractions = [found[a:b][loud[a:b]].mean() for a, b in places]
         made[name] = {
             "recall": round(float(found[loud].mean()), 4),
-            "missed": round(float(np.mean(np.array(shares) < 0.5)), 4),
+            "missed": round(float(np.mean(np.array(fractions) < 0.5)), 4),
             "false_alarm": round(float(found[pause].mean()), 4),
         }
     return made
 
 
 def evidence(sound: Array) -> tuple[Array, Array]:
-    """Probability of speech and level in dB of each chunk, as the detector sees them."""
+    """Return the probability of speech and the level in dB of each chunk, as in the detector."""
     seen: list[Array] = []
 
     class Keeping(Detector):
