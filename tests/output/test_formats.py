@@ -760,7 +760,7 @@ def test_a_missing_library_names_the_extra(
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EmimicError, match=rf"need: pip install '.*\[service\]' \({module} is not"):
+    with pytest.raises(EmimicError, match=rf"need: pip install '.*\[formats\]' \({module} is not"):
         formats.write(make(), tmp_path, [kind])
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 

@@ -340,7 +340,7 @@ def test_odd_words_are_an_error_in_a_line(
     monkeypatch.setattr(sys, "argv", ["emimic", *words])
     fake = fake_engine.Fake()
     monkeypatch.setattr("emimic.inference.predictor.open_engine", lambda *_, **__: fake)
-    code = cli._run()
+    code = cli._run_verb()
     err = capsys.readouterr().err
     assert code in (1, 2)
     assert "should not have happened" not in err

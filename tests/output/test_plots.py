@@ -275,7 +275,7 @@ def test_coarser_loses_no_peak(most):
         assert len(shown.lows) == len(shown.highs) <= most
         assert (shown.highs.max(), shown.lows.min()) == (3.0, -4.0)
         assert shown.seconds == 2.0
-        assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.stretch)
+        assert shown.highs.argmax() == math.floor(20_001 / 16_000 / shown.width)
         start = drawing.coarsen(given_, most, until=1.0)
         assert start.seconds == 1.0
         assert start.highs.max() < 3.0

@@ -127,9 +127,8 @@ def _write(
 ) -> None:
     """Write the requested files, of the kinds that are available."""
     kinds = [kind for kind in request.kinds if kind not in unavailable]
-    if not request.kinds and (
-        request.timelines or request.mic is not None
-    ):  # a microphone always has a timeline
+    has_timelines = request.timelines or request.mic is not None
+    if has_timelines and not request.kinds:
         kinds = ["csv"]
     plot = request.plot and write.PLOT not in unavailable
     for note in write.write_files(
