@@ -211,7 +211,7 @@ def test_an_unknown_column_is_refused_before_predicting(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, _ = scored_run
-    monkeypatch.setattr(loader, "answer", lambda *_, **__: pytest.fail("predicted in vain"))
+    monkeypatch.setattr(loader, loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain"))
     told = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
     assert isinstance(told.exception, CorpusError)
     assert str(told.exception) == (

@@ -9,7 +9,7 @@ import numpy as np
 
 from emimic.data.corpus import Split
 from emimic.data.split_tables import clip_key, some
-from emimic.evaluation.evaluate import format_csv, open_split, predict_split
+from emimic.evaluation.predictions import format_csv, open_split, predict_split
 from emimic.files import make_folder, write_atomic
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.wording import plural
