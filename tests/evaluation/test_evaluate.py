@@ -15,8 +15,8 @@ from scipy import stats
 
 from emimic import metrics
 from emimic.data.corpus import Corpus, Item, Left, Split
-from emimic.evaluation import evaluate as module
 from emimic.evaluation import plots
+from emimic.evaluation import predictions as module
 from emimic.evaluation.evaluate import evaluate, score
 from emimic.task import EMOTIONS, CorpusError, ModelError
 

@@ -8,7 +8,7 @@ import pytest
 from make_corpora import make
 
 from emimic.data.corpus import Corpus, Item, Left, Split, load_corpus
-from emimic.evaluation import evaluate as shared
+from emimic.evaluation import predictions as shared
 from emimic.evaluation.submit import submit
 from emimic.task import CorpusError, ModelError, SettingsError
 

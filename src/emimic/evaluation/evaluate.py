@@ -1,29 +1,33 @@
 """Scores of a trained model on a labelled split, with intervals, plots and all predictions."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.baselines.model import BaselineModel
+<<<<<<< HEAD
 from emimic.calibration import Calibration
 from emimic.data import loader
 from emimic.data.corpus import Item, Split, load_corpus
 from emimic.data.fields import alike
 from emimic.data.split_tables import find_split_files, list_some
+=======
+from emimic.data.cells import alike
+from emimic.data.corpus import Item, Split
+from emimic.data.split_tables import some, split_files
+>>>>>>> w-eval/main
 from emimic.evaluation import groups, plots
+from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
 from emimic.evaluation.report import Report, score
-from emimic.features.encoder_cache import compute
-from emimic.files import CsvText, make_folder, read_json, write_atomic
-from emimic.task import VAD, CorpusError, ModelError
+from emimic.files import make_folder, read_json, write_atomic
+from emimic.task import VAD, CorpusError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, open_run, source_of
+from emimic.training.learner import Learner
 
 
 def evaluate(
@@ -78,7 +82,7 @@ def evaluate(
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
     out = make_folder(run / "evaluation" / part.name if out is None else out)
-    settings = _read_settings(run) if cached else {}
+    settings = read_settings(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
@@ -216,6 +220,7 @@ def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
         )
 
 
+<<<<<<< HEAD
 def open_split(
     run: Path,
     folder: Path,
@@ -265,6 +270,8 @@ def open_split(
     return model, part, corpus.warnings, features
 
 
+=======
+>>>>>>> w-eval/main
 def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     """Return sentences about groups that may be one, with two spellings."""
     close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
@@ -276,24 +283,6 @@ def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings of the training run; nothing for a model folder without `train.json`.
-
-    Raises:
-        ModelError: if they can't be read.
-    """
-    file = run / SETTINGS
-    try:
-        return dict(read_json(file)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file} can't be read ({error}); expected the settings that emimic train wrote. "
-            "Bring it back, or delete it to go without"
-        ) from error
-
-
 def _explain_bias(run: Path, folder: Path, split: str, *, fused: bool) -> list[str]:
     """Return a sentence where the run was trained on this split, or chose its epoch or weights of fusion on it.
 
@@ -303,7 +292,7 @@ def _explain_bias(run: Path, folder: Path, split: str, *, fused: bool) -> list[s
         split: the split's name.
         fused: whether the run's baseline has weights that were searched on valid.
     """
-    settings = _read_settings(run)
+    settings = read_settings(run)
     learned = str(settings["train_on"]).split("+") if "train_on" in settings else []
     if split in learned:
         return [f"{split} was trained on: these scores say nothing about unseen clips"]
@@ -327,6 +316,7 @@ def _list_corpora(run: Path) -> list[str]:
         for report in reports
         if isinstance(report, dict) and "folder" in report
     ]
+<<<<<<< HEAD
 
 
 def predict_split(
@@ -385,3 +375,5 @@ def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(["Filename", *targets])
     writer.writerows(rows)
     return text.getvalue()
+=======
+>>>>>>> w-eval/main

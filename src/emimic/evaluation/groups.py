@@ -105,7 +105,7 @@ class Groups:
         """Return the groups by value, for strict JSON."""
         return {value: group.to_dict() for value, group in self.groups.items()}
 
-    def differences_to_dict(self) -> dict[str, Any]:
+    def list_differences(self) -> dict[str, Any]:
         """Return the differences by metric and target, for strict JSON."""
         return {
             name: {target: difference.to_dict() for target, difference in by_target.items()}

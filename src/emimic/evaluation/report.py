@@ -90,7 +90,7 @@ class Report:
         if self.groups:
             values["groups"] = {column: groups.to_dict() for column, groups in self.groups.items()}
             values["differences"] = {
-                column: groups.differences_to_dict() for column, groups in self.groups.items()
+                column: groups.list_differences() for column, groups in self.groups.items()
             }
         return values
 
