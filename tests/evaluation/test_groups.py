@@ -211,11 +211,7 @@ def test_an_unknown_column_is_refused_before_predicting(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, _ = scored_run
-<<<<<<< HEAD
     monkeypatch.setattr(loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain"))
-=======
-    monkeypatch.setattr(loader, loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain"))
->>>>>>> w-eval/main
     told = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
     assert isinstance(told.exception, CorpusError)
     assert str(told.exception) == (

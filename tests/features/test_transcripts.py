@@ -227,11 +227,7 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
 ) -> None:
     say(corpus, "00001", [(" so", 0, 1)])
     lacking = without(tiny_bert, tmp_path / "lacking", "layer.1.attention.self.key")
-<<<<<<< HEAD
     told = r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder"
-=======
-    told = r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder\.layer"
->>>>>>> w-eval/main
     with pytest.raises(ModelError, match=told):
         extract(corpus, "text", model=str(lacking))
     config = json.loads((lacking / "config.json").read_text())

@@ -10,17 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.baselines.model import BaselineModel
-<<<<<<< HEAD
-from emimic.calibration import Calibration
-from emimic.data import loader
-from emimic.data.corpus import Item, Split, load_corpus
+from emimic.data.corpus import Item, Split
 from emimic.data.fields import alike
 from emimic.data.split_tables import find_split_files, list_some
-=======
-from emimic.data.cells import alike
-from emimic.data.corpus import Item, Split
-from emimic.data.split_tables import some, split_files
->>>>>>> w-eval/main
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
 from emimic.evaluation.report import Report, score
@@ -220,58 +212,6 @@ def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
         )
 
 
-<<<<<<< HEAD
-def open_split(
-    run: Path,
-    folder: Path,
-    split: str,
-    label_scale: float | None = None,
-    *,
-    labels: bool = True,
-    workers: int,
-    progress: bool,
-) -> tuple[Learner, Split, tuple[str, ...], Features | None]:
-    """Open the model of a run and a split of the corpus.
-
-    Args:
-        run: a model folder.
-        folder: a corpus in the ABAW layout.
-        split: the split's name.
-        label_scale: the divisor of labels; None takes that of the training run.
-        labels: whether labels are read. Without them, a speaker of the training split is a warning only.
-        workers: threads that read audio.
-        progress: whether to show a bar.
-
-    Returns:
-        The model, the split with the model's targets, the corpus's warnings, and the features of a baseline.
-
-    Raises:
-        ModelError: if the run is no local folder or can't be loaded.
-        CorpusError: if the split can't be read or none of its clips can be used.
-    """
-    model = open_run(run)
-    features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
-    corpus = load_corpus(
-        folder,
-        targets=model.config.targets,
-        splits=[split],
-        label_scale=_read_settings(run).get("label_scale") if label_scale is None else label_scale,
-        labels=labels,
-        allow_speaker_overlap=not labels,
-        partial=features is None and bool(model.config.targets),
-        workers=workers,
-        progress=progress,
-        clips=None if features is None else features.clips,
-    )
-    if features is not None:
-        corpus = features.add_warnings(corpus)
-    # "val" is another spelling of "valid", so the one split loaded may have another name.
-    (part,) = corpus.splits.values()
-    return model, part, corpus.warnings, features
-
-
-=======
->>>>>>> w-eval/main
 def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     """Return sentences about groups that may be one, with two spellings."""
     close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
@@ -316,64 +256,3 @@ def _list_corpora(run: Path) -> list[str]:
         for report in reports
         if isinstance(report, dict) and "folder" in report
     ]
-<<<<<<< HEAD
-
-
-def predict_split(
-    run: Path,
-    model: Learner,
-    part: Split,
-    inputs: Features | None,
-    *,
-    batch_seconds: float,
-    workers: int,
-    progress: bool,
-    features: tuple[Path, str] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return intensities (clip, target) and V/A/D (clip, 3; NaN unless predicted) in the order of the split's items.
-
-    They equal those of `emimic predict`: calibrated where the run folder has a calibration.
-
-    Args:
-        run: the model folder.
-        model: its model.
-        part: the split.
-        inputs: the features that a baseline reads.
-        batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show a bar.
-        features: the folder and type of a frozen encoder's features, to predict from these.
-
-    Raises:
-        ModelError: if a prediction is not finite.
-    """
-    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
-    if features is None or isinstance(model, BaselineModel):
-        source = source_of(model, part.items, inputs)
-    else:
-        source = compute(model, part.items, features[0], dtype=features[1], **options)
-    intensities, vad = loader.predict_source(model, source, **options)
-    predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
-    invalid = [
-        item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()
-    ]
-    if invalid:
-        raise ModelError(
-            f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
-            f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
-        )
-    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
-    if calibration is None:
-        return intensities, vad
-    return calibration.intensities(intensities), vad.clip(0.0, 1.0)
-
-
-def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a CSV with the header `Filename` and the targets, as the challenge wants it."""
-    text = CsvText()
-    writer = csv.writer(text)
-    writer.writerow(["Filename", *targets])
-    writer.writerows(rows)
-    return text.getvalue()
-=======
->>>>>>> w-eval/main

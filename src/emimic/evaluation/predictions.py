@@ -12,7 +12,7 @@ from emimic.baselines.model import BaselineModel
 from emimic.calibration import Calibration
 from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
-from emimic.data.split_tables import some
+from emimic.data.split_tables import list_some
 from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
 from emimic.task import ModelError
@@ -63,7 +63,7 @@ def open_split(
         clips=None if features is None else features.clips,
     )
     if features is not None:
-        corpus = features.told(corpus)
+        corpus = features.add_warnings(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features
@@ -102,7 +102,7 @@ def predict_split(
         source = source_of(model, part.items, inputs)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
-    intensities, vad = loader.answer(model, source, **options)
+    intensities, vad = loader.predict_source(model, source, **options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [
         item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()
@@ -110,7 +110,7 @@ def predict_split(
     if invalid:
         raise ModelError(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
-            f"({some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
+            f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
     calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:

@@ -8,13 +8,8 @@ from typing import Literal
 import numpy as np
 
 from emimic.data.corpus import Split
-<<<<<<< HEAD
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.evaluation.evaluate import format_csv, open_split, predict_split
-=======
-from emimic.data.split_tables import clip_key, some
 from emimic.evaluation.predictions import format_csv, open_split, predict_split
->>>>>>> w-eval/main
 from emimic.files import make_folder, write_atomic
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.wording import pluralize
