@@ -247,7 +247,7 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
     monkeypatch.setattr(module, "source_of", lambda model, items, heard: items)
-    monkeypatch.setattr(module.loader, module.loader.answer.__name__, answer)
+    monkeypatch.setattr(module.loader, "predict_source", answer)
     return state
 
 
@@ -372,7 +372,7 @@ def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
     bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
     stub.split = Split("test", stub.split.listed, bare, ())
     monkeypatch.setattr(
-        module.loader, module.loader.answer.__name__, lambda *_, **__: pytest.fail("predicted in vain")
+        module.loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain")
     )
     with pytest.raises(CorpusError, match="test"):
         evaluate(tmp_path / "run", tmp_path, split="test", progress=False)

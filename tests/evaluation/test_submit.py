@@ -37,7 +37,7 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
     monkeypatch.setattr(shared, "source_of", lambda model, items, heard: items)
-    monkeypatch.setattr(shared.loader, shared.loader.answer.__name__, answer)
+    monkeypatch.setattr(shared.loader, "predict_source", answer)
     return state
 
 
