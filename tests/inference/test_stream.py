@@ -227,7 +227,7 @@ def test_a_stream_refuses_what_is_far_beyond_full_scale() -> None:
     with pytest.raises(AudioError, match=r"the chunk: the samples peak at .*Divide by 32768"):
         stream.push(SOUND * 32768)
     for chunk in (b"\0" * 64, bytearray(64), memoryview(bytes(64))):
-        with pytest.raises(AudioError, match=r"the chunk: found \w+, which says nothing .*frombuffer"):
+        with pytest.raises(AudioError, match=r"the chunk: found \w+ without a sample type.*frombuffer"):
             stream.push(chunk)
     with pytest.raises(AudioError, match="int64"):
         stream.push((SOUND * 32767).astype(np.int16).tolist())
