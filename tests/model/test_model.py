@@ -312,7 +312,7 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
         return run(encoder, samples, mask, layers, frozen)
 
     run = encoders.encode
-    monkeypatch.setattr(encoders, "run", spy)
+    monkeypatch.setattr(encoders, "encode", spy)
     model.predict(clips)
     assert len(seen) < len(clips), "clips share batches"
     assert all(seen) or model.exact_under_padding

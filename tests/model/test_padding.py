@@ -90,12 +90,12 @@ def test_another_padding_is_refused() -> None:
 def test_a_batch_is_filled_up_to_its_own_longest_clip() -> None:
     clips = [loader.ModelInput(np.full(count, 0.5, np.float32)) for count in (400, 900, 650)]
     model = tiny_models.model(padding="zeros-batch", max_seconds=SECONDS)
-    filled = [clip.values for clip in step.fill_up(clips)]
+    filled = [clip.values for clip in step.pad_to_longest(clips)]
     values, mask = model.collate(filled)
     assert values.shape == (3, 900)
     assert mask.all()  # nothing says where the silence is
     assert (values != 0).sum(dim=1).tolist() == [400, 900, 650]
-    assert step.fill_up([]) == []
+    assert step.pad_to_longest([]) == []
     assert (
         model.min_samples == tiny_models.model(max_seconds=SECONDS).min_samples
     )  # a clip alone isn't filled up

@@ -440,7 +440,7 @@ def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
 def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
     counts = {"Joy": 200}
     (note,) = calibrate._list_notes({"train_on": "train+valid"}, "valid", counts, {})
-    assert note.startswith("the run learned from valid")
+    assert note.startswith("the run was trained on valid")
     assert calibrate._list_notes({"train_on": "train"}, "valid", counts, {}) == ()
 
 
