@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper
 
 from emimic import files
@@ -120,12 +119,4 @@ def constant_engine(folder: Path) -> Path:
         "files": {"model.onnx": {"sha256": files.sha256(folder / "model.onnx")}},
     }
     (folder / "engine.json").write_text(json.dumps(description), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Replace the model in the package by a constant one."""
-    folder = constant_engine(tmp_path / "default")
-    monkeypatch.setattr(engine, "DEFAULT", folder)
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import constant_engine
 from json_schema import keeps
 from typer.testing import CliRunner
 
@@ -20,6 +21,14 @@ from emimic import cli, files
 from emimic.inference import engine
 from emimic.task import EMOTIONS
 from emimic.tools import doctor
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Replace the model in the package by a fake one."""
+    folder = constant_engine(tmp_path / "default")
+    monkeypatch.setattr(engine, "DEFAULT", folder)
+    return folder
 
 
 def test_a_whole_installation_is_ready(model: Path) -> None:
