@@ -88,7 +88,7 @@ def test_means_are_over_the_targets_that_every_group_has() -> None:
     assert found.shared["pearson"] == ("T0",)
     assert found.groups["en"].means["pearson"].value == pytest.approx(metrics.pearson(x[1::2, 0], y[1::2, 0]))
     assert "T1" not in found.differences["pearson"]
-    json.dumps([found.to_dict(), found.differences_to_dict()], allow_nan=False)
+    json.dumps([found.to_dict(), found.list_differences()], allow_nan=False)
 
 
 def test_small_groups_say_so() -> None:
