@@ -41,6 +41,7 @@ from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import checkpoint, setup, step
+from emimic.training.clips import get_labels
 from emimic.training.losses import Mix
 from emimic.training.settings import TrainSettings
 
@@ -110,7 +111,7 @@ def head_packed(state: setup.Run, rows: Sequence[int], hidden: Sequence[torch.Te
     last = model.lstm(packed)[1][0][-1]
     pooled = torch.cat([torch.stack([one.mean(dim=0) for one in frames]), last], dim=1)
     predictions = model.head(pooled)
-    truth = torch.from_numpy(np.stack([setup.labels_of(state.train.items[row]) for row in rows]))
+    truth = torch.from_numpy(np.stack([get_labels(state.train.items[row]) for row in rows]))
     loss = nn.functional.mse_loss(predictions, truth)
     loss.backward()
     nn.utils.clip_grad_value_(model.parameters(), 100.0)

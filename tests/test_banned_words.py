@@ -63,7 +63,6 @@ ALLOWED: Final = {
     r"ROC curves?": "the field's term for a plot of two rates",
     r"Tonight I could tell him": "the translation of a sentence in the sample",
     r"\btell\(": "the method of Python's files that returns their position",
-    r"results/regions\.json": "the name of a results file",
     r"wall[- ]clock": "the standard term for elapsed time",
     r"\bshares? (an?|the|one|its|their|some|no|speakers|frames)\b": "the verb, not a fraction",
 }
