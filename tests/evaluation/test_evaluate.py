@@ -371,9 +371,7 @@ def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
 def test_evaluate_wants_labels_before_it_predicts(stub, tmp_path, monkeypatch):
     bare = tuple(Item(item.id, item.path, None, None, 1.0) for item in stub.split.items)
     stub.split = Split("test", stub.split.listed, bare, ())
-    monkeypatch.setattr(
-        module.loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain")
-    )
+    monkeypatch.setattr(module.loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain"))
     with pytest.raises(CorpusError, match="test"):
         evaluate(tmp_path / "run", tmp_path, split="test", progress=False)
 
