@@ -190,11 +190,11 @@ def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Pat
     assert targets.has(item)
     # The recording changes under its name.
     soundfile.write(files[0], 0.1 * tiny_models.clip(3000, seed=9), 16_000)
-    moved = distill_corpus._inside(place)[0]
+    moved = distill_corpus._list_recordings(place)[0]
     assert not TeacherTargets(targets.folder).has(moved)
     assert predict_recordings(teacher, files, tmp_path / "cache").predicted == 1
     assert TeacherTargets(targets.folder).has(moved)
-    # An predicted is damaged.
+    # A prediction is damaged.
     damaged = next(targets.folder.glob("*.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(ModelError, match="delete it and run emimic distill again"):
