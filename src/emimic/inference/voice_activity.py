@@ -3,7 +3,8 @@
 silero-vad finds 93 % of speech and more, but less than a quarter of laughs, sighs and cheers in a room with noise. So
 everything that stands out of the background counts as voice too. This finds 99 % of both at 20 dB above steady noise
 and counts no pause as voice (docs/results/voice_segments.json). Sounds that are not steady (music, traffic, a door)
-count as voice. Every decision looks at most PAST back and AHEAD forward, so that a stream decides as for the entire recording.
+count as voice. Every decision looks at most PAST back and AHEAD forward, so that a stream decides as for the entire
+recording.
 """
 
 from typing import Any, Final
