@@ -85,8 +85,8 @@ def set_up(
 
 def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
     """All clips once, as training/loop.py has it; the mean loss, and the fraction of time spent waiting for clips."""
-    groups = loader.steps(len(state.train.items), BATCH, seed=0, epoch=0)
-    decoded = loader.decoded(state.train, groups, workers=workers)
+    groups = loader.plan_steps(len(state.train.items), BATCH, seed=0, epoch=0)
+    decoded = loader.decode_ahead(state.train, groups, workers=workers)
     waited, losses, begun = 0.0, [], time.perf_counter()
     for rows in groups:
         start = time.perf_counter()
