@@ -141,7 +141,7 @@ def test_recordings_share_a_job_up_to_five_minutes() -> None:
     [
         ({"files": ("-",), "ray": "local"}, "neither --mic nor standard input"),
         ({"files": (), "mic": 1.0, "ray": "local"}, "neither --mic nor standard input"),
-        ({"files": ("a.wav",), "ray": "local", "device": "cuda"}, "hear on the cpu; found --device cuda"),
+        ({"files": ("a.wav",), "ray": "local", "device": "cuda"}, "predicts on the cpu; found --device cuda"),
         ({"files": ("a.wav",), "ray": "ray://a:1"}, "is a Ray client's address"),
     ],
 )
