@@ -144,14 +144,14 @@ def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], f
     clips = [clip(seed, roles) for seed in range(8)]
     labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
     answers = model.regress(*model.collate(clips)).intensities
-    losses.pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
+    losses.compute_pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
     add_l2(model, 1 / 512)
     parts, masks = model.collate(clips)
     for role in roles:
         for branch in model.branches[role]:
             dense = branch.output[0]
             found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
-            alone = losses.pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
+            alone = losses.compute_pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
             wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
             for one, other in zip(found, wanted, strict=True):
                 torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_recordings(folder: Path) -> None:
-    assert [item.id for item in distill_corpus._inside(folder)] == ["in/a.wav"]
+    assert [item.id for item in distill_corpus._list_recordings(folder)] == ["in/a.wav"]
     assert list_recordings(folder, ())[0] == (folder / "in/a.wav",)
     assert list_media(folder / "in", pipes=True) == {"a": [folder / "in/a.wav"]}
     spec = Spec(
@@ -50,7 +50,7 @@ def test_a_folder_that_cannot_be_listed_is_named(folder: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("os.scandir", deny)
-    for listed in (distill_corpus._inside, lambda place: list_recordings(place, ())):
+    for listed in (distill_corpus._list_recordings, lambda place: list_recordings(place, ())):
         with pytest.raises(CorpusError, match="can't be listed"):
             listed(folder)
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from emimic import sample
 from emimic.cli import app
 from emimic.experiments import grid, results, results_table, significance, table2
-from emimic.experiments.jobs import Job, Row
+from emimic.experiments.jobs import NOTES, Job, Row
 from emimic.experiments.run import Request
 from emimic.files import read_json
 from emimic.task import EMOTIONS, CorpusError, SettingsError
@@ -367,7 +367,7 @@ def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: 
     planned = grid.plan(tones, tmp_path, rows, [0], given, show=False)
     grid.run_jobs(planned, lambda _: None)
     bad, good = planned.jobs
-    keeps("experiments/grid_schema.json", *(read_json(job.folder / grid.NOTES) for job in planned.jobs))
+    keeps("experiments/grid_schema.json", *(read_json(job.folder / NOTES) for job in planned.jobs))
     assert re.search("the loss is|predictions are NaN", bad.read_notes()["reason"])
     assert good.is_scored("valid")
     assert results.read_results(planned, "good", {"all": "All"}, {"bad", "good"}, "").rows[

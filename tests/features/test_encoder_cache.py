@@ -94,9 +94,9 @@ def test_the_key_is_what_decides_the_features() -> None:
 def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
-    before = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
+    before = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
     monkeypatch.setattr(ClipFormat, "version", ClipFormat.version + 1)
-    after = encoder_cache.compute_key(build(), "float16"), teacher.key_of(tmp_path)
+    after = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
     assert not set(before) & set(after)
 
 

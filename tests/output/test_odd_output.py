@@ -273,7 +273,7 @@ def test_a_journal_that_is_none(name: str, clip: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     if name == "of tomorrow":
         predict_request.run(asked, lines.append)
-        assert "kept by another version" in lines[0]
+        assert "written by another version" in lines[0]
         return
     with pytest.raises(EmimicError, match=r"journal\.jsonl"):
         predict_request.run(asked, lines.append)

@@ -27,5 +27,5 @@ def test_an_engine_that_does_not_know_its_files(files: object, tmp_path: Path) -
     folder = shutil.copytree(find_default_model(), tmp_path / "engine")
     description = read_json(folder / "engine.json")
     (folder / "engine.json").write_text(json.dumps(description | {"files": files}))
-    with pytest.raises(ModelError, match=r"engine\.json doesn't say what its files are; it is damaged"):
+    with pytest.raises(ModelError, match=r"engine\.json doesn't name its files; it is damaged"):
         open_engine(folder)
