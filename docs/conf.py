@@ -6,7 +6,7 @@ project = "emimic"
 author = "The emimic authors"
 copyright = author  # noqa: A001 - Sphinx's name for it
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = f"emimic {release}"

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 class Prediction:
     """The prediction for one clip.
 
-    intensities: (target,), in [0, 1] from a calibrated model, else about that range and not clipped.
-    vad: (frame, 3), arousal, dominance, valence; None unless the model's VAD head has been trained.
-    times: (frame,), the center of each frame in seconds.
-    hidden: (frame, feature), the encoder's last hidden states, on request.
-    pooled: (2 * feature,), their mean and std over the frames; within an engine only.
-    novelty: distance to the training data; 1 % of clips like those lie beyond 1. None for silence and for a model
-        without such a score.
+    Attributes:
+        intensities: (target,), in [0, 1] from a calibrated model, else about that range and not clipped.
+        vad: (frame, 3), arousal, dominance, valence; None unless the model's VAD head has been trained.
+        times: (frame,), the center of each frame in seconds.
+        hidden: (frame, feature), the encoder's last hidden states, on request.
+        pooled: (2 * feature,), their mean and std over the frames; within an engine only.
+        novelty: distance to the training data; 1 % of clips like those lie beyond 1. None for silence and for a model
+            without such a score.
     """
 
     intensities: NDArray[np.float32]

@@ -151,7 +151,9 @@ def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], f
         for branch in model.branches[role]:
             dense = branch.output[0]
             found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
-            alone = losses.compute_pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
+            alone = (
+                losses.compute_pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
+            )
             wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
             for one, other in zip(found, wanted, strict=True):
                 torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)

@@ -229,8 +229,18 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
             [item(1, [], **FELT)],
             "V/A/D labels only; expected vad_head on, vad_weight above 0",
         ),
-        ({"vad_weight": 0}, "", [item(1, [], **FELT)], "V/A/D labels only; expected vad_head on, vad_weight above 0"),
-        ({}, "", [item(1, [])], "V/A/D labels only; expected vad_head on, vad_weight above 0 and clips with such"),
+        (
+            {"vad_weight": 0},
+            "",
+            [item(1, [], **FELT)],
+            "V/A/D labels only; expected vad_head on, vad_weight above 0",
+        ),
+        (
+            {},
+            "",
+            [item(1, [])],
+            "V/A/D labels only; expected vad_head on, vad_weight above 0 and clips with such",
+        ),
         (
             {"standardize_targets": True},
             "abc",

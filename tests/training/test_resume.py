@@ -62,7 +62,7 @@ def state(run: Path) -> dict[str, Any]:
         "last": digest.hexdigest(),
         "kinds": sorted({name.partition(".")[0] for name in names}),
         "progress": progress,
-        "history": json.loads((run / "history.json").read_text()),
+        "history": json.loads((run / "history.json").read_text())["epochs"],
     }
 
 

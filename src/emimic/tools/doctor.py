@@ -189,8 +189,8 @@ def _find_extras() -> dict[str, tuple[str, ...]]:
     for line in requirements:
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", line)
         name = re.match(r"[\w.-]+", line)
-        if extra is None or name is None or name[0] == "emimic" or extra[1] == "dev":
-            continue  # "emimic": an extra that another one includes
+        if extra is None or name is None or extra[1] in ("all", "dev"):  # those repeat the others
+            continue
         missing = () if _find_version(name[0]) else (name[0],)
         extras[extra[1]] = extras.get(extra[1], ()) + missing
     return extras
