@@ -99,9 +99,7 @@ class JournalFile:
         begin = f'{{"schema":"{head["schema"].rpartition("/")[0]}/'.encode()
         compact = line.replace(b" ", b"")
         if not compact.startswith(begin[: len(compact)]):
-            raise EmimicError(
-                f"{self.path} is no journal of emimic: give another --out, or --fresh to replace it"
-            )
+            raise EmimicError(f"{self.path} is no journal of emimic: give another --out, or rename it")
         if not line.endswith(b"\n"):
             return False
         try:

@@ -25,7 +25,7 @@ from emimic.inference.engine import DEFAULT
 from emimic.inference.inputs import expand
 from emimic.inference.journal import Journal
 from emimic.inference.predictor import Predictor
-from emimic.task import EMOTIONS, AudioError, CorpusError, EmimicError, SettingsError
+from emimic.task import EMOTIONS, AudioError, EmimicError, SettingsError
 from emimic.training import checkpoint, loop, setup
 
 
@@ -171,7 +171,7 @@ def test_what_describe_keeps_replaces_no_file_of_others(tmp_path: Path) -> None:
     path = tmp_path / clips_module.JOURNAL
     for mine in ('{"fact": 1}\n', "notes", "[" * 100_000 + "\n"):
         path.write_text(mine)
-        with pytest.raises(CorpusError, match=r"facts\.jsonl is no list of facts"):
+        with pytest.raises(EmimicError, match=r"facts\.jsonl is no journal of emimic"):
             clips_module._Journal(tmp_path)
         assert path.read_text() == mine
     path.unlink()

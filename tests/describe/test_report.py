@@ -32,7 +32,7 @@ from emimic.describe.report import Description, describe
 from emimic.evaluation import plots
 from emimic.files import lock
 from emimic.media import decode, silero_vad
-from emimic.task import EMOTIONS, CorpusError
+from emimic.task import EMOTIONS, CorpusError, EmimicError
 
 LABELS = st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0])
 
@@ -398,7 +398,7 @@ def test_what_changed_is_measured_anew(tmp_path: Path) -> None:
     assert describe(folder, progress=False).numbers == second.numbers
     with journal.open("rb") as other:
         assert lock(other)
-        with pytest.raises(CorpusError, match="in use by another run"):
+        with pytest.raises(EmimicError, match="is in use: another emimic"):
             describe(folder, progress=False)
 
 

@@ -74,7 +74,7 @@ def baselines(
     sets: _Sets = None,
     modality: Annotated[
         list[str] | None,
-        typer.Option(help="ROLE=NAME, as audio=wavlm: features of a modality. Repeatable."),
+        typer.Option(help="MODALITY=NAME, as audio=wavlm: features of a modality. Repeatable."),
     ] = None,
     encoders: Annotated[
         list[str] | None,

@@ -7,22 +7,23 @@ only.
 
 import dataclasses
 import json
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import FACES, Corpus, Item, list_media, run_in_parallel
 from emimic.data.split_tables import get_clip_key
-from emimic.files import check_file, lock, naming, visible
+from emimic.files import visible
+from emimic.journal import JournalFile
 from emimic.media import decode, silero_vad
 from emimic.media.container import Facts, Sound, VideoTrack, probe
-from emimic.task import SAMPLE_RATE, AudioError, CorpusError
+from emimic.task import SAMPLE_RATE, AudioError
 
 JOURNAL: Final = "facts.jsonl"
 
@@ -36,7 +37,6 @@ RUN: Final = 3
 """Minimum number of consecutive samples at full scale that are clipped; one alone may be a normalized peak."""
 
 _HEAD: Final = {"schema": "emimic/facts/1", "emimic": version("emimic")}
-_BEGIN: Final = b'{"schema": "emimic/facts/'
 _BLOCK: Final = 2048 * silero_vad.CHUNK
 _IMAGES: Final = (".jpg", ".jpeg", ".png")
 
@@ -128,7 +128,7 @@ def measure(
         progress: whether to show a bar.
 
     Raises:
-        CorpusError: if another run uses `out`.
+        EmimicError: if another run uses `out`, or its facts.jsonl is not a file of `emimic describe`.
     """
     raw = list_media(corpus.folder / "raw")
     faces = _list_face_folders(corpus.folder / FACES)
@@ -229,69 +229,21 @@ def _stamp(path: Path, name: str) -> list[Any]:
     return [name, status.st_size, status.st_mtime_ns]
 
 
-class _Journal:
-    """Measurements by the stamps of a clip's files. Threads may add at the same time, other processes may not."""
+class _Journal(JournalFile):
+    """Measurements by the stamps of a clip's files; threads may add at the same time."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / JOURNAL
-        with naming(self.path):
-            if self.path.exists():
-                check_file(self.path)  # reading a device may never end
-            self._file = cast(BinaryIO, self.path.open("a+b"))
-        self._lock = threading.Lock()
+        super().__init__(folder / JOURNAL, _HEAD)
         self._entries: dict[str, Measurement] = {}
-        try:
-            self._open(folder)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _open(self, folder: Path) -> None:
-        """Read the file; raise CorpusError where another run writes it, or it isn't this program's."""
-        if not lock(self._file):
-            raise CorpusError(
-                f"{folder} is in use by another run; wait for it, or give another folder (--out)"
-            )
-        self._file.seek(0)
-        head, *lines = self._file.read().split(b"\n")
-        if head and not head.startswith(_BEGIN[: len(head)]):
-            raise CorpusError(f"{self.path} is no list of facts by emimic: give another --out, or rename it")
-        if head != json.dumps(_HEAD).encode() or not lines:
-            self._file.truncate(0)
-            self._write(_HEAD)
-            return
-        for line in lines[:-1]:
-            try:
-                entry = json.loads(line)
+        for entry in self.read_entries():
+            with suppress(ValueError, KeyError, TypeError):  # a damaged line: measure the clip again
                 self._entries[json.dumps(entry["files"])] = _parse(entry["found"])
-            except (
-                ValueError,
-                KeyError,
-                TypeError,
-                RecursionError,
-            ):  # a damaged line: measure the clip again
-                continue
-        if lines[-1]:  # torn by a kill
-            self._file.truncate(self._file.tell() - len(lines[-1]))
-
-    def __enter__(self) -> "_Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with naming(self.path):  # writes what is still buffered, and may fail on a full disk
-            self._file.close()
 
     def get(self, stamps: list[list[Any]]) -> Measurement | None:
         return self._entries.get(json.dumps(stamps))
 
     def add(self, stamps: list[list[Any]], measured: Measurement) -> None:
-        with self._lock:
-            self._write({"files": stamps, "found": dataclasses.asdict(measured)})
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        with naming(self.path):
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
+        self.append({"files": stamps, "found": dataclasses.asdict(measured)}, sync=False)
 
 
 def _parse(entry: dict[str, Any]) -> Measurement:
