@@ -5,7 +5,7 @@
 SOURCE holds `clips.csv` (Filename, Speaker, Category, Take, Split), `audio/<Filename>.mp3` and `LICENSE`.
 Twenty speakers of its training split are taken, one take of each of seven categories: 140 clips, 1.2 MB.
 The same SOURCE always gives the same bytes. EMODB holds `labels.csv` (Filename, Speaker, Gender, TextCode, Emotion,
-RecognizedPercent) and `audio/` of EmoDB (CC0-1.0): four of its sentences are put in `speech/`, which is otherwise left
+RecognisedPercent) and `audio/` of EmoDB (CC0-1.0): four of its sentences are put in `speech/`, which is otherwise left
 as it is.
 """
 
@@ -123,7 +123,7 @@ def speech(source: Path, dest: Path) -> None:
             file = dest / f"{name}.flac"
             decode.save(file, samples[:end], codec="flac")
         about = [row[column] for column in ("Speaker", "Gender", "TextCode")]
-        rows.append([file.name, code, *about, GERMAN, ENGLISH, row["Emotion"], row["RecognizedPercent"]])
+        rows.append([file.name, code, *about, GERMAN, ENGLISH, row["Emotion"], row["RecognisedPercent"]])
     header = ["File", "Source", "Speaker", "Sex", "Sentence", "German", "English", "Emotion", "Recognized"]
     write(dest / "sources.csv", header, rows)
 
