@@ -14,8 +14,9 @@ from emimic.data.corpus_settings import Numbers
 from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
-from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
+from emimic.features.networks import make_clip_error, read_licence
 from emimic.features.transcripts import Transcript, read_all
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.task import CorpusError, ModelError
 
 

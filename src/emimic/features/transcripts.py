@@ -12,10 +12,11 @@ from pydantic import Field
 from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
-from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
+from emimic.features.networks import make_clip_error, read_licence
 from emimic.files import check_file, read_json, write_atomic
 from emimic.media import decode
 from emimic.media.waveform import Wave
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
 
 SCHEMA: Final = "emimic/transcript/1"

@@ -9,6 +9,7 @@ from torch import nn
 
 from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.data.corpus import Corpus, Item
+from emimic.model import branches
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.model.settings import ModelSettings
@@ -43,6 +44,7 @@ def build_model(
         CorpusError: if a part of the model has nothing to learn from.
     """
     config: dict[str, Any] = {field.name: getattr(settings, field.name) for field in fields(ModelSettings)}
+    config |= branches.make_configs(settings)
     config["domain_targets"] = settings.domain_targets
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
@@ -59,9 +61,13 @@ def build_model(
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
         config |= _measure_targets(items)
-    if settings.encoder is not None:
-        return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
-    return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+    if settings.encoder is not None and settings.audio:
+        model = EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
+    else:
+        model = EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+    for name, branch in model.branches.items():
+        branch.fill(getattr(settings, name))  # type: ignore[operator]
+    return model
 
 
 def add_projection(
