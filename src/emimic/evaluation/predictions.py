@@ -13,11 +13,12 @@ from emimic.calibration import Calibration
 from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
 from emimic.data.split_tables import list_some
+from emimic.features import frames
 from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
 from emimic.task import ModelError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, open_run, source_of
+from emimic.training.learner import Features, Learner, make_readers, open_run, source_of
 
 
 def open_split(
@@ -50,6 +51,11 @@ def open_split(
     """
     model = open_run(run)
     features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    vision = getattr(model.config, "vision", None)
+    options = {"max_seconds": model.config.max_seconds, "workers": workers, "progress": progress}
+    clips = None if features is None else features.clips
+    if features is None and vision is not None and not model.config.audio:
+        clips = frames.list_clips(folder, vision, **options)
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -60,10 +66,12 @@ def open_split(
         partial=features is None and bool(model.config.targets),
         workers=workers,
         progress=progress,
-        clips=None if features is None else features.clips,
+        clips=clips,
     )
     if features is not None:
         corpus = features.add_warnings(corpus)
+    elif vision is not None:
+        corpus = frames.add_frames(corpus, vision, **options)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features
@@ -98,10 +106,11 @@ def predict_split(
         ModelError: if a prediction is not finite.
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
-    if features is None or isinstance(model, BaselineModel):
+    if features is None or isinstance(model, BaselineModel) or not model.config.audio:
         source = source_of(model, part.items, inputs)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
+        source = loader.add_branches(source, make_readers(model))
     intensities, vad = loader.predict_source(model, source, **options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [

@@ -16,7 +16,7 @@ from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import make_clip_error, read_licence
 from emimic.features.transcripts import Transcript, read_all
-from emimic.model.backbones import load_pretrained, make_load_error
+from emimic.model.pretrained import load_pretrained, make_load_error
 from emimic.task import CorpusError, ModelError
 
 

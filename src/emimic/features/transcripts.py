@@ -16,7 +16,7 @@ from emimic.features.networks import make_clip_error, read_licence
 from emimic.files import check_file, read_json, write_atomic
 from emimic.media import decode
 from emimic.media.waveform import Wave
-from emimic.model.backbones import load_pretrained, make_load_error
+from emimic.model.pretrained import load_pretrained, make_load_error
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
 
 SCHEMA: Final = "emimic/transcript/1"

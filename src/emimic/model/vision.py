@@ -1,8 +1,8 @@
 """Vision branch: an image encoder over the frames of a clip, pooled over time (paper section 6.2).
 
 The encoder is any image model of transformers (ConvNeXt, DINOv2, ViT, EfficientNet, ResNet, ...), trained with the
-rest or frozen. Its batch norms keep their pre-trained statistics: frames of a batch are of few people, and nearly equal.
-Only real frames are encoded, so padding takes neither time nor memory.
+rest or frozen. Its batch norms keep their pre-trained statistics, as the frames of a batch are of few people. Only real
+frames are encoded, so padding takes neither time nor memory.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from emimic.model import pooling
-from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.model.branches import Branch
 from emimic.model.pictures import Preprocessing
+from emimic.model.pretrained import load_pretrained, make_load_error
 from emimic.model.settings import VisionSettings
 from emimic.task import ModelError
 

@@ -17,6 +17,7 @@ from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
 from emimic.training import checkpoint
+from emimic.training.learner import make_audio_source, make_readers
 from emimic.training.settings import TrainSettings
 
 
@@ -52,10 +53,24 @@ def source_of(
         show: show progress bars.
         drawn: for training clips, how they are drawn.
     """
-    if settings.freeze_encoder:
+    source = _make_audio_source(model, items, out, settings, fabric, show, drawn)
+    return loader.add_branches(source, make_readers(model))
+
+
+def _make_audio_source(
+    model: EmiModel,
+    items: Sequence[Item],
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    drawn: Sequence[sampling.Pool],
+) -> loader.Source:
+    """Return what the clips' audio is read from; arguments as in `source_of`."""
+    if settings.freeze_encoder and settings.audio:
         return _cache_features(model, items, out, settings, fabric, show)
-    if not drawn:
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+    if not drawn or not settings.audio:
+        return make_audio_source(model, items)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
     source = loader.make_waveform_source(

@@ -13,7 +13,7 @@ from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.features import store
+from emimic.features import frames, store
 from emimic.files import read_json
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -34,10 +34,25 @@ def open_run(folder: Path) -> Learner:
 def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
     """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
     if isinstance(model, EmiModel):
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+        return loader.add_branches(make_audio_source(model, items), make_readers(model))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.source(model, items)
+
+
+def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
+    """Return what the voices of a model's clips are read from; a model without audio reads none."""
+    if not model.config.audio:
+        return loader.make_silent_source(items)
+    return loader.make_waveform_source(items, model.config, model.min_samples)
+
+
+def make_readers(model: EmiModel) -> dict[str, loader.Reader]:
+    """Return what reads the sequence of each further branch of a model from a clip."""
+    readers: dict[str, loader.Reader] = {}
+    if "vision" in model.branches:
+        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
+    return readers
 
 
 @dataclass(frozen=True)
