@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from emimic.cli import app
 from emimic.cli.corpus import Kind
-from emimic.features import faces, logmel, store, transcripts
+from emimic.data import transcripts
+from emimic.features import faces, logmel, store
 from emimic.features.extract import KINDS, extract, get_schema
 from emimic.task import CorpusError, ModelError, SettingsError
 
@@ -249,7 +250,8 @@ def test_a_pipe_among_the_files_is_named_not_waited_for(corpus: Path) -> None:
     # In a process of its own, since what waits for a pipe can't be stopped from here.
     script = f"""
 from pathlib import Path
-from emimic.features import descriptors, faces, transcripts
+from emimic.data import transcripts
+from emimic.features import descriptors, faces
 from emimic.features.extract import extract
 folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):

@@ -47,6 +47,8 @@ class Item:
     """Digital silence at both ends is left out."""
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Further columns of its row that were requested: column -> text."""
+    text: str | None = None
+    """Its words, see `transcripts.add_texts`; None when not requested, or without any."""
 
     @property
     def key(self) -> str:

@@ -1,6 +1,7 @@
 """Text embeddings: a text encoder of transformers over the transcripts, one frame per token, or one per clip.
 
-A token's time is the center of its word. `pool=mean` is the mean over all tokens, as in sentence-transformers.
+A token's time is the center of its word. `pool=mean` is the mean over all tokens, as in sentence-transformers;
+`pool=cls` is the first token of the encoder's last layer, as GTE and BERT classifiers take it.
 """
 
 from typing import Any, Literal
@@ -12,10 +13,10 @@ from pydantic import ConfigDict, Field
 
 from emimic.data.corpus_settings import Numbers
 from emimic.data.split_tables import get_clip_key
+from emimic.data.transcripts import Transcript, read_all
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import make_clip_error, read_licence
-from emimic.features.transcripts import Transcript, read_all
 from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.task import CorpusError, ModelError
 
@@ -26,7 +27,9 @@ class Settings(Numbers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transcripts: str = Field("transcripts", description="features with the transcripts")
-    pool: Literal["none", "mean"] = Field("none", description="one frame per token, or the mean of all")
+    pool: Literal["none", "mean", "cls"] = Field(
+        "none", description="one frame per token; or one per clip: the mean of all tokens, or the first (CLS)"
+    )
     max_tokens: int = Field(512, ge=3, description="maximum; longer transcripts are cut, with a warning")
 
 
@@ -95,9 +98,10 @@ class _Encoder:
                 f"{transcript.id}: only the first {self.limit} tokens of its transcript are used"
             )
         values = hidden.float().cpu().numpy()
-        if self.pool == "mean":
+        if self.pool != "none":
             center = (transcript.words[0].start + transcript.words[-1].end) / 2
-            return store.Sequence.from_frames(values.mean(axis=0, keepdims=True), np.array([center]))
+            pooled = values.mean(axis=0, keepdims=True) if self.pool == "mean" else values[:1]
+            return store.Sequence.from_frames(pooled, np.array([center]))
         real = ~np.array(tokens["special_tokens_mask"], np.bool_) & (offsets[:, 1] > offsets[:, 0])
         return store.Sequence.from_frames(values[real], _compute_times(transcript, offsets[real]))
 

@@ -24,11 +24,9 @@ from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.media import decode
 from emimic.media.source import is_one, label_of
+from emimic.media.waveform import is_silent
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, AudioError, add_note
-
-SILENCE: Final = 10 ** (-65 / 20)
-"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center; its result is NaN."""
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -323,8 +321,7 @@ class Predictor:
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
-        return DecodedClip(clip, silent=bool(level < SILENCE), notes=tuple(notes))
+        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes))
 
     def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
