@@ -53,7 +53,7 @@ def test_two_texts_of_one_clip_and_damaged_ones_are_refused(tmp_path: Path) -> N
     make(tmp_path)
     say(tmp_path, "1", "so")
     say(tmp_path, "0001", "sorry")
-    with pytest.raises(CorpusError, match="0001.txt and 1.txt are of the same clip"):
+    with pytest.raises(CorpusError, match=r"0001\.txt and 1\.txt are of the same clip"):
         texts(tmp_path)
     (tmp_path / "transcripts" / "0001.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(CorpusError, match="expected a text in UTF-8"):
@@ -61,5 +61,5 @@ def test_two_texts_of_one_clip_and_damaged_ones_are_refused(tmp_path: Path) -> N
     broken = tmp_path / "features" / "transcripts" / "1.json"
     broken.parent.mkdir(parents=True)
     broken.write_text(json.dumps({"id": "1", "words": [{"word": "so"}]}))
-    with pytest.raises(CorpusError, match="1.json can't be read"):
+    with pytest.raises(CorpusError, match=r"1\.json can't be read"):
         read_all(broken.parent)

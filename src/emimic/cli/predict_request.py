@@ -17,6 +17,7 @@ from emimic.inference.journal import Journal
 from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
 from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
+from emimic.inference.words import WordSource
 from emimic.media import decode
 from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
@@ -34,8 +35,8 @@ MANY: Final = 16
 class Request:
     """The options of `emimic predict`.
 
-    mic: seconds to record, 0 for until Ctrl-C, None for files. window, hop: in seconds, None for the default; either
-    requests a timeline.
+    mic: seconds to record, 0 for until Ctrl-C, None for files. words: where words come from. window, hop: in seconds,
+    None for the default; either requests a timeline.
     """
 
     files: tuple[str, ...]
@@ -59,6 +60,8 @@ class Request:
     fresh: bool = False
     channels: bool = False
     ray: str | None = None
+    sentences: bool = False
+    words: WordSource | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -92,7 +95,9 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     )
     threads = cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
-    predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
+    predictor = Predictor(
+        request.model, device=request.device, threads=threads, streams=streams, words=request.words
+    )
     window, hop = request.grid
     if request.timelines:
         predictor.stream(window=window, hop=hop)  # invalid options are reported before the work
@@ -103,6 +108,8 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             if request.folder is not None:
                 journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
             clips, tally = _predict_files(predictor, request, recordings, journal)
+            if request.sentences:
+                clips = _add_sentences(predictor, request, clips, journal)
             results = Results.from_outcomes(predictor.targets, clips)
             summary = tally.summarize(len(results.failed))
         else:
@@ -158,6 +165,7 @@ def _check_sources(request: Request) -> None:
 def _check(request: Request) -> dict[str, str]:
     """Check the options before a model is opened; return `find_missing`, whose files will not be written."""
     _check_sources(request)
+    _check_words(request)
     if request.ray is not None:
         _check_ray(request, request.ray)
     if request.model is not None:
@@ -217,6 +225,37 @@ def _predict_files(
             backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
             journal=journal, slim=True, show_progress=request.progress,
         )  # fmt: skip
+
+
+def _add_sentences(
+    predictor: Predictor, request: Request, clips: Sequence[Result | Failure], journal: Journal | None
+) -> list[Result | Failure]:
+    """Return the outcomes with the sentences of each result."""
+    assert predictor.words is not None  # _check_words has seen to it
+    return batch.add_sentences(
+        lambda recording, on_progress: predictor.predict_sentences(
+            recording, batch_seconds=request.batch_seconds, on_progress=on_progress
+        ),
+        clips,
+        key=predictor.words.key,
+        journal=journal,
+        show_progress=request.progress,
+    )
+
+
+def _check_words(request: Request) -> None:
+    """Raise EmimicError for options about words that don't fit each other."""
+    if request.sentences and request.words is None:
+        raise EmimicError(
+            "--sentences found no source of words, expected one: --transcriber MODEL (Whisper), or --transcripts FOLDER"
+        )
+    if request.words is not None and not request.sentences:
+        raise EmimicError(
+            "--transcriber and --transcripts give words for --sentences: add it, or leave them out"
+        )
+    if request.sentences and (request.mic is not None or request.ray is not None):
+        option = "--ray" if request.mic is None else "--mic"
+        raise EmimicError(f"--sentences predicts files on this machine: leave out {option}")
 
 
 def _log_remarks(

@@ -29,16 +29,13 @@ class Transcriber:
         weights: digest of its weights.
     """
 
-    def __init__(
-        self, source: str, *, language: str | None = None, device: str | None = None, offline: bool = False
-    ) -> None:
+    def __init__(self, source: str, *, language: str | None = None, device: str | None = None) -> None:
         """Load the model.
 
         Args:
             source: folder, or name on the hub.
             language: spoken, such as en; None: Whisper detects it.
             device: as torch names it; None takes a GPU if there is one.
-            offline: don't access the hub; a name there is then looked up among the models downloaded before.
 
         Raises:
             ModelError: if it can't be loaded.
@@ -46,13 +43,9 @@ class Transcriber:
         from transformers import AutoProcessor, WhisperForConditionalGeneration, pipeline
 
         self.source, self.language = source, language
-        model = load_pretrained(
-            WhisperForConditionalGeneration, source, "a Whisper model", local_files_only=offline
-        )
+        model = load_pretrained(WhisperForConditionalGeneration, source, "a Whisper model")
         try:
-            processor = AutoProcessor.from_pretrained(
-                source, trust_remote_code=False, local_files_only=offline
-            )
+            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         except Exception as error:  # JSON and hub errors have no other common base
             raise make_load_error(source, "a Whisper model", error) from error
         if not processor.tokenizer.vocab_size:  # transformers makes an empty one where there is none

@@ -13,15 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic import calibration
+from emimic.data.transcripts import Word
 from emimic.files import make_folder, sha256
 from emimic.inference.engine import DESCRIPTION
-from emimic.inference.results import Recording, Result, split_recording
+from emimic.inference.results import Recording, Result, Sentence, Speech, split_recording
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.journal import JournalFile
 from emimic.prediction import Prediction
@@ -29,6 +30,9 @@ from emimic.version import __version__
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"
+
+
+_Sentences: TypeAlias = tuple[Speech, tuple[Sentence, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Journal(JournalFile):
         self._targets = targets
         self._clips: dict[Stamp, Result] = {}
         self._timelines: dict[Stamp, Timeline] = {}
+        self._sentences: dict[tuple[Stamp, str], _Sentences] = {}
         for entry in self.read_entries():
             with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk
                 self._take(entry, grid)
@@ -102,6 +107,10 @@ class Journal(JournalFile):
         """Return the stored timeline on this journal's grid, None without one."""
         return None if mark is None else self._timelines.get(mark)
 
+    def get_sentences(self, mark: Stamp | None, key: str) -> _Sentences | None:
+        """Return the stored words and sentences, of words that `key` stands for; None without any."""
+        return None if mark is None else self._sentences.get((mark, key))
+
     def add_clips(self, results: Iterable[tuple[Stamp, Result]]) -> None:
         """Store a batch of results; return when it is on the disk."""
         self._add("clips", [{**_pack_stamp(mark), **pack(result)} for mark, result in results])
@@ -109,6 +118,10 @@ class Journal(JournalFile):
     def add_timelines(self, timelines: Iterable[tuple[Stamp, Timeline]]) -> None:
         """Store timelines; return when they are on the disk."""
         self._add("timelines", [{**_pack_stamp(mark), **pack_timeline(line)} for mark, line in timelines])
+
+    def add_sentences(self, mark: Stamp, key: str, speech: Speech, sentences: tuple[Sentence, ...]) -> None:
+        """Store a recording's words and sentences; return when they are on the disk."""
+        self._add("sentences", [{**_pack_stamp(mark), "key": key, **pack_sentences(speech, sentences)}])
 
     def _add(self, kind: str, entries: list[dict[str, Any]]) -> None:
         if entries:
@@ -120,6 +133,8 @@ class Journal(JournalFile):
         for entry in batch.get("timelines", ()):
             if grid == (entry["window"], entry["hop"]):
                 self._timelines[_unpack_stamp(entry)] = unpack_timeline(entry, self._targets)
+        for entry in batch.get("sentences", ()):
+            self._sentences[_unpack_stamp(entry), entry["key"]] = unpack_sentences(entry)
 
 
 def hash_model(model: Path) -> str:
@@ -209,6 +224,45 @@ def unpack_timeline(entry: dict[str, Any], targets: tuple[str, ...]) -> Timeline
         voice_segments=tuple(VoiceSegment(start, end) for start, end in entry["voice_segments"]),
         **arrays,
     )
+
+
+def pack_sentences(speech: Speech, sentences: tuple[Sentence, ...]) -> dict[str, Any]:
+    """Return words and sentences as exact, JSON-ready values."""
+    return {
+        "text": speech.text,
+        "source": speech.source,
+        "words": None if speech.words is None else [[w.word, w.start, w.end] for w in speech.words],
+        "sentences": [
+            {
+                "text": sentence.text,
+                "start": sentence.start,
+                "end": sentence.end,
+                "intensities": _pack_array(sentence.intensities),
+                "vad": None if sentence.vad is None else _pack_array(sentence.vad),
+            }
+            for sentence in sentences
+        ],
+    }
+
+
+def unpack_sentences(entry: dict[str, Any]) -> _Sentences:
+    """Return what `pack_sentences` stored.
+
+    Raises:
+        ValueError, KeyError, TypeError: The entry was not written by `pack_sentences`.
+    """
+    words = None if entry["words"] is None else tuple(Word(*word) for word in entry["words"])
+    sentences = tuple(
+        Sentence(
+            part["text"],
+            part["start"],
+            part["end"],
+            _unpack_array(part["intensities"]),
+            None if part["vad"] is None else _unpack_array(part["vad"]),
+        )
+        for part in entry["sentences"]
+    )
+    return Speech(entry["text"], words, entry["source"]), sentences
 
 
 def _pack_stamp(mark: Stamp) -> dict[str, Any]:

@@ -20,13 +20,15 @@ from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
+from emimic.inference.sentences import Sentence, predict_sentences
 from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
+from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
 from emimic.media.source import is_one, label_of
 from emimic.media.waveform import is_silent
 from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, add_note
+from emimic.task import SAMPLE_RATE, AudioError, SettingsError, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -55,6 +57,7 @@ class Predictor:
         device: str | None = None,
         threads: int | None = None,
         streams: int = 1,
+        words: WordSource | None = None,
     ) -> None:
         """Open a model.
 
@@ -64,9 +67,11 @@ class Predictor:
             device: For a training run, as torch names it; None takes a GPU if there is one.
             threads: None takes all cores.
             streams: Number of batches computed in parallel, see `open_engine`.
+            words: Where words of recordings come from, for `sentences`.
 
         Raises:
-            ModelError: The folder can't be used.
+            ModelError: The folder or the transcriber can't be used.
+            SettingsError: The folder of transcripts is missing.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
@@ -76,7 +81,10 @@ class Predictor:
         )
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
-        self._options = {"model": stored, "device": device, "threads": threads, "streams": streams}
+        self.words = None if words is None else WordFinder(words)
+        self._options = {
+            "model": stored, "device": device, "threads": threads, "streams": streams, "words": words
+        }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
 
     def __repr__(self) -> str:
@@ -223,6 +231,99 @@ class Predictor:
         for remark in remarks:
             add_note(remark, notes)
         return line
+
+    def sentences(
+        self,
+        source: Source,
+        *,
+        sample_rate: float | None = None,
+        name: str | os.PathLike[str] | None = None,
+        batch_seconds: float = 30.0,
+        notes: list[str] | None = None,
+    ) -> tuple[Sentence, ...]:
+        """Predict each sentence of a recording of any length, with the words that `Predictor(words=...)` finds.
+
+        Args:
+            source: As in a call.
+            sample_rate: As in a call.
+            name: As in a call; its stem names the transcript.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            notes: Receives the remarks; without it they are warnings.
+
+        Raises:
+            AudioError: The recording can't be used, or has no words with times.
+            ModelError: The transcriber fails, or the model predicts NaN.
+            SettingsError: The predictor has no source of words.
+        """
+        label = Path(label_of(source) if name is None else name)
+        remarks: list[str] = []
+        _, sentences = self._find_sentences(
+            label,
+            lambda kept: read_source(source, _BLOCK, sample_rate, label, kept),
+            batch_seconds=batch_seconds,
+            notes=remarks,
+        )
+        for remark in remarks:
+            add_note(remark, notes)
+        return sentences
+
+    def predict_sentences(
+        self,
+        recording: Recording,
+        *,
+        batch_seconds: float,
+        on_progress: Callable[[float], object] = lambda seconds: None,
+    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
+        """Find the words of a recording that `read` has decoded before, and predict each sentence.
+
+        Args:
+            recording: As in `read`.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            on_progress: Called with the seconds done.
+        """
+        path, number = split_recording(recording)
+
+        def read(kept: list[str]) -> Iterator[NDArray[np.float32]]:
+            return decode.load_blocks(
+                read_content(path),
+                seconds=_BLOCK,
+                name=os.fspath(path),
+                channel=number and number - 1,
+                notes=kept,
+            )
+
+        try:
+            return self._find_sentences(
+                path, read, batch_seconds=batch_seconds, notes=[], on_progress=on_progress
+            )
+        except AudioError as error:
+            return Failure(path, str(error))
+
+    def _find_sentences(
+        self,
+        path: Path,
+        read: Callable[[list[str]], Iterator[NDArray[np.float32]]],
+        *,
+        batch_seconds: float,
+        notes: list[str],
+        on_progress: Callable[[float], object] = lambda seconds: None,
+    ) -> tuple[Speech, tuple[Sentence, ...]]:
+        """Return the words and sentences of a recording, which `read` reads; `notes` gets its remarks once."""
+        if self.words is None:
+            raise SettingsError(
+                "found no source of words, expected one for sentences: name a Whisper model (--transcriber, in Python "
+                "WordSource), or a folder of transcripts (--transcripts)"
+            )
+        speech = self.words.find(path, lambda: read([]), timed=True)
+        if speech is None or speech.words is None:
+            raise AudioError(
+                f"{path}: found no words with times, expected {path.stem}.json of `emimic features --kind transcripts` "
+                "in the folder of transcripts. Add it, or name a Whisper model (--transcriber)"
+            )
+        sentences = predict_sentences(
+            self.engine, read(notes), speech.words, batch_seconds=batch_seconds, on_progress=on_progress
+        )
+        return speech, sentences
 
     def stream(
         self,

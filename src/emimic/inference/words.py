@@ -23,14 +23,12 @@ class WordSource:
         transcriber: Whisper model for recordings without a transcript there: a folder, or a name on the hub; None
             without one.
         language: Spoken language, such as en; None: Whisper detects it.
-        offline: Don't access the hub.
         device: Of the transcriber, as torch names it.
     """
 
     transcripts: Path | None = None
     transcriber: str | None = None
     language: str | None = None
-    offline: bool = False
     device: str | None = None
 
 
@@ -76,7 +74,9 @@ class WordFinder:
         self._texts: dict[str, Path] = {}
         if (folder := source.transcripts) is not None:
             if not folder.is_dir():
-                raise SettingsError(f"{folder} is no folder; expected one with transcripts, ID.json or ID.txt")
+                raise SettingsError(
+                    f"{folder} is no folder; expected one with transcripts, ID.json or ID.txt"
+                )
             self._transcripts, self._texts = read_all(folder), list_texts(folder)
         self._transcriber = None if source.transcriber is None else _open_transcriber(source)
         self._lock = threading.Lock()
@@ -127,6 +127,4 @@ def _open_transcriber(source: WordSource) -> Any:
         raise ModelError(
             f"a transcriber needs {error.name}, which isn't installed: {install('train')}, or give --transcripts"
         ) from error
-    return Transcriber(
-        str(source.transcriber), language=source.language, device=source.device, offline=source.offline
-    )
+    return Transcriber(str(source.transcriber), language=source.language, device=source.device)

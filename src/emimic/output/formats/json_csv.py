@@ -10,6 +10,7 @@ Clips have these fields:
   if it has one.
 - `novelty` and `unlike_training_data` (novelty above 1), if the model has such a score and the clip is not silent.
 - `timeline`, on request; a silent step is null. `channel`, counted from 1, if one was predicted alone.
+- `words` (text and source) and `sentences` (text, start, end, intensities, vad), on request.
 - `notes`: a list of remarks on the file (late start, gap, damage, two voices, cut, silence), possibly empty.
 
 Times are seconds, to the millisecond.
@@ -17,8 +18,9 @@ Times are seconds, to the millisecond.
 CSV has no field for a version: its header is its schema. A CSV of many results has Filename, the targets, V/A/D means,
 Novelty, Basis (whole clip, first 12 s, or mean over time: see `Headline`) and Notes (separated by "; "). The CSV of a
 timeline has one row per step: Seconds (its center), Start and End of its window, then targets and V/A/D (the mean over
-the step's frames). For several recordings, a column Filename comes first. A silent step has empty fields. Filename is
-the file's stem; where stems are equal, the file's name or path.
+the step's frames). For several recordings, a column Filename comes first. The CSV of sentences has one row per
+sentence: Filename, Start, End, Text, then targets and V/A/D. Silence has empty fields. Filename is the file's stem;
+where stems are equal, the file's name or path.
 
 Within a version, fields and columns are only added (columns on the right). Removing one, or changing its meaning, makes
 a new version.
@@ -92,6 +94,22 @@ def steps_to_csv(results: Results) -> str:
     header = max((head for head, _ in tables), key=len, default=[])
     rows = [[name, *row] for name, (_, steps) in zip(results.names, tables, strict=True) for row in steps]
     return _make_csv(["Filename", *header], rows)
+
+
+def sentences_to_csv(results: Results) -> str:
+    """Return a CSV with one row per sentence: Filename, Start, End, Text, then targets and V/A/D."""
+    vad = any(sentence.vad is not None for clip in results.clips for sentence in clip.sentences or ())
+    names = [*results.targets, *(vad_names(results.targets) if vad else ())]
+    header = ["Filename", "Start", "End", "Text", *target_names(tuple(names))]
+    rows = [
+        [
+            name, f"{sentence.start:.3f}", f"{sentence.end:.3f}", sentence.text,
+            *_format_fields([*sentence.intensities, *(() if sentence.vad is None else sentence.vad)]),
+        ]
+        for name, clip in zip(results.names, results.clips, strict=True)
+        for sentence in clip.sentences or ()
+    ]  # fmt: skip
+    return _make_csv(header, rows)
 
 
 def _tabulate_steps(result: Result) -> tuple[list[str], list[list[str]]]:
