@@ -87,7 +87,15 @@ def test_spans_are_the_same_samples_whatever_the_blocks(size: int) -> None:
 def test_each_sentence_is_predicted_as_a_clip(clip: Path) -> None:
     engine = Fake()
     wave = soundfile.read(clip, dtype="float32")[0]
-    sentences = predict_sentences(engine, [wave[:9_000], wave[9_000:]], WORDS, batch_seconds=30)
+
+    def prepare(sound: Any, text: str) -> Any:
+        said.append(text)
+        return engine.spec.prepare(sound).samples
+
+    said: list[str] = []
+    blocks = [wave[:9_000], wave[9_000:]]
+    sentences = predict_sentences(engine, blocks, WORDS, prepare=prepare, batch_seconds=30)
+    assert said == TEXTS
     assert [sentence.text for sentence in sentences] == TEXTS
     assert [(sentence.start, sentence.end) for sentence in sentences] == [(0.2, 1.4), (1.5, 1.9), (3.4, 4.4)]
     for sentence, (start, end) in zip(sentences[:2], ((0.1, 1.5), (1.4, 2.0)), strict=True):
@@ -96,7 +104,7 @@ def test_each_sentence_is_predicted_as_a_clip(clip: Path) -> None:
         np.testing.assert_allclose(sentence.vad, wanted.vad.mean(axis=0), rtol=1e-6)
     assert np.isnan(sentences[2].intensities).all()
     assert np.isnan(sentences[2].vad).all()
-    assert predict_sentences(engine, [wave], (), batch_seconds=30) == ()
+    assert predict_sentences(engine, [wave], (), prepare=prepare, batch_seconds=30) == ()
 
 
 def test_words_are_those_of_the_recording_of_that_name(clip: Path, tmp_path: Path) -> None:
@@ -109,7 +117,7 @@ def test_words_are_those_of_the_recording_of_that_name(clip: Path, tmp_path: Pat
     assert speech is not None
     assert speech.text == " ".join(TEXTS)
     assert speech.words == WORDS
-    assert speech.before(1.55) == 'Well done, J. Smith!" I'
+    assert speech.cut(1.55) == Speech('Well done, J. Smith!" I', WORDS[:5], str(tmp_path / "words"))
     assert finder.find(Path("other.wav"), fail) is None
     (tmp_path / "words" / "other.txt").write_text("so\nsorry", encoding="utf-8")
     plain = WordFinder(WordSource(tmp_path / "words"))
@@ -144,7 +152,8 @@ def test_a_recording_without_words_is_an_error(clip: Path, tmp_path: Path) -> No
     ("options", "said"),
     [
         ({"sentences": True}, "no source of words"),
-        ({"words": WordSource(Path())}, "for --sentences"),
+        ({"words": WordSource(Path())}, "uses the voice alone"),
+        ({"without": ("text",)}, "has the voice alone"),
         ({"sentences": True, "words": WordSource(Path()), "ray": "local"}, "leave out --ray"),
         ({"sentences": True, "words": WordSource(Path()), "files": (), "mic": 1.0}, "leave out --mic"),
     ],

@@ -87,6 +87,10 @@ _Transcripts = Annotated[
     typer.Option(help="Folder of transcripts, ID.json of `emimic features --kind transcripts`, or ID.txt."),
 ]
 _Language = Annotated[str | None, typer.Option(help="Spoken language, such as en; default: detected.")]
+_Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", help="text: leave out the words of a model that takes some."),
+]
 _Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; default: all cores. With --ray, of each actor: 1.")
 ]
@@ -134,6 +138,7 @@ def predict(
     transcriber: _Transcriber = None,
     transcripts: _Transcripts = None,
     language: _Language = None,
+    without: _Without = None,
     fresh: _Fresh = False,
     quiet: Quiet = False,
 ) -> None:
@@ -150,14 +155,15 @@ def predict(
         quiet_for(model)
     else:
         quiet_libraries()
+    words = None
+    if transcriber is not None or transcripts is not None:
+        words = WordSource(transcripts, transcriber, language, device)
     request = predict_request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html or video is not None, video=None if video is None else video.value,
         kinds=parse_formats(kinds), mic=mic, threads=threads, streams=streams, batch_seconds=batch_seconds,
         workers=workers, device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
-        sentences=sentences, words=None if transcriber is None and transcripts is None else WordSource(
-            transcripts=transcripts, transcriber=transcriber, language=language, device=device
-        ),
+        sentences=sentences, without=tuple(without or ()), words=words,
     )  # fmt: skip
     try:
         results = predict_request.run(request, lambda line: echo(line, err=True))

@@ -62,6 +62,7 @@ class Request:
     ray: str | None = None
     sentences: bool = False
     words: WordSource | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -96,8 +97,10 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     threads = cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
     predictor = Predictor(
-        request.model, device=request.device, threads=threads, streams=streams, words=request.words
-    )
+        request.model, device=request.device, threads=threads, streams=streams, words=request.words,
+        without=request.without,
+    )  # fmt: skip
+    _check_use(predictor, request)
     window, hop = request.grid
     if request.timelines:
         predictor.stream(window=window, hop=hop)  # invalid options are reported before the work
@@ -200,7 +203,11 @@ def _open_journal(
     """Return the journal of an output folder."""
     grid = request.grid if request.timelines else None
     model = find_default_model() if request.model is None else request.model
-    journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh)
+    words = predictor.words.key if predictor.uses_words and predictor.words is not None else ""
+    journal = Journal(
+        folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh,
+        words=words or " ".join(request.without),
+    )  # fmt: skip
     if journal.note:
         log(f"emimic: {journal.note}")
     return journal
@@ -219,7 +226,14 @@ def _predict_files(
             from emimic.inference.ray import Cluster, Work
 
             model = request.model and request.model.absolute()
-            work = Work(model, request.threads or 1, request.grid, request.batch_seconds)
+            work = Work(
+                model,
+                request.threads or 1,
+                request.grid,
+                request.batch_seconds,
+                request.words,
+                request.without,
+            )
             backend = stack.enter_context(Cluster(request.ray, work, predictor.targets))
         return batch.predict_files(
             backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
@@ -249,19 +263,26 @@ def _check_words(request: Request) -> None:
         raise EmimicError(
             "--sentences found no source of words, expected one: --transcriber MODEL (Whisper), or --transcripts FOLDER"
         )
-    if request.words is not None and not request.sentences:
-        raise EmimicError(
-            "--transcriber and --transcripts give words for --sentences: add it, or leave them out"
-        )
     if request.sentences and (request.mic is not None or request.ray is not None):
         option = "--ray" if request.mic is None else "--mic"
         raise EmimicError(f"--sentences predicts files on this machine: leave out {option}")
+
+
+def _check_use(predictor: Predictor, request: Request) -> None:
+    """Raise EmimicError where a source of words is named and nothing uses words."""
+    if request.words is not None and not (request.sentences or predictor.uses_words):
+        raise EmimicError(
+            "--transcriber and --transcripts give words to --sentences, or to a model that takes some, and this one "
+            "uses the voice alone: leave them out"
+        )
 
 
 def _log_remarks(
     results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
 ) -> None:
     """Log what a reader of the values should know: notes, failures, cuts and silence."""
+    for remark in _describe_words(predictor, request):
+        log(f"emimic: {remark}")
     for note in (note for result in results.clips for note in result.notes):
         log(f"emimic: {note}")
     for failure in results.failed:
@@ -280,6 +301,18 @@ def _log_remarks(
     n_silent = sum("silent" in result.marks or "no voice" in result.marks for result in covered)
     if n_silent:
         log(f"emimic: no voice is in {pluralize(n_silent, 'recording')} (marked in the table)")
+
+
+def _describe_words(predictor: Predictor, request: Request) -> list[str]:
+    """Return what the user should know of the words: where they come from, or that they are left out."""
+    if not predictor.uses_words:
+        return ["words are left out: the values are of the voice alone"] if request.without else []
+    source = predictor.words.source if predictor.words is not None else WordSource()
+    named = [str(part) for part in (source.transcripts, source.transcriber) if part is not None]
+    alone = "; timelines are of the voice alone" if request.timelines else ""
+    return [
+        f"the model takes the words too, from {' or '.join(named)}; --without text leaves them out{alone}"
+    ]
 
 
 def describe_stop(request: Request) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,11 @@ class Transcript:
     def text(self) -> str:
         """The text of all words."""
         return "".join(word.word for word in self.words)
+
+
+def join_words(words: Iterable[Word]) -> str:
+    """Return the text of words, tidied."""
+    return tidy("".join(word.word for word in words))
 
 
 def write(file: Path, transcript: Transcript) -> None:

@@ -17,7 +17,8 @@ from emimic.data.transcripts import Transcript, read_all
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import make_clip_error, read_licence
-from emimic.model.backbones import load_pretrained, make_load_error
+from emimic.model.pretrained import load_pretrained, make_load_error
+from emimic.model.text import count_positions
 from emimic.task import CorpusError, ModelError
 
 
@@ -76,7 +77,7 @@ class _Encoder:
             raise ModelError(f"{source} has no fast tokenizer, which gives the tokens' offsets: take another")
         model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        limits = (settings.max_tokens, self.tokenizer.model_max_length, _count_positions(model))
+        limits = (settings.max_tokens, self.tokenizer.model_max_length, count_positions(model.config))
         self.limit, self.pool = int(min(limits)), settings.pool
 
     @torch.inference_mode()
@@ -104,13 +105,6 @@ class _Encoder:
             return store.Sequence.from_frames(pooled, np.array([center]))
         real = ~np.array(tokens["special_tokens_mask"], np.bool_) & (offsets[:, 1] > offsets[:, 0])
         return store.Sequence.from_frames(values[real], _compute_times(transcript, offsets[real]))
-
-
-def _count_positions(model: Any) -> float:
-    """Return the maximum number of tokens of a text encoder; RoBERTa reserves positions up to its padding's index."""
-    positions = getattr(model.config, "max_position_embeddings", None) or np.inf
-    padded = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
-    return positions - (model.config.pad_token_id + 1 if padded else 0)
 
 
 def _compute_times(transcript: Transcript, offsets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -73,6 +73,7 @@ class Journal(JournalFile):
         targets: tuple[str, ...],
         grid: tuple[float, float] | None = None,
         fresh: bool = False,
+        words: str = "",
     ) -> None:
         """Open the journal and read its results.
 
@@ -82,12 +83,15 @@ class Journal(JournalFile):
             targets: Names of the model's intensities.
             grid: Window and hop in seconds of the timelines to read; None reads none.
             fresh: Discard the stored results.
+            words: Changes with the words that a model takes; empty for a model without.
 
         Raises:
             EmimicError: Another process uses the folder, or the file is not a journal.
         """
         make_folder(folder)
-        head = {"schema": SCHEMA, "emimic": __version__, "model": hash_model(model)}
+        key = hash_model(model)
+        key = new_sha256(f"{key} {words}".encode()).hexdigest() if words else key
+        head = {"schema": SCHEMA, "emimic": __version__, "model": key}
         super().__init__(folder / NAME, head, fresh=fresh)
         self._targets = targets
         self._clips: dict[Stamp, Result] = {}
@@ -163,6 +167,7 @@ def pack(result: Result) -> dict[str, Any]:
         "vad": None if prediction.vad is None else _pack_array(prediction.vad),
         "times": _pack_array(prediction.times),
         "novelty": prediction.novelty,
+        "speech": None if result.speech is None else _pack_speech(result.speech),
     }
 
 
@@ -186,6 +191,7 @@ def unpack(entry: dict[str, Any], recording: Recording, targets: tuple[str, ...]
             _unpack_array(entry["intensities"]), vad, _unpack_array(entry["times"]), novelty=entry["novelty"]
         ),
         channel=number,
+        speech=None if entry["speech"] is None else _unpack_speech(entry["speech"]),
     )
     return result.replace_path(path)
 
@@ -229,9 +235,7 @@ def unpack_timeline(entry: dict[str, Any], targets: tuple[str, ...]) -> Timeline
 def pack_sentences(speech: Speech, sentences: tuple[Sentence, ...]) -> dict[str, Any]:
     """Return words and sentences as exact, JSON-ready values."""
     return {
-        "text": speech.text,
-        "source": speech.source,
-        "words": None if speech.words is None else [[w.word, w.start, w.end] for w in speech.words],
+        "speech": _pack_speech(speech),
         "sentences": [
             {
                 "text": sentence.text,
@@ -251,7 +255,6 @@ def unpack_sentences(entry: dict[str, Any]) -> _Sentences:
     Raises:
         ValueError, KeyError, TypeError: The entry was not written by `pack_sentences`.
     """
-    words = None if entry["words"] is None else tuple(Word(*word) for word in entry["words"])
     sentences = tuple(
         Sentence(
             part["text"],
@@ -262,7 +265,17 @@ def unpack_sentences(entry: dict[str, Any]) -> _Sentences:
         )
         for part in entry["sentences"]
     )
-    return Speech(entry["text"], words, entry["source"]), sentences
+    return _unpack_speech(entry["speech"]), sentences
+
+
+def _pack_speech(speech: Speech) -> dict[str, Any]:
+    words = None if speech.words is None else [[word.word, word.start, word.end] for word in speech.words]
+    return {"text": speech.text, "source": speech.source, "words": words}
+
+
+def _unpack_speech(entry: dict[str, Any]) -> Speech:
+    words = None if entry["words"] is None else tuple(Word(*word) for word in entry["words"])
+    return Speech(entry["text"], words, entry["source"])
 
 
 def _pack_stamp(mark: Stamp) -> dict[str, Any]:

@@ -21,12 +21,14 @@ from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
 from emimic.inference.sentences import Sentence, predict_sentences
+from emimic.inference.spec import Spec
 from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
 from emimic.media.source import is_one, label_of
 from emimic.media.waveform import is_silent
+from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, AudioError, SettingsError, add_note
 
@@ -37,11 +39,12 @@ _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file."""
+    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; the words that are used."""
 
     clip: decode.Clip
     silent: bool
     notes: tuple[str, ...] = ()
+    speech: Speech | None = None
 
 
 class Predictor:
@@ -58,6 +61,7 @@ class Predictor:
         threads: int | None = None,
         streams: int = 1,
         words: WordSource | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """Open a model.
 
@@ -67,11 +71,14 @@ class Predictor:
             device: For a training run, as torch names it; None takes a GPU if there is one.
             threads: None takes all cores.
             streams: Number of batches computed in parallel, see `open_engine`.
-            words: Where words of recordings come from, for `sentences`.
+            words: Where words of recordings come from, for `sentences` and a model that takes words; None: for the
+                latter, the transcriber that its training named.
+            without: "text" leaves a model's words out, so that the voice alone decides.
 
         Raises:
             ModelError: The folder or the transcriber can't be used.
-            SettingsError: The folder of transcripts is missing.
+            SettingsError: The folder of transcripts is missing, a model that takes words has no source of them, or the
+                model has no branch of a name in `without`.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
@@ -81,9 +88,18 @@ class Predictor:
         )
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
+        self.uses_words = _check_branches(self.engine.spec, without)
+        if self.uses_words and words is None:
+            words = getattr(self.engine, "words", None)
+            if words is None:
+                raise SettingsError(
+                    "this model takes the words of a recording, and its training named no transcriber: name one "
+                    "(--transcriber), or a folder of transcripts (--transcripts), or leave words out (--without text)"
+                )
         self.words = None if words is None else WordFinder(words)
         self._options = {
-            "model": stored, "device": device, "threads": threads, "streams": streams, "words": words
+            "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
+            "without": tuple(without),
         }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
 
@@ -130,8 +146,8 @@ class Predictor:
         label = Path(label_of(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        decoded = self._prepare(blocks, notes)
-        result = self._make_result(label, decoded, self.engine.predict([decoded.clip.samples])[0])
+        decoded = self._prepare(label, blocks, notes)
+        result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
@@ -321,7 +337,12 @@ class Predictor:
                 "in the folder of transcripts. Add it, or name a Whisper model (--transcriber)"
             )
         sentences = predict_sentences(
-            self.engine, read(notes), speech.words, batch_seconds=batch_seconds, on_progress=on_progress
+            self.engine,
+            read(notes),
+            speech.words,
+            prepare=lambda sound, text: self._add_words(self.engine.spec.prepare(sound).samples, text),
+            batch_seconds=batch_seconds,
+            on_progress=on_progress,
         )
         return speech, sentences
 
@@ -355,7 +376,7 @@ class Predictor:
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(blocks, notes)
+            return self._prepare(path, blocks, notes)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -371,8 +392,8 @@ class Predictor:
         Raises:
             ModelError: The model predicts NaN.
         """
-        samples = [clip.clip.samples for clip in decoded if isinstance(clip, DecodedClip)]
-        results = iter(self.engine.predict(samples, batch_seconds=batch_seconds) if samples else [])
+        clips = [self._make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
+        results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
         return [
             clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
             for recording, clip in zip(recordings, decoded, strict=True)
@@ -417,12 +438,25 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _prepare(self, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
-        """Prepare the first of the blocks of max_seconds; the others only count, and fill `notes`."""
+    def _prepare(self, path: Path, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
+        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes))
+        speech = self.words.find(path, lambda: [head]) if self.uses_words and self.words is not None else None
+        if speech is not None and clip.was_cut:
+            speech = speech.cut(len(head) / SAMPLE_RATE)
+        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech)
+
+    def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
+        return self._add_words(decoded.clip.samples, None if decoded.speech is None else decoded.speech.text)
+
+    def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
+        """Return the engine's input of prepared samples (sample,) and their words."""
+        if not self.uses_words:
+            return samples
+        engine: Any = self.engine
+        return Inputs(samples, {"text": engine.tokenize(text)})
 
     def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
@@ -439,7 +473,17 @@ class Predictor:
             was_silent=decoded.silent,
             channel=number,
             notes=decoded.notes,
+            speech=decoded.speech,
         )
+
+
+def _check_branches(spec: Spec, without: Sequence[str]) -> bool:
+    """Return True if words are used. Raises SettingsError where the model has no branch of a name in `without`."""
+    branches = ("text",) if spec.text else ()
+    if unknown := [name for name in without if name not in branches]:
+        known = "text" if spec.text else "none, since this model has the voice alone"
+        raise SettingsError(f"without names {', '.join(unknown)}; expected {known}: leave it out")
+    return spec.text and "text" not in without
 
 
 @dataclass(frozen=True, slots=True)

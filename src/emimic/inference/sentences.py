@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import batching
-from emimic.data.transcripts import Word, tidy
+from emimic.data.transcripts import Word, join_words
 from emimic.files import writable
 from emimic.inference.timeline import round_values
 from emimic.media.waveform import Wave, is_silent
@@ -126,6 +126,7 @@ def predict_sentences(
     blocks: Iterable[Wave],
     words: Sequence[Word],
     *,
+    prepare: Callable[[Wave, str], Any],
     batch_seconds: float,
     on_progress: Callable[[float], object] = lambda seconds: None,
 ) -> tuple[Sentence, ...]:
@@ -135,6 +136,7 @@ def predict_sentences(
         engine: The model.
         blocks: The recording's samples at 16 kHz, (sample,) each.
         words: What is said, in order.
+        prepare: Makes the engine's input of a sentence's samples and words.
         batch_seconds: Maximum seconds of audio per forward pass.
         on_progress: Called with the seconds done.
 
@@ -146,17 +148,16 @@ def predict_sentences(
     sentences: list[Sentence] = []
     for rows in batching.chunks(len(parts)):
         sounds = [next(waves) for _ in rows]
-        predictions = engine.predict(
-            [engine.spec.prepare(sound).samples for sound in sounds], batch_seconds=batch_seconds
-        )
-        for row, sound, prediction in zip(rows, sounds, predictions, strict=True):
+        texts = [join_words(parts[row]) for row in rows]
+        clips = [prepare(sound, text) for sound, text in zip(sounds, texts, strict=True)]
+        predictions = engine.predict(clips, batch_seconds=batch_seconds)
+        for row, sound, text, prediction in zip(rows, sounds, texts, predictions, strict=True):
             vad = None if prediction.vad is None else prediction.vad.mean(axis=0)
             intensities = prediction.intensities
             if is_silent(sound):
                 intensities = np.full_like(intensities, np.nan)
                 vad = None if vad is None else np.full_like(vad, np.nan)
             start, end = parts[row][0].start, parts[row][-1].end
-            text = tidy("".join(word.word for word in parts[row]))
             sentences.append(Sentence(text, start, end, intensities, vad))
         on_progress(sentences[-1].end)
     return tuple(sentences)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from emimic.data.split_tables import get_clip_key
-from emimic.data.transcripts import Transcript, Word, list_texts, read_all, read_text, tidy
+from emimic.data.transcripts import Transcript, Word, join_words, list_texts, read_all, read_text
 from emimic.install import install
 from emimic.media.waveform import Wave
-from emimic.task import ModelError, SettingsError
+from emimic.task import AudioError, ModelError, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ class Speech:
     words: tuple[Word, ...] | None
     source: str
 
-    def before(self, seconds: float) -> str:
+    def cut(self, seconds: float) -> "Speech":
         """Return the words that start before a time; of a plain text all."""
         if self.words is None:
-            return self.text
-        return tidy("".join(word.word for word in self.words if word.start < seconds))
+            return self
+        words = tuple(word for word in self.words if word.start < seconds)
+        return Speech(join_words(words), words, self.source)
 
 
 class WordFinder:
@@ -102,11 +103,11 @@ class WordFinder:
             timed: A plain text, which has no times, is passed over.
 
         Raises:
-            ModelError: The transcriber fails.
+            AudioError: The recording can't be read, or the transcriber fails on it.
         """
         key = get_clip_key(path.stem)
         if (transcript := self._transcripts.get(key)) is not None:
-            return Speech(tidy(transcript.text), transcript.words, f"{self.source.transcripts}")
+            return Speech(join_words(transcript.words), transcript.words, str(self.source.transcripts))
         if (file := self._texts.get(key)) is not None and not timed:
             return Speech(read_text(file), None, str(file))
         if self._transcriber is None:
@@ -116,8 +117,8 @@ class WordFinder:
                 words = tuple(self._transcriber.transcribe_blocks(read()))
         except (RuntimeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self.source.transcriber} fails on {path}: {reason}") from error
-        return Speech(tidy("".join(word.word for word in words)), words, str(self.source.transcriber))
+            raise AudioError(f"{path}: {self.source.transcriber} can't transcribe it ({reason})") from error
+        return Speech(join_words(words), words, str(self.source.transcriber))
 
 
 def _open_transcriber(source: WordSource) -> Any:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emimic.files import make_printable
-from emimic.inference.results import UNLIKE, Results, Timeline
+from emimic.inference.results import UNLIKE, Result, Results, Timeline
 from emimic.progress import BAR_CHARACTERS, BAR_WIDTH, draw_bar
 from emimic.task import VAD
 
@@ -19,6 +19,9 @@ _LEVELS: Final = " ▁▂▃▄▅▆▇█"
 _ASCII_LEVELS: Final = " .:-=+*%#"
 """For encodings without the characters of _LEVELS (Windows in cp1252, LC_ALL=C)."""
 _UNLIKE: Final = "?"
+_QUOTED: Final = 40
+"""Characters of the words that are shown below a name."""
+
 _SHORT: Final = {UNLIKE: _UNLIKE}
 _BROKEN: Final = {
     "Admiration": "Admi-\nration", "Amusement": "Amuse-\nment", "Determination": "Determi-\nnation",
@@ -80,7 +83,7 @@ def make_table(results: Results, *, bars: bool = True, vad: bool = True, ascii_o
         # Rich leaves missing columns at the end of a row blank.
         table.add_row(
             # The basis of the values is below the name, where there is space for it.
-            escape(make_printable(name)) + (f"\n[dim]{headline.basis}[/dim]" if result.was_cut else ""),
+            escape(make_printable(name)) + _describe(result),
             "\n".join([f"{result.seconds:.1f}", *(_SHORT.get(mark, mark) for mark in marks)]),
             *_draw_values(headline.intensities, result.timeline, bars=bars, ascii_only=ascii_only),
             *([] if headline.vad is None or not vad else [_format(v) for v in headline.vad]),
@@ -134,6 +137,15 @@ def draw_line(values: NDArray[np.floating[Any]], *, ascii_only: bool = False) ->
     return "".join(
         " " if mean is None else levels[1 + round(min(max(mean, 0.0), 1.0) * top)] for mean in means
     )
+
+
+def _describe(result: Result) -> str:
+    """Return what stands below a recording's name: the basis of its values, and the words that are used."""
+    lines = [result.headline.basis] if result.was_cut else []
+    if result.speech is not None:
+        words = make_printable(result.speech.text)
+        lines.append(f'"{words[:_QUOTED]}{"..." if len(words) > _QUOTED else ""}"' if words else "no words")
+    return "".join(f"\n[dim]{escape(line)}[/dim]" for line in lines)
 
 
 def _draw_values(

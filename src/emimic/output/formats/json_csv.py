@@ -50,20 +50,22 @@ def to_csv(results: Results) -> str:
     """Return a CSV with one row per result.
 
     The columns are `Filename`, the headline's targets and V/A/D, `Novelty`, `Basis` (see `Headline`) and `Notes` (see
-    `Result.remarks`). V/A/D and `Novelty` need a model that predicts them.
+    `Result.remarks`). V/A/D and `Novelty` need a model that predicts them. `Words` come last, where they were used.
     """
     vad = any(clip.prediction.vad is not None for clip in results.clips)
     novelty = any(clip.prediction.novelty is not None for clip in results.clips)
     header = ["Filename", *target_names(results.targets), *(vad_names(results.targets) if vad else ())]
     header += ["Novelty"] if novelty else []
-    header += ["Basis", "Notes"]
+    words = any(clip.speech is not None for clip in results.clips)
+    header += ["Basis", "Notes", *(["Words"] if words else [])]
     rows = []
     for name, clip in zip(results.names, results.clips, strict=True):
         head = clip.headline
         means = [math.nan] * len(VAD) if head.vad is None else head.vad
         score = math.nan if clip.prediction.novelty is None else clip.prediction.novelty
         values = [*head.intensities, *(means if vad else ()), *([score] if novelty else ())]
-        rows.append([name, *_format_fields(values), head.basis, "; ".join(clip.remarks)])
+        text = [] if not words else ["" if clip.speech is None else clip.speech.text]
+        rows.append([name, *_format_fields(values), head.basis, "; ".join(clip.remarks), *text])
     return _make_csv(header, rows)
 
 
