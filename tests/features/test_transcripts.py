@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from emimic.cli import app
 from emimic.features import store
 from emimic.features.extract import extract
-from emimic.model.pretrained import load_pretrained
+from emimic.model.backbones import load_pretrained
 from emimic.task import CorpusError, ModelError
 
 # transformers takes the spread of one token's times where only one was said; the command line is silent about it.

@@ -120,20 +120,24 @@ def list_texts(folder: Path) -> dict[str, Path]:
     return files
 
 
-def add_texts(corpus: Corpus) -> Corpus:
+def add_texts(corpus: Corpus, *, required: bool = True) -> Corpus:
     """Return a corpus whose clips have their words (`Item.text`), and a warning per split where some have none.
 
     A clip's words are the field of the column `Text`, else `transcripts/ID.txt`, else its transcript among the
     features. Blank ones count as none.
 
+    Args:
+        corpus: without words.
+        required: some clip of each split must have words.
+
     Raises:
-        CorpusError: if a file can't be read, or no clip of a split has words.
+        CorpusError: if a file can't be read, or no clip of a split has words where they are required.
     """
     texts = list_texts(corpus.folder / FOLDER)
     transcripts = read_all(corpus.folder / "features" / FOLDER)
     notes: list[str] = []
     splits = {
-        name: _add_to_split(corpus.folder, split, texts, transcripts, notes)
+        name: _add_to_split(corpus.folder, split, texts, transcripts, notes, required=required)
         for name, split in corpus.splits.items()
     }
     return dataclasses.replace(corpus, splits=splits, warnings=(*corpus.warnings, *notes))
@@ -145,10 +149,12 @@ def _add_to_split(
     texts: Mapping[str, Path],
     transcripts: Mapping[str, Transcript],
     notes: list[str],
+    *,
+    required: bool,
 ) -> Split:
     items = [_add_to_item(item, texts, transcripts) for item in split.items]
     missing = [item.id for item in items if item.text is None]
-    if items and len(missing) == len(items):
+    if required and items and len(missing) == len(items):
         raise CorpusError(
             f"{folder}: no clip of split {split.name!r} has words; expected a column {TEXT}, {FOLDER}/ID.txt, or "
             "transcripts of `emimic features --kind transcripts`"

@@ -13,11 +13,13 @@ from emimic.calibration import Calibration
 from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
 from emimic.data.split_tables import list_some
+from emimic.data.transcripts import add_texts
 from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
-from emimic.task import ModelError
+from emimic.model.branches import list_branches
+from emimic.task import ModelError, SettingsError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, open_run, source_of
+from emimic.training.learner import Features, Learner, make_readers, open_run, source_of
 
 
 def open_split(
@@ -27,6 +29,7 @@ def open_split(
     label_scale: float | None = None,
     *,
     labels: bool = True,
+    without: Sequence[str] = (),
     workers: int,
     progress: bool,
 ) -> tuple[Learner, Split, tuple[str, ...], Features | None]:
@@ -38,6 +41,7 @@ def open_split(
         split: the split's name.
         label_scale: the divisor of labels; None takes that of the training run.
         labels: whether labels are read. Without them, a speaker of the training split is a warning only.
+        without: further branches of the model that get no input.
         workers: threads that read audio.
         progress: whether to show a bar.
 
@@ -47,8 +51,15 @@ def open_split(
     Raises:
         ModelError: if the run is no local folder or can't be loaded.
         CorpusError: if the split can't be read or none of its clips can be used.
+        SettingsError: if the model has no branch of a name in `without`.
     """
     model = open_run(run)
+    branches = list_branches(model.config)
+    if unknown := [name for name in without if name not in branches]:
+        raise SettingsError(
+            f"without names {', '.join(unknown)}; the branches of {run} beside its voice are "
+            f"{', '.join(branches) or 'none'}: leave it out"
+        )
     features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
     corpus = load_corpus(
         folder,
@@ -64,6 +75,8 @@ def open_split(
     )
     if features is not None:
         corpus = features.add_warnings(corpus)
+    elif "text" in branches and "text" not in without:
+        corpus = add_texts(corpus)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features
@@ -79,6 +92,7 @@ def predict_split(
     workers: int,
     progress: bool,
     features: tuple[Path, str] | None = None,
+    without: Sequence[str] = (),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return intensities (clip, target) and V/A/D (clip, 3; NaN unless predicted) in the order of the split's items.
 
@@ -93,15 +107,17 @@ def predict_split(
         workers: threads that read audio.
         progress: whether to show a bar.
         features: the folder and type of a frozen encoder's features, to predict from these.
+        without: further branches of the model that get no input.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel):
-        source = source_of(model, part.items, inputs)
+        source = source_of(model, part.items, inputs, without)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
+        source = loader.add_branches(source, make_readers(model, without))
     intensities, vad = loader.predict_source(model, source, **options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [

@@ -17,7 +17,7 @@ from emimic.data.transcripts import Transcript, read_all
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import make_clip_error, read_licence
-from emimic.model.pretrained import load_pretrained, make_load_error
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.model.text import count_positions
 from emimic.task import CorpusError, ModelError
 

@@ -9,7 +9,7 @@ import torch
 from emimic.data.transcripts import Word
 from emimic.features import encoder_cache
 from emimic.media.waveform import Wave, is_silent
-from emimic.model.pretrained import load_pretrained, make_load_error
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.task import SAMPLE_RATE, ModelError
 
 BLOCK: Final = 28 * SAMPLE_RATE

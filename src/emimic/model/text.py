@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.model.branches import Branch
-from emimic.model.pretrained import load_pretrained, make_load_error
 from emimic.model.tokens import make_tokenizer, tokenize
 from emimic.task import ModelError, SettingsError
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from emimic import batching
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_source
+from emimic.data.loader import ModelInput, Source, decode_ahead
+from emimic.data.transcripts import add_texts
 from emimic.files import fingerprint, make_folder, read_json
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
@@ -22,6 +23,7 @@ from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import SETTINGS
+from emimic.training.learner import source_of
 
 SHORTEST: Final = 0.8
 """Minimum length of a crop of a clip for the novelty score, in seconds."""
@@ -118,7 +120,10 @@ def calibrate(
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        splits = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
+        splits = _load_splits(
+            folder, split, targets, scale,
+            texts="text" in model.branches, workers=workers, progress=progress,
+        )  # fmt: skip
         fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, **options)
     maps, counts, errors = _fit_maps(targets, fitted)
     novelty = fit_novelty(
@@ -178,7 +183,7 @@ def _predict_corpus(
     targets = len(model.config.targets)
     raw, labels = np.empty((0, targets)), np.empty((0, targets))
     if part is not None:
-        source = make_waveform_source(part.items, model.config, model.min_samples)
+        source = source_of(model, part.items, None)
         raw, _ = _predict(model, source, f"{name}, {part.name}", **options)
         labels = part.labels.astype(np.float64)
     reference, held = (
@@ -189,9 +194,16 @@ def _predict_corpus(
 
 
 def _load_splits(
-    folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
+    folder: Path,
+    split: str,
+    targets: Sequence[str],
+    scale: float | None,
+    *,
+    texts: bool,
+    workers: int,
+    progress: bool,
 ) -> tuple[Split, Split | None]:
-    """Return a corpus's training split, and the split that maps are fitted to or None."""
+    """Return a corpus's training split, and the split that maps are fitted to or None; texts: with the words."""
     labelled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
     corpus = load_corpus(
         folder,
@@ -202,6 +214,7 @@ def _load_splits(
         progress=progress,
         partial=True,
     )
+    corpus = add_texts(corpus, required=False) if texts else corpus
     train, *others = corpus.splits.values()
     return train, others[0] if others else None
 

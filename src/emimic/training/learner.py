@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +32,32 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
-    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
+def source_of(
+    model: Learner, items: Sequence[Item], features: "Features | None", without: Sequence[str] = ()
+) -> loader.Source:
+    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError.
+
+    Args:
+        model: of a run.
+        items: the clips.
+        features: of a baseline.
+        without: further branches that get no input.
+    """
     if isinstance(model, EmiModel):
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+        source = loader.make_waveform_source(items, model.config, model.min_samples)
+        return loader.add_branches(source, make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.source(model, items)
+
+
+def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, loader.Reader]:
+    """Return what reads the sequence of each further branch of a model from a clip, except of those in `without`."""
+    readers: dict[str, loader.Reader] = {}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        readers["text"] = lambda item: text.tokenize(item.text)
+    return {name: reader for name, reader in readers.items() if name not in without}
 
 
 @dataclass(frozen=True)

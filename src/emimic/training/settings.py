@@ -248,6 +248,7 @@ class TrainSettings(Numbers, ModelSettings):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
+        self._check_text()
         self._check_losses()
         self._check_ridge()
         self._check_frozen()
@@ -258,6 +259,21 @@ class TrainSettings(Numbers, ModelSettings):
             )
         if not (self.global_vector or self.lstm or self.attentive):
             raise SettingsError("global_vector, lstm and attentive are all off: switch one on")
+
+    def _check_text(self) -> None:
+        if self.text is None:
+            return
+        for name in ("baseline", "teacher", "mixtures", "lengths"):
+            if getattr(self, name):
+                raise SettingsError(
+                    f"text and {name} are both set: "
+                    + (
+                        f"{name} changes what is said in a clip, and its words stay"
+                        if name in ("mixtures", "lengths")
+                        else f"the text branch is the main model's, and {name} trains another"
+                    )
+                    + ". Set one of the two"
+                )
 
     def _check_losses(self) -> None:
         if self.loss.get("bce") and not self.bounded:
