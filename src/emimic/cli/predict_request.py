@@ -203,7 +203,7 @@ def _open_journal(
     """Return the journal of an output folder."""
     grid = request.grid if request.timelines else None
     model = find_default_model() if request.model is None else request.model
-    words = predictor.words.key if predictor.uses_words and predictor.words is not None else ""
+    words = predictor.words.key if predictor.uses_words else ""
     journal = Journal(
         folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh,
         words=words or " ".join(request.without),
@@ -245,7 +245,6 @@ def _add_sentences(
     predictor: Predictor, request: Request, clips: Sequence[Result | Failure], journal: Journal | None
 ) -> list[Result | Failure]:
     """Return the outcomes with the sentences of each result."""
-    assert predictor.words is not None  # _check_words has seen to it
     return batch.add_sentences(
         lambda recording, on_progress: predictor.predict_sentences(
             recording, batch_seconds=request.batch_seconds, on_progress=on_progress
@@ -269,8 +268,10 @@ def _check_words(request: Request) -> None:
 
 
 def _check_use(predictor: Predictor, request: Request) -> None:
-    """Raise EmimicError where a source of words is named and nothing uses words."""
-    if request.words is not None and not (request.sentences or predictor.uses_words):
+    """Open the source of words where they are used, before threads do; raise EmimicError where they are not."""
+    if request.sentences or predictor.uses_words:
+        _ = predictor.words
+    elif request.words is not None:
         raise EmimicError(
             "--transcriber and --transcripts give words to --sentences, or to a model that takes some, and this one "
             "uses the voice alone: leave them out"
@@ -281,7 +282,7 @@ def _log_remarks(
     results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
 ) -> None:
     """Log what a reader of the values should know: notes, failures, cuts and silence."""
-    for remark in _describe_words(predictor, request):
+    for remark in _describe_words(results, predictor, request):
         log(f"emimic: {remark}")
     for note in (note for result in results.clips for note in result.notes):
         log(f"emimic: {note}")
@@ -303,16 +304,19 @@ def _log_remarks(
         log(f"emimic: no voice is in {pluralize(n_silent, 'recording')} (marked in the table)")
 
 
-def _describe_words(predictor: Predictor, request: Request) -> list[str]:
+def _describe_words(results: Results, predictor: Predictor, request: Request) -> list[str]:
     """Return what the user should know of the words: where they come from, or that they are left out."""
     if not predictor.uses_words:
         return ["words are left out: the values are of the voice alone"] if request.without else []
-    source = predictor.words.source if predictor.words is not None else WordSource()
+    source = predictor.words.source
     named = [str(part) for part in (source.transcripts, source.transcriber) if part is not None]
     alone = "; timelines are of the voice alone" if request.timelines else ""
-    return [
+    remarks = [
         f"the model takes the words too, from {' or '.join(named)}; --without text leaves them out{alone}"
     ]
+    if missing := sum(result.speech is None or not result.speech.text for result in results.clips):
+        remarks.append(f"no words were found for {pluralize(missing, 'recording')}")
+    return remarks
 
 
 def describe_stop(request: Request) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,9 +77,8 @@ class Predictor:
             without: "text" leaves a model's words out, so that the voice alone decides.
 
         Raises:
-            ModelError: The folder or the transcriber can't be used.
-            SettingsError: The folder of transcripts is missing, a model that takes words has no source of them, or the
-                model has no branch of a name in `without`.
+            ModelError: The folder can't be used.
+            SettingsError: The model has no branch of a name in `without`.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
@@ -89,14 +89,8 @@ class Predictor:
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
         self.uses_words = _check_branches(self.engine.spec, without)
-        if self.uses_words and words is None:
+        if words is None and self.uses_words:
             words = getattr(self.engine, "words", None)
-            if words is None:
-                raise SettingsError(
-                    "this model takes the words of a recording, and its training named no transcriber: name one "
-                    "(--transcriber), or a folder of transcripts (--transcripts), or leave words out (--without text)"
-                )
-        self.words = None if words is None else WordFinder(words)
         self._options = {
             "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
             "without": tuple(without),
@@ -125,6 +119,23 @@ class Predictor:
             ModelError: Its folder can't be used here.
         """
         self.__init__(**options)  # type: ignore[misc]
+
+    @cached_property
+    def words(self) -> WordFinder:
+        """What finds words: it opens the transcriber, or reads the transcripts, when it is first used.
+
+        Raises:
+            ModelError: The transcriber can't be loaded.
+            SettingsError: There is no source of words, or the folder of transcripts is missing.
+        """
+        source = self._options["words"]
+        if not isinstance(source, WordSource):
+            raise SettingsError(
+                "found no source of words, which sentences and a model that takes words need: name a Whisper model "
+                "(--transcriber, in Python WordSource), or a folder of transcripts (--transcripts); --without text "
+                "predicts from the voice alone"
+            )
+        return WordFinder(source)
 
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
@@ -183,6 +194,8 @@ class Predictor:
         """
         if timeline:
             self.stream(window=window, hop=hop)  # reports invalid options before the work
+        if self.uses_words:
+            _ = self.words  # opened once, before threads use it
         backend = LocalBackend(self, (window, hop), batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
@@ -310,7 +323,11 @@ class Predictor:
 
         try:
             return self._find_sentences(
-                path, read, batch_seconds=batch_seconds, notes=[], on_progress=on_progress
+                _name_words(path, number),
+                read,
+                batch_seconds=batch_seconds,
+                notes=[],
+                on_progress=on_progress,
             )
         except AudioError as error:
             return Failure(path, str(error))
@@ -325,11 +342,6 @@ class Predictor:
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> tuple[Speech, tuple[Sentence, ...]]:
         """Return the words and sentences of a recording, which `read` reads; `notes` gets its remarks once."""
-        if self.words is None:
-            raise SettingsError(
-                "found no source of words, expected one for sentences: name a Whisper model (--transcriber, in Python "
-                "WordSource), or a folder of transcripts (--transcripts)"
-            )
         speech = self.words.find(path, lambda: read([]), timed=True)
         if speech is None or speech.words is None:
             raise AudioError(
@@ -376,7 +388,7 @@ class Predictor:
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(path, blocks, notes)
+            return self._prepare(_name_words(path, number), blocks, notes)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -443,7 +455,7 @@ class Predictor:
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        speech = self.words.find(path, lambda: [head]) if self.uses_words and self.words is not None else None
+        speech = self.words.find(path, lambda: [head]) if self.uses_words else None
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
         return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech)
@@ -475,6 +487,11 @@ class Predictor:
             notes=decoded.notes,
             speech=decoded.speech,
         )
+
+
+def _name_words(path: Path, channel: int | None) -> Path:
+    """Return the path whose stem names a recording's transcript; a channel has one of its own."""
+    return path if channel is None else path.with_name(f"{path.stem} channel {channel}{path.suffix}")
 
 
 def _check_branches(spec: Spec, without: Sequence[str]) -> bool:
