@@ -21,7 +21,7 @@ from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
-from emimic.inference.sentences import Sentence, predict_sentences
+from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
 from emimic.inference.spec import Spec
 from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
@@ -287,10 +287,7 @@ class Predictor:
         label = Path(label_of(source) if name is None else name)
         remarks: list[str] = []
         _, sentences = self._find_sentences(
-            label,
-            lambda kept: read_source(source, _BLOCK, sample_rate, label, kept),
-            batch_seconds=batch_seconds,
-            notes=remarks,
+            label, lambda kept: read_source(source, _BLOCK, sample_rate, label, kept), remarks, batch_seconds
         )
         for remark in remarks:
             add_note(remark, notes)
@@ -322,39 +319,21 @@ class Predictor:
             )
 
         try:
-            return self._find_sentences(
-                _name_words(path, number),
-                read,
-                batch_seconds=batch_seconds,
-                notes=[],
-                on_progress=on_progress,
-            )
+            name = _name_words(path, number)
+            return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
         except AudioError as error:
             return Failure(path, str(error))
 
     def _find_sentences(
-        self,
-        path: Path,
-        read: Callable[[list[str]], Iterator[NDArray[np.float32]]],
-        *,
-        batch_seconds: float,
-        notes: list[str],
-        on_progress: Callable[[float], object] = lambda seconds: None,
+        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
     ) -> tuple[Speech, tuple[Sentence, ...]]:
-        """Return the words and sentences of a recording, which `read` reads; `notes` gets its remarks once."""
-        speech = self.words.find(path, lambda: read([]), timed=True)
-        if speech is None or speech.words is None:
-            raise AudioError(
-                f"{path}: found no words with times, expected {path.stem}.json of `emimic features --kind transcripts` "
-                "in the folder of transcripts. Add it, or name a Whisper model (--transcriber)"
-            )
+        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
+            return self._add_words(self.engine.spec.prepare(sound).samples, text)
+
+        speech = find_words(self.words, path, read)
+        assert speech.words is not None
         sentences = predict_sentences(
-            self.engine,
-            read(notes),
-            speech.words,
-            prepare=lambda sound, text: self._add_words(self.engine.spec.prepare(sound).samples, text),
-            batch_seconds=batch_seconds,
-            on_progress=on_progress,
+            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
         )
         return speech, sentences
 

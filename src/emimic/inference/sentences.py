@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,8 +13,12 @@ from emimic import batching
 from emimic.data.transcripts import Word, join_words
 from emimic.files import writable
 from emimic.inference.timeline import round_values
+from emimic.inference.words import Speech, WordFinder
 from emimic.media.waveform import Wave, is_silent
-from emimic.task import SAMPLE_RATE, VAD
+from emimic.task import SAMPLE_RATE, VAD, AudioError
+
+Reader = Callable[[list[str]], Iterator[Wave]]
+"""Function that yields a recording in blocks (sample,), and adds remarks about it to a list."""
 
 PAUSE: Final = 1.0
 """Seconds without a word that end an utterance."""
@@ -119,6 +124,26 @@ def cut_spans(blocks: Iterable[Wave], spans: Sequence[tuple[float, float]]) -> I
             held, first = np.concatenate([held[drop:], block]), first + drop
         samples = held[max(since - first, 0) : max(until - first, 0)]
         yield samples if len(samples) else np.zeros(1, np.float32)
+
+
+def find_words(finder: WordFinder, path: Path, read: Reader) -> Speech:
+    """Return the words of a recording, with their times.
+
+    Args:
+        finder: Of words.
+        path: Of the recording, whose stem names its transcript.
+        read: Reads the recording.
+
+    Raises:
+        AudioError: The recording can't be used, or has no words with times.
+    """
+    speech = finder.find(path, lambda: read([]), timed=True)
+    if speech is None or speech.words is None:
+        raise AudioError(
+            f"{path}: found no words with times, expected {path.stem}.json of `emimic features --kind transcripts` in "
+            "the folder of transcripts. Add it, or name a Whisper model (--transcriber)"
+        )
+    return speech
 
 
 def predict_sentences(
