@@ -110,7 +110,7 @@ def emodb(source: Path, out: Path) -> None:
     rows = []
     for row in read(source / "labels.csv"):
         emotion = row["Emotion"]
-        joy = float(row["RecognizedPercent"]) / 100 if emotion == "happiness" else None
+        joy = float(row["RecognisedPercent"]) / 100 if emotion == "happiness" else None
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender", "Emotion", "TextCode")}
         rows.append(columns | format_targets(labels_of(emotion, joy)) | pad(emotion))
     write(out / "train_split.csv", rows)
