@@ -18,7 +18,7 @@ from emimic.task import EMOTIONS
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    return load_corpus(emimic.sample.folder())
+    return load_corpus(emimic.sample.get_folder())
 
 
 def test_every_clip_is_usable(corpus: Corpus) -> None:

@@ -128,4 +128,4 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert describe(folder, progress=False).numbers["targets"] == list(EMOTIONS)
-        assert "Joy" in evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).table()
+        assert "Joy" in evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).to_text()

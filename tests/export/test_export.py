@@ -139,7 +139,7 @@ def test_what_is_written(run, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"card.md", "engine"}
     assert report.size == sum(file.stat().st_size for file in (tmp_path / "engine").iterdir())
     assert report.difference < 1e-5
-    assert "of torch" in report.table()
+    assert "of torch" in report.to_text()
     found = json.loads((tmp_path / "engine" / "engine.json").read_text())
     assert found["precision"] == "float32"
     assert found["training"] == {
@@ -199,7 +199,7 @@ def test_int8_in_any_company(every):
     assert set(q.pearson) >= {"Joy", "Valence"}
     assert min(q.pearson.values()) > 0.9
     assert 0 < q.largest < 0.2
-    assert "r = " in report.table()
+    assert "r = " in report.to_text()
     keeps("inference/engine_schema.json", engine.description)
     assert engine.description["precision"] == "int8"
     kinds = [node.op_type for node in onnx.load(engine.folder / "model.onnx").graph.node]

@@ -268,9 +268,9 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
 
 def test_the_licence_of_a_model_is_told(corpus: Path) -> None:
     unknown = f"licence: unknown, look it up (there is no {corpus / 'README.md'})"
-    assert unknown in cut(corpus).summary()
+    assert unknown in cut(corpus).to_text()
     (corpus / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
-    assert "colors.onnx, licence: cc-by-nc-4.0" in describe(corpus).summary()
+    assert "colors.onnx, licence: cc-by-nc-4.0" in describe(corpus).to_text()
 
 
 def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyP
     )
     (report,) = extract(corpus, "faces", model="someone/faces/onnx/detector.onnx")
     assert asked == [("someone/faces", "onnx/detector.onnx")]
-    assert "licence: mit" in report.summary()
+    assert "licence: mit" in report.to_text()
 
 
 def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

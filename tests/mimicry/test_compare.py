@@ -443,7 +443,7 @@ class Ears:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def timeline(
+    def predict_timeline(
         self,
         source: Any,
         *,

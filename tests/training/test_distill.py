@@ -218,7 +218,7 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
     assert (done.cached, done.predicted) == (2, 2)
     assert {one.path.name for one in done.failures} == {"broken.wav", "gone.wav"}
     assert all(str(one.path) in one.reason for one in done.failures)
-    assert all(one.reason in done.table() for one in done.failures)
+    assert all(one.reason in done.to_text() for one in done.failures)
     # It isn't answered the next time either, and named again.
     assert len(predict_recordings(teacher, files, tmp_path / "cache").failures) == 2
 

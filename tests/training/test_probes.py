@@ -72,7 +72,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     model = EmiModel.open_run(tmp_path / "run")
     members = load_corpora(folders, settings, progress=False)
     items = [item for member in members for item in member.list_training(both=False)]
-    source = runs.source_of(
+    source = runs.make_source(
         model,
         items,
         tmp_path,

@@ -143,7 +143,7 @@ def distill(
         progress=not quiet,
     )  # fmt: skip
     if read_launcher_variable("RANK", 0) == 0:
-        echo(report.table())
+        echo(report.to_text())
     _fit([folder], out, task.set_teacher(report.teacher.key), resume=resume, quiet=quiet)
 
 
@@ -160,7 +160,7 @@ def _fit(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: 
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
     if read_launcher_variable("RANK", 0) == 0:
-        echo(result.table())
+        echo(result.to_text())
     if result.signal is not None:
         echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
@@ -200,7 +200,7 @@ def calibrate(
         run, corpora, split=split, weights=dict(map(_parse_weight, weight or ())), clips=clips, seed=seed, out=out,
         label_scale=label_scale, batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())
 
 
 def _parse_weight(text: str) -> tuple[str, float]:
@@ -248,7 +248,7 @@ def evaluate(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
         workers=workers, progress=not quiet, by=by or (),
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())
     echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
@@ -289,4 +289,4 @@ def export(
         run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
         licence=licence, progress=not quiet,
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import fits, read_number, seems_number
+from emimic.data.fields import fits_float32, read_number, seems_number
 from emimic.data.headers import is_row_number
 from emimic.data.split_tables import LABELLED, Table, append_notes
 from emimic.task import EMOTIONS, VAD, CorpusError
@@ -182,7 +182,7 @@ def read_labels(
     emotions = np.isin(targets, EMOTIONS)
     _check_scale(table, values[:, emotions], scale)
     scaled: NDArray[np.float64] = values / (scale or 1.0)
-    if not all(map(fits, scaled.flat)):
+    if not all(map(fits_float32, scaled.flat)):
         raise CorpusError(
             f"{table.path}: labels divided by label_scale {scale:g} reach {np.nanmax(np.abs(scaled)):g}, expected "
             "about 0 to 1. Give the top of their scale as label_scale (--label-scale)"
@@ -255,7 +255,7 @@ def _read_numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
     for i, row in enumerate(table.rows):
         for j, name in enumerate(columns):
             value = read_number(row.get(name, ""))
-            if value is None or not fits(value):
+            if value is None or not fits_float32(value):
                 raise CorpusError(
                     f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
                     "expected a number with a decimal point, such as 0.5"

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import alike, get_speaker_key
+from emimic.data.fields import list_alike, get_speaker_key
 from emimic.data.items import Item, Left, Split
 from emimic.data.labels import find_fault, has_vad, read_vad
 from emimic.data.split_tables import LABELLED, Table, get_clip_key, list_some
@@ -77,7 +77,7 @@ def match_table(
             )
     _note_missing(table, targets, items, notes)
     _note_alike(table, (category, ranked, *columns), notes)
-    return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
+    return Split(table.name, tuple(table.list_ids()), tuple(items), tuple(left))
 
 
 def _note_missing(table: Table, targets: tuple[str, ...], items: Sequence[Item], notes: list[str]) -> None:
@@ -99,7 +99,7 @@ def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -
     """Note classes that are spelled in two ways."""
     for column in dict.fromkeys(filter(None, columns)):
         classes = {row[column] for row in table.rows if row.get(column)} if column != "Speaker" else set()
-        if len(classes) <= _CLASSES and (close := alike(classes)):
+        if len(classes) <= _CLASSES and (close := list_alike(classes)):
             notes.append(
                 f"{table.path.name}: {list_some(close)} in the column {column} differ only in case, signs or how a "
                 "number is written; are they the same class?"

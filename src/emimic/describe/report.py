@@ -16,7 +16,7 @@ from emimic.data.split_tables import LABELLED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
-from emimic.files import CsvText, OutputError, make_folder, write_atomic
+from emimic.files import CsvText, OutputError, make_folder, write_atomically
 from emimic.task import MAX_SECONDS, CorpusError
 
 SCHEMA: Final = "emimic/description/1"
@@ -40,7 +40,7 @@ class Description:
     numbers: dict[str, Any]
     clips: tuple[Clip, ...]
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the numbers of section 3.2 beside the paper's, as aligned plain text, and the output folder."""
         rows = [("", "this corpus", markdown.PAPER), *markdown.compare_with_paper(self.numbers)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -195,13 +195,13 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], values: dict[str, A
     if labels := _stack_labels(corpus):
         figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomic(out / f"{name}.png", plots.render_png(figure))
-        write_atomic(out / f"{name}.svg", plots.render_svg(figure))
-    write_atomic(out / "clips.csv", _format_csv(corpus, clips))
-    write_atomic(
+        write_atomically(out / f"{name}.png", plots.render_png(figure))
+        write_atomically(out / f"{name}.svg", plots.render_svg(figure))
+    write_atomically(out / "clips.csv", _format_csv(corpus, clips))
+    write_atomically(
         out / "description.json", json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     )
-    write_atomic(out / "description.md", markdown.render(values, tuple(figures), JOURNAL))
+    write_atomically(out / "description.md", markdown.render(values, tuple(figures), JOURNAL))
 
 
 def _format_csv(corpus: Corpus, clips: Sequence[Clip]) -> str:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
-from emimic.data.fields import alike
+from emimic.data.fields import list_alike
 from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
 from emimic.evaluation.report import Report, score
-from emimic.files import make_folder, read_json, write_atomic
+from emimic.files import make_folder, read_json, write_atomically
 from emimic.task import VAD, CorpusError
 from emimic.training.checkpoint import SETTINGS
 from emimic.training.learner import Learner
@@ -95,7 +95,7 @@ def evaluate(
     report = dataclasses.replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
     files = _format_files(report, truths[0], predictions[truths[0].vad], part, by, draw=draw)
     for name, content in files.items():
-        write_atomic(out / name, content)
+        write_atomically(out / name, content)
     return dataclasses.replace(report, written=tuple(out / name for name in files))
 
 
@@ -214,7 +214,7 @@ def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
 
 def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     """Return sentences about groups that may be one, with two spellings."""
-    close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
+    close = {column: list_alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
     return [
         f"{list_some(names)} in the column {column} differ only in case, signs or how a number is written; "
         "are they one group?"

@@ -38,7 +38,7 @@ def draw_scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[st
     Raises:
         ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
-    rho = np.atleast_1d(metrics.pearson(predictions, labels))
+    rho = np.atleast_1d(metrics.compute_pearson(predictions, labels))
     x, y = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     x_range, y_range = _get_range(x, include=(0.0, 1.0)), _get_range(y, include=(0.0, 1.0))
     figure, panels = _make_panels(targets, x_label="label", y_label="prediction")
@@ -46,7 +46,7 @@ def draw_scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[st
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="equal")
         labelled = ~np.isnan(x[:, i])
-        if not metrics.constant(x[:, i]):
+        if not metrics.find_constant(x[:, i]):
             slope, offset = np.polyfit(x[labelled, i], y[labelled, i], 1)
             ends = np.array([x[labelled, i].min(), x[labelled, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
@@ -69,7 +69,7 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
     Raises:
         ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
-    rmse = np.sqrt(np.atleast_1d(metrics.mse(predictions, labels)))
+    rmse = np.sqrt(np.atleast_1d(metrics.compute_mse(predictions, labels)))
     x = np.asarray(predictions, dtype=np.float64)
     y = x - np.asarray(labels, dtype=np.float64)
     x_range, y_range = _get_range(x), _get_range(y, include=(-0.5, 0.5))
@@ -79,7 +79,7 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
         panel.axhline(0, color="black", linestyle="--", linewidth=1, label="no error")
         # With fewer clips in a bin its mean is noise; bins of a constant would split at random.
         rows = np.flatnonzero(~np.isnan(y[:, i]))
-        bins = 1 if metrics.constant(x[rows, i]) else min(max(len(rows) // 20, 1), 10)
+        bins = 1 if metrics.find_constant(x[rows, i]) else min(max(len(rows) // 20, 1), 10)
         parts = np.array_split(rows[np.argsort(x[rows, i], kind="stable")], bins) if len(rows) else []
         panel.plot(
             [x[part, i].mean() for part in parts],
@@ -103,7 +103,7 @@ def draw_reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure
     title gives the expected calibration error.
 
     Args:
-        calibrations: by target, as from `metrics.calibration`.
+        calibrations: by target, as from `metrics.compute_calibration`.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
+from emimic.files import fingerprint, make_folder, name_errors, read_json, compute_sha256, walk, write_atomically
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
@@ -31,7 +31,7 @@ from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, ope
 from emimic.inference.spec import make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
 from emimic.wording import pluralize
@@ -70,7 +70,7 @@ class Report:
     speed: float
     quantisation: "Quantization | None"
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         lines = [
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
@@ -136,7 +136,7 @@ def export(
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         data = to_onnx(model)
-        with naming(target):
+        with name_errors(target):
             graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
         quantisation = None
@@ -147,10 +147,10 @@ def export(
             small, quantisation = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            with naming(target):
+            with name_errors(target):
                 graph.write_bytes(small)
         optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
-        with naming(target):
+        with name_errors(target):
             _finish(graph, folder, to, optimised=optimised)
         if calibrated is not None:
             calibrated.save(folder)
@@ -168,7 +168,7 @@ def export(
             "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
-            write_atomic(folder / name, text)
+            write_atomically(folder / name, text)
         speed = _describe(folder, description)
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
@@ -210,7 +210,7 @@ def _find_calibration(
 ) -> Calibration | None:
     """Return the calibration in a folder, by default the run's own, if it has one."""
     if folder is None:
-        return Calibration.of_run(run, spec.targets)
+        return Calibration.find_in_run(run, spec.targets)
     calibration = Calibration.find(folder, spec.targets)
     if calibration is None:
         raise ModelError(
@@ -285,7 +285,7 @@ def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
 
 
 def _hash_file(file: Path) -> dict[str, str]:
-    hashes = {"sha256": sha256(file)}
+    hashes = {"sha256": compute_sha256(file)}
     return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
 
 
@@ -293,7 +293,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
-    write_atomic(file, json.dumps(description | {"checks": {}}))
+    write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
     clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
@@ -311,7 +311,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
     }
-    write_atomic(file, json.dumps(complete, indent=1) + "\n")
+    write_atomically(file, json.dumps(complete, indent=1) + "\n")
     return speed
 
 
@@ -350,7 +350,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
     """Return every media file in a folder, recursively, prepared; unreadable and hidden files are skipped."""
     files = sorted(path for path in walk(folder, []) if path.suffix.lower() in MEDIA_SUFFIXES)
     clips = []
-    for file in shown(files, "reading", total=len(files), show=progress):
+    for file in show_progress(files, "reading", total=len(files), show=progress):
         with contextlib.suppress(AudioError):
             clips.append(spec.load(file, notes=[]))
     return clips

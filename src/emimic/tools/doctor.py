@@ -78,7 +78,7 @@ class Report:
         """Return the report for JSON, with its schema and the legal notice."""
         return {"schema": SCHEMA, **asdict(self), "law": LAW}
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         extras = [
             f"{name} (missing {', '.join(missing)}: {install(name)})" if missing else f"{name} yes"
@@ -135,11 +135,11 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
         engines.append("run folders (torch)")
     if not troubles:
         # Imported here, since they import packages that may be missing.
-        from emimic.cpus import cores
+        from emimic.cpus import count_cores
         from emimic.inference import engine, runtimes
         from emimic.media import silero_vad
 
-        threads = cores()
+        threads = count_cores()
         try:
             state = _try_model(Path(engine.find_default_model() if model is None else model))
             runtimes.open_runtime("onnx", silero_vad.MODEL)  # timelines need it
@@ -202,7 +202,7 @@ def _try_model(folder: Path) -> ModelState:
     Raises:
         ModelError: the model can't be used.
     """
-    from emimic.files import sha256
+    from emimic.files import compute_sha256
     from emimic.inference.engine import GraphEngine, open_engine
     from emimic.inference.runtimes import RUNTIMES
 
@@ -211,7 +211,7 @@ def _try_model(folder: Path) -> ModelState:
     if isinstance(engine, GraphEngine):
         kind = f"{engine.description.get('precision')} on {RUNTIMES[engine.runtime][0]}"
         difference = engine.check()
-        digest = sha256(engine.folder / RUNTIMES[engine.runtime][1])
+        digest = compute_sha256(engine.folder / RUNTIMES[engine.runtime][1])
     return ModelState(
         folder=folder.resolve().name,
         size=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),

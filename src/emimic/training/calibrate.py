@@ -18,7 +18,7 @@ from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_s
 from emimic.files import fingerprint, make_folder, read_json
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import SETTINGS
@@ -48,7 +48,7 @@ class Report:
     novel: dict[str, float]
     notes: tuple[str, ...]
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as lines of text."""
         lines = [f"{'':16} clips  error before, after (of the clips that fitted it)"]
         lines += [
@@ -133,7 +133,7 @@ def calibrate(
     }
     Calibration(targets, tuple(maps), novelty, facts).save(out)
     novel = {
-        name: float((novelty.distances(corpus.held).min(axis=1) > 1).mean())
+        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
         for name, corpus in fitted.items()
     }
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted))
@@ -336,9 +336,9 @@ def _predict(
     model: EmiModel, source: Source, name: str, *, batch_seconds: float, workers: int, progress: bool
 ) -> tuple[Array, Single]:
     """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
-    groups = batching.chunks(len(source.items))
+    groups = batching.split_rows(len(source.items))
     predictions = []
-    for clips in shown(decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress):
+    for clips in show_progress(decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress):
         predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
     intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
     pooled = np.array([one.pooled for one in predictions], dtype=np.float32)

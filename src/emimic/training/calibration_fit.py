@@ -104,7 +104,7 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
         np.zeros((len(groups), size + 1), np.float32),
         np.zeros((len(groups), size + 1, size + 1), np.float32),
     )
-    coordinates = [base.coordinates(rows) for rows in groups]
+    coordinates = [base.compute_coordinates(rows) for rows in groups]
     means = np.stack([rows.mean(axis=0) for rows in coordinates]).astype(np.float32)
     centered = [rows - mean for rows, mean in zip(coordinates, means, strict=True)]
     average = np.mean([rows.T @ rows / len(rows) for rows in centered], axis=0)
@@ -113,7 +113,7 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
     for name, rows, mean in zip(reference, centered, means, strict=True):
         covariance = (rows.T @ rows + (size + 1) * average) / (len(rows) + size + 1)
         factor = np.linalg.inv(np.linalg.cholesky(covariance))
-        distances = np.linalg.norm((base.coordinates(held[name]) - mean) @ factor.T, axis=1)
+        distances = np.linalg.norm((base.compute_coordinates(held[name]) - mean) @ factor.T, axis=1)
         factors.append(factor / max(float(np.quantile(distances, QUANTILE)), 1e-6))
     return Novelty(
         base.names, base.shift, base.scale, base.basis, means, np.stack(factors).astype(np.float32)

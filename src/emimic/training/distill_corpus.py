@@ -10,7 +10,7 @@ import numpy as np
 from emimic.data import class_tables
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Left, Split, list_media, load_corpus
 from emimic.data.split_tables import find_split_files, get_clip_key, read_table
-from emimic.files import sha256, walk
+from emimic.files import compute_sha256, walk
 from emimic.media import decode
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint
@@ -99,11 +99,11 @@ def load_student_corpus(folder: Path, settings: TrainSettings, teacher: TeacherT
         valid = _replace_labels(_make_split("valid", held_out), teacher)
         items = [item for item in items if item.id not in chosen]
     # Recordings of the evaluation splits must not be trained on, even without their labels.
-    excluded = {sha256(path) for path in [*_list_test(folder), *(item.path for item in valid.items)]}
+    excluded = {compute_sha256(path) for path in [*_list_test(folder), *(item.path for item in valid.items)]}
     for other in settings.unlabelled:
         more = _select_predicted(_make_split("train", _list_recordings(Path(other))), teacher)
         left += more.left_out
-        items += [item for item in more.items if sha256(item.path) not in excluded]
+        items += [item for item in more.items if compute_sha256(item.path) not in excluded]
     if not items or not valid.items:
         raise CorpusError(
             f"{folder}: {len(items)} recordings are left to learn from and {len(valid.items)} for validation; expected "
@@ -199,7 +199,7 @@ def _list_test(folder: Path) -> list[Path]:
     """Return the recordings of the split "test" that exist: the challenge releases its table first."""
     if "test" not in (tables := _find_tables(folder)):
         return []
-    names = {get_clip_key(name) for name in read_table("test", tables["test"]).ids()}
+    names = {get_clip_key(name) for name in read_table("test", tables["test"]).list_ids()}
     media = [files for name in MEDIA_FOLDERS for files in list_media(folder / name).items()]
     return [path for key, paths in media if key in names for path in paths]
 

@@ -17,7 +17,7 @@ from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, CorpusError
 from emimic.training.settings import TrainSettings
 
@@ -95,7 +95,7 @@ def select(
     items: list[Item] = []
     rows: list[list[int]] = []
     for epoch, drawn in enumerate(copies):
-        labelled = [(source.labelled(source.items[row], epoch), row) for row in drawn]
+        labelled = [(source.relabel(source.items[row], epoch), row) for row in drawn]
         items += [item for item, _ in labelled if predicate(item)]
         rows.append([row for item, row in labelled if predicate(item)])
     return items, rows
@@ -134,13 +134,13 @@ def compute_moments(
     training = model.training
     model.eval()
     rng = np.random.default_rng(settings.seed)
-    length = settings.ridge_piece and max(1, model.num_frames(round(settings.ridge_piece * SAMPLE_RATE)))
+    length = settings.ridge_piece and max(1, model.count_frames(round(settings.ridge_piece * SAMPLE_RATE)))
     full: list[Array] = []
     pieces: list[Array] = []
     for epoch, rows in enumerate(copies):
-        groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
+        groups = [[rows[i] for i in group] for group in batching.split_rows(len(rows))]
         decoded = loader.decode_ahead(source, groups, workers=settings.workers, epoch=epoch)
-        for clips in shown(decoded, "solving", total=len(groups), show=progress):
+        for clips in show_progress(decoded, "solving", total=len(groups), show=progress):
             starts = rng.random(len(clips))
             by_clip: dict[int, list[Array]] = {}
             for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
