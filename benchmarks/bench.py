@@ -351,7 +351,13 @@ def machine() -> dict[str, Any]:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
-    return {"cpu": cpu, "cores": count_cores(), "system": platform.system(), "load": load, "versions": versions}
+    return {
+        "cpu": cpu,
+        "cores": count_cores(),
+        "system": platform.system(),
+        "load": load,
+        "versions": versions,
+    }
 
 
 def _median(measured: Sequence[dict[str, Any]], of: str) -> float:

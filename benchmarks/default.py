@@ -30,7 +30,7 @@ from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
 from emimic.training.corpora import load_corpora, make_pools
-from emimic.training.setup import plan_copies, make_source
+from emimic.training.setup import make_source, plan_copies
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
 NOTE = (
@@ -111,7 +111,10 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
         if (target := own.get(items[i].row["Category"])) is not None:
             truth[place, target] = 1.0
     seven = interval(
-        metrics.compute_pearson, predictions[np.ix_(rows, columns)], truth[:, columns], [speakers[i] for i in rows]
+        metrics.compute_pearson,
+        predictions[np.ix_(rows, columns)],
+        truth[:, columns],
+        [speakers[i] for i in rows],
     )
     return found | {"pearson_seven_categories": named(seven, UNCHANGED)}
 

@@ -139,8 +139,8 @@ def ased(source: Path, out: Path) -> None:
     for row in read(source / "labels.csv"):
         emotion = AMHARIC[row["Emotion"]]
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender")}
-        labelled = columns | {"Emotion": emotion} | format_targets(get_category_labels(emotion)) | pad(emotion)
-        parts["valid" if int(re.sub(r"\D", "", row["Speaker"])) % 2 else "test"].append(labelled)
+        labeled = columns | {"Emotion": emotion} | format_targets(get_category_labels(emotion)) | pad(emotion)
+        parts["valid" if int(re.sub(r"\D", "", row["Speaker"])) % 2 else "test"].append(labeled)
     for name, part in parts.items():
         write(out / f"{name}_split.csv", part)
     link(source / "audio", out / "audio")

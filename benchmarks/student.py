@@ -121,7 +121,9 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     speakers = [item.speaker or "" for item in part.items]
     found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
-        name: metrics.resample_statistic(metrics.compute_pearson, values, part.labels, groups=speakers).mean(axis=1)
+        name: metrics.resample_statistic(metrics.compute_pearson, values, part.labels, groups=speakers).mean(
+            axis=1
+        )
         for name, values in predictions.items()
     }
     for name, values in predictions.items():

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from emimic.files import (
     OutputError,
-    replace_atomically,
+    compute_sha256,
     fold_case,
     hold,
+    list_visible,
     lock,
     make_folder,
     make_printable,
-    compute_sha256,
-    list_visible,
+    replace_atomically,
     walk,
     write_atomically,
 )

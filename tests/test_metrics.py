@@ -136,7 +136,9 @@ def test_mean_pearson_is_equation_1():
     x, y = sample()
     expected = sum(stats.pearsonr(x[:, i], y[:, i]).statistic for i in range(6)) / 6
     assert metrics.compute_mean_pearson(x, y) == pytest.approx(expected, rel=1e-12)
-    assert metrics.compute_mean_pearson(x[:, 0], y[:, 0]) == pytest.approx(stats.pearsonr(x[:, 0], y[:, 0]).statistic)
+    assert metrics.compute_mean_pearson(x[:, 0], y[:, 0]) == pytest.approx(
+        stats.pearsonr(x[:, 0], y[:, 0]).statistic
+    )
     assert math.isnan(metrics.compute_mean_pearson(np.zeros((4, 0)), np.zeros((4, 0))))
 
 
@@ -155,7 +157,9 @@ def test_a_small_variance_on_a_large_mean_keeps_its_digits():
     x, y = sample()
     np.testing.assert_allclose(metrics.compute_pearson(x + 1e4, y), metrics.compute_pearson(x, y), rtol=1e-8)
     drawn = metrics.resample_statistic(metrics.compute_pearson, x + 1e4, y, n=20)
-    np.testing.assert_allclose(drawn, metrics.resample_statistic(metrics.compute_pearson, x, y, n=20), rtol=1e-8)
+    np.testing.assert_allclose(
+        drawn, metrics.resample_statistic(metrics.compute_pearson, x, y, n=20), rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("statistic", REFERENCE)

@@ -19,8 +19,8 @@ from emimic.resampling import (
     Units,
     Weighted,
     check_pair,
-    find_units,
     compute_interval,
+    find_units,
     resample,
     score_columns,
 )
@@ -34,16 +34,16 @@ __all__ = [
     "ScoreError",
     "Statistic",
     "assign_bins",
-    "compute_auc",
     "bootstrap",
+    "compute_auc",
     "compute_calibration",
     "compute_calibration_error",
     "compute_ccc",
-    "find_constant",
     "compute_interval",
     "compute_mean_pearson",
     "compute_mse",
     "compute_pearson",
+    "find_constant",
     "resample_statistic",
 ]  # fmt: skip
 
@@ -156,7 +156,8 @@ def compute_calibration(
     """Compute the mean label of clips with about the same prediction, for each target.
 
     Bins contain equal numbers of labeled clips (`assign_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
-    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `compute_pearson` and `resample_statistic`.
+    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `compute_pearson` and
+    `resample_statistic`.
 
     Returns:
         One `Calibration` per target (one for one-dimensional input).
@@ -235,7 +236,8 @@ def resample_statistic(
     The same seed draws the same resamples for every statistic.
 
     Args:
-        statistic: `compute_pearson`, `compute_ccc`, `compute_mse`, `compute_auc` or `compute_calibration_error` of this module.
+        statistic: `compute_pearson`, `compute_ccc`, `compute_mse`, `compute_auc` or `compute_calibration_error` of this
+            module.
         predictions: (clip, target) or (clip,).
         labels: the same shape; NaN where missing. Every target is scored on the same draws.
         groups: a name for each clip, such as its speaker: groups are drawn, because clips of a speaker are not
@@ -276,7 +278,9 @@ def bootstrap(
         (low, high), each (target,), or floats for one-dimensional input. Resamples on which the score is undefined are
         left out; `np.isnan(resample_statistic(...)).sum(axis=0)` counts them.
     """
-    return compute_interval(resample_statistic(statistic, predictions, labels, groups=groups, n=n, seed=seed), level=level)
+    return compute_interval(
+        resample_statistic(statistic, predictions, labels, groups=groups, n=n, seed=seed), level=level
+    )
 
 
 def _score(statistic: Statistic, predictions: ArrayLike, labels: ArrayLike) -> Floats:

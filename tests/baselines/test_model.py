@@ -218,7 +218,11 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     )  # fmt: skip
     model = open_run(tmp_path / "run")
     assert isinstance(model, BaselineModel)
-    items = load_corpus(folder, clips=Features.from_folder(folder, {"audio": "audio"}).clips).splits["train"].items
+    items = (
+        load_corpus(folder, clips=Features.from_folder(folder, {"audio": "audio"}).clips)
+        .splits["train"]
+        .items
+    )
     labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
     wide = model.expand_targets(labels, items).reshape(len(items), 1, 3, 6)
     folds = {item.speaker: get_fold(item, 3) for item in items}

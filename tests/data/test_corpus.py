@@ -136,7 +136,7 @@ def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
     assert (list(alone.splits), alone.targets) == (["test"], EMOTIONS)
 
 
-def test_a_test_split_labelled_in_part_keeps_every_clip(tmp_path: Path) -> None:
+def test_a_test_split_labeled_in_part_keeps_every_clip(tmp_path: Path) -> None:
     corpus = load_corpus(make(tmp_path, test=[row("3"), row("4", "", "", "", "", "", "")]))
     assert [item.labels is None for item in corpus.splits["test"].items] == [False, True]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from emimic.cli import app
 from emimic.data.corpus import load_corpus
-from emimic.data.fields import list_alike, get_speaker_key, read_number, seems_number, show_name
+from emimic.data.fields import get_speaker_key, list_alike, read_number, seems_number, show_name
 from emimic.data.importers.layout import to_number
 from emimic.features.extract import get_schema
 from emimic.task import ModelError, SettingsError

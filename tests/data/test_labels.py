@@ -97,7 +97,7 @@ def test_one_known_label_is_enough_in_every_split(tmp_path: Path) -> None:
     assert [item.vad is None for item in valid.items] == [True, False, True, False]
     assert np.isnan(valid.labels).sum(axis=1).tolist() == [0, 0, 1, 6]
     assert valid.left_out[0].reason.startswith("Admiration is empty, Amusement is empty")
-    # A test table need not be labelled, so the clip without any label stays there.
+    # A test table need not be labeled, so the clip without any label stays there.
     assert [item.id for item in test.items] == ["12", "13", "14", "15", "16"]
     assert [item.labels is None for item in test.items] == [False] * 4 + [True]
     np.testing.assert_array_equal(test.labels[:4], valid.labels)

@@ -22,7 +22,7 @@ SECONDS = 1.5
 
 
 def video(path: Path, *, sound: bool = True, seconds: float = SECONDS) -> None:
-    """A small mp4: grey at 10 frames a second and, with `sound`, 220 Hz in stereo at 44.1 kHz."""
+    """A small mp4: gray at 10 frames a second and, with `sound`, 220 Hz in stereo at 44.1 kHz."""
     with av.open(str(path), "w", format="mp4") as container:
         picture = container.add_stream("mpeg4", rate=10)
         picture.width = picture.height = 32

@@ -480,7 +480,7 @@ def test_every_clip_is_in_a_bin():
             assert mesh.get_array().sum() == 700
 
 
-def test_pictures_are_grey_and_leave_no_global_state():
+def test_pictures_are_gray_and_leave_no_global_state():
     from matplotlib.image import imread
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it

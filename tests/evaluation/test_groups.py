@@ -86,7 +86,9 @@ def test_means_are_over_the_targets_that_every_group_has() -> None:
     y[::2, 1] = np.nan  # unknown in German
     found = by(x, y, cells)
     assert found.shared["pearson"] == ("T0",)
-    assert found.groups["en"].means["pearson"].value == pytest.approx(metrics.compute_pearson(x[1::2, 0], y[1::2, 0]))
+    assert found.groups["en"].means["pearson"].value == pytest.approx(
+        metrics.compute_pearson(x[1::2, 0], y[1::2, 0])
+    )
     assert "T1" not in found.differences["pearson"]
     json.dumps([found.to_dict(), found.list_differences()], allow_nan=False)
 

@@ -58,7 +58,9 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
             found = source.read(item, 0).values
             assert found.dtype == dtype
             assert (
-                found.shape == hidden.shape == (model.count_frames(max(400, round(item.seconds * 16_000))), 16)
+                found.shape
+                == hidden.shape
+                == (model.count_frames(max(400, round(item.seconds * 16_000))), 16)
             )
             np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
     one = encoder_cache.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)

@@ -271,7 +271,9 @@ def test_a_note_names_the_file_as_its_result_does(
 
 
 def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
-    results = Predictor(fake_engine.Fake()).predict_files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    results = Predictor(fake_engine.Fake()).predict_files(
+        [recordings / "b.mp3", recordings / "deep"], timeline=True
+    )
     rows = list(csv.DictReader(io.StringIO(formats.to_steps_csv(results))))
     for name, result in zip(results.names, results.clips, strict=True):
         mine = [row for row in rows if row["Filename"] == name]
@@ -286,7 +288,9 @@ def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
 
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    results = Predictor(fake_engine.Fake()).predict_files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    results = Predictor(fake_engine.Fake()).predict_files(
+        [recordings / "b.mp3", recordings / "deep"], timeline=True
+    )
     write.write_files(results, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}

@@ -80,7 +80,7 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
         clip[{"loud end": slice(-30, None), "loud start": slice(30), "quiet": slice(0)}[kind]] += 3
     extractor = WhisperFeatureExtractor(feature_size=bins)
     theirs = extractor(clip, sampling_rate=16_000, return_tensors="np").input_features[0]
-    # A longer neighbour in the batch changes nothing.
+    # A longer neighbor in the batch changes nothing.
     rows = torch.zeros(2, samples + 1000)
     rows[0, :samples], rows[1] = (
         torch.from_numpy(clip),

@@ -41,7 +41,7 @@ def test_a_whole_installation_is_ready(model: Path) -> None:
     assert state.size == sum(file.stat().st_size for file in model.iterdir())
     assert state.sha256 == files.compute_sha256(model / "model.onnx")
     assert state.difference == 0.0
-    assert state.licence == "apache-2.0"
+    assert state.license == "apache-2.0"
     assert found.packages["torch"] == metadata.version("torch")
     assert found.extras["train"] == ()
     assert found.threads == engine.count_cores()
@@ -62,7 +62,7 @@ def test_the_report_survives_json(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "licence", "expected"),
+    ("card", "text_of_license", "expected"),
     [
         ("# Card\n\nLicence: MIT\n", None, "MIT"),
         ("# Card\n\n**Licences.** The weights\nare `MIT`.\n\nMore.\n", None, "The weights are `MIT`."),
@@ -70,13 +70,15 @@ def test_the_report_survives_json(model: Path) -> None:
         (None, None, "not stated"),
     ],
 )
-def test_the_licence_is_found(model: Path, card: str | None, licence: str | None, expected: str) -> None:
-    for name, text in (("README.md", card), ("LICENSE", licence)):
+def test_the_license_is_found(
+    model: Path, card: str | None, text_of_license: str | None, expected: str
+) -> None:
+    for name, text in (("README.md", card), ("LICENSE", text_of_license)):
         if text is not None:
             (model / name).write_text(text, encoding="utf-8")
     state = doctor.examine().model
     assert state is not None
-    assert state.licence == expected or (expected == "not stated" and state.licence.startswith(expected))
+    assert state.license == expected or (expected == "not stated" and state.license.startswith(expected))
 
 
 def test_a_missing_model_is_a_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

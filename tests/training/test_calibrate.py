@@ -158,10 +158,14 @@ def test_near_is_near_and_far_is_far_on_every_side() -> None:
     for center in (0, 40):  # either group is enough
         marked = score.compute_distances(cloud(center, count=3000, seed=4)).min(axis=1) > 1
         assert 0.002 < marked.mean() < 0.03
-    assert (score.compute_distances(cloud(20, seed=5)).min(axis=1) > 1).mean() > 0.95, "between the groups is neither"
+    assert (score.compute_distances(cloud(20, seed=5)).min(axis=1) > 1).mean() > 0.95, (
+        "between the groups is neither"
+    )
     rng = np.random.default_rng(6)
     beside = cloud(0, seed=7) + rng.standard_normal((400, 30)).astype(np.float32)
-    assert (score.compute_distances(beside).min(axis=1) > 1).mean() > 0.95, "outside the plane, though near in it"
+    assert (score.compute_distances(beside).min(axis=1) > 1).mean() > 0.95, (
+        "outside the plane, though near in it"
+    )
     assert score(cloud(0)[0]) == score.compute_distances(cloud(0)[:1]).min()
 
 
@@ -268,7 +272,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     assert "Joy " in result.output
     assert "more: " in result.output
-    assert "fewer than 100 labelled clips" in result.output
+    assert "fewer than 100 labeled clips" in result.output
     export(folder / "run", folder / "after")
     return folder
 
@@ -312,7 +316,7 @@ def test_the_engines_agree(place: Path) -> None:
         assert a.pooled is b.pooled is None
     assert theirs.check() < 1e-4
     facts = fitted.facts["corpora"]
-    assert facts["more"] == {"weight": 2.0, "labelled": 20, "reference": 40, "held_out": 20}
+    assert facts["more"] == {"weight": 2.0, "labeled": 20, "reference": 40, "held_out": 20}
 
 
 def test_what_was_trained_on_is_near_and_hums_and_hisses_are_far(place: Path) -> None:

@@ -24,8 +24,8 @@ from emimic.data.split_tables import (
     Table,
     append_notes,
     find_split_files,
-    list_some,
     format_sections,
+    list_some,
     read_others,
     read_table,
 )
@@ -130,7 +130,7 @@ def load_corpus(
 
     A table has the column `Filename` (a number with or without leading zeros, or a file name with or without its
     suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there, else every
-    numeric column in file order, else those in `targets`. Only train and valid must be labelled. `Arousal, Dominance,
+    numeric column in file order, else those in `targets`. Only train and valid must be labeled. `Arousal, Dominance,
     Valence` in [0, 1], beside the six or instead of them, are labels of the VAD head. An empty field is an unknown
     label in every split; a clip of train or valid needs one known label, whichever. The labels of classes in
     `targets.csv` (see `class_tables`) count as if the tables had these columns.

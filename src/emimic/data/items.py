@@ -96,5 +96,5 @@ class Split:
 
     def list_outside(self) -> tuple[str, ...]:
         """Return the ids of usable clips with a label outside [0, 1]."""
-        labelled = ((item.id, item.labels) for item in self.items if item.labels is not None)
-        return tuple(name for name, values in labelled if ((values < 0) | (values > 1)).any())
+        labeled = ((item.id, item.labels) for item in self.items if item.labels is not None)
+        return tuple(name for name, values in labeled if ((values < 0) | (values > 1)).any())

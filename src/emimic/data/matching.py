@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import list_alike, get_speaker_key
+from emimic.data.fields import get_speaker_key, list_alike
 from emimic.data.items import Item, Left, Split
 from emimic.data.labels import find_fault, has_vad, read_vad
-from emimic.data.split_tables import LABELLED, Table, get_clip_key, list_some
+from emimic.data.split_tables import LABELED, Table, get_clip_key, list_some
 from emimic.task import VAD
 
 _CLASSES: Final = 1000
@@ -66,10 +66,10 @@ def match_table(
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
             clip_vad = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-            is_labelled = values is not None and (
-                table.name in LABELLED or clip_vad is not None or np.isfinite(values).any()
+            is_labeled = values is not None and (
+                table.name in LABELED or clip_vad is not None or np.isfinite(values).any()
             )
-            clip_labels = values.astype(np.float32) if values is not None and is_labelled else None
+            clip_labels = values.astype(np.float32) if values is not None and is_labeled else None
             texts = {column: row.get(column, "") for column in columns}
             speaker = row.get("Speaker") or None
             items.append(

@@ -13,7 +13,7 @@ from emimic.files import check_file
 from emimic.media import decode
 from emimic.task import EMOTIONS, CorpusError
 
-LABELLED: Final = ("train", "valid")
+LABELED: Final = ("train", "valid")
 """Splits that must have labels; in the others they are optional, as in the challenge's test table."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
-from emimic.data.split_tables import LABELLED, get_clip_key
+from emimic.data.split_tables import LABELED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
@@ -102,11 +102,11 @@ def _load(folder: Path, label_scale: float | None) -> Corpus:
         items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]
         return Corpus(folder, (), {"all": Split("all", tuple(item.id for item in items), tuple(items), ())})
     names = sorted(
-        {"valid" if name == "val" else name for name in tables}, key=lambda n: (n not in LABELLED, n)
+        {"valid" if name == "val" else name for name in tables}, key=lambda n: (n not in LABELED, n)
     )
     return load_corpus(
         folder,
-        splits=None if not names or set(LABELLED) <= set(names) else names,
+        splits=None if not names or set(LABELED) <= set(names) else names,
         label_scale=label_scale,
         scan=False,
         allow_speaker_overlap=True,
@@ -174,7 +174,7 @@ def _list_lengths(clips: Sequence[Clip]) -> dict[tuple[str, str], float]:
 
 
 def _stack_labels(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
-    """Return split -> (clip, target) of the labelled clips; no split without any."""
+    """Return split -> (clip, target) of the labeled clips; no split without any."""
     labels = {
         name: [item.labels for item in split.items if item.labels is not None]
         for name, split in corpus.splits.items()

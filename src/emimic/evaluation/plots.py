@@ -1,6 +1,6 @@
 """Plots of predictions against labels, and of a corpus's labels and durations.
 
-Everything is grey: density is darkness and lines differ in their dashes, for print and for color-blind readers.
+Everything is gray: density is darkness and lines differ in their dashes, for print and for color-blind readers.
 """
 
 import io
@@ -45,10 +45,10 @@ def draw_scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[st
     _draw_clips(panels, x, y, x_range, y_range)
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="equal")
-        labelled = ~np.isnan(x[:, i])
+        labeled = ~np.isnan(x[:, i])
         if not metrics.find_constant(x[:, i]):
-            slope, offset = np.polyfit(x[labelled, i], y[labelled, i], 1)
-            ends = np.array([x[labelled, i].min(), x[labelled, i].max()])
+            slope, offset = np.polyfit(x[labeled, i], y[labeled, i], 1)
+            ends = np.array([x[labeled, i].min(), x[labeled, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
         panel.set_title(f"{target}\nPearson's ρ {_format_value(rho[i])}")
     _add_legend(figure, panels)
@@ -99,7 +99,7 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
 def draw_reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
     """Draw mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
 
-    On the dashed line predictions are calibrated; below it they are too high. The grey area is the difference. The
+    On the dashed line predictions are calibrated; below it they are too high. The gray area is the difference. The
     title gives the expected calibration error.
 
     Args:

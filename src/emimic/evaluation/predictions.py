@@ -17,7 +17,7 @@ from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
 from emimic.task import ModelError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, open_run, make_source
+from emimic.training.learner import Features, Learner, make_source, open_run
 
 
 def open_split(
@@ -49,7 +49,9 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = open_run(run)
-    features = Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    features = (
+        Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    )
     corpus = load_corpus(
         folder,
         targets=model.config.targets,

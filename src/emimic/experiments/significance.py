@@ -72,7 +72,9 @@ def resample_pearson(
 
     Groups are resampled, or clips where `groups` is None. One seed draws the same resamples for all systems.
     """
-    drawn = metrics.resample_statistic(metrics.compute_pearson, predictions, labels, groups=groups, n=n, seed=seed)
+    drawn = metrics.resample_statistic(
+        metrics.compute_pearson, predictions, labels, groups=groups, n=n, seed=seed
+    )
     return np.concatenate([[metrics.compute_mean_pearson(predictions, labels)], drawn.mean(axis=1)])
 
 

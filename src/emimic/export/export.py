@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, name_errors, read_json, compute_sha256, walk, write_atomically
+from emimic.files import (
+    compute_sha256,
+    fingerprint,
+    make_folder,
+    name_errors,
+    read_json,
+    walk,
+    write_atomically,
+)
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
@@ -61,14 +69,14 @@ class Report:
         size: Bytes.
         difference: Largest difference of the float32 graph from torch.
         speed: Seconds of audio per second of one core.
-        quantisation: The effects of int8; None for float32.
+        quantization: The effects of int8; None for float32.
     """
 
     folder: Path
     size: int
     difference: float
     speed: float
-    quantisation: "Quantization | None"
+    quantization: "Quantization | None"
 
     def to_text(self) -> str:
         """Return the report as a few lines of text."""
@@ -76,7 +84,7 @@ class Report:
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
             f"{self.speed:.1f} s of audio a second and core"
         ]
-        if (q := self.quantisation) is not None:
+        if (q := self.quantization) is not None:
             lines.append(
                 f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
@@ -96,7 +104,7 @@ def export(
     least: float = LEAST,
     calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
-    licence: str | os.PathLike[str] | None = None,
+    license_file: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
     """Export a training run.
@@ -110,7 +118,7 @@ def export(
         least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
         calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
         card: Text file that becomes README.md.
-        licence: Text file that becomes LICENSE.
+        license_file: Text file that becomes LICENSE.
         progress: Show bars.
 
     Raises:
@@ -129,7 +137,7 @@ def export(
 
     texts = {
         name: Path(file).read_text(encoding="utf-8")
-        for name, file in (("README.md", card), ("LICENSE", licence))
+        for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
@@ -139,19 +147,19 @@ def export(
         with name_errors(target):
             graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
-        quantisation = None
+        quantization = None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = search(
+            small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
             with name_errors(target):
                 graph.write_bytes(small)
-        optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
+        optimized = int8 and to == "onnx" and graph.stat().st_size >= LARGE
         with name_errors(target):
-            _finish(graph, folder, to, optimised=optimised)
+            _finish(graph, folder, to, optimized=optimized)
         if calibrated is not None:
             calibrated.save(folder)
         description = {
@@ -159,12 +167,12 @@ def export(
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
-            "optimised": optimised,
+            "optimized": optimized,
             "spec": asdict(spec),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
-            "quantisation": None if quantisation is None else asdict(quantisation),
+            "quantization": None if quantization is None else asdict(quantization),
             "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
@@ -172,7 +180,7 @@ def export(
         speed = _describe(folder, description)
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
-    return Report(target, size, difference, speed, quantisation)
+    return Report(target, size, difference, speed, quantization)
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -195,7 +203,7 @@ def _write_float_graph(data: bytes, folder: Path) -> Path:
     """Write a graph with folded constants, and return its file."""
     graph = folder / "plain.onnx"
     graph.write_bytes(data)
-    _optimise(graph, folder / "model.onnx", level="basic")
+    _optimize(graph, folder / "model.onnx", level="basic")
     graph.unlink()
     return (folder / "model.onnx").rename(graph)
 
@@ -234,7 +242,7 @@ def _make_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
+def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
     """Write a graph as ONNX Runtime optimizes it.
 
     Args:
@@ -262,15 +270,15 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
+def _finish(graph: Path, folder: Path, to: str, *, optimized: bool) -> None:
     """Replace the graph's file by the files that the runtime opens."""
     if to == "openvino":
         import openvino
 
         openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
         graph.unlink()
-    elif optimised:
-        _optimise(graph, folder / "model.onnx", level="extended")
+    elif optimized:
+        _optimize(graph, folder / "model.onnx", level="extended")
         graph.unlink()
     else:
         import onnx

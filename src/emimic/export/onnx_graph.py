@@ -83,7 +83,9 @@ class Graph(nn.Module):
         layers = self.model.config.hidden_layers
         with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
-        return output.last_hidden_state if layers is None else encoders.concatenate_layers(outputs, layers), frames
+        return output.last_hidden_state if layers is None else encoders.concatenate_layers(
+            outputs, layers
+        ), frames
 
     def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""

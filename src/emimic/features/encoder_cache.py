@@ -19,7 +19,7 @@ from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import store
-from emimic.files import make_folder, compute_sha256
+from emimic.files import compute_sha256, make_folder
 from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
 from emimic.progress import show_progress
@@ -125,7 +125,10 @@ def encode(
         progress=progress,
     )
     for row, hidden in states:
-        yield items[row], store.Sequence.from_frames(hidden.astype(dtype), model.compute_frame_times(len(hidden)))
+        yield (
+            items[row],
+            store.Sequence.from_frames(hidden.astype(dtype), model.compute_frame_times(len(hidden))),
+        )
 
 
 def compute_frozen(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.data.corpus import MEDIA_FOLDERS, list_media, run_in_parallel
 from emimic.data.corpus_settings import Numbers
-from emimic.data.split_tables import get_clip_key, format_sections
+from emimic.data.split_tables import format_sections, get_clip_key
 from emimic.features import store
 from emimic.files import OutputError, make_encodable, make_folder
 from emimic.progress import show_progress
@@ -118,7 +118,7 @@ class Report:
     def to_text(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and warnings."""
         model = (
-            f"; model {self.facts['model']}, licence: {self.facts['licence']}"
+            f"; model {self.facts['model']}, license: {self.facts['license']}"
             if self.facts.get("model")
             else ""
         )

@@ -23,8 +23,8 @@ from emimic.data.split_tables import get_clip_key
 from emimic.features import store
 from emimic.features.detectors import Box, Detector
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
-from emimic.features.networks import read_licence
-from emimic.files import check_file, read_json, list_visible, write_atomically
+from emimic.features.networks import read_license
+from emimic.files import check_file, list_visible, read_json, write_atomically
 from emimic.media import video
 from emimic.task import CorpusError
 from emimic.wording import pluralize
@@ -71,7 +71,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         _write_crops(clip, folder / clip.id, detector, settings, job.notes)
 
     facts = collect_facts(
-        job, settings, "onnxruntime", weights=detector.network.weights, licence=read_licence(source)
+        job, settings, "onnxruntime", weights=detector.network.weights, license=read_license(source)
     )
     clips = list_clips(job.folder, ("raw",))
     return [Work(folder, facts, clips, process_each(make, job.workers), _list_made, job.notes)]

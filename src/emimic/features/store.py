@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from emimic.data.split_tables import get_clip_key
-from emimic.files import replace_atomically, check_file, read_json, write_atomically
+from emimic.files import check_file, read_json, replace_atomically, write_atomically
 from emimic.task import CorpusError
 
 FOLDER: Final = "features"
@@ -168,4 +168,6 @@ def digest_facts(folder: Path) -> str | None:
 
 def describe(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write what makes the features of a folder into its `features.json`."""
-    write_atomically(folder / FACTS, json.dumps({"schema": SCHEMA, **facts}, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(
+        folder / FACTS, json.dumps({"schema": SCHEMA, **facts}, indent=1, ensure_ascii=False) + "\n"
+    )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from emimic.files import fingerprint, read_json, compute_sha256
+from emimic.files import compute_sha256, fingerprint, read_json
 from emimic.inference.spec import Spec
 from emimic.task import ModelError
 

@@ -231,7 +231,7 @@ class GraphEngine:
             graph,
             threads=count_cores() if threads is None else threads,
             streams=streams,
-            optimised=bool(self.description.get("optimised")),
+            optimized=bool(self.description.get("optimized")),
         )
         if run is not None:
             self.calibration = Calibration.find_in_run(run, self.spec.targets)
@@ -318,7 +318,9 @@ def predict_clips(
             )
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
     outputs += ["pooled"] if pooled else []
-    plan = batching.plan(lengths, budget=batching.compute_budget(batch_seconds), equal=not spec.exact_under_padding)
+    plan = batching.plan(
+        lengths, budget=batching.compute_budget(batch_seconds), equal=not spec.exact_under_padding
+    )
     predictions: dict[int, Prediction] = {}
 
     def predict_batch(rows: list[int]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import calibration
-from emimic.files import make_folder, compute_sha256
+from emimic.files import compute_sha256, make_folder
 from emimic.inference.engine import DESCRIPTION
 from emimic.inference.results import Recording, Result, split_recording
 from emimic.inference.timeline import Timeline, VoiceSegment

@@ -23,7 +23,7 @@ from emimic.inference.results import Failure, Outcome, Recording, Result, Result
 from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.media import decode
-from emimic.media.source import is_one, get_label
+from emimic.media.source import get_label, is_one
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, AudioError, add_note
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
-from emimic.inference.steps import Steps, build_steps, mask_infinite, make_target_names
+from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
 from emimic.inference.timeline import SCHEMA as SCHEMA
 from emimic.inference.timeline import Timeline as Timeline
 from emimic.inference.timeline import VoiceSegment as VoiceSegment

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emimic.files import make_one_line, make_writable
 from emimic.inference import html
-from emimic.inference.steps import Steps, build_steps, compute_edges, mask_infinite, make_target_names
+from emimic.inference.steps import Steps, build_steps, compute_edges, make_target_names, mask_infinite
 from emimic.install import install
 from emimic.task import VAD, EmimicError
 from emimic.version import __version__

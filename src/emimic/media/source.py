@@ -50,7 +50,8 @@ def resolve(source: object, label: str) -> Resolved:
             ) from error
         if not _is_bytes(content):
             raise AudioError(
-                f"{label}: reading it gives {name_type(content)}, expected bytes. Open the file with 'rb', or give its path."
+                f"{label}: reading it gives {name_type(content)}, expected bytes. Open the file with 'rb', or give "
+                "its path."
             )
         if not len(content):
             raise AudioError(f"{label}: the open file holds nothing from here on. Call its seek(0) first.")

@@ -37,7 +37,7 @@ class ModelState:
     """A model that was opened and tried.
 
     folder: its folder's name. size: in bytes. engine: the runtime or library that runs it. targets: its intensities.
-    vad: whether it predicts V/A/D. licence: from its model card or LICENSE. sha256: of an exported model's graph, equal
+    vad: whether it predicts V/A/D. license: from its model card or LICENSE. sha256: of an exported model's graph, equal
     to the one in its description. difference: the largest difference between predictions for its check clips, here and
     at export; None for a run folder.
     """
@@ -47,7 +47,7 @@ class ModelState:
     engine: str
     targets: tuple[str, ...]
     vad: bool
-    licence: str
+    license: str
     sha256: str | None
     difference: float | None
 
@@ -116,7 +116,7 @@ def _list_model_rows(model: ModelState | None) -> list[tuple[str, str]]:
     return [
         ("model", f"{model.folder}: {model.size / 1e6:.1f} MB, {model.engine}{checked}"),
         ("predicts", f"{', '.join(model.targets)}{vad}"),
-        ("licence", model.licence),
+        ("license", model.license),
     ]
 
 
@@ -218,13 +218,13 @@ def _try_model(folder: Path) -> ModelState:
         engine=kind,
         targets=engine.spec.targets,
         vad=engine.spec.vad,
-        licence=_read_licence(folder),
+        license=_read_license(folder),
         sha256=digest,
         difference=difference,
     )
 
 
-def _read_licence(folder: Path) -> str:
+def _read_license(folder: Path) -> str:
     """Return the card's `license:` line or its paragraph on licenses, else the first line of LICENSE."""
     sources = (
         ("README.md", r"^licen[sc]e: *(.+?)$"),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emimic.files import replace_atomically, read_json, write_atomically
+from emimic.files import read_json, replace_atomically, write_atomically
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import ModelError
 from emimic.training.learner import Learner

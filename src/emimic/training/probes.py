@@ -95,9 +95,9 @@ def select(
     items: list[Item] = []
     rows: list[list[int]] = []
     for epoch, drawn in enumerate(copies):
-        labelled = [(source.relabel(source.items[row], epoch), row) for row in drawn]
-        items += [item for item, _ in labelled if predicate(item)]
-        rows.append([row for item, row in labelled if predicate(item)])
+        labeled = [(source.relabel(source.items[row], epoch), row) for row in drawn]
+        items += [item for item, _ in labeled if predicate(item)]
+        rows.append([row for item, row in labeled if predicate(item)])
     return items, rows
 
 
@@ -106,13 +106,13 @@ def _fit_layer(
 ) -> None:
     """Set each row of a linear layer to the ridge regression of a label, (clip, output), on the clips that have it."""
     for row, (name, y) in enumerate(zip(names, labels.T, strict=True)):
-        labelled = np.isfinite(y) & (weights > 0)
-        if not labelled.any():
+        labeled = np.isfinite(y) & (weights > 0)
+        if not labeled.any():
             raise CorpusError(
                 f"no clip that domain_ridge or vad_ridge could learn {name} from has a label of it: add labels, or "
                 "leave that setting out"
             )
-        slope, intercept = fit_ridge(x[labelled], y[labelled], weights[labelled], strength or 0.0)
+        slope, intercept = fit_ridge(x[labeled], y[labeled], weights[labeled], strength or 0.0)
         with torch.no_grad():
             layer.weight[row] = torch.from_numpy(slope)
             layer.bias[row] = intercept

@@ -19,7 +19,7 @@ from emimic.files import make_encodable, make_folder
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
 from emimic.training.build import build_learner, check_precision
-from emimic.training.clips import plan_copies, fingerprint, fingerprint_recordings, make_source
+from emimic.training.clips import fingerprint, fingerprint_recordings, make_source, plan_copies
 from emimic.training.corpora import RunCorpus, check_mixtures, make_pools
 from emimic.training.distill_corpus import get_teacher_cache
 from emimic.training.distill_targets import TeacherTargets

@@ -219,9 +219,9 @@ def _compute_part_loss(run: Run, output: Any, labels: Labels, rows: list[int]) -
         fraction = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
         weights = _select(labels.weights, rows)
         loss = loss + fraction * _compute_loss(run, output.intensities.float(), truth, weights)
-    labelled = ~labels.vad[rows].isnan()
-    if output.vad is not None and run.settings.vad_weight and labelled.any():
-        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labelled).square()
+    labeled = ~labels.vad[rows].isnan()
+    if output.vad is not None and run.settings.vad_weight and labeled.any():
+        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labeled).square()
         if (factors := _select(labels.vad_weights, rows)) is not None:
             errors = errors * factors[:, None]
         loss = loss + run.settings.vad_weight * errors.sum() / (~labels.vad.isnan()).sum()

@@ -114,7 +114,9 @@ def predict_recordings(
     groups = [[missing[i] for i in rows] for rows in batching.split_rows(len(missing))]
     batches = batching.read_ahead(lambda job: _decode(engine.spec, job[1], notes), groups, workers=workers)
     predicted = 0
-    for group, clips in zip(groups, show_progress(batches, "teacher", total=len(groups), show=progress), strict=True):
+    for group, clips in zip(
+        groups, show_progress(batches, "teacher", total=len(groups), show=progress), strict=True
+    ):
         failures += [clip for clip in clips if isinstance(clip, Failure)]
         good = [
             (file, clip)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import replace_atomically, make_folder, read_json, write_atomically
+from emimic.files import make_folder, read_json, replace_atomically, write_atomically
 from emimic.prediction import Prediction
 from emimic.task import ModelError
 

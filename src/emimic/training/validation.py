@@ -115,9 +115,9 @@ def _score_corpus(run: Run, items: Sequence[Item], predictions: Array, vad: Arra
 def _score(predictions: Array, labels: Array, names: Sequence[str]) -> dict[str, Any]:
     """Return Pearson of each target over the clips with a label (not NaN)."""
     rho = metrics.compute_pearson(predictions, labels)
-    labelled = np.isfinite(labels)
-    lowest = labels.min(axis=0, where=labelled, initial=np.inf)
-    varied = lowest < labels.max(axis=0, where=labelled, initial=-np.inf)
+    labeled = np.isfinite(labels)
+    lowest = labels.min(axis=0, where=labeled, initial=np.inf)
+    varied = lowest < labels.max(axis=0, where=labeled, initial=-np.inf)
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))

@@ -262,8 +262,8 @@ def _copy(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
 def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str]) -> tuple[str, ...]:
     """Write a table per split, remove those of an earlier run, and return the label columns, the same in all."""
     labels = [get_category_labels(clip.category, clip.joy) | dict(clip.vad) for clip in clips]
-    labelled: set[str] = set().union(*labels)
-    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in labelled)
+    labeled: set[str] = set().union(*labels)
+    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in labeled)
     filled = (name for clip in clips for name, text in clip.columns.items() if text)
     columns = tuple(dict.fromkeys(filled))
     header = ("Filename", *targets, "Speaker", "Emotion", *columns)
@@ -286,8 +286,8 @@ def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str
             files.write_atomically(table, text.getvalue())
         else:
             table.unlink(missing_ok=True)
-    if not set(EMOTIONS) <= labelled and labelled & set(EMOTIONS):
-        names = ", ".join(name for name in EMOTIONS if name in labelled)
+    if not set(EMOTIONS) <= labeled and labeled & set(EMOTIONS):
+        names = ", ".join(name for name in EMOTIONS if name in labeled)
         notes.append(f"only {names} of the six have a label; train with --set targets='[{names}]'")
     return targets
 

@@ -8,15 +8,24 @@ from emimic.files import make_folder, write_atomically
 from emimic.inference.results import SCHEMA, Result, Results
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
 from emimic.output.formats.common import Format
-from emimic.output.formats.json_csv import to_steps_csv, to_csv, to_json
+from emimic.output.formats.json_csv import to_csv, to_json, to_steps_csv
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.progress import show_progress
 from emimic.task import EmimicError
 from emimic.wording import suggest_name
 
 __all__ = [
-    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "to_steps_csv", "to_csv", "to_json",
-    "write", "write_all",
+    "FORMATS",
+    "SCHEMA",
+    "Format",
+    "describe_missing",
+    "make_unique",
+    "resolve",
+    "to_csv",
+    "to_json",
+    "to_steps_csv",
+    "write",
+    "write_all",
 ]  # fmt: skip
 
 FORMATS: Final = {

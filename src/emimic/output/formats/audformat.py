@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import make_folder, make_one_line, name_errors, make_writable, write_atomically
+from emimic.files import make_folder, make_one_line, make_writable, name_errors, write_atomically
 from emimic.inference.results import Result
 from emimic.inference.steps import make_vad_names
 from emimic.output.extras import Extra

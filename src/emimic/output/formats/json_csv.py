@@ -52,7 +52,11 @@ def to_csv(results: Results) -> str:
     """
     vad = any(clip.prediction.vad is not None for clip in results.clips)
     novelty = any(clip.prediction.novelty is not None for clip in results.clips)
-    header = ["Filename", *make_target_names(results.targets), *(make_vad_names(results.targets) if vad else ())]
+    header = [
+        "Filename",
+        *make_target_names(results.targets),
+        *(make_vad_names(results.targets) if vad else ()),
+    ]
     header += ["Novelty"] if novelty else []
     header += ["Basis", "Notes"]
     rows = []
