@@ -154,16 +154,16 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path: Path) -> None:
 import resource, sys
 import numpy as np
 from safetensors.numpy import save_file
-from emimic.files import OutputError, atomic, write_atomic
+from emimic.files import OutputError, replace_atomically, write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 data = np.zeros(9999)
 for write in (
-    lambda file: write_atomic(file, bytes(99999)),
+    lambda file: write_atomically(file, bytes(99999)),
     lambda file: write_arrays(file, lambda temporary: save_file({"a": data}, temporary)),
     lambda file: write_arrays(file, lambda temporary: np.save(temporary.open("wb"), data)),
 ):
     def write_arrays(file, save):
-        with atomic(file) as temporary:
+        with replace_atomically(file) as temporary:
             save(temporary)
     try:
         write(sys.argv[1])

@@ -15,17 +15,8 @@ from emimic.task import EmimicError
 from emimic.wording import suggest_name
 
 __all__ = [
-    "FORMATS",
-    "SCHEMA",
-    "Format",
-    "describe_missing",
-    "make_unique",
-    "resolve",
-    "to_csv",
-    "to_json",
-    "to_steps_csv",
-    "write",
-    "write_all",
+    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "to_csv", "to_json", "to_steps_csv",
+    "write", "write_all",
 ]  # fmt: skip
 
 FORMATS: Final = {
