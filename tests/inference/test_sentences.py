@@ -132,20 +132,20 @@ def test_words_are_those_of_the_recording_of_that_name(clip: Path, tmp_path: Pat
 
 def test_a_transcriber_finds_words_within_the_recording(clip: Path, tmp_path: Path) -> None:
     source = WordSource(transcriber=str(whisper(tmp_path / "whisper")), language="en")
-    sentences = Predictor(Fake(), words=source).sentences(clip)
+    sentences = Predictor(Fake(), words=source).predict_sentences(clip)
     assert sentences
     assert all(sentence.text and 0 <= sentence.start <= sentence.end <= 5 for sentence in sentences)
-    silence = Predictor(Fake(), words=source).sentences(np.zeros(16_000), sample_rate=16_000)
+    silence = Predictor(Fake(), words=source).predict_sentences(np.zeros(16_000), sample_rate=16_000)
     assert silence == ()
 
 
 def test_a_recording_without_words_is_an_error(clip: Path, tmp_path: Path) -> None:
     predictor = Predictor(Fake(), words=WordSource(say(tmp_path / "words", "other")))
     with pytest.raises(AudioError, match=r"expected clip\.json"):
-        predictor.sentences(clip)
-    assert isinstance(predictor.predict_sentences(clip, batch_seconds=30), Failure)
+        predictor.predict_sentences(clip)
+    assert isinstance(predictor.predict_decoded_sentences(clip, batch_seconds=30), Failure)
     with pytest.raises(SettingsError, match="no source of words"):
-        Predictor(Fake()).sentences(clip)
+        Predictor(Fake()).predict_sentences(clip)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_results_files_and_the_journal_have_the_sentences(
     assert rows[2]["Joy"] == ""
     _check_tiers(tmp_path / "out", result)
     # A second run takes them from the journal: nothing is predicted again.
-    monkeypatch.setattr(Predictor, "predict_sentences", None)
+    monkeypatch.setattr(Predictor, "predict_decoded_sentences", None)
     again = predict_request.run(request, lambda line: None)
     assert again.to_dict() == results.to_dict()
 
@@ -223,7 +223,7 @@ def test_the_table_and_the_csv_have_a_row_per_sentence(
     results = predict_request.run(request, lambda line: None)
     printed = capsys.readouterr().out
     assert [row["Text"] for row in csv.DictReader(io.StringIO(printed))] == TEXTS
-    assert printed == formats.sentences_to_csv(results)
+    assert printed == formats.to_sentences_csv(results)
     terminal.show(results, "table")
     table = capsys.readouterr().out
     assert table.count("clip") == 3

@@ -61,7 +61,7 @@ def run(corpus: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def score(run: Path, corpus: Path, **options: Any) -> float:
     """Mean Pearson on the held-out clips that have words."""
-    return evaluate(run, corpus, n_bootstrap=2, progress=False, draw=False, **options).mean_pearson
+    return evaluate(run, corpus, n_bootstrap=2, progress=False, draw=False, **options).compute_mean_pearson()
 
 
 def test_the_text_branch_learns_what_the_voice_does_not_hold(run: Path, corpus: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_text_branch_learns_what_the_voice_does_not_hold(run: Path, corpus: 
     # Without the words, the voice alone has nothing to say; both can be reported.
     voice = evaluate(run, corpus, n_bootstrap=2, progress=False, draw=False, without=("text",))
     assert voice.written[0].parent.name == "valid-without-text"
-    assert abs(voice.mean_pearson) < 0.4
+    assert abs(voice.compute_mean_pearson()) < 0.4
     with pytest.raises(SettingsError, match="beside its voice are text"):
         evaluate(run, corpus, progress=False, without=("vision",))
     # A clip without words has a prediction, which is about the mean of all.
@@ -167,7 +167,7 @@ def test_predict_says_which_words_it_used_and_can_leave_them_out(
     unnamed = Predictor(run, threads=1)
     with pytest.raises(SettingsError, match="found no source of words"):
         unnamed(spoken)
-    timeline = unnamed.timeline(spoken, voice_segments=False)  # of the voice alone
+    timeline = unnamed.predict_timeline(spoken, voice_segments=False)  # of the voice alone
     assert np.isfinite(timeline.intensities).all()
     with pytest.raises(SettingsError, match="without names vision; expected text"):
         Predictor(run, without=("vision",))
@@ -181,8 +181,8 @@ def test_an_exported_model_takes_the_same_words(run: Path, corpus: Path, tmp_pat
     words = WordSource(corpus / "transcripts")
     graph = Predictor(tmp_path / "exported", words=words, threads=1)
     assert isinstance(graph.engine, GraphEngine)
-    found = graph.files(files).clips
-    wanted = Predictor(run, words=words, threads=1).files(files).clips
+    found = graph.predict_files(files).clips
+    wanted = Predictor(run, words=words, threads=1).predict_files(files).clips
     for new, old in zip(found, wanted, strict=True):
         assert new.speech == old.speech
         np.testing.assert_allclose(new.prediction.intensities, old.prediction.intensities, atol=1e-5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from emimic.cpus import cores
+from emimic.cpus import count_cores
 from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
@@ -94,7 +94,7 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     recordings: list[Recording | Failure] = list(
         channels.split_channels(files) if request.channels else files
     )
-    threads = cores() if request.threads is None else request.threads
+    threads = count_cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
     predictor = Predictor(
         request.model, device=request.device, threads=threads, streams=streams, words=request.words,
@@ -246,7 +246,7 @@ def _add_sentences(
 ) -> list[Result | Failure]:
     """Return the outcomes with the sentences of each result."""
     return batch.add_sentences(
-        lambda recording, on_progress: predictor.predict_sentences(
+        lambda recording, on_progress: predictor.predict_decoded_sentences(
             recording, batch_seconds=request.batch_seconds, on_progress=on_progress
         ),
         clips,

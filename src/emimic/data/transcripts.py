@@ -12,7 +12,7 @@ from emimic.data.corpus import Corpus
 from emimic.data.headers import TEXT
 from emimic.data.items import Item, Split
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.files import check_file, read_json, write_atomic
+from emimic.files import check_file, read_json, write_atomically
 from emimic.task import CorpusError
 
 FOLDER: Final = "transcripts"
@@ -51,7 +51,7 @@ def join_words(words: Iterable[Word]) -> str:
 def write(file: Path, transcript: Transcript) -> None:
     """Write a clip's transcript, atomically."""
     values = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
-    write_atomic(file, json.dumps(values, ensure_ascii=False) + "\n")
+    write_atomically(file, json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def read(file: Path) -> Transcript:

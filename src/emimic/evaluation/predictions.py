@@ -19,7 +19,7 @@ from emimic.files import CsvText, read_json
 from emimic.model.branches import list_branches
 from emimic.task import ModelError, SettingsError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, make_readers, open_run, source_of
+from emimic.training.learner import Features, Learner, make_readers, make_source, open_run
 
 
 def open_split(
@@ -60,7 +60,9 @@ def open_split(
             f"without names {', '.join(unknown)}; the branches of {run} beside its voice are "
             f"{', '.join(branches) or 'none'}: leave it out"
         )
-    features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    features = (
+        Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    )
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -114,7 +116,7 @@ def predict_split(
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel):
-        source = source_of(model, part.items, inputs, without)
+        source = make_source(model, part.items, inputs, without)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
         source = loader.add_branches(source, make_readers(model, without))
@@ -128,10 +130,10 @@ def predict_split(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
             f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
+    calibration = Calibration.find_in_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:
         return intensities, vad
-    return calibration.intensities(intensities), vad.clip(0.0, 1.0)
+    return calibration.calibrate_intensities(intensities), vad.clip(0.0, 1.0)
 
 
 def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -20,7 +20,7 @@ from emimic.features.extractor import (
     process_each,
     write_clip,
 )
-from emimic.features.networks import read_licence
+from emimic.features.networks import read_license
 from emimic.media import decode
 from emimic.model.model import EmiModel
 from emimic.task import ModelError
@@ -71,7 +71,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         "transformers",
         weights=encoder_cache.compute_key(model, settings.dtype)
         + (encoder_cache.digest_weights(model.vad) if settings.vad else ""),
-        licence=read_licence(source),
+        license=read_license(source),
     )
     return [Work(folder, facts, list_clips(job.folder), make, notes=job.notes)]
 

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from emimic.data.transcripts import Transcript, read_all, write
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
-from emimic.features.networks import make_clip_error, read_licence
+from emimic.features.networks import make_clip_error, read_license
 from emimic.features.transcriber import Transcriber
 from emimic.media import decode
 
@@ -31,7 +31,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         write(folder / f"{clip.id}.json", transcript)
 
     facts = collect_facts(
-        job, settings, "transformers", weights=transcriber.weights, licence=read_licence(source)
+        job, settings, "transformers", weights=transcriber.weights, license=read_license(source)
     )
     # One clip after the other: the model uses all cores by itself.
     return [Work(folder, facts, clips, process_each(make, 1), lambda path: list(read_all(path)), job.notes)]

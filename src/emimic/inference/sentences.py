@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emimic import batching
 from emimic.data.transcripts import Word, join_words
-from emimic.files import writable
+from emimic.files import make_writable
 from emimic.inference.timeline import round_values
 from emimic.inference.words import Speech, WordFinder
 from emimic.media.waveform import Wave, is_silent
@@ -51,7 +51,7 @@ class Sentence:
     def to_fields(self, targets: Sequence[str]) -> dict[str, Any]:
         """Return JSON-ready values."""
         fields = {
-            "text": writable(self.text),
+            "text": make_writable(self.text),
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "intensities": dict(zip(targets, round_values(self.intensities), strict=True)),
@@ -171,7 +171,7 @@ def predict_sentences(
     parts = split_words(words, engine.spec.max_seconds)
     waves = cut_spans(blocks, list_spans(parts))
     sentences: list[Sentence] = []
-    for rows in batching.chunks(len(parts)):
+    for rows in batching.split_rows(len(parts)):
         sounds = [next(waves) for _ in rows]
         texts = [join_words(parts[row]) for row in rows]
         clips = [prepare(sound, text) for sound, text in zip(sounds, texts, strict=True)]

@@ -32,7 +32,7 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(
+def make_source(
     model: Learner, items: Sequence[Item], features: "Features | None", without: Sequence[str] = ()
 ) -> loader.Source:
     """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError.
@@ -48,7 +48,7 @@ def source_of(
         return loader.add_branches(source, make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
-    return features.source(model, items)
+    return features.make_source(model, items)
 
 
 def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, loader.Reader]:
@@ -77,7 +77,7 @@ class Features:
     damaged: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
+    def from_folder(cls, folder: Path, modalities: dict[str, str]) -> "Features":
         """Index a corpus's features. Raises CorpusError where a folder is missing or two files hold one clip."""
         damaged: list[Path] = []
         return cls(folder, modalities, inputs.index_modalities(folder, modalities, damaged), tuple(damaged))
@@ -127,7 +127,7 @@ class Features:
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
-    def source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
+    def make_source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
         """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)

@@ -4,19 +4,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from emimic.files import make_folder, write_atomic
+from emimic.files import make_folder, write_atomically
 from emimic.inference.results import SCHEMA, Result, Results
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
 from emimic.output.formats.common import Format
-from emimic.output.formats.json_csv import sentences_to_csv, steps_to_csv, to_csv, to_json
+from emimic.output.formats.json_csv import to_csv, to_json, to_sentences_csv, to_steps_csv
 from emimic.output.formats.names import make_safe, make_unique
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import EmimicError
 from emimic.wording import suggest_name
 
 __all__ = [
-    "FORMATS", "SCHEMA", "TAKEN", "Format", "describe_missing", "make_unique", "resolve", "sentences_to_csv",
-    "steps_to_csv", "to_csv", "to_json", "write", "write_all",
+    "FORMATS",
+    "SCHEMA",
+    "TAKEN",
+    "Format",
+    "describe_missing",
+    "make_unique",
+    "resolve",
+    "to_csv",
+    "to_json",
+    "to_sentences_csv",
+    "to_steps_csv",
+    "write",
+    "write_all",
 ]  # fmt: skip
 
 FORMATS: Final = {
@@ -121,17 +132,17 @@ def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bo
     """
     make_folder(out)
     written = [out / "intensities.csv", out / "results.json"]
-    write_atomic(written[0], to_csv(results))
-    write_atomic(written[1], to_json(results))
+    write_atomically(written[0], to_csv(results))
+    write_atomically(written[1], to_json(results))
     if any(clip.sentences is not None for clip in results.clips):
         written.append(out / "sentences.csv")
-        write_atomic(written[2], sentences_to_csv(results))
+        write_atomically(written[2], to_sentences_csv(results))
     names = make_unique((clip.name for clip in results.clips), taken=TAKEN)
     clips = zip(results.clips, names, strict=True)
     kinds = [resolve(kind) for kind in kinds]
     missing = describe_missing(kinds)
     usable = [kind for kind in kinds if kind not in missing]
-    for result, name in shown(clips, "files", total=len(results.clips), show=progress):
+    for result, name in show_progress(clips, "files", total=len(results.clips), show=progress):
         written += write(result, out, usable, name=name)
     if missing:
         raise EmimicError("; ".join(missing.values()))

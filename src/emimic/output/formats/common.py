@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import writable
+from emimic.files import make_writable
 from emimic.inference.results import Result, Sentence
 from emimic.install import install
 from emimic.output.extras import Extra
@@ -52,10 +52,10 @@ def list_tiers(result: Result) -> dict[str, Pieces]:
 
     Sentences have a tier of their words and one of values for each dimension, named as in `Joy (sentences)`.
     """
-    grid = result.steps()
+    grid = result.to_steps()
     tiers: dict[str, Pieces] = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
     for column, name in enumerate(grid.names):
-        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.pieces(column)]
+        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.list_pieces(column)]
     if result.sentences is None:
         return tiers
     spans = list_spans(result)
@@ -89,7 +89,7 @@ def _get_values(sentence: Sentence) -> NDArray[np.float32]:
 
 def find_media_name(path: PurePath) -> str:
     """Return the recording's file name, for a format that contains it."""
-    return writable(path.name) or "recording"
+    return make_writable(path.name) or "recording"
 
 
 def import_library(name: str, kind: str) -> ModuleType | Any:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from emimic.files import writable, write_atomic
+from emimic.files import make_writable, write_atomically
 from emimic.inference.results import Result
 from emimic.output.extras import Extra
 from emimic.output.formats.common import Format, Pieces, import_library, list_tiers
@@ -39,14 +39,15 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     eaf.properties = [("lastUsedAnnotationId", sum(map(len, tiers.values())))]
     path = folder / f"{stem}.eaf"
     # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
-    write_atomic(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
+    write_atomically(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
     return [path]
 
 
 def _clean(pieces: Pieces) -> Pieces:
     """Return a tier's intervals with texts that XML can hold."""
     return [
-        (start, end, "".join(c for c in writable(text) if c.isprintable())) for start, end, text in pieces
+        (start, end, "".join(c for c in make_writable(text) if c.isprintable()))
+        for start, end, text in pieces
     ]
 
 
@@ -56,12 +57,12 @@ def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:
     On another drive or network drive (Windows) there is no relative address: it is then the absolute one.
     """
     absolute = media.absolute().as_posix()
-    absolute = writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
+    absolute = make_writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
     try:
         relative = Path(os.path.relpath(media, folder)).as_posix()
     except ValueError:
         return absolute, absolute
-    return absolute, writable(f"./{relative}")
+    return absolute, make_writable(f"./{relative}")
 
 
 def _guess_media_type(media: Path) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from emimic.files import atomic, make_one_line
+from emimic.files import make_one_line, replace_atomically
 from emimic.inference.results import Result
 from emimic.output.extras import Extra
 from emimic.output.formats.common import Format, import_library, list_tiers
@@ -20,7 +20,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         seconds = [(start / 1000, end / 1000, make_one_line(text)) for start, end, text in pieces]
         grids.addTier(textgrid.IntervalTier(name, seconds, 0, total / 1000))
     path = folder / f"{stem}.TextGrid"
-    with atomic(path) as temporary:
+    with replace_atomically(path) as temporary:
         grids.save(str(temporary), format="long_textgrid", includeBlankSpaces=True)
     return [path]
 
