@@ -64,7 +64,7 @@ class Branch(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Return vectors (batch, width) of values (batch, step, ...) and mask (batch, step), true at real steps."""
         present = mask.any(dim=1)
-        if torch.jit.is_tracing():  # no branch of the graph may depend on data
+        if torch.onnx.is_in_onnx_export():  # no branch of the graph may depend on data
             first = torch.arange(mask.shape[1], device=mask.device) == 0
             encoded = self.encode(values, mask | (~present[:, None] & first))
             return torch.where(present[:, None], encoded, self.missing)

@@ -326,7 +326,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             encoded: the lengths are in frames.
         """
         hop = encoders.compute_hop(self.config.encoder_config) if encoded and self.config.audio else 1
-        budget = batching.budget(batch_seconds, hop)
+        budget = batching.compute_budget(batch_seconds, hop)
         return batching.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
 
     def plan_clips(

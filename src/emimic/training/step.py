@@ -122,7 +122,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
         values, mask = model.collate(batch)
         indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
         with fabric.autocast():
-            hidden, frames = run.train.hidden(model, values, mask)
+            hidden, frames = run.train.compute_hidden(model, values, mask)
             options: dict[str, Any] = {} if labels.domains is None else {"domains": labels.domains[indices]}
             if isinstance(model, EmiModel):
                 options["further"] = model.collate_further(batch)
