@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import mix, speed_tables
-from emimic.cpus import cores
-from emimic.files import write_atomic
+from emimic.cpus import count_cores
+from emimic.files import write_atomically
 from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
 from emimic.inference.runtimes import RUNTIMES, is_installed
 from emimic.media import decode
-from emimic.sample import folder as sample_folder
+from emimic.sample import get_folder as sample_folder
 from emimic.task import ModelError
 from emimic.version import __version__
 
@@ -137,7 +137,7 @@ def measure(
     """
     missing = [f"{name} isn't installed: not measured" for name in PACKAGES if not find_spec(name)]
     count, turns = (4, 3) if fast else (8 if paper else 24, 5)
-    most = cores() if threads is None else threads
+    most = count_cores() if threads is None else threads
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         given: list[Path] = [Path(one) for one in models]
         if not given and not paper:
@@ -351,7 +351,13 @@ def machine() -> dict[str, Any]:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
-    return {"cpu": cpu, "cores": cores(), "system": platform.system(), "load": load, "versions": versions}
+    return {
+        "cpu": cpu,
+        "cores": count_cores(),
+        "system": platform.system(),
+        "load": load,
+        "versions": versions,
+    }
 
 
 def _median(measured: Sequence[dict[str, Any]], of: str) -> float:
@@ -373,7 +379,7 @@ def main() -> None:
     report = measure(given.models, paper=given.paper, fast=given.fast, threads=given.threads)
     found = report.to_dict()
     if given.json is not None:
-        write_atomic(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print("\n".join([speed_tables.make_bench_of(found), *report.missing, *report.advice]))
 
 

@@ -430,7 +430,7 @@ def test_audio_alone(tmp_path: Path) -> None:
     }  # fmt: skip
     assert told.numbers["durations"]["audio_lost"] == pytest.approx(5 / 11)
     assert "There are no videos." in (told.out / "description.md").read_text(encoding="utf-8")
-    assert "over 5 s" in told.table()
+    assert "over 5 s" in told.to_text()
 
 
 def test_video_alone(tmp_path: Path) -> None:
@@ -669,7 +669,7 @@ def test_the_share_of_speech_is_silero_vads() -> None:
         return session.run(["speech_probs"], {"input": frames, "h": zero, "c": zero})[0]
 
     told = []
-    for path in sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:12]:
+    for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:12]:
         samples = decode.load(path)
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]

@@ -13,14 +13,16 @@ import pytest
 import soundfile
 import torch
 from json_schema import keeps
-from synth_video import even, film, grey
+from synth_video import even, film, gray
 from tiny_models import encoder
+from tiny_models import model as tiny_model
 from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import app
 from emimic.cli.corpus import Kind
-from emimic.features import faces, logmel, store, transcripts
+from emimic.data import transcripts
+from emimic.features import faces, logmel, store
 from emimic.features.extract import KINDS, extract, get_schema
 from emimic.task import CorpusError, ModelError, SettingsError
 
@@ -103,7 +105,7 @@ def test_a_tone_is_in_its_band_at_its_time(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     samples = np.arange(32_000)
     tone = (0.5 * np.sin(2 * np.pi * 1000 * samples / 16_000) * (samples >= 16_000)).astype(np.float32)
-    film(tmp_path / "raw/7.mp4", even(25, 50), lambda _: grey(0), sound=tone)
+    film(tmp_path / "raw/7.mp4", even(25, 50), lambda _: gray(0), sound=tone)
     extract(tmp_path, "log-mel")
     frames = store.read(store.index(tmp_path / "features/log-mel")["7"], "7")
     mel = 1127 * np.log(1 + np.array([125, 1000, 7500]) / 700)
@@ -126,7 +128,7 @@ def test_speech_is_the_encoder_of_transformers(corpus: Path, family: str) -> Non
     (report,) = extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
     assert set(report.made) == set(LENGTHS)
     assert list(report.failed) == ["00005"]
-    assert f"licence: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.summary()
+    assert f"license: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.to_text()
     index = store.index(corpus / "features/frames")
     for clip in LENGTHS:
         heard = wave(corpus, clip)[:192_000]
@@ -158,6 +160,21 @@ def test_speech_of_one_layer_is_no_speech_of_two(corpus: Path) -> None:
         corpus, "speech", model=str(corpus / "encoder"), overrides={"layers": 1, "batch_seconds": 9}
     )
     assert set(report.skipped) == set(LENGTHS)
+
+
+def test_speech_may_have_the_encoders_own_vad(corpus: Path) -> None:
+    model = tiny_model("wav2vec2-layer", vad_learned=True).eval()
+    model.save_pretrained(corpus / "encoder")
+    given = {"dtype": "float32", "vad": True}
+    extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
+    heard = wave(corpus, "00001")[:192_000]
+    heard = ((heard - heard.mean()) / np.sqrt(heard.var() + 1e-7)).astype(np.float32)
+    wanted = model.predict([heard], hidden=True)[0]
+    frames = store.read(store.index(corpus / "features/frames")["1"], "1")
+    np.testing.assert_allclose(frames.values, np.concatenate([wanted.hidden, wanted.vad], axis=1), atol=1e-4)
+    AutoModel.from_config(AutoConfig.for_model(**encoder("hubert"))).save_pretrained(corpus / "bare")
+    with pytest.raises(ModelError, match="has no V/A/D head"):
+        extract(corpus, "speech", name="other", model=str(corpus / "bare"), overrides={"vad": True})
 
 
 # The challenge's files
@@ -249,11 +266,12 @@ def test_a_pipe_among_the_files_is_named_not_waited_for(corpus: Path) -> None:
     # In a process of its own, since what waits for a pipe can't be stopped from here.
     script = f"""
 from pathlib import Path
-from emimic.features import descriptors, faces, transcripts
+from emimic.data import transcripts
+from emimic.features import descriptors, faces
 from emimic.features.extract import extract
 folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):
-    print(extract(folder, kind)[0].summary())
+    print(extract(folder, kind)[0].to_text())
 for call in (
     lambda: descriptors._read_image(folder / "face_images/00001/1.jpg"),
     lambda: transcripts.read_all(folder / "features/transcripts"),
@@ -377,7 +395,7 @@ def test_a_recording_whose_name_is_no_text_is_named(corpus: Path) -> None:
     odd.touch()
     (report,) = extract(corpus, "log-mel", progress=False)
     assert "rename it" in report.failed["b\ufffdr.wav"]
-    report.summary().encode()
+    report.to_text().encode()
 
 
 def test_a_folder_that_cannot_be_written_is_named(corpus: Path) -> None:

@@ -277,6 +277,6 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]
 
 
-def test_the_detectors_model_has_its_licence() -> None:
+def test_the_detectors_model_has_its_license() -> None:
     folder = silero_vad.MODEL.parent
     assert "MIT License" in (folder / "LICENSE").read_text(encoding="utf-8")

@@ -153,7 +153,7 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
     predictor = Predictor(Fake())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        answer = predictor.files([path], timeline=True).clips[0]
+        answer = predictor.predict_files([path], timeline=True).clips[0]
     assert answer.timeline is not None
     voice_segments = find(truth)
     assert len(voice_segments) == 2

@@ -225,7 +225,7 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(steps=st.integers(1, 200), turn=st.integers(1, 100), number=st.integers(0, 100))
-def test_surrogates_keep_neighbours_together(steps: int, turn: int, number: int) -> None:
+def test_surrogates_keep_neighbors_together(steps: int, turn: int, number: int) -> None:
     orders = alignment.draw_walks(steps, 20, turn, np.random.default_rng(number))
     assert orders.shape == (20, steps)
     assert orders.min() >= 0
@@ -443,7 +443,7 @@ class Ears:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def timeline(
+    def predict_timeline(
         self,
         source: Any,
         *,

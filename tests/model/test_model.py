@@ -204,8 +204,8 @@ def test_the_sizes_of_the_paper():
     assert model.head.dense.in_features == model.head.dense.out_features == 2054
     assert model.head.out_proj.out_features == len(EMOTIONS)
     assert model.vad.out_proj.out_features == len(VAD)
-    assert model.num_frames(192_000) == 599
-    assert model.num_frames(400) == 1
+    assert model.count_frames(192_000) == 599
+    assert model.count_frames(400) == 1
     assert model.receptive_field == model.min_samples == 400
     assert model.exact_under_padding
     assert model.config.max_seconds == 12.0
@@ -396,11 +396,11 @@ def test_predict_of_nothing_is_nothing():
 def test_one_clip_as_it_is(family, samples):
     model = tiny_models.model(family, vad_pretrained=True)
     (found,) = model.predict([tiny_models.clip(samples)])
-    frames = model.num_frames(samples)
+    frames = model.count_frames(samples)
     assert isinstance(found, Prediction)
     assert found.intensities.shape == (6,)
     assert found.vad.shape == (frames, 3)
-    np.testing.assert_array_equal(found.times, model.frame_times(frames))
+    np.testing.assert_array_equal(found.times, model.compute_frame_times(frames))
 
 
 def test_vad_that_was_never_learned_is_not_shown():
@@ -595,4 +595,6 @@ def test_a_plan_keeps_to_its_budget():
     assert model.plan([np.empty(400), np.empty(500)], batch_seconds=0.0) == [[1], [0]]
     strict = tiny_models.model("wav2vec2-group")
     assert strict.plan([np.empty(n) for n in (400, 500, 400)], batch_seconds=60) == [[1], [0, 2]]
-    assert strict.plan([np.empty(n) for n in (4, 5, 4)], batch_seconds=60, encoded=True) == [[1, 0, 2]], "heads don't mind padding"
+    assert strict.plan([np.empty(n) for n in (4, 5, 4)], batch_seconds=60, encoded=True) == [[1, 0, 2]], (
+        "heads don't mind padding"
+    )

@@ -232,7 +232,7 @@ FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_s
 
 @settings(max_examples=100, deadline=None)
 @given(FLOATS, st.integers(1, 70))
-def test_thin_is_mean_and_range_of_neighbours(values, most):
+def test_thin_is_mean_and_range_of_neighbors(values, most):
     times = np.arange(len(values)) * 0.2
     curve = drawing.thin(times, np.array(values, np.float64), most)
     assert len(curve.mean) <= most

@@ -46,9 +46,8 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 
 def score(run: Path, corpus: Path) -> dict[str, float]:
-    evaluate(run, corpus, progress=False, draw=False, n_bootstrap=2)
-    report = json.loads((run / "evaluation/valid/report.json").read_text())
-    return {target["name"]: target["pearson"]["value"] for target in report["targets"]}
+    report = evaluate(run, corpus, progress=False, draw=False, n_bootstrap=2)
+    return {name: score.value for name, score in report.metrics["pearson"].targets.items()}
 
 
 def test_each_branch_learns_its_own_signal_and_together_they_learn_all(
@@ -109,7 +108,9 @@ def test_a_frozen_backbone_keeps_its_weights_and_a_clip_without_frames_is_used(
 def test_a_run_with_vision_resumes_bit_by_bit(corpus: Path, tmp_path: Path) -> None:
     given = settings(audio=False, epochs=2, vision={**VISION, "dropout": 0.3, "lstm": True})
     whole = train(corpus, tmp_path / "whole", given, show=False)
-    part = settings(audio=False, epochs=2, vision={**VISION, "dropout": 0.3, "lstm": True}, checkpoint_steps=2)
+    part = settings(
+        audio=False, epochs=2, vision={**VISION, "dropout": 0.3, "lstm": True}, checkpoint_steps=2
+    )
 
     import signal
 

@@ -64,6 +64,8 @@ class Item:
     """Further columns of its row that were requested: column -> text."""
     frames: Crops | Path | None = field(default=None, compare=False)
     """Its pictures for a vision branch: crops, or its video; None without any, or when not requested."""
+    text: str | None = None
+    """Its words, see `transcripts.add_texts`; None when not requested, or without any."""
 
     @property
     def key(self) -> str:
@@ -111,7 +113,7 @@ class Split:
         """The speakers of the usable clips, sorted; None when the table names none."""
         return tuple(sorted({item.speaker for item in self.items if item.speaker})) or None
 
-    def outside(self) -> tuple[str, ...]:
+    def list_outside(self) -> tuple[str, ...]:
         """Return the ids of usable clips with a label outside [0, 1]."""
-        labelled = ((item.id, item.labels) for item in self.items if item.labels is not None)
-        return tuple(name for name, values in labelled if ((values < 0) | (values > 1)).any())
+        labeled = ((item.id, item.labels) for item in self.items if item.labels is not None)
+        return tuple(name for name, values in labeled if ((values < 0) | (values > 1)).any())

@@ -13,12 +13,14 @@ from emimic.calibration import Calibration
 from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
 from emimic.data.split_tables import list_some
+from emimic.data.transcripts import add_texts
 from emimic.features import frames
 from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
-from emimic.task import ModelError
+from emimic.model.branches import list_branches
+from emimic.task import ModelError, SettingsError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, make_readers, open_run, source_of
+from emimic.training.learner import Features, Learner, make_readers, make_source, open_run
 
 
 def open_split(
@@ -28,6 +30,7 @@ def open_split(
     label_scale: float | None = None,
     *,
     labels: bool = True,
+    without: Sequence[str] = (),
     workers: int,
     progress: bool,
 ) -> tuple[Learner, Split, tuple[str, ...], Features | None]:
@@ -39,6 +42,7 @@ def open_split(
         split: the split's name.
         label_scale: the divisor of labels; None takes that of the training run.
         labels: whether labels are read. Without them, a speaker of the training split is a warning only.
+        without: further branches of the model that get no input.
         workers: threads that read audio.
         progress: whether to show a bar.
 
@@ -48,10 +52,19 @@ def open_split(
     Raises:
         ModelError: if the run is no local folder or can't be loaded.
         CorpusError: if the split can't be read or none of its clips can be used.
+        SettingsError: if the model has no branch of a name in `without`.
     """
     model = open_run(run)
-    features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
-    vision = getattr(model.config, "vision", None)
+    branches = list_branches(model.config)
+    if unknown := [name for name in without if name not in branches]:
+        raise SettingsError(
+            f"without names {', '.join(unknown)}; the branches of {run} beside its voice are "
+            f"{', '.join(branches) or 'none'}: leave it out"
+        )
+    features = (
+        Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    )
+    vision = getattr(model.config, "vision", None) if "vision" not in without else None
     options = {"max_seconds": model.config.max_seconds, "workers": workers, "progress": progress}
     clips = None if features is None else features.clips
     if features is None and vision is not None and not model.config.audio:
@@ -70,7 +83,9 @@ def open_split(
     )
     if features is not None:
         corpus = features.add_warnings(corpus)
-    elif vision is not None:
+    elif "text" in branches and "text" not in without:
+        corpus = add_texts(corpus)
+    if vision is not None:
         corpus = frames.add_frames(corpus, vision, **options)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
@@ -87,6 +102,7 @@ def predict_split(
     workers: int,
     progress: bool,
     features: tuple[Path, str] | None = None,
+    without: Sequence[str] = (),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return intensities (clip, target) and V/A/D (clip, 3; NaN unless predicted) in the order of the split's items.
 
@@ -101,16 +117,17 @@ def predict_split(
         workers: threads that read audio.
         progress: whether to show a bar.
         features: the folder and type of a frozen encoder's features, to predict from these.
+        without: further branches of the model that get no input.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel) or not model.config.audio:
-        source = source_of(model, part.items, inputs)
+        source = make_source(model, part.items, inputs, without)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
-        source = loader.add_branches(source, make_readers(model))
+        source = loader.add_branches(source, make_readers(model, without))
     intensities, vad = loader.predict_source(model, source, **options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [
@@ -121,10 +138,10 @@ def predict_split(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
             f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
+    calibration = Calibration.find_in_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:
         return intensities, vad
-    return calibration.intensities(intensities), vad.clip(0.0, 1.0)
+    return calibration.calibrate_intensities(intensities), vad.clip(0.0, 1.0)
 
 
 def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -36,7 +36,8 @@ NOTES: Final = {
     "savchenko-audio": ".236 is published of voice alone, on which split isn't said",
     "vision_lstm": "not the paper's row; the paper has .198 on validation with faces and a voice that it fine-tuned",
     "vision_lstm-vision": "not the paper's row; the paper has .013 on validation with face models of its own",
-    "concatenated_lstm": "not the first of ABAW 8 itself, which has .522 on validation (inferred) and .706 on test",
+    "semantic_matters": "the .522 is inferred from the challenge's results, the .706 is published",
+    "text_anchored": "sizes, layers and training are chosen here: only the idea and the figure on test are published",
     "wavlm_tcn": "the .417 is of one participant's notebooks, of one seed, unreviewed",
 }
 """Notes on a row's published figure, or on its absence."""

@@ -17,21 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
+from emimic.files import (
+    compute_sha256,
+    fingerprint,
+    make_folder,
+    name_errors,
+    read_json,
+    walk,
+    write_atomically,
+)
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
     SCHEMA,
+    TOKENIZER,
     GraphEngine,
     Spec,
     get_spec,
     predict_clips,
 )
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
-from emimic.inference.spec import make_check_clip
+from emimic.inference.spec import CHECK_TEXT, make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.progress import shown
+from emimic.model.inputs import Inputs, get_audio
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
 from emimic.wording import pluralize
@@ -61,22 +71,22 @@ class Report:
         size: Bytes.
         difference: Largest difference of the float32 graph from torch.
         speed: Seconds of audio per second of one core.
-        quantisation: The effects of int8; None for float32.
+        quantization: The effects of int8; None for float32.
     """
 
     folder: Path
     size: int
     difference: float
     speed: float
-    quantisation: "Quantization | None"
+    quantization: "Quantization | None"
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         lines = [
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
             f"{self.speed:.1f} s of audio a second and core"
         ]
-        if (q := self.quantisation) is not None:
+        if (q := self.quantization) is not None:
             lines.append(
                 f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
@@ -96,7 +106,7 @@ def export(
     least: float = LEAST,
     calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
-    licence: str | os.PathLike[str] | None = None,
+    license_file: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
     """Export a training run.
@@ -110,7 +120,7 @@ def export(
         least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
         calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
         card: Text file that becomes README.md.
-        licence: Text file that becomes LICENSE.
+        license_file: Text file that becomes LICENSE.
         progress: Show bars.
 
     Raises:
@@ -129,50 +139,65 @@ def export(
 
     texts = {
         name: Path(file).read_text(encoding="utf-8")
-        for name, file in (("README.md", card), ("LICENSE", licence))
+        for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
+    if int8 and spec.text:
+        raise ModelError(
+            f"{run} takes words, and int8 is calibrated on recordings alone: export it without int8"
+        )
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         data = to_onnx(model)
-        with naming(target):
+        with name_errors(target):
             graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
-        quantisation = None
+        quantization = None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = search(
+            small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            with naming(target):
+            with name_errors(target):
                 graph.write_bytes(small)
-        optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
-        with naming(target):
-            _finish(graph, folder, to, optimised=optimised)
+        optimized = int8 and to == "onnx" and graph.stat().st_size >= LARGE
+        with name_errors(target):
+            _finish(graph, folder, to, optimized=optimized)
         if calibrated is not None:
             calibrated.save(folder)
+        words = _write_tokenizer(model, folder)
         description = {
             "schema": SCHEMA,
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
-            "optimised": optimised,
+            "optimized": optimized,
             "spec": asdict(spec),
+            **({} if words is None else {"words": words}),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
-            "quantisation": None if quantisation is None else asdict(quantisation),
+            "quantization": None if quantization is None else asdict(quantization),
             "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
-            write_atomic(folder / name, text)
+            write_atomically(folder / name, text)
         speed = _describe(folder, description)
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
-    return Report(target, size, difference, speed, quantisation)
+    return Report(target, size, difference, speed, quantization)
+
+
+def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
+    """Write the tokenizer of a model with a text branch; return what the description says of words."""
+    text = model.config.text
+    if not text:
+        return None
+    write_atomically(folder / TOKENIZER, text["tokenizer"])
+    return {name: text[name] for name in ("max_tokens", "transcriber", "language")}
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -195,7 +220,7 @@ def _write_float_graph(data: bytes, folder: Path) -> Path:
     """Write a graph with folded constants, and return its file."""
     graph = folder / "plain.onnx"
     graph.write_bytes(data)
-    _optimise(graph, folder / "model.onnx", level="basic")
+    _optimize(graph, folder / "model.onnx", level="basic")
     graph.unlink()
     return (folder / "model.onnx").rename(graph)
 
@@ -210,7 +235,7 @@ def _find_calibration(
 ) -> Calibration | None:
     """Return the calibration in a folder, by default the run's own, if it has one."""
     if folder is None:
-        return Calibration.of_run(run, spec.targets)
+        return Calibration.find_in_run(run, spec.targets)
     calibration = Calibration.find(folder, spec.targets)
     if calibration is None:
         raise ModelError(
@@ -234,7 +259,7 @@ def _make_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
+def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
     """Write a graph as ONNX Runtime optimizes it.
 
     Args:
@@ -262,15 +287,15 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
+def _finish(graph: Path, folder: Path, to: str, *, optimized: bool) -> None:
     """Replace the graph's file by the files that the runtime opens."""
     if to == "openvino":
         import openvino
 
         openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
         graph.unlink()
-    elif optimised:
-        _optimise(graph, folder / "model.onnx", level="extended")
+    elif optimized:
+        _optimize(graph, folder / "model.onnx", level="extended")
         graph.unlink()
     else:
         import onnx
@@ -285,7 +310,7 @@ def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
 
 
 def _hash_file(file: Path) -> dict[str, str]:
-    hashes = {"sha256": sha256(file)}
+    hashes = {"sha256": compute_sha256(file)}
     return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
 
 
@@ -293,12 +318,15 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
-    write_atomic(file, json.dumps(description | {"checks": {}}))
+    write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
-    clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
+    clips = [engine.make_check_clip(samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
     checks = [
-        {"samples": len(clip), "intensities": [round(float(value), 7) for value in prediction.intensities]}
+        {
+            "samples": len(get_audio(clip)),
+            "intensities": [round(float(value), 7) for value in prediction.intensities],
+        }
         for clip, prediction in zip(clips, predictions, strict=True)
     ]
     durations = []
@@ -306,12 +334,12 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         start = time.process_time()
         engine.predict(clips[-1:])
         durations.append(time.process_time() - start)
-    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
+    speed = len(get_audio(clips[-1])) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
     complete = description | {
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
     }
-    write_atomic(file, json.dumps(complete, indent=1) + "\n")
+    write_atomically(file, json.dumps(complete, indent=1) + "\n")
     return speed
 
 
@@ -323,7 +351,12 @@ def _list_lengths(spec: Spec) -> list[int]:
 
 def _verify(model: Any, runtime: Runtime, spec: Spec) -> float:
     """Return the largest difference from torch at three lengths, each alone and in a batch."""
-    clips = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    clips: list[Any] = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    if spec.text:
+        # Without words, with few, and with more tokens than the graph was traced with.
+        texts = (None, CHECK_TEXT, " ".join([CHECK_TEXT] * 4))
+        tokenize = model.branches["text"].tokenize
+        clips = [Inputs(clip, {"text": tokenize(text)}) for clip, text in zip(clips, texts, strict=True)]
     references = [model.predict([clip])[0] for clip in clips]
     # If padding is not allowed, `predict_clips` makes pairs of equal length instead.
     together = predict_clips(runtime, spec, [*clips, *clips], batch_seconds=1e9)
@@ -350,7 +383,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
     """Return every media file in a folder, recursively, prepared; unreadable and hidden files are skipped."""
     files = sorted(path for path in walk(folder, []) if path.suffix.lower() in MEDIA_SUFFIXES)
     clips = []
-    for file in shown(files, "reading", total=len(files), show=progress):
+    for file in show_progress(files, "reading", total=len(files), show=progress):
         with contextlib.suppress(AudioError):
             clips.append(spec.load(file, notes=[]))
     return clips

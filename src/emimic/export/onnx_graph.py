@@ -31,10 +31,10 @@ class Graph(nn.Module):
             window = 0.5 - 0.5 * torch.cos(angle)
             waves = torch.cat([phase.cos(), phase.sin()]) * window
             self.register_buffer("waves", waves[:, None].float())
-            filters = torch.from_numpy(encoders.mel_filters(config.num_mel_bins))
+            filters = torch.from_numpy(encoders.make_mel_filters(config.num_mel_bins))
             self.register_buffer("filters", filters.T.float())
             # No clip is longer than the model's cut.
-            frames = model.num_frames(round(model.config.max_seconds * SAMPLE_RATE))
+            frames = model.count_frames(round(model.config.max_seconds * SAMPLE_RATE))
             encoder: Any = model.encoder
             self.conv1, self.conv2 = _convert_to_linear(encoder.conv1), _convert_to_linear(encoder.conv2)
             self.register_buffer("positions", encoder.embed_positions.weight[:frames].detach().clone())
@@ -43,16 +43,27 @@ class Graph(nn.Module):
             self.convs = nn.ModuleList(_convert_to_linear(layer.conv) for layer in stack.conv_layers)
         self.eval()  # otherwise the exporter "restores" training, dropout included
 
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        tokens: Tensor | None = None,
+        token_lengths: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
         Args:
             samples: (batch, sample).
             lengths: (batch,).
+            tokens: (batch, token), of a model with a text branch.
+            token_lengths: (batch,), 0 for a clip without words.
         """
         hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
-        output = self.model.regress(hidden, real)
+        further = {}
+        if tokens is not None and token_lengths is not None:
+            further["text"] = tokens, _make_mask(tokens.shape[1], token_lengths)
+        output = self.model.regress(hidden, real, further=further)
         vad = (output.vad,) if self.model.config.predicts_vad else ()
         return output.intensities, frames, hidden, output.pooled, *vad
 
@@ -83,7 +94,9 @@ class Graph(nn.Module):
         layers = self.model.config.hidden_layers
         with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
-        return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
+        return output.last_hidden_state if layers is None else encoders.concatenate_layers(
+            outputs, layers
+        ), frames
 
     def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""
@@ -168,8 +181,9 @@ def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
 def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
-    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
+    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64; with a text branch also tokens (batch,
+    token) and token_lengths (batch,) int64. Outputs: intensities (batch, target), frames (batch,) int64, hidden (batch,
+    frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
     model predicts V/A/D.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
@@ -184,6 +198,8 @@ def to_onnx(model: EmiModel) -> bytes:
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},
+        "tokens": {0: "batch", 1: "token"},
+        "token_lengths": {0: "batch"},
         "intensities": {0: "batch"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
@@ -193,18 +209,27 @@ def to_onnx(model: EmiModel) -> bytes:
     outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
-    attention = inner._attn_implementation
+    example = [torch.zeros(2, long), torch.tensor([long, short])]
+    inputs = ["samples", "lengths"]
+    configs = [inner]
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        configs.append(text.backbone.config)
+        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
+        inputs += ["tokens", "token_lengths"]
+    attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
     # here a clip always attends to itself.
-    inner._attn_implementation = "eager"
+    for config in configs:
+        config._attn_implementation = "eager"
     try:
         torch.onnx.export(
             Graph(model),
-            (torch.zeros(2, long), torch.tensor([long, short])),
+            tuple(example),
             file,  # type: ignore[arg-type]
-            input_names=["samples", "lengths"],
+            input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
+            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs)},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,
@@ -220,5 +245,6 @@ def to_onnx(model: EmiModel) -> bytes:
             f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
         ) from error
     finally:
-        inner._attn_implementation = attention
+        for config, implementation in zip(configs, attention, strict=True):
+            config._attn_implementation = implementation
     return file.getvalue()

@@ -16,7 +16,7 @@ from emimic.data.items import Crops
 from emimic.data.split_tables import get_clip_key
 from emimic.features import faces, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, describe_source, write_each
-from emimic.features.networks import Network, read_licence, resize, select_outputs
+from emimic.features.networks import Network, read_license, resize, select_outputs
 from emimic.files import check_file
 from emimic.task import CorpusError, ModelError
 
@@ -71,8 +71,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         settings = settings.model_copy(update={"normalize": "bytes" if job.model is None else "imagenet"})
     crops_folder = faces.get_folder(job.folder, settings.faces)
     crops = faces.find(crops_folder, settings.fps)
-    # The outputs for a grey image show early whether the network fits, and the sizes of the features.
-    sizes = {name: values.shape[1] for name, values in _describe(network, [_GREY], settings).items()}
+    # The outputs for a gray image show early whether the network fits, and the sizes of the features.
+    sizes = {name: values.shape[1] for name, values in _describe(network, [_GRAY], settings).items()}
 
     def make(clip: Clip) -> store.Sequence:
         return _make_sequence(network, crops[get_clip_key(clip.id)], settings)
@@ -82,7 +82,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         settings,
         "onnxruntime",
         weights=network.weights,
-        licence=read_licence(source),
+        license=read_license(source),
         model=job.model or "face_expression, in the package: see its limits in docs/features.md",
         outputs=sizes,
         source=describe_source(crops_folder),
@@ -91,7 +91,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     return [Work(job.get_folder(), facts, clips, write_each(make, job.get_folder(), job.workers))]
 
 
-_GREY = np.full((224, 224, 3), 128, np.uint8)
+_GRAY = np.full((224, 224, 3), 128, np.uint8)
 
 
 def _make_sequence(network: Network, crops: Crops, settings: Settings, batch: int = 32) -> store.Sequence:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +21,17 @@ from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
+from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
+from emimic.inference.spec import Spec
 from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
+from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
-from emimic.media.source import is_one, label_of
+from emimic.media.source import get_label, is_one
+from emimic.media.waveform import is_silent
+from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, add_note
-
-SILENCE: Final = 10 ** (-65 / 20)
-"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center; its result is NaN."""
+from emimic.task import SAMPLE_RATE, AudioError, SettingsError, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -37,11 +40,12 @@ _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file."""
+    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; the words that are used."""
 
     clip: decode.Clip
     silent: bool
     notes: tuple[str, ...] = ()
+    speech: Speech | None = None
 
 
 class Predictor:
@@ -57,6 +61,8 @@ class Predictor:
         device: str | None = None,
         threads: int | None = None,
         streams: int = 1,
+        words: WordSource | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """Open a model.
 
@@ -66,9 +72,13 @@ class Predictor:
             device: For a training run, as torch names it; None takes a GPU if there is one.
             threads: None takes all cores.
             streams: Number of batches computed in parallel, see `open_engine`.
+            words: Where words of recordings come from, for `sentences` and a model that takes words; None: for the
+                latter, the transcriber that its training named.
+            without: "text" leaves a model's words out, so that the voice alone decides.
 
         Raises:
             ModelError: The folder can't be used.
+            SettingsError: The model has no branch of a name in `without`.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
@@ -78,7 +88,13 @@ class Predictor:
         )
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
-        self._options = {"model": stored, "device": device, "threads": threads, "streams": streams}
+        self.uses_words = _check_branches(self.engine.spec, without)
+        if words is None and self.uses_words:
+            words = getattr(self.engine, "words", None)
+        self._options = {
+            "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
+            "without": tuple(without),
+        }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
 
     def __repr__(self) -> str:
@@ -104,6 +120,23 @@ class Predictor:
         """
         self.__init__(**options)  # type: ignore[misc]
 
+    @cached_property
+    def words(self) -> WordFinder:
+        """What finds words: it opens the transcriber, or reads the transcripts, when it is first used.
+
+        Raises:
+            ModelError: The transcriber can't be loaded.
+            SettingsError: There is no source of words, or the folder of transcripts is missing.
+        """
+        source = self._options["words"]
+        if not isinstance(source, WordSource):
+            raise SettingsError(
+                "found no source of words, which sentences and a model that takes words need: name a Whisper model "
+                "(--transcriber, in Python WordSource), or a folder of transcripts (--transcripts); --without text "
+                "predicts from the voice alone"
+            )
+        return WordFinder(source)
+
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
     ) -> Result:
@@ -121,17 +154,17 @@ class Predictor:
         Warns:
             EmimicWarning: Each of the result's notes.
         """
-        label = Path(label_of(source) if name is None else name)
+        label = Path(get_label(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        decoded = self._prepare(blocks, notes)
-        result = self._make_result(label, decoded, self.engine.predict([decoded.clip.samples])[0])
+        decoded = self._prepare(label, blocks, notes)
+        result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
         return result
 
-    def files(
+    def predict_files(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
@@ -147,7 +180,7 @@ class Predictor:
 
         Args:
             paths: Files, folders (their media files, recursively), patterns (`*`, `**`, `?`) and `-`, standard input.
-            timeline: Also predict each recording over time, see `timeline`.
+            timeline: Also predict each recording over time, see `predict_timeline`.
             channels: Predict each channel of a recording with several, see `Result.channel`.
             window: Of timelines: seconds of each window.
             hop: Of timelines: seconds between windows.
@@ -161,6 +194,8 @@ class Predictor:
         """
         if timeline:
             self.stream(window=window, hop=hop)  # reports invalid options before the work
+        if self.uses_words:
+            _ = self.words  # opened once, before threads use it
         backend = LocalBackend(self, (window, hop), batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
@@ -174,7 +209,7 @@ class Predictor:
         )
         return Results.from_outcomes(self.targets, outcomes)
 
-    def timeline(
+    def predict_timeline(
         self,
         source: Source,
         *,
@@ -209,8 +244,8 @@ class Predictor:
             EmimicError: The window or hop is invalid.
         """
         remarks: list[str] = []
-        label = Path(label_of(source) if name is None else name)
-        with bars.bar(show=progress) as bar:
+        label = Path(get_label(source) if name is None else name)
+        with bars.make_bar(show=progress) as bar:
             task = bar.add_task(label.name, total=seconds)
             line = compute_timeline(
                 self.engine,
@@ -225,6 +260,82 @@ class Predictor:
         for remark in remarks:
             add_note(remark, notes)
         return line
+
+    def predict_sentences(
+        self,
+        source: Source,
+        *,
+        sample_rate: float | None = None,
+        name: str | os.PathLike[str] | None = None,
+        batch_seconds: float = 30.0,
+        notes: list[str] | None = None,
+    ) -> tuple[Sentence, ...]:
+        """Predict each sentence of a recording of any length, with the words that `Predictor(words=...)` finds.
+
+        Args:
+            source: As in a call.
+            sample_rate: As in a call.
+            name: As in a call; its stem names the transcript.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            notes: Receives the remarks; without it they are warnings.
+
+        Raises:
+            AudioError: The recording can't be used, or has no words with times.
+            ModelError: The transcriber fails, or the model predicts NaN.
+            SettingsError: The predictor has no source of words.
+        """
+        label = Path(get_label(source) if name is None else name)
+        remarks: list[str] = []
+        _, sentences = self._find_sentences(
+            label, lambda kept: read_source(source, _BLOCK, sample_rate, label, kept), remarks, batch_seconds
+        )
+        for remark in remarks:
+            add_note(remark, notes)
+        return sentences
+
+    def predict_decoded_sentences(
+        self,
+        recording: Recording,
+        *,
+        batch_seconds: float,
+        on_progress: Callable[[float], object] = lambda seconds: None,
+    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
+        """Find the words of a recording that `read` has decoded before, and predict each sentence.
+
+        Args:
+            recording: As in `read`.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            on_progress: Called with the seconds done.
+        """
+        path, number = split_recording(recording)
+
+        def read(kept: list[str]) -> Iterator[NDArray[np.float32]]:
+            return decode.load_blocks(
+                read_content(path),
+                seconds=_BLOCK,
+                name=os.fspath(path),
+                channel=number and number - 1,
+                notes=kept,
+            )
+
+        try:
+            name = _name_words(path, number)
+            return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
+        except AudioError as error:
+            return Failure(path, str(error))
+
+    def _find_sentences(
+        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
+    ) -> tuple[Speech, tuple[Sentence, ...]]:
+        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
+            return self._add_words(self.engine.spec.prepare(sound).samples, text)
+
+        speech = find_words(self.words, path, read)
+        assert speech.words is not None
+        sentences = predict_sentences(
+            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
+        )
+        return speech, sentences
 
     def stream(
         self,
@@ -256,7 +367,7 @@ class Predictor:
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(blocks, notes)
+            return self._prepare(_name_words(path, number), blocks, notes)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -272,14 +383,14 @@ class Predictor:
         Raises:
             ModelError: The model predicts NaN.
         """
-        samples = [clip.clip.samples for clip in decoded if isinstance(clip, DecodedClip)]
-        results = iter(self.engine.predict(samples, batch_seconds=batch_seconds) if samples else [])
+        clips = [self._make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
+        results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
         return [
             clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
             for recording, clip in zip(recordings, decoded, strict=True)
         ]
 
-    def predict_timeline(
+    def predict_decoded_timeline(
         self,
         recording: Recording,
         file: Path | None = None,
@@ -318,13 +429,25 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _prepare(self, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
-        """Prepare the first of the blocks of max_seconds; the others only count, and fill `notes`."""
+    def _prepare(self, path: Path, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
+        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
-        return DecodedClip(clip, silent=bool(level < SILENCE), notes=tuple(notes))
+        speech = self.words.find(path, lambda: [head]) if self.uses_words else None
+        if speech is not None and clip.was_cut:
+            speech = speech.cut(len(head) / SAMPLE_RATE)
+        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech)
+
+    def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
+        return self._add_words(decoded.clip.samples, None if decoded.speech is None else decoded.speech.text)
+
+    def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
+        """Return the engine's input of prepared samples (sample,) and their words."""
+        if not self.uses_words:
+            return samples
+        engine: Any = self.engine
+        return Inputs(samples, {"text": engine.tokenize(text)})
 
     def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
@@ -341,7 +464,22 @@ class Predictor:
             was_silent=decoded.silent,
             channel=number,
             notes=decoded.notes,
+            speech=decoded.speech,
         )
+
+
+def _name_words(path: Path, channel: int | None) -> Path:
+    """Return the path whose stem names a recording's transcript; a channel has one of its own."""
+    return path if channel is None else path.with_name(f"{path.stem} channel {channel}{path.suffix}")
+
+
+def _check_branches(spec: Spec, without: Sequence[str]) -> bool:
+    """Return True if words are used. Raises SettingsError where the model has no branch of a name in `without`."""
+    branches = ("text",) if spec.text else ()
+    if unknown := [name for name in without if name not in branches]:
+        known = "text" if spec.text else "none, since this model has the voice alone"
+        raise SettingsError(f"without names {', '.join(unknown)}; expected {known}: leave it out")
+    return spec.text and "text" not in without
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +509,7 @@ class LocalBackend:
     ) -> batch.Batches[Timeline]:
         """Yield timelines, see `batch.Backend.predict_timelines`."""
         for row, result in results:
-            line = self.predictor.predict_timeline(
+            line = self.predictor.predict_decoded_timeline(
                 result.recording,
                 grid=self.grid,
                 batch_seconds=self.batch_seconds,

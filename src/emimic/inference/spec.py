@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from emimic.media import decode
 from emimic.media.waveform import Clip, prepare
 from emimic.task import SAMPLE_RATE
+
+CHECK_TEXT: Final = "Well done, I am so sorry!"
+"""Words of the check clips of an exported model that takes some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Spec:
         first: Samples to the center of the first frame.
         vad: The engine predicts V/A/D.
         exact_under_padding: If False, only clips of equal length may share a batch.
+        text: The engine takes the words of a clip beside its samples.
     """
 
     targets: tuple[str, ...]
@@ -35,6 +39,7 @@ class Spec:
     first: float
     vad: bool
     exact_under_padding: bool = True
+    text: bool = False
 
     def prepare(self, samples: NDArray[Any]) -> Clip:
         """Return samples (sample,) at 16 kHz cut, normalized and padded for the engine."""

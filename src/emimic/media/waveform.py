@@ -13,6 +13,9 @@ from emimic.task import MAX_SECONDS, SAMPLE_RATE, AudioError
 
 Wave = NDArray[np.float32]
 
+SILENCE: Final = 10 ** (-65 / 20)
+"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center."""
+
 MIN_SAMPLES: Final = 400
 """The shortest input of which the encoder's convolutions make a frame (paper section 4)."""
 
@@ -108,6 +111,11 @@ def prepare(
         AudioError: see `ClipFormat.prepare`.
     """
     return ClipFormat(max_seconds, normalize, min_samples).prepare(samples)
+
+
+def is_silent(samples: Wave) -> bool:
+    """Return True if samples (sample,) stay around their center: a constant, as of a muted sound card, is silence."""
+    return bool((samples.max() - samples.min()) / 2 < SILENCE)
 
 
 def cut(samples: Wave, max_seconds: float | None) -> Wave:
@@ -215,7 +223,7 @@ class Mono:
         return nothing if stream is None else self._keep(stream.resample_chunk(nothing, last=True))
 
     @property
-    def is_cancelled(self) -> bool:
+    def is_canceled(self) -> bool:
         """The channels have opposite phase: their average has less than a hundredth of their power."""
         return bool(self._power[0] < 0.01 * self._power[1])
 

@@ -64,6 +64,10 @@ class Branch(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Return vectors (batch, width) of values (batch, step, ...) and mask (batch, step), true at real steps."""
         present = mask.any(dim=1)
+        if torch.onnx.is_in_onnx_export():  # no branch of the graph may depend on data
+            first = torch.arange(mask.shape[1], device=mask.device) == 0
+            encoded = self.encode(values, mask | (~present[:, None] & first))
+            return torch.where(present[:, None], encoded, self.missing)
         if self.training and self.dropout:
             present = present & (torch.rand(len(mask), device=mask.device) >= self.dropout)
         vectors = self.missing.expand(len(mask), -1)

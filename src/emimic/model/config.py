@@ -38,6 +38,7 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
     hidden_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment] # JSON has no tuples
     probe_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment]
     vision: dict[str, Any] | None = None  # type: ignore[assignment] # of `vision.make_config`
+    text: dict[str, Any] | None = None  # type: ignore[assignment] # of `text.make_config`
     padding: str = "masked"  # type: ignore[assignment] # __post_init__ raises a ModelError
     vad_dropout: float = 0.1
     vad_pretrained: bool = False

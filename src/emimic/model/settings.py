@@ -90,6 +90,22 @@ class VisionSettings(BranchSettings):
             raise SettingsError("vision: global_std needs the mean; switch global_vector on, too")
 
 
+class TextSettings(BranchSettings):
+    """Settings of the text branch (section 7): a text encoder over a clip's words."""
+
+    tokenizer: str | None = Field(
+        None, description="its tokenizer, a folder or a name on the hub; null: encoder's own"
+    )
+    pool: Literal["mean", "cls"] = Field("mean", description="mean over tokens, or the first of them (CLS)")
+    max_tokens: int = Field(128, ge=3, description="maximum of a clip; a longer text is cut")
+    transcriber: str | None = Field(
+        None,
+        description="Whisper model with which predict finds the words of a recording: a folder, or a name on the hub; "
+        "null: it must be named there",
+    )
+    language: str | None = Field(None, description="spoken language, such as en; null: Whisper detects it")
+
+
 @dataclass(init=False, kw_only=True)  # subclasses have their own __init__
 class ModelSettings:
     """Switches and sizes of the paper's model; the defaults are its full one (Table 2, last row).
@@ -103,6 +119,10 @@ class ModelSettings:
     vision: Annotated[
         VisionSettings | None,
         Field(description="branch of frames beside the voice (section 6.2); null: none"),
+    ] = None
+    text: Annotated[
+        TextSettings | None,
+        Field(description="branch of the words beside the voice (section 7); null: none"),
     ] = None
     freeze_encoder: Annotated[
         bool,

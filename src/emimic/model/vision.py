@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from emimic.model import pooling
+from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.model.branches import Branch
 from emimic.model.pictures import Preprocessing
-from emimic.model.pretrained import load_pretrained, make_load_error
 from emimic.model.settings import VisionSettings
 from emimic.task import ModelError
 

@@ -33,7 +33,7 @@ def get_vad(item: Item) -> NDArray[np.float32]:
     return np.full(len(VAD), np.nan, np.float32) if item.vad is None else item.vad
 
 
-def source_of(
+def make_source(
     model: EmiModel,
     items: Sequence[Item],
     out: Path,
@@ -66,7 +66,7 @@ def _make_audio_source(
     show: bool,
     drawn: Sequence[sampling.Pool],
 ) -> loader.Source:
-    """Return what the clips' audio is read from; arguments as in `source_of`."""
+    """Return what the clips' audio is read from; arguments as in `make_source`."""
     if settings.freeze_encoder and settings.audio:
         return _cache_features(model, items, out, settings, fabric, show)
     if not drawn or not settings.audio:
@@ -81,7 +81,7 @@ def _make_audio_source(
     source = encoder_cache.compute_frozen(
         model,
         source,
-        copies_of(drawn, settings),
+        plan_copies(drawn, settings),
         out / checkpoint.FROZEN,
         part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
@@ -112,11 +112,11 @@ def _cache_features(
     return source
 
 
-def copies_of(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
+def plan_copies(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
     """Return the rows of each copy whose frozen outputs are cached; without a cache, those of the first epoch."""
     copies = min(settings.frozen_copies, settings.epochs)
     epochs = settings.epochs if copies else 1
-    return sampling.rows_of_copies(drawn, copies or 1, seed=settings.seed, epochs=epochs)
+    return sampling.list_copy_rows(drawn, copies or 1, seed=settings.seed, epochs=epochs)
 
 
 def _make_joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:
@@ -141,6 +141,7 @@ def fingerprint(*splits: Sequence[Item]) -> str:
         for item in items:
             key = item.key.encode(errors="surrogateescape")  # a file's name may not be UTF-8
             digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update((item.text or "").encode())
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update(
                 "".join(f"\0{name}\0{value}" for name, value in sorted(item.columns.items())).encode()

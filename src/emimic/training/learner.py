@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +32,33 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
-    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
+def make_source(
+    model: Learner, items: Sequence[Item], features: "Features | None", without: Sequence[str] = ()
+) -> loader.Source:
+    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError.
+
+    Args:
+        model: of a run.
+        items: the clips.
+        features: of a baseline.
+        without: further branches that get no input.
+    """
     if isinstance(model, EmiModel):
-        return loader.add_branches(make_audio_source(model, items), make_readers(model))
+        return loader.add_branches(make_audio_source(model, items), make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
-    return features.source(model, items)
+    return features.make_source(model, items)
+
+
+def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, loader.Reader]:
+    """Return what reads the sequence of each further branch of a model from a clip, except of those in `without`."""
+    readers: dict[str, loader.Reader] = {}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        readers["text"] = lambda item: text.tokenize(item.text)
+    if "vision" in model.branches:
+        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
+    return {name: reader for name, reader in readers.items() if name not in without}
 
 
 def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
@@ -45,14 +66,6 @@ def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
     if not model.config.audio:
         return loader.make_silent_source(items)
     return loader.make_waveform_source(items, model.config, model.min_samples)
-
-
-def make_readers(model: EmiModel) -> dict[str, loader.Reader]:
-    """Return what reads the sequence of each further branch of a model from a clip."""
-    readers: dict[str, loader.Reader] = {}
-    if "vision" in model.branches:
-        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
-    return readers
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class Features:
     damaged: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
+    def from_folder(cls, folder: Path, modalities: dict[str, str]) -> "Features":
         """Index a corpus's features. Raises CorpusError where a folder is missing or two files hold one clip."""
         damaged: list[Path] = []
         return cls(folder, modalities, inputs.index_modalities(folder, modalities, damaged), tuple(damaged))
@@ -122,7 +135,7 @@ class Features:
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
-    def source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
+    def make_source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
         """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)

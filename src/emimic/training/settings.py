@@ -66,18 +66,12 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         gt=0,
         description="strength of a ridge regression that fits the domains' own layers before the first step and "
-        "freezes them, on the clips of the first epoch (of all copies, with frozen_copies); null: train them",
+        "freezes them, to the training clips without augmentation; null: train them",
     )
     vad_ridge: float | None = Field(
         None,
         gt=0,
         description="as domain_ridge, of a V/A/D head without units; a corpus's vad_weight weights its clips",
-    )
-    ridge_piece: float | None = Field(
-        None,
-        gt=0,
-        description="seconds of a piece of each clip that domain_ridge and vad_ridge use beside the clip itself, so "
-        "that the layers fit short clips too",
     )
     baseline: str | None = Field(
         None, description="train this baseline instead of the model; its own settings are the defaults"
@@ -150,7 +144,7 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         description="folder of the teacher's predictions, which several runs may use; null: in the run folder",
     )
-    unlabelled: tuple[str, ...] = Field(
+    unlabeled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"
     )
     teacher_fraction: float = Field(
@@ -249,6 +243,7 @@ class TrainSettings(Numbers, ModelSettings):
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
         self._check_vision()
+        self._check_text()
         self._check_losses()
         self._check_ridge()
         self._check_frozen()
@@ -261,8 +256,8 @@ class TrainSettings(Numbers, ModelSettings):
             raise SettingsError("global_vector, lstm and attentive are all off: switch one on")
 
     def _check_vision(self) -> None:
-        if not self.audio and self.vision is None:
-            raise SettingsError("audio is off, and nothing else is on: set vision, too")
+        if not self.audio and self.vision is None and self.text is None:
+            raise SettingsError("audio is off, and nothing else is on: set vision or text, too")
         alone = (
             ()
             if self.audio
@@ -273,6 +268,21 @@ class TrainSettings(Numbers, ModelSettings):
                 raise SettingsError(
                     f"{name} and vision {'' if self.audio else 'without audio '}are both set; expected one of them: "
                     "pictures can't follow what it does to the voice, or it trains another model. Leave one out"
+                )
+
+    def _check_text(self) -> None:
+        if self.text is None:
+            return
+        for name in ("baseline", "teacher", "mixtures", "lengths"):
+            if getattr(self, name):
+                raise SettingsError(
+                    f"text and {name} are both set: "
+                    + (
+                        f"{name} changes what is said in a clip, and its words stay"
+                        if name in ("mixtures", "lengths")
+                        else f"the text branch is the main model's, and {name} trains another"
+                    )
+                    + ". Set one of the two"
                 )
 
     def _check_losses(self) -> None:

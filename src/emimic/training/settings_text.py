@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
-from emimic.model.settings import VisionSettings
+from emimic.model.settings import TextSettings, VisionSettings
 from emimic.training.settings import TrainSettings
 
 _SECTIONS: Final = {
@@ -23,6 +23,7 @@ _INNER: Final[dict[str, type[BaseModel]]] = {
     "ranks": RankSettings,
     "mixtures": MixtureSettings,
     "vision": VisionSettings,
+    "text": TextSettings,
 }
 """Settings that are groups."""
 
