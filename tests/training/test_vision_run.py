@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
-from picture_corpus import BACKBONES, make_pictures
+from picture_corpus import BACKBONES, make_pictures, paint
 from safetensors.torch import load_file
+from synth_video import film
 from tone_corpus import STILL
 
 from emimic.evaluation.evaluate import evaluate
-from emimic.task import EMOTIONS, SettingsError
+from emimic.export.export import export
+from emimic.inference.predictor import Predictor
+from emimic.task import EMOTIONS, ModelError, SettingsError
+from emimic.training.calibrate import calibrate
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -142,3 +147,59 @@ def test_settings_that_pictures_cannot_follow_are_refused() -> None:
             settings(**given)
     with pytest.raises(SettingsError, match="one of encoder"):
         settings(vision={"frames": "video"})
+
+
+def make_film(path: Path, color: Any, *, sound: Any = None) -> Path:
+    rng = np.random.default_rng(5)
+    return film(path, [k / 6 for k in range(8)], lambda _: paint(color, rng), sound=sound)
+
+
+def test_a_new_film_is_predicted_from_its_picture(runs: dict[str, Path], tmp_path: Path) -> None:
+    """The runs took crops of the corpus; here whole pictures stand in for them, as nothing is drawn like a face."""
+    tone = (0.3 * np.sin(2 * np.pi * 900 * np.arange(20_000) / 16_000)).astype(np.float32)
+    values = {}
+    for name in ("vision", "both"):
+        run = tmp_path / name
+        shutil.copytree(runs[name], run)
+        config = json.loads((run / "config.json").read_text())
+        config["vision"]["frames"] = "video"
+        (run / "config.json").write_text(json.dumps(config))
+        predictor = Predictor(run, device="cpu")
+        for color in ((1, 0, 0), (0, 1, 0)):
+            clip = make_film(tmp_path / f"{color[0]}.mp4", color, sound=tone)
+            (result,) = predictor.predict_files(clip).clips
+            np.testing.assert_array_equal(
+                predictor(clip).prediction.intensities, result.prediction.intensities
+            )
+            values[name, color] = result.prediction.intensities
+        red, green = values[name, (1, 0, 0)], values[name, (0, 1, 0)]
+        assert red[0] > green[0] + 0.3
+        assert green[1] > red[1] + 0.3
+    both = Predictor(tmp_path / "both", device="cpu", without=["vision"])
+    one, two = (both(tmp_path / f"{name}.mp4").prediction.intensities for name in (1, 0))
+    np.testing.assert_array_equal(one, two)  # the same sound
+
+
+def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path: Path) -> None:
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
+    both, alone = (Predictor(runs[name], device="cpu") for name in ("both", "vision"))
+    (result,) = both.predict_files(sound).clips
+    assert np.isfinite(result.prediction.intensities).all()
+    assert any("The voice alone is used" in note for note in result.notes)
+    (failure,) = alone.predict_files(sound).failed
+    assert "video" in failure.reason
+    black = make_film(tmp_path / "black.mp4", (0, 0, 0))
+    (result,) = alone.predict_files(black).clips
+    assert np.isnan(result.prediction.intensities).all()
+    assert any("no face in 8 frames" in note for note in result.notes)
+    with pytest.raises(ModelError, match="no voice"):
+        alone.stream()
+    with pytest.raises(SettingsError, match="one branch alone"):
+        Predictor(runs["vision"], device="cpu", without=["vision"])
+
+
+@pytest.mark.parametrize("verb", [lambda run: export(run), lambda run: calibrate(run, [run])])
+def test_what_takes_voices_only_refuses_a_run_with_pictures(runs: dict[str, Path], verb: Any) -> None:
+    with pytest.raises(ModelError, match="takes pictures"):
+        verb(runs["both"])

@@ -89,7 +89,9 @@ _Transcripts = Annotated[
 _Language = Annotated[str | None, typer.Option(help="Spoken language, such as en; default: detected.")]
 _Without = Annotated[
     list[str] | None,
-    typer.Option("--without", help="text: leave out the words of a model that takes some."),
+    typer.Option(
+        "--without", help="text, vision: leave out the words, or the pictures, of a model that takes some."
+    ),
 ]
 _Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; default: all cores. With --ray, of each actor: 1.")

@@ -206,7 +206,7 @@ def _open_journal(
     words = predictor.words.key if predictor.uses_words else ""
     journal = Journal(
         folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh,
-        words=words or " ".join(request.without),
+        words=" ".join(filter(None, [words, *request.without])),
     )  # fmt: skip
     if journal.note:
         log(f"emimic: {journal.note}")
@@ -282,7 +282,7 @@ def _log_remarks(
     results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
 ) -> None:
     """Log what a reader of the values should know: notes, failures, cuts and silence."""
-    for remark in _describe_words(results, predictor, request):
+    for remark in (*_describe_words(results, predictor, request), *_describe_pictures(predictor, request)):
         log(f"emimic: {remark}")
     for note in (note for result in results.clips for note in result.notes):
         log(f"emimic: {note}")
@@ -307,7 +307,7 @@ def _log_remarks(
 def _describe_words(results: Results, predictor: Predictor, request: Request) -> list[str]:
     """Return what the user should know of the words: where they come from, or that they are left out."""
     if not predictor.uses_words:
-        return ["words are left out: the values are of the voice alone"] if request.without else []
+        return ["words are left out"] if "text" in request.without else []
     source = predictor.words.source
     named = [str(part) for part in (source.transcripts, source.transcriber) if part is not None]
     alone = "; timelines are of the voice alone" if request.timelines else ""
@@ -317,6 +317,15 @@ def _describe_words(results: Results, predictor: Predictor, request: Request) ->
     if missing := sum(result.speech is None or not result.speech.text for result in results.clips):
         remarks.append(f"no words were found for {pluralize(missing, 'recording')}")
     return remarks
+
+
+def _describe_pictures(predictor: Predictor, request: Request) -> list[str]:
+    """Return what the user should know of the pictures of a model that takes some."""
+    if not predictor.uses_pictures:
+        return ["pictures are left out"] if "vision" in request.without else []
+    leave = "; --without vision leaves them out" if predictor.engine.spec.audio else ""
+    alone = "; timelines are without them" if request.timelines else ""
+    return [f"the model takes the pictures of a recording, too{leave}{alone}"]
 
 
 def describe_stop(request: Request) -> str:

@@ -213,6 +213,11 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes pictures, or no voice, and an exported model takes a voice, with or without words: predict "
+            "with the training run itself"
+        )
     return model
 
 

@@ -90,11 +90,11 @@ def open_detector(source: str | None, *, align: bool) -> Detector:
 
 
 def cut(
-    file: Path, detector: Detector, settings: Settings, *, name: str, notes: list[str]
+    source: str | Path | bytes, detector: Detector, settings: Settings, *, name: str, notes: list[str]
 ) -> Iterator[tuple[float, Face | None, Image.Image | None]]:
     """Yield the time of each frame of a video in seconds, its face and the crop of it; None without a face."""
     frames = video.read_frames(
-        file, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes
+        source, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes
     )
     for frame in frames:
         face = detector.detect(frame.image, settings.score)

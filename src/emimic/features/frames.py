@@ -158,21 +158,45 @@ def prepare(
     return np.stack(prepared) if prepared else np.zeros((0, *black.shape), np.uint8)
 
 
-def read_faces(
-    file: Path, preprocessing: Preprocessing, values: Values, max_seconds: float, notes: list[str]
-) -> NDArray[np.uint8]:
-    """Return the frames of a video outside a corpus, with faces cut where the branch takes faces; see `read`.
+class PictureReader:
+    """Reads the frames of a recording outside a corpus as a vision branch takes them, with faces cut if it takes faces.
 
-    Raises:
-        AudioError: if it can't be decoded.
+    Threads may share one.
     """
-    if values["frames"] == "video":
-        return read(file, preprocessing, values, max_seconds)
-    settings = faces.Settings(**{name: values[name] for name in CROP}, max_seconds=max_seconds)
-    detector = faces.open_detector(values["detector"], align=settings.align)
-    crops = faces.cut(file, detector, settings, name=file.name, notes=notes)
-    pictures = (None if image is None else np.asarray(image) for _, _, image in crops)
-    return prepare(pictures, preprocessing, values, max_seconds)
+
+    def __init__(self, values: Values, max_seconds: float) -> None:
+        self.values, self.max_seconds = values, max_seconds
+        self._preprocessing = Preprocessing.of_dict(values["preprocessing"])
+        crop = {name: values[name] for name in CROP}
+        self._settings = faces.Settings(**crop, max_seconds=max_seconds)
+        is_whole = values["frames"] == "video"
+        self._detector = (
+            None if is_whole else faces.open_detector(values["detector"], align=self._settings.align)
+        )
+
+    def read(self, source: str | Path | bytes, name: str, notes: list[str]) -> NDArray[np.uint8]:
+        """Return the frames, (frame, height, width, 3); see `read`.
+
+        Args:
+            source: a file or its content.
+            name: of it, for messages.
+            notes: receives remarks about the file.
+
+        Raises:
+            AudioError: if it holds no picture, or can't be decoded.
+        """
+        settings = self._settings
+        if self._detector is None:
+            images = video.read_frames(
+                source, fps=settings.fps, max_seconds=self.max_seconds, name=name, notes=notes
+            )
+            pictures: list[NDArray[np.uint8] | None] = [frame.image for frame in images]
+        else:
+            cuts = faces.cut(source, self._detector, settings, name=name, notes=notes)
+            pictures = [None if image is None else np.asarray(image) for _, _, image in cuts]
+            if not any(picture is not None for picture in pictures):
+                notes.append(f"{name}: no face in {len(pictures)} frames")
+        return prepare(pictures, self._preprocessing, self.values, self.max_seconds)
 
 
 def _read_crops(crops: Crops, fps: float, max_seconds: float) -> Iterator[NDArray[np.uint8] | None]:

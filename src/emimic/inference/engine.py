@@ -205,7 +205,8 @@ def make_word_source(values: Mapping[str, Any]) -> WordSource | None:
 def get_spec(model: Any) -> Spec:
     """Return the spec of an EmiModel."""
     config = model.config
-    first, second = model.compute_frame_times(2) * SAMPLE_RATE
+    # Without audio there is no frame of it, and any hop will do.
+    first, second = model.compute_frame_times(2) * SAMPLE_RATE if config.audio else (0.0, 1.0)
     return Spec(
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
@@ -216,6 +217,8 @@ def get_spec(model: Any) -> Spec:
         vad=config.predicts_vad,
         exact_under_padding=model.exact_under_padding,
         text="text" in model.branches,
+        vision="vision" in model.branches,
+        audio=config.audio,
     )
 
 

@@ -27,11 +27,11 @@ from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
-from emimic.media.source import get_label, is_one
+from emimic.media.source import get_label, is_one, resolve
 from emimic.media.waveform import is_silent
 from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, SettingsError, add_note
+from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -40,12 +40,13 @@ _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; the words that are used."""
+    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; its words and pictures."""
 
     clip: decode.Clip
     silent: bool
     notes: tuple[str, ...] = ()
     speech: Speech | None = None
+    pictures: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -74,7 +75,7 @@ class Predictor:
             streams: Number of batches computed in parallel, see `open_engine`.
             words: Where words of recordings come from, for `sentences` and a model that takes words; None: for the
                 latter, the transcriber that its training named.
-            without: "text" leaves a model's words out, so that the voice alone decides.
+            without: "text" leaves a model's words out, "vision" its pictures, so that the rest decides.
 
         Raises:
             ModelError: The folder can't be used.
@@ -88,7 +89,8 @@ class Predictor:
         )
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
-        self.uses_words = _check_branches(self.engine.spec, without)
+        used = _list_used(self.engine.spec, without)
+        self.uses_words, self.uses_pictures = "text" in used, "vision" in used
         if words is None and self.uses_words:
             words = getattr(self.engine, "words", None)
         self._options = {
@@ -156,8 +158,10 @@ class Predictor:
         """
         label = Path(get_label(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
+        source = resolve(source, str(label))
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        decoded = self._prepare(label, blocks, notes)
+        pictures = self._read_pictures(source, str(label), notes)
+        decoded = self._prepare(label, blocks, notes, pictures)
         result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
@@ -243,6 +247,7 @@ class Predictor:
             AudioError: The recording can't be used.
             EmimicError: The window or hop is invalid.
         """
+        self._check_audio()
         remarks: list[str] = []
         label = Path(get_label(source) if name is None else name)
         with bars.make_bar(show=progress) as bar:
@@ -327,6 +332,8 @@ class Predictor:
     def _find_sentences(
         self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
     ) -> tuple[Speech, tuple[Sentence, ...]]:
+        self._check_audio()
+
         def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
             return self._add_words(self.engine.spec.prepare(sound).samples, text)
 
@@ -346,9 +353,18 @@ class Predictor:
         voice_segments: bool = True,
     ) -> Stream:
         """Predict a recording over time while it arrives: push chunks, take steps; see `Stream`."""
+        self._check_audio()
         return Stream(
             self.engine, window=window, hop=hop, sample_rate=sample_rate, voice_segments=voice_segments
         )
+
+    def _check_audio(self) -> None:
+        """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
+        if not self.engine.spec.audio:
+            raise ModelError(
+                "this model takes no voice, and timelines, sentences and streams are of the voice: predict its "
+                "recordings as clips"
+            )
 
     def read(self, recording: Recording, file: Path | None = None) -> DecodedClip | Failure:
         """Decode a recording for `predict_decoded`.
@@ -360,14 +376,16 @@ class Predictor:
         path, number = split_recording(recording)
         notes: list[str] = []
         try:
+            content = file or read_content(path)
+            pictures = self._read_pictures(content, os.fspath(path), notes)
             blocks = read_blocks(
-                file or read_content(path),
+                content,
                 seconds=self.engine.spec.max_seconds,
                 name=os.fspath(path),
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(_name_words(path, number), blocks, notes)
+            return self._prepare(_name_words(path, number), blocks, notes, pictures)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -429,18 +447,56 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _prepare(self, path: Path, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
+    def _read_pictures(self, source: Any, name: str, notes: list[str]) -> NDArray[np.uint8] | None:
+        """Return the pictures of a recording; None for a model without, and where the voice alone can be used."""
+        if not self.uses_pictures:
+            return None
+        engine: Any = self.engine
+        try:
+            if isinstance(source, np.ndarray | Sequence) and not isinstance(source, str | bytes):
+                raise AudioError(
+                    f"{name}: samples have no picture. Give a video, or leave pictures out (without)"
+                )
+            pictures: NDArray[np.uint8] = engine.pictures.read(source, name, notes)
+        except AudioError as error:
+            if not self.engine.spec.audio:
+                raise
+            notes.append(f"{error} The voice alone is used.")
+            return None
+        return pictures
+
+    def _prepare(
+        self,
+        path: Path,
+        blocks: Iterator[NDArray[np.float32]],
+        notes: list[str],
+        pictures: NDArray[np.uint8] | None = None,
+    ) -> DecodedClip:
         """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
+        if not self.engine.spec.audio:
+            return self._prepare_pictures(pictures, notes)
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         speech = self.words.find(path, lambda: [head]) if self.uses_words else None
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
-        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech)
+        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech, pictures=pictures)
+
+    def _prepare_pictures(self, pictures: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
+        """Return the clip of a model without audio; a recording without a face has no value, as silence has none."""
+        engine: Any = self.engine
+        frames = 0 if pictures is None else len(pictures)
+        clip = decode.Clip(np.zeros(0, np.float32), frames / engine.pictures.values["fps"], False, False)
+        return DecodedClip(clip, silent=not frames, notes=tuple(notes), pictures=pictures)
 
     def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
-        return self._add_words(decoded.clip.samples, None if decoded.speech is None else decoded.speech.text)
+        text = None if decoded.speech is None else decoded.speech.text
+        made = self._add_words(decoded.clip.samples, text)
+        if not self.uses_pictures or decoded.pictures is None:
+            return made
+        words = made.further if isinstance(made, Inputs) else {}
+        return Inputs(decoded.clip.samples, {**words, "vision": decoded.pictures})
 
     def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
         """Return the engine's input of prepared samples (sample,) and their words."""
@@ -473,13 +529,14 @@ def _name_words(path: Path, channel: int | None) -> Path:
     return path if channel is None else path.with_name(f"{path.stem} channel {channel}{path.suffix}")
 
 
-def _check_branches(spec: Spec, without: Sequence[str]) -> bool:
-    """Return True if words are used. Raises SettingsError where the model has no branch of a name in `without`."""
-    branches = ("text",) if spec.text else ()
-    if unknown := [name for name in without if name not in branches]:
-        known = "text" if spec.text else "none, since this model has the voice alone"
-        raise SettingsError(f"without names {', '.join(unknown)}; expected {known}: leave it out")
-    return spec.text and "text" not in without
+def _list_used(spec: Spec, without: Sequence[str]) -> list[str]:
+    """Return the branches beside the voice that are used. Raises SettingsError for a name that can't be left out."""
+    branches = [name for name, has in (("text", spec.text), ("vision", spec.vision)) if has]
+    known = branches if spec.audio else []
+    if unknown := [name for name in without if name not in known]:
+        text = ", ".join(known) or "none, since this model has one branch alone"
+        raise SettingsError(f"without names {', '.join(unknown)}; expected {text}: leave it out")
+    return [name for name in branches if name not in without]
 
 
 @dataclass(frozen=True, slots=True)

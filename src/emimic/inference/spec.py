@@ -29,6 +29,8 @@ class Spec:
         vad: The engine predicts V/A/D.
         exact_under_padding: If False, only clips of equal length may share a batch.
         text: The engine takes the words of a clip beside its samples.
+        vision: The engine takes pictures of a recording.
+        audio: The engine takes samples; without, only the others.
     """
 
     targets: tuple[str, ...]
@@ -40,6 +42,8 @@ class Spec:
     vad: bool
     exact_under_padding: bool = True
     text: bool = False
+    vision: bool = False
+    audio: bool = True
 
     def prepare(self, samples: NDArray[Any]) -> Clip:
         """Return samples (sample,) at 16 kHz cut, normalized and padded for the engine."""

@@ -113,6 +113,11 @@ def calibrate(
     targets = tuple(model.config.targets)
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes pictures, or no voice, and calibration cuts voices to other lengths: its values stay as they "
+            "are trained"
+        )
     out = make_folder(run if out is None else out)  # before the work
     settings = _read_settings(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
