@@ -178,6 +178,10 @@ class TorchEngine:
         self.spec = get_spec(self.model)
         self.words = make_word_source(self.model.config.text) if self.spec.text else None
         self.calibration = Calibration.find_in_run(folder, self.spec.targets)
+        if self.spec.vision:
+            from emimic.features.frames import PictureReader
+
+            self.pictures = PictureReader(self.model.config.vision, self.spec.max_seconds)
 
     def tokenize(self, text: str | None) -> NDArray[np.int64]:
         """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
