@@ -37,6 +37,8 @@ SINGLE_ROWS: Final = {**dict.fromkeys(SINGLE), ("vision_lstm", "vision"): None}
 """Baselines and the modality that has a row alone."""
 
 NOTES: Final = {
+    "savchenko": "its multi-task face network isn't included: emimic features --kind face-descriptors has one of seven "
+    "expressions in its place, unless --model names another",
     "savchenko-audio": ".236 is published of voice alone, on which split isn't said",
     "vision_lstm": "frozen features, not the paper's .198 with fine-tuning, which is ours-vision-audio",
     "vision_lstm-vision": "frozen features, not the paper's .013 with fine-tuning, which is ours-vision-expression",
@@ -51,7 +53,7 @@ TEXT: Final = ("--kind transcripts --model WHISPER", "--kind text --model ENCODE
 BY_FOLDER: Final = {
     "vit": ("--kind challenge",),
     "wav2vec2": ("--kind challenge",),
-    "face-descriptors": FACES,
+    "face-descriptors": ("--kind faces", "--kind face-descriptors"),
     "text": TEXT,
 }
 """Options of `emimic features` that make a feature folder, one command after another."""
