@@ -226,7 +226,7 @@ def test_blazeface_is_decoded_around_its_anchors(tmp_path: Path) -> None:
         wanted = np.array([x - 20, y - 16, x + 20, y + 16]) * 2.5 - [0, 40, 0, 40]
         np.testing.assert_allclose(face.box, wanted, atol=1e-3)
         assert face.eyes is not None
-        eyes = (np.array(center) + [[-10, -8], [10, -4]]) * 2.5 - [0, 40]
+        eyes = np.add(center, [[-10, -8], [10, -4]]) * 2.5 - [0, 40]
         np.testing.assert_allclose(face.eyes, eyes, atol=1e-3)
         assert detector.detect(np.zeros((240, 320, 3), np.uint8), 0.99) is None
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from emimic.data.split_tables import Table, find_split_files, read_table
 from emimic.evaluation.evaluate import evaluate
-from emimic.files import CsvText, make_folder, write_atomically
-from emimic.task import CorpusError, OutputError
+from emimic.files import CsvText, OutputError, make_folder, write_atomically
+from emimic.task import CorpusError
 from emimic.training import checkpoint
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings

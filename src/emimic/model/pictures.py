@@ -88,7 +88,7 @@ class Preprocessing:
         else:
             longer = int(self.edge * max(height, width) / min(height, width))
             size = (self.edge, longer) if width <= height else (longer, self.edge)
-        resized = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling(self.resample)))
+        resized = np.array(Image.fromarray(picture).resize(size, Image.Resampling(self.resample)))
         return _crop_middle(resized, *self.shape)
 
 
