@@ -78,11 +78,10 @@ class Source:
 
     def plan(self, model: Any, clips: Sequence[ModelInput], *, batch_seconds: float) -> list[list[int]]:
         """Return the indices of the clips of each batch."""
-        values, encoded = [clip.values for clip in clips], self.encoded or self.started
-        if isinstance(model, EmiModel):
-            return model.plan_clips(values, batch_seconds=batch_seconds, encoded=encoded)
         plan: list[list[int]] = model.plan(
-            list(map(len, values)), batch_seconds=batch_seconds, encoded=encoded
+            [clip.values for clip in clips],
+            batch_seconds=batch_seconds,
+            encoded=self.encoded or self.started,
         )
         return plan
 

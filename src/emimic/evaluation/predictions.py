@@ -14,6 +14,7 @@ from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
 from emimic.data.split_tables import list_some
 from emimic.data.transcripts import add_texts
+from emimic.features import frames
 from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
 from emimic.model.branches import list_branches
@@ -63,6 +64,11 @@ def open_split(
     features = (
         Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
     )
+    vision = getattr(model.config, "vision", None) if "vision" not in without else None
+    options = {"max_seconds": model.config.max_seconds, "workers": workers, "progress": progress}
+    clips = None if features is None else features.clips
+    if features is None and vision is not None and not model.config.audio:
+        clips = frames.list_clips(folder, vision, **options)
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -73,12 +79,14 @@ def open_split(
         partial=features is None and bool(model.config.targets),
         workers=workers,
         progress=progress,
-        clips=None if features is None else features.clips,
+        clips=clips,
     )
     if features is not None:
         corpus = features.add_warnings(corpus)
     elif "text" in branches and "text" not in without:
         corpus = add_texts(corpus)
+    if vision is not None:
+        corpus = frames.add_frames(corpus, vision, **options)
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features
@@ -115,7 +123,7 @@ def predict_split(
         ModelError: if a prediction is not finite.
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
-    if features is None or isinstance(model, BaselineModel):
+    if features is None or isinstance(model, BaselineModel) or not model.config.audio:
         source = make_source(model, part.items, inputs, without)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)

@@ -18,7 +18,7 @@ from emimic import batching
 from emimic.model import branches, encoders, loading, pooling
 from emimic.model.config import EmiConfig
 from emimic.model.heads import DomainHeads, TanhHead
-from emimic.model.inputs import Inputs, get_audio
+from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.model.loading import WEIGHTS as WEIGHTS
 from emimic.model.output import EmiOutput, split_output
 from emimic.prediction import Prediction
@@ -303,7 +303,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         self.eval()
         predictions: dict[int, Prediction] = {}
         try:
-            for rows in self.plan_clips(clips, batch_seconds=batch_seconds, encoded=encoded):
+            for rows in self.plan(clips, batch_seconds=batch_seconds, encoded=encoded):
                 batch = [clips[i] for i in rows]
                 states, mask = self.collate(batch)
                 if not encoded:
@@ -317,23 +317,24 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             self.train(training)
         return [predictions[i] for i in range(len(clips))]
 
-    def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = False) -> list[list[int]]:
+    def plan(
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float, encoded: bool = False
+    ) -> list[list[int]]:
         """Return the clips of each batch such that no batch changes a prediction.
 
         Args:
-            lengths: (clip,), in samples, or in frames of encoded clips.
+            clips: as in `predict`.
             batch_seconds: maximum seconds of audio in a batch, after padding.
-            encoded: the lengths are in frames.
+            encoded: the clips are hidden states.
         """
         hop = encoders.compute_hop(self.config.encoder_config) if encoded and self.config.audio else 1
-        budget = batching.compute_budget(batch_seconds, hop)
-        return batching.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
-
-    def plan_clips(
-        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float, encoded: bool = False
-    ) -> list[list[int]]:
-        """Return the clips of each batch as `plan` does."""
-        return self.plan([len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded)
+        return batching.plan(
+            [len(clip) for clip in clips],
+            budget=batching.compute_budget(batch_seconds, hop),
+            equal=not (encoded or self.exact_under_padding),
+            costs=[len(get_further(clip, "vision")) for clip in clips] if self.config.vision else (),
+            limit=self.config.vision["batch_frames"] if self.config.vision else 0,
+        )
 
     def collate_further(self, clips: Sequence[NDArray[Any] | Inputs]) -> dict[str, tuple[Tensor, Tensor]]:
         """Return values (batch, step, ...) and mask (batch, step) of each further branch, on the model's device."""

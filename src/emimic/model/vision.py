@@ -1,8 +1,8 @@
 """Vision branch: an image encoder over the frames of a clip, pooled over time (paper section 6.2).
 
 The encoder is any image model of transformers (ConvNeXt, DINOv2, ViT, EfficientNet, ResNet, ...), trained with the
-rest or frozen. Its batch norms keep their pre-trained statistics: frames of a batch are of few people, and nearly equal.
-Only real frames are encoded, so padding takes neither time nor memory.
+rest or frozen. Its batch norms keep their pre-trained statistics, as the frames of a batch are of few people. Only real
+frames are encoded, so padding takes neither time nor memory.
 """
 
 import dataclasses

@@ -17,7 +17,7 @@ from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
 from emimic.training import checkpoint
-from emimic.training.learner import make_readers
+from emimic.training.learner import make_audio_source, make_readers
 from emimic.training.settings import TrainSettings
 
 
@@ -67,10 +67,10 @@ def _make_audio_source(
     drawn: Sequence[sampling.Pool],
 ) -> loader.Source:
     """Return what the clips' audio is read from; arguments as in `make_source`."""
-    if settings.freeze_encoder:
+    if settings.freeze_encoder and settings.audio:
         return _cache_features(model, items, out, settings, fabric, show)
-    if not drawn:
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+    if not drawn or not settings.audio:
+        return make_audio_source(model, items)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
     source = loader.make_waveform_source(

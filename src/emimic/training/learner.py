@@ -14,7 +14,7 @@ from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.features import store
+from emimic.features import frames, store
 from emimic.files import read_json
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -44,8 +44,7 @@ def make_source(
         without: further branches that get no input.
     """
     if isinstance(model, EmiModel):
-        source = loader.make_waveform_source(items, model.config, model.min_samples)
-        return loader.add_branches(source, make_readers(model, without))
+        return loader.add_branches(make_audio_source(model, items), make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.make_source(model, items)
@@ -57,7 +56,16 @@ def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, load
     if "text" in model.branches:
         text: Any = model.branches["text"]
         readers["text"] = lambda item: text.tokenize(item.text)
+    if "vision" in model.branches:
+        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
     return {name: reader for name, reader in readers.items() if name not in without}
+
+
+def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
+    """Return what the voices of a model's clips are read from; a model without audio reads none."""
+    if not model.config.audio:
+        return loader.make_silent_source(items)
+    return loader.make_waveform_source(items, model.config, model.min_samples)
 
 
 @dataclass(frozen=True)
