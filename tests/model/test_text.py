@@ -11,6 +11,8 @@ from tiny_transcribers import bert
 from tone_corpus import STILL
 from transformers import AutoModel, AutoTokenizer
 
+from emimic.export.export import export
+from emimic.inference.engine import GraphEngine
 from emimic.model import text
 from emimic.model.config import EmiConfig
 from emimic.model.inputs import Inputs
@@ -99,6 +101,20 @@ def test_a_saved_model_needs_no_other_folder(source: Path, tmp_path: Path) -> No
     assert max(len(clip.further["text"]) for clip in clips) == 5
     for old, new in zip(model.predict(clips), again.predict(clips), strict=True):
         np.testing.assert_array_equal(old.intensities, new.intensities)
+
+
+def test_an_exported_graph_equals_the_model(source: Path, tmp_path: Path) -> None:
+    model = make_model(source)
+    model.save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "exported")
+    clips = make_clips(model)
+    graph = GraphEngine(tmp_path / "exported", threads=1)
+    np.testing.assert_array_equal(graph.tokenize(TEXTS[2]), clips[2].further["text"])
+    together = graph.predict_raw(clips)
+    for clip, found in zip(clips, together, strict=True):
+        wanted = model.predict([clip])[0]
+        np.testing.assert_allclose(found.intensities, wanted.intensities, atol=1e-5)
+        np.testing.assert_allclose(found.vad, wanted.vad, atol=1e-5)
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_dropout_replaces_whole_texts(source: Path) -> None:

@@ -54,4 +54,5 @@ SYSTEM = System(
     options=SemanticMattersOptions,
     settings={"lr": 1e-4, "epochs": 30, "batch_size": 32},
     branches=_make_branches,
+    unsure="validation inferred",
 )
