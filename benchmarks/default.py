@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
-from emimic.data.loader import make_waveform_source, trim_silence
+from emimic.data.loader import trim_silence
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
 from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
-from emimic.training.corpora import load_corpora, make_pools
-from emimic.training.setup import make_source, plan_copies
+from emimic.training.corpora import load_corpora
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
 NOTE = (
@@ -282,36 +281,32 @@ def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
 
 def folds(run: Path, corpora: Path) -> dict[str, Any]:
     """Joy of EmoDB as the recipe predicts it without a speaker's own clips: the ridge regression before a run's first
-    step, solved again without each speaker, on the same changed copies; judged on the clips as they are recorded.
+    step, solved again without each speaker.
 
     It reads layers that aren't trained, so nothing else of it depends on the clips; that the clips are speech is given.
     """
     settings = checkpoint.read_settings(run)
     members = load_corpora([corpora / name for name in settings.corpora], settings, progress=False)
-    items = [item for member in members for item in member.list_training(both=False)]
-    drawn = make_pools(members, both=False)
-    model = EmiModel.open_run(run, device="cpu")
-    changed = settings.model_copy(update={"frozen_copies": 0})
-    source = make_source(model, items, run, changed, None, False, drawn)
-    every, copies = probes.select(source, plan_copies(drawn, settings), lambda item: item.domain == "speech")
-    german = [item for item in items if item.corpus == "emodb"]
-    show = sys.stderr.isatty()
-    x = probes.compute_moments(model, source, copies, settings, progress=show)
-    every *= len(x) // len(every)
-    recorded = make_waveform_source(german, model.config, model.min_samples)
-    asked = probes.compute_moments(model, recorded, [range(len(german))], settings, progress=show)[
-        : len(german)
-    ]
-    y = np.array([item.labels[EMOTIONS.index("Joy")] for item in every], np.float64)  # type: ignore[index]
-    weights = np.array([item.ridge_weight for item in every])
-    predictions = np.full((len(german), len(EMOTIONS)), np.nan)
-    speakers = np.array([item.speaker for item in every], object)
-    for speaker in sorted({item.speaker for item in german if item.speaker}):
+    training = [item for member in members for item in member.list_training(both=False)]
+    items = [item for item in training if item.domain == "speech"]
+    x = probes.compute_means(
+        EmiModel.open_run(run, device="cpu"), items, settings, progress=sys.stderr.isatty()
+    )
+    y = np.array([item.labels[EMOTIONS.index("Joy")] for item in items], np.float64)  # type: ignore[index]
+    weights = np.array([item.ridge_weight for item in items])
+    speakers = np.array([item.speaker for item in items], object)
+    german = np.array([item.corpus == "emodb" for item in items])
+    predictions = np.full((len(items), len(EMOTIONS)), np.nan)
+    for speaker in sorted({*speakers[german]}):
         kept = np.isfinite(y) & (speakers != speaker)
-        slope, intercept = probes.fit_ridge(x[kept], y[kept], weights[kept], settings.domain_ridge or 0.0)
-        own = [item.speaker == speaker for item in german]
-        predictions[own, EMOTIONS.index("Joy")] = np.clip(asked[own] @ slope + intercept, 0.0, 1.0)
-    return {"joy": joy(predictions, german) | {"by_sex": by_group(predictions, german, "Gender")}}
+        logits = probes.to_logits(y[kept])
+        slope, intercept = probes.fit_ridge(x[kept], logits, weights[kept], settings.domain_ridge or 0.0)
+        own = speakers == speaker
+        predictions[own, EMOTIONS.index("Joy")] = 1 / (1 + np.exp(-(x[own] @ slope + intercept)))
+    clips = [item for item in items if item.corpus == "emodb"]
+    return {
+        "joy": joy(predictions[german], clips) | {"by_sex": by_group(predictions[german], clips, "Gender")}
+    }
 
 
 def record(name: str, found: dict[str, Any]) -> None:

@@ -215,17 +215,15 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         logits = None
         if self.config.domains:
             intensities, logits = self.domains(intensities, self._select_probed(hidden), frame_mask, domains)
-            if self.config.bounded:
-                intensities = intensities.clamp(0.0, 1.0)
         if self.config.target_std is not None:
             intensities = intensities * intensities.new_tensor(self.config.target_std)
             intensities = intensities + intensities.new_tensor(self.config.target_mean)
         return intensities, logits
 
-    def compute_frozen_moments(self, states: Tensor, frame_mask: Tensor) -> Tensor:
-        """Return the domain heads' input, (batch, 2 * feature), from the outputs of the frozen layers.
+    def compute_frozen_means(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Return the domains' layers' and the V/A/D head's input, (batch, feature), from the frozen layers' outputs.
 
-        All probe_layers must be frozen. The first half, the means, is the input of the V/A/D head.
+        All probe_layers must be frozen.
         """
         config = self.config
         layers = encoders.list_kept_layers(config.hidden_layers, config.frozen_layers)
@@ -234,7 +232,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if config.standardize_frames:
             features = config.probe_features
             probed = (probed - self.frame_mean[features]) / self.frame_std[features]
-        return pooling.compute_moments(probed, frame_mask)
+        return pooling.compute_moments(probed, frame_mask)[:, : probed.shape[-1]]
 
     def _standardize(self, hidden: Tensor) -> Tensor:
         return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden

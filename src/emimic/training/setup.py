@@ -19,7 +19,7 @@ from emimic.files import make_encodable, make_folder
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
 from emimic.training.build import build_learner, check_precision
-from emimic.training.clips import fingerprint, fingerprint_recordings, make_source, plan_copies
+from emimic.training.clips import fingerprint, fingerprint_recordings, make_source
 from emimic.training.corpora import RunCorpus, check_mixtures, make_pools
 from emimic.training.distill_corpus import get_teacher_cache
 from emimic.training.distill_targets import TeacherTargets
@@ -193,7 +193,7 @@ def _solve(
     if settings.standardize_frames:
         standardize.measure(model, train, drawn, settings, progress=show)
     if settings.ridge:
-        probes.solve(model, train, plan_copies(drawn, settings), settings, progress=show)
+        probes.solve(model, train.items, settings, progress=show)
 
 
 def _list_left_out(corpora: Sequence[RunCorpus]) -> tuple[str, ...]:
