@@ -548,7 +548,6 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
 # Numbers against formulas written again.
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0.01, 2000), min_size=1, max_size=40),
     st.lists(st.floats(0.01, 3000), min_size=1, max_size=10),
@@ -581,7 +580,7 @@ def kolmogorov(n: int, m: int, gap: float) -> float:
     return 1 - math.sqrt(2 * math.pi) / at * below
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_shifts_against_their_definition(data: st.DataObject) -> None:
     targets = ("a", "b", "c")
@@ -620,7 +619,6 @@ def test_a_shift_is_found() -> None:
     assert [row["p"] for row in told] == pytest.approx([test.pvalue for test in theirs], rel=0.2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.just(math.nan))), min_size=1, max_size=30))
 def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, float]]) -> None:
     told = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
@@ -636,7 +634,7 @@ def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, 
             assert value == pytest.approx(low + (high - low) * (place_in % 1), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.0005, 0.5, 0.9995, -1.0, 1.2]), st.integers(1, 900)),
@@ -707,7 +705,7 @@ def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> Non
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_the_cost_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
     at = np.sort(np.array(lengths))
     figure = plots.draw_cuts(at, *statistics.compute_cost(at, at), 12.0)
