@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emimic import batching
@@ -15,7 +15,6 @@ from emimic.task import EmimicError
 LENGTHS = st.lists(st.integers(1, 50), max_size=30)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 200), st.booleans())
 def test_a_plan_holds_every_clip_once_within_the_budget(lengths, budget, equal):
     batches = batching.plan(lengths, budget=budget, equal=equal)
@@ -41,7 +40,6 @@ def test_a_budget_below_one_is_refused():
 
 
 @pytest.mark.parametrize("tail", [(), (3,)])
-@settings(deadline=None)
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_padding_is_zero_on_the_right_and_the_mask_says_where(lengths, tail):
     rng = np.random.default_rng(0)

@@ -173,7 +173,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
 
 
 @given(branches=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) -> None:
     rng = np.random.default_rng(seed)
     answers = rng.random((clips, branches, 2)).astype(np.float32)

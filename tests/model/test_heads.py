@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
@@ -143,7 +143,6 @@ def test_a_pooling_has_its_width_and_ignores_padding(pool: pooling.Pooling) -> N
     torch.testing.assert_close(pooled[1:], pool(frames[1:, :4], mask[1:, :4]))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.booleans(), min_size=1, max_size=12).filter(any),
     st.sampled_from([1, 3, 5, 31]),

@@ -60,7 +60,7 @@ def brute_force(values: Array, weights: Array) -> Array:
     return best[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]) -> None:
     values, weights = np.array(points).T
@@ -71,7 +71,7 @@ def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]
     assert (np.diff(fitted)[np.diff(block) == 1] > 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(RAW, UNIT, st.sampled_from([0.5, 1.0, 7.0])), min_size=1, max_size=60),
     st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30),
