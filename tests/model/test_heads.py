@@ -199,12 +199,11 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
     weights = np.exp(logits) / np.exp(logits).sum() if domain < 0 else np.eye(len(logits))[domain]
     common = intensities.copy()
     for name, targets in config.domain_targets.items():
-        own = tiny_models.linear(w, f"domains.own.{name}", moments)
+        own = tiny_models.linear(w, f"domains.own.{name}", probed.mean(axis=0))
+        own = tiny_models.sigmoid(own) if config.bounded else own
         for target, value in zip(targets, own, strict=True):
             place, weight = config.targets.index(target), weights[config.domains.index(name)]
             intensities[place] += weight * (value - common[place])
-    if config.bounded:
-        intensities = np.clip(intensities, 0, 1)
     if config.target_std is not None:
         intensities = intensities * config.target_std + config.target_mean
     return intensities, vad, logits
