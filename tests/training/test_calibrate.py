@@ -502,9 +502,7 @@ def test_silence_has_no_novelty_and_windows_are_calibrated(place: Path) -> None:
     assert silent.prediction.novelty is None
     assert predictor(tone(0), sample_rate=16_000).prediction.novelty is not None
     wave = tone(3, 16_000)
-    line = predictor.predict_timeline(
-        wave, sample_rate=16_000, window=0.4, hop=0.2, voice_segments=False
-    )
+    line = predictor.predict_timeline(wave, sample_rate=16_000, window=0.4, hop=0.2, voice_segments=False)
     clip = wave[round(line.starts[2] * 16_000) : round(line.ends[2] * 16_000)]
     (alone,) = GraphEngine(place / "after").predict([clip])
     np.testing.assert_allclose(line.intensities[2], alone.intensities, atol=1e-5)
