@@ -58,16 +58,11 @@ def items_of(corpora: Path, name: str, split: str) -> tuple[Item, ...]:
 
 def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     """Intensities (clip, target), and V/A/D as means over frames (clip, 3)."""
-    spec = engine.spec
+    clip_format = engine.spec.clip_format
     rows, vad = [], []
     starts = range(0, len(clips), 64)
     for start in shown(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
-        ready = [
-            decode.prepare(
-                clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
-            ).samples
-            for clip in clips[start : start + 64]
-        ]
+        ready = [clip_format.prepare(clip).samples for clip in clips[start : start + 64]]
         for one in engine.predict(ready):
             rows.append(one.intensities)
             vad.append(np.full(3, np.nan) if one.vad is None else one.vad.mean(axis=0))
@@ -295,7 +290,7 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     show = sys.stderr.isatty()
     x = probes.compute_moments(model, source, copies, settings, progress=show)
     every *= len(x) // len(every)
-    recorded = make_waveform_source(german, model.config, model.min_samples)
+    recorded = make_waveform_source(german, model.clip_format)
     asked = probes.compute_moments(model, recorded, [range(len(german))], settings, progress=show)[
         : len(german)
     ]

@@ -147,7 +147,7 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     blank = [head, *(f"{number},0,0,s{number % 6},,1" for number in range(24))]
     (corpus / "valid_split.csv").write_text("\n".join(blank))
     items = load_corpus(corpus, targets=["Calm", "Keen"], splits=["valid"]).splits["valid"].items
-    predictions, _ = loader.predict(model, items)
+    predictions, _ = tiny_models.predict_items(model, items)
     rows = [head]
     for number, values in enumerate(predictions.astype(float)):
         gender = "f" if number % 6 < 3 else "m"

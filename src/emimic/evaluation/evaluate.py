@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
 from emimic.data.fields import alike
+from emimic.data.loader import BatchOptions
 from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
@@ -78,10 +79,8 @@ def evaluate(
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
-    predictions = predict_split(
-        run, model, part, inputs, batch_seconds=batch_seconds, workers=workers, progress=progress,
-        features=features,
-    )  # fmt: skip
+    options = BatchOptions(batch_seconds, workers, progress)
+    predictions = predict_split(run, model, part, inputs, options, features=features)
     reports = [
         _score_truth(
             truth, predictions[truth.vad][truth.rows], part, by, n_bootstrap=n_bootstrap, seed=seed, progress=progress,

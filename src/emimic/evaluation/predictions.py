@@ -74,10 +74,8 @@ def predict_split(
     model: Learner,
     part: Split,
     inputs: Features | None,
+    options: loader.BatchOptions,
     *,
-    batch_seconds: float,
-    workers: int,
-    progress: bool,
     features: tuple[Path, str] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return intensities (clip, target) and V/A/D (clip, 3; NaN unless predicted) in the order of the split's items.
@@ -89,20 +87,17 @@ def predict_split(
         model: its model.
         part: the split.
         inputs: the features that a baseline reads.
-        batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show a bar.
+        options: how clips are read.
         features: the folder and type of a frozen encoder's features, to predict from these.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
-    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel):
         source = source_of(model, part.items, inputs)
     else:
-        source = compute(model, part.items, features[0], dtype=features[1], **options)
-    intensities, vad = loader.predict_source(model, source, **options)
+        source = compute(model, part.items, features[0], options, dtype=features[1])
+    intensities, vad = loader.predict_source(model, source, options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [
         item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()

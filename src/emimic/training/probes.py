@@ -13,11 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.model.model import EmiModel
-from emimic.progress import shown
 from emimic.task import SAMPLE_RATE, VAD, CorpusError
 from emimic.training.settings import TrainSettings
 
@@ -135,28 +133,24 @@ def compute_moments(
     model.eval()
     rng = np.random.default_rng(settings.seed)
     length = settings.ridge_piece and max(1, model.num_frames(round(settings.ridge_piece * SAMPLE_RATE)))
-    full: list[Array] = []
-    pieces: list[Array] = []
+    width = 2 * len(model.config.probe_features)
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
+    parts: list[Array] = []
     for epoch, rows in enumerate(copies):
-        groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
-        decoded = loader.decode_ahead(source, groups, workers=settings.workers, epoch=epoch)
-        for clips in shown(decoded, "solving", total=len(groups), show=progress):
-            starts = rng.random(len(clips))
-            by_clip: dict[int, list[Array]] = {}
-            for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
-                states, mask = model.collate([clips[i].values for i in part])
-                if not source.started:
-                    states, mask = model.encode_frozen(states, mask)
-                masks = [mask]
-                if length:
-                    masks.append(_mask_piece(mask, torch.from_numpy(starts[part]).to(mask.device), length))
-                arrays = [model.compute_frozen_moments(states, m).double().cpu().numpy() for m in masks]
-                by_clip.update({i: [array[row] for array in arrays] for row, i in enumerate(part)})
-            for i in range(len(clips)):
-                full.append(by_clip[i][0])
-                pieces += by_clip[i][1:]
+        starts = rng.random(len(rows))
+        moments = np.empty((2 if length else 1, len(rows), width))
+        for batch, values in loader.read_batches(model, source, rows, options, label="solving", epoch=epoch):
+            states, mask = model.collate(values)
+            if not source.started:
+                states, mask = model.encode_frozen(states, mask)
+            masks = [mask]
+            if length:
+                masks.append(_mask_piece(mask, torch.from_numpy(starts[batch]).to(mask.device), length))
+            for array, frames in zip(moments, masks, strict=True):
+                array[batch] = model.compute_frozen_moments(states, frames).double().cpu().numpy()
+        parts.append(moments)
     model.train(training)
-    return np.stack(full + pieces)
+    return np.concatenate(parts, axis=1).reshape(-1, width)
 
 
 def _mask_piece(mask: Tensor, starts: Tensor, length: int) -> Tensor:
