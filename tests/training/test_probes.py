@@ -125,7 +125,7 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     [
         (
             {"vad_ridge": 1.0, "hidden_layers": [1, 2], "probe_layers": [2], "frozen_layers": 1},
-            r"found probe_layers \(2,\)",
+            r"found probe_layers \[2\]",
         ),
         ({"domain_ridge": 1.0}, "layers of domain_targets"),
         ({"vad_ridge": 1.0, "vad_units": 0}, "found probe_layers None and frozen_layers 0"),
