@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
-from emimic.data.corpus import Item, run_in_parallel
+from emimic.data.corpus import Item
 from emimic.data.joins import Joins
+from emimic.data.parallel import run_in_parallel
 from emimic.features import encoder_cache
 from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
@@ -134,6 +135,6 @@ def fingerprint_recordings(fabric: Any, items: Sequence[Item], settings: TrainSe
 
     digest = ""
     if fabric.is_global_zero:
-        parts = run_in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        parts = run_in_parallel(sample, items, workers=settings.workers)
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return str(fabric.broadcast(digest)) if fabric.world_size > 1 else digest
