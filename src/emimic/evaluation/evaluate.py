@@ -15,11 +15,11 @@ from emimic.data.fields import alike
 from emimic.data.loader import BatchOptions
 from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
-from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
+from emimic.evaluation.predictions import format_csv, open_split, predict_split
 from emimic.evaluation.report import Report, score
 from emimic.files import make_folder, read_json, write_atomic
 from emimic.task import VAD, CorpusError
-from emimic.training.checkpoint import SETTINGS
+from emimic.training.checkpoint import SETTINGS, read_stored
 from emimic.training.learner import Learner
 
 
@@ -75,7 +75,7 @@ def evaluate(
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
     out = make_folder(run / "evaluation" / part.name if out is None else out)
-    settings = read_settings(run) if cached else {}
+    settings = read_stored(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
@@ -231,7 +231,7 @@ def _explain_bias(run: Path, folder: Path, split: str, *, fused: bool) -> list[s
         split: the split's name.
         fused: whether the run's baseline has weights that were searched on valid.
     """
-    settings = read_settings(run)
+    settings = read_stored(run)
     learned = str(settings["train_on"]).split("+") if "train_on" in settings else []
     if split in learned:
         return [f"{split} was trained on: these scores say nothing about unseen clips"]

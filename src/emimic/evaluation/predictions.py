@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from emimic.data import loader
 from emimic.data.corpus import Split, load_corpus
 from emimic.data.split_tables import list_some
 from emimic.features.encoder_cache import compute
-from emimic.files import CsvText, read_json
+from emimic.files import CsvText
 from emimic.task import ModelError
-from emimic.training.checkpoint import SETTINGS
+from emimic.training import checkpoint
 from emimic.training.learner import Features, Learner, open_run, source_of
 
 
@@ -54,7 +53,7 @@ def open_split(
         folder,
         targets=model.config.targets,
         splits=[split],
-        label_scale=read_settings(run).get("label_scale") if label_scale is None else label_scale,
+        label_scale=checkpoint.read_stored(run).get("label_scale") if label_scale is None else label_scale,
         labels=labels,
         allow_speaker_overlap=not labels,
         partial=features is None and bool(model.config.targets),
@@ -120,21 +119,3 @@ def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(["Filename", *targets])
     writer.writerows(rows)
     return text.getvalue()
-
-
-def read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings of the training run; nothing for a model folder without `train.json`.
-
-    Raises:
-        ModelError: if they can't be read.
-    """
-    file = run / SETTINGS
-    try:
-        return dict(read_json(file)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file} can't be read ({error}); expected the settings that emimic train wrote. "
-            "Bring it back, or delete it to go without"
-        ) from error

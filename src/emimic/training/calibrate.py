@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
 from emimic.data.loader import BatchOptions, ModelInput, Source, make_waveform_source, read_batches
-from emimic.files import fingerprint, make_folder, read_json
+from emimic.files import fingerprint, make_folder
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
-from emimic.training.checkpoint import SETTINGS
+from emimic.training.checkpoint import read_stored
 
 SHORTEST: Final = 0.8
 """Minimum length of a crop of a clip for the novelty score, in seconds."""
@@ -110,7 +110,7 @@ def calibrate(
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
     out = make_folder(run if out is None else out)  # before the work
-    settings = _read_settings(run)
+    settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
     options = BatchOptions(batch_seconds, workers, progress)
@@ -250,19 +250,6 @@ def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str,
     if bad := [name for name, value in given.items() if not 0 <= value < math.inf]:
         raise SettingsError(f"found the weight {given[bad[0]]} of {bad[0]}, expected 0 or more")
     return {name: float(given.get(name, 1.0)) for name in names}
-
-
-def _read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings that the run was trained with; empty where they are not recorded."""
-    try:
-        return dict(read_json(run / SETTINGS)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{run / SETTINGS} can't be read ({error}); expected the settings that emimic train wrote. Bring it back, "
-            "or delete it"
-        ) from error
 
 
 def _list_notes(

@@ -180,18 +180,9 @@ def _compute_moments(
     x: Tensor, y: Tensor, labelled: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the variances of both sides, their covariance and the difference of their means, (target,) each."""
-    if weights is not None:
-        return _compute_weighted_moments(x, y, labelled * weights[:, None])
-    n = labelled.sum(dim=0).clamp(min=1)
-    x_mean, y_mean = (x * labelled).sum(dim=0) / n, (y * labelled).sum(dim=0) / n
-    u, v = (x - x_mean) * labelled, (y - y_mean) * labelled
-    return u.square().sum(dim=0) / n, v.square().sum(dim=0) / n, (u * v).sum(dim=0) / n, x_mean - y_mean
-
-
-def _compute_weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return as `_compute_moments`; weights: (clip, target), 0 where a label is missing."""
-    n = weights.sum(dim=0)
-    part = weights / torch.where(n > 0, n, 1.0)
+    part = labelled if weights is None else labelled * weights[:, None]
+    n = part.sum(dim=0)
+    part = part / torch.where(n > 0, n, 1.0)
     x_mean, y_mean = (x * part).sum(dim=0), (y * part).sum(dim=0)
     u, v = x - x_mean, y - y_mean
     variances = (part * u.square()).sum(dim=0), (part * v.square()).sum(dim=0)
