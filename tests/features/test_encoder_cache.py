@@ -14,11 +14,11 @@ from tone_corpus import ENCODER
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
 from emimic.features import encoder_cache, store
+from emimic.inference.description import hash_model
 from emimic.media.waveform import ClipFormat
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import setup as runs
-from emimic.training import teacher
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -94,9 +94,9 @@ def test_the_key_is_what_decides_the_features() -> None:
 def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
-    before = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
+    before = encoder_cache.compute_key(build(), "float16"), hash_model(tmp_path)
     monkeypatch.setattr(ClipFormat, "version", ClipFormat.version + 1)
-    after = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
+    after = encoder_cache.compute_key(build(), "float16"), hash_model(tmp_path)
     assert not set(before) & set(after)
 
 

@@ -1,6 +1,5 @@
 """Predictions of a teacher for its students: cached on disk, resumable, with broken recordings listed."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import batching, calibration
+from emimic import batching
 from emimic.files import sha256
-from emimic.inference.engine import DESCRIPTION, Spec, open_engine
+from emimic.inference.description import hash_model
+from emimic.inference.engine import Spec, open_engine
 from emimic.inference.results import Failure
-from emimic.media.waveform import ClipFormat
 from emimic.progress import shown
 from emimic.task import AudioError, ModelError
 from emimic.training import teacher_cache
@@ -52,19 +51,6 @@ class TeacherReport:
         return "\n".join(lines)
 
 
-def compute_key(folder: Path) -> str:
-    """Return 16 hex digits that name a teacher and the preparation of clips.
-
-    They depend on an exported model's description, which holds its files' hashes, or on a run folder's model files and
-    calibration.
-    """
-    names = [DESCRIPTION] if (folder / DESCRIPTION).exists() else ["config.json", "model.safetensors"]
-    if names[0] != DESCRIPTION and (folder / calibration.FILE).exists():
-        names.append(calibration.FILE)
-    parts = [str(ClipFormat.version), *(sha256(folder / name) for name in names)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
 def predict_recordings(
     teacher: Path,
     paths: Sequence[Path],
@@ -93,7 +79,7 @@ def predict_recordings(
     spec = engine.spec
     if not spec.targets:
         raise ModelError(f"{teacher} predicts V/A/D only; a student needs a teacher with intensities")
-    about = teacher_cache.Teacher(compute_key(teacher), spec.targets, spec.max_seconds, spec.vad)
+    about = teacher_cache.Teacher(hash_model(teacher)[:16], spec.targets, spec.max_seconds, spec.vad)
     folder = teacher_cache.write_teacher(cache, about)
     failures: list[Failure] = []
     notes: list[str] = []
