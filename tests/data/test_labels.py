@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_models import predict_items
 from tone_corpus import ENCODER
 
+from emimic import figures
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
-from emimic.evaluation import plots
 from emimic.evaluation.evaluate import evaluate
 from emimic.evaluation.submit import submit
 from emimic.model.config import EmiConfig
@@ -302,7 +302,7 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than all else here."""
-    monkeypatch.setattr(plots, "render_png", lambda _: b"")
+    monkeypatch.setattr(figures, "render", lambda _: b"")
 
 
 def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:

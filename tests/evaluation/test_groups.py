@@ -12,11 +12,10 @@ import tiny_models
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import metrics
+from emimic import figures, metrics
 from emimic.cli import app
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
-from emimic.evaluation import plots
 from emimic.evaluation.groups import MISSING, name_files, name_groups, score_groups
 from emimic.evaluation.report import score
 from emimic.task import CorpusError
@@ -167,7 +166,7 @@ def test_evaluate_by_columns(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, predictions = scored_run
-    monkeypatch.setattr(plots, "render_png", lambda _: b"drawn elsewhere")
+    monkeypatch.setattr(figures, "render", lambda _: b"drawn elsewhere")
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"

@@ -17,6 +17,7 @@ from emimic.data.split_tables import LABELLED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
+from emimic.figures import render
 from emimic.files import CsvText, make_folder, write_atomic
 from emimic.task import MAX_SECONDS, CorpusError
 
@@ -192,8 +193,8 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], values: dict[str, A
     if labels := _stack_labels(corpus):
         figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomic(out / f"{name}.png", plots.render_png(figure))
-        write_atomic(out / f"{name}.svg", plots.render_svg(figure))
+        write_atomic(out / f"{name}.png", render(figure))
+        write_atomic(out / f"{name}.svg", render(figure, "svg"))
     write_atomic(out / "clips.csv", _format_csv(corpus, clips))
     write_atomic(
         out / "description.json", json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

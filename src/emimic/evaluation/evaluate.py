@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic import figures
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
 from emimic.data.fields import alike
@@ -195,9 +196,9 @@ def _format_files(
     if draw:
         pair = predictions[truth.rows], truth.labels, truth.names
         calibrations = {name: bins for scored in reports for name, bins in scored.calibration.items()}
-        files["scatter.png"] = plots.render_png(plots.draw_scatter(*pair))
-        files["residuals.png"] = plots.render_png(plots.draw_residuals(*pair))
-        files["reliability.png"] = plots.render_png(plots.draw_reliability(calibrations))
+        files["scatter.png"] = figures.render(plots.draw_scatter(*pair))
+        files["residuals.png"] = figures.render(plots.draw_residuals(*pair))
+        files["reliability.png"] = figures.render(plots.draw_reliability(calibrations))
     return files
 
 
