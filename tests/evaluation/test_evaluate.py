@@ -239,7 +239,7 @@ def stub(monkeypatch, tmp_path):
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, *, batch_seconds, workers, progress):
+    def answer(model, items, options):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items]), state.vad
