@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
-from emimic.data.loader import make_waveform_source, trim_silence
+from emimic.data.loader import trim_silence
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
-from emimic.training.corpora import load_corpora, make_pools
-from emimic.training.setup import copies_of, source_of
+from emimic.training.corpora import load_corpora
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "default.json"
 NOTE = (
@@ -61,7 +60,7 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     clip_format = engine.spec.clip_format
     rows, vad = [], []
     starts = range(0, len(clips), 64)
-    for start in shown(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
+    for start in show_progress(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
         ready = [clip_format.prepare(clip).samples for clip in clips[start : start + 64]]
         for one in engine.predict(ready):
             rows.append(one.intensities)
@@ -72,9 +71,9 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
 def interval(statistic: Any, x: Array, y: Array, speakers: Sequence[Any]) -> dict[str, Any]:
     """A score of each column and their mean, with 95 % intervals over speakers."""
     values = np.atleast_1d(statistic(x, y))
-    draws = metrics.resamples(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
-    low, high = metrics.interval(draws)
-    mean_low, mean_high = metrics.interval(draws.mean(axis=1))
+    draws = metrics.resample_statistic(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
+    low, high = metrics.compute_interval(draws)
+    mean_low, mean_high = metrics.compute_interval(draws.mean(axis=1))
     found = [
         {"value": float(v), "low": float(a), "high": float(b)}
         for v, a, b in zip(values, low, high, strict=True)
@@ -95,8 +94,8 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "clips": len(items),
         "speakers": len(set(speakers)),
-        "pearson": named(interval(metrics.pearson, predictions, labels, speakers), EMOTIONS),
-        "auc": named(interval(metrics.auc, predictions, labels, speakers), EMOTIONS),
+        "pearson": named(interval(metrics.compute_pearson, predictions, labels, speakers), EMOTIONS),
+        "auc": named(interval(metrics.compute_auc, predictions, labels, speakers), EMOTIONS),
     }
     rows = [i for i, item in enumerate(items) if item.row["Category"] in SEVEN]
     columns = [EMOTIONS.index(name) for name in UNCHANGED]
@@ -106,7 +105,10 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
         if (target := own.get(items[i].row["Category"])) is not None:
             truth[place, target] = 1.0
     seven = interval(
-        metrics.pearson, predictions[np.ix_(rows, columns)], truth[:, columns], [speakers[i] for i in rows]
+        metrics.compute_pearson,
+        predictions[np.ix_(rows, columns)],
+        truth[:, columns],
+        [speakers[i] for i in rows],
     )
     return found | {"pearson_seven_categories": named(seven, UNCHANGED)}
 
@@ -126,8 +128,8 @@ def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
             mapped[part, j] = fitted(raw[part, j])
     speakers = [item.speaker for item in items]
     return {
-        "before": named(interval(metrics.calibration_error, raw, labels, speakers), EMOTIONS),
-        "after": named(interval(metrics.calibration_error, mapped, labels, speakers), EMOTIONS),
+        "before": named(interval(metrics.compute_calibration_error, raw, labels, speakers), EMOTIONS),
+        "after": named(interval(metrics.compute_calibration_error, mapped, labels, speakers), EMOTIONS),
     }
 
 
@@ -140,7 +142,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 
     def auc(rows: NDArray[np.bool_]) -> dict[str, Any]:
         kept = value[rows, None], happy[rows, None].astype(float), list(speakers[rows])
-        return interval(metrics.auc, *kept)["mean"]  # type: ignore[no-any-return]
+        return interval(metrics.compute_auc, *kept)["mean"]  # type: ignore[no-any-return]
 
     return {
         "clips": len(items),
@@ -157,7 +159,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 def vad_scores(vad: Array, items: Sequence[Item]) -> dict[str, Any]:
     """Pearson of V/A/D with ratings."""
     labels = np.stack([item.vad for item in items]).astype(np.float64)  # type: ignore[arg-type]
-    return named(interval(metrics.pearson, vad, labels, [item.speaker for item in items]), VAD)
+    return named(interval(metrics.compute_pearson, vad, labels, [item.speaker for item in items]), VAD)
 
 
 def cut_to(samples: Wave, seconds: float) -> Wave:
@@ -274,36 +276,32 @@ def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
 
 def folds(run: Path, corpora: Path) -> dict[str, Any]:
     """Joy of EmoDB as the recipe predicts it without a speaker's own clips: the ridge regression before a run's first
-    step, solved again without each speaker, on the same changed copies; judged on the clips as they are recorded.
+    step, solved again without each speaker.
 
     It reads layers that aren't trained, so nothing else of it depends on the clips; that the clips are speech is given.
     """
     settings = checkpoint.read_settings(run)
     members = load_corpora([corpora / name for name in settings.corpora], settings, progress=False)
-    items = [item for member in members for item in member.list_training(both=False)]
-    drawn = make_pools(members, both=False)
-    model = EmiModel.open_run(run, device="cpu")
-    changed = settings.model_copy(update={"frozen_copies": 0})
-    source = source_of(model, items, run, changed, None, False, drawn)
-    every, copies = probes.select(source, copies_of(drawn, settings), lambda item: item.domain == "speech")
-    german = [item for item in items if item.corpus == "emodb"]
-    show = sys.stderr.isatty()
-    x = probes.compute_moments(model, source, copies, settings, progress=show)
-    every *= len(x) // len(every)
-    recorded = make_waveform_source(german, model.clip_format)
-    asked = probes.compute_moments(model, recorded, [range(len(german))], settings, progress=show)[
-        : len(german)
-    ]
-    y = np.array([item.labels[EMOTIONS.index("Joy")] for item in every], np.float64)  # type: ignore[index]
-    weights = np.array([item.ridge_weight for item in every])
-    predictions = np.full((len(german), len(EMOTIONS)), np.nan)
-    speakers = np.array([item.speaker for item in every], object)
-    for speaker in sorted({item.speaker for item in german if item.speaker}):
+    training = [item for member in members for item in member.list_training(both=False)]
+    items = [item for item in training if item.domain == "speech"]
+    x = probes.compute_means(
+        EmiModel.open_run(run, device="cpu"), items, settings, progress=sys.stderr.isatty()
+    )
+    y = np.array([item.labels[EMOTIONS.index("Joy")] for item in items], np.float64)  # type: ignore[index]
+    weights = np.array([item.ridge_weight for item in items])
+    speakers = np.array([item.speaker for item in items], object)
+    german = np.array([item.corpus == "emodb" for item in items])
+    predictions = np.full((len(items), len(EMOTIONS)), np.nan)
+    for speaker in sorted({*speakers[german]}):
         kept = np.isfinite(y) & (speakers != speaker)
-        slope, intercept = probes.fit_ridge(x[kept], y[kept], weights[kept], settings.domain_ridge or 0.0)
-        own = [item.speaker == speaker for item in german]
-        predictions[own, EMOTIONS.index("Joy")] = np.clip(asked[own] @ slope + intercept, 0.0, 1.0)
-    return {"joy": joy(predictions, german) | {"by_sex": by_group(predictions, german, "Gender")}}
+        logits = probes.to_logits(y[kept])
+        slope, intercept = probes.fit_ridge(x[kept], logits, weights[kept], settings.domain_ridge or 0.0)
+        own = speakers == speaker
+        predictions[own, EMOTIONS.index("Joy")] = 1 / (1 + np.exp(-(x[own] @ slope + intercept)))
+    clips = [item for item in items if item.corpus == "emodb"]
+    return {
+        "joy": joy(predictions[german], clips) | {"by_sex": by_group(predictions[german], clips, "Gender")}
+    }
 
 
 def record(name: str, found: dict[str, Any]) -> None:

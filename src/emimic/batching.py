@@ -22,7 +22,7 @@ Name = TypeVar("Name")
 Read = TypeVar("Read")
 
 
-def budget(seconds: float, hop: int = 1) -> int:
+def compute_budget(seconds: float, hop: int = 1) -> int:
     """Return the samples (or frames of `hop` samples) in a batch of `seconds`, at least 1.
 
     Raises:

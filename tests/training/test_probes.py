@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from synth_speech import make_voices
 
-from emimic.data import sampling
+from emimic.data.loader import make_waveform_source
 from emimic.model.model import EmiModel
 from emimic.task import CorpusError, SettingsError
 from emimic.training import probes
-from emimic.training import setup as runs
 from emimic.training.corpora import load_corpora
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
@@ -53,18 +51,16 @@ def make_rated_voices(folder: Path, **given: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("copies", "piece"), [(0, None), (2, 0.06)])
-def test_a_run_begins_with_the_solution_and_keeps_it(
-    tmp_path: Path, tiny: Tiny, copies: int, piece: float | None
-) -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_run_begins_with_the_solution_and_keeps_it(tmp_path: Path, tiny: Tiny, bounded: bool) -> None:
     folders = [
         make_rated_voices(tmp_path / n, rough=n == "rough", seed=i) for i, n in enumerate(("clean", "rough"))
     ]
     values = tiny(
-        standardize_frames=True, hidden_layers=[1, 2], probe_layers=[1], frozen_layers=1, frozen_copies=copies,
+        standardize_frames=True, hidden_layers=[1, 2], probe_layers=[1], frozen_layers=1, frozen_copies=2,
         lstm=False, global_std=True, epochs=2, batch_size=16, augment=0.9, lengths=0.5, feature_dtype="float32",
-        domain_targets={"rough": ["Joy"]}, domain_ridge=3.0, vad_ridge=2.0, vad_units=0, vad_bounded=True,
-        ridge_piece=piece, corpora={"rough": {"ridge_weight": 0.5, "vad_weight": 4.0}},
+        domain_targets={"rough": ["Joy"]}, domain_ridge=3.0, vad_ridge=2.0, vad_units=0, vad_bounded=bounded,
+        bounded=bounded, corpora={"rough": {"ridge_weight": 0.5, "vad_weight": 4.0}},
         encoder_config=tiny_models.encoder("whisper"),
     )  # fmt: skip
     settings = TrainSettings(**values)
@@ -72,50 +68,27 @@ def test_a_run_begins_with_the_solution_and_keeps_it(
     model = EmiModel.open_run(tmp_path / "run")
     members = load_corpora(folders, settings, progress=False)
     items = [item for member in members for item in member.list_training(both=False)]
-    source = runs.source_of(
-        model,
-        items,
-        tmp_path,
-        settings.model_copy(update={"frozen_copies": 0}),
-        None,
-        False,
-        [sampling.Pool(range(80))],
-    )
-    rows = [(row, epoch) for epoch in range(copies or 1) for row in range(80)]
-    pooled = []
-    for row, epoch in rows:
-        hidden, mask = model.encode(torch.from_numpy(source.read(items[row], epoch).values)[None])
-        frames = ((hidden - model.frame_mean) / model.frame_std)[0, :, :16].detach().numpy().astype(float)
-        assert mask.all()
-        parts = (
-            [frames]
-            if piece is None
-            else [frames, *sliding_window_view(frames, 3, axis=0).transpose(0, 2, 1)]
-        )
-        pooled.append(
-            np.array(
-                [np.concatenate([part.mean(axis=0), np.sqrt(part.var(axis=0) + 1e-5)]) for part in parts]
-            )
-        )
-    rough = np.array([items[row].corpus == "rough" for row, _ in rows])
-    y = np.array([float(items[row].labels[0]) for row, _ in rows])  # type: ignore[index]
-    x = probes.compute_moments(model, source, [range(80)] * (copies or 1), settings)
-    np.testing.assert_allclose(x[: len(rows)], [one[0] for one in pooled], rtol=1e-4, atol=1e-5)
-    starts = []
-    for one, choices in zip(x[len(rows) :], pooled, strict=piece is not None):
-        apart = np.abs(choices[1:] - one).max(axis=1)
-        assert apart.min() < 1e-4
-        starts.append(int(apart.argmin()))
-    assert piece is None or len(set(starts)) > 3
-    again = 1 if piece is None else 2
-    rough, y = np.tile(rough, again), np.tile(y, again)
-    slope, intercept = probes.fit_ridge(x[rough], y[rough], np.full(rough.sum(), 0.5), 3.0)
+    source = make_waveform_source(items, model.clip_format)
+    means = []
+    for item in items:
+        hidden, _ = model.encode(torch.from_numpy(source.read(item, 0).values)[None])
+        frames = ((hidden - model.frame_mean) / model.frame_std)[0, :, :16]
+        means.append(frames.mean(dim=0).detach().numpy().astype(float))
+    x = probes.compute_means(model, items, settings)
+    np.testing.assert_allclose(x, means, rtol=1e-4, atol=1e-5)
+
+    def invert(labels: list[float]) -> np.ndarray:
+        y = np.array(labels, np.float64)
+        return np.log((y := np.clip(y, 0.02, 0.98)) / (1 - y)) if bounded else y
+
+    rough = np.array([item.corpus == "rough" for item in items])
+    joy = invert([float(item.labels[0]) for item in items])  # type: ignore[index]
+    slope, intercept = probes.fit_ridge(x[rough], joy[rough], np.full(rough.sum(), 0.5), 3.0)
     layer: Any = model.domains.own["rough"]
-    np.testing.assert_allclose(layer.weight[0].detach().numpy(), slope, rtol=1e-3, atol=1e-5)
-    assert float(layer.bias[0].detach()) == pytest.approx(intercept, abs=1e-4)
-    arousal = np.clip([float(items[row].vad[0]) for row, _ in rows], 0.02, 0.98)  # type: ignore[index]
-    logit = np.tile(np.log(arousal / (1 - arousal)), again)
-    slope, intercept = probes.fit_ridge(x[:, :16], logit, np.where(rough, 4.0, 1.0), 2.0)
+    np.testing.assert_allclose(layer.weight[0].detach().numpy(), slope, rtol=1e-3, atol=1e-4)
+    assert float(layer.bias[0].detach()) == pytest.approx(intercept, abs=1e-3)
+    arousal = invert([float(item.vad[0]) for item in items])  # type: ignore[index]
+    slope, intercept = probes.fit_ridge(x, arousal, np.where(rough, 4.0, 1.0), 2.0)
     np.testing.assert_allclose(model.vad.out_proj.weight[0].detach().numpy(), slope, rtol=1e-3, atol=1e-4)
     assert float(model.vad.out_proj.bias[0].detach()) == pytest.approx(intercept, abs=1e-3)
 

@@ -17,7 +17,7 @@ from emimic.data.items import Item
 from emimic.data.joins import Joins
 from emimic.media import decode
 from emimic.media.waveform import ClipFormat, cut
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import VAD
 
 SILENCE: Final = 1e-4
@@ -45,7 +45,7 @@ class Source:
         items: the clips.
         read: returns a clip as it is in an epoch, counted from 0; only augmented clips differ between epochs.
         encoded: the values are hidden states.
-        labelled: returns a clip with its labels in an epoch, which a mixture changes. They are known before the clip
+        relabel: returns a clip with its labels in an epoch, which a mixture changes. They are known before the clip
             is decoded, so that every process knows the labels of all clips of a step.
         started: the values are outputs of the encoder's frozen layers.
     """
@@ -53,10 +53,10 @@ class Source:
     items: Sequence[Item]
     read: Callable[[Item, int], ModelInput]
     encoded: bool = False
-    labelled: Callable[[Item, int], Item] = field(default=lambda item, _: item)
+    relabel: Callable[[Item, int], Item] = field(default=lambda item, _: item)
     started: bool = False
 
-    def hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return a model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask."""
         if self.encoded:
             return values, mask
@@ -107,7 +107,7 @@ def make_waveform_source(
             time_map = later.compose(time_map)
         return ModelInput(clip_format.prepare(samples).samples, time_map)
 
-    return Source(items, read) if joins is None else Source(items, read, labelled=joins.label)
+    return Source(items, read) if joins is None else Source(items, read, relabel=joins.label)
 
 
 def load(item: Item, max_seconds: float | None) -> NDArray[np.float32]:
@@ -157,7 +157,7 @@ def read_batches(
     decoded = decode_ahead(
         source, [[rows[i] for i in group] for group in groups], workers=options.workers, epoch=epoch
     )
-    shown_clips = shown(decoded, label, total=len(groups), show=options.progress)
+    shown_clips = show_progress(decoded, label, total=len(groups), show=options.progress)
     for group, clips in zip(groups, shown_clips, strict=True):
         for part in source.plan(model, clips, batch_seconds=options.batch_seconds):
             yield [group[i] for i in part], [clips[i].values for i in part]

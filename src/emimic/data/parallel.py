@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from emimic.cpus import available
+from emimic.cpus import count_available
 from emimic.files import OutputError
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import CorpusError
 
 _Job = TypeVar("_Job")
@@ -34,11 +34,11 @@ def run_in_parallel(
         progress: show a bar on standard error.
         text: the bar's title.
     """
-    with ThreadPoolExecutor(workers or available()) as pool:
+    with ThreadPoolExecutor(workers or count_available()) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         results = (future.result() for future in futures)
         try:
-            yield from shown(results, text, total=len(jobs), show=progress)
+            yield from show_progress(results, text, total=len(jobs), show=progress)
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -16,7 +16,7 @@ from emimic.features.encoder_cache import compute
 from emimic.files import CsvText
 from emimic.task import ModelError
 from emimic.training import checkpoint
-from emimic.training.learner import Features, Learner, open_run, source_of
+from emimic.training.learner import Features, Learner, make_source, open_run
 
 
 def open_split(
@@ -48,7 +48,9 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = open_run(run)
-    features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    features = (
+        Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    )
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -93,7 +95,7 @@ def predict_split(
         ModelError: if a prediction is not finite.
     """
     if features is None or isinstance(model, BaselineModel):
-        source = source_of(model, part.items, inputs)
+        source = make_source(model, part.items, inputs)
     else:
         source = compute(model, part.items, features[0], options, dtype=features[1])
     intensities, vad = loader.predict_source(model, source, options)
@@ -106,10 +108,10 @@ def predict_split(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
             f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
+    calibration = Calibration.find_in_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:
         return intensities, vad
-    return calibration.intensities(intensities), vad.clip(0.0, 1.0)
+    return calibration.calibrate_intensities(intensities), vad.clip(0.0, 1.0)
 
 
 def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -14,7 +14,7 @@ from emimic.export.int8_graph import Layer, Scale, find_layers, quantize
 from emimic.inference.engine import Spec, predict_clips
 from emimic.inference.runtimes import Feed, Name, Runtime, open_runtime
 from emimic.prediction import Prediction
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 HELD_OUT: Final = 3
@@ -96,7 +96,7 @@ def search(
     best = measure(layers)
     if _average(best[1]) >= least:
         return best
-    single = shown(layers, "measuring layers", total=len(layers), show=progress)
+    single = show_progress(layers, "measuring layers", total=len(layers), show=progress)
     few = _count_few(measured)
     damage = {
         layer: (1.0 - _average(measure([layer], few)[1])) / (layer.size * rows[layer]) for layer in single
@@ -184,7 +184,7 @@ def calibrate(
     runtime = open_runtime("onnx", open_graph.SerializeToString())
 
     def iterate_activations(label: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for clip in shown(clips, label, total=len(clips), show=progress):
+        for clip in show_progress(clips, label, total=len(clips), show=progress):
             feed: Feed = {"samples": clip[None], "lengths": np.array([len(clip)], dtype=np.int64)}
             yield from zip(names, runtime.run(names, feed), strict=True)
 

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
+from emimic.files import (
+    compute_sha256,
+    fingerprint,
+    make_folder,
+    name_errors,
+    read_json,
+    walk,
+    write_atomically,
+)
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
@@ -31,7 +39,7 @@ from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, ope
 from emimic.inference.spec import make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
 from emimic.wording import pluralize
@@ -61,22 +69,22 @@ class Report:
         size: Bytes.
         difference: Largest difference of the float32 graph from torch.
         speed: Seconds of audio per second of one core.
-        quantisation: The effects of int8; None for float32.
+        quantization: The effects of int8; None for float32.
     """
 
     folder: Path
     size: int
     difference: float
     speed: float
-    quantisation: "Quantization | None"
+    quantization: "Quantization | None"
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         lines = [
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
             f"{self.speed:.1f} s of audio a second and core"
         ]
-        if (q := self.quantisation) is not None:
+        if (q := self.quantization) is not None:
             lines.append(
                 f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
@@ -96,7 +104,7 @@ def export(
     least: float = LEAST,
     calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
-    licence: str | os.PathLike[str] | None = None,
+    license_file: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
     """Export a training run.
@@ -110,7 +118,7 @@ def export(
         least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
         calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
         card: Text file that becomes README.md.
-        licence: Text file that becomes LICENSE.
+        license_file: Text file that becomes LICENSE.
         progress: Show bars.
 
     Raises:
@@ -127,23 +135,23 @@ def export(
     model = _open_model(run, to)
     texts = {
         name: Path(file).read_text(encoding="utf-8")
-        for name, file in (("README.md", card), ("LICENSE", licence))
+        for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         graph, difference = _write_float_graph(model, spec, to, folder, target)
-        small, quantisation = None, None
+        small, quantization = None, None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = search(
+            small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-        with naming(target):
-            optimised = _finish(graph, small, folder, to)
+        with name_errors(target):
+            optimized = _finish(graph, small, folder, to)
         if calibrated is not None:
             calibrated.save(folder)
         description = {
@@ -151,20 +159,20 @@ def export(
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
-            "optimised": optimised,
+            "optimized": optimized,
             "spec": asdict(spec),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
-            "quantisation": None if quantisation is None else asdict(quantisation),
+            "quantization": None if quantization is None else asdict(quantization),
             "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
-            write_atomic(folder / name, text)
+            write_atomically(folder / name, text)
         speed = _describe(folder, description)
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
-    return Report(target, size, difference, speed, quantisation)
+    return Report(target, size, difference, speed, quantization)
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -188,9 +196,9 @@ def _write_float_graph(model: Any, spec: Spec, to: Name, folder: Path, target: P
     from emimic.export.onnx_graph import to_onnx
 
     data, graph = to_onnx(model), folder / "plain.onnx"
-    with naming(target):
+    with name_errors(target):
         graph.write_bytes(data)
-        _optimise(graph, folder / "model.onnx", level="basic")
+        _optimize(graph, folder / "model.onnx", level="basic")
         graph.unlink()
         (folder / "model.onnx").rename(graph)
     return graph, _verify(model, open_runtime(to, graph), spec)
@@ -206,7 +214,7 @@ def _find_calibration(
 ) -> Calibration | None:
     """Return the calibration in a folder, by default the run's own, if it has one."""
     if folder is None:
-        return Calibration.of_run(run, spec.targets)
+        return Calibration.find_in_run(run, spec.targets)
     calibration = Calibration.find(folder, spec.targets)
     if calibration is None:
         raise ModelError(
@@ -230,7 +238,7 @@ def _make_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
+def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
     """Write a graph as ONNX Runtime optimizes it.
 
     Args:
@@ -269,13 +277,13 @@ def _finish(graph: Path, small: bytes | None, folder: Path, to: str) -> bool:
     """
     if small is not None:
         graph.write_bytes(small)
-    optimised = to == "onnx" and len(small or b"") >= LARGE
+    optimized = to == "onnx" and len(small or b"") >= LARGE
     if to == "openvino":
         import openvino
 
         openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
-    elif optimised:
-        _optimise(graph, folder / "model.onnx", level="extended")
+    elif optimized:
+        _optimize(graph, folder / "model.onnx", level="extended")
     else:
         import onnx
 
@@ -286,11 +294,11 @@ def _finish(graph: Path, small: bytes | None, folder: Path, to: str) -> bool:
         model.opset_import.extend(opsets)
         onnx.save(model, folder / "model.onnx")
     graph.unlink()
-    return optimised
+    return optimized
 
 
 def _hash_file(file: Path) -> dict[str, str]:
-    hashes = {"sha256": sha256(file)}
+    hashes = {"sha256": compute_sha256(file)}
     return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
 
 
@@ -298,7 +306,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
-    write_atomic(file, json.dumps(description | {"checks": {}}))
+    write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
     clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
@@ -316,7 +324,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
     }
-    write_atomic(file, json.dumps(complete, indent=1) + "\n")
+    write_atomically(file, json.dumps(complete, indent=1) + "\n")
     return speed
 
 
@@ -355,7 +363,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
     """Return every media file in a folder, recursively, prepared; unreadable and hidden files are skipped."""
     files = sorted(path for path in walk(folder, []) if path.suffix.lower() in MEDIA_SUFFIXES)
     clips = []
-    for file in shown(files, "reading", total=len(files), show=progress):
+    for file in show_progress(files, "reading", total=len(files), show=progress):
         with contextlib.suppress(AudioError):
             clips.append(spec.load(file, notes=[]))
     return clips

@@ -31,10 +31,10 @@ class Graph(nn.Module):
             window = 0.5 - 0.5 * torch.cos(angle)
             waves = torch.cat([phase.cos(), phase.sin()]) * window
             self.register_buffer("waves", waves[:, None].float())
-            filters = torch.from_numpy(encoders.mel_filters(config.num_mel_bins))
+            filters = torch.from_numpy(encoders.make_mel_filters(config.num_mel_bins))
             self.register_buffer("filters", filters.T.float())
             # No clip is longer than the model's cut.
-            frames = model.num_frames(round(model.config.max_seconds * SAMPLE_RATE))
+            frames = model.count_frames(round(model.config.max_seconds * SAMPLE_RATE))
             encoder: Any = model.encoder
             self.conv1, self.conv2 = _convert_to_linear(encoder.conv1), _convert_to_linear(encoder.conv2)
             self.register_buffer("positions", encoder.embed_positions.weight[:frames].detach().clone())
@@ -83,7 +83,9 @@ class Graph(nn.Module):
         layers = self.model.config.hidden_layers
         with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
-        return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
+        return output.last_hidden_state if layers is None else encoders.concatenate_layers(
+            outputs, layers
+        ), frames
 
     def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from emimic.data.corpus import Item
 from emimic.data.loader import DEFAULT, BatchOptions, ModelInput, Source, make_waveform_source, read_batches
 from emimic.features import store
-from emimic.files import make_folder, sha256
+from emimic.files import compute_sha256, make_folder
 from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
 
@@ -80,7 +80,7 @@ def compute(
     cache = folder / compute_key(model, dtype)
     make_folder(cache)
     files = {
-        item.key: cache / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
+        item.key: cache / f"{compute_sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
         for item in items
     }
     missing = [item for item in items if store.read_clip_id(files[item.key]) is None]
@@ -145,9 +145,9 @@ def compute_frozen(
         return ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
 
     def label(item: Item, epoch: int) -> Item:
-        return source.labelled(item, epoch % len(copies))
+        return source.relabel(item, epoch % len(copies))
 
-    return Source(source.items, read, labelled=label, started=True)
+    return Source(source.items, read, relabel=label, started=True)
 
 
 @torch.inference_mode()
@@ -168,4 +168,4 @@ def _encode_rows(
         model.train(training)
         for position, states, count in zip(batch, hidden, mask.sum(dim=1).tolist(), strict=True):
             frames = states[:count].float().cpu().numpy().astype(dtype)
-            yield rows[position], store.Sequence.from_frames(frames, model.frame_times(count))
+            yield rows[position], store.Sequence.from_frames(frames, model.compute_frame_times(count))

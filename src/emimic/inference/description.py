@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emimic import calibration
-from emimic.files import fingerprint, read_json, sha256
+from emimic.files import compute_sha256, fingerprint, read_json
 from emimic.inference.spec import Spec
 from emimic.media.waveform import ClipFormat
 from emimic.task import ModelError
@@ -23,7 +23,7 @@ def hash_model(folder: Path) -> str:
     names = [DESCRIPTION] if (folder / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
     if names[0] != DESCRIPTION and (folder / calibration.FILE).is_file():
         names.append(calibration.FILE)  # it holds the hash of its arrays
-    parts = [str(ClipFormat.version), *(sha256(folder / name) for name in names)]
+    parts = [str(ClipFormat.version), *(compute_sha256(folder / name) for name in names)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -92,7 +92,7 @@ def check_files(folder: Path, description: dict[str, Any], *, full: bool = False
         if not file.is_file():
             raise ModelError(f"{folder} has no {name}; the folder is incomplete: copy or export it again")
         kind = "fingerprint" if "fingerprint" in hashes and not full else "sha256"
-        value = fingerprint(file) if kind == "fingerprint" else sha256(file)
+        value = fingerprint(file) if kind == "fingerprint" else compute_sha256(file)
         if hashes[kind] != value:
             raise ModelError(
                 f"{file} is not the file its {DESCRIPTION} describes ({kind} {value[:12]}..., expected "

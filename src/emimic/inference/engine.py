@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import batching
-from emimic.calibration import FILE, Calibration, finished
-from emimic.cpus import available, cores
+from emimic.calibration import FILE, Calibration, finish_predictions
+from emimic.cpus import count_available, count_cores
 from emimic.files import fingerprint
 from emimic.inference.description import DESCRIPTION as DESCRIPTION
 from emimic.inference.description import SCHEMA as SCHEMA
@@ -156,10 +156,10 @@ class TorchEngine:
                 f"{folder} is a training run, which needs torch ({error.name} isn't installed): {install('train')}, "
                 "or export it where that is installed (emimic export)"
             ) from error
-        torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
+        torch.set_num_threads(min(torch.get_num_threads(), count_available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = get_spec(self.model)
-        self.calibration = Calibration.of_run(folder, self.spec.targets)
+        self.calibration = Calibration.find_in_run(folder, self.spec.targets)
 
     def predict(
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
@@ -168,13 +168,13 @@ class TorchEngine:
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for result in results:
             _check_finite(result, "the training run")
-        return finished(results, self.calibration)
+        return finish_predictions(results, self.calibration)
 
 
 def get_spec(model: Any) -> Spec:
     """Return the spec of an EmiModel."""
     config = model.config
-    first, second = model.frame_times(2) * SAMPLE_RATE
+    first, second = model.compute_frame_times(2) * SAMPLE_RATE
     return Spec(
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
@@ -229,12 +229,12 @@ class GraphEngine:
         self._graph = open_runtime(
             self.runtime,
             graph,
-            threads=cores() if threads is None else threads,
+            threads=count_cores() if threads is None else threads,
             streams=streams,
-            optimised=bool(self.description.get("optimised")),
+            optimized=bool(self.description.get("optimized")),
         )
         if run is not None:
-            self.calibration = Calibration.of_run(run, self.spec.targets)
+            self.calibration = Calibration.find_in_run(run, self.spec.targets)
         else:
             is_calibrated = FILE in self.description.get("files", {})
             self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
@@ -255,7 +255,7 @@ class GraphEngine:
             pooled=self.calibration is not None and self.calibration.novelty is not None,
             name=str(self.folder),
         )
-        return finished(raw, self.calibration)
+        return finish_predictions(raw, self.calibration)
 
     def predict_raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
         """Predict clips without calibration."""
@@ -318,7 +318,9 @@ def predict_clips(
             )
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
     outputs += ["pooled"] if pooled else []
-    plan = batching.plan(lengths, budget=batching.budget(batch_seconds), equal=not spec.exact_under_padding)
+    plan = batching.plan(
+        lengths, budget=batching.compute_budget(batch_seconds), equal=not spec.exact_under_padding
+    )
     predictions: dict[int, Prediction] = {}
 
     def predict_batch(rows: list[int]) -> None:

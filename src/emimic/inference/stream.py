@@ -216,7 +216,7 @@ class Stream:
             self._warned = True
             add_note(f"the stream: {note}", None, stacklevel=3)
 
-    def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread[Step]:
+    def start_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread[Step]:
         """Feed this stream from a separate thread, so that an audio callback only queues its chunks.
 
         Args:

@@ -37,20 +37,21 @@ class TanhHead(nn.Module):
 class DomainHeads(nn.Module):
     """Classifier of a clip's domain, and linear layers for the targets that a domain predicts itself.
 
-    Both read the mean and standard deviation of a clip's (standardized) frames, as ridge regression on frozen
-    features does. On speech of few speakers such a layer transfers to other languages. A deeper head that also
-    learns from other recordings does not.
+    The classifier reads the mean and standard deviation of a clip's (standardized) frames, the layers its mean alone,
+    as ridge regression on frozen features does. On speech of few speakers such a layer transfers to other languages. A
+    deeper head that also learns from other recordings does not.
     """
 
     def __init__(self, config: EmiConfig) -> None:
         super().__init__()
-        features = 2 * len(config.probe_features)
+        features = len(config.probe_features)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.domain = nn.Linear(features, len(config.domains))
+        self.domain = nn.Linear(2 * features, len(config.domains))
         by_domain = config.domain_targets or {}
         self.own = nn.ModuleDict(
             {name: nn.Linear(features, len(targets)) for name, targets in by_domain.items()}
         )
+        self.bounded = config.bounded
         # Domain -> its index, and the indices of its targets among all.
         self.indices = {
             name: (config.domains.index(name), [list(config.targets).index(target) for target in targets])
@@ -80,6 +81,8 @@ class DomainHeads(nn.Module):
         common = intensities.unbind(dim=1)
         columns = list(common)
         for name, (domain, targets) in self.indices.items():
-            for target, own in zip(targets, self.own[name](moments).unbind(dim=1), strict=True):
+            predicted = self.own[name](moments[:, : moments.shape[1] // 2])
+            predicted = predicted.sigmoid() if self.bounded else predicted
+            for target, own in zip(targets, predicted.unbind(dim=1), strict=True):
                 columns[target] = columns[target] + weights[:, domain] * (own - common[target])
         return torch.stack(columns, dim=1), logits

@@ -125,9 +125,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     # Frame arithmetic
 
-    def num_frames(self, samples: int) -> int:
+    def count_frames(self, samples: int) -> int:
         """Return the frames of a clip of `samples` samples (192,000 -> 599 with the paper's encoder)."""
-        return encoders.num_frames(self.config.encoder_config, samples)
+        return encoders.count_frames(self.config.encoder_config, samples)
 
     @property
     def clip_format(self) -> ClipFormat:
@@ -145,7 +145,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """False if a batch may hold only clips of equal length (`batching.plan(equal=True)`)."""
         return encoders.is_exact_under_padding(self.config.encoder_config)
 
-    def frame_times(self, frames: int) -> NDArray[np.float64]:
+    def compute_frame_times(self, frames: int) -> NDArray[np.float64]:
         """Return the center of each frame in seconds, (frame,)."""
         return encoders.compute_frame_times(self.config.encoder_config, frames)
 
@@ -213,17 +213,15 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         logits = None
         if self.config.domains:
             intensities, logits = self.domains(intensities, self._select_probed(hidden), frame_mask, domains)
-            if self.config.bounded:
-                intensities = intensities.clamp(0.0, 1.0)
         if self.config.target_std is not None:
             intensities = intensities * intensities.new_tensor(self.config.target_std)
             intensities = intensities + intensities.new_tensor(self.config.target_mean)
         return intensities, logits
 
-    def compute_frozen_moments(self, states: Tensor, frame_mask: Tensor) -> Tensor:
-        """Return the domain heads' input, (batch, 2 * feature), from the outputs of the frozen layers.
+    def compute_frozen_means(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Return the domains' layers' and the V/A/D head's input, (batch, feature), from the frozen layers' outputs.
 
-        All probe_layers must be frozen. The first half, the means, is the input of the V/A/D head.
+        All probe_layers must be frozen.
         """
         config = self.config
         layers = encoders.list_kept_layers(config.hidden_layers, config.frozen_layers)
@@ -232,7 +230,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if config.standardize_frames:
             features = config.probe_features
             probed = (probed - self.frame_mean[features]) / self.frame_std[features]
-        return pooling.compute_moments(probed, frame_mask)
+        return pooling.compute_moments(probed, frame_mask)[:, : probed.shape[-1]]
 
     def _standardize(self, hidden: Tensor) -> Tensor:
         return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden
@@ -282,7 +280,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                     states, mask = self.encode(states, mask)
                 output = self.regress(states, mask)
                 split = split_output(
-                    output, states if hidden else None, self.frame_times, self.config.predicts_vad
+                    output, states if hidden else None, self.compute_frame_times, self.config.predicts_vad
                 )
                 predictions.update(zip(rows, split, strict=True))
         finally:
@@ -298,7 +296,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             encoded: the lengths are in frames.
         """
         hop = encoders.compute_hop(self.config.encoder_config) if encoded else 1
-        budget = batching.budget(batch_seconds, hop)
+        budget = batching.compute_budget(batch_seconds, hop)
         return batching.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
 
     def collate(self, clips: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:

@@ -66,18 +66,12 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         gt=0,
         description="strength of a ridge regression that fits the domains' own layers before the first step and "
-        "freezes them, on the clips of the first epoch (of all copies, with frozen_copies); null: train them",
+        "freezes them, to the training clips without augmentation; null: train them",
     )
     vad_ridge: float | None = Field(
         None,
         gt=0,
         description="as domain_ridge, of a V/A/D head without units; a corpus's vad_weight weights its clips",
-    )
-    ridge_piece: float | None = Field(
-        None,
-        gt=0,
-        description="seconds of a piece of each clip that domain_ridge and vad_ridge use beside the clip itself, so "
-        "that the layers fit short clips too",
     )
     baseline: str | None = Field(
         None, description="train this baseline instead of the model; its own settings are the defaults"
@@ -150,7 +144,7 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         description="folder of the teacher's predictions, which several runs may use; null: in the run folder",
     )
-    unlabelled: tuple[str, ...] = Field(
+    unlabeled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"
     )
     teacher_fraction: float = Field(

@@ -36,7 +36,7 @@ def measure(
     model.eval()
     options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
     for _, values in loader.read_batches(model, source, rows, options, label="measuring frames"):
-        hidden, frames = source.hidden(model, *model.collate(values))
+        hidden, frames = source.compute_hidden(model, *model.collate(values))
         real = hidden[frames].cpu().double()
         count += len(real)
         sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import batching
-from emimic.files import sha256
+from emimic.files import compute_sha256
 from emimic.inference.description import hash_model
 from emimic.inference.engine import Spec, open_engine
 from emimic.inference.results import Failure
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import AudioError, ModelError
 from emimic.training import teacher_cache
 from emimic.wording import pluralize
@@ -37,7 +37,7 @@ class TeacherReport:
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
 
-    def table(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as lines, with the first failures and notes."""
         lines = [
             f"the teacher's predictions of {pluralize(self.cached, 'recording')}, {self.predicted} of them new",
@@ -86,14 +86,14 @@ def predict_recordings(
     files: dict[Path, Path] = {}  # a prediction's file -> one recording of that content
     for path in paths:
         try:
-            files[folder / f"{sha256(path)}.npz"] = path
+            files[folder / f"{compute_sha256(path)}.npz"] = path
         except OSError as error:
             failures.append(Failure(path, f"{path}: can't be read ({error.strerror})"))
     missing = [(file, path) for file, path in files.items() if not _is_complete(file)]
     groups = batching.split(missing)
     batches = batching.read_groups(lambda job: _load(engine.spec, job[1], notes), groups, workers=workers)
     predicted = 0
-    for number, clips in shown(batches, "teacher", total=len(groups), show=progress):
+    for number, clips in show_progress(batches, "teacher", total=len(groups), show=progress):
         failures += [clip for clip in clips if isinstance(clip, Failure)]
         good = [
             (file, clip)
