@@ -322,7 +322,8 @@ class Predictor:
         """Prepare the first of the blocks of max_seconds; the others only count, and fill `notes`."""
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
-        clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+        clip = self.engine.spec.clip_format.prepare(head)
+        clip = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
         return DecodedClip(clip, silent=bool(level < SILENCE), notes=tuple(notes))
 
@@ -359,7 +360,8 @@ class LocalBackend:
     def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
         """Yield results, see `batch.Backend.predict_clips`."""
         files = [[path for _, path in group] for group in groups]
-        with closing(batching.read_as_ready(self.predictor.read, files, workers=self.workers)) as batches:
+        reading = batching.read_groups(self.predictor.read, files, workers=self.workers, in_order=False)
+        with closing(reading) as batches:
             for number, decoded in batches:
                 outcomes = self.predictor.predict_decoded(
                     files[number], decoded, batch_seconds=self.batch_seconds
