@@ -132,11 +132,11 @@ def measure(
     """Measure exported models and runs (and the exports in them); without any, the included model.
 
     paper: also a model of the paper's size with random weights, exported to every engine that is here; takes about ten
-    minutes and 10 GB of memory. fast: fewer clips and turns. threads: the most; None takes all cores. Raises
-    ModelError when a model can't be used.
+    minutes and 10 GB of memory. fast: fewer clips, turns and operations. threads: the most; None takes all cores.
+    Raises ModelError when a model can't be used.
     """
     missing = [f"{name} isn't installed: not measured" for name in PACKAGES if not find_spec(name)]
-    count, turns = (4, 3) if fast else (8 if paper else 24, 5)
+    count, turns, product = (4, 1, 512) if fast else (8 if paper else 24, 5, 2048)
     most = count_cores() if threads is None else threads
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         given: list[Path] = [Path(one) for one in models]
@@ -150,7 +150,7 @@ def measure(
             subjects, missing = subjects + made, missing + refused
         keys = [(subject, number) for subject in subjects for number in sorted({1, most})]
         workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
-        products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
+        products = {n: stack.enter_context(_worker(None, n, product)) for n in sorted({1, most})}
         ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
         measured: dict[Any, list[dict[str, float]]] = {}
         for turn in range(turns):
@@ -370,7 +370,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", help="runs or exported models; default: the included model")
     parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
-    parser.add_argument("--fast", action="store_true", help="fewer clips and turns")
+    parser.add_argument("--fast", action="store_true", help="fewer clips, turns and operations")
     parser.add_argument("--threads", type=int, help="the most; by default all cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()

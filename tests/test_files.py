@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emimic.files import (
@@ -193,7 +193,6 @@ def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None
     assert (tmp_path / "a").read_text("utf-8") == "b\ufffdr \U0001f600"
 
 
-@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_printable_moves_no_cursor(text: str) -> None:
     shown = make_printable(text)
@@ -230,7 +229,6 @@ def test_sha256_of_the_standard(tmp_path: Path) -> None:
     assert compute_sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@settings(deadline=None)
 @given(size=st.sampled_from([0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1]))
 def test_sha256_across_blocks(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
     path = tmp_path_factory.mktemp("hash") / "file"
@@ -306,7 +304,7 @@ def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_what_is_no_folder_holds_nothing(tmp_path: Path, kind: str) -> None:
     (tmp_path / "folder").touch() if kind == "file" else (tmp_path / "folder").symlink_to("nowhere")
-    with pytest.raises(FileExistsError), hold(tmp_path / "folder" / ".lock"):
+    with pytest.raises(OutputError, match="folder can't be written"), hold(tmp_path / "folder" / ".lock"):
         pass
 
 

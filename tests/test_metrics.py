@@ -61,7 +61,7 @@ def test_scores_equal_their_formula(statistic):
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_scores_equal_their_formula_on_any_numbers(pair):
     x, y = pair
     for i in range(2):
@@ -74,7 +74,7 @@ def test_scores_equal_their_formula_on_any_numbers(pair):
 
 
 @given(pairs, st.floats(0.1, 10), st.floats(-5, 5), st.randoms())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_invariances(pair, scale, offset, random):
     x, y = pair
     rho = metrics.compute_pearson(x, y)
@@ -90,7 +90,7 @@ def test_invariances(pair, scale, offset, random):
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_bounds(pair):
     x, y = pair
     rho, agreement = metrics.compute_pearson(x, y), metrics.compute_ccc(x, y)
@@ -274,7 +274,7 @@ ALL = (*REFERENCE, metrics.compute_auc, metrics.compute_calibration_error)
 
 
 @given(masked())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_score_is_that_of_the_known_labels(case):
     x, y, _ = case
     for statistic in ALL:
@@ -290,7 +290,7 @@ def test_a_score_is_that_of_the_known_labels(case):
 
 
 @given(masked())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_resamples_of_masked_labels_equal_a_plain_loop(case):
     x, y, groups = case
     names = list(dict.fromkeys(groups))
@@ -321,7 +321,7 @@ def test_a_target_known_of_one_speaker_alone_has_no_interval():
 
 
 @given(masked())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_auc_compares_every_pair(case):
     x, y = case[0][:, 2], case[1][:, 2]
     known = ~np.isnan(y)
@@ -425,7 +425,7 @@ def test_the_bootstrap_of_the_calibration_error_keeps_the_bins():
 
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 8))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_equal_bins_rise_and_never_split_equal_values(values, bins):
     place = metrics.assign_bins(np.array(values, dtype=float), bins)
     assert sorted(set(place.tolist())) == list(range(len(set(place.tolist()))))

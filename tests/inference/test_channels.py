@@ -29,7 +29,7 @@ def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
     return np.stack([first + leak * second, second + leak * first], axis=1).astype(np.float32)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     leak=st.floats(0.0, 0.4),
     level=st.floats(0.05, 1.0),

@@ -68,7 +68,7 @@ SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=SIZES,
     rate=st.sampled_from([8_000, 16_000, 22_050, 48_000]),
@@ -82,13 +82,13 @@ def test_any_chunking_gives_the_same_steps(
     same(fake_engine.Fake(do_normalize=True), SOUND[:end], sizes, sample_rate=rate, window=window, hop=hop)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_a_real_model(run: TorchEngine, sizes: list[int]) -> None:
     same(run, SOUND[:80_000], sizes, window=1.0, hop=0.4)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_an_exported_model(
     exported: GraphEngine, sizes: list[int]
@@ -102,7 +102,7 @@ def test_an_exported_models_timeline_is_the_runs(run: TorchEngine, exported: Gra
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 # A center that rounds to the recording's end.
 @example(total=4120, window=0.41433747499735085, part=0.41433747499735085, do_normalize=False)
 @given(

@@ -92,7 +92,7 @@ def test_quiet_is_judged_by_the_recordings_own_noise() -> None:
     assert loud.end == pytest.approx(4.0 + 0.19, abs=0.12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 2000),
     end=st.integers(1, 60_000),

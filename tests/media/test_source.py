@@ -137,7 +137,7 @@ def test_a_list_of_paths_may_be_any_iterable(predictor: Predictor, content: byte
     assert len(predictor.predict_files(iter([tmp_path])).clips) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["wavf", "wavd"]), st.floats(11, 2.0**30))
 def test_a_file_far_beyond_full_scale_is_refused(kind: str, peak: float) -> None:
     sound = SOUND / np.abs(SOUND).max() * peak

@@ -206,7 +206,7 @@ def test_the_sizes_of_the_paper():
     assert model.vad.out_proj.out_features == len(VAD)
     assert model.count_frames(192_000) == 599
     assert model.count_frames(400) == 1
-    assert model.receptive_field == model.min_samples == 400
+    assert model.clip_format.min_samples == 400
     assert model.exact_under_padding
     assert model.config.max_seconds == 12.0
     assert model.lstm.dropout == 0.1

@@ -16,11 +16,13 @@ import torch
 from json_schema import keeps
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_models import predict_items
 from tone_corpus import ENCODER, LENGTHS, STILL
 from transformers import AutoConfig
 
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
+from emimic.data.sampling import Pool, plan_steps
 from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
@@ -374,7 +376,7 @@ def test_a_loss_that_is_not_finite_names_the_clips(tones: Path, tmp_path: Path, 
     settings = TrainSettings(**tiny(lr=1e30, still=True, warmup_epochs=0))
     with pytest.raises(EmimicError, match=r"the loss is (nan|inf) at step 2; lower lr") as caught:
         train(tones, tmp_path / "run", settings, show=False)
-    order = loader.plan_steps(11, 4, seed=0, epoch=0)[1]
+    order = plan_steps([Pool(range(11))], 4, seed=0, epoch=0)[1]
     assert str(caught.value).endswith("Clips: " + ", ".join(f"{row + 1:05d}" for row in order))
 
 
@@ -492,7 +494,7 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(tones, splits=["valid"], workers=1).splits["valid"].items
-    answers, vad = loader.predict(EmiModel.from_pretrained(tmp_path / "run"), items)
+    answers, vad = predict_items(EmiModel.from_pretrained(tmp_path / "run"), items)
     assert np.isnan(vad).all()
     answers, labels = answers.astype(np.float64), np.stack([item.labels for item in items])
     rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]

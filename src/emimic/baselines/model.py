@@ -25,6 +25,7 @@ from emimic.baselines.system import get_system
 from emimic.data.corpus import Item
 from emimic.features.store import WAVEFORM
 from emimic.files import read_json
+from emimic.media.waveform import ClipFormat
 from emimic.model import encoders, pretrained
 from emimic.model.config import EmiConfig
 from emimic.model.model import WEIGHTS
@@ -130,9 +131,10 @@ class BaselineModel(nn.Module):
         return len(self.branches) * self.options.folds
 
     @property
-    def min_samples(self) -> int:
-        """The number of samples of the shortest waveform that its encoder accepts; 1 without an encoder."""
-        return encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
+    def clip_format(self) -> ClipFormat:
+        """The form of its waveforms; shorter ones are zero-padded to the smallest input of its encoder."""
+        shortest = encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
+        return ClipFormat(self.config.max_seconds, self.config.do_normalize, shortest)
 
     # Batches
 

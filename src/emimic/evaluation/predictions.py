@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,10 @@ from emimic.data.split_tables import list_some
 from emimic.data.transcripts import add_texts
 from emimic.features import frames
 from emimic.features.encoder_cache import compute
-from emimic.files import CsvText, read_json
+from emimic.files import CsvText
 from emimic.model.branches import list_branches
 from emimic.task import ModelError, SettingsError
-from emimic.training.checkpoint import SETTINGS
+from emimic.training import checkpoint
 from emimic.training.learner import Features, Learner, make_readers, make_source, open_run
 
 
@@ -73,7 +72,7 @@ def open_split(
         folder,
         targets=model.config.targets,
         splits=[split],
-        label_scale=read_settings(run).get("label_scale") if label_scale is None else label_scale,
+        label_scale=checkpoint.read_stored(run).get("label_scale") if label_scale is None else label_scale,
         labels=labels,
         allow_speaker_overlap=not labels,
         partial=features is None and bool(model.config.targets),
@@ -97,10 +96,8 @@ def predict_split(
     model: Learner,
     part: Split,
     inputs: Features | None,
+    options: loader.BatchOptions,
     *,
-    batch_seconds: float,
-    workers: int,
-    progress: bool,
     features: tuple[Path, str] | None = None,
     without: Sequence[str] = (),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -113,22 +110,19 @@ def predict_split(
         model: its model.
         part: the split.
         inputs: the features that a baseline reads.
-        batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show a bar.
+        options: how clips are read.
         features: the folder and type of a frozen encoder's features, to predict from these.
         without: further branches of the model that get no input.
 
     Raises:
         ModelError: if a prediction is not finite.
     """
-    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel) or not model.config.audio:
         source = make_source(model, part.items, inputs, without)
     else:
-        source = compute(model, part.items, features[0], dtype=features[1], **options)
+        source = compute(model, part.items, features[0], options, dtype=features[1])
         source = loader.add_branches(source, make_readers(model, without))
-    intensities, vad = loader.predict_source(model, source, **options)
+    intensities, vad = loader.predict_source(model, source, options)
     predictions = np.hstack([intensities, vad]) if model.config.predicts_vad else intensities
     invalid = [
         item.id for item, row in zip(part.items, predictions, strict=True) if not np.isfinite(row).all()
@@ -151,21 +145,3 @@ def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(["Filename", *targets])
     writer.writerows(rows)
     return text.getvalue()
-
-
-def read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings of the training run; nothing for a model folder without `train.json`.
-
-    Raises:
-        ModelError: if they can't be read.
-    """
-    file = run / SETTINGS
-    try:
-        return dict(read_json(file)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file} can't be read ({error}); expected the settings that emimic train wrote. "
-            "Bring it back, or delete it to go without"
-        ) from error

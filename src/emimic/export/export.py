@@ -135,8 +135,6 @@ def export(
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     _check_new(target)
     model = _open_model(run, to)
-    from emimic.export.onnx_graph import to_onnx
-
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", license_file))
@@ -149,11 +147,8 @@ def export(
         )
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
-        data = to_onnx(model)
-        with name_errors(target):
-            graph = _write_float_graph(data, folder)
-        difference = _verify(model, open_runtime(to, graph), spec)
-        quantization = None
+        graph, difference = _write_float_graph(model, spec, to, folder, target)
+        small, quantization = None, None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
@@ -161,11 +156,8 @@ def export(
             small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            with name_errors(target):
-                graph.write_bytes(small)
-        optimized = int8 and to == "onnx" and graph.stat().st_size >= LARGE
         with name_errors(target):
-            _finish(graph, folder, to, optimized=optimized)
+            optimized = _finish(graph, small, folder, to)
         if calibrated is not None:
             calibrated.save(folder)
         words = _write_tokenizer(model, folder)
@@ -221,13 +213,17 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     return model
 
 
-def _write_float_graph(data: bytes, folder: Path) -> Path:
-    """Write a graph with folded constants, and return its file."""
-    graph = folder / "plain.onnx"
-    graph.write_bytes(data)
-    _optimize(graph, folder / "model.onnx", level="basic")
-    graph.unlink()
-    return (folder / "model.onnx").rename(graph)
+def _write_float_graph(model: Any, spec: Spec, to: Name, folder: Path, target: Path) -> tuple[Path, float]:
+    """Write a model's graph with folded constants; return its file, and its largest difference from torch."""
+    from emimic.export.onnx_graph import to_onnx
+
+    data, graph = to_onnx(model), folder / "plain.onnx"
+    with name_errors(target):
+        graph.write_bytes(data)
+        _optimize(graph, folder / "model.onnx", level="basic")
+        graph.unlink()
+        (folder / "model.onnx").rename(graph)
+    return graph, _verify(model, open_runtime(to, graph), spec)
 
 
 def _check_new(target: Path) -> None:
@@ -292,16 +288,24 @@ def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _finish(graph: Path, folder: Path, to: str, *, optimized: bool) -> None:
-    """Replace the graph's file by the files that the runtime opens."""
+def _finish(graph: Path, small: bytes | None, folder: Path, to: str) -> bool:
+    """Replace the graph's file by the files that the runtime opens; return whether they are optimized.
+
+    Args:
+        graph: The float32 graph's file.
+        small: The int8 graph, to write in its place.
+        folder: Where to write.
+        to: The runtime.
+    """
+    if small is not None:
+        graph.write_bytes(small)
+    optimized = to == "onnx" and len(small or b"") >= LARGE
     if to == "openvino":
         import openvino
 
         openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
-        graph.unlink()
     elif optimized:
         _optimize(graph, folder / "model.onnx", level="extended")
-        graph.unlink()
     else:
         import onnx
 
@@ -311,7 +315,8 @@ def _finish(graph: Path, folder: Path, to: str, *, optimized: bool) -> None:
         del model.opset_import[:]
         model.opset_import.extend(opsets)
         onnx.save(model, folder / "model.onnx")
-        graph.unlink()
+    graph.unlink()
+    return optimized
 
 
 def _hash_file(file: Path) -> dict[str, str]:

@@ -193,8 +193,9 @@ def to_onnx(model: EmiModel) -> bytes:
         ModelError: The encoder can't be traced.
     """
     longest = round(model.config.max_seconds * SAMPLE_RATE)
-    long = max(model.min_samples, min(4000, longest))
-    short = max(model.min_samples, long * 5 // 8) if model.exact_under_padding else long
+    shortest = model.clip_format.min_samples
+    long = max(shortest, min(4000, longest))
+    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},

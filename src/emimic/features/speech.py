@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from emimic.data.corpus import Item
+from emimic.data.loader import BatchOptions
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import (
     Clip,
@@ -56,9 +57,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         yield from ((clip, reason) for clip, reason in checked if reason is not None)
         by_id = {clip.id: clip for clip, reason in checked if reason is None}
         items = [Item(clip.id, clip.path, None, None, float("nan")) for clip in by_id.values()]
-        for item, frames in encoder_cache.encode(
-            model, items, dtype=settings.dtype, batch_seconds=settings.batch_seconds, workers=job.workers
-        ):
+        options = BatchOptions(settings.batch_seconds, job.workers)
+        for item, frames in encoder_cache.encode(model, items, options, dtype=settings.dtype):
             if settings.vad:
                 frames = _add_vad(model, frames)
             write_clip(folder, by_id[item.id], frames)

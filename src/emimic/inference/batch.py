@@ -137,7 +137,7 @@ def _add_clips(
     """Predict the rows that `outcomes` doesn't hold yet."""
     groups = [
         [(row, path) for row in rows if row not in outcomes and not isinstance(path := inputs[row], Failure)]
-        for rows in batching.split_rows(len(inputs), GROUP)
+        for rows in batching.split(range(len(inputs)), GROUP)
     ]
     batches = backend.predict_clips([group for group in groups if group])
     with closing(batches), progress.make_counting_bar(unit="clips/s", show=show_progress) as bar:

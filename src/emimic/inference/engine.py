@@ -215,7 +215,7 @@ def get_spec(model: Any) -> Spec:
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
         do_normalize=bool(config.do_normalize),
-        min_samples=model.min_samples,
+        min_samples=model.clip_format.min_samples,
         hop=round(second - first),
         first=float(first),
         vad=config.predicts_vad,

@@ -11,17 +11,16 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256 as new_sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import calibration
 from emimic.data.transcripts import Word
-from emimic.files import compute_sha256, make_folder
-from emimic.inference.engine import DESCRIPTION
+from emimic.files import make_folder
+from emimic.inference.description import hash_model
 from emimic.inference.results import Recording, Result, Sentence, Speech, split_recording
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.journal import JournalFile
@@ -79,7 +78,7 @@ class Journal(JournalFile):
 
         Args:
             folder: Created if missing.
-            model: The model's folder, see `hash_model`.
+            model: The model's folder.
             targets: Names of the model's intensities.
             grid: Window and hop in seconds of the timelines to read; None reads none.
             fresh: Discard the stored results.
@@ -90,7 +89,7 @@ class Journal(JournalFile):
         """
         make_folder(folder)
         key = hash_model(model)
-        key = new_sha256(f"{key} {words}".encode()).hexdigest() if words else key
+        key = sha256(f"{key} {words}".encode()).hexdigest() if words else key
         head = {"schema": SCHEMA, "emimic": __version__, "model": key}
         super().__init__(folder / NAME, head, fresh=fresh)
         self._targets = targets
@@ -139,18 +138,6 @@ class Journal(JournalFile):
                 self._timelines[_unpack_stamp(entry)] = unpack_timeline(entry, self._targets)
         for entry in batch.get("sentences", ()):
             self._sentences[_unpack_stamp(entry), entry["key"]] = unpack_sentences(entry)
-
-
-def hash_model(model: Path) -> str:
-    """Return a SHA-256 of everything that determines a model's predictions.
-
-    For an exported model this is its description, which holds the hash of its graph; for a training run its
-    configuration, weights and calibration.
-    """
-    names = [DESCRIPTION] if (model / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
-    if names[0] != DESCRIPTION and (model / calibration.FILE).is_file():
-        names.append(calibration.FILE)  # it holds the hash of its arrays
-    return new_sha256("".join(compute_sha256(model / name) for name in names).encode()).hexdigest()
 
 
 def pack(result: Result) -> dict[str, Any]:

@@ -335,7 +335,7 @@ class Predictor:
         self._check_audio()
 
         def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
-            return self._add_words(self.engine.spec.prepare(sound).samples, text)
+            return self._add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
 
         speech = find_words(self.words, path, read)
         assert speech.words is not None
@@ -477,7 +477,8 @@ class Predictor:
             return self._prepare_pictures(pictures, notes)
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
-        clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+        clip = self.engine.spec.clip_format.prepare(head)
+        clip = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         speech = self.words.find(path, lambda: [head]) if self.uses_words else None
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
@@ -554,7 +555,8 @@ class LocalBackend:
     def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
         """Yield results, see `batch.Backend.predict_clips`."""
         files = [[path for _, path in group] for group in groups]
-        with closing(batching.read_as_ready(self.predictor.read, files, workers=self.workers)) as batches:
+        reading = batching.read_groups(self.predictor.read, files, workers=self.workers, in_order=False)
+        with closing(reading) as batches:
             for number, decoded in batches:
                 outcomes = self.predictor.predict_decoded(
                     files[number], decoded, batch_seconds=self.batch_seconds

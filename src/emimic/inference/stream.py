@@ -19,7 +19,7 @@ from emimic.inference.stream_thread import StreamThread
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.inference.voice_activity import Detector
 from emimic.media.source import to_floats
-from emimic.media.waveform import Mono, check_format, is_number, prepare
+from emimic.media.waveform import Mono, check_format, is_number
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
 
@@ -281,10 +281,7 @@ class Stream:
     def _cut(self, start: int, end: int) -> NDArray[np.float32]:
         """Return a window, prepared as a clip."""
         wave = self._recent[start - self._first : end - self._first]
-        spec = self._engine.spec
-        return prepare(
-            wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples
-        ).samples
+        return self._engine.spec.clip_format.prepare(wave).samples
 
     def _get_values(
         self, result: Prediction | None, start: int, vad_times: NDArray[np.float64]

@@ -35,11 +35,8 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
     targets: list[str] | tuple[str, ...] = EMOTIONS
-    hidden_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment] # JSON has no tuples
-    probe_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment]
     vision: dict[str, Any] | None = None  # type: ignore[assignment] # of `vision.make_config`
     text: dict[str, Any] | None = None  # type: ignore[assignment] # of `text.make_config`
-    padding: str = "masked"  # type: ignore[assignment] # __post_init__ raises a ModelError
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
     vad_learned: bool = False
@@ -92,8 +89,6 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
             )
         if self.global_std and not self.global_vector:
             raise ModelError("global_std needs the mean: switch global_vector on, too")
-        if self.padding not in ("masked", "zeros", "zeros-batch"):
-            raise ModelError(f"padding is {self.padding!r}; expected masked, zeros or zeros-batch")
         for name in ("head_units", "vad_units", "vad_seconds"):
             if (getattr(self, name) or 0) < 0:
                 raise ModelError(f"{name} is {getattr(self, name)}; expected 0 or more")
@@ -107,14 +102,13 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
                 f"expected 0, or 1 to {count - 1} with a whisper encoder: freeze_encoder freezes any encoder entirely"
             )
-        probed = list(self.probe_layers or ())
+        probed = self.probe_layers or []
         if not set(probed) <= set(self.hidden_layers or ()):
-            layers = "which are not set" if self.hidden_layers is None else list(self.hidden_layers)
+            layers = "which are not set" if self.hidden_layers is None else self.hidden_layers
             raise ModelError(f"probe_layers are {probed}; expected some of hidden_layers, {layers}")
         self.probe_layers = probed or None
         if self.hidden_layers is None:
             return
-        self.hidden_layers = list(self.hidden_layers)
         valid = sorted(set(self.hidden_layers) & set(range(1, count + 1)))
         if not self.hidden_layers or valid != self.hidden_layers:
             raise ModelError(

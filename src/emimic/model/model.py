@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from emimic import batching
+from emimic.media.waveform import ClipFormat
 from emimic.model import branches, encoders, loading, pooling
 from emimic.model.config import EmiConfig
 from emimic.model.heads import DomainHeads, TanhHead
@@ -141,21 +142,17 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return encoders.count_frames(self.config.encoder_config, samples)
 
     @property
-    def receptive_field(self) -> int:
-        """Samples that one frame depends on before attention (400 with the paper's encoder)."""
-        return encoders.compute_receptive_field(self.config.encoder_config)
+    def clip_format(self) -> ClipFormat:
+        """The form of its clips; shorter ones are zero-padded to the encoder's smallest input.
 
-    @property
-    def min_samples(self) -> int:
-        """Samples that shorter clips are zero-padded to: the encoder's smallest input.
-
-        With padding="zeros" it is max_seconds: all batches are of one length, and masks hide nothing. It is 0 without
-        audio.
+        With padding="zeros" they are padded to max_seconds: all batches are of one length, and masks hide nothing.
         """
-        if not self.config.audio:
-            return 0
-        longest = round(self.config.max_seconds * SAMPLE_RATE) if self.config.padding == "zeros" else 0
-        return max(encoders.compute_min_samples(self.config.encoder_config), longest)
+        config = self.config
+        if not config.audio:
+            return ClipFormat(config.max_seconds, config.do_normalize, 0)
+        longest = round(config.max_seconds * SAMPLE_RATE) if config.padding == "zeros" else 0
+        shortest = max(encoders.compute_min_samples(config.encoder_config), longest)
+        return ClipFormat(config.max_seconds, config.do_normalize, shortest)
 
     @property
     def exact_under_padding(self) -> bool:

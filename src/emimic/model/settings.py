@@ -140,13 +140,13 @@ class ModelSettings:
         ),
     ] = 0
     hidden_layers: Annotated[
-        tuple[int, ...] | None,
+        list[int] | None,
         Field(
             description="layers, counted from 1, whose concatenated outputs are a frame; null: the last hidden states"
         ),
     ] = None
     probe_layers: Annotated[
-        tuple[int, ...] | None,
+        list[int] | None,
         Field(description="those of hidden_layers that the V/A/D head and the domain heads read; null: all"),
     ] = None
     standardize_frames: Annotated[

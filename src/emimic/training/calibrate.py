@@ -11,18 +11,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import batching
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import ModelInput, Source, decode_ahead
+from emimic.data.loader import BatchOptions, ModelInput, Source, read_batches
 from emimic.data.transcripts import add_texts
-from emimic.files import fingerprint, make_folder, read_json
+from emimic.files import fingerprint, make_folder
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
-from emimic.training.checkpoint import SETTINGS
+from emimic.training.checkpoint import read_stored
 from emimic.training.learner import make_source
 
 SHORTEST: Final = 0.8
@@ -119,17 +117,17 @@ def calibrate(
             "are trained"
         )
     out = make_folder(run if out is None else out)  # before the work
-    settings = _read_settings(run)
+    settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
+    options = BatchOptions(batch_seconds, workers, progress)
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
         splits = _load_splits(
             folder, split, targets, scale,
             texts="text" in model.branches, workers=workers, progress=progress,
         )  # fmt: skip
-        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, **options)
+        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
     novelty = fit_novelty(
         {name: corpus.reference for name, corpus in fitted.items()},
@@ -181,7 +179,7 @@ def _predict_corpus(
     clips: int,
     seed: int,
     rng: np.random.Generator,
-    **options: Any,
+    options: BatchOptions,
 ) -> _Corpus:
     """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `_load_splits`."""
     train, part = splits
@@ -189,10 +187,10 @@ def _predict_corpus(
     raw, labels = np.empty((0, targets)), np.empty((0, targets))
     if part is not None:
         source = make_source(model, part.items, None)
-        raw, _ = _predict(model, source, f"{name}, {part.name}", **options)
+        raw, _ = _predict(model, source, f"{name}, {part.name}", options)
         labels = part.labels.astype(np.float64)
     reference, held = (
-        _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", **options)[1]
+        _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", options)[1]
         for items in _choose_reference(train.items, None if part is None else part.items, clips, rng)
     )
     return _Corpus(weight, raw, labels, reference, held)
@@ -272,19 +270,6 @@ def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str,
     return {name: float(given.get(name, 1.0)) for name in names}
 
 
-def _read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings that the run was trained with; empty where they are not recorded."""
-    try:
-        return dict(read_json(run / SETTINGS)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{run / SETTINGS} can't be read ({error}); expected the settings that emimic train wrote. Bring it back, "
-            "or delete it"
-        ) from error
-
-
 def _list_notes(
     settings: Mapping[str, Any], split: str, counts: Mapping[str, int], corpora: Mapping[str, _Corpus]
 ) -> tuple[str, ...]:
@@ -320,11 +305,10 @@ def _weight_clips(labels: Array, groups: NDArray[np.intp], weights: Sequence[flo
 
 def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     """Return clips of which a third each is unchanged, cropped, and joined with others, by the seed and a clip's id."""
-    config = model.config
-    longest = round(config.max_seconds * SAMPLE_RATE)
+    clip_format, longest = model.clip_format, round(model.config.max_seconds * SAMPLE_RATE)
 
     def load(item: Item) -> Single:
-        return decode.load(item.path, max_seconds=config.max_seconds, notes=[])
+        return decode.load(item.path, max_seconds=clip_format.max_seconds, notes=[])
 
     def read(item: Item, epoch: int) -> ModelInput:
         rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
@@ -339,29 +323,20 @@ def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
             while (total := sum(map(len, joined))) < size and len(joined) < 100:
                 joined.append(load(items[int(rng.integers(len(items)))])[: size - total])
             samples = np.concatenate(joined)
-        ready = decode.prepare(
-            samples,
-            max_seconds=config.max_seconds,
-            normalize=config.do_normalize,
-            min_samples=model.min_samples,
-        )
-        return ModelInput(ready.samples)
+        return ModelInput(clip_format.prepare(samples).samples)
 
     return Source(items, read)
 
 
-def _predict(
-    model: EmiModel, source: Source, name: str, *, batch_seconds: float, workers: int, progress: bool
-) -> tuple[Array, Single]:
+def _predict(model: EmiModel, source: Source, name: str, options: BatchOptions) -> tuple[Array, Single]:
     """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
-    groups = batching.split_rows(len(source.items))
-    predictions = []
-    for clips in show_progress(
-        decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress
-    ):
-        predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
-    intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
-    pooled = np.array([one.pooled for one in predictions], dtype=np.float32)
+    count, config = len(source.items), model.config
+    intensities = np.empty((count, len(config.targets)))
+    pooled = np.empty((count, 2 * config.hidden_features), np.float32)
+    for rows, values in read_batches(model, source, range(count), options, label=name):
+        predictions = model.predict(values, batch_seconds=options.batch_seconds)
+        for row, prediction in zip(rows, predictions, strict=True):
+            intensities[row], pooled[row] = prediction.intensities, prediction.pooled
     if not (np.isfinite(intensities).all() and np.isfinite(pooled).all()):
         raise ModelError(
             f"the model predicts NaN or infinity for clips of {name}; its weights are damaged: use another checkpoint"

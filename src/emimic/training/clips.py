@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
-from emimic.data.corpus import Item, run_in_parallel
+from emimic.data.corpus import Item
 from emimic.data.joins import Joins
+from emimic.data.parallel import run_in_parallel
 from emimic.features import encoder_cache
 from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
@@ -73,9 +74,7 @@ def _make_audio_source(
         return make_audio_source(model, items)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
-    source = loader.make_waveform_source(
-        items, model.config, model.min_samples, augment, _make_joins(items, settings)
-    )
+    source = loader.make_waveform_source(items, model.clip_format, augment, _make_joins(items, settings))
     if not settings.frozen_copies:
         return source
     source = encoder_cache.compute_frozen(
@@ -83,11 +82,9 @@ def _make_audio_source(
         source,
         plan_copies(drawn, settings),
         out / checkpoint.FROZEN,
+        loader.BatchOptions(settings.batch_seconds, settings.workers, show),
         part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
-        batch_seconds=settings.batch_seconds,
-        workers=settings.workers,
-        progress=show,
     )
     fabric.barrier()
     return source
@@ -97,17 +94,10 @@ def _cache_features(
     model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
 ) -> loader.Source:
     folder = Path(settings.features) if settings.features else out / "features"
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, show)
     # Each process computes its part, then all of them find every clip in the cache.
     for part in (items[fabric.global_rank :: fabric.world_size], items):
-        source = encoder_cache.compute(
-            model,
-            part,
-            folder,
-            dtype=settings.feature_dtype,
-            batch_seconds=settings.batch_seconds,
-            workers=settings.workers,
-            progress=show,
-        )
+        source = encoder_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
         fabric.barrier()
     return source
 
@@ -161,6 +151,6 @@ def fingerprint_recordings(fabric: Any, items: Sequence[Item], settings: TrainSe
 
     digest = ""
     if fabric.is_global_zero:
-        parts = run_in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        parts = run_in_parallel(sample, items, workers=settings.workers)
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return str(fabric.broadcast(digest)) if fabric.world_size > 1 else digest

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emimic.baselines import inputs
 from emimic.baselines.model import MODEL_TYPE, BaselineModel
@@ -65,7 +64,7 @@ def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
     """Return what the voices of a model's clips are read from; a model without audio reads none."""
     if not model.config.audio:
         return loader.make_silent_source(items)
-    return loader.make_waveform_source(items, model.config, model.min_samples)
+    return loader.make_waveform_source(items, model.clip_format)
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,9 @@ class Features:
     def measure_sizes(self) -> dict[str, int]:
         """Return the features of a frame by modality, without a waveform. Raises CorpusError on an empty folder."""
         return {
-            modality: inputs.read_frame_size(self.folder, name, self.indexes[modality])
+            modality: store.read_frame_size(
+                self.indexes[modality].values(), self.folder / store.FOLDER / name
+            )
             for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
@@ -139,21 +140,18 @@ class Features:
         """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)
+        shorten, clip_format = model.system.shorten(model.options), model.clip_format
 
-        def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-            ready = decode.prepare(
-                samples,
-                max_seconds=config.max_seconds,
-                normalize=config.do_normalize,
-                min_samples=model.min_samples,
-            )
-            return ready.samples
+        def read(item: Item, _: int) -> loader.ModelInput:
+            key, parts, masks = get_clip_key(item.id), {}, {}
+            for modality, index in self.indexes.items():
+                if modality == config.waveform:
+                    parts[modality] = clip_format.prepare(decode.load(index[key], notes=[])).samples
+                    masks[modality] = np.ones(len(parts[modality]), np.bool_)
+                else:
+                    parts[modality], masks[modality] = inputs.read_frames(
+                        index.get(key), item.id, config.sizes[modality], shorten.get(modality)
+                    )
+            return loader.ModelInput(inputs.Clip(parts, masks))
 
-        return inputs.make_source(
-            items,
-            self.indexes,
-            config.sizes,
-            model.system.shorten(model.options),
-            prepare,
-            waveform=config.waveform,
-        )
+        return loader.Source(items, read, encoded=config.waveform is None)
