@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_schema import keeps
 from picture_corpus import BACKBONES, make_pictures
 from tone_corpus import STILL
 
@@ -117,4 +118,6 @@ def test_each_split_is_trained_and_scored_inside(tmp_path: Path) -> None:
     assert text.count("about 0.18") == 2
     again = run_inside(corpus, tmp_path / "out", TrainSettings(**given), lambda _: None, show=False)
     assert again == results
-    assert json.loads((tmp_path / "out/inside.json").read_text())["paper"] == 0.18
+    values = json.loads((tmp_path / "out/inside.json").read_text())
+    keeps("experiments/inside_schema.json", values)
+    assert values["paper"] == 0.18

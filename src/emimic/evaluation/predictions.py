@@ -64,9 +64,11 @@ def open_split(
         Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
     )
     vision = getattr(model.config, "vision", None) if "vision" not in without else None
-    options = {"max_seconds": model.config.max_seconds, "workers": workers, "progress": progress}
+    options: dict[str, Any] = {
+        "max_seconds": model.config.max_seconds, "workers": workers, "progress": progress,
+    }  # fmt: skip
     clips = None if features is None else features.clips
-    if features is None and vision is not None and not model.config.audio:
+    if vision is not None and not getattr(model.config, "audio", True):
         clips = frames.list_clips(folder, vision, **options)
     corpus = load_corpus(
         folder,

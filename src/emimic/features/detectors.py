@@ -113,7 +113,8 @@ class Detector:
         """Return pixels (height, width, 3), 0 to 255 in RGB, as the network takes them."""
         if self.yunet:
             return pixels[..., ::-1]
-        return pixels / np.float32(127.5) - 1 if self.blazeface else (pixels - 127) / 128
+        center, scale = (127.5, 127.5) if self.blazeface else (127, 128)
+        return ((pixels - center) / scale).astype(np.float32)
 
     def _decode(self, outputs: Mapping[str, NDArray[Any]], height: int, width: int) -> _Candidates:
         if self.blazeface:

@@ -482,7 +482,9 @@ class Predictor:
         speech = self.words.find(path, lambda: [head]) if self.uses_words else None
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
-        return DecodedClip(clip, silent=is_silent(head), notes=tuple(notes), speech=speech, pictures=pictures)
+        # A silent film still shows a face.
+        silent = is_silent(head) and (pictures is None or not len(pictures))
+        return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, pictures=pictures)
 
     def _prepare_pictures(self, pictures: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
         """Return the clip of a model without audio; a recording without a face has no value, as silence has none."""

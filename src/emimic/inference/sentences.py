@@ -171,7 +171,7 @@ def predict_sentences(
     parts = split_words(words, engine.spec.max_seconds)
     waves = cut_spans(blocks, list_spans(parts))
     sentences: list[Sentence] = []
-    for rows in batching.split_rows(len(parts)):
+    for rows in batching.split(range(len(parts))):
         sounds = [next(waves) for _ in rows]
         texts = [join_words(parts[row]) for row in rows]
         clips = [prepare(sound, text) for sound, text in zip(sounds, texts, strict=True)]

@@ -49,7 +49,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if outputs:
             if config.audio:
                 self._add_poolings(config)
-            width = sum(part.width for part in (*self.poolings, *self.branches.values()))
+            width = sum(pool.width for pool in self.poolings)
+            width += sum(branch.width for branch in self.branches.values())  # type: ignore[misc]
             head = TanhHead(width, outputs, config.head_dropout, config.head_units)
             self.head = head if config.regression_head else nn.Linear(width, outputs)
             if config.categories:
