@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 
 from emimic.model import vision
 from emimic.model.config import EmiConfig
+from emimic.model.images import Preprocessing
 from emimic.model.inputs import Inputs
 from emimic.model.model import EmiModel
-from emimic.model.pictures import Preprocessing
 from emimic.model.settings import VisionSettings
 from emimic.task import ModelError
 

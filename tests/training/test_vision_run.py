@@ -201,5 +201,5 @@ def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path
 
 @pytest.mark.parametrize("verb", [lambda run: export(run), lambda run: calibrate(run, [run])])
 def test_what_takes_voices_only_refuses_a_run_with_pictures(runs: dict[str, Path], verb: Any) -> None:
-    with pytest.raises(ModelError, match="takes pictures"):
+    with pytest.raises(ModelError, match="takes images"):
         verb(runs["both"])

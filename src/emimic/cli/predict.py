@@ -90,7 +90,7 @@ _Language = Annotated[str | None, typer.Option(help="Spoken language, such as en
 _Without = Annotated[
     list[str] | None,
     typer.Option(
-        "--without", help="text, vision: leave out the words, or the pictures, of a model that takes some."
+        "--without", help="text, vision: leave out the words, or the images, of a model that takes some."
     ),
 ]
 _Threads = Annotated[

@@ -282,7 +282,7 @@ def _log_remarks(
     results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
 ) -> None:
     """Log what a reader of the values should know: notes, failures, cuts and silence."""
-    for remark in (*_describe_words(results, predictor, request), *_describe_pictures(predictor, request)):
+    for remark in (*_describe_words(results, predictor, request), *_describe_images(predictor, request)):
         log(f"emimic: {remark}")
     for note in (note for result in results.clips for note in result.notes):
         log(f"emimic: {note}")
@@ -319,13 +319,13 @@ def _describe_words(results: Results, predictor: Predictor, request: Request) ->
     return remarks
 
 
-def _describe_pictures(predictor: Predictor, request: Request) -> list[str]:
-    """Return what the user should know of the pictures of a model that takes some."""
-    if not predictor.uses_pictures:
-        return ["pictures are left out"] if "vision" in request.without else []
+def _describe_images(predictor: Predictor, request: Request) -> list[str]:
+    """Return what the user should know of the images of a model that takes some."""
+    if not predictor.uses_images:
+        return ["images are left out"] if "vision" in request.without else []
     leave = "; --without vision leaves them out" if predictor.engine.spec.audio else ""
     alone = "; timelines are without them" if request.timelines else ""
-    return [f"the model takes the pictures of a recording, too{leave}{alone}"]
+    return [f"the model takes the images of a recording, too{leave}{alone}"]
 
 
 def describe_stop(request: Request) -> str:

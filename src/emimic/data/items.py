@@ -63,7 +63,7 @@ class Item:
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Further columns of its row that were requested: column -> text."""
     frames: Crops | Path | None = field(default=None, compare=False)
-    """Its pictures for a vision branch: crops, or its video; None without any, or when not requested."""
+    """Its images for a vision branch: crops, or its video; None without any, or when not requested."""
     text: str | None = None
     """Its words, see `transcripts.add_texts`; None when not requested, or without any."""
 

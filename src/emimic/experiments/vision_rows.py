@@ -56,7 +56,7 @@ def list_rows(
     return (
         make(
             "vision-zeros", "ConvNeXt, black frames up to the cut, no mask", {**convnext, "padding": "zeros"}, -0.1,
-            note="Black frames: the paper's -.1 is of zero-padded pictures or sound, not of this encoder alone.",
+            note="Black frames: the paper's -.1 is of zero-padded images or sound, not of this encoder alone.",
             unsure="about",
         ),
         make("vision-convnext", "ConvNeXt, fine-tuned", convnext, -0.01, note=generic, unsure="about"),

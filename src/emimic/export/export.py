@@ -207,7 +207,7 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
     if "vision" in model.branches or not model.config.audio:
         raise ModelError(
-            f"{run} takes pictures, or no voice, and an exported model takes a voice, with or without words: predict "
+            f"{run} takes images, or no voice, and an exported model takes a voice, with or without words: predict "
             "with the training run itself"
         )
     return model

@@ -137,7 +137,7 @@ def _describe(
 
 
 def read_image(file: Path | None) -> NDArray[np.uint8]:
-    """Return a picture as RGB, (height, width, 3). Raises CorpusError."""
+    """Return an image as RGB, (height, width, 3). Raises CorpusError."""
     try:
         check_file(str(file))
         with Image.open(str(file)) as image:

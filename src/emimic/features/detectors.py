@@ -2,8 +2,8 @@
 
 - BlazeFace (Bazarevsky et al. 2019; short range, included): RGB, -1 to 1, 128 x 128, the image in the middle; outputs
   `regressors` (anchor, 16): offsets of a box's center from its anchor, its size, and six points, all in pixels of the
-  input; and `classificators` (anchor, 1), whose sigmoid is the score. There are two anchors at each center of 16 x 16
-  cells, then six at each of 8 x 8, row by row.
+  input; and `classificators` (anchor, 1), whose sigmoid is the score. There are two anchors at each point of a grid of
+  16 x 16, then six at each of 8 x 8, row by row.
 - YuNet (Wu et al. 2023; as in OpenCV's zoo, `face_detection_yunet_2023mar.onnx`): BGR, 0-255; for each stride of 8, 16
   and 32 the outputs `cls_S`, `obj_S` (anchor, 1) and `bbox_S` (anchor, 4): offsets of a box's center from its anchor,
   and logarithms of its size, in strides, and `kps_S` (anchor, 10): offsets of five points. The score is the root of
@@ -166,9 +166,9 @@ def _decode_blazeface(outputs: Mapping[str, NDArray[Any]], side: int) -> _Candid
 def _list_anchors() -> NDArray[np.float64]:
     """Return the centers of BlazeFace's anchors, (896, 2), x and y as fractions of the input's side."""
     parts = []
-    for cells, anchors in ((16, 2), (8, 6)):
-        row, column = np.divmod(np.arange(cells * cells), cells)
-        parts.append(np.repeat((np.stack([column, row], axis=1) + 0.5) / cells, anchors, axis=0))
+    for points, anchors in ((16, 2), (8, 6)):
+        row, column = np.divmod(np.arange(points * points), points)
+        parts.append(np.repeat((np.stack([column, row], axis=1) + 0.5) / points, anchors, axis=0))
     return np.concatenate(parts)
 
 
@@ -178,13 +178,13 @@ def _decode_yunet(outputs: Mapping[str, NDArray[Any]], width: int) -> _Candidate
         cls, obj, box = (outputs[f"{part}_{stride}"][0] for part in ("cls", "obj", "bbox"))
         scores.append(np.sqrt(np.clip(cls, 0, 1) * np.clip(obj, 0, 1)).reshape(-1))
         row, column = np.divmod(np.arange(len(box)), width // stride)
-        cell = np.stack([column, row], axis=1)
-        center = (cell + box[:, :2]) * stride
+        corner = np.stack([column, row], axis=1)
+        center = (corner + box[:, :2]) * stride
         half = np.exp(np.minimum(box[:, 2:], 10)) * stride / 2
         boxes.append(np.concatenate([center - half, center + half], axis=1))
         if f"kps_{stride}" in outputs:
             points = outputs[f"kps_{stride}"][0].reshape(-1, 5, 2)[:, :2]  # the eyes come first
-            eyes.append((cell[:, None] + points) * stride)
+            eyes.append((corner[:, None] + points) * stride)
     return _Candidates(
         np.concatenate(boxes), np.concatenate(scores), np.concatenate(eyes) if len(eyes) == 3 else None
     )

@@ -1,4 +1,4 @@
-"""Frames of clips for a vision branch: face crops of a corpus, or pictures of its videos, at a constant rate."""
+"""Frames of clips for a vision branch: face crops of a corpus, or images of its videos, at a constant rate."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from emimic.features import faces, store
 from emimic.features.descriptors import read_image
 from emimic.features.extract import extract
 from emimic.media import video
-from emimic.model.pictures import Preprocessing
+from emimic.model.images import Preprocessing
 from emimic.task import CorpusError
 
 CORPUS_FPS: Final = 6.0
@@ -128,37 +128,37 @@ def read(
 
     Frames without a face are left out, or black with padding=zeros.
     """
-    pictures: Iterable[NDArray[np.uint8] | None] = ()
+    images: Iterable[NDArray[np.uint8] | None] = ()
     if isinstance(frames, Path):
-        pictures = (
+        images = (
             frame.image
             for frame in video.read_frames(frames, fps=values["fps"], max_seconds=max_seconds, notes=[])
         )
     elif frames is not None:
-        pictures = _read_crops(frames, values["fps"], max_seconds)
-    return prepare(pictures, preprocessing, values, max_seconds)
+        images = _read_crops(frames, values["fps"], max_seconds)
+    return prepare(images, preprocessing, values, max_seconds)
 
 
 def prepare(
-    pictures: Iterable[NDArray[np.uint8] | None],
+    images: Iterable[NDArray[np.uint8] | None],
     preprocessing: Preprocessing,
     values: Values,
     max_seconds: float,
 ) -> NDArray[np.uint8]:
-    """Return pictures (height, width, 3), None without a face, as a vision branch takes them; see `read`."""
+    """Return images (height, width, 3), None without a face, as a vision branch takes them; see `read`."""
     black = np.zeros((*preprocessing.shape, 3), np.uint8)
     zeros = values["padding"] == "zeros"
     prepared = [
-        black if picture is None else preprocessing.prepare(picture)
-        for picture in pictures
-        if picture is not None or zeros
+        black if image is None else preprocessing.prepare(image)
+        for image in images
+        if image is not None or zeros
     ]
     if zeros:
         prepared += [black] * (round(max_seconds * values["fps"]) - len(prepared))
     return np.stack(prepared) if prepared else np.zeros((0, *black.shape), np.uint8)
 
 
-class PictureReader:
+class FrameReader:
     """Reads the frames of a recording outside a corpus as a vision branch takes them, with faces cut if it takes faces.
 
     Threads may share one.
@@ -183,20 +183,20 @@ class PictureReader:
             notes: receives remarks about the file.
 
         Raises:
-            AudioError: if it holds no picture, or can't be decoded.
+            AudioError: if it holds no image, or can't be decoded.
         """
         settings = self._settings
         if self._detector is None:
-            images = video.read_frames(
+            read_frames = video.read_frames(
                 source, fps=settings.fps, max_seconds=self.max_seconds, name=name, notes=notes
             )
-            pictures: list[NDArray[np.uint8] | None] = [frame.image for frame in images]
+            images: list[NDArray[np.uint8] | None] = [frame.image for frame in read_frames]
         else:
             cuts = faces.cut(source, self._detector, settings, name=name, notes=notes)
-            pictures = [None if image is None else np.asarray(image) for _, _, image in cuts]
-            if not any(picture is not None for picture in pictures):
-                notes.append(f"{name}: no face in {len(pictures)} frames")
-        return prepare(pictures, self._preprocessing, self.values, self.max_seconds)
+            images = [None if image is None else np.asarray(image) for _, _, image in cuts]
+            if not any(image is not None for image in images):
+                notes.append(f"{name}: no face in {len(images)} frames")
+        return prepare(images, self._preprocessing, self.values, self.max_seconds)
 
 
 def _read_crops(crops: Crops, fps: float, max_seconds: float) -> Iterator[NDArray[np.uint8] | None]:

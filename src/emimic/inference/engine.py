@@ -179,9 +179,9 @@ class TorchEngine:
         self.words = make_word_source(self.model.config.text) if self.spec.text else None
         self.calibration = Calibration.find_in_run(folder, self.spec.targets)
         if self.spec.vision:
-            from emimic.features.frames import PictureReader
+            from emimic.features.frames import FrameReader
 
-            self.pictures = PictureReader(self.model.config.vision, self.spec.max_seconds)
+            self.frames = FrameReader(self.model.config.vision, self.spec.max_seconds)
 
     def tokenize(self, text: str | None) -> NDArray[np.int64]:
         """Return the tokens of a clip's words, see `TextEngine.tokenize`."""

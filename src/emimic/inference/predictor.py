@@ -40,13 +40,13 @@ _BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; its words and pictures."""
+    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; its words and images."""
 
     clip: decode.Clip
     silent: bool
     notes: tuple[str, ...] = ()
     speech: Speech | None = None
-    pictures: NDArray[np.uint8] | None = None
+    images: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -75,7 +75,7 @@ class Predictor:
             streams: Number of batches computed in parallel, see `open_engine`.
             words: Where words of recordings come from, for `sentences` and a model that takes words; None: for the
                 latter, the transcriber that its training named.
-            without: "text" leaves a model's words out, "vision" its pictures, so that the rest decides.
+            without: "text" leaves a model's words out, "vision" its images, so that the rest decides.
 
         Raises:
             ModelError: The folder can't be used.
@@ -90,7 +90,7 @@ class Predictor:
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
         used = _list_used(self.engine.spec, without)
-        self.uses_words, self.uses_pictures = "text" in used, "vision" in used
+        self.uses_words, self.uses_images = "text" in used, "vision" in used
         if words is None and self.uses_words:
             words = getattr(self.engine, "words", None)
         self._options = {
@@ -160,8 +160,8 @@ class Predictor:
         start, notes = time.perf_counter(), list[str]()
         source = resolve(source, str(label))
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        pictures = self._read_pictures(source, str(label), notes)
-        decoded = self._prepare(label, blocks, notes, pictures)
+        images = self._read_images(source, str(label), notes)
+        decoded = self._prepare(label, blocks, notes, images)
         result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
@@ -377,7 +377,7 @@ class Predictor:
         notes: list[str] = []
         try:
             content = file or read_content(path)
-            pictures = self._read_pictures(content, os.fspath(path), notes)
+            images = self._read_images(content, os.fspath(path), notes)
             blocks = read_blocks(
                 content,
                 seconds=self.engine.spec.max_seconds,
@@ -385,7 +385,7 @@ class Predictor:
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(_name_words(path, number), blocks, notes, pictures)
+            return self._prepare(_name_words(path, number), blocks, notes, images)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -447,34 +447,34 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _read_pictures(self, source: Any, name: str, notes: list[str]) -> NDArray[np.uint8] | None:
-        """Return the pictures of a recording; None for a model without, and where the voice alone can be used."""
-        if not self.uses_pictures:
+    def _read_images(self, source: Any, name: str, notes: list[str]) -> NDArray[np.uint8] | None:
+        """Return the images of a recording; None for a model without, and where the voice alone can be used."""
+        if not self.uses_images:
             return None
         engine: Any = self.engine
         try:
             if isinstance(source, np.ndarray | Sequence) and not isinstance(source, str | bytes):
                 raise AudioError(
-                    f"{name}: samples have no picture. Give a video, or leave pictures out (without)"
+                    f"{name}: samples have no image. Give a video, or leave images out (without)"
                 )
-            pictures: NDArray[np.uint8] = engine.pictures.read(source, name, notes)
+            images: NDArray[np.uint8] = engine.frames.read(source, name, notes)
         except AudioError as error:
             if not self.engine.spec.audio:
                 raise
             notes.append(f"{error} The voice alone is used.")
             return None
-        return pictures
+        return images
 
     def _prepare(
         self,
         path: Path,
         blocks: Iterator[NDArray[np.float32]],
         notes: list[str],
-        pictures: NDArray[np.uint8] | None = None,
+        images: NDArray[np.uint8] | None = None,
     ) -> DecodedClip:
         """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
         if not self.engine.spec.audio:
-            return self._prepare_pictures(pictures, notes)
+            return self._prepare_images(images, notes)
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
         clip = self.engine.spec.clip_format.prepare(head)
@@ -483,23 +483,23 @@ class Predictor:
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
         # A silent film still shows a face.
-        silent = is_silent(head) and (pictures is None or not len(pictures))
-        return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, pictures=pictures)
+        silent = is_silent(head) and (images is None or not len(images))
+        return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, images=images)
 
-    def _prepare_pictures(self, pictures: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
+    def _prepare_images(self, images: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
         """Return the clip of a model without audio; a recording without a face has no value, as silence has none."""
         engine: Any = self.engine
-        frames = 0 if pictures is None else len(pictures)
-        clip = decode.Clip(np.zeros(0, np.float32), frames / engine.pictures.values["fps"], False, False)
-        return DecodedClip(clip, silent=not frames, notes=tuple(notes), pictures=pictures)
+        frames = 0 if images is None else len(images)
+        clip = decode.Clip(np.zeros(0, np.float32), frames / engine.frames.values["fps"], False, False)
+        return DecodedClip(clip, silent=not frames, notes=tuple(notes), images=images)
 
     def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
         text = None if decoded.speech is None else decoded.speech.text
         made = self._add_words(decoded.clip.samples, text)
-        if not self.uses_pictures or decoded.pictures is None:
+        if not self.uses_images or decoded.images is None:
             return made
         words = made.further if isinstance(made, Inputs) else {}
-        return Inputs(decoded.clip.samples, {**words, "vision": decoded.pictures})
+        return Inputs(decoded.clip.samples, {**words, "vision": decoded.images})
 
     def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
         """Return the engine's input of prepared samples (sample,) and their words."""

@@ -29,7 +29,7 @@ class Spec:
         vad: The engine predicts V/A/D.
         exact_under_padding: If False, only clips of equal length may share a batch.
         text: The engine takes the words of a clip beside its samples.
-        vision: The engine takes pictures of a recording.
+        vision: The engine takes images of a recording.
         audio: The engine takes samples; without, only the others.
     """
 

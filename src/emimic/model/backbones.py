@@ -1,4 +1,4 @@
-"""Encoders of branches: models of transformers over pictures or text, from a folder or the hub, never pickled."""
+"""Encoders of branches: models of transformers over images or text, from a folder or the hub, never pickled."""
 
 from typing import Any
 

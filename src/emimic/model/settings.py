@@ -42,7 +42,7 @@ class VisionSettings(BranchSettings):
     frames: str = Field(
         "faces",
         description="frames of a clip: faces (found in raw/ by the detector, stored under FOLDER/features), "
-        "face_images (the corpus's own crops), video (whole pictures of raw/), or the name of a folder of crops that "
+        "face_images (the corpus's own crops), video (whole images of raw/), or the name of a folder of crops that "
         "emimic features made",
     )
     fps: float = Field(

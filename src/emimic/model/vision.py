@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from emimic.model import pooling
 from emimic.model.backbones import load_pretrained, make_load_error
 from emimic.model.branches import Branch
-from emimic.model.pictures import Preprocessing
+from emimic.model.images import Preprocessing
 from emimic.model.settings import VisionSettings
 from emimic.task import ModelError
 
@@ -100,7 +100,7 @@ class VisionBranch(Branch):
 
 
 def compute_features(backbone: nn.Module, pixels: Tensor) -> Tensor:
-    """Return one vector per picture, (picture, feature), of pixels (picture, 3, height, width).
+    """Return one vector per image, (image, feature), of pixels (image, 3, height, width).
 
     It is the encoder's own pooled output where that has no weights of its own beside the encoder's (ConvNeXt, ResNet,
     EfficientNet), else the class token, else the mean over patches.
@@ -185,12 +185,12 @@ def _remove_pooler(model: Any) -> nn.Module:
 
 
 def _measure_features(encoder_config: Mapping[str, Any], preprocessing: Preprocessing) -> int:
-    """Return the number of features of a picture, without computing any."""
+    """Return the number of features of an image, without computing any."""
     with torch.device("meta"):
         backbone = _build_backbone(encoder_config).eval()
-        picture = torch.zeros(1, 3, *preprocessing.shape)
+        image = torch.zeros(1, 3, *preprocessing.shape)
         try:
-            return compute_features(backbone, picture).shape[1]
+            return compute_features(backbone, image).shape[1]
         except (ValueError, RuntimeError) as error:
             name = str(encoder_config["model_type"])
-            raise make_load_error(f"a {name} with pictures of {preprocessing.shape}", WHAT, error) from error
+            raise make_load_error(f"a {name} with images of {preprocessing.shape}", WHAT, error) from error

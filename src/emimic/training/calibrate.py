@@ -113,7 +113,7 @@ def calibrate(
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
     if "vision" in model.branches or not model.config.audio:
         raise ModelError(
-            f"{run} takes pictures, or no voice, and calibration cuts voices to other lengths: its values stay as they "
+            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
             "are trained"
         )
     out = make_folder(run if out is None else out)  # before the work

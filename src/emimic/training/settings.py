@@ -267,7 +267,7 @@ class TrainSettings(Numbers, ModelSettings):
             if getattr(self, name):
                 raise SettingsError(
                     f"{name} and vision {'' if self.audio else 'without audio '}are both set; expected one of them: "
-                    "pictures can't follow what it does to the voice, or it trains another model. Leave one out"
+                    "images can't follow what it does to the voice, or it trains another model. Leave one out"
                 )
 
     def _check_text(self) -> None:

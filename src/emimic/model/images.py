@@ -1,6 +1,6 @@
-"""Pictures as an image encoder takes them: resized and cropped by its own processor's values, with Pillow.
+"""Images as an image encoder takes them: resized and cropped by its own processor's values, with Pillow.
 
-Values come from `preprocessor_config.json`. Scaling to numbers is left to the model, so that a picture stays 8-bit
+Values come from `preprocessor_config.json`. Scaling to numbers is left to the model, so that an image stays 8-bit
 until then.
 """
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What an image processor does with a picture.
+    """Values of an image processor.
 
     Attributes:
-        height: of the resized picture in pixels; None with `edge`.
+        height: of the resized image in pixels; None with `edge`.
         width: of it.
-        edge: shorter side of the resized picture, which keeps its proportions.
+        edge: shorter side of the resized image, which keeps its proportions.
         crop: (height, width) that is then cut from the middle; None: none.
         resample: number of Pillow's filter.
         scale: (channel,), multiplies the values 0 to 255.
@@ -73,22 +73,22 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of a prepared square picture."""
+        """Height and width of a prepared square image."""
         if self.crop is not None:
             return self.crop
         return self.height or self.edge or 0, self.width or self.edge or 0
 
-    def prepare(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a picture (height, width, 3) as (*shape, 3); other than squares are cropped to it."""
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return an image (height, width, 3) as (*shape, 3); other than squares are cropped to it."""
         from PIL import Image
 
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         if self.edge is None:
             size = (self.width or 0, self.height or 0)
         else:
             longer = int(self.edge * max(height, width) / min(height, width))
             size = (self.edge, longer) if width <= height else (longer, self.edge)
-        resized = np.array(Image.fromarray(picture).resize(size, Image.Resampling(self.resample)))
+        resized = np.array(Image.fromarray(image).resize(size, Image.Resampling(self.resample)))
         return _crop_middle(resized, *self.shape)
 
 
@@ -97,11 +97,11 @@ def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _crop_middle(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return the middle of a picture, with black where it is smaller."""
-    missing = [max(0, want - have) for want, have in zip((height, width), picture.shape[:2], strict=True)]
+def _crop_middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the middle of an image, with black where it is smaller."""
+    missing = [max(0, want - have) for want, have in zip((height, width), image.shape[:2], strict=True)]
     if any(missing):
         sides = [((gap + 1) // 2, gap // 2) for gap in missing]
-        picture = np.pad(picture, (*sides, (0, 0)))
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+        image = np.pad(image, (*sides, (0, 0)))
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
