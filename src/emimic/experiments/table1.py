@@ -40,8 +40,8 @@ NOTES: Final = {
     "savchenko": "its multi-task face network isn't included: emimic features --kind face-descriptors has one of seven "
     "expressions in its place, unless --model names another",
     "savchenko-audio": ".236 is published of voice alone, on which split isn't said",
-    "vision_lstm": "frozen features, not the paper's .198 with fine-tuning, which is ours-vision-audio",
-    "vision_lstm-vision": "frozen features, not the paper's .013 with fine-tuning, which is ours-vision-expression",
+    "vision_lstm": "not the paper's row of .198, which is fine-tuned (ours-vision-audio)",
+    "vision_lstm-vision": "not the paper's row of .013, which is fine-tuned (ours-vision-expression)",
     "semantic_matters": "the .522 is inferred from the challenge's results, the .706 is published",
     "text_anchored": "sizes, layers and training are chosen here: only the idea and the figure on test are published",
     "wavlm_tcn": "the .417 is of one participant's notebooks, of one seed, unreviewed",
