@@ -122,7 +122,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_agree_on_signal", stop)
         assert train(corpus, tmp_path / "parts", short, show=False).signal == signal.SIGTERM
-    train(corpus, tmp_path / "parts", None, resume=True, show=False)
+    assert train(corpus, tmp_path / "parts", None, resume=True, show=False).signal is None
     whole, parts = ((tmp_path / name / "last.safetensors").read_bytes() for name in ("whole", "parts"))
     assert whole == parts
     (corpus / "transcripts" / "10.txt").write_text("so so so so so so", encoding="utf-8")
