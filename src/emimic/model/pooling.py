@@ -43,7 +43,7 @@ def get_last_output(network: nn.LSTM | nn.GRU, frames: Tensor, mask: Tensor) -> 
 
     It doesn't depend on the padding, which is on the right, as the network reads from left to right.
     """
-    rows = torch.arange(len(frames), device=frames.device)
+    rows = torch.arange(frames.shape[0], device=frames.device)  # not len: a traced model takes any batch
     return network(frames)[0][rows, mask.sum(dim=1) - 1]  # type: ignore[no-any-return]
 
 
