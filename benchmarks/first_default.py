@@ -184,7 +184,7 @@ def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
     rows: dict[int, NDArray[Any]] = {}
     clips = [model.clip_format.prepare(decode.load(item.path)).samples for item in items]
     with torch.inference_mode():
-        for batch in model.plan([len(clip) for clip in clips], batch_seconds=60):
+        for batch in model.plan(clips, batch_seconds=60):
             hidden, mask = model.encode(*model.collate([clips[i] for i in batch]))
             for row, frames, real in zip(batch, hidden.numpy(), mask.numpy(), strict=True):
                 rows[row] = np.concatenate([frames[real].mean(axis=0), frames[real].std(axis=0)])

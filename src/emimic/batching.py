@@ -35,13 +35,22 @@ def compute_budget(seconds: float, hop: int = 1) -> int:
     return max(1, int(seconds * SAMPLE_RATE / hop))
 
 
-def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int],
+    *,
+    budget: int,
+    equal: bool = False,
+    costs: Sequence[int] = (),
+    limit: int = 0,
+) -> list[list[int]]:
     """Group clips into batches of similar length.
 
     Args:
         lengths: samples (or frames) of each clip.
         budget: maximum samples of a batch after padding; a longer clip is a batch by itself.
         equal: put only clips of the same length in a batch, for encoders that padding would change.
+        costs: frames of each clip, which aren't padded; none by default.
+        limit: maximum frames of a batch; a clip with more is a batch by itself.
 
     Returns:
         The indices of each batch, longest clips first, so that memory peaks in the first batch.
@@ -54,6 +63,7 @@ def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[li
         if batches:
             longest = lengths[batches[-1][0]]
             fits = longest * (len(batches[-1]) + 1) <= budget
+            fits = fits and (not costs or sum(costs[row] for row in (*batches[-1], i)) <= limit)
             if fits and (not equal or lengths[i] == longest):
                 batches[-1].append(i)
                 continue

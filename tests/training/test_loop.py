@@ -216,7 +216,7 @@ def test_parts_add_up_to_the_whole_step(
         run = start(**values, encoder_config=encoder, batch_seconds=seconds)
         run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
         run.model.train()
-        parts = len(run.model.plan([LENGTHS[row] for row in rows], batch_seconds=seconds))
+        parts = len(run.model.plan([np.empty(LENGTHS[row]) for row in rows], batch_seconds=seconds))
         assert parts == (4 if seconds > 0.5 and encoder is GROUP else {60.0: 1, 0.55: 3, 1e-3: 5}[seconds])
         loss = steps.take(run, *step_of(run, rows))
         found.append((loss, [p.grad.clone() for p in run.model.parameters() if p.grad is not None]))

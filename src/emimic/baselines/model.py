@@ -138,11 +138,11 @@ class BaselineModel(nn.Module):
 
     # Batches
 
-    def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = True) -> list[list[int]]:
-        """Return batches of rows that change no prediction, given `lengths` in frames (in samples of a waveform)."""
+    def plan(self, clips: Sequence[Clip], *, batch_seconds: float, encoded: bool = True) -> list[list[int]]:
+        """Return batches of rows that change no prediction."""
         budget = max(1, int(batch_seconds * (RATE if encoded else SAMPLE_RATE)))
         equal = not encoded and not encoders.is_exact_under_padding(self.encoder.config)
-        return batching.plan(lengths, budget=budget, equal=equal)
+        return batching.plan(list(map(len, clips)), budget=budget, equal=equal)
 
     def collate(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Pad clips: frames (batch, frame, feature) and masks (batch, frame), by modality."""
@@ -226,9 +226,7 @@ class BaselineModel(nn.Module):
         joined = np.empty((shape[0], shape[2]), np.float32)
         predictions, present = np.empty(shape, np.float32), np.empty(shape[:2], np.bool_)
         try:
-            for rows in self.plan(
-                [len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded
-            ):
+            for rows in self.plan(clips, batch_seconds=batch_seconds, encoded=encoded):
                 batch = self.encode(*self.collate([clips[row] for row in rows]))
                 outputs, mask = self.regress_branches(*batch)
                 means = outputs.mean(dim=1)

@@ -3,8 +3,8 @@
 The id stays with the clip from the table to the prediction; nothing is looked up by row number.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from emimic.data.items import Item
 from emimic.data.joins import Joins
 from emimic.media import decode
 from emimic.media.waveform import ClipFormat, cut
+from emimic.model.inputs import Inputs
 from emimic.progress import show_progress
 from emimic.task import VAD
 
@@ -24,12 +25,20 @@ SILENCE: Final = 1e-4
 """Samples below this fraction of full scale are digital silence: padding, and what a codec makes of it."""
 
 
+GROUP: Final = 16
+"""Clips with frames that are read together: 12 s of them are 11 MB."""
+
+Reader = Callable[[Item], NDArray[Any]]
+"""Function from a clip to the sequence of a branch beside audio."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInput:
     """A clip as a model takes it.
 
     Attributes:
-        values: (sample,), hidden states (frame, feature), or a baseline's `sequences.Clip`.
+        values: (sample,), hidden states (frame, feature), the `Inputs` of several branches, or a baseline's
+            `inputs.Clip`.
         time_map: position of the recording in the clip.
     """
 
@@ -48,6 +57,7 @@ class Source:
         relabel: returns a clip with its labels in an epoch, which a mixture changes. They are known before the clip
             is decoded, so that every process knows the labels of all clips of a step.
         started: the values are outputs of the encoder's frozen layers.
+        group: clips that are read together for prediction.
     """
 
     items: Sequence[Item]
@@ -55,6 +65,7 @@ class Source:
     encoded: bool = False
     relabel: Callable[[Item, int], Item] = field(default=lambda item, _: item)
     started: bool = False
+    group: int = batching.CHUNK
 
     def compute_hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return a model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask."""
@@ -64,9 +75,10 @@ class Source:
 
     def plan(self, model: Any, clips: Sequence[ModelInput], *, batch_seconds: float) -> list[list[int]]:
         """Return the indices of the clips of each batch."""
-        lengths = [len(clip.values) for clip in clips]
         plan: list[list[int]] = model.plan(
-            lengths, batch_seconds=batch_seconds, encoded=self.encoded or self.started
+            [clip.values for clip in clips],
+            batch_seconds=batch_seconds,
+            encoded=self.encoded or self.started,
         )
         return plan
 
@@ -108,6 +120,29 @@ def make_waveform_source(
         return ModelInput(clip_format.prepare(samples).samples, time_map)
 
     return Source(items, read) if joins is None else Source(items, read, relabel=joins.label)
+
+
+def make_silent_source(items: Sequence[Item]) -> Source:
+    """Return a source for a model without audio: clips without a sample, to which `add_branches` adds the others."""
+    return Source(items, lambda _, __: ModelInput(np.zeros(0, np.float32)))
+
+
+def add_branches(source: Source, readers: Mapping[str, Reader]) -> Source:
+    """Return a source whose clips have the sequences of further branches beside their audio.
+
+    Args:
+        source: of audio.
+        readers: branch -> a function from a clip to its sequence, (step, ...), without any step where it has none.
+    """
+    if not readers:
+        return source
+
+    def read(item: Item, epoch: int) -> ModelInput:
+        audio = source.read(item, epoch)
+        further = {name: reader(item) for name, reader in readers.items()}
+        return replace(audio, values=Inputs(audio.values, further))
+
+    return replace(source, read=read, group=GROUP if "vision" in readers else source.group)
 
 
 def load(item: Item, max_seconds: float | None) -> NDArray[np.float32]:
@@ -153,7 +188,7 @@ def read_batches(
         label: title of the bar.
         epoch: see `Source.read`.
     """
-    groups = batching.split(range(len(rows)), batching.CHUNK)
+    groups = batching.split(range(len(rows)), source.group)
     decoded = decode_ahead(
         source, [[rows[i] for i in group] for group in groups], workers=options.workers, epoch=epoch
     )

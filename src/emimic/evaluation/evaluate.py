@@ -39,6 +39,7 @@ def evaluate(
     cached: bool = False,
     draw: bool = True,
     by: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> Report:
     """Score a run on a labeled split of a corpus, and write the report, the predictions and plots.
 
@@ -62,26 +63,30 @@ def evaluate(
             clips.
         draw: whether to draw the plots.
         by: columns of the split's table; each group of clips with the same value is scored, too.
+        without: further branches that get no input, such as text, so that the voice alone is scored; the default of
+            `out` then ends with their names.
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
             column of `by`.
+        SettingsError: if the model has no branch of a name in `without`.
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
         OutputError: if `out` can't be written, which is tested before the work.
     """
     run, by = Path(run), tuple(dict.fromkeys(by))
     model, part, warnings, inputs = open_split(
-        run, folder, split, label_scale, workers=workers, progress=progress
+        run, folder, split, label_scale, without=without, workers=workers, progress=progress
     )
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
-    out = make_folder(run / "evaluation" / part.name if out is None else out)
+    name = "-without-".join([part.name, *without])
+    out = make_folder(run / "evaluation" / name if out is None else out)
     settings = read_stored(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
     options = BatchOptions(batch_seconds, workers, progress)
-    predictions = predict_split(run, model, part, inputs, options, features=features)
+    predictions = predict_split(run, model, part, inputs, options, features=features, without=without)
     reports = [
         _score_truth(
             truth, predictions[truth.vad][truth.rows], part, by, n_bootstrap=n_bootstrap, seed=seed, progress=progress,

@@ -87,7 +87,7 @@ def _make_job(out: Path, row: Row, seed: int, values: dict[str, Any]) -> Job:
     except (ValidationError, SettingsError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         return Job(row, seed, folder, None, reason)
-    if settings.freeze_encoder and settings.features is None:
+    if settings.freeze_encoder and settings.audio and settings.features is None:
         settings = settings.model_copy(update={"features": str(out.resolve() / "features")})
     return Job(row, seed, folder, settings)
 
@@ -162,7 +162,7 @@ def _complete(grid: Grid, job: Job) -> None:
     job.update_notes(scored={**scored, grid.split: digest})
     evaluate(
         job.folder, grid.folder, split=grid.split, batch_seconds=stored.batch_seconds, workers=stored.workers,
-        progress=grid.show, cached=stored.freeze_encoder, draw=False,
+        progress=grid.show, cached=stored.freeze_encoder and stored.audio, draw=False,
     )  # fmt: skip
 
 

@@ -30,15 +30,17 @@ from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
     SCHEMA,
+    TOKENIZER,
     GraphEngine,
     Spec,
     get_spec,
     predict_clips,
 )
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
-from emimic.inference.spec import make_check_clip
+from emimic.inference.spec import CHECK_TEXT, make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
+from emimic.model.inputs import Inputs, get_audio
 from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
@@ -139,6 +141,10 @@ def export(
         if file is not None
     }
     spec = get_spec(model)
+    if int8 and spec.text:
+        raise ModelError(
+            f"{run} takes words, and int8 is calibrated on recordings alone: export it without int8"
+        )
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         graph, difference = _write_float_graph(model, spec, to, folder, target)
@@ -154,6 +160,7 @@ def export(
             optimized = _finish(graph, small, folder, to)
         if calibrated is not None:
             calibrated.save(folder)
+        words = _write_tokenizer(model, folder)
         description = {
             "schema": SCHEMA,
             "emimic": __version__,
@@ -161,6 +168,7 @@ def export(
             "precision": "int8" if int8 else "float32",
             "optimized": optimized,
             "spec": asdict(spec),
+            **({} if words is None else {"words": words}),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
@@ -173,6 +181,15 @@ def export(
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
     return Report(target, size, difference, speed, quantization)
+
+
+def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
+    """Write the tokenizer of a model with a text branch; return what the description says of words."""
+    text = model.config.text
+    if not text:
+        return None
+    write_atomically(folder / TOKENIZER, text["tokenizer"])
+    return {name: text[name] for name in ("max_tokens", "transcriber", "language")}
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -188,6 +205,11 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes images, or no voice, and an exported model takes a voice, with or without words: predict "
+            "with the training run itself"
+        )
     return model
 
 
@@ -308,10 +330,13 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     file = folder / DESCRIPTION
     write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
-    clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
+    clips = [engine.make_check_clip(samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
     checks = [
-        {"samples": len(clip), "intensities": [round(float(value), 7) for value in prediction.intensities]}
+        {
+            "samples": len(get_audio(clip)),
+            "intensities": [round(float(value), 7) for value in prediction.intensities],
+        }
         for clip, prediction in zip(clips, predictions, strict=True)
     ]
     durations = []
@@ -319,7 +344,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         start = time.process_time()
         engine.predict(clips[-1:])
         durations.append(time.process_time() - start)
-    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
+    speed = len(get_audio(clips[-1])) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
     complete = description | {
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
@@ -336,7 +361,12 @@ def _list_lengths(spec: Spec) -> list[int]:
 
 def _verify(model: Any, runtime: Runtime, spec: Spec) -> float:
     """Return the largest difference from torch at three lengths, each alone and in a batch."""
-    clips = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    clips: list[Any] = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    if spec.text:
+        # Without words, with few, and with more tokens than the graph was traced with.
+        texts = (None, CHECK_TEXT, " ".join([CHECK_TEXT] * 4))
+        tokenize = model.branches["text"].tokenize
+        clips = [Inputs(clip, {"text": tokenize(text)}) for clip, text in zip(clips, texts, strict=True)]
     references = [model.predict([clip])[0] for clip in clips]
     # If padding is not allowed, `predict_clips` makes pairs of equal length instead.
     together = predict_clips(runtime, spec, [*clips, *clips], batch_seconds=1e9)

@@ -43,16 +43,27 @@ class Graph(nn.Module):
             self.convs = nn.ModuleList(_convert_to_linear(layer.conv) for layer in stack.conv_layers)
         self.eval()  # otherwise the exporter "restores" training, dropout included
 
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        tokens: Tensor | None = None,
+        token_lengths: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
         Args:
             samples: (batch, sample).
             lengths: (batch,).
+            tokens: (batch, token), of a model with a text branch.
+            token_lengths: (batch,), 0 for a clip without words.
         """
         hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
-        output = self.model.regress(hidden, real)
+        further = {}
+        if tokens is not None and token_lengths is not None:
+            further["text"] = tokens, _make_mask(tokens.shape[1], token_lengths)
+        output = self.model.regress(hidden, real, further=further)
         vad = (output.vad,) if self.model.config.predicts_vad else ()
         return output.intensities, frames, hidden, output.pooled, *vad
 
@@ -170,8 +181,9 @@ def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
 def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
-    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
+    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64; with a text branch also tokens (batch,
+    token) and token_lengths (batch,) int64. Outputs: intensities (batch, target), frames (batch,) int64, hidden (batch,
+    frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
     model predicts V/A/D.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
@@ -187,6 +199,8 @@ def to_onnx(model: EmiModel) -> bytes:
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},
+        "tokens": {0: "batch", 1: "token"},
+        "token_lengths": {0: "batch"},
         "intensities": {0: "batch"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
@@ -196,18 +210,27 @@ def to_onnx(model: EmiModel) -> bytes:
     outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
-    attention = inner._attn_implementation
+    example = [torch.zeros(2, long), torch.tensor([long, short])]
+    inputs = ["samples", "lengths"]
+    configs = [inner]
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        configs.append(text.backbone.config)
+        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
+        inputs += ["tokens", "token_lengths"]
+    attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
     # here a clip always attends to itself.
-    inner._attn_implementation = "eager"
+    for config in configs:
+        config._attn_implementation = "eager"
     try:
         torch.onnx.export(
             Graph(model),
-            (torch.zeros(2, long), torch.tensor([long, short])),
+            tuple(example),
             file,  # type: ignore[arg-type]
-            input_names=["samples", "lengths"],
+            input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
+            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs)},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,
@@ -223,5 +246,6 @@ def to_onnx(model: EmiModel) -> bytes:
             f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
         ) from error
     finally:
-        inner._attn_implementation = attention
+        for config, implementation in zip(configs, attention, strict=True):
+            config._attn_implementation = implementation
     return file.getvalue()

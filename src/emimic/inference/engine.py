@@ -1,7 +1,7 @@
 """Engines that run a finished model: an exported graph on ONNX Runtime or OpenVINO, or a training run on torch."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,35 +18,52 @@ from emimic.inference.description import SCHEMA as SCHEMA
 from emimic.inference.description import check_files, read_spec
 from emimic.inference.description import read_description as read_description
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
+from emimic.inference.spec import CHECK_TEXT, make_check_clip
 from emimic.inference.spec import Spec as Spec
-from emimic.inference.spec import make_check_clip
+from emimic.inference.words import WordSource
 from emimic.install import install
+from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, ModelError
 
 DEFAULT: Final = Path(__file__).parent.parent / "default"
+TOKENIZER: Final = "tokenizer.json"
+"""File of an exported model that takes words."""
+
 ENGINES: Final = "engines"
 """Folder inside a training run for the models exported from it."""
 
 
 class Engine(Protocol):
-    """A finished model. Clips are (sample,) float32 at 16 kHz each, prepared by `spec`."""
+    """A finished model. Clips are (sample,) float32 at 16 kHz each, prepared by `spec`, or `Inputs` with tokens."""
 
     spec: Spec
 
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Return one Prediction per clip, in the same order; other clips of a batch don't change it.
 
         Args:
-            clips: (sample,) each.
+            clips: (sample,) each, or with further inputs; without words, where the model takes some, the voice alone
+                is used.
             batch_seconds: Maximum seconds of audio per forward pass.
             hidden: Also return the encoder's last hidden states.
 
         Raises:
             ModelError: A clip is too short or too long, or a result is NaN or infinite (damaged weights).
         """
+        ...
+
+
+class TextEngine(Engine, Protocol):
+    """A finished model that takes words, too."""
+
+    words: WordSource | None
+    """The transcriber that the training named; None without one."""
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, (token,), for `Inputs`."""
         ...
 
 
@@ -159,10 +176,20 @@ class TorchEngine:
         torch.set_num_threads(min(torch.get_num_threads(), count_available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = get_spec(self.model)
+        self.words = make_word_source(self.model.config.text) if self.spec.text else None
         self.calibration = Calibration.find_in_run(folder, self.spec.targets)
+        if self.spec.vision:
+            from emimic.features.frames import FrameReader
+
+            self.frames = FrameReader(self.model.config.vision, self.spec.max_seconds)
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
+        branch: Any = self.model.branches["text"]
+        return branch.tokenize(text)  # type: ignore[no-any-return]
 
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Predict clips, see `Engine.predict`."""
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
@@ -171,10 +198,19 @@ class TorchEngine:
         return finish_predictions(results, self.calibration)
 
 
+def make_word_source(values: Mapping[str, Any]) -> WordSource | None:
+    """Return the source of words that a text branch's configuration names, None without one."""
+    transcriber = values.get("transcriber")
+    return (
+        None if transcriber is None else WordSource(transcriber=transcriber, language=values.get("language"))
+    )
+
+
 def get_spec(model: Any) -> Spec:
     """Return the spec of an EmiModel."""
     config = model.config
-    first, second = model.compute_frame_times(2) * SAMPLE_RATE
+    # Without audio there is no frame of it, and any hop will do.
+    first, second = model.compute_frame_times(2) * SAMPLE_RATE if config.audio else (0.0, 1.0)
     return Spec(
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
@@ -184,13 +220,17 @@ def get_spec(model: Any) -> Spec:
         first=float(first),
         vad=config.predicts_vad,
         exact_under_padding=model.exact_under_padding,
+        text="text" in model.branches,
+        vision="vision" in model.branches,
+        audio=config.audio,
     )
 
 
 class GraphEngine:
     """An exported model on its runtime; needs neither torch nor transformers.
 
-    The graph's inputs are samples (batch, sample) float32 and lengths (batch,) int64. Its outputs are intensities
+    The graph's inputs are samples (batch, sample) float32 and lengths (batch,) int64; of a model with a text branch
+    also tokens (batch, token) and token_lengths (batch,) int64, 0 for a clip without words. Its outputs are intensities
     (batch, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature) and, if V/A/D
     has been learned, vad (batch, frame, 3).
     """
@@ -238,12 +278,30 @@ class GraphEngine:
         else:
             is_calibrated = FILE in self.description.get("files", {})
             self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
+        self.words = make_word_source(self.description.get("words", {}))
+        self._tokenizer = self._open_tokenizer() if self.spec.text else None
         outputs = {"intensities", "frames", "hidden", "pooled", *(["vad"] if self.spec.vad else [])}
         if missing := outputs - self._graph.outputs:
             raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
 
+    def _open_tokenizer(self) -> Any:
+        try:
+            from emimic.model.tokens import make_tokenizer
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"{self.folder} takes words, which need {error.name}, and it isn't installed: {install('text')}"
+            ) from error
+        words = self.description["words"]
+        return make_tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"), words["max_tokens"])
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
+        from emimic.model.tokens import tokenize
+
+        return tokenize(self._tokenizer, text)
+
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Predict clips, see `Engine.predict`."""
         raw = predict_clips(
@@ -257,7 +315,12 @@ class GraphEngine:
         )
         return finish_predictions(raw, self.calibration)
 
-    def predict_raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
+    def make_check_clip(self, samples: int) -> NDArray[np.float32] | Inputs:
+        """Return the check clip of `samples` samples, with words for a model that takes some."""
+        clip = make_check_clip(self.spec, samples)
+        return Inputs(clip, {"text": self.tokenize(CHECK_TEXT)}) if self.spec.text else clip
+
+    def predict_raw(self, clips: Sequence[NDArray[Any] | Inputs]) -> list[Prediction]:
         """Predict clips without calibration."""
         return predict_clips(self._graph, self.spec, clips, name=str(self.folder))
 
@@ -275,7 +338,7 @@ class GraphEngine:
         checks = self.description.get("checks", {})
         largest = 0.0
         for clip in checks.get("clips", []):
-            (prediction,) = self.predict_raw([make_check_clip(self.spec, clip["samples"])])
+            (prediction,) = self.predict_raw([self.make_check_clip(clip["samples"])])
             largest = max(largest, float(np.abs(prediction.intensities - clip["intensities"]).max()))
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
@@ -288,7 +351,7 @@ class GraphEngine:
 def predict_clips(
     graph: Runtime,
     spec: Spec,
-    clips: Sequence[NDArray[Any]],
+    clips: Sequence[NDArray[Any] | Inputs],
     *,
     batch_seconds: float = 30.0,
     hidden: bool = False,
@@ -300,7 +363,7 @@ def predict_clips(
     Args:
         graph: Runs as many batches at once as it has streams.
         spec: Of the model.
-        clips: (sample,) each, prepared.
+        clips: (sample,) each, prepared, or with tokens.
         batch_seconds: Maximum seconds of audio per batch.
         hidden: Also return hidden states.
         pooled: Also return pooled frames.
@@ -310,7 +373,7 @@ def predict_clips(
         ModelError: See `Engine.predict`.
     """
     longest = round(spec.max_seconds * SAMPLE_RATE)
-    lengths = [len(clip) for clip in clips]
+    lengths = [len(get_audio(clip)) for clip in clips]
     for length in lengths:
         if not spec.min_samples <= length <= longest:
             raise ModelError(
@@ -324,8 +387,10 @@ def predict_clips(
     predictions: dict[int, Prediction] = {}
 
     def predict_batch(rows: list[int]) -> None:
-        samples, _ = batching.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
+        samples, _ = batching.pad([np.asarray(get_audio(clips[i]), dtype=np.float32) for i in rows])
         feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
+        if spec.text:
+            feed |= _pad_tokens([get_further(clips[i], "text") for i in rows])
         arrays = dict(zip(outputs, graph.run(outputs, feed), strict=True))
         vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
         for position, row in enumerate(rows):
@@ -348,6 +413,15 @@ def predict_clips(
         for rows in plan:
             predict_batch(rows)
     return [predictions[i] for i in range(len(clips))]
+
+
+def _pad_tokens(sequences: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+    """Return the graph's inputs of tokens (token,), of which a clip without words has none."""
+    lengths = np.array([len(tokens) for tokens in sequences], dtype=np.int64)
+    padded = np.zeros((len(sequences), max(1, *lengths)), np.int64)
+    for row, tokens in enumerate(sequences):
+        padded[row, : len(tokens)] = tokens
+    return {"tokens": padded, "token_lengths": lengths}
 
 
 def _check_finite(prediction: Prediction, name: str) -> None:

@@ -20,6 +20,7 @@ from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timelin
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
 from emimic.inference.timeline import Timeline
+from emimic.inference.words import WordSource
 from emimic.install import install
 from emimic.task import EmimicError, ModelError
 from emimic.version import __version__
@@ -37,6 +38,8 @@ class Work:
         threads: Threads of each actor.
         grid: Window and hop of timelines, in seconds.
         batch_seconds: Maximum seconds of audio per forward pass.
+        words: Where words come from, see `Predictor`.
+        without: Branches that are left out.
         version: Version of emimic that every worker must have.
     """
 
@@ -44,6 +47,8 @@ class Work:
     threads: int
     grid: tuple[float, float]
     batch_seconds: float
+    words: WordSource | None = None
+    without: tuple[str, ...] = ()
     version: str = __version__
 
 
@@ -59,7 +64,9 @@ class Worker:
             )
             return
         try:
-            self.predictor = Predictor(work.model, threads=work.threads)
+            self.predictor = Predictor(
+                work.model, threads=work.threads, words=work.words, without=work.without
+            )
         except EmimicError as error:
             self.error = f"on a worker: {error}"
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
+from emimic.inference.sentences import Sentence as Sentence
 from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
 from emimic.inference.timeline import SCHEMA as SCHEMA
 from emimic.inference.timeline import Timeline as Timeline
 from emimic.inference.timeline import VoiceSegment as VoiceSegment
 from emimic.inference.timeline import average_steps, format_values, import_pandas, round_values
+from emimic.inference.words import Speech as Speech
 from emimic.prediction import Prediction
 from emimic.task import VAD
 from emimic.version import __version__
@@ -83,6 +85,8 @@ class Result:
         was_silent: All samples stay below -65 dB of full scale, so the values are NaN.
         channel: Number of the channel, counted from 1, if one channel was predicted alone.
         notes: Remarks about the file, such as damage; each names the file.
+        speech: What is said, if words were requested.
+        sentences: Predictions of its sentences, if requested.
     """
 
     path: Path
@@ -95,6 +99,8 @@ class Result:
     was_silent: bool = False
     channel: int | None = None
     notes: tuple[str, ...] = ()
+    speech: Speech | None = None
+    sentences: tuple[Sentence, ...] | None = None
 
     def __str__(self) -> str:
         """Return one line: name, length, the headline's intensities, marks."""
@@ -372,8 +378,15 @@ def _to_fields(result: Result) -> dict[str, Any]:
             "novelty": round(prediction.novelty, 6),
             "unlike_training_data": prediction.is_unlike_training,
         }
+    if result.speech is not None:
+        fields["words"] = {
+            "text": make_writable(result.speech.text),
+            "source": make_writable(result.speech.source),
+        }
     if result.timeline is not None:
         fields["timeline"] = result.timeline.to_fields()
+    if result.sentences is not None:
+        fields["sentences"] = [sentence.to_fields(result.targets) for sentence in result.sentences]
     return fields
 
 

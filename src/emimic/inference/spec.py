@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from emimic.media import decode
 from emimic.media.waveform import ClipFormat
 from emimic.task import SAMPLE_RATE
+
+CHECK_TEXT: Final = "Well done, I am so sorry!"
+"""Words of the check clips of an exported model that takes some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,9 @@ class Spec:
         first: Samples to the center of the first frame.
         vad: The engine predicts V/A/D.
         exact_under_padding: If False, only clips of equal length may share a batch.
+        text: The engine takes the words of a clip beside its samples.
+        vision: The engine takes images of a recording.
+        audio: The engine takes samples; without, only the others.
     """
 
     targets: tuple[str, ...]
@@ -34,6 +41,9 @@ class Spec:
     first: float
     vad: bool
     exact_under_padding: bool = True
+    text: bool = False
+    vision: bool = False
+    audio: bool = True
 
     @property
     def clip_format(self) -> ClipFormat:

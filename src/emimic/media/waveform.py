@@ -13,6 +13,9 @@ from emimic.task import MAX_SECONDS, SAMPLE_RATE, AudioError
 
 Wave = NDArray[np.float32]
 
+SILENCE: Final = 10 ** (-65 / 20)
+"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center."""
+
 MIN_SAMPLES: Final = 400
 """The shortest input of which the encoder's convolutions make a frame (paper section 4)."""
 
@@ -87,6 +90,11 @@ class ClipFormat:
         if n_missing:
             wave = np.pad(wave, (0, n_missing))
         return Clip(wave, len(full) / SAMPLE_RATE, was_cut, was_padded=n_missing > 0)
+
+
+def is_silent(samples: Wave) -> bool:
+    """Return True if samples (sample,) stay around their center: a constant, as of a muted sound card, is silence."""
+    return bool((samples.max() - samples.min()) / 2 < SILENCE)
 
 
 def cut(samples: Wave, max_seconds: float | None) -> Wave:

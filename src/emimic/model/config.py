@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from emimic.model import encoders
+from emimic.model.branches import list_branches
 from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, ModelError
 
@@ -34,6 +35,8 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
     targets: list[str] | tuple[str, ...] = EMOTIONS
+    vision: dict[str, Any] | None = None  # type: ignore[assignment] # of `vision.make_config`
+    text: dict[str, Any] | None = None  # type: ignore[assignment] # of `text.make_config`
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
     vad_learned: bool = False
@@ -45,18 +48,34 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
     target_std: list[float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        encoder = self.encoder_config = _read_encoder_config(self.encoder_config)
         self.targets = list(self.targets)
         self.categories = list(self.categories)
+        if self.audio:
+            self.encoder_config = _read_encoder_config(self.encoder_config)
+        else:
+            self._remove_audio()
         self._check_components()
-        self._check_layers(encoder)
         self._check_domains()
+        if self.audio:
+            self._check_encoder(self.encoder_config)
+        super().__post_init__(**kwargs)
+
+    def _remove_audio(self) -> None:
+        self.encoder_config, self.vad_head, self.vad_pretrained, self.vad_learned = None, False, False, False
+        self.standardize_frames = False
+        if not list_branches(self) or self.domains:
+            raise ModelError(
+                "audio is off, and there is no other branch, or domains, which are predicted from audio: set audio, "
+                "or add vision or text without domains"
+            )
+
+    def _check_encoder(self, encoder: Any) -> None:
+        self._check_layers(encoder)
         limit = encoders.compute_max_samples(encoder)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(
                 f"max_seconds is {self.max_seconds:g}, this encoder takes at most {limit / SAMPLE_RATE:g} s: lower it"
             )
-        super().__post_init__(**kwargs)
 
     def _check_components(self) -> None:
         if len(set(self.targets)) != len(self.targets) or not (self.targets or self.vad_head):
@@ -64,7 +83,7 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 "targets must be one or more different names, or none for the V/A/D head alone; "
                 f"found {self.targets}"
             )
-        if not (self.global_vector or self.lstm or self.attentive):
+        if self.audio and not (self.global_vector or self.lstm or self.attentive):
             raise ModelError(
                 "global_vector, lstm and attentive are all off: switch one on, or no frame reaches the output"
             )
@@ -119,7 +138,9 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def hidden_features(self) -> int:
-        """Number of features of an encoder's frame: 1024 with the paper's."""
+        """Number of features of an encoder's frame: 1024 with the paper's, 0 without audio."""
+        if not self.audio:
+            return 0
         size = int(self.encoder_config.hidden_size)  # type: ignore[union-attr]
         return size * (1 if self.hidden_layers is None else len(self.hidden_layers))
 

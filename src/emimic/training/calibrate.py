@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from emimic.calibration import Array, Calibration, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import BatchOptions, ModelInput, Source, make_waveform_source, read_batches
+from emimic.data.loader import BatchOptions, ModelInput, Source, read_batches
+from emimic.data.transcripts import add_texts
 from emimic.files import fingerprint, make_folder
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import read_stored
+from emimic.training.learner import make_source
 
 SHORTEST: Final = 0.8
 """Minimum length of a crop of a clip for the novelty score, in seconds."""
@@ -109,6 +111,11 @@ def calibrate(
     targets = tuple(model.config.targets)
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
+            "are trained"
+        )
     out = make_folder(run if out is None else out)  # before the work
     settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
@@ -116,7 +123,10 @@ def calibrate(
     options = BatchOptions(batch_seconds, workers, progress)
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        splits = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
+        splits = _load_splits(
+            folder, split, targets, scale,
+            texts="text" in model.branches, workers=workers, progress=progress,
+        )  # fmt: skip
         fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
     novelty = fit_novelty(
@@ -176,7 +186,7 @@ def _predict_corpus(
     targets = len(model.config.targets)
     raw, labels = np.empty((0, targets)), np.empty((0, targets))
     if part is not None:
-        source = make_waveform_source(part.items, model.clip_format)
+        source = make_source(model, part.items, None)
         raw, _ = _predict(model, source, f"{name}, {part.name}", options)
         labels = part.labels.astype(np.float64)
     reference, held = (
@@ -187,9 +197,16 @@ def _predict_corpus(
 
 
 def _load_splits(
-    folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
+    folder: Path,
+    split: str,
+    targets: Sequence[str],
+    scale: float | None,
+    *,
+    texts: bool,
+    workers: int,
+    progress: bool,
 ) -> tuple[Split, Split | None]:
-    """Return a corpus's training split, and the split that maps are fitted to or None."""
+    """Return a corpus's training split, and the split that maps are fitted to or None; texts: with the words."""
     labeled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
     corpus = load_corpus(
         folder,
@@ -200,6 +217,7 @@ def _load_splits(
         progress=progress,
         partial=True,
     )
+    corpus = add_texts(corpus, required=False) if texts else corpus
     train, *others = corpus.splits.values()
     return train, others[0] if others else None
 

@@ -18,6 +18,7 @@ from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
 from emimic.training import checkpoint
+from emimic.training.learner import make_audio_source, make_readers
 from emimic.training.settings import TrainSettings
 
 
@@ -53,10 +54,24 @@ def make_source(
         show: show progress bars.
         drawn: for training clips, how they are drawn.
     """
-    if settings.freeze_encoder:
+    source = _make_audio_source(model, items, out, settings, fabric, show, drawn)
+    return loader.add_branches(source, make_readers(model))
+
+
+def _make_audio_source(
+    model: EmiModel,
+    items: Sequence[Item],
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    drawn: Sequence[sampling.Pool],
+) -> loader.Source:
+    """Return what the clips' audio is read from; arguments as in `make_source`."""
+    if settings.freeze_encoder and settings.audio:
         return _cache_features(model, items, out, settings, fabric, show)
-    if not drawn:
-        return loader.make_waveform_source(items, model.clip_format)
+    if not drawn or not settings.audio:
+        return make_audio_source(model, items)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
     source = loader.make_waveform_source(items, model.clip_format, augment, _make_joins(items, settings))
@@ -116,6 +131,7 @@ def fingerprint(*splits: Sequence[Item]) -> str:
         for item in items:
             key = item.key.encode(errors="surrogateescape")  # a file's name may not be UTF-8
             digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update((item.text or "").encode())
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update(
                 "".join(f"\0{name}\0{value}" for name, value in sorted(item.columns.items())).encode()

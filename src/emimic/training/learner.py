@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.features import store
+from emimic.features import frames, store
 from emimic.files import read_json
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -30,13 +31,40 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def make_source(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
-    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
+def make_source(
+    model: Learner, items: Sequence[Item], features: "Features | None", without: Sequence[str] = ()
+) -> loader.Source:
+    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError.
+
+    Args:
+        model: of a run.
+        items: the clips.
+        features: of a baseline.
+        without: further branches that get no input.
+    """
     if isinstance(model, EmiModel):
-        return loader.make_waveform_source(items, model.clip_format)
+        return loader.add_branches(make_audio_source(model, items), make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.make_source(model, items)
+
+
+def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, loader.Reader]:
+    """Return what reads the sequence of each further branch of a model from a clip, except of those in `without`."""
+    readers: dict[str, loader.Reader] = {}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        readers["text"] = lambda item: text.tokenize(item.text)
+    if "vision" in model.branches:
+        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
+    return {name: reader for name, reader in readers.items() if name not in without}
+
+
+def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
+    """Return what the voices of a model's clips are read from; a model without audio reads none."""
+    if not model.config.audio:
+        return loader.make_silent_source(items)
+    return loader.make_waveform_source(items, model.clip_format)
 
 
 @dataclass(frozen=True)
