@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from emimic.export.export import export
 from emimic.inference import voice_activity
 from emimic.inference.engine import Engine, GraphEngine, TorchEngine
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.stream import Step, Stream, compute_timeline
 from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning

@@ -11,12 +11,14 @@ from emimic.cpus import cores
 from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
+from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
 from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
-from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
+from emimic.inference.passes import is_one_pass
+from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.media import decode
 from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
@@ -35,7 +37,7 @@ class Request:
     """The options of `emimic predict`.
 
     mic: seconds to record, 0 for until Ctrl-C, None for files. window, hop: in seconds, None for the default; either
-    requests a timeline.
+    requests a timeline, as do exact and vad_frames (see `TimelineOptions`).
     """
 
     files: tuple[str, ...]
@@ -45,6 +47,8 @@ class Request:
     timeline: bool = False
     window: float | None = None
     hop: float | None = None
+    exact: bool = False
+    vad_frames: bool = False
     plot: bool = False
     html: bool = False
     video: Mode | None = None
@@ -68,13 +72,14 @@ class Request:
     @property
     def timelines(self) -> bool:
         """True if any option requests timelines."""
-        has_grid = self.window is not None or self.hop is not None
-        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or has_grid
+        is_optional = self.window is not None or self.hop is not None or self.exact or self.vad_frames
+        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or is_optional
 
     @property
-    def grid(self) -> tuple[float, float]:
-        """Window and hop in seconds."""
-        return WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
+    def options(self) -> TimelineOptions:
+        """The options of timelines."""
+        window, hop = WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
+        return TimelineOptions(window, hop, self.exact, self.vad_frames)
 
 
 def run(request: Request, log: Callable[[str], object]) -> Results:
@@ -93,9 +98,13 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     threads = cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
     predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
-    window, hop = request.grid
     if request.timelines:
-        predictor.stream(window=window, hop=hop)  # invalid options are reported before the work
+        Stream(predictor.engine, request.options)  # invalid options are reported before the work
+        if not (request.exact or is_one_pass(predictor.engine)):
+            log(
+                "emimic: this model was exported as one graph, so timelines are predicted window by window, as with "
+                "--exact; export it again for one pass"
+            )
     with ExitStack() as stack:
         if request.mic is None:
             # Held until all is written: another process must not write to the same folder.
@@ -190,9 +199,9 @@ def _open_journal(
     predictor: Predictor, request: Request, folder: Path, log: Callable[[str], object]
 ) -> Journal:
     """Return the journal of an output folder."""
-    grid = request.grid if request.timelines else None
+    options = request.options if request.timelines else None
     model = find_default_model() if request.model is None else request.model
-    journal = Journal(folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh)
+    journal = Journal(folder, model, targets=predictor.targets, options=options, fresh=request.fresh)
     if journal.note:
         log(f"emimic: {journal.note}")
     return journal
@@ -205,13 +214,13 @@ def _predict_files(
     journal: Journal | None,
 ) -> tuple[list[Result | Failure], batch.Tally]:
     """Predict recordings here or on a Ray cluster."""
-    backend: batch.Backend = LocalBackend(predictor, request.grid, request.batch_seconds, request.workers)
+    backend: batch.Backend = LocalBackend(predictor, request.options, request.batch_seconds, request.workers)
     with ExitStack() as stack:
         if request.ray is not None:
             from emimic.inference.ray import Cluster, Work
 
             model = request.model and request.model.absolute()
-            work = Work(model, request.threads or 1, request.grid, request.batch_seconds)
+            work = Work(model, request.threads or 1, request.options, request.batch_seconds)
             backend = stack.enter_context(Cluster(request.ray, work, predictor.targets))
         return batch.predict_files(
             backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
@@ -258,8 +267,7 @@ def _predict_microphone(predictor: Predictor, request: Request, seconds: float) 
     streams: list[Stream] = []
 
     def open_stream(rate: float) -> Stream:
-        window, hop = request.grid
-        streams.append(predictor.stream(window=window, hop=hop, sample_rate=rate))
+        streams.append(Stream(predictor.engine, request.options, sample_rate=rate))
         return streams[-1]
 
     def show(step: Step) -> None:

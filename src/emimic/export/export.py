@@ -1,4 +1,4 @@
-"""Export of a training run: one graph from prepared samples to predictions, verified before it is written."""
+"""Export of a training run: an encoder and a head as graphs, verified before they are written."""
 
 import contextlib
 import json
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
 from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
+from emimic.inference.description import PARTS
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
@@ -151,7 +152,7 @@ def export(
                 graph.write_bytes(small)
         optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
         with naming(target):
-            _finish(graph, folder, to, optimised=optimised)
+            _write_graphs(graph, folder, to, optimised=optimised)
         if calibrated is not None:
             calibrated.save(folder)
         description = {
@@ -160,6 +161,7 @@ def export(
             "runtime": to,
             "precision": "int8" if int8 else "float32",
             "optimised": optimised,
+            "graphs": {part: part + RUNTIMES[to].suffix for part in PARTS},
             "spec": asdict(spec),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
@@ -184,7 +186,7 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     except ModuleNotFoundError as error:
         raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
     if not is_installed(to):
-        raise ModelError(f"a model for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}")
+        raise ModelError(f"a model for {to} needs {RUNTIMES[to].module}, which isn't installed: pip install {to}")
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
@@ -254,7 +256,7 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     options.log_severity_level = 4
     if level == "extended":
         options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", "model.weights"
+            "session.optimized_model_external_initializers_file_name", f"{out.stem}.weights"
         )
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
@@ -262,26 +264,28 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _finish(graph: Path, folder: Path, to: str, *, optimised: bool) -> None:
-    """Replace the graph's file by the files that the runtime opens."""
-    if to == "openvino":
-        import openvino
+def _write_graphs(graph: Path, folder: Path, to: Name, *, optimised: bool) -> None:
+    """Replace the graph's file by the files that the runtime opens: an encoder and a head."""
+    import onnx
 
-        openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
-        graph.unlink()
-    elif optimised:
-        _optimise(graph, folder / "model.onnx", level="extended")
-        graph.unlink()
-    else:
-        import onnx
+    from emimic.export.two_graphs import cut
 
-        model = onnx.load(graph)
-        used = {node.domain for node in model.graph.node}
-        opsets = [opset for opset in model.opset_import if opset.domain in used]
-        del model.opset_import[:]
-        model.opset_import.extend(opsets)
-        onnx.save(model, folder / "model.onnx")
-        graph.unlink()
+    for name, part in zip(PARTS, cut(onnx.load(graph)), strict=True):
+        file = folder / f"{name}.onnx"
+        if to == "onnx" and not optimised:
+            onnx.save(part, file)
+            continue
+        plain = folder / f"{name}.plain.onnx"
+        onnx.save(part, plain)
+        if to == "openvino":
+            import openvino
+
+            model = openvino.Core().read_model(plain)
+            openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
+        else:
+            _optimise(plain, file, level="extended")
+        plain.unlink()
+    graph.unlink()
 
 
 def _hash_file(file: Path) -> dict[str, str]:

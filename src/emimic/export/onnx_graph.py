@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emimic.model import encoders
 from emimic.model.model import EmiModel
+from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
 
 
@@ -43,18 +44,23 @@ class Graph(nn.Module):
             self.convs = nn.ModuleList(_convert_to_linear(layer.conv) for layer in stack.conv_layers)
         self.eval()  # otherwise the exporter "restores" training, dropout included
 
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, samples: Tensor, lengths: Tensor, rows: Tensor, starts: Tensor, ends: Tensor
+    ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
         Args:
             samples: (batch, sample).
             lengths: (batch,).
+            rows: (window,).
+            starts: (window,).
+            ends: (window,).
         """
         hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
-        output = self.model.regress(hidden, real)
-        vad = (output.vad,) if self.model.config.predicts_vad else ()
-        return output.intensities, frames, hidden, output.pooled, *vad
+        output = regress_windows(self.model, hidden, real, Windows(rows, starts, ends))
+        vad = (output.vad, output.vad_means) if self.model.config.predicts_vad else ()
+        return output.intensities, frames, hidden, output.pooled, *vad  # type: ignore[return-value]
 
     def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of an encoder on samples.
@@ -168,9 +174,10 @@ def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
 def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
-    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64. Outputs: intensities (batch, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
-    model predicts V/A/D.
+    Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips' frames:
+    rows, starts and ends (window,), which beyond a clip's frames end with it. Outputs: intensities (window, target),
+    frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D
+    vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
     since filters affect the entire process and its threads; the command line sets them.
@@ -184,13 +191,19 @@ def to_onnx(model: EmiModel) -> bytes:
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},
-        "intensities": {0: "batch"},
+        "rows": {0: "window"},
+        "starts": {0: "window"},
+        "ends": {0: "window"},
+        "intensities": {0: "window"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
-        "pooled": {0: "batch"},
+        "pooled": {0: "window"},
         "vad": {0: "batch", 1: "frame"},
+        "vad_means": {0: "window"},
     }
-    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
+    inputs = ["samples", "lengths", "rows", "starts", "ends"]
+    outputs = ["intensities", "frames", "hidden", "pooled"]
+    outputs += ["vad", "vad_means"] if model.config.predicts_vad else []
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
     attention = inner._attn_implementation
@@ -200,11 +213,17 @@ def to_onnx(model: EmiModel) -> bytes:
     try:
         torch.onnx.export(
             Graph(model),
-            (torch.zeros(2, long), torch.tensor([long, short])),
+            (
+                torch.zeros(2, long),
+                torch.tensor([long, short]),
+                torch.tensor([0, 1, 0]),
+                torch.tensor([0, 0, 1]),
+                torch.tensor([9999, 9999, 9999]),
+            ),
             file,  # type: ignore[arg-type]
-            input_names=["samples", "lengths"],
+            input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in ("samples", "lengths", *outputs)},
+            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs)},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,9 +16,9 @@ from emimic.cpus import available, cores
 from emimic.files import fingerprint
 from emimic.inference.description import DESCRIPTION as DESCRIPTION
 from emimic.inference.description import SCHEMA as SCHEMA
-from emimic.inference.description import check_files, read_spec
+from emimic.inference.description import check_files, list_graphs, read_spec
 from emimic.inference.description import read_description as read_description
-from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
+from emimic.inference.runtimes import RUNTIMES, Feed, Name, Runtime, TwoGraphs, is_installed, open_runtime
 from emimic.inference.spec import Spec as Spec
 from emimic.inference.spec import make_check_clip
 from emimic.install import install
@@ -46,6 +47,46 @@ class Engine(Protocol):
 
         Raises:
             ModelError: A clip is too short or too long, or a result is NaN or infinite (damaged weights).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPredictions:
+    """Predictions of windows of a recording's frames.
+
+    Attributes:
+        intensities: (window, target), as of a `Prediction`.
+        vad: (window, 3), mean over the window's frames; None if not learned.
+        frame_vad: (frame, 3), of all frames; None if not learned.
+    """
+
+    intensities: NDArray[np.float32]
+    vad: NDArray[np.float32] | None
+    frame_vad: NDArray[np.float32] | None
+
+
+class OnePassEngine(Engine, Protocol):
+    """A finished model whose encoder and head run apart, if `one_pass` is true."""
+
+    @property
+    def one_pass(self) -> bool:
+        """True if the two methods can be used."""
+        ...
+
+    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Return hidden states (frame, feature) of prepared clips, which are encoded one by one, in parallel."""
+        ...
+
+    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+        """Return the predictions of windows.
+
+        Args:
+            hidden: (frame, feature), of `encode`.
+            windows: (window, 2), first frame and the frame after the last one.
+
+        Raises:
+            ModelError: A result is NaN or infinite (damaged weights).
         """
         ...
 
@@ -158,6 +199,7 @@ class TorchEngine:
             ) from error
         torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
+        self.one_pass = bool(self.model.config.targets)
         self.spec = get_spec(self.model)
         self.calibration = Calibration.of_run(folder, self.spec.targets)
 
@@ -167,8 +209,29 @@ class TorchEngine:
         """Predict clips, see `Engine.predict`."""
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for result in results:
-            _check_finite(result, "the training run")
+            _check_finite("the training run", result.intensities, result.vad)
         return finished(results, self.calibration)
+
+    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Return hidden states, see `OnePassEngine.encode`."""
+        import torch
+
+        with torch.inference_mode():
+            return [self.model.encode(*self.model.collate([clip]))[0][0].float().cpu().numpy() for clip in clips]
+
+    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+        """Predict windows, see `OnePassEngine.predict_windows`."""
+        import torch
+
+        from emimic.model.windows import Windows, regress_windows
+
+        with torch.inference_mode():
+            states, mask = self.model.collate([hidden])
+            starts, ends = torch.from_numpy(windows).to(states.device).unbind(dim=1)
+            output = regress_windows(self.model, states, mask, Windows(torch.zeros_like(starts), starts, ends))
+        vad = (output.vad_means, None if output.vad is None else output.vad[0]) if self.spec.vad else (None, None)
+        arrays = [None if part is None else part.float().cpu().numpy() for part in (output.intensities, *vad)]
+        return _finish_windows("the training run", arrays, self.calibration)
 
 
 def get_spec(model: Any) -> Spec:
@@ -190,9 +253,10 @@ def get_spec(model: Any) -> Spec:
 class GraphEngine:
     """An exported model on its runtime; needs neither torch nor transformers.
 
-    The graph's inputs are samples (batch, sample) float32 and lengths (batch,) int64. Its outputs are intensities
-    (batch, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature) and, if V/A/D
-    has been learned, vad (batch, frame, 3).
+    Its encoder's inputs are samples (batch, sample) float32 and lengths (batch,) int64, its outputs hidden (batch, frame,
+    feature) and frames (batch,) int64. Its head reads these and windows: rows, starts and ends (window,) int64, in frames.
+    The outputs are intensities (window, target), pooled (window, 2 * feature) and, if V/A/D has been learned, vad (batch,
+    frame, 3) and vad_means (window, 3). An older export has one graph for both, without windows: a clip is one.
     """
 
     def __init__(
@@ -225,14 +289,19 @@ class GraphEngine:
             )
         self.runtime: Name = runtime
         check_files(self.folder, self.description)
-        graph = self.folder / RUNTIMES[self.runtime][1]
-        self._graph = open_runtime(
-            self.runtime,
-            graph,
-            threads=cores() if threads is None else threads,
-            streams=streams,
-            optimised=bool(self.description.get("optimised")),
-        )
+        library = RUNTIMES[self.runtime]
+        files = [self.folder / name for name in list_graphs(self.description, library.suffix)]
+        graphs = [
+            open_runtime(
+                self.runtime,
+                file,
+                threads=cores() if threads is None else threads,
+                streams=streams,
+                optimised=bool(self.description.get("optimised")),
+            )
+            for file in files
+        ]
+        self._graph: Runtime = TwoGraphs(*graphs) if len(graphs) > 1 else graphs[0]
         if run is not None:
             self.calibration = Calibration.of_run(run, self.spec.targets)
         else:
@@ -240,7 +309,8 @@ class GraphEngine:
             self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
         outputs = {"intensities", "frames", "hidden", "pooled", *(["vad"] if self.spec.vad else [])}
         if missing := outputs - self._graph.outputs:
-            raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
+            names = " and ".join(map(str, files))
+            raise ModelError(f"{names} has no output {', '.join(sorted(missing))}; export the folder again")
 
     def predict(
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
@@ -261,6 +331,38 @@ class GraphEngine:
         """Predict clips without calibration."""
         return predict_clips(self._graph, self.spec, clips, name=str(self.folder))
 
+    @property
+    def one_pass(self) -> bool:
+        """True unless the model was exported as one graph, by an earlier emimic."""
+        return isinstance(self._graph, TwoGraphs)
+
+    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Return hidden states, see `OnePassEngine.encode`."""
+        graph = self._graph
+        assert isinstance(graph, TwoGraphs)
+
+        def encode_clip(clip: NDArray[Any]) -> NDArray[np.float32]:
+            feed = {"samples": clip[None].astype(np.float32), "lengths": np.array([len(clip)])}
+            (hidden,) = graph.encoder.run(["hidden"], feed)
+            return hidden[0]  # type: ignore[no-any-return]
+
+        if graph.streams > 1 and len(clips) > 1:
+            with ThreadPoolExecutor(graph.streams) as pool:
+                return list(pool.map(encode_clip, clips))
+        return [encode_clip(clip) for clip in clips]
+
+    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+        """Predict windows, see `OnePassEngine.predict_windows`."""
+        graph = self._graph
+        assert isinstance(graph, TwoGraphs)
+        names = ["intensities", *(["vad_means", "vad"] if self.spec.vad else [])]
+        starts, ends = windows.T
+        feed = {"hidden": hidden[None], "frames": np.array([len(hidden)])}
+        feed |= {"rows": np.zeros_like(starts), "starts": starts, "ends": ends}
+        intensities, *vad = graph.head.run(names, feed)
+        arrays = [intensities, *((vad[0], vad[1][0]) if vad else (None, None))]
+        return _finish_windows(str(self.folder), arrays, self.calibration)
+
     def check(self) -> float:
         """Read all files, predict the clips stored at export, and return the largest difference.
 
@@ -280,7 +382,7 @@ class GraphEngine:
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
                 f"{self.folder} predicts its check clips with a difference of {largest:.2g} from export (at most "
-                f"{checks.get('tolerance')}): upgrade {RUNTIMES[self.runtime][0]}, or export again on this machine"
+                f"{checks.get('tolerance')}): upgrade {RUNTIMES[self.runtime].module}, or export again on this machine"
             )
         return largest
 
@@ -323,7 +425,7 @@ def predict_clips(
 
     def predict_batch(rows: list[int]) -> None:
         samples, _ = batching.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
-        feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
+        feed = make_feed(graph, samples, [lengths[i] for i in rows])
         arrays = dict(zip(outputs, graph.run(outputs, feed), strict=True))
         vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
         for position, row in enumerate(rows):
@@ -336,7 +438,7 @@ def predict_clips(
                 hidden=None if states is None else states[position, :count].copy(),
                 pooled=None if means is None else means[position].copy(),
             )
-            _check_finite(prediction, name)
+            _check_finite(name, prediction.intensities, prediction.vad)
             predictions[row] = prediction
 
     if graph.streams > 1 and len(plan) > 1:
@@ -348,9 +450,31 @@ def predict_clips(
     return [predictions[i] for i in range(len(clips))]
 
 
-def _check_finite(prediction: Prediction, name: str) -> None:
-    values = (prediction.intensities, prediction.vad)
+def make_feed(graph: Runtime, samples: NDArray[np.float32], lengths: Sequence[int]) -> Feed:
+    """Return the inputs of a graph for clips (clip, sample) of these lengths, each of which is one window."""
+    feed: Feed = {"samples": samples, "lengths": np.array(lengths, dtype=np.int64)}
+    if "rows" in graph.inputs:
+        feed["rows"] = np.arange(len(lengths))
+        feed["starts"] = np.zeros(len(lengths), np.int64)
+        feed["ends"] = feed["lengths"]  # no clip has more frames than samples
+    return feed
+
+
+def _check_finite(name: str, *values: NDArray[Any] | None) -> None:
     if not all(array is None or np.isfinite(array).all() for array in values):
         raise ModelError(
             f"{name} predicts NaN or infinity: its weights are damaged; train or export it again"
         )
+
+
+def _finish_windows(
+    name: str, arrays: Sequence[NDArray[np.float32] | None], calibration: Calibration | None
+) -> WindowPredictions:
+    """Return calibrated predictions of raw intensities, V/A/D of windows, and of frames."""
+    _check_finite(name, *arrays)
+    intensities, *vad = arrays
+    assert intensities is not None
+    if calibration is not None:
+        intensities = calibration.intensities(intensities)
+        vad = [None if part is None else part.clip(0.0, 1.0) for part in vad]
+    return WindowPredictions(intensities, *vad)

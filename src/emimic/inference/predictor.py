@@ -20,7 +20,8 @@ from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
-from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
+from emimic.inference.grid import HOP, WINDOW, TimelineOptions
+from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.media import decode
 from emimic.media.source import is_one, label_of
@@ -32,7 +33,7 @@ SILENCE: Final = 10 ** (-65 / 20)
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 10.0  # seconds of a long recording held at a time
+_BLOCK: Final = 40.0  # seconds of a long recording held at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ class Predictor:
         channels: bool = False,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         batch_seconds: float = 30.0,
         workers: int = 2,
         progress: bool = False,
@@ -149,8 +152,10 @@ class Predictor:
             paths: Files, folders (their media files, recursively), patterns (`*`, `**`, `?`) and `-`, standard input.
             timeline: Also predict each recording over time, see `timeline`.
             channels: Predict each channel of a recording with several, see `Result.channel`.
-            window: Of timelines: seconds of each window.
-            hop: Of timelines: seconds between windows.
+            window: Of timelines, see `timeline`.
+            hop: Of timelines, see `timeline`.
+            exact: Of timelines, see `timeline`.
+            vad_frames: Of timelines, see `timeline`.
             batch_seconds: Maximum seconds of audio per forward pass.
             workers: Decoding threads.
             progress: Show a bar.
@@ -159,9 +164,10 @@ class Predictor:
             ModelError: The model predicts NaN.
             AudioError: An element of `paths` is not a path.
         """
+        options = TimelineOptions(window, hop, exact, vad_frames)
         if timeline:
-            self.stream(window=window, hop=hop)  # reports invalid options before the work
-        backend = LocalBackend(self, (window, hop), batch_seconds, workers)
+            Stream(self.engine, options)  # reports invalid options before the work
+        backend = LocalBackend(self, options, batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
         inputs += split_channels(list(files)) if channels else files
@@ -180,6 +186,8 @@ class Predictor:
         *,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         voice_segments: bool = True,
         sample_rate: float | None = None,
         name: str | os.PathLike[str] | None = None,
@@ -190,12 +198,15 @@ class Predictor:
     ) -> Timeline:
         """Predict a recording of any length over time, in constant memory.
 
-        Every `hop` seconds the surrounding `window` seconds are predicted as a clip; V/A/D has 50 frames per second.
+        Every `hop` seconds the surrounding `window` seconds are predicted, from one pass of the encoder over the recording.
+        A model that was exported as one graph, by an earlier emimic, predicts each window as a clip (`Timeline.method`).
 
         Args:
             source: As in a call.
             window: Seconds of each window.
             hop: Seconds between windows.
+            exact: Predict each window as a clip of its own, many times slower.
+            vad_frames: Predict V/A/D of each frame, 50 per second, not of each window.
             voice_segments: Detect voices; steps without one are NaN.
             sample_rate: As in a call.
             name: As in a call.
@@ -215,9 +226,8 @@ class Predictor:
             line = compute_timeline(
                 self.engine,
                 read_source(source, _BLOCK, sample_rate, label, remarks),
+                TimelineOptions(window, hop, exact, vad_frames),
                 name=label.stem,
-                window=window,
-                hop=hop,
                 voice_segments=voice_segments,
                 batch_seconds=batch_seconds,
                 on_progress=lambda done: bar.update(task, completed=done),
@@ -231,13 +241,14 @@ class Predictor:
         *,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         sample_rate: float = SAMPLE_RATE,
         voice_segments: bool = True,
     ) -> Stream:
-        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream`."""
-        return Stream(
-            self.engine, window=window, hop=hop, sample_rate=sample_rate, voice_segments=voice_segments
-        )
+        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream` and `timeline`."""
+        options = TimelineOptions(window, hop, exact, vad_frames)
+        return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)
 
     def read(self, recording: Recording, file: Path | None = None) -> DecodedClip | Failure:
         """Decode a recording for `predict_decoded`.
@@ -284,7 +295,7 @@ class Predictor:
         recording: Recording,
         file: Path | None = None,
         *,
-        grid: tuple[float, float],
+        options: TimelineOptions,
         batch_seconds: float,
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> Timeline | Failure:
@@ -293,7 +304,7 @@ class Predictor:
         Args:
             recording: As in `read`.
             file: As in `read`.
-            grid: Window and hop in seconds.
+            options: Of the timeline.
             batch_seconds: Maximum seconds of audio per forward pass.
             on_progress: Called after each block with the seconds done.
         """
@@ -309,9 +320,8 @@ class Predictor:
                     channel=channel,
                     notes=[],
                 ),
+                options,
                 name=path.stem if number is None else f"{path.stem} channel {number}",
-                window=grid[0],
-                hop=grid[1],
                 batch_seconds=batch_seconds,
                 on_progress=on_progress,
             )
@@ -348,11 +358,11 @@ class Predictor:
 class LocalBackend:
     """A `batch.Backend` in this process, where `workers` threads decode ahead.
 
-    grid: window and hop of timelines, in seconds.
+    options: of timelines.
     """
 
     predictor: Predictor
-    grid: tuple[float, float]
+    options: TimelineOptions
     batch_seconds: float
     workers: int
 
@@ -373,7 +383,7 @@ class LocalBackend:
         for row, result in results:
             line = self.predictor.predict_timeline(
                 result.recording,
-                grid=self.grid,
+                options=self.options,
                 batch_seconds=self.batch_seconds,
                 on_progress=on_progress,
             )

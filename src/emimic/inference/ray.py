@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from emimic.inference.batch import Batches, reduce_frames
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timeline
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
@@ -35,14 +36,14 @@ class Work:
     Attributes:
         model: The model's folder; None for the one in the package.
         threads: Threads of each actor.
-        grid: Window and hop of timelines, in seconds.
+        options: Of timelines.
         batch_seconds: Maximum seconds of audio per forward pass.
         version: Version of emimic that every worker must have.
     """
 
     model: Path | None
     threads: int
-    grid: tuple[float, float]
+    options: TimelineOptions
     batch_seconds: float
     version: str = __version__
 
@@ -98,7 +99,7 @@ class Worker:
             line = self.predictor.predict_timeline(
                 _make_recording(name, number),
                 Path(file),
-                grid=self.work.grid,
+                options=self.work.options,
                 batch_seconds=self.work.batch_seconds,
             )
             outcomes.append(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA: Final = "emimic/results/1"
+
+
+Method = Literal["one pass", "exact"]
+"""How a timeline's windows were predicted: from one pass of the encoder, or each as a clip of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,12 @@ class Timeline:
         times: (step,) the center of each window in seconds.
         starts: (step,) the window's start in seconds; windows are shorter at a recording's two ends.
         ends: (step,) the window's end in seconds.
-        intensities: (step, target), about [0, 1]: the model's prediction of the window as a clip.
-        vad_times: (frame,) centers of the V/A/D frames in seconds, 50 per second; None if not learned.
-        vad: (frame, 3) arousal, dominance, valence; None if the model has not learned V/A/D.
+        intensities: (step, target), about [0, 1]: the model's prediction of the window.
+        vad_times: (frame,) times of V/A/D in seconds: the steps' or, on request, the centers of frames, 50 per second;
+            None if not learned.
+        vad: (frame, 3) arousal, dominance, valence, of the steps' windows or of frames; None if not learned.
         voice_segments: Parts with a voice.
+        method: How windows were predicted.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Timeline:
     vad_times: NDArray[np.float64] | None
     vad: NDArray[np.float32] | None
     voice_segments: tuple[VoiceSegment, ...]
+    method: Method = "exact"
 
     def __str__(self) -> str:
         """Return one line: name, length, steps, fraction with a voice, mean intensities."""
@@ -114,6 +121,7 @@ class Timeline:
         fields: dict[str, Any] = {
             "window": self.window,
             "hop": self.hop,
+            "method": self.method,
             "times": round_values(self.times, 3),
             "starts": round_values(self.starts, 3),
             "ends": round_values(self.ends, 3),

@@ -181,20 +181,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             frame_mask: (batch, frame), true at real frames.
             domains: (batch,), number of each clip's domain, or -1 where the model predicts it; None: it predicts all.
         """
-        hidden = self._standardize(hidden)
-        vad = self._predict_vad(hidden, frame_mask) if self.config.vad_head else None
+        hidden, vad, frames = self.prepare_frames(hidden, frame_mask)
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         pooled = None if self.training else pooling.compute_moments(hidden, frame_mask)
-        frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
-        frames = frames * frame_mask[..., None]
-        last = torch.cat([pool(frames, frame_mask) for pool in self.poolings], dim=-1)
-        if self.config.regression_head:
-            last = self.head.compute_hidden(last)  # type: ignore[operator]
-        else:
-            last = nn.functional.dropout(last, self.config.head_dropout, self.training)
-        categories = self.category(last) if self.training and self.config.categories else None
-        intensities, logits = self._predict_intensities(last, hidden, frame_mask, domains)
+        moments = pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
+        vector = torch.cat([pool(frames, frame_mask) for pool in self.poolings], dim=-1)
+        intensities, logits, categories = self.regress_vector(vector, moments, domains)
         return EmiOutput(
             intensities=intensities,
             vad=vad,
@@ -204,21 +197,40 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             pooled=pooled,
         )
 
-    def _predict_intensities(
-        self, last: Tensor, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return intensities (batch, target) of the projection's input (batch, unit), and logits of the domains."""
-        project = self.head.out_proj if self.config.regression_head else self.head
-        intensities: Tensor = project(last)  # type: ignore[operator]
+    def prepare_frames(self, hidden: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return standardized hidden states, V/A/D, and the frames to pool, (batch, frame, ...) each."""
+        hidden = self._standardize(hidden)
+        vad = self._predict_vad(hidden, frame_mask) if self.config.vad_head else None
+        frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
+        return hidden, vad, frames * frame_mask[..., None]
+
+    def regress_vector(
+        self, vector: Tensor, moments: Tensor | None, domains: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return intensities (batch, target), and logits of the domains and, in training, of the categories.
+
+        Args:
+            vector: (batch, width), the poolings' vectors, concatenated.
+            moments: (batch, 2 * feature), mean and standard deviation of the probed features; None without domains.
+            domains: as in `regress`.
+        """
+        if self.config.regression_head:
+            last = self.head.compute_hidden(vector)  # type: ignore[operator]
+            project: Any = self.head.out_proj
+        else:
+            last = nn.functional.dropout(vector, self.config.head_dropout, self.training)
+            project = self.head
+        categories = self.category(last) if self.training and self.config.categories else None
+        intensities: Tensor = project(last)
         if self.config.bounded:
             intensities = intensities.sigmoid()
         logits = None
-        if self.config.domains:
-            intensities, logits = self.domains(intensities, self._select_probed(hidden), frame_mask, domains)
+        if moments is not None:
+            intensities, logits = self.domains(intensities, moments, domains)
         if self.config.target_std is not None:
             intensities = intensities * intensities.new_tensor(self.config.target_std)
             intensities = intensities + intensities.new_tensor(self.config.target_mean)
-        return intensities, logits
+        return intensities, logits, categories
 
     def compute_frozen_means(self, states: Tensor, frame_mask: Tensor) -> Tensor:
         """Return the domains' layers' and the V/A/D head's input, (batch, feature), from the frozen layers' outputs.
