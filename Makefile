@@ -4,7 +4,10 @@ BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP := pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo demo-train test docs images clean
+# pip compiles nothing: a module is compiled when first imported, and kept, even where Python was told to keep none.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo demo-train test lint pytest docs images clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -33,12 +36,18 @@ demo-train: $(BIN)/.ready
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
 	@echo "the trained encoder's scores: demo/run/evaluation/test"
 
+# mypy and pytest's workers share the cores; either's failure is one of `make test`.
 test: $(BIN)/.ready
+	$(MAKE) --jobs=2 lint pytest
+
+lint: $(BIN)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.tables --check
+
+pytest: $(BIN)/.ready
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
 
 docs: $(BIN)/.ready

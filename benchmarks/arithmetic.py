@@ -60,7 +60,7 @@ def operations(config: Any, samples: int) -> dict[str, float]:
         made["heads"] += _head(pooled, config.head_units if config.regression_head else 0, outputs)
     if config.domains and outputs:
         own = sum(len(targets) for targets in config.domain_targets.values())
-        made["heads"] += 2.0 * 2 * probed * (len(config.domains) + own)
+        made["heads"] += 2.0 * probed * (2 * len(config.domains) + own)
     return made
 
 

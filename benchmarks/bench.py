@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import mix, speed_tables
-from emimic.cpus import cores
-from emimic.files import write_atomic
+from emimic.cpus import count_cores
+from emimic.files import write_atomically
 from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
 from emimic.inference.runtimes import RUNTIMES, is_installed
 from emimic.media import decode
-from emimic.sample import folder as sample_folder
+from emimic.sample import get_folder as sample_folder
 from emimic.task import ModelError
 from emimic.version import __version__
 
@@ -132,12 +132,12 @@ def measure(
     """Measure exported models and runs (and the exports in them); without any, the included model.
 
     paper: also a model of the paper's size with random weights, exported to every engine that is here; takes about ten
-    minutes and 10 GB of memory. fast: fewer clips and turns. threads: the most; None takes all cores. Raises
-    ModelError when a model can't be used.
+    minutes and 10 GB of memory. fast: fewer clips, turns and operations. threads: the most; None takes all cores.
+    Raises ModelError when a model can't be used.
     """
     missing = [f"{name} isn't installed: not measured" for name in PACKAGES if not find_spec(name)]
-    count, turns = (4, 3) if fast else (8 if paper else 24, 5)
-    most = cores() if threads is None else threads
+    count, turns, product = (4, 1, 512) if fast else (8 if paper else 24, 5, 2048)
+    most = count_cores() if threads is None else threads
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         given: list[Path] = [Path(one) for one in models]
         if not given and not paper:
@@ -150,7 +150,7 @@ def measure(
             subjects, missing = subjects + made, missing + refused
         keys = [(subject, number) for subject in subjects for number in sorted({1, most})]
         workers = {key: stack.enter_context(_worker(key[0].folder, key[1], count)) for key in keys}
-        products = {n: stack.enter_context(_worker(None, n, count)) for n in sorted({1, most})}
+        products = {n: stack.enter_context(_worker(None, n, product)) for n in sorted({1, most})}
         ways = [(key, batch) for key in keys for batch in _batches(key, most, paper=paper)]
         measured: dict[Any, list[dict[str, float]]] = {}
         for turn in range(turns):
@@ -351,7 +351,13 @@ def machine() -> dict[str, Any]:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
-    return {"cpu": cpu, "cores": cores(), "system": platform.system(), "load": load, "versions": versions}
+    return {
+        "cpu": cpu,
+        "cores": count_cores(),
+        "system": platform.system(),
+        "load": load,
+        "versions": versions,
+    }
 
 
 def _median(measured: Sequence[dict[str, Any]], of: str) -> float:
@@ -364,7 +370,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", help="runs or exported models; default: the included model")
     parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
-    parser.add_argument("--fast", action="store_true", help="fewer clips and turns")
+    parser.add_argument("--fast", action="store_true", help="fewer clips, turns and operations")
     parser.add_argument("--threads", type=int, help="the most; by default all cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
@@ -373,7 +379,7 @@ def main() -> None:
     report = measure(given.models, paper=given.paper, fast=given.fast, threads=given.threads)
     found = report.to_dict()
     if given.json is not None:
-        write_atomic(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print("\n".join([speed_tables.make_bench_of(found), *report.missing, *report.advice]))
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,15 @@ from benchmarks import mix
 from emimic.inference.engine import open_engine
 from emimic.media.waveform import prepare
 
-PRODUCT: Final = 2048
-"""Rows and columns of the matrices whose product shows the machine's peak."""
-
 
 def main(folder: str | None, threads: int, count: int) -> None:
-    """Measure until standard input ends. folder: a model's; None measures matrix products. count: clips."""
+    """Measure until standard input ends.
+
+    folder: a model's; None measures matrix products. count: clips; of a product, rows and columns.
+    """
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no measurement
-    work = _products(threads) if folder is None else _model(Path(folder), threads, count)
+    work = _products(threads, count) if folder is None else _model(Path(folder), threads, count)
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -66,10 +66,10 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
     return work
 
 
-def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
+def _products(threads: int, size: int) -> Callable[[Any], dict[str, Any]]:
     """The fastest float32 matrix product: NumPy's, and torch's where it is installed."""
     rng = np.random.default_rng(0)
-    one, other = (rng.standard_normal((PRODUCT, PRODUCT), dtype=np.float32) for _ in range(2))
+    one, other = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
     ways: list[Callable[[], Any]] = [lambda: one @ other]
     try:
         import torch
@@ -88,7 +88,7 @@ def _products(threads: int) -> Callable[[Any], dict[str, Any]]:
             for _ in range(4):
                 start = time.perf_counter()
                 way()
-                best = max(best, 2.0 * PRODUCT**3 / (time.perf_counter() - start))
+                best = max(best, 2.0 * size**3 / (time.perf_counter() - start))
         return {"operations_per_second": best}
 
     return work

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.inference.journal import NAME
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "bulk.json"
@@ -153,7 +153,7 @@ def main() -> None:
         "peak_mb": round(peak / 1024),
     }
     print(json.dumps(result, indent=1))
-    write_atomic(OUT, json.dumps(result, indent=1) + "\n")
+    write_atomically(OUT, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

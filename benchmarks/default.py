@@ -26,7 +26,7 @@ from emimic.data.loader import trim_silence
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 from emimic.training import checkpoint, probes
 from emimic.training.corpora import load_corpora
@@ -60,7 +60,7 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     spec = engine.spec
     rows, vad = [], []
     starts = range(0, len(clips), 64)
-    for start in shown(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
+    for start in show_progress(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
         ready = [
             decode.prepare(
                 clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
@@ -76,9 +76,9 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
 def interval(statistic: Any, x: Array, y: Array, speakers: Sequence[Any]) -> dict[str, Any]:
     """A score of each column and their mean, with 95 % intervals over speakers."""
     values = np.atleast_1d(statistic(x, y))
-    draws = metrics.resamples(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
-    low, high = metrics.interval(draws)
-    mean_low, mean_high = metrics.interval(draws.mean(axis=1))
+    draws = metrics.resample_statistic(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
+    low, high = metrics.compute_interval(draws)
+    mean_low, mean_high = metrics.compute_interval(draws.mean(axis=1))
     found = [
         {"value": float(v), "low": float(a), "high": float(b)}
         for v, a, b in zip(values, low, high, strict=True)
@@ -99,8 +99,8 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "clips": len(items),
         "speakers": len(set(speakers)),
-        "pearson": named(interval(metrics.pearson, predictions, labels, speakers), EMOTIONS),
-        "auc": named(interval(metrics.auc, predictions, labels, speakers), EMOTIONS),
+        "pearson": named(interval(metrics.compute_pearson, predictions, labels, speakers), EMOTIONS),
+        "auc": named(interval(metrics.compute_auc, predictions, labels, speakers), EMOTIONS),
     }
     rows = [i for i, item in enumerate(items) if item.row["Category"] in SEVEN]
     columns = [EMOTIONS.index(name) for name in UNCHANGED]
@@ -110,7 +110,10 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
         if (target := own.get(items[i].row["Category"])) is not None:
             truth[place, target] = 1.0
     seven = interval(
-        metrics.pearson, predictions[np.ix_(rows, columns)], truth[:, columns], [speakers[i] for i in rows]
+        metrics.compute_pearson,
+        predictions[np.ix_(rows, columns)],
+        truth[:, columns],
+        [speakers[i] for i in rows],
     )
     return found | {"pearson_seven_categories": named(seven, UNCHANGED)}
 
@@ -130,8 +133,8 @@ def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
             mapped[part, j] = fitted(raw[part, j])
     speakers = [item.speaker for item in items]
     return {
-        "before": named(interval(metrics.calibration_error, raw, labels, speakers), EMOTIONS),
-        "after": named(interval(metrics.calibration_error, mapped, labels, speakers), EMOTIONS),
+        "before": named(interval(metrics.compute_calibration_error, raw, labels, speakers), EMOTIONS),
+        "after": named(interval(metrics.compute_calibration_error, mapped, labels, speakers), EMOTIONS),
     }
 
 
@@ -144,7 +147,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 
     def auc(rows: NDArray[np.bool_]) -> dict[str, Any]:
         kept = value[rows, None], happy[rows, None].astype(float), list(speakers[rows])
-        return interval(metrics.auc, *kept)["mean"]  # type: ignore[no-any-return]
+        return interval(metrics.compute_auc, *kept)["mean"]  # type: ignore[no-any-return]
 
     return {
         "clips": len(items),
@@ -161,7 +164,7 @@ def joy(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
 def vad_scores(vad: Array, items: Sequence[Item]) -> dict[str, Any]:
     """Pearson of V/A/D with ratings."""
     labels = np.stack([item.vad for item in items]).astype(np.float64)  # type: ignore[arg-type]
-    return named(interval(metrics.pearson, vad, labels, [item.speaker for item in items]), VAD)
+    return named(interval(metrics.compute_pearson, vad, labels, [item.speaker for item in items]), VAD)
 
 
 def cut_to(samples: Wave, seconds: float) -> Wave:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import soundfile
 
-from emimic.data.importers.masks import labels_of
+from emimic.data.importers.masks import get_category_labels
 from emimic.media import decode
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 
@@ -112,7 +112,7 @@ def emodb(source: Path, out: Path) -> None:
         emotion = row["Emotion"]
         joy = float(row["RecognisedPercent"]) / 100 if emotion == "happiness" else None
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender", "Emotion", "TextCode")}
-        rows.append(columns | format_targets(labels_of(emotion, joy)) | pad(emotion))
+        rows.append(columns | format_targets(get_category_labels(emotion, joy)) | pad(emotion))
     write(out / "train_split.csv", rows)
     link(source / "audio", out / "audio")
 
@@ -139,8 +139,8 @@ def ased(source: Path, out: Path) -> None:
     for row in read(source / "labels.csv"):
         emotion = AMHARIC[row["Emotion"]]
         columns = {name: row[name] for name in ("Filename", "Speaker", "Gender")}
-        labelled = columns | {"Emotion": emotion} | format_targets(labels_of(emotion)) | pad(emotion)
-        parts["valid" if int(re.sub(r"\D", "", row["Speaker"])) % 2 else "test"].append(labelled)
+        labeled = columns | {"Emotion": emotion} | format_targets(get_category_labels(emotion)) | pad(emotion)
+        parts["valid" if int(re.sub(r"\D", "", row["Speaker"])) % 2 else "test"].append(labeled)
     for name, part in parts.items():
         write(out / f"{name}_split.csv", part)
     link(source / "audio", out / "audio")

@@ -41,7 +41,7 @@ from emimic.evaluation.report import Report, score
 from emimic.inference.engine import Engine, open_engine
 from emimic.media import decode
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import EMOTIONS, SAMPLE_RATE
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "first_default.json"
@@ -144,7 +144,7 @@ def predict(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
     """Intensities of clips as loaded, (clip, target)."""
     spec = engine.spec
     rows = []
-    for start in shown(range(0, len(clips), 64), "predicting", total=-(-len(clips) // 64), show=True):
+    for start in show_progress(range(0, len(clips), 64), "predicting", total=-(-len(clips) // 64), show=True):
         ready = [
             decode.prepare(
                 clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples

@@ -30,7 +30,7 @@ def main() -> None:
     hiss = np.random.default_rng(0).normal(0, 0.0005, SAMPLE_RATE).astype(np.float32)
     parts = [hiss]
     for name in CLIPS:
-        parts += [decode.load(sample.folder() / "audio" / f"{name}.mp3"), hiss]
+        parts += [decode.load(sample.get_folder() / "audio" / f"{name}.mp3"), hiss]
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder) / "recording.flac"
         decode.save(recording, np.concatenate(parts), codec="flac")

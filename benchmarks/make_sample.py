@@ -59,7 +59,7 @@ share no speaker. Each speaker gives one take of each of seven categories.
 paper's six targets by a mapping of emimic's own: {cast}. Figures reached on this sample say that the
 programme works, nothing about mimicry.
 
-**Source and licence.** EmoGator, github.com/fredbuhl/EmoGator, F. Buhl, arXiv 2301.00508; Apache-2.0,
+**Source and license.** EmoGator, github.com/fredbuhl/EmoGator, F. Buhl, arXiv 2301.00508; Apache-2.0,
 see `LICENSE` beside this file.
 
 **What was changed.** A selection was made ({speakers} contributors, one take a category, none under
@@ -73,10 +73,10 @@ contributor-category-take); the intended categories were cast onto the six targe
 happily and angrily by an actor and an actress. `make demo` predicts hers. `speech/sources.csv` names the speaker
 and how many of 20 listeners, in per cent, recognized the emotion.
 
-**Source and licence.** EmoDB, CC0-1.0 as stated by audeering in github.com/audeering/emodb. Cite: F. Burkhardt,
+**Source and license.** EmoDB, CC0-1.0 as stated by audeering in github.com/audeering/emodb. Cite: F. Burkhardt,
 A. Paeschke, M. Rolfes, W. F. Sendlmeier, B. Weiss, "A database of German emotional speech", Interspeech 2005,
 doi:10.21437/Interspeech.2005-446. The audio is from github.com/sylaschacko/voice-emotion-analysis (commit 4b0f64c),
-which states no licence of its own.
+which states no license of its own.
 
 **What was changed.** That repository had cut or padded the recordings to two seconds; they had then been
 re-encoded to 16 kHz mono mp3 at 64 kb/s and are copied from there bit for bit, but for the two that ended in

@@ -204,7 +204,7 @@ def compare_recordings(model: str | None, pairs: int, draws: int) -> dict[str, A
         second = whole[shift : shift + 60 * SAMPLE_RATE] * 10 ** (rng.uniform(-10, 6) / 20)
         noise = rng.standard_normal(len(second)) * np.sqrt(np.mean(second**2)) * 10 ** (-15 / 20)
         sides = [
-            predictor.timeline(wave.astype(np.float32), sample_rate=SAMPLE_RATE)
+            predictor.predict_timeline(wave.astype(np.float32), sample_rate=SAMPLE_RATE)
             for wave in (first, second + noise)
         ]
         found = compare(sides[0], sides[1], settings=Settings(alignment="windowed", draws=draws, seed=number))

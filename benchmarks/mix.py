@@ -21,7 +21,7 @@ def seconds(count: int) -> NDArray[np.float64]:
 def clips(count: int, *, seed: int = 0) -> list[NDArray[np.float32]]:
     """Return `count` clips (sample,) at 16 kHz of such lengths, in an order that `seed` decides; voices throughout."""
     rng = np.random.default_rng(seed)
-    voices = sorted((sample.folder() / "audio").glob("*.mp3"))
+    voices = sorted((sample.get_folder() / "audio").glob("*.mp3"))
     wanted = rng.permutation((seconds(count) * SAMPLE_RATE).astype(int))
     parts: list[NDArray[np.float32]] = []
     for number in rng.permutation(len(voices)):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import emimic
-from emimic.files import walk, write_atomic
+from emimic.files import walk, write_atomically
 from emimic.inference.predictor import Predictor
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE, ModelError
@@ -141,7 +141,7 @@ def measure(
     for folder in corpora:
         paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
         chosen = np.random.default_rng(seed).permutation(len(paths))[:files]
-        results = predictor.files([paths[i] for i in chosen]).clips
+        results = predictor.predict_files([paths[i] for i in chosen]).clips
         rows[folder.resolve().name] = row([result.prediction.novelty for result in results])
     return rows
 
@@ -164,7 +164,7 @@ def main() -> None:
     text = json.dumps({"note": note, "seed": given.seed, "kinds": rows}, indent=1) + "\n"
     print(text, end="")
     if given.out is not None:
-        write_atomic(given.out, text)
+        write_atomically(given.out, text)
 
 
 if __name__ == "__main__":

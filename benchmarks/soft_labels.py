@@ -39,7 +39,7 @@ def main() -> None:
 def soften(rows: Sequence[Row], model: Predictor, audio: Path, fraction: float) -> None:
     """Mix each clip's known labels with the model's predictions, in place."""
     files = {file.stem: file for file in audio.iterdir()}
-    results = model.files([files[row["Filename"]] for row in rows], progress=True)
+    results = model.predict_files([files[row["Filename"]] for row in rows], progress=True)
     predicted = {result.path.stem: result.intensities for result in results.clips}
     for row in rows:
         for name in EMOTIONS:

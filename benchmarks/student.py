@@ -121,7 +121,9 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     speakers = [item.speaker or "" for item in part.items]
     found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
-        name: metrics.resamples(metrics.pearson, values, part.labels, groups=speakers).mean(axis=1)
+        name: metrics.resample_statistic(metrics.compute_pearson, values, part.labels, groups=speakers).mean(
+            axis=1
+        )
         for name, values in predictions.items()
     }
     for name, values in predictions.items():
@@ -130,7 +132,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
         found["scores"][name] = {
             "mean": one["mean"],
             "targets": one["targets"],
-            "with_teacher": metrics.mean_pearson(values, predictions["teacher"]),
+            "with_teacher": metrics.compute_mean_pearson(values, predictions["teacher"]),
             "below_teacher": [float(np.quantile(below, q)) for q in (0.025, 0.5, 0.975)],
             "megabytes": sum(file.stat().st_size for file in folders[name].iterdir()) / 1e6,
         }

@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.bursts import machine
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE
 
@@ -111,11 +111,11 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
     clip = prepare(wave, max_seconds=None, normalize=model.config.do_normalize).samples
     with torch.inference_mode():
         whole = model(torch.from_numpy(clip)[None]).vad[0].numpy()
-    times = model.frame_times(len(whole))
+    times = model.compute_frame_times(len(whole))
     predictor = Predictor(TorchEngine(run))
     found: dict[str, Any] = {"seconds": seconds, "windows": {}}
     for window, hop in ((2.5, 0.2), (12.0, 6.0)):
-        line = predictor.timeline(
+        line = predictor.predict_timeline(
             wave, sample_rate=SAMPLE_RATE, name="joined", window=window, hop=hop, voice_segments=False
         )
         assert line.vad is not None
@@ -147,7 +147,7 @@ def main() -> None:
         results = speed(given.folder, given.minutes, given.model) | kept
     print(json.dumps(results, indent=1))
     if given.model is None:
-        write_atomic(OUT, json.dumps(results, indent=1) + "\n")
+        write_atomically(OUT, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

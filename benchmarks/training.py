@@ -36,7 +36,7 @@ from benchmarks.bench_worker import peak_mb
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import encoder_cache
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.model import encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
@@ -310,7 +310,7 @@ def main() -> None:
     results = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     results |= {"command": "python -m benchmarks.training --threads N", "machine": machine()}
     results.setdefault("threads", {})[str(given.threads)] = part
-    write_atomic(given.out, json.dumps(results, indent=1) + "\n")
+    write_atomically(given.out, json.dumps(results, indent=1) + "\n")
     print(json.dumps(part, indent=1))
 
 

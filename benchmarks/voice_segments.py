@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.inference.voice_activity import Detector, decide
 from emimic.media import decode
 from emimic.media.silero_vad import CHUNK
@@ -131,7 +131,7 @@ def main(bursts_folder: str, speech_folder: str) -> None:
         results[name] = rows
         for row in rows:
             print(name, row, flush=True)
-    write_atomic(OUT, json.dumps(results, indent=1) + "\n")
+    write_atomically(OUT, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fixtures that several tests share: a corpus of tones, and settings that train on it in about a second."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests that start themselves as a script import the modules beside this one, too.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
+import hypothesis
 import pytest
 from tone_corpus import ENCODER, STILL, make_corpus
 
 Settings = Callable[..., dict[str, Any]]
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _wait_for_no_disk() -> Iterator[None]:
+    """Flush nothing to the disk: what tests write need not outlive a power cut, and a training run flushes 30 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")

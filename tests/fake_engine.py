@@ -116,7 +116,7 @@ def constant_engine(folder: Path) -> Path:
     description = {"schema": engine.SCHEMA, "spec": spec, "runtime": "onnx", "precision": "float32"}
     description |= {
         "checks": checks,
-        "files": {"model.onnx": {"sha256": files.sha256(folder / "model.onnx")}},
+        "files": {"model.onnx": {"sha256": files.compute_sha256(folder / "model.onnx")}},
     }
     (folder / "engine.json").write_text(json.dumps(description), encoding="utf-8")
     return folder

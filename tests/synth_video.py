@@ -72,7 +72,7 @@ def square(
     return picture
 
 
-def grey(level: int, shape: tuple[int, int] = (64, 64)) -> Image:
+def gray(level: int, shape: tuple[int, int] = (64, 64)) -> Image:
     return np.full((*shape, 3), level, np.uint8)
 
 
@@ -87,7 +87,7 @@ def video(
     times: Sequence[int] | None = None,
     sound: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
-    """Grey frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any.
+    """Gray frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any.
 
     clock: seconds of a tick that times are rounded to. times: of the frames, in milliseconds.
     """

@@ -60,8 +60,8 @@ QUOTAS: dict[str, tuple[str, dict[str, str], float | None]] = {
 def test_the_quota_is_the_fewest_of_all_groups(name: str, tmp_path: Path) -> None:
     groups, files, expected = QUOTAS[name]
     (tmp_path / "cgroup").write_text(groups)
-    assert cpus.quota(tmp_path / "cgroup", write(tmp_path / "mount", files)) == expected
-    assert cpus.quota(tmp_path / "nowhere", tmp_path) is None
+    assert cpus.read_quota(tmp_path / "cgroup", write(tmp_path / "mount", files)) == expected
+    assert cpus.read_quota(tmp_path / "nowhere", tmp_path) is None
 
 
 @pytest.mark.parametrize(("quota", "count"), [(None, 8), (2.5, 2), (0.5, 1), (100.0, 8), (3.0, 3)])
@@ -69,16 +69,16 @@ def test_threads_heed_affinity_and_quota(
     quota: float | None, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1000, 1008)), raising=False)
-    monkeypatch.setattr(cpus, "quota", lambda: quota)
-    assert cpus.available() == count
-    assert cpus.cores() == count  # such CPUs have no siblings to know of
+    monkeypatch.setattr(cpus, "read_quota", lambda: quota)
+    assert cpus.count_available() == count
+    assert cpus.count_cores() == count  # such CPUs have no siblings to know of
 
 
 def test_without_affinity_all_cpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(cpus, "quota", lambda: None)
+    monkeypatch.setattr(cpus, "read_quota", lambda: None)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cpus.available() == cpus.cores() == 1
+    assert cpus.count_available() == cpus.count_cores() == 1
 
 
 def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from emimic.media import decode
 from emimic.task import EMOTIONS
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = emimic.sample.folder()
+SAMPLE = emimic.sample.get_folder()
 SENTENCES = {path.stem: path for path in (SAMPLE / "speech").iterdir() if path.suffix != ".csv"}
 CLIPS = {
     Path(to).stem: ROOT / source

@@ -23,7 +23,7 @@ def test_commands_parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if find_blocks(text, "python")])
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio = emimic.sample.folder() / "audio"
+    audio = emimic.sample.get_folder() / "audio"
     (tmp_path / "clips").mkdir()
     shutil.copy(audio / "00113.mp3", tmp_path / "clip.wav")  # content decides
     shutil.copy(audio / "00114.mp3", tmp_path / "clips")

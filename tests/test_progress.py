@@ -13,9 +13,9 @@ def test_a_validation_shows_its_bar_below_the_trainings(
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "_CONSOLE", Console(file=screen, force_terminal=True, width=80))
-    with progress.bar(show=True) as bar:
+    with progress.make_bar(show=True) as bar:
         bar.add_task("training", total=2)
-        assert list(progress.shown(range(3), "validating", total=3, show=True)) == [0, 1, 2]
+        assert list(progress.show_progress(range(3), "validating", total=3, show=True)) == [0, 1, 2]
         bar.refresh()
     text = screen.getvalue()
     assert text.index("training") < text.index("validating")
@@ -26,7 +26,7 @@ def test_a_validation_shows_its_bar_below_the_trainings(
 def test_without_bars_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "_CONSOLE", Console(file=screen, force_terminal=True))
-    with progress.bar(show=False) as bar:
+    with progress.make_bar(show=False) as bar:
         bar.add_task("training", total=2)
-        assert list(progress.shown("ab", "validating", total=2, show=False)) == ["a", "b"]
+        assert list(progress.show_progress("ab", "validating", total=2, show=False)) == ["a", "b"]
     assert screen.getvalue() == ""

@@ -34,7 +34,7 @@ def test_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(emimic.sample.folder() / "audio" / "00001.mp3", tmp_path / "clip.wav")  # content decides
+    shutil.copy(emimic.sample.get_folder() / "audio" / "00001.mp3", tmp_path / "clip.wav")  # content decides
     first, *others = find_blocks(README, "python")
     namespace: dict[str, object] = {}
     exec(compile(first, "README.md", "exec"), namespace)  # noqa: S102 - our own README

@@ -18,7 +18,7 @@ from emimic.task import EMOTIONS
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    return load_corpus(emimic.sample.folder())
+    return load_corpus(emimic.sample.get_folder())
 
 
 def test_every_clip_is_usable(corpus: Corpus) -> None:
@@ -43,7 +43,7 @@ def test_speakers_are_disjoint_and_give_all_seven(corpus: Corpus) -> None:
         np.testing.assert_array_equal(split.labels.mean(axis=0), np.float32(1 / 7))
 
 
-def test_licence_origin_and_size(corpus: Corpus) -> None:
+def test_license_origin_and_size(corpus: Corpus) -> None:
     folder = corpus.folder
     assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
     readme = (folder / "README.md").read_text(encoding="utf-8")

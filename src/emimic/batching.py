@@ -22,7 +22,7 @@ Name = TypeVar("Name")
 Read = TypeVar("Read")
 
 
-def budget(seconds: float, hop: int = 1) -> int:
+def compute_budget(seconds: float, hop: int = 1) -> int:
     """Return the samples (or frames of `hop` samples) in a batch of `seconds`, at least 1.
 
     Raises:
@@ -78,7 +78,7 @@ def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]
     return values, mask
 
 
-def chunks(count: int, size: int = CHUNK) -> list[range]:
+def split_rows(count: int, size: int = CHUNK) -> list[range]:
     """Return the rows 0 to count - 1 as ranges of `size`, the last one possibly shorter."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 

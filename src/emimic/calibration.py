@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emimic.files import fingerprint, read_json, write_atomic
+from emimic.files import fingerprint, read_json, write_atomically
 from emimic.prediction import Prediction
 from emimic.task import EmimicWarning, ModelError
 
@@ -105,23 +105,23 @@ class Novelty:
             if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, expected finite float32 {shape}")
 
-    def coordinates(self, pooled: ArrayLike) -> Array:
+    def compute_coordinates(self, pooled: ArrayLike) -> Array:
         """Return the coordinates (clip, component + 1) of pooled frames (clip, feature)."""
         normed = (np.asarray(pooled, dtype=np.float64) - self.shift) / self.scale
         components = normed @ self.basis
         residual = np.square(normed - components @ self.basis.T).mean(axis=1)
         return np.column_stack([components, np.log(residual + _FLOOR)])
 
-    def distances(self, pooled: ArrayLike) -> Array:
+    def compute_distances(self, pooled: ArrayLike) -> Array:
         """Return the distances (clip, group) of pooled frames (clip, feature); 1: the group's 99th percentile."""
-        differences = self.coordinates(pooled)[:, None] - self.means
+        differences = self.compute_coordinates(pooled)[:, None] - self.means
         whitened = np.einsum("gij,cgj->cgi", self.factors.astype(np.float64), differences)
         lengths: Array = np.sqrt(np.square(whitened).sum(axis=-1))
         return lengths
 
     def __call__(self, pooled: ArrayLike) -> float:
         """Return one clip's distance to the nearest group from its pooled frames (feature,)."""
-        return float(self.distances(np.asarray(pooled)[None]).min())
+        return float(self.compute_distances(np.asarray(pooled)[None]).min())
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Calibration:
     novelty: Novelty | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def intensities(self, raw: ArrayLike) -> Single:
+    def calibrate_intensities(self, raw: ArrayLike) -> Single:
         """Return calibrated intensities in [0, 1] for raw ones (..., target)."""
         values = np.asarray(raw, dtype=np.float64)
         columns = [fit(values[..., i]) for i, fit in enumerate(self.maps)]
@@ -161,7 +161,7 @@ class Calibration:
             novelty = self.novelty(pooled)
         return replace(
             prediction,
-            intensities=self.intensities(prediction.intensities),
+            intensities=self.calibrate_intensities(prediction.intensities),
             vad=None if prediction.vad is None else prediction.vad.clip(0.0, 1.0),
             pooled=None,
             novelty=novelty,
@@ -174,11 +174,11 @@ class Calibration:
         if (score := self.novelty) is not None:
             data = io.BytesIO()
             np.savez(data, allow_pickle=False, **{name: getattr(score, name) for name in _ARRAYS})
-            write_atomic(path / ARRAYS, data.getvalue())
+            write_atomically(path / ARRAYS, data.getvalue())
             described = {"groups": score.names, "sha256": sha256(data.getvalue()).hexdigest()}
         maps = {name: {"x": m.x, "y": m.y} for name, m in zip(self.targets, self.maps, strict=True)}
         content = {"schema": SCHEMA, "maps": maps, "novelty": described, "fitted": self.facts}
-        write_atomic(path / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_atomically(path / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
         if described is None:
             (path / ARRAYS).unlink(missing_ok=True)
 
@@ -222,7 +222,7 @@ class Calibration:
         return calibration
 
     @classmethod
-    def of_run(cls, folder: str | os.PathLike[str], targets: Sequence[str]) -> Self | None:
+    def find_in_run(cls, folder: str | os.PathLike[str], targets: Sequence[str]) -> Self | None:
         """Return the calibration in a run folder, as `find`; warn (EmimicWarning) if it was fitted to other weights."""
         calibration, run = cls.find(folder, targets), Path(folder)
         if calibration is not None and calibration.facts.get("weights") != fingerprint(
@@ -236,7 +236,7 @@ class Calibration:
         return calibration
 
 
-def finished(raw: Sequence[Prediction], calibration: Calibration | None) -> list[Prediction]:
+def finish_predictions(raw: Sequence[Prediction], calibration: Calibration | None) -> list[Prediction]:
     """Return an engine's final predictions: calibrated if there is a calibration, without pooled frames."""
     return [replace(p, pooled=None) if calibration is None else calibration.apply(p) for p in raw]
 

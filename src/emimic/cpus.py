@@ -10,12 +10,12 @@ _CGROUPS: Final = Path("/proc/self/cgroup")
 _MOUNT: Final = Path("/sys/fs/cgroup")
 
 
-def available() -> int:
+def count_available() -> int:
     """Return the number of logical CPUs, at least 1; with a quota of 2.5 CPUs, 2."""
     return _limit_to_quota(len(_list_allowed()) or os.cpu_count() or 1)
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return the number of physical cores, at least 1: a second thread on a core makes inference no faster."""
     allowed = _list_allowed()
     siblings = set()
@@ -24,11 +24,11 @@ def cores() -> int:
         try:
             siblings.add(file.read_text(encoding="ascii").strip())
         except OSError:
-            return available()
-    return _limit_to_quota(len(siblings)) if siblings else available()
+            return count_available()
+    return _limit_to_quota(len(siblings)) if siblings else count_available()
 
 
-def quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
+def read_quota(cgroups: Path = _CGROUPS, mount: Path = _MOUNT) -> float | None:
     """Return the lowest CPU quota of the process's cgroups, in CPUs; None without a limit.
 
     Args:
@@ -70,7 +70,7 @@ def read_launcher_variable(name: str, default: int) -> int:
 
 def _limit_to_quota(count: int) -> int:
     """Return a number of CPUs, limited to the quota, at least 1."""
-    limit = quota()
+    limit = read_quota()
     return count if limit is None else max(1, min(count, int(limit)))
 
 

@@ -55,7 +55,7 @@ class OutputError(EmimicError, OSError):
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def name_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise OutputError, which names `path` and a remedy, for an error of the system in the block."""
     try:
         yield
@@ -80,7 +80,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
         OutputError: the folder can't be made or written to.
     """
     folder = Path(path)
-    with naming(folder):
+    with name_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{secrets.token_hex(6)}"
         probe.open("xb").close()
@@ -89,7 +89,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block succeeds, else it is removed.
 
     The temporary file exists (empty) and has `path`'s suffix, which some writers need. It is flushed to the disk before
@@ -101,7 +101,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     # mkstemp would make a file only its owner may read; "x" obeys the umask and is as exclusive.
     temporary = target.with_name(f".{target.stem[:20]}.{secrets.token_hex(6)}{target.suffix[-20:]}")
-    with naming(target):
+    with name_errors(target):
         temporary.open("xb").close()
         try:
             yield temporary
@@ -113,15 +113,15 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(target.parent)
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write all of `data` (text as UTF-8, newlines unchanged) to `path`, or leave `path` unchanged.
 
     Lone surrogates in a text (bytes of a file's name that are not UTF-8) become U+FFFD.
 
     Raises:
-        OutputError: see `atomic`.
+        OutputError: see `replace_atomically`.
     """
-    with atomic(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_bytes(make_encodable(data).encode() if isinstance(data, str) else data)
 
 
@@ -141,14 +141,14 @@ def make_encodable(text: str) -> str:
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def writable(text: object) -> str:
+def make_writable(text: object) -> str:
     """Return text that XML and UTF-8 can hold; each character that they can't becomes U+FFFD."""
     return _UNWRITABLE.sub("�", str(text))
 
 
 def make_one_line(name: str) -> str:
-    """Return `writable` text with spaces for tabs and line ends, for files that are read line by line."""
-    return _BREAKS.sub(" ", writable(name))
+    """Return `make_writable` text with spaces for tabs and line ends, for files that are read line by line."""
+    return _BREAKS.sub(" ", make_writable(name))
 
 
 def make_printable(text: str) -> str:
@@ -159,12 +159,12 @@ def make_printable(text: str) -> str:
     )
 
 
-def folded(name: str) -> str:
+def fold_case(name: str) -> str:
     """Return a name regardless of case and Unicode form: equal for names that some file system can't distinguish."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
+def compute_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits, read in blocks of 1 MiB.
 
     Raises:
@@ -211,7 +211,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _SYSTEM
 
 
-def visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def list_visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """Return the entries of a folder sorted by name, without hidden and system ones.
 
     Raises:
@@ -241,7 +241,7 @@ def walk(folder: str | os.PathLike[str], troubles: list[OSError]) -> Iterator[Pa
             continue
         seen.add(real)
         try:
-            entries = visible(parent)
+            entries = list_visible(parent)
         except OSError as error:
             troubles.append(error)
             continue

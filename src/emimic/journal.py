@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-from emimic.files import check_file, lock, naming, sync_folder
+from emimic.files import check_file, lock, name_errors, sync_folder
 from emimic.task import EmimicError
 
 
@@ -36,7 +36,7 @@ class JournalFile:
         self.path = path
         self.note: str | None = None
         self._threads = threading.Lock()
-        with naming(path):
+        with name_errors(path):
             if path.exists():
                 check_file(path)  # reading a device may never end
             self._file = cast(BinaryIO, path.open("a+b"))
@@ -60,7 +60,7 @@ class JournalFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with naming(self.path):  # closing retries what a full disk has refused
+        with name_errors(self.path):  # closing retries what a full disk has refused
             self._file.close()
 
     def read_entries(self) -> Iterator[Any]:
@@ -86,7 +86,7 @@ class JournalFile:
             sync: Return only once the line is on the disk.
         """
         data = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-        with self._threads, naming(self.path):
+        with self._threads, name_errors(self.path):
             self._file.write(data)
             self._file.flush()
             if sync:

@@ -19,8 +19,8 @@ from emimic.resampling import (
     Units,
     Weighted,
     check_pair,
+    compute_interval,
     find_units,
-    interval,
     resample,
     score_columns,
 )
@@ -34,17 +34,17 @@ __all__ = [
     "ScoreError",
     "Statistic",
     "assign_bins",
-    "auc",
     "bootstrap",
-    "calibration",
-    "calibration_error",
-    "ccc",
-    "constant",
-    "interval",
-    "mean_pearson",
-    "mse",
-    "pearson",
-    "resamples",
+    "compute_auc",
+    "compute_calibration",
+    "compute_calibration_error",
+    "compute_ccc",
+    "compute_interval",
+    "compute_mean_pearson",
+    "compute_mse",
+    "compute_pearson",
+    "find_constant",
+    "resample_statistic",
 ]  # fmt: skip
 
 Statistic: TypeAlias = Callable[[ArrayLike, ArrayLike], Floats]
@@ -61,7 +61,7 @@ BIN_CLIPS: Final = 20
 """A calibration bin has at least this many clips on average: the mean label of fewer is mostly noise."""
 
 
-def pearson(predictions: ArrayLike, labels: ArrayLike) -> Floats:
+def compute_pearson(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute Pearson's correlation of each target (paper section 3.1, eq. 2).
 
     Args:
@@ -75,57 +75,57 @@ def pearson(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     Raises:
         ScoreError: the shapes differ, a prediction is not finite, or a label is infinite.
     """
-    return _score(pearson, predictions, labels)
+    return _score(compute_pearson, predictions, labels)
 
 
-def ccc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
+def compute_ccc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute Lin's concordance correlation coefficient of each target, with variances over n (not n - 1).
 
-    Arguments and errors are those of `pearson`.
+    Arguments and errors are those of `compute_pearson`.
 
     Returns:
         (target,) in [-1, 1], a float for one-dimensional input. 0 where either predictions or labels are constant; NaN
         where both are constant and equal, or there are fewer than two labels.
     """
-    return _score(ccc, predictions, labels)
+    return _score(compute_ccc, predictions, labels)
 
 
-def mse(predictions: ArrayLike, labels: ArrayLike) -> Floats:
+def compute_mse(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute the mean squared error of each target.
 
-    Arguments and errors are those of `pearson`.
+    Arguments and errors are those of `compute_pearson`.
 
     Returns:
         (target,) >= 0, a float for one-dimensional input; NaN without a label.
     """
-    return _score(mse, predictions, labels)
+    return _score(compute_mse, predictions, labels)
 
 
-def auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
+def compute_auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
     """Compute the area under the ROC of each target, for labels 0 and 1.
 
     It is the probability that, of a random clip with label 1 and one with label 0, the first has the higher prediction.
-    Ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `pearson`.
+    Ties count half (Hanley and McNeil 1982, Radiology 143, 29-36). Arguments are those of `compute_pearson`.
 
     Returns:
         (target,) in [0, 1], a float for one-dimensional input; NaN without both a 0 and a 1 among the labels.
 
     Raises:
-        ScoreError: see `pearson`; or a label is neither 0 nor 1.
+        ScoreError: see `compute_pearson`; or a label is neither 0 nor 1.
     """
-    return _score(auc, predictions, labels)
+    return _score(compute_auc, predictions, labels)
 
 
-def calibration_error(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Compute the expected calibration error of each target: `calibration(...).error`, in the labels' unit.
+def compute_calibration_error(predictions: ArrayLike, labels: ArrayLike) -> Floats:
+    """Compute the expected calibration error of each target: `compute_calibration(...).error`, in the labels' unit.
 
     Resamples use the bins of the full sample. The error is biased upward, more so with few clips and in resamples: its
-    interval may lie above the value. Arguments and errors are those of `pearson`.
+    interval may lie above the value. Arguments and errors are those of `compute_pearson`.
 
     Returns:
         (target,) >= 0, a float for one-dimensional input; NaN without a label.
     """
-    return _score(calibration_error, predictions, labels)
+    return _score(compute_calibration_error, predictions, labels)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Calibration:
     error: float
 
 
-def calibration(
+def compute_calibration(
     predictions: ArrayLike,
     labels: ArrayLike,
     bins: int = BINS,
@@ -156,13 +156,14 @@ def calibration(
     """Compute the mean label of clips with about the same prediction, for each target.
 
     Bins contain equal numbers of labeled clips (`assign_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
-    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `pearson` and `resamples`.
+    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `compute_pearson` and
+    `resample_statistic`.
 
     Returns:
         One `Calibration` per target (one for one-dimensional input).
 
     Raises:
-        ScoreError: see `pearson` and `resamples`; or bins < 1.
+        ScoreError: see `compute_pearson` and `resample_statistic`; or bins < 1.
     """
     if bins < 1:
         raise ScoreError(f"found {bins} bins, expected at least 1")
@@ -180,7 +181,7 @@ def calibration(
         drawn = resample(
             score_columns(_prepare_mean_label), np.zeros_like(binned), binned, unit, units, n, seed
         )
-        low, high = interval(drawn)
+        low, high = compute_interval(drawn)
         differences = counts * np.abs(predicted - observed)
         error = float(differences.sum() / counts.sum()) if count else float("nan")
         calibrations.append(Calibration(predicted, observed, counts, low, high, error))
@@ -201,16 +202,16 @@ def assign_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
     return np.asarray(numbers[index], dtype=np.intp)
 
 
-def mean_pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Compute the challenge's score (paper section 3.1, eq. 1): the mean of `pearson` over the targets.
+def compute_mean_pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
+    """Compute the challenge's score (paper section 3.1, eq. 1): the mean of `compute_pearson` over the targets.
 
-    Arguments and errors are those of `pearson`. NaN if the correlation is undefined for any target.
+    Arguments and errors are those of `compute_pearson`. NaN if the correlation is undefined for any target.
     """
-    values = np.atleast_1d(pearson(predictions, labels))
+    values = np.atleast_1d(compute_pearson(predictions, labels))
     return float(values.mean()) if values.size else float("nan")
 
 
-def constant(values: ArrayLike) -> NDArray[np.bool_]:
+def find_constant(values: ArrayLike) -> NDArray[np.bool_]:
     """Return (target,) True for each column of (clip, target) that is constant (see `CONSTANT`), NaN left out."""
     array = np.asarray(values, dtype=np.float64)
     valid = ~np.isnan(array)
@@ -221,7 +222,7 @@ def constant(values: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(std <= CONSTANT * np.abs(array).max(axis=0, initial=0.0))
 
 
-def resamples(
+def resample_statistic(
     statistic: Statistic,
     predictions: ArrayLike,
     labels: ArrayLike,
@@ -235,7 +236,8 @@ def resamples(
     The same seed draws the same resamples for every statistic.
 
     Args:
-        statistic: `pearson`, `ccc`, `mse`, `auc` or `calibration_error` of this module.
+        statistic: `compute_pearson`, `compute_ccc`, `compute_mse`, `compute_auc` or `compute_calibration_error` of this
+            module.
         predictions: (clip, target) or (clip,).
         labels: the same shape; NaN where missing. Every target is scored on the same draws.
         groups: a name for each clip, such as its speaker: groups are drawn, because clips of a speaker are not
@@ -248,7 +250,7 @@ def resamples(
         All are NaN if fewer than two of the clips or groups have a label of the target.
 
     Raises:
-        ScoreError: see `pearson`; or the statistic is unknown, n < 1, or `groups` has another length.
+        ScoreError: see `compute_pearson`; or the statistic is unknown, n < 1, or `groups` has another length.
     """
     prepare = _STATISTICS.get(statistic)
     if prepare is None:
@@ -270,13 +272,15 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Compute the percentile bootstrap interval of a score: `interval` of `resamples`.
+    """Compute the percentile bootstrap interval of a score: `compute_interval` of `resample_statistic`.
 
     Returns:
         (low, high), each (target,), or floats for one-dimensional input. Resamples on which the score is undefined are
-        left out; `np.isnan(resamples(...)).sum(axis=0)` counts them.
+        left out; `np.isnan(resample_statistic(...)).sum(axis=0)` counts them.
     """
-    return interval(resamples(statistic, predictions, labels, groups=groups, n=n, seed=seed), level=level)
+    return compute_interval(
+        resample_statistic(statistic, predictions, labels, groups=groups, n=n, seed=seed), level=level
+    )
 
 
 def _score(statistic: Statistic, predictions: ArrayLike, labels: ArrayLike) -> Floats:
@@ -331,7 +335,7 @@ def _compute_variances(sums: Floats) -> tuple[Floats, Floats, Floats, Floats, Fl
     return u, v, np.maximum(uu - u * u, 0.0), np.maximum(vv - v * v, 0.0), uv - u * v
 
 
-def _compute_pearson(sums: Floats, reference: Floats) -> Floats:
+def _derive_pearson(sums: Floats, reference: Floats) -> Floats:
     """Return Pearson's correlation from summed sums."""
     _, _, x_var, y_var, cov = _compute_variances(sums)
     defined = (sums[0] >= 2) & (np.sqrt(x_var) > CONSTANT * reference[1])
@@ -340,7 +344,7 @@ def _compute_pearson(sums: Floats, reference: Floats) -> Floats:
     return np.where(defined, np.clip(cov / stds, -1.0, 1.0), np.nan)
 
 
-def _compute_ccc(sums: Floats, reference: Floats) -> Floats:
+def _derive_ccc(sums: Floats, reference: Floats) -> Floats:
     """Return the concordance correlation coefficient from summed sums."""
     u, v, x_var, y_var, cov = _compute_variances(sums)
     total = x_var + y_var + np.square(u - v + reference[0])
@@ -348,7 +352,7 @@ def _compute_ccc(sums: Floats, reference: Floats) -> Floats:
     return np.where(defined, 2 * cov / np.where(defined, total, 1.0), np.nan)
 
 
-def _compute_mse(sums: Floats, _: Floats) -> Floats:
+def _derive_mse(sums: Floats, _: Floats) -> Floats:
     """Return the mean squared error from summed sums."""
     return np.where(sums[0] > 0, sums[6] / np.maximum(sums[0], 1.0), np.nan)
 
@@ -399,9 +403,9 @@ def _divide(numerator: Floats, denominator: Floats) -> Floats:
 
 
 _STATISTICS: Final[dict[Statistic, Prepare]] = {
-    pearson: _score_sums(_compute_pearson),
-    ccc: _score_sums(_compute_ccc),
-    mse: _score_sums(_compute_mse),
-    auc: score_columns(_prepare_auc),
-    calibration_error: score_columns(_prepare_calibration_error),
+    compute_pearson: _score_sums(_derive_pearson),
+    compute_ccc: _score_sums(_derive_ccc),
+    compute_mse: _score_sums(_derive_mse),
+    compute_auc: score_columns(_prepare_auc),
+    compute_calibration_error: score_columns(_prepare_calibration_error),
 }

@@ -29,18 +29,18 @@ _CONSOLE: Final = Console(stderr=True)
 """The console of all bars, so that an inner bar (validation while training) is below the outer one."""
 
 
-def shown(items: Iterable[Item], label: str, *, total: int, show: bool) -> Iterator[Item]:
+def show_progress(items: Iterable[Item], label: str, *, total: int, show: bool) -> Iterator[Item]:
     """Yield `items`, with a bar of `total` steps if `show` is on."""
     yield from track(items, label, total=total, disable=not show, transient=True, console=_CONSOLE)
 
 
-def bar(*, show: bool) -> Progress:
+def make_bar(*, show: bool) -> Progress:
     """Return a bar to advance by hand (`add_task`, `update`), as a context manager."""
     return Progress(disable=not show, console=_CONSOLE)
 
 
-def counted(*, unit: str, show: bool) -> Progress:
-    """Return a bar like `bar` with the count and the rate in `unit`; it is removed at its end."""
+def make_counting_bar(*, unit: str, show: bool) -> Progress:
+    """Return a bar like `make_bar` with the count and the rate in `unit`; it is removed at its end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -88,11 +88,11 @@ def score_columns(score_column: Column) -> Prepare:
     return prepare
 
 
-def interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
+def compute_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """Return the percentile interval of resampled scores, without NaN resamples.
 
     Args:
-        values: (n, ...) as from `resamples`.
+        values: (n, ...) as from `resample_statistic`.
         level: the fraction of resamples inside, in (0, 1).
 
     Returns:

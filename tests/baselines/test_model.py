@@ -91,7 +91,7 @@ def test_a_clip_without_a_modality_is_answered_from_the_others(name: str) -> Non
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus in the package, with log-mel features of its clips."""
     folder = tmp_path_factory.mktemp("sample") / "corpus"
-    shutil.copytree(emimic.sample.folder(), folder, ignore=shutil.ignore_patterns("__*"))
+    shutil.copytree(emimic.sample.get_folder(), folder, ignore=shutil.ignore_patterns("__*"))
     done = CliRunner().invoke(cli.app, ["features", str(folder), "--kind", "log-mel", "--quiet"])
     assert done.exit_code == 0, done.output
     return folder
@@ -164,7 +164,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
     assert any("chose the epoch and the weights of the branches" in note for note in report.notes)
     model = open_run(run)
     assert isinstance(model, BaselineModel)
-    source = Features.of(folder, model.config.modalities)
+    source = Features.from_folder(folder, model.config.modalities)
     config["weights"] = {"face": [1.0] * 6, "audio": [0.0] * 6}
     (run / "config.json").write_text(json.dumps(config))
     worse = evaluate(run, folder, n_bootstrap=10, progress=False)
@@ -173,7 +173,7 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
 
 
 @given(branches=st.integers(1, 3), clips=st.integers(2, 12), seed=st.integers(0, 999), each=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) -> None:
     rng = np.random.default_rng(seed)
     answers = rng.random((clips, branches, 2)).astype(np.float32)
@@ -218,7 +218,11 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
     )  # fmt: skip
     model = open_run(tmp_path / "run")
     assert isinstance(model, BaselineModel)
-    items = load_corpus(folder, clips=Features.of(folder, {"audio": "audio"}).clips).splits["train"].items
+    items = (
+        load_corpus(folder, clips=Features.from_folder(folder, {"audio": "audio"}).clips)
+        .splits["train"]
+        .items
+    )
     labels = torch.from_numpy(np.stack([item.labels for item in items if item.labels is not None]))
     wide = model.expand_targets(labels, items).reshape(len(items), 1, 3, 6)
     folds = {item.speaker: get_fold(item, 3) for item in items}
@@ -349,9 +353,9 @@ def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in said
     notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
     assert any("used without it: 26, 27" in note for note in notes)
-    assert "those found on validation" in result.table()
+    assert "those found on validation" in result.to_text()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert f"audio {config['weights']['audio'][0]:.1f}" in result.table()
+    assert f"audio {config['weights']['audio'][0]:.1f}" in result.to_text()
 
 
 # What is read of a sequence

@@ -42,7 +42,7 @@ def clips(tmp_path: Path) -> Path:
 
 
 def values(clips: Path, **given: bool) -> list[list[float]]:
-    results = Predictor(fake_engine.Fake()).files(clips, **given)  # type: ignore[arg-type]
+    results = Predictor(fake_engine.Fake()).predict_files(clips, **given)  # type: ignore[arg-type]
     assert [len(one.notes) for one in results.clips] == [0, 1]
     assert len(results.failed) == 1
     return [one.prediction.intensities.tolist() for one in results.clips]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emimic.cli import standard_streams
@@ -108,7 +108,6 @@ class Raw(io.RawIOBase):
         return True
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 7), max_size=9), st.integers(0, 70))
 def test_all_is_written_or_the_failure_is_kept(data: bytes, takes: list[int], room: int) -> None:
     raw = Raw(takes, room)

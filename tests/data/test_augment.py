@@ -74,7 +74,7 @@ def test_each_change_acts_on_its_fraction(monkeypatch: pytest.MonkeyPatch) -> No
         assert met.count(name) / 1000 == pytest.approx(module.EACH, abs=0.06)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([1, 2, 3, 39, 400, 401, 1777]),
     st.integers(0, 2**31),

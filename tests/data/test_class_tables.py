@@ -90,7 +90,7 @@ def test_a_table_that_makes_no_sense_is_refused(targets: str, said: list[str], t
     refused(corpus(tmp_path, targets), *said)
 
 
-def test_an_unlabelled_split_needs_no_classes(tmp_path: Path) -> None:
+def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:
     folder = corpus(tmp_path)
     (folder / "test_split.csv").write_text("Filename\n20\n", encoding="utf-8")
     wav(folder / "audio" / "20.wav")
@@ -128,4 +128,4 @@ def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[...,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert describe(folder, progress=False).numbers["targets"] == list(EMOTIONS)
-        assert "Joy" in evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).table()
+        assert "Joy" in evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).to_text()

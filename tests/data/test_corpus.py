@@ -100,7 +100,7 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     )
     assert corpus.targets == ("Valence", "Arousal")
     np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
-    assert corpus.splits["train"].outside() == ("a",)
+    assert corpus.splits["train"].list_outside() == ("a",)
     said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
     assert corpus.warnings[0].startswith(said)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
@@ -128,7 +128,7 @@ def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
     split = load_corpus(tmp_path).splits["test"]
     assert split.listed == tuple(item.id for item in split.items) == ("00003", "4.mp4")
     assert all(item.labels is None for item in split.items)
-    assert "test: rows 2, usable 2, missing 0" in (text := load_corpus(tmp_path).summary())
+    assert "test: rows 2, usable 2, missing 0" in (text := load_corpus(tmp_path).to_text())
     assert "without usable labels 2" in text
     with pytest.raises(CorpusError, match=r"'test' has no labels \(00003, 4.mp4\)"):
         _ = split.labels
@@ -136,7 +136,7 @@ def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
     assert (list(alone.splits), alone.targets) == (["test"], EMOTIONS)
 
 
-def test_a_test_split_labelled_in_part_keeps_every_clip(tmp_path: Path) -> None:
+def test_a_test_split_labeled_in_part_keeps_every_clip(tmp_path: Path) -> None:
     corpus = load_corpus(make(tmp_path, test=[row("3"), row("4", "", "", "", "", "", "")]))
     assert [item.labels is None for item in corpus.splits["test"].items] == [False, True]
 
@@ -219,7 +219,7 @@ def test_every_clip_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_the_report_is_json_and_counts(tmp_path: Path) -> None:
-    report = load_corpus(damaged(tmp_path)).report()
+    report = load_corpus(damaged(tmp_path)).to_dict()
     train = json.loads(json.dumps(report, allow_nan=False))["splits"]["train"]
     left = train.pop("left_out")
     assert left[0] == {"id": "4", "reason": "no file of that name under audio/ or raw/", "kind": "missing"}
@@ -239,14 +239,14 @@ def test_the_report_is_json_and_counts(tmp_path: Path) -> None:
 
 def test_the_summary_names_up_to_a_limit(tmp_path: Path) -> None:
     corpus = load_corpus(damaged(tmp_path))
-    text = corpus.summary()
+    text = corpus.to_text()
     counts = "rows 7, usable 3, missing 1, unreadable 1, duplicates 1, without usable labels 1"
     assert f"train: {counts}, labels outside [0, 1] 1, hours 0.00, speakers unknown\n" in text
     assert "valid: rows 1, usable 1, missing 0, " in text
     assert "Left out (4):\n  train 4: no file" in text
     assert "Warnings (1):\n  train: kept although" in text
     assert "more" not in text
-    assert "  and 2 more" in corpus.summary(limit=2)
+    assert "  and 2 more" in corpus.to_text(limit=2)
 
 
 def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
     assert [item.id for item in train.items] == ["1", "3", "5", "7"]
     assert math.isnan(train.items[0].seconds)
     assert math.isnan(train.hours)
-    assert corpus.report()["splits"]["train"]["hours"] is None
-    assert "hours unknown" in corpus.summary()
+    assert corpus.to_dict()["splits"]["train"]["hours"] is None
+    assert "hours unknown" in corpus.to_text()
 
 
 def test_warnings_of_the_decoder_are_reported_not_printed(

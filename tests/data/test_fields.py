@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from emimic.cli import app
 from emimic.data.corpus import load_corpus
-from emimic.data.fields import alike, get_speaker_key, read_number, seems_number, show_name
+from emimic.data.fields import get_speaker_key, list_alike, read_number, seems_number, show_name
 from emimic.data.importers.layout import to_number
 from emimic.features.extract import get_schema
 from emimic.task import ModelError, SettingsError
@@ -126,8 +126,8 @@ def test_speakers_that_differ_in_signs_alone_are_asked_about(one, two, tmp_path)
 
 def test_names_that_are_not_alike():
     names = ["anna", "ann", "12", "1-2", "1.25", "120", "S1-2", "S12", "-12", "?!", "!"]
-    assert alike(names) == []
-    assert alike([*names, "Anna", "S1_2"]) == ["Anna and anna", "S1-2 and S1_2"]
+    assert list_alike(names) == []
+    assert list_alike([*names, "Anna", "S1_2"]) == ["Anna and anna", "S1-2 and S1_2"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from emimic.cli import app
 from emimic.cli import corpus as imports
 from emimic.data.corpus import load_corpus
 from emimic.data.importers import LAYOUTS, ImportReport, find_layout, import_layout, importer
-from emimic.data.importers.masks import MASKS, labels_of
+from emimic.data.importers.masks import MASKS, get_category_labels
 from emimic.data.importers.msp_podcast import TEST_SETS
 from emimic.data.importers.splits import choose_speakers
 from emimic.data.importers.trim import trim_zeros
@@ -132,11 +132,11 @@ def msp_podcast(folder: Path, *more: str) -> Path:
 
 def test_masks_are_those_of_the_data() -> None:
     for category, wanted in WANTED.items():
-        found = labels_of(category)
+        found = get_category_labels(category)
         assert " ".join(f"{found[name]:g}" if name in found else "-" for name in EMOTIONS) == wanted
     assert set(WANTED) == set(MASKS)
-    assert labels_of("") == {}
-    assert labels_of("anger", 0.3)["Joy"] == 0.3
+    assert get_category_labels("") == {}
+    assert get_category_labels("anger", 0.3)["Joy"] == 0.3
 
 
 @given(
@@ -203,8 +203,8 @@ def test_ravdess_song_video_and_copies(tmp_path: Path) -> None:
         str(Path("copy", "Actor_01", "03-01-01-02-01-01-01.wav")),
         "03-01-09-02-01-01-01.wav",
     }
-    assert "Left out (2):" in report.summary()
-    assert "3 left out" in report.summary()
+    assert "Left out (2):" in report.to_text()
+    assert "3 left out" in report.to_text()
 
 
 def test_emodb(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_corpus_in_part_names_its_targets(tmp_path: Path) -> None:
 
 def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = emodb(tmp_path / "in"), tmp_path / "out"
-    real, calls = importer.files.write_atomic, []
+    real, calls = importer.files.write_atomically, []
 
     def full(path: Path, data: bytes | str) -> None:
         calls.append(path)
@@ -399,7 +399,7 @@ def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         real(path, data)
 
     with monkeypatch.context() as broken:
-        broken.setattr(importer.files, "write_atomic", full)
+        broken.setattr(importer.files, "write_atomically", full)
         with pytest.raises(CorpusError, match=r"can't be written.*run again to resume"):
             bring("emodb", folder, workers=1)
     assert not list(out.glob("*.csv"))

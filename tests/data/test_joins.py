@@ -232,14 +232,14 @@ def test_a_step_learns_the_labels_of_its_mixtures(
     run.log.close()
     rows = list(range(13))
     run.progress.epoch = 2
-    found = steps.Labels.of(run, rows).targets.numpy()
+    found = steps.Labels.from_rows(run, rows).targets.numpy()
     plain = np.stack([one.labels for one in run.train.items])
     changed = [row for row in rows if not np.array_equal(found[row], plain[row])]
-    mixed = [row for row in rows if run.train.labelled(run.train.items[row], 2) is not run.train.items[row]]
+    mixed = [row for row in rows if run.train.relabel(run.train.items[row], 2) is not run.train.items[row]]
     assert 2 <= len(mixed) < 11
     assert set(changed) <= set(mixed) <= set(range(11))
     assert run.valid is not None
-    assert all(run.valid.labelled(one, 2) is one for one in run.valid.items)
+    assert all(run.valid.relabel(one, 2) is one for one in run.valid.items)
     read = run.train.read
     for row in rows:
         np.testing.assert_array_equal(

@@ -67,9 +67,9 @@ def test_what_a_training_clip_may_lack(mixed: Path) -> None:
     assert corpus.warnings == (
         "train_split.csv: 6 clips have unknown targets; the loss leaves out what is missing",
     )
-    assert train.outside() == ()
+    assert train.list_outside() == ()
     assert all(item.category is None for item in load_corpus(mixed, **reading()).splits["train"].items)
-    json.dumps(corpus.report(), allow_nan=False)
+    json.dumps(corpus.to_dict(), allow_nan=False)
 
 
 def test_without_a_category_a_clip_that_has_only_one_is_left_out(mixed: Path) -> None:
@@ -97,7 +97,7 @@ def test_one_known_label_is_enough_in_every_split(tmp_path: Path) -> None:
     assert [item.vad is None for item in valid.items] == [True, False, True, False]
     assert np.isnan(valid.labels).sum(axis=1).tolist() == [0, 0, 1, 6]
     assert valid.left_out[0].reason.startswith("Admiration is empty, Amusement is empty")
-    # A test table need not be labelled, so the clip without any label stays there.
+    # A test table need not be labeled, so the clip without any label stays there.
     assert [item.id for item in test.items] == ["12", "13", "14", "15", "16"]
     assert [item.labels is None for item in test.items] == [False] * 4 + [True]
     np.testing.assert_array_equal(test.labels[:4], valid.labels)
@@ -135,7 +135,7 @@ def test_vad_alone(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path, **reading())
     assert corpus.targets == ()
     assert "the VAD head alone is concerned" in corpus.warnings[0]
-    assert "targets: none beside VAD" in corpus.summary()
+    assert "targets: none beside VAD" in corpus.to_text()
     train, valid = corpus.splits["train"], corpus.splits["valid"]
     assert [item.id for item in train.items] == ["1", "3"]
     assert [item.labels.shape for item in train.items] == [(0,), (0,)]
@@ -345,7 +345,7 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     tags = {f"pearson/{name}" for name in ("mean", *EMOTIONS, *VAD)}
     assert tags == {tag for tag in events.Tags()["scalars"] if tag.startswith("pearson/")}
-    assert result.table().splitlines()[0].split()[3:5] == ["Admiration", "Amusement"]
+    assert result.to_text().splitlines()[0].split()[3:5] == ["Admiration", "Amusement"]
 
 
 def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: Path) -> None:
@@ -380,7 +380,7 @@ def test_evaluation_scores_vad_beside_the_targets(
         "mse",
         "calibration_error",
     }
-    lines = report.table().splitlines()
+    lines = report.to_text().splitlines()
     assert [line.split()[0] for line in lines if line.startswith(VAD)] == list(VAD)
     assert (tmp_path / "predictions.csv").read_text().startswith(HEADER + "\n")
 
@@ -433,8 +433,8 @@ def test_vad_alone_trains_its_head_alone(felt: tuple[Path, Result], alone: Path)
     assert result.targets == VAD
     entry = result.history[(result.best_epoch or 0) - 1]
     assert entry.keys() == {"epoch", "steps", "loss", "pearson", "watched", "targets"}
-    assert result.table().splitlines()[0].split() == ["epoch", "loss", "mean", *VAD]
-    assert "validation Pearson; the model of epoch" in result.table()
+    assert result.to_text().splitlines()[0].split() == ["epoch", "loss", "mean", *VAD]
+    assert "validation Pearson; the model of epoch" in result.to_text()
     assert {name.split(".")[0] for name in load_file(run / "model.safetensors")} == {"encoder", "vad"}
     items = load_corpus(alone, **reading()).splits["valid"].items
     answers, vad = loader.predict(EmiModel.open_run(run), items)
@@ -467,7 +467,7 @@ def test_vad_alone_on_all_clips(alone: Path, tmp_path: Path, tiny: Tiny) -> None
     result = train(alone, tmp_path / "run", TrainSettings(**tiny(**given)), show=False)
     assert result.history[0].keys() == {"epoch", "steps", "loss"}
     assert result.history[0]["steps"] == 4  # 15 clips
-    assert "no validation: all clips were trained on" in result.table()
+    assert "no validation: all clips were trained on" in result.to_text()
     assert EmiModel.open_run(tmp_path / "run").config.predicts_vad
 
 

@@ -22,7 +22,7 @@ SECONDS = 1.5
 
 
 def video(path: Path, *, sound: bool = True, seconds: float = SECONDS) -> None:
-    """A small mp4: grey at 10 frames a second and, with `sound`, 220 Hz in stereo at 44.1 kHz."""
+    """A small mp4: gray at 10 frames a second and, with `sound`, 220 Hz in stereo at 44.1 kHz."""
     with av.open(str(path), "w", format="mp4") as container:
         picture = container.add_stream("mpeg4", rate=10)
         picture.width = picture.height = 32
@@ -97,11 +97,11 @@ def test_what_gives_no_clip_is_named(
         assert report.failed[name].startswith(f"raw/{name}: ")
         assert not (raw.parent / "audio" / name).with_suffix(".mp3").exists()
     assert report.failed["1.mov"] == "is the same clip as 00001.mp4, which was taken; keep one of them"
-    text = report.summary()
+    text = report.to_text()
     assert text.startswith("3 clips made (0.00 hours, mp3), 0 were there, 3 failed, 2 ignored\nFailed (3):\n")
     assert "00003.mp4: " in text
-    assert "  and 1 more" in report.summary(limit=2)
-    assert "Failed" not in PrepareReport("mp3", (), (), {}, (), 0.0).summary()
+    assert "  and 1 more" in report.to_text(limit=2)
+    assert "Failed" not in PrepareReport("mp3", (), (), {}, (), 0.0).to_text()
     saved = json.loads((raw.parent / "audio" / "prepare.json").read_text(encoding="utf-8"))
     keeps("data/prepare_schema.json", saved)
     assert saved["failed"] == report.failed
@@ -121,7 +121,7 @@ def test_damaged_recordings_are_made_and_pointed_out(tmp_path: Path) -> None:
     assert report.made == ("7.wav",)
     assert len(report.warnings) == 1
     assert report.warnings[0].startswith("raw/7.wav: damaged")
-    assert "Warnings (1)" in report.summary()
+    assert "Warnings (1)" in report.to_text()
 
 
 def test_an_interrupted_run_is_resumed(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,7 @@ def test_a_speaker_in_two_splits(tmp_path: Path) -> None:
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True)
     assert corpus.warnings == ("valid_split.csv and test_split.csv both name speakers: bob",)
     assert corpus.splits["train"].items[1].speaker is None
-    assert "speakers 1\n" in corpus.summary()
+    assert "speakers 1\n" in corpus.to_text()
     make(tmp_path, header, **rows | {"train": [row("1", speaker="bob")]})
     refused(tmp_path, "train_split.csv and valid_split.csv both name the speakers bob")
 

@@ -338,6 +338,13 @@ def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
     assert "train 49: gone\n- and 10 more" in text
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave plots empty where no test looks at them: to render them costs more than all else."""
+    for name in ("render_png", "render_svg"):
+        monkeypatch.setattr(plots, name, lambda _: b"")
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != measure.JOURNAL}
 
@@ -383,7 +390,7 @@ def _heard(corpus: Path) -> list[Path]:
     return [*(corpus / "audio").iterdir(), *(corpus / "raw" / name for name in alone)]
 
 
-def test_what_changed_is_measured_anew(tmp_path: Path) -> None:
+def test_what_changed_is_measured_anew(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path / "corpus", [p for p in PLAN if p.id in ("6", "21")], damaged=False)
     first = describe(folder, progress=False)
     decode.save(folder / "audio" / "00006.flac", noise(3200), codec="flac")
@@ -411,7 +418,7 @@ def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
     assert (gone.seconds, there.seconds) == (None, 10.0)
 
 
-def test_damage_inside_a_video_is_told(tmp_path: Path) -> None:
+def test_damage_inside_a_video_is_told(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     stream = bytearray(video(30, 90, "mpegts", codec="mpeg2video"))
     stream[len(stream) // 3 // 188 * 188 : len(stream) // 2 // 188 * 188] = b""
@@ -420,7 +427,7 @@ def test_damage_inside_a_video_is_told(tmp_path: Path) -> None:
     assert entry["reason"] == "raw/6.ts: a part of it is damaged; the rest is counted."
 
 
-def test_audio_alone(tmp_path: Path) -> None:
+def test_audio_alone(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     (folder / "raw").rmdir()
     told = describe(folder, out=tmp_path / "out" / "deep", cut=5, progress=False)
@@ -430,10 +437,10 @@ def test_audio_alone(tmp_path: Path) -> None:
     }  # fmt: skip
     assert told.numbers["durations"]["audio_lost"] == pytest.approx(5 / 11)
     assert "There are no videos." in (told.out / "description.md").read_text(encoding="utf-8")
-    assert "over 5 s" in told.table()
+    assert "over 5 s" in told.to_text()
 
 
-def test_video_alone(tmp_path: Path) -> None:
+def test_video_alone(undrawn: None, tmp_path: Path) -> None:
     plan = [Plan("1", "train", sound=noise(8000), suffix=None, fps=Fraction(30), frames=15), PLAN[8]]
     folder = write(tmp_path, plan, damaged=False)
     for path in (folder / "audio").iterdir():
@@ -447,7 +454,7 @@ def test_video_alone(tmp_path: Path) -> None:
     assert told.numbers["fps"]["values"]["30"]["count"] == 2
 
 
-def test_frames_missing_in_the_video_are_told(tmp_path: Path) -> None:
+def test_frames_missing_in_the_video_are_told(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     (folder / "raw" / "6.mp4").write_bytes(video(30, 196, skip=(100, 150)))
     (folder / "raw" / "23.mkv").write_bytes(video(30, 60, "matroska", clock=Fraction(1, 1000)))
@@ -462,7 +469,7 @@ def test_frames_missing_in_the_video_are_told(tmp_path: Path) -> None:
     assert "206 of 256 expected" in (told.out / "description.md").read_text(encoding="utf-8")
 
 
-def test_other_targets_and_holes(tmp_path: Path) -> None:
+def test_other_targets_and_holes(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     header = ",".join(["Filename", *EMOTIONS, "Speaker"])
     (folder / "train_split.csv").write_text(f"{header}\n6,,0,0,0,0,0,a\n")
@@ -479,7 +486,7 @@ def test_other_targets_and_holes(tmp_path: Path) -> None:
     assert "## Labels" not in (told.out / "description.md").read_text(encoding="utf-8")
 
 
-def test_one_table_or_none_will_do(tmp_path: Path) -> None:
+def test_one_table_or_none_will_do(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("2", "8", "23")], damaged=False)
     (folder / "train_split.csv").rename(folder / "test_split.csv")
     (folder / "test_split.csv").write_text("Filename\n2\n8\n")
@@ -548,7 +555,6 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
 # Numbers against formulas written again.
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0.01, 2000), min_size=1, max_size=40),
     st.lists(st.floats(0.01, 3000), min_size=1, max_size=10),
@@ -581,7 +587,7 @@ def kolmogorov(n: int, m: int, gap: float) -> float:
     return 1 - math.sqrt(2 * math.pi) / at * below
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_shifts_against_their_definition(data: st.DataObject) -> None:
     targets = ("a", "b", "c")
@@ -620,7 +626,6 @@ def test_a_shift_is_found() -> None:
     assert [row["p"] for row in told] == pytest.approx([test.pvalue for test in theirs], rel=0.2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.just(math.nan))), min_size=1, max_size=30))
 def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, float]]) -> None:
     told = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
@@ -636,7 +641,7 @@ def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, 
             assert value == pytest.approx(low + (high - low) * (place_in % 1), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.0005, 0.5, 0.9995, -1.0, 1.2]), st.integers(1, 900)),
@@ -669,7 +674,7 @@ def test_the_share_of_speech_is_silero_vads() -> None:
         return session.run(["speech_probs"], {"input": frames, "h": zero, "c": zero})[0]
 
     told = []
-    for path in sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:12]:
+    for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:12]:
         samples = decode.load(path)
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]
@@ -707,7 +712,7 @@ def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> Non
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=5)
 def test_the_cost_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None:
     at = np.sort(np.array(lengths))
     figure = plots.draw_cuts(at, *statistics.compute_cost(at, at), 12.0)

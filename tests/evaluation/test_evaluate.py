@@ -46,7 +46,7 @@ def test_report_holds_every_score_with_its_interval():
     error = np.square(x.astype(float) - y).mean(axis=0)
     assert [report.metrics["mse"].targets[name].value for name in EMOTIONS] == pytest.approx(error)
     assert report.metrics["mse"].mean.value == pytest.approx(error.mean())
-    drawn = metrics.resamples(metrics.ccc, x, y, n=200, seed=4)
+    drawn = metrics.resample_statistic(metrics.compute_ccc, x, y, n=200, seed=4)
     joy = report.metrics["ccc"].targets["Joy"]
     assert [joy.low, joy.high] == pytest.approx(np.percentile(drawn[:, 5], [2.5, 97.5]))
     mean = report.metrics["ccc"].mean
@@ -71,10 +71,10 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     report = score(x, y, EMOTIONS, speakers, n_bootstrap=50)
     assert report.resampled == resampled
     groups = speakers if resampled == "speakers" else None
-    low, _ = metrics.bootstrap(metrics.pearson, x, y, groups=groups, n=50)
+    low, _ = metrics.bootstrap(metrics.compute_pearson, x, y, groups=groups, n=50)
     assert report.metrics["pearson"].targets["Joy"].low == pytest.approx(low[5])
-    assert f"intervals over {resampled}, 50 resamples" in report.table()
-    assert ("too narrow where clips share a speaker" in report.table()) is (resampled == "clips")
+    assert f"intervals over {resampled}, 50 resamples" in report.to_text()
+    assert ("too narrow where clips share a speaker" in report.to_text()) is (resampled == "clips")
     assert any("all clips are of one speaker" in note for note in report.notes) is (speakers == ["s"] * 40)
 
 
@@ -94,12 +94,12 @@ def test_constant_predictions_are_said_plainly():
     assert math.isnan(report.mean_pearson)
     assert math.isnan(metric.targets["Joy"].low)
     assert metric.defined == EMOTIONS[:5]
-    five = metrics.pearson(x[:, :5], y[:, :5]).mean()
+    five = metrics.compute_pearson(x[:, :5], y[:, :5]).mean()
     assert metric.mean_of_defined.value == pytest.approx(five)
     (note,) = [note for note in report.notes if note.startswith("mean:")]
     assert "undefined for 1 of 6" in note
     assert f"over {', '.join(EMOTIONS[:5])} it is {five:.3f}" in note
-    rows = report.table().splitlines()
+    rows = report.to_text().splitlines()
     assert rows[6].split()[:2] == ["Joy", "undefined"]
     assert rows[7].split()[:2] == ["mean", "undefined"]
     assert rows[8].startswith(f"mean of the defined  {five:.3f} [")
@@ -144,7 +144,7 @@ def test_one_clip_and_none():
     report = score(x, y, ["A"], n_bootstrap=10)
     assert "A: 1 clip is too few, so Pearson's correlation is undefined" in report.notes
     assert "A: MSE has no interval, which takes at least two clips" in report.notes
-    assert "[no interval]" in report.table()
+    assert "[no interval]" in report.to_text()
     none = score(x[:0], y[:0], ["A"], n_bootstrap=10)
     assert "A: 0 clips are too few, so MSE is undefined" in none.notes
     strict(json.dumps(none.to_dict(), allow_nan=False))
@@ -165,7 +165,7 @@ def test_unknown_labels_are_left_out_of_their_target_alone():
     assert list(report.metrics["auc"].targets) == ["C"]
     assert "B: 0 known labels are too few, so MSE is undefined" in report.notes
     assert not any("AUC" in note for note in report.notes)
-    rows = report.table().splitlines()
+    rows = report.to_text().splitlines()
     assert rows[0].split()[:5] == ["valid:", "60", "clips", "labels", "Pearson"]
     assert [row.split()[1] for row in rows[1:4]] == ["40", "0", "51"]
     assert rows[1].count(" - ") == 1
@@ -181,10 +181,10 @@ def test_auc_is_for_labels_of_0_and_1():
     y[:, 1] = y[:, 1] > 0.6
     report = score(x, y, ["A", "B"], n_bootstrap=50, seed=3)
     metric = report.metrics["auc"]
-    low, high = metrics.bootstrap(metrics.auc, x[:, 1], y[:, 1], n=50, seed=3)
+    low, high = metrics.bootstrap(metrics.compute_auc, x[:, 1], y[:, 1], n=50, seed=3)
     assert (metric.targets["B"].low, metric.targets["B"].high) == (low, high)
-    assert metric.mean.value == metric.targets["B"].value == metrics.auc(x[:, 1], y[:, 1])
-    assert "AUC" in report.table().splitlines()[0]
+    assert metric.mean.value == metric.targets["B"].value == metrics.compute_auc(x[:, 1], y[:, 1])
+    assert "AUC" in report.to_text().splitlines()[0]
     y[:, 1] = 1
     assert "B: labels are constant, so AUC is undefined" in score(x, y, ["A", "B"], n_bootstrap=5).notes
 
@@ -194,12 +194,12 @@ def test_left_out_clips_are_named():
     report = score(x, y, EMOTIONS, left_out=[("00007", "no such file")], split="valid", n_bootstrap=5)
     assert report.notes == ("clips left out: 1: 00007 (no such file)",)
     assert report.to_dict()["left_out"] == [{"clip": "00007", "reason": "no such file"}]
-    assert report.table().startswith("valid: 40 clips")
+    assert report.to_text().startswith("valid: 40 clips")
 
 
 def test_table_columns_align():
     x, y = sample(targets=2)
-    lines = score(x, y, ["A", "A longer name"], n_bootstrap=20).table().splitlines()
+    lines = score(x, y, ["A", "A longer name"], n_bootstrap=20).to_text().splitlines()
     assert (
         len({line.index(text) for line, text in zip(lines[:4], ["Pearson", "0.", "0.", "0."], strict=True)})
         == 1
@@ -246,7 +246,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
-    monkeypatch.setattr(module, "source_of", lambda model, items, heard: items)
+    monkeypatch.setattr(module, "make_source", lambda model, items, heard: items)
     monkeypatch.setattr(module.loader, "predict_source", answer)
     return state
 
@@ -264,7 +264,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     keeps("evaluation/evaluation_schema.json", data)
     assert data == report.to_dict()
     assert data["metrics"]["pearson"]["mean"]["value"] == pytest.approx(
-        metrics.mean_pearson(stub.predictions, stub.labels)
+        metrics.compute_mean_pearson(stub.predictions, stub.labels)
     )
     assert data["interval"]["resampled"] == "speakers"
     assert data["left_out"] == [{"clip": "00099", "reason": "no such file"}]
@@ -308,7 +308,7 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
     note = f"{split} was trained on: these scores say nothing about unseen clips"
     assert (note in report.notes) is said
-    assert (note in report.table()) is said
+    assert (note in report.to_text()) is said
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, monkeypatch, split
         facts |= {"corpus": {"folder": f"elsewhere/{name}"}}
         (run / "train.json").write_text(json.dumps(facts))
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
-    assert ("valid chose the epoch, so these scores are a little too good" in report.table()) is said
+    assert ("valid chose the epoch, so these scores are a little too good" in report.to_text()) is said
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 3}'])
@@ -348,10 +348,10 @@ def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, monkeypatch):
     stub.warnings = ("audio/1.wav: damaged or cut short",)
     report = evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False)
     assert report.notes[-1] == stub.warnings[0]
-    assert report.table().endswith(stub.warnings[0])
-    assert "clips left out: 1: 00099 (no such file)" in report.table()
+    assert report.to_text().endswith(stub.warnings[0])
+    assert "clips left out: 1: 00099 (no such file)" in report.to_text()
     many = dataclasses.replace(report, notes=tuple(f"note {i}" for i in range(50)))
-    assert many.table().endswith("note 39\nand 10 more notes")
+    assert many.to_text().endswith("note 39\nand 10 more notes")
 
 
 def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
@@ -417,7 +417,7 @@ def test_pictures_of_constants():
     figure = plots.draw_scatter(x, y, ["A", "B", "C"])
     titles = [axes.get_title() for axes in figure.axes[:3]]
     assert titles[:2] == ["A\nPearson's ρ undefined", "B\nPearson's ρ undefined"]
-    assert titles[2] == f"C\nPearson's ρ = {metrics.pearson(x[:, 2], y[:, 2]):.3f}"
+    assert titles[2] == f"C\nPearson's ρ = {metrics.compute_pearson(x[:, 2], y[:, 2]):.3f}"
     # A line through one place on the x axis has no slope.
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes[:3]]
     assert labels == [["equal", "least squares"], ["equal"], ["equal", "least squares"]]
@@ -456,7 +456,7 @@ def test_pictures_leave_out_what_is_not_known():
 def test_reliability_has_a_point_for_each_bin():
     x, y = sample(200, 2)
     y[:, 1] = np.nan
-    found = dict(zip("AB", metrics.calibration(x, y, n=50), strict=True))
+    found = dict(zip("AB", metrics.compute_calibration(x, y, n=50), strict=True))
     figure = plots.draw_reliability(found)
     first, second = figure.axes
     assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"
@@ -480,7 +480,7 @@ def test_every_clip_is_in_a_bin():
             assert mesh.get_array().sum() == 700
 
 
-def test_pictures_are_grey_and_leave_no_global_state():
+def test_pictures_are_gray_and_leave_no_global_state():
     from matplotlib.image import imread
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it

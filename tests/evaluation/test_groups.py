@@ -63,7 +63,7 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     cells = ["abc"[i % 3] for i in range(120)]
     found = by(x, y, cells, speakers, n=80)
     one = found.differences["pearson"]["T1"]
-    values = {c: metrics.pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
+    values = {c: metrics.compute_pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
     assert (one.highest, one.lowest) == (max(values, key=values.__getitem__), "a")
     assert one.score.value == pytest.approx(max(values.values()) - values["a"])
     draws = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     mean = found.differences["mse"]["mean"]
     errors = {c: np.square(x[i::3] - y[i::3]).mean() for i, c in enumerate("abc")}
     assert mean.score.value == pytest.approx(max(errors.values()) - min(errors.values()))
-    assert f"({one.highest} over a)" in found.table()
+    assert f"({one.highest} over a)" in found.to_text()
 
 
 def test_means_are_over_the_targets_that_every_group_has() -> None:
@@ -86,7 +86,9 @@ def test_means_are_over_the_targets_that_every_group_has() -> None:
     y[::2, 1] = np.nan  # unknown in German
     found = by(x, y, cells)
     assert found.shared["pearson"] == ("T0",)
-    assert found.groups["en"].means["pearson"].value == pytest.approx(metrics.pearson(x[1::2, 0], y[1::2, 0]))
+    assert found.groups["en"].means["pearson"].value == pytest.approx(
+        metrics.compute_pearson(x[1::2, 0], y[1::2, 0])
+    )
     assert "T1" not in found.differences["pearson"]
     json.dumps([found.to_dict(), found.list_differences()], allow_nan=False)
 
@@ -96,11 +98,11 @@ def test_small_groups_say_so() -> None:
     found = by(x, y, ["a"] * 29 + ["b"])
     assert found.groups["b"].metrics is None
     assert found.differences == {}
-    assert "not scored, fewer than 2 clips: b" in found.table()
-    assert "nan" not in found.table()
+    assert "not scored, fewer than 2 clips: b" in found.to_text()
+    assert "nan" not in found.to_text()
     assert found.to_dict()["b"]["note"] == "fewer than 2 clips: not scored"
     nothing = by(x[:2], y[:2], ["a", "b"])
-    assert "not scored, fewer than 2 clips: a, b" in nothing.table()
+    assert "not scored, fewer than 2 clips: a, b" in nothing.to_text()
 
 
 def test_numbers_are_cut_into_quartiles_and_text_is_not() -> None:

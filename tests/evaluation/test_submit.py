@@ -36,7 +36,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
-    monkeypatch.setattr(shared, "source_of", lambda model, items, heard: items)
+    monkeypatch.setattr(shared, "make_source", lambda model, items, heard: items)
     monkeypatch.setattr(shared.loader, "predict_source", answer)
     return state
 
@@ -56,7 +56,7 @@ def test_rows_in_the_order_of_the_split(stub, tmp_path):
         b"Filename,Joy,Empathic Pain\ntake two,0.500000,1.000000\n12,0.250000,0.000000\n7,1.000000,0.333333\n"
     )
     assert (report.split, report.rows, report.filled, report.clipped) == ("test", 3, (), 2)
-    assert report.table() == f"{report.path}: 3 rows for the split test; 2 values clipped to [0, 1]"
+    assert report.to_text() == f"{report.path}: 3 rows for the split test; 2 values clipped to [0, 1]"
 
 
 def test_names_with_a_suffix_become_stems(stub, tmp_path):
@@ -96,7 +96,7 @@ def test_fill_writes_the_mean_of_the_other_rows_and_says_so(stub, tmp_path):
     assert report.filled == ("7",)
     assert report.clipped == 1
     assert report.left_out == (("7", "no audio stream"),)
-    assert report.table().endswith("1 rows are means, not predictions: 7\n  7: no audio stream")
+    assert report.to_text().endswith("1 rows are means, not predictions: 7\n  7: no audio stream")
 
 
 def test_nothing_is_filled_when_nothing_is_missing(stub, tmp_path):
@@ -125,7 +125,7 @@ def test_labels_play_no_part(stub, tmp_path, monkeypatch):
     assert [row[0] for row in read(report.path)] == ["Filename", "12", "7", "take two"]
     assert report.left_out == ()
     assert report.notes == ("test_split.csv and train_split.csv both name speakers: ann",)
-    assert report.table().endswith(report.notes[0])
+    assert report.to_text().endswith(report.notes[0])
 
 
 def test_nan_is_never_submitted(stub, tmp_path):

@@ -57,9 +57,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample corpus with a third of its training clips, for time."""
     folder = tmp_path_factory.mktemp("sample")
-    (folder / "audio").symlink_to(sample.folder() / "audio")
+    (folder / "audio").symlink_to(sample.get_folder() / "audio")
     for name, rows in (("train", 40), ("valid", 28)):
-        lines = (sample.folder() / f"{name}_split.csv").read_text().splitlines()
+        lines = (sample.get_folder() / f"{name}_split.csv").read_text().splitlines()
         (folder / f"{name}_split.csv").write_text("\n".join(lines[: 1 + rows]) + "\n")
     return folder
 

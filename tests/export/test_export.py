@@ -133,13 +133,15 @@ def test_silence():
 
 def test_what_is_written(run, tmp_path):
     (tmp_path / "card.md").write_text("A card – with a dash")
-    report = export.export(run, tmp_path / "engine", card=tmp_path / "card.md", licence=tmp_path / "card.md")
+    report = export.export(
+        run, tmp_path / "engine", card=tmp_path / "card.md", license_file=tmp_path / "card.md"
+    )
     names = {"model.onnx", "engine.json", "README.md", "LICENSE"}
     assert {file.name for file in (tmp_path / "engine").iterdir()} == names
     assert {file.name for file in tmp_path.iterdir()} == {"card.md", "engine"}
     assert report.size == sum(file.stat().st_size for file in (tmp_path / "engine").iterdir())
     assert report.difference < 1e-5
-    assert "of torch" in report.table()
+    assert "of torch" in report.to_text()
     found = json.loads((tmp_path / "engine" / "engine.json").read_text())
     assert found["precision"] == "float32"
     assert found["training"] == {
@@ -160,14 +162,14 @@ def test_folders_that_are_not_overwritten(run, tmp_path):
 
 def test_a_graph_that_predicts_otherwise_is_not_written(run, tmp_path, monkeypatch):
     def wrong(graph, out, *, level):
-        optimise(graph, out, level=level)
+        optimize(graph, out, level=level)
         model = onnx.load(out)
         (bias,) = [one for one in model.graph.initializer if one.name.endswith("head.out_proj.bias")]
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
         onnx.save(model, out)
 
-    optimise = export._optimise
-    monkeypatch.setattr(export, "_optimise", wrong)
+    optimize = export._optimize
+    monkeypatch.setattr(export, "_optimize", wrong)
     with pytest.raises(ModelError, match=r"whisper graph differs from torch by 0.0002, at most 0.0001"):
         export.export(run, tmp_path / "engine")
     assert not list(tmp_path.iterdir())
@@ -194,12 +196,12 @@ def test_int8_and_its_clips_belong_together(run, tmp_path, given):
 
 def test_int8_in_any_company(every):
     report, engine = every
-    q = report.quantisation
+    q = report.quantization
     assert (q.calibrated, q.measured, q.left) == (20, 10, ())
     assert set(q.pearson) >= {"Joy", "Valence"}
     assert min(q.pearson.values()) > 0.9
     assert 0 < q.largest < 0.2
-    assert "r = " in report.table()
+    assert "r = " in report.to_text()
     keeps("inference/engine_schema.json", engine.description)
     assert engine.description["precision"] == "int8"
     kinds = [node.op_type for node in onnx.load(engine.folder / "model.onnx").graph.node]
@@ -216,7 +218,7 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path / "run")
     place = tmp_path / "engine"
-    found = export.export(tmp_path / "run", place, int8=True, calibrate=recordings, least=0.5).quantisation
+    found = export.export(tmp_path / "run", place, int8=True, calibrate=recordings, least=0.5).quantization
     assert found.left == ()
     assert min(found.pearson.values()) > 0.9
     kinds = [node.op_type for node in onnx.load(place / "model.onnx").graph.node]
@@ -229,9 +231,9 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
 
 
 def test_layers_that_cost_too_much_stay_float32(every, run, recordings, tmp_path):
-    mean = float(np.mean(list(every[0].quantisation.pearson.values())))
+    mean = float(np.mean(list(every[0].quantization.pearson.values())))
     least = mean + 0.2 * (1 - mean)
-    some = export.export(run, tmp_path / "some", int8=True, calibrate=recordings, least=least).quantisation
+    some = export.export(run, tmp_path / "some", int8=True, calibrate=recordings, least=least).quantization
     assert len(some.left) >= 1
     assert np.mean(list(some.pearson.values())) >= least
     kinds = [node.op_type for node in onnx.load(tmp_path / "some" / "model.onnx").graph.node]

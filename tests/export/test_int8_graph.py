@@ -198,7 +198,7 @@ def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
 
 def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
     found = json.loads((engines / "onnx-int8" / "engine.json").read_text())
-    assert found["quantisation"]["left"] in ([], ())
+    assert found["quantization"]["left"] in ([], ())
     kinds = [node.op_type for node in onnx.load(engines / "onnx-int8" / "model.onnx").graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 6 + 1 + 2 * 6 + 2, "convolutions, projection, layers, LSTM"
     assert kinds.count("Scan") == 2

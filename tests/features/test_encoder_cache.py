@@ -58,7 +58,9 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
             found = source.read(item, 0).values
             assert found.dtype == dtype
             assert (
-                found.shape == hidden.shape == (model.num_frames(max(400, round(item.seconds * 16_000))), 16)
+                found.shape
+                == hidden.shape
+                == (model.count_frames(max(400, round(item.seconds * 16_000))), 16)
             )
             np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
     one = encoder_cache.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)
@@ -194,7 +196,7 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> loader.Source:
         return loader.make_waveform_source(part, model.config, model.min_samples)
 
-    monkeypatch.setattr(runs, "source_of", each_time)
+    monkeypatch.setattr(runs, "make_source", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)
     assert not cached(tmp_path / "live")
     for one, other in zip(from_cache.history, live.history, strict=True):

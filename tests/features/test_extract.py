@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from json_schema import keeps
-from synth_video import even, film, grey
+from synth_video import even, film, gray
 from tiny_models import encoder
 from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
@@ -103,7 +103,7 @@ def test_a_tone_is_in_its_band_at_its_time(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     samples = np.arange(32_000)
     tone = (0.5 * np.sin(2 * np.pi * 1000 * samples / 16_000) * (samples >= 16_000)).astype(np.float32)
-    film(tmp_path / "raw/7.mp4", even(25, 50), lambda _: grey(0), sound=tone)
+    film(tmp_path / "raw/7.mp4", even(25, 50), lambda _: gray(0), sound=tone)
     extract(tmp_path, "log-mel")
     frames = store.read(store.index(tmp_path / "features/log-mel")["7"], "7")
     mel = 1127 * np.log(1 + np.array([125, 1000, 7500]) / 700)
@@ -126,7 +126,7 @@ def test_speech_is_the_encoder_of_transformers(corpus: Path, family: str) -> Non
     (report,) = extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
     assert set(report.made) == set(LENGTHS)
     assert list(report.failed) == ["00005"]
-    assert f"licence: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.summary()
+    assert f"license: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.to_text()
     index = store.index(corpus / "features/frames")
     for clip in LENGTHS:
         heard = wave(corpus, clip)[:192_000]
@@ -253,7 +253,7 @@ from emimic.features import descriptors, faces, transcripts
 from emimic.features.extract import extract
 folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):
-    print(extract(folder, kind)[0].summary())
+    print(extract(folder, kind)[0].to_text())
 for call in (
     lambda: descriptors._read_image(folder / "face_images/00001/1.jpg"),
     lambda: transcripts.read_all(folder / "features/transcripts"),
@@ -377,7 +377,7 @@ def test_a_recording_whose_name_is_no_text_is_named(corpus: Path) -> None:
     odd.touch()
     (report,) = extract(corpus, "log-mel", progress=False)
     assert "rename it" in report.failed["b\ufffdr.wav"]
-    report.summary().encode()
+    report.to_text().encode()
 
 
 def test_a_folder_that_cannot_be_written_is_named(corpus: Path) -> None:

@@ -163,7 +163,7 @@ def test_pictures_are_normalized_as_asked(
     assert found.present.all()
 
 
-def test_a_network_over_grey_pictures_sees_their_brightness(corpus: Path) -> None:
+def test_a_network_over_gray_pictures_sees_their_brightness(corpus: Path) -> None:
     colors(corpus / "other.onnx", channels=1)
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
@@ -266,11 +266,11 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
         describe(corpus)
 
 
-def test_the_licence_of_a_model_is_told(corpus: Path) -> None:
-    unknown = f"licence: unknown, look it up (there is no {corpus / 'README.md'})"
-    assert unknown in cut(corpus).summary()
+def test_the_license_of_a_model_is_told(corpus: Path) -> None:
+    unknown = f"license: unknown, look it up (there is no {corpus / 'README.md'})"
+    assert unknown in cut(corpus).to_text()
     (corpus / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
-    assert "colors.onnx, licence: cc-by-nc-4.0" in describe(corpus).summary()
+    assert "colors.onnx, license: cc-by-nc-4.0" in describe(corpus).to_text()
 
 
 def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyP
     )
     (report,) = extract(corpus, "faces", model="someone/faces/onnx/detector.onnx")
     assert asked == [("someone/faces", "onnx/detector.onnx")]
-    assert "licence: mit" in report.summary()
+    assert "license: mit" in report.to_text()
 
 
 def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

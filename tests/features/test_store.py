@@ -68,8 +68,8 @@ def test_damaged_files_are_named(data: bytes | None, tmp_path: Path) -> None:
 
 def test_facts(tmp_path: Path) -> None:
     assert store.read_facts(tmp_path) == {}
-    store.describe(tmp_path, {"kind": "speech", "licence": "MIT – mit Notiz"})
-    known = {"schema": "emimic/features/1", "kind": "speech", "licence": "MIT – mit Notiz"}
+    store.describe(tmp_path, {"kind": "speech", "license": "MIT – mit Notiz"})
+    known = {"schema": "emimic/features/1", "kind": "speech", "license": "MIT – mit Notiz"}
     assert store.read_facts(tmp_path) == known
     assert json.loads((tmp_path / store.FACTS).read_text(encoding="utf-8"))["kind"] == "speech"
     (tmp_path / store.FACTS).write_text("[1")

@@ -29,7 +29,7 @@ def turns(seconds: float = 8.0, *, leak: float = 0.05) -> np.ndarray[Any, Any]:
     return np.stack([first + leak * second, second + leak * first], axis=1).astype(np.float32)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     leak=st.floats(0.0, 0.4),
     level=st.floats(0.05, 1.0),
@@ -108,15 +108,15 @@ def test_predict_reports_two_voices(folder: Path) -> None:
     assert "talk.wav: its two channels hold different voices" in done.stderr
     assert "twice" not in done.stderr
     paths = (folder / "talk.wav", folder / "twice.wav", folder / "broken.wav")
-    results = Predictor(fake_engine.Fake()).files(paths)
+    results = Predictor(fake_engine.Fake()).predict_files(paths)
     note = f"{paths[0]}: {channels.NOTE}"
     assert [one.notes for one in results.clips] == [(note,), ()]
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
         assert Predictor(fake_engine.Fake())(paths[0]).notes == (note,)
     with pytest.warns(EmimicWarning, match=r"talk\.wav: its two channels hold different voices"):
-        Predictor(fake_engine.Fake()).timeline(paths[0])
+        Predictor(fake_engine.Fake()).predict_timeline(paths[0])
     notes: list[str] = []
-    Predictor(fake_engine.Fake()).timeline(paths[0].read_bytes(), name="sent", notes=notes)
+    Predictor(fake_engine.Fake()).predict_timeline(paths[0].read_bytes(), name="sent", notes=notes)
     assert notes == [f"sent: {channels.NOTE}"]
 
 
@@ -124,7 +124,7 @@ def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatc
     opened = []
     original = decode.open_input
     monkeypatch.setattr(decode, "open_input", lambda *given: opened.append(given[1]) or original(*given))
-    (one,) = Predictor(fake_engine.Fake()).files(folder / "talk.wav").clips
+    (one,) = Predictor(fake_engine.Fake()).predict_files(folder / "talk.wav").clips
     assert one.notes
     assert opened == [str(folder / "talk.wav")]
 
@@ -146,7 +146,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
     first, second = json.loads((out / "results.json").read_text())["clips"]
     assert (first["Filename"], first["channel"]) == ("talk channel 1", 1)
     assert (second["Filename"], second["channel"]) == ("talk channel 2", 2)
-    alone = Predictor(fake_engine.Fake()).timeline(turns()[:, 1], sample_rate=16_000)
+    alone = Predictor(fake_engine.Fake()).predict_timeline(turns()[:, 1], sample_rate=16_000)
     shown = np.array(second["timeline"]["intensities"]["Joy"], float)
     np.testing.assert_allclose(shown, alone.intensities[:, EMOTIONS.index("Joy")], atol=1e-3)
     names = {path.name for path in out.iterdir()}
@@ -157,7 +157,7 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
 
 
 def test_python_predicts_each_channel(folder: Path) -> None:
-    found = Predictor(fake_engine.Fake()).files(
+    found = Predictor(fake_engine.Fake()).predict_files(
         [folder / "talk.wav", folder / "mono.wav", folder / "no.wav"], channels=True
     )
     assert [one.name for one in found.clips] == ["talk channel 1", "talk channel 2", "mono"]
@@ -210,7 +210,7 @@ def test_mimicry_writes_what_predict_writes(folder: Path) -> None:
     } <= names
     assert not [name for name in names if name.startswith("talk.") and name.endswith("png")]
     mono = json.loads((out / "mono.json").read_text())["clips"][0]
-    alone = Predictor(fake_engine.Fake()).timeline(folder / "mono.wav")
+    alone = Predictor(fake_engine.Fake()).predict_timeline(folder / "mono.wav")
     np.testing.assert_allclose(
         np.array(mono["timeline"]["intensities"]["Joy"], float), alone.intensities[:, 5], atol=1e-6
     )

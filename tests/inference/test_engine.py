@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 
 from emimic.export import export
-from emimic.files import sha256
+from emimic.files import compute_sha256
 from emimic.inference import engine, runtimes
 from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
 from emimic.task import ModelError
@@ -38,7 +38,7 @@ def copy(folders, tmp_path):
 
 def rehash(folder):
     """Make engine.json agree with whatever model.onnx is now."""
-    change(folder, files={"model.onnx": {"sha256": sha256(folder / "model.onnx")}})
+    change(folder, files={"model.onnx": {"sha256": compute_sha256(folder / "model.onnx")}})
 
 
 def change(folder, **fields):
@@ -128,7 +128,7 @@ def test_numbers_that_are_none_are_named(folders, options):
 
 
 def test_threads(folders):
-    assert engine.cores() >= 1
+    assert engine.count_cores() >= 1
     clip = [tiny_models.clip(5000)]
     one, two = (open_engine(folders[1], threads=n).predict(clip)[0] for n in (1, 2))
     np.testing.assert_allclose(one.intensities, two.intensities, rtol=0, atol=1e-6)

@@ -362,7 +362,7 @@ def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, t
 
 def test_a_result_with_reduced_frames_shows_the_same(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", fake_engine.burst(13.0), 16_000)
-    (whole,) = Predictor(fake_engine.Fake()).files(tmp_path).clips
+    (whole,) = Predictor(fake_engine.Fake()).predict_files(tmp_path).clips
     slim = batch.reduce_frames(whole)
     assert slim.prediction.vad is not None
     assert slim.prediction.vad.shape == (1, 3)

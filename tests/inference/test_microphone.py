@@ -73,10 +73,10 @@ def test_a_microphone_is_predicted_as_a_file(use: Any, rate: float) -> None:
         lambda rate: predictor.stream(sample_rate=rate), seconds=4.0, show=steps.append
     )
     assert len(samples) == 64_000
-    line = predictor.timeline(sound[: int(4 * rate)], sample_rate=rate)
+    line = predictor.predict_timeline(sound[: int(4 * rate)], sample_rate=rate)
     np.testing.assert_allclose([s.intensities for s in steps], line.intensities, atol=1e-6)
     np.testing.assert_allclose(
-        predictor.timeline(samples, sample_rate=16_000).intensities, line.intensities, atol=1e-6
+        predictor.predict_timeline(samples, sample_rate=16_000).intensities, line.intensities, atol=1e-6
     )
 
 

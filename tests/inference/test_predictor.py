@@ -64,7 +64,7 @@ def recordings(tmp_path: Path) -> Path:
     """Two real clips, a very short one, one beyond the cut, a text that calls itself mp3 and an empty file."""
     folder = tmp_path / "recordings"
     (folder / "deep").mkdir(parents=True)
-    clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))
+    clips = sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))
     shutil.copy(clips[0], folder / "b.mp3")
     shutil.copy(clips[1], folder / "deep" / "b.mp3")
     noise = np.random.default_rng(0).standard_normal(16_000 * 13).astype(np.float32) * 0.1
@@ -77,7 +77,7 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_all_results_and_names_all_broken_files(run: Path, recordings: Path) -> None:
-    results = Predictor(run).files([recordings])
+    results = Predictor(run).predict_files([recordings])
     assert [a.path.relative_to(recordings).as_posix() for a in results.clips] == [
         "b.mp3", "deep/b.mp3", "long.wav", "short.wav",
     ]  # fmt: skip
@@ -92,7 +92,7 @@ def test_a_folder_gives_all_results_and_names_all_broken_files(run: Path, record
 
 
 def test_a_result_does_not_depend_on_the_other_files(run: Path, recordings: Path) -> None:
-    together = Predictor(run).files([recordings])
+    together = Predictor(run).predict_files([recordings])
     model = EmiModel.from_pretrained(run).eval()
     for result in together.clips:
         samples = decode.load(result.path)[: 12 * 16_000].astype(np.float64)
@@ -112,7 +112,7 @@ def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
         recordings / "b.mp3",
         "http://example.org/a.wav",
     ]
-    results = emimic.load(str(run)).files(files)
+    results = emimic.load(str(run)).predict_files(files)
     assert [a.path.name for a in results.clips] == ["short.wav", "b.mp3"]
     assert len(results.failed) == 2
     assert "nowhere.wav" in results.failed[0].reason
@@ -152,7 +152,7 @@ def test_hidden_and_system_folders_are_passed_by(tmp_path: Path) -> None:
 
 
 def test_one_name_is_one_file_and_not_its_letters(run: Path, recordings: Path) -> None:
-    results = Predictor(run).files(str(recordings / "b.mp3"))
+    results = Predictor(run).predict_files(str(recordings / "b.mp3"))
     assert [a.path.name for a in results.clips] == ["b.mp3"]
     assert not results.failed
 
@@ -169,7 +169,7 @@ def test_a_model_that_is_no_folder_or_predicts_nan_is_an_error(
         model.head.out_proj.bias.fill_(float("nan"))
     model.save_pretrained(tmp_path / "nan")
     with pytest.raises(emimic.EmimicError, match="NaN"):
-        Predictor(tmp_path / "nan").files([recordings / "b.mp3"])
+        Predictor(tmp_path / "nan").predict_files([recordings / "b.mp3"])
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -182,7 +182,7 @@ def test_the_table_shows_every_number_at_any_width(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    results = Predictor(run).files([recordings])
+    results = Predictor(run).predict_files([recordings])
     table.show(results, "table")
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     for result in results.clips:
@@ -193,7 +193,7 @@ def test_the_table_shows_every_number_at_any_width(
 
 
 def test_csv_and_json_hold_the_results(run: Path, recordings: Path) -> None:
-    results = Predictor(run).files([recordings])
+    results = Predictor(run).predict_files([recordings])
     rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
     assert rows[0] == ["Filename", *emimic.EMOTIONS, "Basis", "Notes"]
     assert [row[0] for row in rows[1:]] == ["recordings/b.mp3", "deep/b.mp3", "long", "short"]
@@ -224,7 +224,7 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     soundfile.write(tmp_path / "quiet.wav", media_files.noise(1.0) * 1e-5, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "loud.wav", media_files.noise(1.0), 16_000)
     predictor = Predictor(fake_engine.Fake())
-    results = predictor.files([tmp_path], timeline=True)
+    results = predictor.predict_files([tmp_path], timeline=True)
     loud, quiet = results.clips
     assert (loud.was_silent, quiet.was_silent) == (False, True)
     assert np.isfinite(loud.prediction.intensities).all()
@@ -251,7 +251,7 @@ def test_a_recording_in_which_no_voice_is_found_is_marked() -> None:
     hiss = np.random.default_rng(0).standard_normal(32_000) * 0.01
     result = predictor(hiss, sample_rate=16_000)
     assert result.marks == []
-    line = predictor.timeline(hiss, sample_rate=16_000)
+    line = predictor.predict_timeline(hiss, sample_rate=16_000)
     assert line.voice_segments == ()
     assert replace(result, timeline=line).marks == ["no voice"]
     assert replace(result, timeline=replace(line, voice_segments=(VoiceSegment(0.0, 1.0),))).marks == []
@@ -271,8 +271,10 @@ def test_a_note_names_the_file_as_its_result_does(
 
 
 def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
-    results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
-    rows = list(csv.DictReader(io.StringIO(formats.steps_to_csv(results))))
+    results = Predictor(fake_engine.Fake()).predict_files(
+        [recordings / "b.mp3", recordings / "deep"], timeline=True
+    )
+    rows = list(csv.DictReader(io.StringIO(formats.to_steps_csv(results))))
     for name, result in zip(results.names, results.clips, strict=True):
         mine = [row for row in rows if row["Filename"] == name]
         line = result.timeline
@@ -281,12 +283,14 @@ def test_timelines_as_csv_have_a_row_per_step(recordings: Path) -> None:
         joy = [float(row["Joy"] or "nan") for row in mine]
         np.testing.assert_allclose(joy, line.intensities[:, 5], atol=1e-6)
     assert list(rows[0]) == ["Filename", "Seconds", "Start", "End", *emimic.EMOTIONS, *VAD]
-    assert formats.steps_to_csv(Results(emimic.EMOTIONS, (), ())) == "Filename\n"
+    assert formats.to_steps_csv(Results(emimic.EMOTIONS, (), ())) == "Filename\n"
 
 
 def test_write_keeps_recordings_of_one_name_apart(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    results = Predictor(fake_engine.Fake()).files([recordings / "b.mp3", recordings / "deep"], timeline=True)
+    results = Predictor(fake_engine.Fake()).predict_files(
+        [recordings / "b.mp3", recordings / "deep"], timeline=True
+    )
     write.write_files(results, out, ["csv"], plot=True, html=True)
     names = {path.name for path in out.iterdir()}
     own = {f"{stem}.{kind}" for stem in ("b", "b-2") for kind in ("csv", "png", "svg", "html")}
@@ -315,7 +319,7 @@ def test_a_file_its_bytes_and_its_samples_give_the_same_result(tmp_path: Path, r
         predictor(path.read_bytes(), name="a"),
         predictor(sound, sample_rate=rate),
         predictor(sound / 32768.0, sample_rate=rate),
-        predictor.files(path).clips[0],
+        predictor.predict_files(path).clips[0],
     ]
     for result in same:
         assert (result.seconds, result.was_cut) == (from_file.seconds, True)
@@ -323,9 +327,9 @@ def test_a_file_its_bytes_and_its_samples_give_the_same_result(tmp_path: Path, r
     assert same[1].path == Path("a")
     assert same[2].path == Path("<array>")
     lines = [
-        predictor.timeline(path),
-        predictor.timeline(sound, sample_rate=rate),
-        predictor.timeline(path.read_bytes()),
+        predictor.predict_timeline(path),
+        predictor.predict_timeline(sound, sample_rate=rate),
+        predictor.predict_timeline(path.read_bytes()),
     ]
     for line in lines:
         np.testing.assert_allclose(line.intensities, lines[0].intensities, atol=1e-6)
@@ -347,8 +351,8 @@ def test_a_file_its_bytes_and_its_samples_give_the_same_result(tmp_path: Path, r
         (lambda p: p(np.zeros((2, 9_000)), sample_rate=8_000), "transposed"),
         (lambda p: p(np.array([np.nan]), sample_rate=8_000), "NaN"),
         (lambda p: p(np.empty(0), sample_rate=8_000), "no samples"),
-        (lambda p: p.timeline(np.empty(0), sample_rate=8_000), "no samples"),
-        (lambda p: p.timeline("nowhere.wav"), "does not exist"),
+        (lambda p: p.predict_timeline(np.empty(0), sample_rate=8_000), "no samples"),
+        (lambda p: p.predict_timeline("nowhere.wav"), "does not exist"),
     ],
 )
 def test_unusable_sources_are_named(hear: Callable[[Predictor], Any], message: str) -> None:
@@ -358,18 +362,18 @@ def test_unusable_sources_are_named(hear: Callable[[Predictor], Any], message: s
 
 def test_files_with_timelines(recordings: Path) -> None:
     predictor = Predictor(fake_engine.Fake())
-    plain = predictor.files([recordings])
-    results = predictor.files([recordings], timeline=True, window=1.0, hop=0.5)
+    plain = predictor.predict_files([recordings])
+    results = predictor.predict_files([recordings], timeline=True, window=1.0, hop=0.5)
     assert [f.path for f in results.failed] == [f.path for f in plain.failed]
     for result, without in zip(results.clips, plain.clips, strict=True):
         np.testing.assert_array_equal(result.prediction.intensities, without.prediction.intensities)
         assert without.timeline is None
         assert result.timeline is not None
         assert result.timeline.seconds == result.seconds
-        alone = predictor.timeline(result.path, window=1.0, hop=0.5)
+        alone = predictor.predict_timeline(result.path, window=1.0, hop=0.5)
         np.testing.assert_array_equal(result.timeline.intensities, alone.intensities)
     with pytest.raises(emimic.EmimicError, match="hop 3 s"):
-        predictor.files([recordings], timeline=True, hop=3.0)
+        predictor.predict_files([recordings], timeline=True, hop=3.0)
 
 
 def test_the_failures_keep_the_order_of_the_inputs(recordings: Path) -> None:
@@ -381,7 +385,7 @@ def test_the_failures_keep_the_order_of_the_inputs(recordings: Path) -> None:
         "gone.wav",
         recordings,
     ]
-    results = Predictor(fake_engine.Fake()).files(given)
+    results = Predictor(fake_engine.Fake()).predict_files(given)
     assert [f.path.name for f in results.failed] == [
         "c.wav",
         "*.wav",
@@ -430,15 +434,15 @@ def test_standard_input(
 ) -> None:
     predictor = Predictor(fake_engine.Fake())
     piped((recordings / "b.mp3").read_bytes())
-    results = predictor.files(["-"], timeline=True)
+    results = predictor.predict_files(["-"], timeline=True)
     assert [a.path for a in results.clips] == [STDIN]
     expected = predictor(recordings / "b.mp3")
     np.testing.assert_array_equal(results.clips[0].prediction.intensities, expected.prediction.intensities)
     piped(b"")
-    assert "<stdin>: is empty" in predictor.files("-").failed[0].reason
+    assert "<stdin>: is empty" in predictor.predict_files("-").failed[0].reason
     piped(b"")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert "nothing is piped in" in predictor.files("-").failed[0].reason
+    assert "nothing is piped in" in predictor.predict_files("-").failed[0].reason
 
 
 def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
@@ -446,9 +450,9 @@ def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
 
     soundfile.write(tmp_path / "long.flac", np.zeros(16_000 * 240, np.int16), 16_000)  # 15 MB as float32
     predictor = Predictor(fake_engine.Fake())
-    predictor.timeline(fake_engine.burst(3.0), sample_rate=16_000)
+    predictor.predict_timeline(fake_engine.burst(3.0), sample_rate=16_000)
     tracemalloc.start()
-    (result,) = predictor.files(tmp_path / "long.flac", timeline=True).clips
+    (result,) = predictor.predict_files(tmp_path / "long.flac", timeline=True).clips
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert result.seconds == 240
@@ -466,7 +470,7 @@ def test_the_table_escapes_names_and_draws_timelines(
 ) -> None:
     sound = fake_engine.recording(("burst", 2.0), ("hush", 4.0), ("burst", 2.0))
     soundfile.write(tmp_path / "[red]a\x1b.wav", sound, 16_000)
-    results = Predictor(fake_engine.Fake()).files(tmp_path, timeline=True)
+    results = Predictor(fake_engine.Fake()).predict_files(tmp_path, timeline=True)
     table.show(results, "table")
     shown = capsys.readouterr().out
     assert "[red]a�" in shown
@@ -480,7 +484,7 @@ def test_the_table_escapes_names_and_draws_timelines(
 
 def test_hostile_files_change_no_other_result(run: Path, tmp_path: Path) -> None:
     """58 files that can't be used and a real clip cut at every KiB stand between good clips."""
-    clips = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:4]
+    clips = sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:4]
     folder = tmp_path / "folder"
     folder.mkdir()
     for number, clip in enumerate(clips):
@@ -491,8 +495,8 @@ def test_hostile_files_change_no_other_result(run: Path, tmp_path: Path) -> None
     for size in range(1024, len(whole), 1024):
         (folder / f"2-cut-{size}.mp3").write_bytes(whole[:size])
     assert len(list(folder.iterdir())) > 4 + 60
-    results = Predictor(run).files([folder])
-    expected = Predictor(run).files(clips)
+    results = Predictor(run).predict_files([folder])
+    expected = Predictor(run).predict_files(clips)
     good = [a for a in results.clips if "good" in a.path.name]
     assert len(good) == 4
     noted = {a.path.name for a in results.clips if any("damaged or cut short" in note for note in a.notes)}
@@ -567,7 +571,7 @@ def test_invalid_requests_are_reported_before_the_work(
 
 
 def test_warnings_are_one_line_that_names_the_file(run: Path, tmp_path: Path) -> None:
-    whole = sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[0].read_bytes()
+    whole = sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[0].read_bytes()
     (tmp_path / "short.mp3").write_bytes(whole[: len(whole) // 2])
     shown = subprocess.run(
         [sys.executable, "-m", "emimic", "predict", tmp_path / "short.mp3", "--model", run, "--format", "csv"],
@@ -605,7 +609,7 @@ def test_errors_are_one_line_with_exit_code_2(
 
 def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     """train, evaluate, submit, predict: the four commands, on the sample, with a tiny encoder for two epochs."""
-    corpus, out = emimic.sample.folder(), tmp_path / "run"
+    corpus, out = emimic.sample.get_folder(), tmp_path / "run"
     config = tmp_path / "tiny.yaml"
     config.write_text("encoder_config: " + json.dumps(TINY) + "\nepochs: 2\nlr: 1.0e-3\n")
     shown = invoke("train", corpus, "--out", out, "--config", config, "--set", "threads=1", "--quiet")

@@ -116,7 +116,9 @@ def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:
 
 
 def work(**given: object) -> ray.Work:
-    return ray.Work(**{"model": None, "threads": 1, "options": TimelineOptions(), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
+    return ray.Work(
+        **{"model": None, "threads": 1, "options": TimelineOptions(), "batch_seconds": 30.0} | given
+    )  # type: ignore[arg-type]
 
 
 def test_errors_of_a_worker_are_returned(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NASTY = '<script>alert(1)</script> & "co"'
 def result() -> Result:
     predictor = Predictor(fake_engine.Fake())
     plain = predictor(SOUND, sample_rate=16_000, name=f"{NASTY}.wav".replace("/", "-"))
-    line = predictor.timeline(SOUND, sample_rate=16_000, name=plain.path)
+    line = predictor.predict_timeline(SOUND, sample_rate=16_000, name=plain.path)
     return Result(plain.path, plain.targets, plain.seconds, False, True, plain.prediction, line)
 
 

@@ -74,7 +74,7 @@ def test_a_forked_process_predicts_as_its_parent() -> None:
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "import fake_engine, emimic\n"
         "predict = emimic.load(threads=2)\n"
-        "give = lambda: predict.timeline(fake_engine.burst(1.0), sample_rate=16_000).intensities.tobytes()\n"
+        "give = lambda: predict.predict_timeline(fake_engine.burst(1.0), sample_rate=16_000).intensities.tobytes()\n"
         "mine = give(); child = os.fork()\n"
         "if child == 0: os._exit(0 if give() == mine else 3)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
@@ -99,7 +99,7 @@ def same(steps: list[Step], wanted: list[Step]) -> None:
 
 def test_a_stream_in_a_thread_gives_the_steps_of_the_stream() -> None:
     wanted = pushed(Stream(fake_engine.Fake()))
-    with Stream(fake_engine.Fake()).in_thread() as live:
+    with Stream(fake_engine.Fake()).start_thread() as live:
         reused = np.empty(1600, np.float32)  # as sound cards do, the callback's memory is used again
         for start in range(0, len(SOUND), 1600):
             part = SOUND[start : start + 1600]
@@ -109,7 +109,7 @@ def test_a_stream_in_a_thread_gives_the_steps_of_the_stream() -> None:
     assert list(live) == []
     assert live.waiting == 0
     taken: list[Step] = []
-    with Stream(fake_engine.Fake()).in_thread(taken.append) as live:
+    with Stream(fake_engine.Fake()).start_thread(taken.append) as live:
         live.put(SOUND)
     same(taken, wanted)
     with pytest.raises(EmimicError, match="was closed"):
@@ -122,7 +122,7 @@ def test_put_waits_for_nothing() -> None:
             time.sleep(0.2)
             return super().predict(*words, **more)
 
-    live = Stream(Slow()).in_thread()
+    live = Stream(Slow()).start_thread()
     start = time.perf_counter()
     for _ in range(3):
         live.put(SOUND)
@@ -132,19 +132,19 @@ def test_put_waits_for_nothing() -> None:
 
 
 def test_an_error_in_the_thread_reaches_the_caller() -> None:
-    with pytest.raises(AudioError, match="shape"), Stream(fake_engine.Fake()).in_thread() as live:
+    with pytest.raises(AudioError, match="shape"), Stream(fake_engine.Fake()).start_thread() as live:
         live.put(np.zeros((2, 2, 2), np.float32))
 
     def fails(step: Step) -> None:
         raise KeyError("mine")
 
-    live = Stream(fake_engine.Fake()).in_thread(fails)
+    live = Stream(fake_engine.Fake()).start_thread(fails)
     live.put(SOUND)
     with pytest.raises(KeyError, match="mine"):
         live.close()
     with pytest.raises(KeyError, match="mine"):
         live.put(SOUND)
-    live = Stream(fake_engine.Fake()).in_thread(fails)
+    live = Stream(fake_engine.Fake()).start_thread(fails)
     live.put(SOUND)
     live.__exit__(ValueError, ValueError(), None)  # leaves a block's own error to be seen
 
@@ -159,7 +159,7 @@ def test_the_log_names_models_files_failures_and_times(
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     with caplog.at_level(logging.DEBUG, "emimic"):
         Predictor(threads=1)
-        Predictor(fake_engine.Fake()).files([tmp_path])
+        Predictor(fake_engine.Fake()).predict_files([tmp_path])
     told = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert any(
         level == "INFO" and text.startswith("opened the model in the package in") for level, text in told
@@ -173,7 +173,7 @@ def test_the_log_names_models_files_failures_and_times(
 def test_nothing_is_logged_unless_asked_for() -> None:
     code = (
         "import logging, numpy, emimic\n"
-        "emimic.load(threads=1).files(['/nowhere.wav'])\n"
+        "emimic.load(threads=1).predict_files(['/nowhere.wav'])\n"
         "assert logging.getLogger('emimic').handlers\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

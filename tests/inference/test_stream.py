@@ -76,7 +76,7 @@ SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=SIZES,
     rate=st.sampled_from([8_000, 16_000, 22_050, 48_000]),
@@ -91,13 +91,13 @@ def test_any_chunking_gives_the_same_steps(
     same(fake_engine.Fake(do_normalize=True), SOUND[:end], sizes, options, rate)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_a_real_model(run: TorchEngine, sizes: list[int]) -> None:
     same(run, SOUND[:80_000], sizes, TimelineOptions(1.0, 0.4))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     sizes=SIZES,
     exact=st.booleans(),
@@ -123,7 +123,7 @@ def test_an_exported_models_timeline_is_the_runs(
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 # A center that rounds to the recording's end.
 @example(total=4120, window=0.41433747499735085, part=0.41433747499735085, do_normalize=False)
 @given(
@@ -355,6 +355,6 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]
 
 
-def test_the_detectors_model_has_its_licence() -> None:
+def test_the_detectors_model_has_its_license() -> None:
     folder = silero_vad.MODEL.parent
     assert "MIT License" in (folder / "LICENSE").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
     """Twelve bursts of the sample, each at -23 dB between 3 s of noise at -43 dB: found, with the margin around."""
     found, length = 0.0, 0.0
     parts, truth, at = [], [], 0
-    for path in sorted((emimic.sample.folder() / "audio").glob("*.mp3"))[:12]:
+    for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:12]:
         clip = decode.load(path)
         chunks = np.square(clip[: len(clip) // 512 * 512].astype(float)).reshape(-1, 512).mean(axis=1)
         loud = np.flatnonzero(chunks > chunks.max() / 100)  # within 20 dB of its loudest
@@ -92,7 +92,7 @@ def test_quiet_is_judged_by_the_recordings_own_noise() -> None:
     assert loud.end == pytest.approx(4.0 + 0.19, abs=0.12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 2000),
     end=st.integers(1, 60_000),

@@ -102,7 +102,7 @@ def test_a_limit_gives_exactly_the_first_samples(kind: str, rate: int) -> None:
         np.testing.assert_array_equal(part, whole[: round(seconds * 16_000)])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.sampled_from([8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000]),
     st.integers(1, 40_000),
@@ -515,7 +515,7 @@ def test_a_seek_before_the_start_fails_as_in_c(tmp_path: Path) -> None:
             assert not hasattr(input_file, "name")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["wavf", "flac", "opus", "m4a", "webm", "ts", "mkv"]),
     st.integers(0, 2**32),

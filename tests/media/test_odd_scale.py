@@ -187,7 +187,7 @@ def test_chunks_that_are_refused(predictor: Predictor, name: str) -> None:
     chunk, message = CHUNKS[name]
     with pytest.raises(AudioError, match=message):
         predictor.stream().push(chunk)
-    live = predictor.stream().in_thread()
+    live = predictor.stream().start_thread()
     with pytest.raises(EmimicError, match=message):  # noqa: PT012 - now, or in the thread
         live.put(chunk)
         live.close()
@@ -250,7 +250,7 @@ def test_a_corpus_leaves_out_a_clip_of_whole_numbers(tmp_path: Path) -> None:
 def test_an_empty_name_is_not_this_folder(predictor: Predictor, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.wav").write_bytes(WAV)
-    answers = predictor.files([""])
+    answers = predictor.predict_files([""])
     assert not answers.clips
     assert "empty name" in answers.failed[0].reason
     assert os.fspath(answers.failed[0].path) == "."

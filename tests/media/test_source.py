@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from emimic.inference.predictor import Predictor
 from emimic.media import decode, pyav_decoder
-from emimic.media.source import label_of, to_floats
+from emimic.media.source import get_label, to_floats
 from emimic.task import AudioError, EmimicWarning
 
 SOUND = media_files.noise(0.5) * 0.3
@@ -44,10 +44,10 @@ def test_bytes_like_objects_and_open_files_are_the_file(
             file, raw, bytearray(content), memoryview(content), io.BytesIO(content), behind,
             array.array("B", content), np.bytes_(content),
         ]  # fmt: skip
-        assert label_of(file) == str(path)
+        assert get_label(file) == str(path)
         for source in sources:
             np.testing.assert_array_equal(predictor(source).prediction.intensities, want)
-    assert len(predictor.timeline(io.BytesIO(content)).times) == 3
+    assert len(predictor.predict_timeline(io.BytesIO(content)).times) == 3
     np.testing.assert_array_equal(decode.load(bytearray(content)), SOUND)
 
 
@@ -129,15 +129,15 @@ def test_a_closed_file_is_named(predictor: Predictor, content: bytes, tmp_path: 
 @pytest.mark.parametrize("paths", [b"a.wav", io.BytesIO(b"RIFF"), None, 3, SOUND, [SOUND], [b"a.wav"]])
 def test_files_takes_paths_alone(predictor: Predictor, paths: Any) -> None:
     with pytest.raises(AudioError, match="in place of a path"):
-        predictor.files(paths)
+        predictor.predict_files(paths)
 
 
 def test_a_list_of_paths_may_be_any_iterable(predictor: Predictor, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(content)
-    assert len(predictor.files(iter([tmp_path])).clips) == 1
+    assert len(predictor.predict_files(iter([tmp_path])).clips) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["wavf", "wavd"]), st.floats(11, 2.0**30))
 def test_a_file_far_beyond_full_scale_is_refused(kind: str, peak: float) -> None:
     sound = SOUND / np.abs(SOUND).max() * peak
@@ -170,16 +170,16 @@ def test_notes_are_values(predictor: Predictor, tmp_path: Path) -> None:
     whole = media_files.encode(media_files.noise(1.0), "mp3")
     (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.mp3").write_bytes(whole)
-    answers = predictor.files(tmp_path, timeline=True)
+    answers = predictor.predict_files(tmp_path, timeline=True)
     assert [len(clip.notes) for clip in answers.clips] == [1, 0]
     assert "cut.mp3: damaged or cut short" in answers.clips[0].notes[0]
     notes: list[str] = []
-    predictor.timeline(tmp_path / "cut.mp3", notes=notes)
+    predictor.predict_timeline(tmp_path / "cut.mp3", notes=notes)
     assert notes == list(answers.clips[0].notes)
     with pytest.warns(EmimicWarning, match="damaged or cut short"):
         predictor(tmp_path / "cut.mp3")
     with pytest.warns(EmimicWarning, match="damaged or cut short"):
-        predictor.timeline(tmp_path / "cut.mp3")
+        predictor.predict_timeline(tmp_path / "cut.mp3")
 
 
 @pytest.mark.parametrize("kind", ["m4a", "webm"])

@@ -153,7 +153,7 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
     predictor = Predictor(Fake())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        answer = predictor.files([path], timeline=True).clips[0]
+        answer = predictor.predict_files([path], timeline=True).clips[0]
     assert answer.timeline is not None
     voice_segments = find(truth)
     assert len(voice_segments) == 2
@@ -201,7 +201,7 @@ def test_one_channel_is_late_too() -> None:
     np.testing.assert_array_equal(samples, load(movie("mkv", late=1.5))[0])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.floats(0, 30), st.integers(1, 4_000)), min_size=1, max_size=20),
     st.floats(-0.005, 0.005),

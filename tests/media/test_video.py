@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synth_video import even, film, grey, square
+from synth_video import even, film, gray, square
 
 from emimic.media import decode, video
 from emimic.task import AudioError, EmimicWarning
@@ -20,14 +20,14 @@ def times(path: Path, **given: float) -> np.ndarray:
 def test_frame_k_of_any_rate_is_at_k_over_it_to_a_millisecond(
     tmp_path: Path, fps: float, suffix: str
 ) -> None:
-    path = film(tmp_path / f"a.{suffix}", even(fps, 40), lambda time: grey(int(time * fps) % 50 * 5))
+    path = film(tmp_path / f"a.{suffix}", even(fps, 40), lambda time: gray(int(time * fps) % 50 * 5))
     np.testing.assert_allclose(times(path), np.arange(40) / fps, atol=1e-3)
 
 
 def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -> None:
     put = [0.0, 0.033, 0.04, 0.5, 0.501, 2.0, 2.75]
     levels = dict(zip(put, range(30, 240, 30), strict=True))
-    found = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: grey(levels[time]))))
+    found = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: gray(levels[time]))))
     np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
     # The picture travels with its time.
     np.testing.assert_allclose([frame.image.mean() for frame in found], list(levels.values()), atol=6)
@@ -37,7 +37,7 @@ def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -
 
 def test_frames_that_refer_forward_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
     put = even(29.83, 30)
-    path = film(tmp_path / "a.mp4", put, lambda time: grey(round(time * 200) + 20), codec="libx264")
+    path = film(tmp_path / "a.mp4", put, lambda time: gray(round(time * 200) + 20), codec="libx264")
     found = list(video.read_frames(path))
     np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
     assert (np.diff([frame.image.mean() for frame in found]) > 0).all()
@@ -52,7 +52,7 @@ def test_a_wanted_rate_takes_the_nearest_frames_once(tmp_path: Path, fps: float,
         "odd": even(29.83, 50),
         "gaps": (np.cumsum(rng.choice([0.01, 0.04, 0.313], 40)) - 0.313).round(3).tolist(),
     }[kind]
-    path = film(tmp_path / "a.mp4", put, lambda _: grey(99))
+    path = film(tmp_path / "a.mp4", put, lambda _: gray(99))
     shown = times(path)
     grid = np.arange(0, int(shown[-1] * fps + 0.5) + 1) / fps
     grid = grid[grid >= shown[0] - 0.5 / fps]
@@ -70,7 +70,7 @@ def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: f
     path = film(
         tmp_path / "a.mp4",
         even(29.83, 36),
-        lambda time: grey(255 * (time >= moment)),
+        lambda time: gray(255 * (time >= moment)),
         sound=tone,
         sound_start=start,
     )
@@ -85,12 +85,12 @@ def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: f
 
 
 def test_a_silent_film_starts_when_it_says(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mkv", [1.0, 1.5, 2.0], lambda _: grey(50))
+    path = film(tmp_path / "a.mkv", [1.0, 1.5, 2.0], lambda _: gray(50))
     np.testing.assert_allclose(times(path), [1.0, 1.5, 2.0], atol=1e-3)
 
 
 def test_decoding_stops_where_it_is_told(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mp4", even(10, 50), lambda _: grey(50))
+    path = film(tmp_path / "a.mp4", even(10, 50), lambda _: gray(50))
     np.testing.assert_allclose(times(path, max_seconds=1.2), np.arange(13) / 10, atol=1e-3)
     np.testing.assert_allclose(times(path, fps=5, max_seconds=1.2), np.arange(7) / 5, atol=1e-3)
 
@@ -155,14 +155,14 @@ def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
 
 
 def test_absurd_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50))
+    path = film(tmp_path / "a.mp4", even(20, 3), lambda _: gray(50))
     monkeypatch.setattr(video, "PIXELS", 64 * 63)
     with pytest.raises(AudioError, match=r"a\.mp4: has frames of 64 x 64, expected at most 4,032 pixels"):
         list(video.read_frames(path))
 
 
 def test_a_film_may_come_as_bytes(tmp_path: Path) -> None:
-    data = film(tmp_path / "a.mp4", even(20, 3), lambda _: grey(50)).read_bytes()
+    data = film(tmp_path / "a.mp4", even(20, 3), lambda _: gray(50)).read_bytes()
     assert [round(frame.time, 3) for frame in video.read_frames(data)] == [0, 0.05, 0.1]
     with pytest.raises(AudioError, match="take: "):
         list(video.read_frames(b"nothing", name="take"))

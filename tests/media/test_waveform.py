@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media_files import noise, sine
@@ -24,7 +24,6 @@ def textbook(samples: np.ndarray) -> np.ndarray:
     return np.array([(value - mean) / math.sqrt(variance + 1e-7) for value in values])
 
 
-@settings(deadline=None)
 @given(WAVES)
 def test_normalize_is_the_textbook_formula(samples: np.ndarray) -> None:
     result = normalize(samples)
@@ -33,13 +32,11 @@ def test_normalize_is_the_textbook_formula(samples: np.ndarray) -> None:
     np.testing.assert_allclose(result, textbook(samples), rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.floats(-(2.0**100), 2.0**100, width=32), st.integers(1, 2000))
 def test_constant_clips_give_zeros(level: float, size: int) -> None:
     assert not normalize(np.full(size, level, np.float32)).any()
 
 
-@settings(deadline=None)
 @given(WAVES, st.floats(2**-6, 2**6), st.floats(-1, 1))
 def test_gain_and_offset_do_not_matter_for_loud_clips(
     samples: np.ndarray, gain: float, offset: float
@@ -67,7 +64,6 @@ def test_a_long_clip_far_from_zero_keeps_its_precision() -> None:
     np.testing.assert_allclose(result, expected / math.sqrt((expected**2).mean() + 1e-7), atol=1e-5)
 
 
-@settings(deadline=None)
 @given(WAVES, st.integers(1, 80), st.integers(0, 80), st.booleans())
 def test_prepare_cuts_then_normalizes_then_pads(
     samples: np.ndarray, kept: int, least: int, scale: bool
@@ -136,7 +132,6 @@ def test_a_clip_can_not_be_rebound() -> None:
         clip.seconds = 3.0  # type: ignore[misc]
 
 
-@settings(deadline=None)
 @given(WAVES, st.floats(1 / 16_000, 80 / 16_000))
 def test_cut_keeps_the_first_samples(samples: np.ndarray, seconds: float) -> None:
     np.testing.assert_array_equal(cut(samples, seconds), samples[: int(np.rint(seconds * 16_000))])
@@ -193,7 +188,6 @@ def test_what_lies_above_8_khz_does_not_come_back() -> None:
     assert np.abs(resample(samples, 44_100)[2_000:14_000]).max() < 1e-5  # -94 dB of 0.5
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 9)), elements=FLOATS))
 def test_channels_are_averaged(samples: np.ndarray) -> None:
     expected = [math.fsum(float(value) for value in row) / len(row) for row in samples]

@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others() -> None:
 # The mathematics, against plain loops
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 9), columns=st.integers(1, 9), number=st.integers(0, 10_000), draws=st.integers(1, 3)
 )
@@ -196,7 +196,7 @@ def test_no_step_of_the_path_leaves_the_band() -> None:
     assert np.abs(warped.seed[on, 0] / 79 - warped.mimic[on, 0] / 49).max() <= 0.1 + 1e-12
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(number=st.integers(0, 10_000), reach=st.integers(0, 5))
 def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     rng = np.random.default_rng(number)
@@ -223,9 +223,9 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
                     assert math.isnan(value)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps=st.integers(1, 200), turn=st.integers(1, 100), number=st.integers(0, 100))
-def test_surrogates_keep_neighbours_together(steps: int, turn: int, number: int) -> None:
+def test_surrogates_keep_neighbors_together(steps: int, turn: int, number: int) -> None:
     orders = alignment.draw_walks(steps, 20, turn, np.random.default_rng(number))
     assert orders.shape == (20, steps)
     assert orders.min() >= 0
@@ -443,7 +443,7 @@ class Ears:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def timeline(
+    def predict_timeline(
         self,
         source: Any,
         *,

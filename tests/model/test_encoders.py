@@ -80,7 +80,7 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
         clip[{"loud end": slice(-30, None), "loud start": slice(30), "quiet": slice(0)}[kind]] += 3
     extractor = WhisperFeatureExtractor(feature_size=bins)
     theirs = extractor(clip, sampling_rate=16_000, return_tensors="np").input_features[0]
-    # A longer neighbour in the batch changes nothing.
+    # A longer neighbor in the batch changes nothing.
     rows = torch.zeros(2, samples + 1000)
     rows[0, :samples], rows[1] = (
         torch.from_numpy(clip),
@@ -131,7 +131,7 @@ def test_frames_are_counted_right(family):
     with torch.no_grad():
         for samples in (400, 401, 559, 560, 719, 720, 721, 1039, 1040, 1280, 3999):
             hidden, frames = run(encoder, tiny_models.clip(samples))
-            assert hidden.shape[1] == frames.shape[1] == encoders.num_frames(found, samples), samples
+            assert hidden.shape[1] == frames.shape[1] == encoders.count_frames(found, samples), samples
 
 
 @pytest.mark.parametrize("changes", [{}, ODD])
@@ -151,7 +151,7 @@ def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
         count = 0
         while seen(count)[1] < samples:
             count += 1
-        assert encoders.num_frames(found, samples) == count, samples
+        assert encoders.count_frames(found, samples) == count, samples
     assert encoders.compute_min_samples(found) == field
     times = encoders.compute_frame_times(found, 5)
     own = [(seen(i)[0] + seen(i)[1] + 1) / 2 / 16_000 for i in range(5)]
@@ -183,8 +183,8 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
 def test_paper_encoder_arithmetic():
     settings = dict(encoders.PAPER_ENCODER)
     found = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    assert encoders.num_frames(found, 192_000) == 599
-    assert [encoders.num_frames(found, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
+    assert encoders.count_frames(found, 192_000) == 599
+    assert [encoders.count_frames(found, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
     assert encoders.compute_hop(found) == 320
     assert encoders.compute_receptive_field(found) == encoders.compute_min_samples(found) == 400
     assert encoders.compute_max_samples(found) is None
@@ -193,7 +193,7 @@ def test_paper_encoder_arithmetic():
 
 def test_whisper_arithmetic():
     found = config("whisper")
-    assert encoders.num_frames(found, 480_000) == 1500
+    assert encoders.count_frames(found, 480_000) == 1500
     assert encoders.compute_hop(found) == 320
     assert encoders.compute_receptive_field(found) == 1040
     assert encoders.compute_min_samples(found) == 400

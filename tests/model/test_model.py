@@ -204,8 +204,8 @@ def test_the_sizes_of_the_paper():
     assert model.head.dense.in_features == model.head.dense.out_features == 2054
     assert model.head.out_proj.out_features == len(EMOTIONS)
     assert model.vad.out_proj.out_features == len(VAD)
-    assert model.num_frames(192_000) == 599
-    assert model.num_frames(400) == 1
+    assert model.count_frames(192_000) == 599
+    assert model.count_frames(400) == 1
     assert model.receptive_field == model.min_samples == 400
     assert model.exact_under_padding
     assert model.config.max_seconds == 12.0
@@ -396,11 +396,11 @@ def test_predict_of_nothing_is_nothing():
 def test_one_clip_as_it_is(family, samples):
     model = tiny_models.model(family, vad_pretrained=True)
     (found,) = model.predict([tiny_models.clip(samples)])
-    frames = model.num_frames(samples)
+    frames = model.count_frames(samples)
     assert isinstance(found, Prediction)
     assert found.intensities.shape == (6,)
     assert found.vad.shape == (frames, 3)
-    np.testing.assert_array_equal(found.times, model.frame_times(frames))
+    np.testing.assert_array_equal(found.times, model.compute_frame_times(frames))
 
 
 def test_vad_that_was_never_learned_is_not_shown():

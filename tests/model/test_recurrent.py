@@ -6,7 +6,7 @@ import tiny_models
 import torch
 from torch import nn
 
-from emimic.model.recurrent import last_outputs
+from emimic.model.recurrent import compute_last_outputs
 
 LENGTHS = (3, 9, 1, 9, 6)
 
@@ -23,7 +23,7 @@ def batch(dtype: torch.dtype = torch.float64, layers: int = 2) -> tuple[nn.LSTM,
 def test_outputs_and_gradients_are_those_of_each_clip_alone(layers: int) -> None:
     lstm, frames, mask = batch(layers=layers)
     frames.requires_grad_()
-    found = last_outputs(lstm.train(), frames, mask)
+    found = compute_last_outputs(lstm.train(), frames, mask)
     found.sin().sum().backward()
     ours = [frames.grad, *(p.grad for p in lstm.parameters())]
     frames.grad = None
@@ -37,7 +37,7 @@ def test_outputs_and_gradients_are_those_of_each_clip_alone(layers: int) -> None
 
 def test_clips_of_one_frame() -> None:
     lstm, frames, mask = batch()
-    last_outputs(lstm.train(), frames[:, :1], mask[:, :1]).sum().backward()
+    compute_last_outputs(lstm.train(), frames[:, :1], mask[:, :1]).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in lstm.parameters())
     assert not lstm.weight_hh_l0.grad.any()
     assert lstm.weight_ih_l0.grad.any()
@@ -46,7 +46,7 @@ def test_clips_of_one_frame() -> None:
 def test_the_formula() -> None:
     lstm, frames, mask = batch()
     with torch.no_grad():
-        found = last_outputs(lstm.train(), frames, mask).numpy()
+        found = compute_last_outputs(lstm.train(), frames, mask).numpy()
     weights = tiny_models.weights(lstm)
     x = frames[4, :6].numpy()
     for layer in range(2):
@@ -65,7 +65,7 @@ def test_the_formula() -> None:
 
 def test_a_graph_can_be_walked_twice() -> None:
     lstm, frames, mask = batch()
-    found = last_outputs(lstm.train(), frames, mask)
+    found = compute_last_outputs(lstm.train(), frames, mask)
     found.sum().backward(retain_graph=True)
     once = [p.grad.clone() for p in lstm.parameters()]
     found.sum().backward()
@@ -76,22 +76,22 @@ def test_a_graph_can_be_walked_twice() -> None:
 def test_dropout_stands_between_the_layers() -> None:
     lstm, frames, mask = batch()
     lstm.dropout = 0.5
-    told = [last_outputs(lstm.train(), frames, mask) for _ in range(2)]
+    told = [compute_last_outputs(lstm.train(), frames, mask) for _ in range(2)]
     assert not torch.equal(*told)
-    torch.testing.assert_close(*(last_outputs(lstm.eval(), frames, mask) for _ in range(2)))
+    torch.testing.assert_close(*(compute_last_outputs(lstm.eval(), frames, mask) for _ in range(2)))
     single, frames, mask = batch(layers=1)
     single.dropout = 0.5  # no layer follows
-    assert torch.equal(*(last_outputs(single.train(), frames, mask) for _ in range(2)))
+    assert torch.equal(*(compute_last_outputs(single.train(), frames, mask) for _ in range(2)))
 
 
 def test_under_autocast_products_are_in_bfloat16_and_sums_in_float32() -> None:
     lstm, frames, mask = batch(torch.float32)
-    exact = last_outputs(lstm.train(), frames, mask)
+    exact = compute_last_outputs(lstm.train(), frames, mask)
     exact.sum().backward()
     wanted = [p.grad.clone() for p in lstm.parameters()]
     lstm.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
-        found = last_outputs(lstm, frames, mask)
+        found = compute_last_outputs(lstm, frames, mask)
     found.sum().backward()
     assert found.dtype == torch.float32
     assert 0 < (found - exact).abs().max() < 0.02

@@ -13,7 +13,7 @@ from emimic.install import install
 from emimic.output import extras, formats, write
 from emimic.task import CorpusError, EmimicError, ModelError
 
-CLIP = next((emimic.sample.folder() / "audio").iterdir())
+CLIP = next((emimic.sample.get_folder() / "audio").iterdir())
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -116,7 +116,7 @@ def test_what_needs_no_extra_is_written_all_the_same(tmp_path: Path, monkeypatch
 def test_from_python_the_others_are_written_before_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = Predictor(threads=1).files([CLIP], timeline=True)
+    results = Predictor(threads=1).predict_files([CLIP], timeline=True)
     lose(monkeypatch, "pympi")
     with pytest.raises(EmimicError, match="ELAN files need"):
         formats.write(results.clips[0], tmp_path / "one", ["eaf", "json"])

@@ -45,7 +45,6 @@ pandas_4 = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
 QUICK = settings(
     max_examples=15,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # shrinking a failure would take minutes here

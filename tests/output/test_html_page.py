@@ -99,9 +99,9 @@ def test_a_clip_has_vad_and_a_table():
         assert f"{value:.2f}" in cells
     meters = [float(m[1]["value"]) for m in reader.find("meter")]
     np.testing.assert_allclose(meters[:6], one.prediction.intensities, atol=5.1e-5)
-    (grey, *others) = reader.find("rect")
+    (gray, *others) = reader.find("rect")
     assert len(others) == 3
-    assert float(grey[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
+    assert float(gray[1]["x"]) == pytest.approx(12 / 70 * 1000, abs=0.2)
     assert "predicted from the first 12 s" in reader.find("p")[0][2]
     assert "first 12 s" in [e[2] for e in reader.find("th")]
 
@@ -188,7 +188,7 @@ def mp4(tmp_path_factory):
     folder = tmp_path_factory.mktemp("video & more")
     sound = np.zeros(8000, np.float32)
     return synth_video.film(
-        folder / "a #1 ä.mp4", synth_video.even(10, 5), lambda time: synth_video.grey(99), sound=sound
+        folder / "a #1 ä.mp4", synth_video.even(10, 5), lambda time: synth_video.gray(99), sound=sound
     )
 
 
@@ -212,7 +212,7 @@ def test_a_video_is_linked_or_embedded(mp4, tmp_path):
 def test_a_video_that_no_page_can_show_is_a_note(mp4, tmp_path, monkeypatch):
     assert html_video.make_address(encode(sine(), "wav"), tmp_path, "embed") == (None, None)  # sound alone
     assert html_video.make_address(b"nothing", tmp_path, "link") == (None, None)
-    avi = synth_video.film(tmp_path / "b.avi", synth_video.even(10, 3), lambda time: synth_video.grey(99))
+    avi = synth_video.film(tmp_path / "b.avi", synth_video.even(10, 3), lambda time: synth_video.gray(99))
     for mode in ("link", "embed"):
         address, note = html_video.make_address(avi, tmp_path, mode)
         assert address is None
@@ -305,7 +305,7 @@ def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
     return found
 
 
-def test_gaps_are_gaps_and_silences_are_grey():
+def test_gaps_are_gaps_and_silences_are_gray():
     curves = np.linspace(0, 1, 30)[:, None].repeat(6, axis=1)
     reader = read(result(curves=curves, voice_segments=((0.0, 2.0), (4.0, 6.0)), vad=False))
     first, second = pieces(reader, "c0")

@@ -25,7 +25,7 @@ from emimic import cli
 from emimic.cli import mimicry_request, predict_request
 from emimic.cli.standard_streams import safe_streams
 from emimic.describe import measure as clips
-from emimic.files import OutputError, folded, write_atomic
+from emimic.files import OutputError, fold_case, write_atomically
 from emimic.inference.results import Failure, Result, Results
 from emimic.media import decode
 from emimic.mimicry import Report, Settings, compare_all
@@ -91,7 +91,7 @@ def test_all_names_together_stay_apart(tmp_path: Path) -> None:
     failed = tuple(Failure(Path(stem), f"{stem}: can't be read") for stem in STEMS)
     results = Results(clips[0].targets, clips, failed)
     written = formats.write_all(results, tmp_path, ["csv"])
-    assert len({folded(path.name) for path in written}) == len(written) == 2 + len(STEMS)
+    assert len({fold_case(path.name) for path in written}) == len(written) == 2 + len(STEMS)
     read_back(tmp_path)
     told = json.loads((tmp_path / "results.json").read_text())
     assert len(told["clips"]) == len(told["failed"]) == len(STEMS)
@@ -319,7 +319,7 @@ def test_any_width_shows_all_numbers(
 
 def test_a_long_suffix_is_written(tmp_path: Path) -> None:
     for name in ("a." + "b" * 240, "\U0001f600" * 60, "x" * 255, "." + "c" * 254):
-        write_atomic(tmp_path / name, "text")
+        write_atomically(tmp_path / name, "text")
         assert (tmp_path / name).read_text() == "text"
     assert len(list(tmp_path.iterdir())) == 4
 
@@ -329,7 +329,7 @@ def test_sound_is_saved_or_its_path_named(path: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be written"):
         decode.save(tmp_path / path, fake_engine.burst(0.1), codec="flac")
     with pytest.raises(OutputError, match="can't be written"):
-        write_atomic(tmp_path / path, "")
+        write_atomically(tmp_path / path, "")
 
 
 @pytest.mark.parametrize("words", [["predict", ""], ["predict", "x", "--out", "a\0b"], ["mimicry", "", ""]])

@@ -230,9 +230,9 @@ def test_colors_stand_out_on_white():
 FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(FLOATS, st.integers(1, 70))
-def test_thin_is_mean_and_range_of_neighbours(values, most):
+def test_thin_is_mean_and_range_of_neighbors(values, most):
     times = np.arange(len(values)) * 0.2
     curve = drawing.thin(times, np.array(values, np.float64), most)
     assert len(curve.mean) <= most
@@ -248,7 +248,7 @@ def test_thin_is_mean_and_range_of_neighbours(values, most):
     assert len(curve.mean) * curve.each >= len(values)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(1, 5000), st.lists(st.integers(0, 5000), max_size=6), st.sampled_from([0.001, 0.01, 0.0331])
 )

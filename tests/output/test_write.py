@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from emimic import cli, progress
 from emimic.cli import mimicry_request, predict_request
-from emimic.files import OutputError, folded
+from emimic.files import OutputError, fold_case
 from emimic.inference.results import Results, Timeline
 from emimic.media import decode
 from emimic.mimicry import Settings
@@ -58,7 +58,7 @@ def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -
     results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
-    assert len({folded(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
+    assert len({fold_case(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             path.read_bytes().decode("utf-8")
@@ -115,7 +115,7 @@ class Pencil:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def timeline(self, source: Path, **_: Any) -> Timeline:
+    def predict_timeline(self, source: Path, **_: Any) -> Timeline:
         return timeline(wandering(200, np.random.default_rng(0)), source.stem)
 
 

@@ -39,15 +39,15 @@ def test_a_whole_installation_is_ready(model: Path) -> None:
     assert state is not None
     assert (state.folder, state.targets, state.vad) == ("default", EMOTIONS, False)
     assert state.size == sum(file.stat().st_size for file in model.iterdir())
-    assert state.sha256 == files.sha256(model / "model.onnx")
+    assert state.sha256 == files.compute_sha256(model / "model.onnx")
     assert state.difference == 0.0
-    assert state.licence == "apache-2.0"
+    assert state.license == "apache-2.0"
     assert found.packages["torch"] == metadata.version("torch")
     assert found.extras["train"] == ()
-    assert found.threads == engine.cores()
+    assert found.threads == engine.count_cores()
     assert found.hub is None
     assert len(found.engines) == 2
-    text = found.table()
+    text = found.to_text()
     for part in (state.sha256[:12], "apache-2.0", "Art. 5(1)(f)", "Empathic Pain", "Ready to predict."):
         assert part in text
 
@@ -62,7 +62,7 @@ def test_the_report_survives_json(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "licence", "expected"),
+    ("card", "text_of_license", "expected"),
     [
         ("# Card\n\nLicence: MIT\n", None, "MIT"),
         ("# Card\n\n**Licences.** The weights\nare `MIT`.\n\nMore.\n", None, "The weights are `MIT`."),
@@ -70,13 +70,15 @@ def test_the_report_survives_json(model: Path) -> None:
         (None, None, "not stated"),
     ],
 )
-def test_the_licence_is_found(model: Path, card: str | None, licence: str | None, expected: str) -> None:
-    for name, text in (("README.md", card), ("LICENSE", licence)):
+def test_the_license_is_found(
+    model: Path, card: str | None, text_of_license: str | None, expected: str
+) -> None:
+    for name, text in (("README.md", card), ("LICENSE", text_of_license)):
         if text is not None:
             (model / name).write_text(text, encoding="utf-8")
     state = doctor.examine().model
     assert state is not None
-    assert state.licence == expected or (expected == "not stated" and state.licence.startswith(expected))
+    assert state.license == expected or (expected == "not stated" and state.license.startswith(expected))
 
 
 def test_a_missing_model_is_a_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_a_missing_model_is_a_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert found.model is None
     (trouble,) = found.troubles
     assert "--model" in trouble
-    assert found.table().endswith("Not ready to predict.")
+    assert found.to_text().endswith("Not ready to predict.")
 
 
 def test_a_damaged_model_is_a_trouble(model: Path) -> None:

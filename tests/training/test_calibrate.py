@@ -60,7 +60,7 @@ def brute_force(values: Array, weights: Array) -> Array:
     return best[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]) -> None:
     values, weights = np.array(points).T
@@ -71,7 +71,7 @@ def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]
     assert (np.diff(fitted)[np.diff(block) == 1] > 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(RAW, UNIT, st.sampled_from([0.5, 1.0, 7.0])), min_size=1, max_size=60),
     st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30),
@@ -156,13 +156,17 @@ def test_near_is_near_and_far_is_far_on_every_side() -> None:
     )
     assert score.names == ("low", "high")
     for center in (0, 40):  # either group is enough
-        marked = score.distances(cloud(center, count=3000, seed=4)).min(axis=1) > 1
+        marked = score.compute_distances(cloud(center, count=3000, seed=4)).min(axis=1) > 1
         assert 0.002 < marked.mean() < 0.03
-    assert (score.distances(cloud(20, seed=5)).min(axis=1) > 1).mean() > 0.95, "between the groups is neither"
+    assert (score.compute_distances(cloud(20, seed=5)).min(axis=1) > 1).mean() > 0.95, (
+        "between the groups is neither"
+    )
     rng = np.random.default_rng(6)
     beside = cloud(0, seed=7) + rng.standard_normal((400, 30)).astype(np.float32)
-    assert (score.distances(beside).min(axis=1) > 1).mean() > 0.95, "outside the plane, though near in it"
-    assert score(cloud(0)[0]) == score.distances(cloud(0)[:1]).min()
+    assert (score.compute_distances(beside).min(axis=1) > 1).mean() > 0.95, (
+        "outside the plane, though near in it"
+    )
+    assert score(cloud(0)[0]) == score.compute_distances(cloud(0)[:1]).min()
 
 
 def test_the_arrays_fit_a_small_file(tmp_path: Path) -> None:
@@ -268,7 +272,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     assert "Joy " in result.output
     assert "more: " in result.output
-    assert "fewer than 100 labelled clips" in result.output
+    assert "fewer than 100 labeled clips" in result.output
     export(folder / "run", folder / "after")
     return folder
 
@@ -301,7 +305,7 @@ def test_the_engines_agree(place: Path) -> None:
     fitted = Calibration.load(place / "run")
     for own, a, b in zip(raw, ours.predict(clips), theirs.predict(clips), strict=True):
         np.testing.assert_allclose(a.intensities, b.intensities, atol=1e-4)
-        np.testing.assert_array_equal(a.intensities, fitted.intensities(own.intensities))
+        np.testing.assert_array_equal(a.intensities, fitted.calibrate_intensities(own.intensities))
         assert ((a.intensities >= 0) & (a.intensities <= 1)).all()
         assert own.vad is not None
         assert a.vad is not None
@@ -312,7 +316,7 @@ def test_the_engines_agree(place: Path) -> None:
         assert a.pooled is b.pooled is None
     assert theirs.check() < 1e-4
     facts = fitted.facts["corpora"]
-    assert facts["more"] == {"weight": 2.0, "labelled": 20, "reference": 40, "held_out": 20}
+    assert facts["more"] == {"weight": 2.0, "labeled": 20, "reference": 40, "held_out": 20}
 
 
 def test_what_was_trained_on_is_near_and_hums_and_hisses_are_far(place: Path) -> None:
@@ -498,7 +502,7 @@ def test_silence_has_no_novelty_and_windows_are_calibrated(place: Path) -> None:
     assert silent.prediction.novelty is None
     assert predictor(tone(0), sample_rate=16_000).prediction.novelty is not None
     wave = tone(3, 16_000)
-    line = predictor.timeline(wave, sample_rate=16_000, window=0.4, hop=0.2, voice_segments=False)
+    line = predictor.predict_timeline(wave, sample_rate=16_000, window=0.4, hop=0.2, voice_segments=False)
     clip = wave[round(line.starts[2] * 16_000) : round(line.ends[2] * 16_000)]
     (alone,) = GraphEngine(place / "after").predict([clip])
     np.testing.assert_allclose(line.intensities[2], alone.intensities, atol=1e-5)

@@ -347,7 +347,7 @@ def test_a_run_goes_on_to_the_same_bits(
     keeps("training/history_schema.json", histories[0])
     keeps("training/train_schema.json", json.loads((tmp_path / "whole" / "train.json").read_text()))
     assert "category.weight" in load_file(tmp_path / "whole" / "model.safetensors")
-    assert "tones" in whole.table().splitlines()[0]
+    assert "tones" in whole.to_text().splitlines()[0]
     with pytest.raises(SettingsError, match="has settings for moods; the corpora of this run are tones"):
         train(folders[:1], tmp_path / "whole", resume=True, show=False)
     with pytest.raises(CorpusError, match="isn't the corpus that"):

@@ -31,12 +31,12 @@ LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}
 
 CORPORA: dict[str, Any] = {
     "rank_weight": 0.3,
-    "mixtures": {"fraction": 0.5, "corpora": ["labelled"]},
+    "mixtures": {"fraction": 0.5, "corpora": ["labeled"]},
     "hidden_layers": [1, 2],
     "standardize_frames": True,
-    "domain_targets": {"labelled": ["Joy"]},
+    "domain_targets": {"labeled": ["Joy"]},
     "corpora": {
-        "labelled": {
+        "labeled": {
             "fraction": 0.3,
             "weight": 0.5,
             "ranks": {"column": "Category", "by": None, "order": {"Arousal": [["keen"], ["calm"]]}},
@@ -68,8 +68,8 @@ def cases(tiny: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def chosen(job: dict[str, Any], name: str) -> list[Path]:
     if name == "corpora":
-        return [Path(job["corpus"]), Path(job["labelled"])]
-    return [Path(job["labelled" if name.startswith("labels") else "corpus"])]
+        return [Path(job["corpus"]), Path(job["labeled"])]
+    return [Path(job["labeled" if name.startswith("labels") else "corpus"])]
 
 
 def script(job: dict[str, Any]) -> None:
@@ -114,8 +114,8 @@ def script(job: dict[str, Any]) -> None:
 
 
 def test_two_processes_are_one(tones: Path, tmp_path: Path, tiny: Callable[..., dict[str, Any]]) -> None:
-    labelled = write(tmp_path / "labelled")
-    job = {"corpus": str(tones), "labelled": str(labelled), "folder": str(tmp_path), "cases": cases(tiny)}
+    labeled = write(tmp_path / "labeled")
+    job = {"corpus": str(tones), "labeled": str(labeled), "folder": str(tmp_path), "cases": cases(tiny)}
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = [
         "-m",

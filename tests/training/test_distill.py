@@ -218,7 +218,7 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
     assert (done.cached, done.predicted) == (2, 2)
     assert {one.path.name for one in done.failures} == {"broken.wav", "gone.wav"}
     assert all(str(one.path) in one.reason for one in done.failures)
-    assert all(one.reason in done.table() for one in done.failures)
+    assert all(one.reason in done.to_text() for one in done.failures)
     # It isn't answered the next time either, and named again.
     assert len(predict_recordings(teacher, files, tmp_path / "cache").failures) == 2
 
@@ -327,7 +327,7 @@ def test_a_tenth_is_held_out_where_no_split_is(
     ]
 
 
-def test_unlabelled_folders_are_learned_in_depth_but_for_what_is_judged(
+def test_unlabeled_folders_are_learned_in_depth_but_for_what_is_judged(
     tones: Path, tmp_path: Path, teacher: Path, settings: Callable[..., TrainSettings]
 ) -> None:
     more = tmp_path / "more"
@@ -341,7 +341,7 @@ def test_unlabelled_folders_are_learned_in_depth_but_for_what_is_judged(
     soundfile.write(folder / "audio" / "00099.wav", 0.1 * tiny_models.clip(2500, seed=5), 16_000)
     shutil.copy(folder / "audio" / "00099.wav", more / "tested.wav")
     (folder / "test_split.csv").write_text("Filename\n00099\n")
-    values = settings(unlabelled=(str(more),))
+    values = settings(unlabeled=(str(more),))
     task = distill_corpus.plan(folder, tmp_path / "run", None, values.model_dump())
     names = {path.name for path in task.recordings}
     assert {"new.wav", "broken.wav", "under another name.wav", "00001.wav"} <= names
@@ -494,7 +494,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     (more / "broken.wav").write_bytes(b"RIFF")
     values = tiny(ema=0.9)
     del values["encoder"]
-    app(words(engine, tones, out, values, "--unlabelled", str(more), "--epochs", "2"), standalone_mode=False)
+    app(words(engine, tones, out, values, "--unlabeled", str(more), "--epochs", "2"), standalone_mode=False)
     said = capsys.readouterr().out
     assert str(more / "broken.wav") in said
     with safe_open(out / "model.safetensors", "pt") as file:

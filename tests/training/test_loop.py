@@ -461,7 +461,7 @@ def test_train_and_valid_run_to_the_end(
     assert all("pearson" not in entry for entry in result.history)
     assert result.best_epoch == 3
     assert same(best(tmp_path / "run"), last(tmp_path / "run"))
-    assert result.table().splitlines()[3].split()[2:] == ["-"] * 7 + ["*"]
+    assert result.to_text().splitlines()[3].split()[2:] == ["-"] * 7 + ["*"]
 
 
 def test_an_epochs_loss_is_the_mean_over_clips(
@@ -519,10 +519,10 @@ def test_an_undefined_pearson_does_not_end_training(
         assert entry["pearson"] is None
         assert [name for name, rho in entry["targets"].items() if rho is None] == ["Determination"]
     assert "NaN" not in (tmp_path / "run" / "history.json").read_text()
-    row = result.table().splitlines()[1].split()
+    row = result.to_text().splitlines()[1].split()
     assert (row[2], row[5]) == ("undef.", "undef.")
-    assert result.table().splitlines()[0].split()[:3] == ["epoch", "loss", "mean"]
-    assert f"the model of epoch 1 is in {tmp_path / 'run'}" in result.table()
+    assert result.to_text().splitlines()[0].split()[:3] == ["epoch", "loss", "mean"]
+    assert f"the model of epoch 1 is in {tmp_path / 'run'}" in result.to_text()
 
 
 def test_averaged_weights(tones: Path, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -837,9 +837,9 @@ def test_unknown_labels_are_left_out_of_validation(
 
 def test_the_table_says_what_was_left_out_and_undefined() -> None:
     history = ({"epoch": 1, "loss": 0.1, "pearson": None, "targets": {"Joy": None}},)
-    text = training.Result(Path("run"), ("Joy",), history, 1, left_out=("train: 7: missing",)).table()
+    text = training.Result(Path("run"), ("Joy",), history, 1, left_out=("train: 7: missing",)).to_text()
     assert "undef." in text
     assert "1 listed clips were left out:\ntrain: 7: missing" in text
-    text = training.Result(Path("run"), ("Joy",), ({"epoch": 1, "loss": 0.1},), 1).table()
+    text = training.Result(Path("run"), ("Joy",), ({"epoch": 1, "loss": 0.1},), 1).to_text()
     assert "no validation" in text
     assert "undef" not in text

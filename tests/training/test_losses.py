@@ -149,7 +149,7 @@ def known_only(name, x, y):
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 4))), st.integers(0, 1000))
 def test_missing_labels_are_left_out_of_the_formula(name, missing, seed):
     x, y = sample(*missing.shape, seed=seed)

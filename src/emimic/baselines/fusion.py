@@ -70,4 +70,4 @@ def _correlate(
     weights: NDArray[np.float64],
     labels: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    return np.nan_to_num(np.atleast_1d(metrics.pearson(join(predictions, present, weights), labels)))
+    return np.nan_to_num(np.atleast_1d(metrics.compute_pearson(join(predictions, present, weights), labels)))

@@ -66,7 +66,7 @@ def get_last_output(network: nn.LSTM | nn.GRU, frames: Tensor, mask: Tensor) -> 
     """
     moved, present = compact(frames, mask)
     if isinstance(network, nn.LSTM):
-        outputs = recurrent.last_outputs(network, moved, present)
+        outputs = recurrent.compute_last_outputs(network, moved, present)
     else:
         rows = torch.arange(len(moved), device=moved.device)
         outputs = network(moved)[0][rows, present.sum(dim=1) - 1]

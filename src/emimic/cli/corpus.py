@@ -96,7 +96,7 @@ def import_corpus(
         find_layout(name.value), folder, out, valid_speakers=valid_speakers, link=link, trim=trim, song=song,
         test_set=test_set and test_set.value, workers=workers, progress=not quiet,
     )  # fmt: skip
-    echo(report.summary())
+    echo(report.to_text())
     if report.failed:
         raise typer.Exit(1)
 
@@ -116,7 +116,7 @@ def prepare(
     from emimic.data.prepare import prepare as extract
 
     report = extract(folder, codec=codec.value, workers=workers, progress=not quiet)
-    echo(report.summary())
+    echo(report.to_text())
     echo(f"written: {folder / 'audio'}", err=True)
     if report.failed:
         raise typer.Exit(1)
@@ -145,7 +145,7 @@ def describe(
     from emimic.describe.report import describe as measure
 
     report = measure(folder, out=out, cut=cut, label_scale=label_scale, workers=workers, progress=not quiet)
-    echo(report.table())
+    echo(report.to_text())
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -188,7 +188,7 @@ def features(
         device=device, progress=not quiet,
     )  # fmt: skip
     for report in reports:
-        echo(report.summary())
+        echo(report.to_text())
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 
@@ -221,4 +221,4 @@ def submit(
         run, folder, split=split, out=out, fill="mean" if fill else None,
         batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emimic.files import make_folder, make_printable, write_atomic
+from emimic.files import make_folder, make_printable, write_atomically
 from emimic.inference.inputs import expand
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, Results, Timeline
@@ -78,7 +78,7 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
     notes: list[str] = []
 
     def predict(path: Path) -> Timeline:
-        return predictor.timeline(path, progress=request.progress, notes=notes)
+        return predictor.predict_timeline(path, progress=request.progress, notes=notes)
 
     settings = request.settings
     if request.mimics:
@@ -182,7 +182,7 @@ def _predict_channels(
             f"{request.seed}: both channels are the same, a mono recording in two; give a file for each voice"
         )
     lines = [
-        predictor.timeline(
+        predictor.predict_timeline(
             wave,
             sample_rate=SAMPLE_RATE,
             name=Path(f"{request.seed.stem} channel {number}.wav"),  # a timeline is named by the stem
@@ -197,7 +197,7 @@ def write_report(report: Report, out: Path, *, plots: bool = True) -> None:
     """Write mimicry.json into the folder `out` and, with `plots`, one plot per pair (PNG, SVG), named after it."""
     make_folder(out)
     text = json.dumps(report.to_dict(), allow_nan=False, ensure_ascii=False)
-    write_atomic(out / "mimicry.json", text + "\n")
+    write_atomically(out / "mimicry.json", text + "\n")
     if not plots:
         return
     from emimic.mimicry.plots import draw_comparison
@@ -208,8 +208,8 @@ def write_report(report: Report, out: Path, *, plots: bool = True) -> None:
     ]
     names = make_unique(pairs, taken=("mimicry",))
     for pair, name in zip(report.comparisons, names, strict=True):
-        write_atomic(out / f"{name}.png", draw_comparison(pair))
-        write_atomic(out / f"{name}.svg", draw_comparison(pair, form="svg"))
+        write_atomically(out / f"{name}.png", draw_comparison(pair))
+        write_atomically(out / f"{name}.svg", draw_comparison(pair, form="svg"))
 
 
 def show(report: Report) -> None:

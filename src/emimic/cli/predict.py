@@ -54,7 +54,8 @@ _Exact = Annotated[
     bool, typer.Option("--exact", help="Predict each window of a timeline as a clip, many times slower.")
 ]
 _VadFrames = Annotated[
-    bool, typer.Option("--vad-frames", help="V/A/D of a timeline's frames, 50 per second, not of its windows.")
+    bool,
+    typer.Option("--vad-frames", help="V/A/D of a timeline's frames, 50 per second, not of its windows."),
 ]
 _Plot = Annotated[bool, typer.Option("--plot", help="Plot each timeline as PNG and SVG (extra plots).")]
 _Html = Annotated[bool, typer.Option("--html", help="Write an HTML page of each timeline with its sound.")]

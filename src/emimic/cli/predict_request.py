@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from emimic.cpus import cores
+from emimic.cpus import count_cores
 from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
@@ -15,9 +15,9 @@ from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
+from emimic.inference.passes import is_one_pass
 from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results
-from emimic.inference.passes import is_one_pass
 from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.media import decode
 from emimic.output import extras, terminal, write
@@ -95,7 +95,7 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     recordings: list[Recording | Failure] = list(
         channels.split_channels(files) if request.channels else files
     )
-    threads = cores() if request.threads is None else request.threads
+    threads = count_cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
     predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
     if request.timelines:

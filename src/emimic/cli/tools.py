@@ -30,6 +30,6 @@ def doctor(
         clean = json.loads(make_encodable(json.dumps(report.to_dict(), ensure_ascii=False)))
         echo(json.dumps(clean, indent=1))
     else:
-        echo(report.table())
+        echo(report.to_text())
     if report.troubles:
         raise typer.Exit(1)

@@ -49,7 +49,7 @@ _Corpora = Annotated[
     ),
 ]
 _Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings in YAML.")]
-_TrainOn = Annotated[TrainOn | None, typer.Option(help="Learn from train, or from both labelled splits.")]
+_TrainOn = Annotated[TrainOn | None, typer.Option(help="Learn from train, or from both labeled splits.")]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")]
 
 
@@ -100,9 +100,9 @@ def distill(
     teacher: Annotated[Path, typer.Argument(help="A run folder or an exported model.")],
     folder: Annotated[Path, typer.Argument(help="A corpus in the ABAW layout, or any folder of recordings.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The student's run folder.")],
-    unlabelled: Annotated[
+    unlabeled: Annotated[
         list[Path] | None,
-        typer.Option("--unlabelled", "-u", help="Another folder of recordings. Repeatable."),
+        typer.Option("--unlabeled", "-u", help="Another folder of recordings. Repeatable."),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -119,7 +119,7 @@ def distill(
 
     TEACHER first predicts every recording (cached, resumable). Labels are used where there are any.
 
-    Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabelled podcasts
+    Example: emimic distill runs/paper hume-vidmimic2 --out runs/student --unlabeled podcasts
     """
     check_models([teacher])
     from emimic.training.settings import check_new
@@ -134,7 +134,7 @@ def distill(
         sets,
         train_on=train_on and train_on.value,
         epochs=epochs,
-        unlabelled=unlabelled and [str(path.resolve()) for path in unlabelled],
+        unlabeled=unlabeled and [str(path.resolve()) for path in unlabeled],
         teacher_cache=predictions and str(predictions.resolve()),
     )
     task = distill_corpus.plan(folder, out, config, overrides, resume=resume)
@@ -143,7 +143,7 @@ def distill(
         progress=not quiet,
     )  # fmt: skip
     if read_launcher_variable("RANK", 0) == 0:
-        echo(report.table())
+        echo(report.to_text())
     _fit([folder], out, task.set_teacher(report.teacher.key), resume=resume, quiet=quiet)
 
 
@@ -160,7 +160,7 @@ def _fit(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: 
 
     result = train(corpora, out, settings, resume=resume, show=not quiet)
     if read_launcher_variable("RANK", 0) == 0:
-        echo(result.table())
+        echo(result.to_text())
     if result.signal is not None:
         echo(f"stopped by signal {result.signal}; go on with --resume", err=True)
         raise typer.Exit(128 + result.signal)
@@ -170,7 +170,7 @@ def _fit(corpora: list[Path], out: Path, settings: Any, *, resume: bool, quiet: 
 def calibrate(
     run: RunFolder,
     corpora: Annotated[list[Path], typer.Argument(help="Corpora in the ABAW layout.")],
-    split: Annotated[str, typer.Option(help="Labelled clips that the run was not trained on.")] = "valid",
+    split: Annotated[str, typer.Option(help="Labeled clips that the run was not trained on.")] = "valid",
     weight: Annotated[
         list[str] | None,
         typer.Option(help="NAME=x, the weight of a corpus; default: 1. Repeatable."),
@@ -200,7 +200,7 @@ def calibrate(
         run, corpora, split=split, weights=dict(map(_parse_weight, weight or ())), clips=clips, seed=seed, out=out,
         label_scale=label_scale, batch_seconds=batch_seconds, workers=workers, progress=not quiet,
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())
 
 
 def _parse_weight(text: str) -> tuple[str, float]:
@@ -248,7 +248,7 @@ def evaluate(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
         workers=workers, progress=not quiet, by=by or (),
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())
     echo(f"written: {', '.join(map(str, report.written))}", err=True)
 
 
@@ -271,7 +271,9 @@ def export(
         Path | None, typer.Option(help="Folder of `emimic calibrate`; default: the run.")
     ] = None,
     card: Annotated[Path | None, typer.Option(help="A model card, copied as README.md.")] = None,
-    licence: Annotated[Path | None, typer.Option(help="A license, copied as LICENSE.")] = None,
+    license_file: Annotated[
+        Path | None, typer.Option("--license", help="A license, copied as LICENSE.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Export a run as a model that predicts without torch.
@@ -287,6 +289,6 @@ def export(
     quiet_tracer()
     report = write(
         run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
-        licence=licence, progress=not quiet,
+        license_file=license_file, progress=not quiet,
     )  # fmt: skip
-    echo(report.table())
+    echo(report.to_text())

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from emimic.data import headers
-from emimic.data.fields import fits, read_number
-from emimic.data.split_tables import LABELLED, Table, check_width, list_some, read_lines
+from emimic.data.fields import fits_float32, read_number
+from emimic.data.split_tables import LABELED, Table, check_width, list_some, read_lines
 from emimic.task import VAD, CorpusError
 
 FILE: Final = "targets.csv"
@@ -69,7 +69,9 @@ def _check_label(path: Path, number: int, column: str, field: str) -> None:
     """
     low, high = (0.0, 1.0) if column in VAD else (-math.inf, math.inf)
     value = read_number(field)
-    if field and (value is None or not math.isfinite(value) or not (fits(value) and low <= value <= high)):
+    if field and (
+        value is None or not math.isfinite(value) or not (fits_float32(value) and low <= value <= high)
+    ):
         expected = "a number from 0 to 1" if column in VAD else "a finite number"
         raise CorpusError(
             f"{path}, line {number}: {column} is {field!r}, expected {expected}; leave the field empty where the "
@@ -143,7 +145,7 @@ def _join_table(classes: Classes, table: Table) -> Table:
         CorpusError: see `join`.
     """
     if classes.column not in table.header:
-        if table.name not in LABELLED:
+        if table.name not in LABELED:
             return table
         raise CorpusError(
             f"{classes.path}: its first column is {classes.column!r}, and {table.path} has no such column; found "

@@ -24,8 +24,8 @@ from emimic.data.split_tables import (
     Table,
     append_notes,
     find_split_files,
+    format_sections,
     list_some,
-    listing,
     read_others,
     read_table,
 )
@@ -67,7 +67,7 @@ class Corpus:
     splits: dict[str, Split]
     warnings: tuple[str, ...] = ()
 
-    def report(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the integrity report, ready for JSON: counts of clips per split, every exclusion, every warning."""
         return {
             "folder": str(self.folder),
@@ -76,7 +76,7 @@ class Corpus:
             "warnings": list(self.warnings),
         }
 
-    def summary(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` exclusions and warnings."""
         lines = [f"Corpus {self.folder}, targets: {', '.join(self.targets) or 'none beside VAD'}"]
         for name, split in self.splits.items():
@@ -88,7 +88,7 @@ class Corpus:
             counts["hours"] = "unknown" if facts["hours"] is None else f"{split.hours:.2f}"
             lines.append(f"  {name}: " + ", ".join(f"{title} {n}" for title, n in counts.items()))
         left = [f"{name} {clip.id}: {clip.reason}" for name, s in self.splits.items() for clip in s.left_out]
-        return "\n".join(lines + listing({"Left out": left, "Warnings": self.warnings}, limit))
+        return "\n".join(lines + format_sections({"Left out": left, "Warnings": self.warnings}, limit))
 
 
 def _count_clips(split: Split) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _count_clips(split: Split) -> dict[str, Any]:
         "missing": kinds["missing"],
         "unreadable": kinds["unreadable"],
         "duplicates": kinds["duplicate"],
-        "labels_outside_0_1": len(split.outside()),
+        "labels_outside_0_1": len(split.list_outside()),
         "labels_not_finite": kinds["label"],
         "speakers": None if split.speakers is None else len(split.speakers),
         "hours": None if math.isnan(split.hours) else split.hours,
@@ -130,7 +130,7 @@ def load_corpus(
 
     A table has the column `Filename` (a number with or without leading zeros, or a file name with or without its
     suffix), perhaps `Speaker`, and the targets: the paper's six in the paper's order when all are there, else every
-    numeric column in file order, else those in `targets`. Only train and valid must be labelled. `Arousal, Dominance,
+    numeric column in file order, else those in `targets`. Only train and valid must be labeled. `Arousal, Dominance,
     Valence` in [0, 1], beside the six or instead of them, are labels of the VAD head. An empty field is an unknown
     label in every split; a clip of train or valid needs one known label, whichever. The labels of classes in
     `targets.csv` (see `class_tables`) count as if the tables had these columns.
@@ -190,7 +190,7 @@ def load_corpus(
         # The challenge publishes test tables before test clips, so only a requested split must have clips.
         if not split.items and (splits is not None or split.name != "test"):
             _refuse_empty(folder, split, "audio/" if clips is None else "features/", notes)
-        if set(names) <= set(EMOTIONS) and (outside := split.outside()):
+        if set(names) <= set(EMOTIONS) and (outside := split.list_outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {list_some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
 

@@ -28,7 +28,7 @@ def read_number(field: str) -> float | None:
     return float(field) if _NUMBER.fullmatch(field) else None if field else math.nan
 
 
-def fits(value: float) -> bool:
+def fits_float32(value: float) -> bool:
     """Return whether a number stays finite as float32, or is not finite itself."""
     return not math.isfinite(value) or abs(value) <= float(np.finfo(np.float32).max)
 
@@ -58,7 +58,7 @@ def find_speaker_fault(field: str) -> str | None:
     return None
 
 
-def alike(names: Iterable[str]) -> list[str]:
+def list_alike(names: Iterable[str]) -> list[str]:
     """Return "Anna and anna" for each group of names that differ in case, signs, or how a number is written."""
     groups: dict[str, set[str]] = {}
     for name in names:

@@ -94,7 +94,7 @@ class Split:
         """The speakers of the usable clips, sorted; None when the table names none."""
         return tuple(sorted({item.speaker for item in self.items if item.speaker})) or None
 
-    def outside(self) -> tuple[str, ...]:
+    def list_outside(self) -> tuple[str, ...]:
         """Return the ids of usable clips with a label outside [0, 1]."""
-        labelled = ((item.id, item.labels) for item in self.items if item.labels is not None)
-        return tuple(name for name, values in labelled if ((values < 0) | (values > 1)).any())
+        labeled = ((item.id, item.labels) for item in self.items if item.labels is not None)
+        return tuple(name for name, values in labeled if ((values < 0) | (values > 1)).any())

@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import fits, read_number, seems_number
+from emimic.data.fields import fits_float32, read_number, seems_number
 from emimic.data.headers import is_row_number
-from emimic.data.split_tables import LABELLED, Table, append_notes
+from emimic.data.split_tables import LABELED, Table, append_notes
 from emimic.task import EMOTIONS, VAD, CorpusError
 
 
@@ -49,7 +49,7 @@ def choose_targets(
             return ()
         if names := _find_numeric(table, {category, table.classes, *kept}, notes):
             return names
-    if any(table.name in LABELLED for table in tables):
+    if any(table.name in LABELED for table in tables):
         raise CorpusError(
             f"{tables[0].path}: no label column among {', '.join(tables[0].header)}; expected "
             f"{', '.join(EMOTIONS)} or other numeric columns{append_notes(notes)}"
@@ -120,9 +120,9 @@ def note_vad(tables: Sequence[Table], targets: Sequence[str], notes: list[str]) 
                 f"{table.path.name} has {', '.join(present)} without {', '.join(missing)}: V/A/D labels need all three "
                 "columns (a field may be empty), so these are not used"
             )
-    labelled = [table for table in tables if table.name in LABELLED and not set(VAD) & set(targets)]
-    complete = [table for table in labelled if has_vad(table)]
-    for with_, without in product(complete, [table for table in labelled if not has_vad(table)]):
+    labeled = [table for table in tables if table.name in LABELED and not set(VAD) & set(targets)]
+    complete = [table for table in labeled if has_vad(table)]
+    for with_, without in product(complete, [table for table in labeled if not has_vad(table)]):
         notes.append(
             f"{with_.path.name} has {', '.join(VAD)} and {without.path.name} has not: "
             + ("V/A/D are learned and not scored" if with_.name == "train" else "V/A/D are not learned")
@@ -169,7 +169,7 @@ def read_labels(
         CorpusError: a column is missing, a field is no number, or the scale is wrong.
     """
     missing = [name for name in targets if name not in table.header and name not in unknown]
-    if missing and len(missing) == len(targets) and table.name not in LABELLED:
+    if missing and len(missing) == len(targets) and table.name not in LABELED:
         return None
     if missing:
         others = [other for other in tables if set(missing) & set(other.header)]
@@ -182,7 +182,7 @@ def read_labels(
     emotions = np.isin(targets, EMOTIONS)
     _check_scale(table, values[:, emotions], scale)
     scaled: NDArray[np.float64] = values / (scale or 1.0)
-    if not all(map(fits, scaled.flat)):
+    if not all(map(fits_float32, scaled.flat)):
         raise CorpusError(
             f"{table.path}: labels divided by label_scale {scale:g} reach {np.nanmax(np.abs(scaled)):g}, expected "
             "about 0 to 1. Give the top of their scale as label_scale (--label-scale)"
@@ -207,7 +207,7 @@ def find_fault(
 ) -> str | None:
     """Return what is wrong with the labels of a row's clip, None when nothing is.
 
-    An empty field is an unknown label; nan and inf are errors. A clip of a split that must be labelled needs one known
+    An empty field is an unknown label; nan and inf are errors. A clip of a split that must be labeled needs one known
     label: a target, one of V/A/D or, in train, a category.
 
     Args:
@@ -224,7 +224,7 @@ def find_fault(
     )
     unknown = [name for name, value in labels.items() if not math.isfinite(value)]
     is_enough = len(unknown) < len(labels) or (table.name == "train" and category is not None)
-    if not any(fields.get(name) for name in unknown) and (is_enough or table.name not in LABELLED):
+    if not any(fields.get(name) for name in unknown) and (is_enough or table.name not in LABELED):
         return None
     needed = set(targets or labels)
     return (
@@ -255,7 +255,7 @@ def _read_numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float64]:
     for i, row in enumerate(table.rows):
         for j, name in enumerate(columns):
             value = read_number(row.get(name, ""))
-            if value is None or not fits(value):
+            if value is None or not fits_float32(value):
                 raise CorpusError(
                     f"{table.path}, line {table.lines[i]} (clip {row['Filename']}): {name} is {row[name]!r}, "
                     "expected a number with a decimal point, such as 0.5"

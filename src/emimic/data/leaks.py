@@ -33,8 +33,8 @@ def _check_clips(first: Table, second: Table) -> None:
     Raises:
         CorpusError: they do.
     """
-    keys = {get_clip_key(name) for name in first.ids()}
-    if both := [name for name in second.ids() if get_clip_key(name) in keys]:
+    keys = {get_clip_key(name) for name in first.list_ids()}
+    if both := [name for name in second.list_ids() if get_clip_key(name) in keys]:
         raise CorpusError(
             f"{first.path.name} and {second.path.name} both list {list_some(both)}; expected each clip in one "
             "split. Remove it from one of them, or take a table that is no split out of the folder"
@@ -48,7 +48,7 @@ def _check_speakers(first: Table, second: Table, allow_speakers: bool, notes: li
         CorpusError: they do, and `allow_speakers` is false.
     """
     names = f"{first.path.name} and {second.path.name}"
-    ours, theirs = first.speakers(), second.speakers()
+    ours, theirs = first.list_speakers(), second.list_speakers()
     both = sorted(
         theirs[key] if theirs[key] == ours[key] else f"{show_name(ours[key])} = {show_name(theirs[key])}"
         for key in theirs.keys() & ours

@@ -20,7 +20,7 @@ from emimic.media import decode
 from emimic.media.waveform import ClipFormat, cut
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import VAD
 
 SILENCE: Final = 1e-4
@@ -48,7 +48,7 @@ class Source:
         items: the clips.
         read: returns a clip as it is in an epoch, counted from 0; only augmented clips differ between epochs.
         encoded: the values are hidden states.
-        labelled: returns a clip with its labels in an epoch, which a mixture changes. They are known before the clip
+        relabel: returns a clip with its labels in an epoch, which a mixture changes. They are known before the clip
             is decoded, so that every process knows the labels of all clips of a step.
         started: the values are outputs of the encoder's frozen layers.
     """
@@ -56,10 +56,10 @@ class Source:
     items: Sequence[Item]
     read: Callable[[Item, int], ModelInput]
     encoded: bool = False
-    labelled: Callable[[Item, int], Item] = field(default=lambda item, _: item)
+    relabel: Callable[[Item, int], Item] = field(default=lambda item, _: item)
     started: bool = False
 
-    def hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return a model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask."""
         if self.encoded:
             return values, mask
@@ -95,7 +95,7 @@ def make_waveform_source(
             time_map = later.compose(time_map)
         return ModelInput(clip_format.prepare(samples).samples, time_map)
 
-    return Source(items, read) if joins is None else Source(items, read, labelled=joins.label)
+    return Source(items, read) if joins is None else Source(items, read, relabel=joins.label)
 
 
 def load(item: Item, max_seconds: float) -> NDArray[np.float32]:
@@ -147,12 +147,12 @@ def predict_source(
         Intensities (clip, target), and V/A/D as the mean over frames (clip, 3), NaN for a model without V/A/D; in the
         order of the source.
     """
-    groups = batching.chunks(len(source.items))
+    groups = batching.split_rows(len(source.items))
     intensities: list[NDArray[np.float32]] = []
     vad: list[NDArray[np.float32]] = []
     unknown = np.full(len(VAD), np.nan, np.float32)
     batches = decode_ahead(source, groups, workers=workers)
-    for clips in shown(batches, label, total=len(groups), show=progress):
+    for clips in show_progress(batches, label, total=len(groups), show=progress):
         predictions = model.predict(
             [clip.values for clip in clips], batch_seconds=batch_seconds, encoded=source.encoded
         )

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data.fields import alike, get_speaker_key
+from emimic.data.fields import get_speaker_key, list_alike
 from emimic.data.items import Item, Left, Split
 from emimic.data.labels import find_fault, has_vad, read_vad
-from emimic.data.split_tables import LABELLED, Table, get_clip_key, list_some
+from emimic.data.split_tables import LABELED, Table, get_clip_key, list_some
 from emimic.task import VAD
 
 _CLASSES: Final = 1000
@@ -66,10 +66,10 @@ def match_table(
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
             clip_vad = vad[i].astype(np.float32) if vad is not None and np.isfinite(vad[i]).any() else None
-            is_labelled = values is not None and (
-                table.name in LABELLED or clip_vad is not None or np.isfinite(values).any()
+            is_labeled = values is not None and (
+                table.name in LABELED or clip_vad is not None or np.isfinite(values).any()
             )
-            clip_labels = values.astype(np.float32) if values is not None and is_labelled else None
+            clip_labels = values.astype(np.float32) if values is not None and is_labeled else None
             texts = {column: row.get(column, "") for column in columns}
             speaker = row.get("Speaker") or None
             items.append(
@@ -77,7 +77,7 @@ def match_table(
             )
     _note_missing(table, targets, items, notes)
     _note_alike(table, (category, ranked, *columns), notes)
-    return Split(table.name, tuple(table.ids()), tuple(items), tuple(left))
+    return Split(table.name, tuple(table.list_ids()), tuple(items), tuple(left))
 
 
 def _note_missing(table: Table, targets: tuple[str, ...], items: Sequence[Item], notes: list[str]) -> None:
@@ -99,7 +99,7 @@ def _note_alike(table: Table, columns: Iterable[str | None], notes: list[str]) -
     """Note classes that are spelled in two ways."""
     for column in dict.fromkeys(filter(None, columns)):
         classes = {row[column] for row in table.rows if row.get(column)} if column != "Speaker" else set()
-        if len(classes) <= _CLASSES and (close := alike(classes)):
+        if len(classes) <= _CLASSES and (close := list_alike(classes)):
             notes.append(
                 f"{table.path.name}: {list_some(close)} in the column {column} differ only in case, signs or how a "
                 "number is written; are they the same class?"

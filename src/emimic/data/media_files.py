@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from emimic.data.split_tables import get_clip_key
-from emimic.files import visible
+from emimic.files import list_visible
 from emimic.media import decode
 from emimic.task import CorpusError
 
@@ -30,7 +30,7 @@ def list_media(folder: Path, *, pipes: bool = False) -> dict[str, list[Path]]:
     media: dict[str, list[Path]] = {}
     # One listing instead of a query for each of 17,000 clips: folders on a cluster's disk are slow.
     try:
-        for entry in visible(folder):
+        for entry in list_visible(folder):
             is_media = Path(entry.name).suffix.lower() in decode.MEDIA_SUFFIXES
             if is_media and (not entry.is_dir() if pipes else entry.is_file()):
                 media.setdefault(get_clip_key(entry.name), []).append(folder / entry.name)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from emimic.cpus import available
-from emimic.progress import shown
+from emimic.cpus import count_available
+from emimic.progress import show_progress
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -25,10 +25,10 @@ def run_in_parallel(
         progress: show a bar on standard error.
         text: the bar's title.
     """
-    with ThreadPoolExecutor(workers or available()) as pool:
+    with ThreadPoolExecutor(workers or count_available()) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         results = (future.result() for future in futures)
         try:
-            yield from shown(results, text, total=len(jobs), show=progress)
+            yield from show_progress(results, text, total=len(jobs), show=progress)
         finally:
             pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 from emimic import files
 from emimic.data.media_files import list_media
 from emimic.data.parallel import run_in_parallel
-from emimic.data.split_tables import listing
+from emimic.data.split_tables import format_sections
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
 from emimic.wording import pluralize
@@ -38,7 +38,7 @@ class PrepareReport:
     ignored: tuple[str, ...] = ()
     """Folders, and files without the suffix of a recording."""
 
-    def summary(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and warnings."""
         lines = [
             f"{pluralize(len(self.made), 'clip')} made ({self.hours:.2f} hours, {self.codec}), "
@@ -46,7 +46,7 @@ class PrepareReport:
             + (f", {len(self.ignored)} ignored" if self.ignored else "")
         ]
         failed = [f"{name}: {reason}" for name, reason in self.failed.items()]
-        return "\n".join(lines + listing({"Failed": failed, "Warnings": self.warnings}, limit))
+        return "\n".join(lines + format_sections({"Failed": failed, "Warnings": self.warnings}, limit))
 
 
 def prepare(
@@ -85,7 +85,7 @@ def prepare(
         """Return the length of the clip in seconds, or why none was made."""
         try:
             samples = decode.load(path, name=f"raw/{path.name}", notes=notes)
-            with files.atomic(target / f"{path.stem}.{codec}") as temporary:
+            with files.replace_atomically(target / f"{path.stem}.{codec}") as temporary:
                 decode.save(temporary, samples, codec=codec)
         except AudioError as error:
             return str(error)
@@ -110,7 +110,7 @@ def prepare(
             ignored=ignored,
         )
         content = {"schema": SCHEMA, **dataclasses.asdict(report)}
-        files.write_atomic(target / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        files.write_atomically(target / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except files.OutputError as error:
         raise CorpusError(f"{error} Finished clips stay: run again to resume.") from error
     except OSError as error:

@@ -94,7 +94,7 @@ def plan_steps(pools: Sequence[Pool], batch_size: int, *, seed: int, epoch: int)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def rows_of_copies(pools: Sequence[Pool], copies: int, *, seed: int, epochs: int) -> list[list[int]]:
+def list_copy_rows(pools: Sequence[Pool], copies: int, *, seed: int, epochs: int) -> list[list[int]]:
     """Return the rows that the epochs using each copy of the clips draw: epoch n uses copy n % copies."""
     drawn: list[set[int]] = [set() for _ in range(copies)]
     for epoch in range(epochs):

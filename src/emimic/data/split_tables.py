@@ -13,7 +13,7 @@ from emimic.files import check_file
 from emimic.media import decode
 from emimic.task import EMOTIONS, CorpusError
 
-LABELLED: Final = ("train", "valid")
+LABELED: Final = ("train", "valid")
 """Splits that must have labels; in the others they are optional, as in the challenge's test table."""
 
 
@@ -38,11 +38,11 @@ class Table:
     classes: str | None = None
     """The column of classes that a category table is joined by; it is no label itself."""
 
-    def ids(self) -> list[str]:
+    def list_ids(self) -> list[str]:
         """Return the ids of all rows as written."""
         return [row["Filename"] for row in self.rows]
 
-    def speakers(self) -> dict[str, str]:
+    def list_speakers(self) -> dict[str, str]:
         """Return the key of each known speaker -> the id as first written."""
         names: dict[str, str] = {}
         for row in self.rows:
@@ -51,7 +51,7 @@ class Table:
         return names
 
 
-def listing(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]:
+def format_sections(sections: Mapping[str, Sequence[str]], limit: int = 20) -> list[str]:
     """Return the lines of a report: each non-empty section with its first `limit` entries and the number of others."""
     lines: list[str] = []
     for title, entries in sections.items():

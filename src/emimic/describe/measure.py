@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from emimic.data.corpus import FACES, Corpus, Item, list_media, run_in_parallel
 from emimic.data.split_tables import get_clip_key
-from emimic.files import visible
+from emimic.files import list_visible
 from emimic.journal import JournalFile
 from emimic.media import decode, silero_vad
 from emimic.media.container import Facts, Sound, VideoTrack, probe
@@ -211,13 +211,13 @@ def _list_face_folders(folder: Path) -> dict[str, Path] | None:
     """Return clip key -> its folder of faces; None when the corpus has none."""
     if not folder.is_dir():
         return None
-    return {get_clip_key(entry.name): Path(entry.path) for entry in visible(folder) if entry.is_dir()}
+    return {get_clip_key(entry.name): Path(entry.path) for entry in list_visible(folder) if entry.is_dir()}
 
 
 def _count_faces(faces: dict[str, Path] | None, key: str) -> int | None:
     if faces is None or key not in faces:
         return None if faces is None else 0
-    return sum(entry.name.lower().endswith(_IMAGES) for entry in visible(faces[key]))
+    return sum(entry.name.lower().endswith(_IMAGES) for entry in list_visible(faces[key]))
 
 
 def _stamp(path: Path, name: str) -> list[Any]:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
-from emimic.data.split_tables import LABELLED, get_clip_key
+from emimic.data.split_tables import LABELED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
-from emimic.files import CsvText, OutputError, make_folder, write_atomic
+from emimic.files import CsvText, OutputError, make_folder, write_atomically
 from emimic.task import MAX_SECONDS, CorpusError
 
 SCHEMA: Final = "emimic/description/1"
@@ -40,7 +40,7 @@ class Description:
     numbers: dict[str, Any]
     clips: tuple[Clip, ...]
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the numbers of section 3.2 beside the paper's, as aligned plain text, and the output folder."""
         rows = [("", "this corpus", markdown.PAPER), *markdown.compare_with_paper(self.numbers)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -102,11 +102,11 @@ def _load(folder: Path, label_scale: float | None) -> Corpus:
         items = [Item(path.stem, path, None, None, math.nan) for path, *_ in sorted(media.values())]
         return Corpus(folder, (), {"all": Split("all", tuple(item.id for item in items), tuple(items), ())})
     names = sorted(
-        {"valid" if name == "val" else name for name in tables}, key=lambda n: (n not in LABELLED, n)
+        {"valid" if name == "val" else name for name in tables}, key=lambda n: (n not in LABELED, n)
     )
     return load_corpus(
         folder,
-        splits=None if not names or set(LABELLED) <= set(names) else names,
+        splits=None if not names or set(LABELED) <= set(names) else names,
         label_scale=label_scale,
         scan=False,
         allow_speaker_overlap=True,
@@ -174,7 +174,7 @@ def _list_lengths(clips: Sequence[Clip]) -> dict[tuple[str, str], float]:
 
 
 def _stack_labels(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
-    """Return split -> (clip, target) of the labelled clips; no split without any."""
+    """Return split -> (clip, target) of the labeled clips; no split without any."""
     labels = {
         name: [item.labels for item in split.items if item.labels is not None]
         for name, split in corpus.splits.items()
@@ -195,13 +195,13 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], values: dict[str, A
     if labels := _stack_labels(corpus):
         figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomic(out / f"{name}.png", plots.render_png(figure))
-        write_atomic(out / f"{name}.svg", plots.render_svg(figure))
-    write_atomic(out / "clips.csv", _format_csv(corpus, clips))
-    write_atomic(
+        write_atomically(out / f"{name}.png", plots.render_png(figure))
+        write_atomically(out / f"{name}.svg", plots.render_svg(figure))
+    write_atomically(out / "clips.csv", _format_csv(corpus, clips))
+    write_atomically(
         out / "description.json", json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     )
-    write_atomic(out / "description.md", markdown.render(values, tuple(figures), JOURNAL))
+    write_atomically(out / "description.md", markdown.render(values, tuple(figures), JOURNAL))
 
 
 def _format_csv(corpus: Corpus, clips: Sequence[Clip]) -> str:

@@ -1,4 +1,4 @@
-"""Scores of a trained model on a labelled split, with intervals, plots and all predictions."""
+"""Scores of a trained model on a labeled split, with intervals, plots and all predictions."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
-from emimic.data.fields import alike
+from emimic.data.fields import list_alike
 from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
 from emimic.evaluation.report import Report, score
-from emimic.files import make_folder, read_json, write_atomic
+from emimic.files import make_folder, read_json, write_atomically
 from emimic.task import VAD, CorpusError
 from emimic.training.checkpoint import SETTINGS
 from emimic.training.learner import Learner
@@ -38,7 +38,7 @@ def evaluate(
     draw: bool = True,
     by: Sequence[str] = (),
 ) -> Report:
-    """Score a run on a labelled split of a corpus, and write the report, the predictions and plots.
+    """Score a run on a labeled split of a corpus, and write the report, the predictions and plots.
 
     Scores are those of the raw predictions; `submit` clips them to [0, 1]. An unknown label leaves its clip out of that
     target's scores alone.
@@ -95,7 +95,7 @@ def evaluate(
     report = dataclasses.replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
     files = _format_files(report, truths[0], predictions[truths[0].vad], part, by, draw=draw)
     for name, content in files.items():
-        write_atomic(out / name, content)
+        write_atomically(out / name, content)
     return dataclasses.replace(report, written=tuple(out / name for name in files))
 
 
@@ -118,7 +118,7 @@ class _Truth:
 
 
 def _list_truths(model: Learner, part: Split) -> list[_Truth]:
-    """Return the labels of the model's targets, if any, then of V/A/D, if predicted and labelled.
+    """Return the labels of the model's targets, if any, then of V/A/D, if predicted and labeled.
 
     Raises:
         CorpusError: if there is nothing to score.
@@ -145,9 +145,9 @@ def _make_truth(part: Split, labels: NDArray[np.float32], names: Sequence[str], 
 
 def _list_left_out(part: Split, truth: _Truth) -> list[tuple[str, str]]:
     """Return (clip, reason) for the clips that can't be scored."""
-    unlabelled = np.setdiff1d(np.arange(len(part.items)), truth.rows)
+    unlabeled = np.setdiff1d(np.arange(len(part.items)), truth.rows)
     left_out = [(clip.id, clip.reason) for clip in part.left_out]
-    return left_out + [(part.items[row].id, "no label is known") for row in unlabelled]
+    return left_out + [(part.items[row].id, "no label is known") for row in unlabeled]
 
 
 def _score_truth(
@@ -161,7 +161,7 @@ def _score_truth(
     progress: bool,
     left_out: Sequence[tuple[str, str]],
 ) -> Report:
-    """Score predictions (clip, name) of the labelled clips, and their groups by each column of `by`."""
+    """Score predictions (clip, name) of the labeled clips, and their groups by each column of `by`."""
     speakers = [item.speaker for item in truth.items]
     report = score(
         predictions, truth.labels, truth.names, speakers,
@@ -214,7 +214,9 @@ def _check_columns(folder: Path, part: Split, columns: Sequence[str]) -> None:
 
 def _note_similar_groups(part: Split, by: Sequence[str]) -> list[str]:
     """Return sentences about groups that may be one, with two spellings."""
-    close = {column: alike({item.row[column] for item in part.items if item.row[column]}) for column in by}
+    close = {
+        column: list_alike({item.row[column] for item in part.items if item.row[column]}) for column in by
+    }
     return [
         f"{list_some(names)} in the column {column} differ only in case, signs or how a number is written; "
         "are they one group?"

@@ -27,9 +27,9 @@ from emimic.evaluation.measures import (
     make_score,
     measure,
 )
-from emimic.files import CsvText, folded
+from emimic.files import CsvText, fold_case
 from emimic.metrics import assign_bins
-from emimic.progress import shown
+from emimic.progress import show_progress
 
 MISSING: Final = "(missing)"
 DISTINCT: Final = 10
@@ -112,7 +112,7 @@ class Groups:
             for name, by_target in self.differences.items()
         }
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return a row of means for each group, then the largest differences, as plain text."""
         groups = {value: group for value, group in self.groups.items() if group.metrics is not None}
         rows = [[f"by {self.column}", "clips", "speakers", *(NAMES[name] for name in self.shared)]]
@@ -186,7 +186,7 @@ def score_groups(
         if sizes[column][value] >= FEWEST
     ]
     measured: dict[str, dict[str, dict[str, Measured]]] = {column: {} for column in values}
-    for column, value in shown(jobs, "groups", total=len(jobs), show=progress):
+    for column, value in show_progress(jobs, "groups", total=len(jobs), show=progress):
         inside = np.array([name == value for name in named[column][0]])
         labels_inside = np.where(inside[:, None], y, np.nan)
         measured[column][value] = measure(x, labels_inside, resampled, n_bootstrap, seed, binary=binary)
@@ -263,9 +263,9 @@ def name_files(columns: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for column in columns:
         stem = re.sub(r"[^\w.-]+", "_", column)
-        taken = {folded(name) for name in names.values()}
+        taken = {fold_case(name) for name in names.values()}
         tries = (f"by_{stem}{end}.csv" for end in ("", *(f"_{n}" for n in range(2, len(columns) + 2))))
-        names[column] = next(name for name in tries if folded(name) not in taken)
+        names[column] = next(name for name in tries if fold_case(name) not in taken)
     return names
 
 

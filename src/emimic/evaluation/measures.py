@@ -12,11 +12,11 @@ from emimic import metrics
 from emimic.data.fields import get_speaker_key
 
 METRICS: Final[Mapping[str, metrics.Statistic]] = {
-    "pearson": metrics.pearson,
-    "ccc": metrics.ccc,
-    "mse": metrics.mse,
-    "auc": metrics.auc,
-    "calibration_error": metrics.calibration_error,
+    "pearson": metrics.compute_pearson,
+    "ccc": metrics.compute_ccc,
+    "mse": metrics.compute_mse,
+    "auc": metrics.compute_auc,
+    "calibration_error": metrics.compute_calibration_error,
 }
 """All scores; AUC is computed for targets whose known labels are all 0 or 1."""
 NAMES: Final = {
@@ -124,7 +124,7 @@ def measure(
         columns = np.flatnonzero(binary) if name == "auc" else np.arange(y.shape[1])
         if len(columns) or name != "auc":
             pair = x[:, columns], y[:, columns]
-            drawn = metrics.resamples(statistic, *pair, groups=groups, n=n, seed=seed)
+            drawn = metrics.resample_statistic(statistic, *pair, groups=groups, n=n, seed=seed)
             measured[name] = Measured(columns, statistic(*pair), drawn)
     return measured
 
@@ -149,7 +149,7 @@ def make_metric(measured: Measured, targets: Sequence[str]) -> Metric:
 
 def make_score(value: float, drawn: NDArray[np.float64]) -> Score:
     """Return a value with the interval of its resamples (n,)."""
-    low, high = metrics.interval(drawn, level=LEVEL)
+    low, high = metrics.compute_interval(drawn, level=LEVEL)
     return Score(float(value), float(low), float(high), int(np.isnan(drawn).sum()))
 
 

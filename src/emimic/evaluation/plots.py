@@ -1,6 +1,6 @@
 """Plots of predictions against labels, and of a corpus's labels and durations.
 
-Everything is grey: density is darkness and lines differ in their dashes, for print and for color-blind readers.
+Everything is gray: density is darkness and lines differ in their dashes, for print and for color-blind readers.
 """
 
 import io
@@ -38,17 +38,17 @@ def draw_scatter(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[st
     Raises:
         ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
-    rho = np.atleast_1d(metrics.pearson(predictions, labels))
+    rho = np.atleast_1d(metrics.compute_pearson(predictions, labels))
     x, y = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     x_range, y_range = _get_range(x, include=(0.0, 1.0)), _get_range(y, include=(0.0, 1.0))
     figure, panels = _make_panels(targets, x_label="label", y_label="prediction")
     _draw_clips(panels, x, y, x_range, y_range)
     for i, (panel, target) in enumerate(zip(panels, targets, strict=True)):
         panel.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="equal")
-        labelled = ~np.isnan(x[:, i])
-        if not metrics.constant(x[:, i]):
-            slope, offset = np.polyfit(x[labelled, i], y[labelled, i], 1)
-            ends = np.array([x[labelled, i].min(), x[labelled, i].max()])
+        labeled = ~np.isnan(x[:, i])
+        if not metrics.find_constant(x[:, i]):
+            slope, offset = np.polyfit(x[labeled, i], y[labeled, i], 1)
+            ends = np.array([x[labeled, i].min(), x[labeled, i].max()])
             panel.plot(ends, offset + slope * ends, color="black", linewidth=2, label="least squares")
         panel.set_title(f"{target}\nPearson's ρ {_format_value(rho[i])}")
     _add_legend(figure, panels)
@@ -69,7 +69,7 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
     Raises:
         ScoreError: if the shapes differ, a prediction isn't finite, or a label is infinite.
     """
-    rmse = np.sqrt(np.atleast_1d(metrics.mse(predictions, labels)))
+    rmse = np.sqrt(np.atleast_1d(metrics.compute_mse(predictions, labels)))
     x = np.asarray(predictions, dtype=np.float64)
     y = x - np.asarray(labels, dtype=np.float64)
     x_range, y_range = _get_range(x), _get_range(y, include=(-0.5, 0.5))
@@ -79,7 +79,7 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
         panel.axhline(0, color="black", linestyle="--", linewidth=1, label="no error")
         # With fewer clips in a bin its mean is noise; bins of a constant would split at random.
         rows = np.flatnonzero(~np.isnan(y[:, i]))
-        bins = 1 if metrics.constant(x[rows, i]) else min(max(len(rows) // 20, 1), 10)
+        bins = 1 if metrics.find_constant(x[rows, i]) else min(max(len(rows) // 20, 1), 10)
         parts = np.array_split(rows[np.argsort(x[rows, i], kind="stable")], bins) if len(rows) else []
         panel.plot(
             [x[part, i].mean() for part in parts],
@@ -99,11 +99,11 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
 def draw_reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
     """Draw mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
 
-    On the dashed line predictions are calibrated; below it they are too high. The grey area is the difference. The
+    On the dashed line predictions are calibrated; below it they are too high. The gray area is the difference. The
     title gives the expected calibration error.
 
     Args:
-        calibrations: by target, as from `metrics.calibration`.
+        calibrations: by target, as from `metrics.compute_calibration`.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -17,7 +17,7 @@ from emimic.features.encoder_cache import compute
 from emimic.files import CsvText, read_json
 from emimic.task import ModelError
 from emimic.training.checkpoint import SETTINGS
-from emimic.training.learner import Features, Learner, open_run, source_of
+from emimic.training.learner import Features, Learner, make_source, open_run
 
 
 def open_split(
@@ -49,7 +49,9 @@ def open_split(
         CorpusError: if the split can't be read or none of its clips can be used.
     """
     model = open_run(run)
-    features = Features.of(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    features = (
+        Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
+    )
     corpus = load_corpus(
         folder,
         targets=model.config.targets,
@@ -99,7 +101,7 @@ def predict_split(
     """
     options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
     if features is None or isinstance(model, BaselineModel):
-        source = source_of(model, part.items, inputs)
+        source = make_source(model, part.items, inputs)
     else:
         source = compute(model, part.items, features[0], dtype=features[1], **options)
     intensities, vad = loader.predict_source(model, source, **options)
@@ -112,10 +114,10 @@ def predict_split(
             f"the model predicts NaN or infinity for {len(invalid)} of {len(part.items)} clips "
             f"({list_some(invalid)}); its weights are damaged or its training diverged: use another checkpoint"
         )
-    calibration = Calibration.of_run(run, model.config.targets) if model.config.targets else None
+    calibration = Calibration.find_in_run(run, model.config.targets) if model.config.targets else None
     if calibration is None:
         return intensities, vad
-    return calibration.intensities(intensities), vad.clip(0.0, 1.0)
+    return calibration.calibrate_intensities(intensities), vad.clip(0.0, 1.0)
 
 
 def format_csv(targets: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

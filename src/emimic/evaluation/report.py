@@ -94,7 +94,7 @@ class Report:
             }
         return values
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the scores as aligned plain text: a row for each target and the mean, then notes, then groups."""
         masked = any(count != self.clips for count in self.known.values())
         head = [f"{self.split}: {pluralize(self.clips, 'clip')}", *(["labels"] if masked else [])]
@@ -113,8 +113,8 @@ class Report:
         )
         more = len(self.notes) - _SHOWN
         lines += [*self.notes[:_SHOWN], *([f"and {more} more notes"] if more > 0 else [])]
-        lines += ["\n" + groups.table() for groups in self.groups.values()]
-        return "\n".join(lines if self.vad is None else [*lines, "", self.vad.table()])
+        lines += ["\n" + groups.to_text() for groups in self.groups.values()]
+        return "\n".join(lines if self.vad is None else [*lines, "", self.vad.to_text()])
 
 
 def _list_bins(calibration: Calibration) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def score(
     groups = get_resampling_groups(speakers)
     measured = measure(x, y, groups, n_bootstrap, seed)
     by_metric = {name: make_metric(values, targets) for name, values in measured.items()}
-    calibrations = metrics.calibration(x, y, groups=groups, n=n_bootstrap, seed=seed)
+    calibrations = metrics.compute_calibration(x, y, groups=groups, n=n_bootstrap, seed=seed)
     notes = [*_explain_undefined(x, y, targets, by_metric), *_note_ignored(by_metric, n_bootstrap)]
     if groups and len(set(groups)) < FEW:
         notes.append(
@@ -197,7 +197,7 @@ def _explain_undefined(
 ) -> list[str]:
     """Return a sentence for each undefined score, and one for each undefined mean."""
     notes = []
-    flat_x, flat_y = metrics.constant(np.where(np.isnan(y), np.nan, x)), metrics.constant(y)
+    flat_x, flat_y = metrics.find_constant(np.where(np.isnan(y), np.nan, x)), metrics.find_constant(y)
     counts = dict(zip(targets, (~np.isnan(y)).sum(axis=0).tolist(), strict=True))
     for name, metric in by_metric.items():
         for i, target in enumerate(targets):

@@ -10,7 +10,7 @@ import numpy as np
 from emimic.data.corpus import Split
 from emimic.data.split_tables import get_clip_key, list_some
 from emimic.evaluation.predictions import format_csv, open_split, predict_split
-from emimic.files import make_folder, write_atomic
+from emimic.files import make_folder, write_atomically
 from emimic.task import CorpusError, ModelError, SettingsError
 from emimic.wording import pluralize
 
@@ -35,7 +35,7 @@ class SubmitReport:
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as plain sentences."""
         text = f"{self.path}: {pluralize(self.rows, 'row')} for the split {self.split}; "
         text += f"{self.clipped} values clipped to [0, 1]"
@@ -94,7 +94,7 @@ def submit(
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
     rows = [(get_clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]
-    write_atomic(out, format_csv(model.config.targets, rows))
+    write_atomically(out, format_csv(model.config.targets, rows))
     outside = int(np.count_nonzero((predictions < 0) | (predictions > 1)))
     return SubmitReport(
         path=out,

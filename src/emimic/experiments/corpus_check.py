@@ -100,7 +100,7 @@ def _load_tables(
 
 def _list_clips(folder: Path, splits: Sequence[str]) -> dict[str, Path]:
     tables = (read_table(name, path) for name, path in find_split_files(folder, splits, [])[0].items())
-    return {get_clip_key(name): folder for table in tables for name in table.ids()}
+    return {get_clip_key(name): folder for table in tables for name in table.list_ids()}
 
 
 def _select_decoded(corpus: Corpus, reports: Mapping[str, Any], split: str) -> tuple[Item, ...]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
 from emimic.experiments.jobs import Grid, Job, Row
-from emimic.files import lock, make_folder, naming, write_atomic
+from emimic.files import lock, make_folder, name_errors, write_atomically
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
 from emimic.training.loop import train
@@ -181,7 +181,7 @@ def _train_by_torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
     words += ["-m", "emimic", "train", str(grid.folder), "--out", str(job.folder), "--resume", "--quiet"]
     if not (job.folder / checkpoint.SETTINGS).exists():
         file = job.folder / "settings.yaml"
-        write_atomic(file, yaml.safe_dump(settings.model_dump(mode="json")))
+        write_atomically(file, yaml.safe_dump(settings.model_dump(mode="json")))
         words += ["--config", str(file)]
     child = subprocess.Popen(
         [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -203,7 +203,7 @@ def _train_by_torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
 def hold(folder: Path) -> Iterator[bool]:
     """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
     make_folder(folder)
-    with naming(folder / LOCK):
+    with name_errors(folder / LOCK):
         file = (folder / LOCK).open("ab")
     with file:
         yield lock(file)

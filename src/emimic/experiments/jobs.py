@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from emimic.files import make_folder, read_json, write_atomic
+from emimic.files import make_folder, read_json, write_atomically
 from emimic.task import SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
@@ -95,7 +95,7 @@ class Job:
         make_folder(self.folder)
         notes = {"schema": SCHEMA} | self.read_notes() | values
         notes = {name: value for name, value in notes.items() if value is not None}
-        write_atomic(self.folder / NOTES, json.dumps(notes, indent=1) + "\n")
+        write_atomically(self.folder / NOTES, json.dumps(notes, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _read_score(job: Job, split: str) -> float:
 
 @dataclass(frozen=True)
 class _Truth:
-    """Labelled clips of the split that every run has predicted.
+    """Labeled clips of the split that every run has predicted.
 
     Attributes:
         labels: (clip, target), NaN where unknown.
@@ -164,16 +164,16 @@ class _Truth:
             label_scale=settings.label_scale, scan=False, clips={get_clip_key(name): grid.folder for name in clips},
         )  # fmt: skip
         (part,) = corpus.splits.values()
-        labelled = [
+        labeled = [
             (item.id, item.labels, item.speaker)
             for item in part.items
             if item.id in clips and item.labels is not None and np.isfinite(item.labels).any()
         ]
-        speakers = [speaker for _, _, speaker in labelled if speaker]
-        grouped = len(speakers) == len(labelled) and len(set(speakers)) > 1
+        speakers = [speaker for _, _, speaker in labeled if speaker]
+        grouped = len(speakers) == len(labeled) and len(set(speakers)) > 1
         return cls(
-            tuple(name for name, _, _ in labelled),
-            np.stack([labels for _, labels, _ in labelled]),
+            tuple(name for name, _, _ in labeled),
+            np.stack([labels for _, labels, _ in labeled]),
             tuple(speakers) if grouped else None,
         )
 

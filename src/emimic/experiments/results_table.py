@@ -12,7 +12,7 @@ import numpy as np
 from emimic.baselines.system import get_system
 from emimic.experiments.jobs import Row
 from emimic.experiments.significance import Difference, nan_to_none
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.wording import pluralize
 
 RESAMPLES: Final = 1000
@@ -166,9 +166,9 @@ class Outcome:
 
     def write(self, out: Path) -> None:
         """Write TABLE and RESULTS into `out`."""
-        write_atomic(out / TABLE, self.to_markdown())
+        write_atomically(out / TABLE, self.to_markdown())
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
-        write_atomic(out / RESULTS, text + "\n")
+        write_atomically(out / RESULTS, text + "\n")
 
 
 def _format_table(rows: Sequence[RowScores], reference: str, source: str) -> list[str]:

@@ -72,14 +72,16 @@ def resample_pearson(
 
     Groups are resampled, or clips where `groups` is None. One seed draws the same resamples for all systems.
     """
-    drawn = metrics.resamples(metrics.pearson, predictions, labels, groups=groups, n=n, seed=seed)
-    return np.concatenate([[metrics.mean_pearson(predictions, labels)], drawn.mean(axis=1)])
+    drawn = metrics.resample_statistic(
+        metrics.compute_pearson, predictions, labels, groups=groups, n=n, seed=seed
+    )
+    return np.concatenate([[metrics.compute_mean_pearson(predictions, labels)], drawn.mean(axis=1)])
 
 
 def subtract(minuend: Sequence[Floats], subtrahend: Sequence[Floats]) -> Difference:
     """Return the difference of two systems, given `resample_pearson` of each seed, in the same order of seeds."""
     values = np.mean(minuend, axis=0) - np.mean(subtrahend, axis=0)
-    low, high = metrics.interval(values[1:])
+    low, high = metrics.compute_interval(values[1:])
     seeds = np.array([first[0] - second[0] for first, second in zip(minuend, subtrahend, strict=True)])
     return Difference(
         float(values[0]), float(low), float(high), compute_t_test(seeds) if len(seeds) > 2 else None

@@ -14,7 +14,7 @@ from emimic.export.int8_graph import Layer, Scale, find_layers, quantize
 from emimic.inference.engine import Spec, make_feed, predict_clips
 from emimic.inference.runtimes import Name, Runtime, open_runtime
 from emimic.prediction import Prediction
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 HELD_OUT: Final = 3
@@ -96,7 +96,7 @@ def search(
     best = measure(layers)
     if _average(best[1]) >= least:
         return best
-    single = shown(layers, "measuring layers", total=len(layers), show=progress)
+    single = show_progress(layers, "measuring layers", total=len(layers), show=progress)
     few = _count_few(measured)
     damage = {
         layer: (1.0 - _average(measure([layer], few)[1])) / (layer.size * rows[layer]) for layer in single
@@ -184,8 +184,10 @@ def calibrate(
     runtime = open_runtime("onnx", open_graph.SerializeToString())
 
     def iterate_activations(label: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for clip in shown(clips, label, total=len(clips), show=progress):
-            yield from zip(names, runtime.run(names, make_feed(runtime, clip[None], [len(clip)])), strict=True)
+        for clip in show_progress(clips, label, total=len(clips), show=progress):
+            yield from zip(
+                names, runtime.run(names, make_feed(runtime, clip[None], [len(clip)])), strict=True
+            )
 
     edges = dict.fromkeys(names, (0.0, 0.0))  # always contains zero, which padding needs exactly
     rows = dict.fromkeys(names, 0)

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
-from emimic.files import fingerprint, make_folder, naming, read_json, sha256, walk, write_atomic
+from emimic.files import (
+    compute_sha256,
+    fingerprint,
+    make_folder,
+    name_errors,
+    read_json,
+    walk,
+    write_atomically,
+)
 from emimic.inference.description import PARTS
 from emimic.inference.engine import (
     DESCRIPTION,
@@ -32,7 +40,7 @@ from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, ope
 from emimic.inference.spec import make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
 from emimic.wording import pluralize
@@ -62,22 +70,22 @@ class Report:
         size: Bytes.
         difference: Largest difference of the float32 graph from torch.
         speed: Seconds of audio per second of one core.
-        quantisation: The effects of int8; None for float32.
+        quantization: The effects of int8; None for float32.
     """
 
     folder: Path
     size: int
     difference: float
     speed: float
-    quantisation: "Quantization | None"
+    quantization: "Quantization | None"
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         lines = [
             f"{self.folder}: {self.size / 1e6:.1f} MB, float32 graph within {self.difference:.1e} of torch, "
             f"{self.speed:.1f} s of audio a second and core"
         ]
-        if (q := self.quantisation) is not None:
+        if (q := self.quantization) is not None:
             lines.append(
                 f"int8 against float32 on {pluralize(q.measured, 'clip')} ({q.calibrated} others set the scales): "
                 f"largest change {q.largest:.3f}, speed {q.speed / q.float_speed:.2f} x"
@@ -97,7 +105,7 @@ def export(
     least: float = LEAST,
     calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
-    licence: str | os.PathLike[str] | None = None,
+    license_file: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Report:
     """Export a training run.
@@ -111,7 +119,7 @@ def export(
         least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
         calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
         card: Text file that becomes README.md.
-        licence: Text file that becomes LICENSE.
+        license_file: Text file that becomes LICENSE.
         progress: Show bars.
 
     Raises:
@@ -130,29 +138,29 @@ def export(
 
     texts = {
         name: Path(file).read_text(encoding="utf-8")
-        for name, file in (("README.md", card), ("LICENSE", licence))
+        for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         data = to_onnx(model)
-        with naming(target):
+        with name_errors(target):
             graph = _write_float_graph(data, folder)
         difference = _verify(model, open_runtime(to, graph), spec)
-        quantisation = None
+        quantization = None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
             clips = _read_clips(Path(calibrate), spec, progress=progress)
-            small, quantisation = search(
+            small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            with naming(target):
+            with name_errors(target):
                 graph.write_bytes(small)
-        optimised = int8 and to == "onnx" and graph.stat().st_size >= LARGE
-        with naming(target):
-            _write_graphs(graph, folder, to, optimised=optimised)
+        optimized = int8 and to == "onnx" and graph.stat().st_size >= LARGE
+        with name_errors(target):
+            _write_graphs(graph, folder, to, optimized=optimized)
         if calibrated is not None:
             calibrated.save(folder)
         description = {
@@ -160,21 +168,21 @@ def export(
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
-            "optimised": optimised,
+            "optimized": optimized,
             "graphs": {part: part + RUNTIMES[to].suffix for part in PARTS},
             "spec": asdict(spec),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
-            "quantisation": None if quantisation is None else asdict(quantisation),
+            "quantization": None if quantization is None else asdict(quantization),
             "training": _read_training(Path(run)),
         }
         for name, text in texts.items():
-            write_atomic(folder / name, text)
+            write_atomically(folder / name, text)
         speed = _describe(folder, description)
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
-    return Report(target, size, difference, speed, quantisation)
+    return Report(target, size, difference, speed, quantization)
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -186,7 +194,9 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     except ModuleNotFoundError as error:
         raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
     if not is_installed(to):
-        raise ModelError(f"a model for {to} needs {RUNTIMES[to].module}, which isn't installed: pip install {to}")
+        raise ModelError(
+            f"a model for {to} needs {RUNTIMES[to].module}, which isn't installed: pip install {to}"
+        )
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
@@ -197,7 +207,7 @@ def _write_float_graph(data: bytes, folder: Path) -> Path:
     """Write a graph with folded constants, and return its file."""
     graph = folder / "plain.onnx"
     graph.write_bytes(data)
-    _optimise(graph, folder / "model.onnx", level="basic")
+    _optimize(graph, folder / "model.onnx", level="basic")
     graph.unlink()
     return (folder / "model.onnx").rename(graph)
 
@@ -212,7 +222,7 @@ def _find_calibration(
 ) -> Calibration | None:
     """Return the calibration in a folder, by default the run's own, if it has one."""
     if folder is None:
-        return Calibration.of_run(run, spec.targets)
+        return Calibration.find_in_run(run, spec.targets)
     calibration = Calibration.find(folder, spec.targets)
     if calibration is None:
         raise ModelError(
@@ -236,7 +246,7 @@ def _make_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
+def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
     """Write a graph as ONNX Runtime optimizes it.
 
     Args:
@@ -264,7 +274,7 @@ def _optimise(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _write_graphs(graph: Path, folder: Path, to: Name, *, optimised: bool) -> None:
+def _write_graphs(graph: Path, folder: Path, to: Name, *, optimized: bool) -> None:
     """Replace the graph's file by the files that the runtime opens: an encoder and a head."""
     import onnx
 
@@ -272,7 +282,7 @@ def _write_graphs(graph: Path, folder: Path, to: Name, *, optimised: bool) -> No
 
     for name, part in zip(PARTS, cut(onnx.load(graph)), strict=True):
         file = folder / f"{name}.onnx"
-        if to == "onnx" and not optimised:
+        if to == "onnx" and not optimized:
             onnx.save(part, file)
             continue
         plain = folder / f"{name}.plain.onnx"
@@ -283,13 +293,13 @@ def _write_graphs(graph: Path, folder: Path, to: Name, *, optimised: bool) -> No
             model = openvino.Core().read_model(plain)
             openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
         else:
-            _optimise(plain, file, level="extended")
+            _optimize(plain, file, level="extended")
         plain.unlink()
     graph.unlink()
 
 
 def _hash_file(file: Path) -> dict[str, str]:
-    hashes = {"sha256": sha256(file)}
+    hashes = {"sha256": compute_sha256(file)}
     return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
 
 
@@ -297,7 +307,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
-    write_atomic(file, json.dumps(description | {"checks": {}}))
+    write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
     clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
@@ -315,7 +325,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
     }
-    write_atomic(file, json.dumps(complete, indent=1) + "\n")
+    write_atomically(file, json.dumps(complete, indent=1) + "\n")
     return speed
 
 
@@ -354,7 +364,7 @@ def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.
     """Return every media file in a folder, recursively, prepared; unreadable and hidden files are skipped."""
     files = sorted(path for path in walk(folder, []) if path.suffix.lower() in MEDIA_SUFFIXES)
     clips = []
-    for file in shown(files, "reading", total=len(files), show=progress):
+    for file in show_progress(files, "reading", total=len(files), show=progress):
         with contextlib.suppress(AudioError):
             clips.append(spec.load(file, notes=[]))
     return clips

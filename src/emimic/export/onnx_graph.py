@@ -32,10 +32,10 @@ class Graph(nn.Module):
             window = 0.5 - 0.5 * torch.cos(angle)
             waves = torch.cat([phase.cos(), phase.sin()]) * window
             self.register_buffer("waves", waves[:, None].float())
-            filters = torch.from_numpy(encoders.mel_filters(config.num_mel_bins))
+            filters = torch.from_numpy(encoders.make_mel_filters(config.num_mel_bins))
             self.register_buffer("filters", filters.T.float())
             # No clip is longer than the model's cut.
-            frames = model.num_frames(round(model.config.max_seconds * SAMPLE_RATE))
+            frames = model.count_frames(round(model.config.max_seconds * SAMPLE_RATE))
             encoder: Any = model.encoder
             self.conv1, self.conv2 = _convert_to_linear(encoder.conv1), _convert_to_linear(encoder.conv2)
             self.register_buffer("positions", encoder.embed_positions.weight[:frames].detach().clone())
@@ -89,7 +89,9 @@ class Graph(nn.Module):
         layers = self.model.config.hidden_layers
         with encoders.record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
-        return output.last_hidden_state if layers is None else encoders.side_by_side(outputs, layers), frames
+        return output.last_hidden_state if layers is None else encoders.concatenate_layers(
+            outputs, layers
+        ), frames
 
     def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""
@@ -174,10 +176,10 @@ def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
 def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
-    Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips' frames:
-    rows, starts and ends (window,), which beyond a clip's frames end with it. Outputs: intensities (window, target),
-    frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D
-    vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+    Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it. Outputs: intensities (window,
+    target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model
+    predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
     since filters affect the entire process and its threads; the command line sets them.

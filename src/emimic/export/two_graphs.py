@@ -42,8 +42,8 @@ def _extract(
                 needed.update(name for part in attribute.g.node for name in part.input)
     if crossing := needed.intersection(forbidden):
         raise ModelError(
-            f"the head of this model reads {', '.join(sorted(crossing))}, so it can't be exported apart from the encoder: "
-            "report this"
+            f"the head of this model reads {', '.join(sorted(crossing))}, so it can't be exported apart from the "
+            "encoder: report this"
         )
     part = onnx.ModelProto()
     part.CopyFrom(graph)

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from emimic.data.split_tables import get_clip_key
 from emimic.features import faces, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, describe_source, write_each
-from emimic.features.networks import Network, read_licence, resize, select_outputs
+from emimic.features.networks import Network, read_license, resize, select_outputs
 from emimic.files import check_file
 from emimic.task import CorpusError, ModelError
 
@@ -64,8 +64,8 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     network = Network(source)
     crops_folder = faces.get_folder(job.folder, settings.faces)
     crops = faces.find(crops_folder, settings.fps)
-    # The outputs for a grey image show early whether the network fits, and the sizes of the features.
-    sizes = {name: values.shape[1] for name, values in _describe(network, [_GREY], settings).items()}
+    # The outputs for a gray image show early whether the network fits, and the sizes of the features.
+    sizes = {name: values.shape[1] for name, values in _describe(network, [_GRAY], settings).items()}
 
     def make(clip: Clip) -> store.Sequence:
         return _make_sequence(network, crops[get_clip_key(clip.id)], settings)
@@ -75,7 +75,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         settings,
         "onnxruntime",
         weights=network.weights,
-        licence=read_licence(source),
+        license=read_license(source),
         outputs=sizes,
         source=describe_source(crops_folder),
     )
@@ -83,7 +83,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
     return [Work(job.get_folder(), facts, clips, write_each(make, job.get_folder(), job.workers))]
 
 
-_GREY = np.full((224, 224, 3), 128, np.uint8)
+_GRAY = np.full((224, 224, 3), 128, np.uint8)
 
 
 def _make_sequence(

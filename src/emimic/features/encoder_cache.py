@@ -19,10 +19,10 @@ from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.features import store
-from emimic.files import make_folder, sha256
+from emimic.files import compute_sha256, make_folder
 from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 
 FRONT_ENDS: Final = 0
 """Raise it when an encoder's own front end changes; `ClipFormat.version` covers the steps before it."""
@@ -88,7 +88,7 @@ def compute(
     cache = folder / compute_key(model, dtype)
     make_folder(cache)
     files = {
-        item.key: cache / f"{sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
+        item.key: cache / f"{compute_sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
         for item in items
     }
     missing = [item for item in items if store.read_clip_id(files[item.key]) is None]
@@ -125,7 +125,10 @@ def encode(
         progress=progress,
     )
     for row, hidden in states:
-        yield items[row], store.Sequence.from_frames(hidden.astype(dtype), model.frame_times(len(hidden)))
+        yield (
+            items[row],
+            store.Sequence.from_frames(hidden.astype(dtype), model.compute_frame_times(len(hidden))),
+        )
 
 
 def compute_frozen(
@@ -177,7 +180,7 @@ def compute_frozen(
             progress=progress,
         )
         for row, values in states:
-            frames = store.Sequence.from_frames(values.astype(dtype), model.frame_times(len(values)))
+            frames = store.Sequence.from_frames(values.astype(dtype), model.compute_frame_times(len(values)))
             store.write(get_file(row, copy), source.items[row].id, frames)
     row_of = {id(item): row for row, item in enumerate(source.items)}
 
@@ -185,9 +188,9 @@ def compute_frozen(
         return loader.ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
 
     def label(item: Item, epoch: int) -> Item:
-        return source.labelled(item, epoch % len(copies))
+        return source.relabel(item, epoch % len(copies))
 
-    return loader.Source(source.items, read, labelled=label, started=True)
+    return loader.Source(source.items, read, relabel=label, started=True)
 
 
 def _encode_rows(
@@ -202,10 +205,10 @@ def _encode_rows(
     epoch: int = 0,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield rows of a source with the outputs of `encode`; clips of similar length share a batch."""
-    groups = [[rows[i] for i in group] for group in batching.chunks(len(rows))]
+    groups = [[rows[i] for i in group] for group in batching.split_rows(len(rows))]
     decoded = loader.decode_ahead(source, groups, workers=workers, epoch=epoch)
     for group, clips in zip(
-        groups, shown(decoded, "features", total=len(groups), show=progress), strict=True
+        groups, show_progress(decoded, "features", total=len(groups), show=progress), strict=True
     ):
         for part in source.plan(model, clips, batch_seconds=batch_seconds):
             outputs = _encode(model, encode, [clips[i].values for i in part])

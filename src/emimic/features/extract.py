@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from emimic.cpus import available
+from emimic.cpus import count_available
 from emimic.features.extractor import Job, Report, make_missing
 from emimic.features.kinds import check_source
 from emimic.task import CorpusError, SettingsError
@@ -85,6 +85,6 @@ def extract(
         settings = schema.model_validate(dict(overrides or {}))
     except ValidationError as error:
         raise SettingsError(explain(error, schema)) from error
-    job = Job(folder, kind, name, model, workers or available(), device, progress)
+    job = Job(folder, kind, name, model, workers or count_available(), device, progress)
     plan = importlib.import_module(schema.__module__).plan
     return [make_missing(work, progress=progress) for work in plan(job, settings)]

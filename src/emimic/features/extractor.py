@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emimic.data.corpus import MEDIA_FOLDERS, list_media, run_in_parallel
 from emimic.data.corpus_settings import Numbers
-from emimic.data.split_tables import get_clip_key, listing
+from emimic.data.split_tables import format_sections, get_clip_key
 from emimic.features import store
 from emimic.files import OutputError, make_encodable, make_folder
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import MAX_SECONDS, CorpusError, EmimicError, ModelError
 from emimic.wording import pluralize
 
@@ -115,10 +115,10 @@ class Report:
     failed: dict[str, str]
     warnings: tuple[str, ...]
 
-    def summary(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and warnings."""
         model = (
-            f"; model {self.facts['model']}, licence: {self.facts['licence']}"
+            f"; model {self.facts['model']}, license: {self.facts['license']}"
             if self.facts.get("model")
             else ""
         )
@@ -127,7 +127,7 @@ class Report:
             [
                 f"{self.folder}: {pluralize(len(self.made), 'clip')} made, {len(self.skipped)} were there, "
                 f"{len(self.failed)} failed{model}",
-                *listing({"Failed": failed, "Warnings": self.warnings}, limit),
+                *format_sections({"Failed": failed, "Warnings": self.warnings}, limit),
             ]
         )
 
@@ -219,7 +219,7 @@ def make_missing(work: Work, *, progress: bool) -> Report:
         store.describe(work.folder, work.facts)
         clips = _drop_duplicates(work.clips, failed)
         missing = [clip for key, clip in clips.items() if key not in present]
-        for clip, reason in shown(
+        for clip, reason in show_progress(
             work.make(missing), f"Making {work.folder.name}", total=len(missing), show=progress
         ):
             if reason is None:

@@ -23,8 +23,8 @@ from emimic.data.split_tables import get_clip_key
 from emimic.features import store
 from emimic.features.detectors import Box, Detector
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
-from emimic.features.networks import read_licence
-from emimic.files import check_file, read_json, visible, write_atomic
+from emimic.features.networks import read_license
+from emimic.files import check_file, list_visible, read_json, write_atomically
 from emimic.media import video
 from emimic.task import CorpusError
 from emimic.wording import pluralize
@@ -71,7 +71,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         _write_crops(clip, folder / clip.id, detector, settings, job.notes)
 
     facts = collect_facts(
-        job, settings, "onnxruntime", weights=detector.network.weights, licence=read_licence(source)
+        job, settings, "onnxruntime", weights=detector.network.weights, license=read_license(source)
     )
     clips = list_clips(job.folder, ("raw",))
     return [Work(folder, facts, clips, process_each(make, job.workers), _list_made, job.notes)]
@@ -103,7 +103,7 @@ def _write_crops(clip: Clip, folder: Path, detector: Detector, settings: Setting
             }
             _save(folder / row["file"], crop(frame.image, box, settings.margin, settings.size))
         table.append(row)
-    write_atomic(folder / FRAMES, json.dumps({"schema": SCHEMA, "id": clip.id, "frames": table}) + "\n")
+    write_atomically(folder / FRAMES, json.dumps({"schema": SCHEMA, "id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
         notes.append(f"{name}: no face in {pluralize(len(table), 'frame')}")
 
@@ -121,7 +121,7 @@ def crop(image: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.
 def _save(file: Path, image: Image.Image) -> None:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=95)
-    write_atomic(file, data.getvalue())
+    write_atomically(file, data.getvalue())
 
 
 def get_folder(corpus: Path, name: str | None) -> Path:
@@ -168,8 +168,8 @@ def _list_numbered(folder: Path, fps: float) -> list[Crops]:
     if not folder.is_dir():
         return []
     clips: dict[str, dict[int, Path]] = {}
-    for clip in [folder / entry.name for entry in visible(folder) if entry.is_dir()]:
-        files = [clip / entry.name for entry in visible(clip) if entry.name.lower().endswith(_IMAGES)]
+    for clip in [folder / entry.name for entry in list_visible(folder) if entry.is_dir()]:
+        files = [clip / entry.name for entry in list_visible(clip) if entry.name.lower().endswith(_IMAGES)]
         frames = {int(digits[-1]): file for file in files if (digits := re.findall(r"\d+", file.stem))}
         if frames:
             clips[clip.name] = frames

@@ -1,4 +1,4 @@
-"""Third-party models: ONNX networks over images, pre-trained models of transformers, and the licence of any model."""
+"""Third-party models: ONNX networks over images, pre-trained models of transformers, and the license of any model."""
 
 import re
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ def find(source: str) -> Path:
         raise ModelError(f"{source} is no file here and can't be fetched from the hub: {reason}") from error
 
 
-def read_licence(source: str) -> str:
-    """Return the licence on the model's card, else UNKNOWN, and the card: README.md beside it, or on the hub."""
+def read_license(source: str) -> str:
+    """Return the license on the model's card, else UNKNOWN, and the card: README.md beside it, or on the hub."""
     import huggingface_hub
 
     path = Path(source)
@@ -53,10 +53,10 @@ def read_licence(source: str) -> str:
         card = "/".join(source.split("/")[:2])
     try:
         data = huggingface_hub.ModelCard.load(card, ignore_metadata_errors=True).data
-        licence = str(data.get("license_name") or data.get("license") or UNKNOWN)
+        name = str(data.get("license_name") or data.get("license") or UNKNOWN)
     except Exception:  # noqa: BLE001  no card, no network, or an invalid card
-        licence = UNKNOWN
-    return f"{licence} (looked in {card})"
+        name = UNKNOWN
+    return f"{name} (looked in {card})"
 
 
 def load_pretrained(cls: Any, source: str, what: str) -> Any:

@@ -19,7 +19,7 @@ from emimic.features.extractor import (
     process_each,
     write_clip,
 )
-from emimic.features.networks import read_licence
+from emimic.features.networks import read_license
 from emimic.media import decode
 from emimic.model.model import EmiModel
 
@@ -61,7 +61,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         "torch",
         "transformers",
         weights=encoder_cache.compute_key(model, settings.dtype),
-        licence=read_licence(source),
+        license=read_license(source),
     )
     return [Work(folder, facts, list_clips(job.folder), make, notes=job.notes)]
 

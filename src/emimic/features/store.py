@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from emimic.data.split_tables import get_clip_key
-from emimic.files import atomic, check_file, read_json, write_atomic
+from emimic.files import check_file, read_json, replace_atomically, write_atomically
 from emimic.task import CorpusError
 
 FOLDER: Final = "features"
@@ -68,7 +68,7 @@ def write(file: Path, clip: str, sequence: Sequence) -> None:
         "times": np.ascontiguousarray(sequence.times, np.float64),
         "present": np.ascontiguousarray(sequence.present, np.bool_),
     }
-    with atomic(file) as temporary:
+    with replace_atomically(file) as temporary:
         save_file(tensors, temporary, metadata={"id": clip})
 
 
@@ -168,4 +168,6 @@ def digest_facts(folder: Path) -> str | None:
 
 def describe(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write what makes the features of a folder into its `features.json`."""
-    write_atomic(folder / FACTS, json.dumps({"schema": SCHEMA, **facts}, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(
+        folder / FACTS, json.dumps({"schema": SCHEMA, **facts}, indent=1, ensure_ascii=False) + "\n"
+    )

@@ -14,7 +14,7 @@ from emimic.data.corpus_settings import Numbers
 from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
-from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
+from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_license
 from emimic.features.transcripts import Transcript, read_all
 from emimic.task import CorpusError, ModelError
 
@@ -44,7 +44,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         "torch",
         "transformers",
         weights=encoder_cache.digest_weights(encoder.model),
-        licence=read_licence(source),
+        license=read_license(source),
         source=describe_source(transcripts_folder),
     )
     clips = [Clip(transcript.id, job.folder) for transcript in transcripts.values()]

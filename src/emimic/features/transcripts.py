@@ -12,8 +12,8 @@ from pydantic import Field
 from emimic.data.split_tables import get_clip_key
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
-from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_licence
-from emimic.files import check_file, read_json, write_atomic
+from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_license
+from emimic.files import check_file, read_json, write_atomically
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError
@@ -66,9 +66,9 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         except (RuntimeError, ValueError, IndexError) as error:  # one clip must not stop all others
             raise make_clip_error(source, error) from error
         values = {"schema": SCHEMA, **asdict(transcript), "text": transcript.text}
-        write_atomic(folder / f"{clip.id}.json", json.dumps(values, ensure_ascii=False) + "\n")
+        write_atomically(folder / f"{clip.id}.json", json.dumps(values, ensure_ascii=False) + "\n")
 
-    facts = collect_facts(job, settings, "transformers", weights=weights, licence=read_licence(source))
+    facts = collect_facts(job, settings, "transformers", weights=weights, license=read_license(source))
     # One clip after the other: the model uses all cores by itself.
     return [Work(folder, facts, clips, process_each(make, 1), lambda path: list(read_all(path)), job.notes)]
 

@@ -137,10 +137,10 @@ def _add_clips(
     """Predict the rows that `outcomes` doesn't hold yet."""
     groups = [
         [(row, path) for row in rows if row not in outcomes and not isinstance(path := inputs[row], Failure)]
-        for rows in batching.chunks(len(inputs), GROUP)
+        for rows in batching.split_rows(len(inputs), GROUP)
     ]
     batches = backend.predict_clips([group for group in groups if group])
-    with closing(batches), progress.counted(unit="clips/s", show=show_progress) as bar:
+    with closing(batches), progress.make_counting_bar(unit="clips/s", show=show_progress) as bar:
         task = bar.add_task("predicting", total=len(inputs), completed=len(outcomes))
         for batch in batches:
             for row, outcome in batch:
@@ -174,7 +174,7 @@ def _add_timelines(
     batches = backend.predict_timelines(
         sorted(missing.items()), lambda seconds: bar.update(task, completed=done + seconds)
     )
-    with closing(batches), progress.counted(unit="x real time", show=show_progress) as bar:
+    with closing(batches), progress.make_counting_bar(unit="x real time", show=show_progress) as bar:
         task = bar.add_task("timelines, s", total=sum(result.seconds for result in missing.values()))
         for batch in batches:
             for row, timeline in batch:

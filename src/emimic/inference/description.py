@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from emimic.files import fingerprint, read_json, sha256
+from emimic.files import compute_sha256, fingerprint, read_json
 from emimic.inference.spec import Spec
 from emimic.task import ModelError
 
@@ -79,7 +79,7 @@ def check_files(folder: Path, description: dict[str, Any], *, full: bool = False
         if not file.is_file():
             raise ModelError(f"{folder} has no {name}; the folder is incomplete: copy or export it again")
         kind = "fingerprint" if "fingerprint" in hashes and not full else "sha256"
-        value = fingerprint(file) if kind == "fingerprint" else sha256(file)
+        value = fingerprint(file) if kind == "fingerprint" else compute_sha256(file)
         if hashes[kind] != value:
             raise ModelError(
                 f"{file} is not the file its {DESCRIPTION} describes ({kind} {value[:12]}..., expected "

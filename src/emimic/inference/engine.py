@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import batching
-from emimic.calibration import FILE, Calibration, finished
-from emimic.cpus import available, cores
+from emimic.calibration import FILE, Calibration, finish_predictions
+from emimic.cpus import count_available, count_cores
 from emimic.files import fingerprint
 from emimic.inference.description import DESCRIPTION as DESCRIPTION
 from emimic.inference.description import SCHEMA as SCHEMA
@@ -197,11 +197,11 @@ class TorchEngine:
                 f"{folder} is a training run, which needs torch ({error.name} isn't installed): {install('train')}, "
                 "or export it where that is installed (emimic export)"
             ) from error
-        torch.set_num_threads(min(torch.get_num_threads(), available()) if threads is None else threads)
+        torch.set_num_threads(min(torch.get_num_threads(), count_available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.one_pass = bool(self.model.config.targets)
         self.spec = get_spec(self.model)
-        self.calibration = Calibration.of_run(folder, self.spec.targets)
+        self.calibration = Calibration.find_in_run(folder, self.spec.targets)
 
     def predict(
         self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
@@ -210,14 +210,16 @@ class TorchEngine:
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for result in results:
             _check_finite("the training run", result.intensities, result.vad)
-        return finished(results, self.calibration)
+        return finish_predictions(results, self.calibration)
 
     def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Return hidden states, see `OnePassEngine.encode`."""
         import torch
 
         with torch.inference_mode():
-            return [self.model.encode(*self.model.collate([clip]))[0][0].float().cpu().numpy() for clip in clips]
+            return [
+                self.model.encode(*self.model.collate([clip]))[0][0].float().cpu().numpy() for clip in clips
+            ]
 
     def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
         """Predict windows, see `OnePassEngine.predict_windows`."""
@@ -228,8 +230,14 @@ class TorchEngine:
         with torch.inference_mode():
             states, mask = self.model.collate([hidden])
             starts, ends = torch.from_numpy(windows).to(states.device).unbind(dim=1)
-            output = regress_windows(self.model, states, mask, Windows(torch.zeros_like(starts), starts, ends))
-        vad = (output.vad_means, None if output.vad is None else output.vad[0]) if self.spec.vad else (None, None)
+            output = regress_windows(
+                self.model, states, mask, Windows(torch.zeros_like(starts), starts, ends)
+            )
+        vad = (
+            (output.vad_means, None if output.vad is None else output.vad[0])
+            if self.spec.vad
+            else (None, None)
+        )
         arrays = [None if part is None else part.float().cpu().numpy() for part in (output.intensities, *vad)]
         return _finish_windows("the training run", arrays, self.calibration)
 
@@ -237,7 +245,7 @@ class TorchEngine:
 def get_spec(model: Any) -> Spec:
     """Return the spec of an EmiModel."""
     config = model.config
-    first, second = model.frame_times(2) * SAMPLE_RATE
+    first, second = model.compute_frame_times(2) * SAMPLE_RATE
     return Spec(
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
@@ -253,10 +261,11 @@ def get_spec(model: Any) -> Spec:
 class GraphEngine:
     """An exported model on its runtime; needs neither torch nor transformers.
 
-    Its encoder's inputs are samples (batch, sample) float32 and lengths (batch,) int64, its outputs hidden (batch, frame,
-    feature) and frames (batch,) int64. Its head reads these and windows: rows, starts and ends (window,) int64, in frames.
-    The outputs are intensities (window, target), pooled (window, 2 * feature) and, if V/A/D has been learned, vad (batch,
-    frame, 3) and vad_means (window, 3). An older export has one graph for both, without windows: a clip is one.
+    Its encoder's inputs are samples (batch, sample) float32 and lengths (batch,) int64, its outputs hidden (batch,
+    frame, feature) and frames (batch,) int64. Its head reads these and windows: rows, starts and ends (window,) int64,
+    in frames. The outputs are intensities (window, target), pooled (window, 2 * feature) and, if V/A/D has been
+    learned, vad (batch, frame, 3) and vad_means (window, 3). An older export has one graph, in which a clip is the
+    window.
     """
 
     def __init__(
@@ -295,15 +304,15 @@ class GraphEngine:
             open_runtime(
                 self.runtime,
                 file,
-                threads=cores() if threads is None else threads,
+                threads=count_cores() if threads is None else threads,
                 streams=streams,
-                optimised=bool(self.description.get("optimised")),
+                optimized=bool(self.description.get("optimized")),
             )
             for file in files
         ]
         self._graph: Runtime = TwoGraphs(*graphs) if len(graphs) > 1 else graphs[0]
         if run is not None:
-            self.calibration = Calibration.of_run(run, self.spec.targets)
+            self.calibration = Calibration.find_in_run(run, self.spec.targets)
         else:
             is_calibrated = FILE in self.description.get("files", {})
             self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
@@ -325,7 +334,7 @@ class GraphEngine:
             pooled=self.calibration is not None and self.calibration.novelty is not None,
             name=str(self.folder),
         )
-        return finished(raw, self.calibration)
+        return finish_predictions(raw, self.calibration)
 
     def predict_raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
         """Predict clips without calibration."""
@@ -420,7 +429,9 @@ def predict_clips(
             )
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
     outputs += ["pooled"] if pooled else []
-    plan = batching.plan(lengths, budget=batching.budget(batch_seconds), equal=not spec.exact_under_padding)
+    plan = batching.plan(
+        lengths, budget=batching.compute_budget(batch_seconds), equal=not spec.exact_under_padding
+    )
     predictions: dict[int, Prediction] = {}
 
     def predict_batch(rows: list[int]) -> None:
@@ -475,6 +486,6 @@ def _finish_windows(
     intensities, *vad = arrays
     assert intensities is not None
     if calibration is not None:
-        intensities = calibration.intensities(intensities)
+        intensities = calibration.calibrate_intensities(intensities)
         vad = [None if part is None else part.clip(0.0, 1.0) for part in vad]
     return WindowPredictions(intensities, *vad)

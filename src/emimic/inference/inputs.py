@@ -12,7 +12,7 @@ from typing import Final
 from emimic.files import is_hidden, walk
 from emimic.inference.results import Failure
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.media.source import kind
+from emimic.media.source import name_type
 from emimic.task import AudioError
 
 STDIN: Final = Path("<stdin>")
@@ -56,8 +56,8 @@ def _expand(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Failure]
     for path in paths:
         if not isinstance(path, str | os.PathLike):
             raise AudioError(
-                f"found {kind(path)} in place of a path; expected files, folders or patterns. Give a recording that is "
-                "in memory to the predictor itself: predictor(...)."
+                f"found {name_type(path)} in place of a path; expected files, folders or patterns. Give a recording "
+                "that is in memory to the predictor itself: predictor(...)."
             )
         text = os.fspath(path)
         if not text:  # for the system, the current folder

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import calibration
-from emimic.files import make_folder, sha256
+from emimic.files import compute_sha256, make_folder
 from emimic.inference.engine import DESCRIPTION
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.results import Recording, Result, split_recording
@@ -136,7 +136,7 @@ def hash_model(model: Path) -> str:
     names = [DESCRIPTION] if (model / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
     if names[0] != DESCRIPTION and (model / calibration.FILE).is_file():
         names.append(calibration.FILE)  # it holds the hash of its arrays
-    return new_sha256("".join(sha256(model / name) for name in names).encode()).hexdigest()
+    return new_sha256("".join(compute_sha256(model / name) for name in names).encode()).hexdigest()
 
 
 def pack(result: Result) -> dict[str, Any]:

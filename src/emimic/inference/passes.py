@@ -217,9 +217,7 @@ class OnePass:
         for block in blocks:
             start = max(0, block * self._advance - self._before)
             wave = cut(start, min(total, (block + 1) * self._advance + self._after))
-            ready = prepare(
-                wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples
-            )
+            ready = prepare(wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples)
             clips.append(ready.samples)
             contexts.append(block * self._frames - start // self._hop)
         encoded = self._engine.encode(clips) if clips else []

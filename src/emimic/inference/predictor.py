@@ -18,13 +18,13 @@ from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
 from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
+from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
-from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.media import decode
-from emimic.media.source import is_one, label_of
+from emimic.media.source import get_label, is_one
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, AudioError, add_note
 
@@ -122,7 +122,7 @@ class Predictor:
         Warns:
             EmimicWarning: Each of the result's notes.
         """
-        label = Path(label_of(source) if name is None else name)
+        label = Path(get_label(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
         decoded = self._prepare(blocks, notes)
@@ -132,7 +132,7 @@ class Predictor:
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
         return result
 
-    def files(
+    def predict_files(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
@@ -150,7 +150,7 @@ class Predictor:
 
         Args:
             paths: Files, folders (their media files, recursively), patterns (`*`, `**`, `?`) and `-`, standard input.
-            timeline: Also predict each recording over time, see `timeline`.
+            timeline: Also predict each recording over time, see `predict_timeline`.
             channels: Predict each channel of a recording with several, see `Result.channel`.
             window: Of timelines, see `timeline`.
             hop: Of timelines, see `timeline`.
@@ -180,7 +180,7 @@ class Predictor:
         )
         return Results.from_outcomes(self.targets, outcomes)
 
-    def timeline(
+    def predict_timeline(
         self,
         source: Source,
         *,
@@ -198,8 +198,9 @@ class Predictor:
     ) -> Timeline:
         """Predict a recording of any length over time, in constant memory.
 
-        Every `hop` seconds the surrounding `window` seconds are predicted, from one pass of the encoder over the recording.
-        A model that was exported as one graph, by an earlier emimic, predicts each window as a clip (`Timeline.method`).
+        Every `hop` seconds the surrounding `window` seconds are predicted, from one pass of the encoder over the
+        recording. A model that was exported as one graph, by an earlier emimic, predicts each window as a clip, as with
+        `exact` (see `Timeline.method`).
 
         Args:
             source: As in a call.
@@ -220,8 +221,8 @@ class Predictor:
             EmimicError: The window or hop is invalid.
         """
         remarks: list[str] = []
-        label = Path(label_of(source) if name is None else name)
-        with bars.bar(show=progress) as bar:
+        label = Path(get_label(source) if name is None else name)
+        with bars.make_bar(show=progress) as bar:
             task = bar.add_task(label.name, total=seconds)
             line = compute_timeline(
                 self.engine,
@@ -290,7 +291,7 @@ class Predictor:
             for recording, clip in zip(recordings, decoded, strict=True)
         ]
 
-    def predict_timeline(
+    def predict_decoded_timeline(
         self,
         recording: Recording,
         file: Path | None = None,
@@ -381,7 +382,7 @@ class LocalBackend:
     ) -> batch.Batches[Timeline]:
         """Yield timelines, see `batch.Backend.predict_timelines`."""
         for row, result in results:
-            line = self.predictor.predict_timeline(
+            line = self.predictor.predict_decoded_timeline(
                 result.recording,
                 options=self.options,
                 batch_seconds=self.batch_seconds,

@@ -96,7 +96,7 @@ class Worker:
     def _predict_timelines(self, tasks: list["_Task"]) -> list[Any]:
         outcomes = []
         for row, name, file, number in tasks:
-            line = self.predictor.predict_timeline(
+            line = self.predictor.predict_decoded_timeline(
                 _make_recording(name, number),
                 Path(file),
                 options=self.work.options,

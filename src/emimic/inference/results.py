@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import make_encodable, make_one_line, writable
+from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
-from emimic.inference.steps import Steps, build_steps, mask_infinite, target_names
+from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
 from emimic.inference.timeline import SCHEMA as SCHEMA
 from emimic.inference.timeline import Timeline as Timeline
 from emimic.inference.timeline import VoiceSegment as VoiceSegment
@@ -205,10 +205,10 @@ class Result:
         vad = self.prediction.vad
         return None if vad is None else (self.prediction.times, mask_infinite(vad))
 
-    def steps(self) -> Steps:
+    def to_steps(self) -> Steps:
         """Return the timeline's steps; without a timeline, one step over the predicted part of the clip."""
         if self.timeline is not None:
-            return self.timeline.steps()
+            return self.timeline.to_steps()
         until = np.array([self.covered])
         return build_steps(
             (until / 2, np.zeros(1), until),
@@ -293,10 +293,10 @@ class Results:
         return {
             "schema": SCHEMA,
             "emimic": __version__,
-            "targets": [writable(name) for name in self.targets],
+            "targets": [make_writable(name) for name in self.targets],
             "clips": [_to_fields(result) for result in self.clips],
             "failed": [
-                {"file": writable(failure.path), "reason": writable(failure.reason)}
+                {"file": make_writable(failure.path), "reason": make_writable(failure.reason)}
                 for failure in self.failed
             ],
         }
@@ -310,7 +310,7 @@ class Results:
         Raises:
             EmimicError: pandas is not installed.
         """
-        rows, targets = [], target_names(self.targets)
+        rows, targets = [], make_target_names(self.targets)
         for name, clip in zip(self.names, self.clips, strict=True):
             headline, novelty = clip.headline, clip.prediction.novelty
             vad = {} if headline.vad is None else dict(zip(VAD, headline.vad, strict=True))
@@ -352,14 +352,14 @@ def _to_fields(result: Result) -> dict[str, Any]:
         return dict(zip(VAD, round_values(values), strict=True))
 
     fields: dict[str, Any] = {
-        "Filename": writable(result.name),
-        "file": writable(result.path),
+        "Filename": make_writable(result.name),
+        "file": make_writable(result.path),
         **({} if result.channel is None else {"channel": result.channel}),
         "seconds": round(result.seconds, 3),
         "was_cut": result.was_cut,
         "was_padded": result.was_padded,
         "was_silent": result.was_silent,
-        "notes": [writable(note) for note in result.remarks],
+        "notes": [make_writable(note) for note in result.remarks],
         "intensities": by_target(prediction.intensities),
     }
     if prediction.vad is not None:

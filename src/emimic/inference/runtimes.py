@@ -17,7 +17,6 @@ Feed = dict[str, NDArray[Any]]
 Name = Literal["onnx", "openvino"]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Library:
     """A runtime's library. module: which it needs. suffix: of the files that it opens."""
@@ -62,7 +61,7 @@ def open_runtime(
     *,
     threads: int = 1,
     streams: int = 1,
-    optimised: bool = False,
+    optimized: bool = False,
 ) -> Runtime:
     """Open a graph.
 
@@ -71,7 +70,7 @@ def open_runtime(
         graph: A file, or ONNX bytes.
         threads: Of all streams together.
         streams: Number of parallel runs.
-        optimised: ONNX Runtime skips its own optimization of the graph.
+        optimized: ONNX Runtime skips its own optimization of the graph.
 
     Raises:
         ModelError: The runtime is not installed or the graph is damaged.
@@ -83,7 +82,7 @@ def open_runtime(
     try:
         if runtime == "openvino":
             return OpenvinoRuntime(graph, threads=threads, streams=streams)
-        return OnnxRuntime(graph, threads=threads, streams=streams, optimised=optimised)
+        return OnnxRuntime(graph, threads=threads, streams=streams, optimized=optimized)
     except Exception as error:  # each library has its own
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{name} can't be opened: {reason}. Copy or export it again") from error
@@ -92,7 +91,7 @@ def open_runtime(
 class OnnxRuntime:
     """A graph on ONNX Runtime, see `open_runtime`."""
 
-    def __init__(self, graph: Path | bytes, *, threads: int, streams: int, optimised: bool) -> None:
+    def __init__(self, graph: Path | bytes, *, threads: int, streams: int, optimized: bool) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -103,7 +102,7 @@ class OnnxRuntime:
         # but with VNNI at less than half the speed.
         vnni = _has_vnni()
         options.add_session_config_entry("session.x64quantprecision", "0" if vnni else "1")
-        if optimised and vnni:
+        if optimized and vnni:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.inputs = frozenset(value.name for value in self._session.get_inputs())

@@ -42,7 +42,7 @@ class Steps:
     n_targets: int
     voice_segments: tuple[tuple[int, int], ...]
 
-    def pieces(self, column: int) -> list[tuple[int, int, float]]:
+    def list_pieces(self, column: int) -> list[tuple[int, int, float]]:
         """Return (start ms, end ms, value) of a column's steps, without the silent ones."""
         rows = zip(self.starts.tolist(), self.ends.tolist(), self.values[:, column].tolist(), strict=True)
         return [(start, end, value) for start, end, value in rows if start < end and not math.isnan(value)]
@@ -75,7 +75,7 @@ def build_steps(
     columns, names = [mask_infinite(intensities)], targets
     if vad is not None:
         columns.append(_average_frames(milliseconds / 1000, *vad))
-        names += vad_names(targets)
+        names += make_vad_names(targets)
     return Steps(
         total=total,
         times=times,
@@ -98,12 +98,12 @@ def compute_edges(times: NDArray[np.float64], hop: float, seconds: float) -> NDA
     return np.array([times[0] - hop / 2, *(times[:-1] + times[1:]) / 2, last])
 
 
-def vad_names(targets: tuple[str, ...]) -> tuple[str, ...]:
+def make_vad_names(targets: tuple[str, ...]) -> tuple[str, ...]:
     """Return names of the V/A/D columns, distinct from targets of the same name."""
     return tuple(f"{name} (VAD)" if name in targets else name for name in VAD)
 
 
-def target_names(names: tuple[str, ...]) -> tuple[str, ...]:
+def make_target_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return names of the targets' columns, distinct from a table's other columns."""
     return tuple(f"{name} (intensity)" if name in _COLUMNS else name for name in names)
 

@@ -1,8 +1,8 @@
 """Predictions over time while a recording arrives: chunks in, steps out. A timeline is a stream of all its blocks.
 
-The value at time t is the model's prediction of the window centered on t, every `hop` seconds; at a recording's two ends
-the window is shorter. The encoder runs once over the recording, or over each window as a clip (`passes`). A step whose
-hop is silent is NaN and is not computed.
+The value at time t is the model's prediction of the window centered on t, every `hop` seconds; at a recording's two
+ends the window is shorter. The encoder runs once over the recording, or over each window as a clip (`passes`). A step
+whose hop is silent is NaN and is not computed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -58,8 +58,8 @@ class Step:
 class Stream:
     """A recording that arrives in chunks; the sizes of the chunks don't change the steps.
 
-    A step comes out once its window has arrived and its silence is decided and, in one pass, once the steps are complete
-    whose windows end in the same block of the encoder: at most `latency` seconds after its time.
+    A step comes out once its window has arrived and its silence is decided and, in one pass, once the steps are
+    complete whose windows end in the same block of the encoder: at most `latency` seconds after its time.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class Stream:
         self.grid = Grid(options.window, options.hop)
         if options.window > engine.spec.max_seconds:
             raise EmimicError(
-                f"window is {options.window:g} s; this model takes at most {engine.spec.max_seconds:g} s: give a shorter one"
+                f"window is {options.window:g} s; this model takes at most {engine.spec.max_seconds:g} s: give a "
+                "shorter one"
             )
         check_format(sample_rate, 1, "the stream")
         self._engine = engine
@@ -184,7 +185,7 @@ class Stream:
             self._warned = True
             add_note(f"the stream: {note}", None, stacklevel=3)
 
-    def in_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread[Step]:
+    def start_thread(self, on_step: Callable[[Step], object] | None = None) -> StreamThread[Step]:
         """Feed this stream from a separate thread, so that an audio callback only queues its chunks.
 
         Args:
@@ -294,9 +295,7 @@ def compute_timeline(
     Raises:
         EmimicError: See `Stream`.
     """
-    stream = Stream(
-        engine, options, blocks=FILE, voice_segments=voice_segments, batch_seconds=batch_seconds
-    )
+    stream = Stream(engine, options, blocks=FILE, voice_segments=voice_segments, batch_seconds=batch_seconds)
     steps: list[Step] = []
     for block in blocks:
         steps += stream.push(block)

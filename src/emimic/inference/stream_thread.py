@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from numpy.typing import NDArray
 
-from emimic.media.source import copied
+from emimic.media.source import copy_samples
 from emimic.task import EmimicError
 
 _LOG: Final = logging.getLogger("emimic.stream")
@@ -29,14 +29,14 @@ class Pushable(Protocol[Step_co]):
 
 
 class StreamThread(Generic[Step_co]):
-    """A `Stream` fed by a thread; a context manager, made by `Stream.in_thread`.
+    """A `Stream` fed by a thread; a context manager, made by `Stream.start_thread`.
 
     Give chunks to `put` from any one thread, and take steps by `on_step` (called in the stream's thread) or by
     iterating, which ends after `close`. An error of the stream or of `on_step` ends the thread; `put`, `close` and
     iteration raise it.
 
     Examples:
-        with predictor.stream(sample_rate=48_000).in_thread(on_step=print) as live:
+        with predictor.stream(sample_rate=48_000).start_thread(on_step=print) as live:
             live.put(chunk)
     """
 
@@ -64,7 +64,7 @@ class StreamThread(Generic[Step_co]):
         self._raise()
         if self._closed:
             raise EmimicError("this stream was closed: its recording has ended; make another one")
-        self._chunks.put(copied(chunk, "the chunk"))
+        self._chunks.put(copy_samples(chunk, "the chunk"))
 
     def close(self) -> None:
         """End the recording, and wait for its last step.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import make_one_line, writable
+from emimic.files import make_one_line, make_writable
 from emimic.inference import html
-from emimic.inference.steps import Steps, build_steps, compute_edges, mask_infinite, target_names
+from emimic.inference.steps import Steps, build_steps, compute_edges, make_target_names, mask_infinite
 from emimic.install import install
 from emimic.task import VAD, EmimicError
 from emimic.version import __version__
@@ -90,7 +90,7 @@ class Timeline:
             return None
         return self.vad_times, mask_infinite(self.vad)
 
-    def steps(self) -> Steps:
+    def to_steps(self) -> Steps:
         """Return the steps on a grid of whole milliseconds."""
         return build_steps(
             (self.times, self.starts, self.ends),
@@ -112,7 +112,7 @@ class Timeline:
             "emimic": __version__,
             "name": self.name,
             "seconds": round(self.seconds, 3),
-            "targets": [writable(name) for name in self.targets],
+            "targets": [make_writable(name) for name in self.targets],
             **self.to_fields(),
         }
 
@@ -142,10 +142,10 @@ class Timeline:
         Raises:
             EmimicError: pandas is not installed.
         """
-        steps = self.steps()
+        steps = self.to_steps()
         index = import_pandas().Index(steps.times, name="Seconds")
         windows = {"Start": steps.since, "End": steps.until}
-        values = dict(zip(target_names(steps.names), steps.values.T, strict=True))
+        values = dict(zip(make_target_names(steps.names), steps.values.T, strict=True))
         frame: pd.DataFrame = import_pandas().DataFrame({**windows, **values}, index=index)
         return frame
 

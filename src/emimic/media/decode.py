@@ -212,7 +212,7 @@ def _list_notes(mono: Mono, is_damaged: bool, is_longer: bool) -> list[str]:
     notes = []
     if mono.bad:
         notes.append(f"{mono.bad} of {mono.total} values were NaN, infinite or absurd; they are set to 0.")
-    if mono.is_cancelled:
+    if mono.is_canceled:
         notes.append("its channels cancel each other out (opposite phase); export one of them alone.")
     if is_damaged:
         seconds = mono.length / SAMPLE_RATE

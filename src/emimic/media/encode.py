@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import soundfile
 
-from emimic.files import naming
+from emimic.files import name_errors
 from emimic.media.waveform import Wave, check_scale, resample
 from emimic.task import SAMPLE_RATE, AudioError
 
@@ -27,7 +27,7 @@ def save(path: str | os.PathLike[str], samples: Wave, *, codec: Literal["mp3", "
         OutputError: the file can't be written.
     """
     data = encode(samples, codec=codec)
-    with naming(path):
+    with name_errors(path):
         Path(path).write_bytes(data)
 
 

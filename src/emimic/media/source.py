@@ -50,13 +50,14 @@ def resolve(source: object, label: str) -> Resolved:
             ) from error
         if not _is_bytes(content):
             raise AudioError(
-                f"{label}: reading it gives {kind(content)}, expected bytes. Open the file with 'rb', or give its path."
+                f"{label}: reading it gives {name_type(content)}, expected bytes. Open the file with 'rb', or give "
+                "its path."
             )
         if not len(content):
             raise AudioError(f"{label}: the open file holds nothing from here on. Call its seek(0) first.")
         return bytes(content)
     if source is None or isinstance(source, bool | int | float | complex | tuple | dict | set | frozenset):
-        raise AudioError(f"{label}: found {kind(source)}, expected {_EXPECTED}.")
+        raise AudioError(f"{label}: found {name_type(source)}, expected {_EXPECTED}.")
     return _to_array(source, label)
 
 
@@ -66,14 +67,14 @@ def name_source(source: object, name: str | None) -> tuple[str | os.PathLike[str
     Raises:
         AudioError: see `resolve`; or the source is an array.
     """
-    label = name or label_of(source)
+    label = name or get_label(source)
     resolved = resolve(source, label)
     if isinstance(resolved, np.ndarray):
-        raise AudioError(f"{label}: found {kind(source)}, expected a media file's path or its bytes.")
+        raise AudioError(f"{label}: found {name_type(source)}, expected a media file's path or its bytes.")
     return resolved, label
 
 
-def label_of(source: object) -> str:
+def get_label(source: object) -> str:
     """Return the name of a recording for messages when the caller gave none."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
@@ -88,7 +89,7 @@ def is_one(source: object) -> bool:
     return single or not isinstance(source, Iterable) or hasattr(source, "read")
 
 
-def kind(value: object) -> str:
+def name_type(value: object) -> str:
     """Return the name of a value's type, for messages."""
     return "None" if value is None else type(value).__name__
 
@@ -112,7 +113,7 @@ def _to_array(source: object, label: str) -> NDArray[Any]:
     """
     if _is_bytes(source):
         raise AudioError(
-            f"{label}: found {kind(source)} without a sample type, expected an array. For 16-bit samples use "
+            f"{label}: found {name_type(source)} without a sample type, expected an array. For 16-bit samples use "
             "np.frombuffer(..., np.int16)."
         )
     try:
@@ -120,10 +121,10 @@ def _to_array(source: object, label: str) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         hint = ".detach().cpu().float().numpy()" if hasattr(source, "detach") else "np.asarray(...)"
         raise AudioError(
-            f"{label}: {kind(source)} can't be taken as an array of samples ({error}). Convert it with {hint}."
+            f"{label}: {name_type(source)} can't be taken as an array of samples ({error}). Convert it with {hint}."
         ) from error
     if array.dtype.kind not in "biufc":
-        raise AudioError(f"{label}: found {kind(source)} of {array.dtype}, expected {_EXPECTED}.")
+        raise AudioError(f"{label}: found {name_type(source)} of {array.dtype}, expected {_EXPECTED}.")
     if isinstance(source, np.ma.MaskedArray) and np.ma.is_masked(source):
         raise AudioError(
             f"{label}: some samples are masked, expected a value for each. Fill them: .filled(0)."
@@ -148,7 +149,7 @@ def _is_file(array: NDArray[Any]) -> bool:
     )
 
 
-def copied(samples: object, label: str) -> NDArray[Any]:
+def copy_samples(samples: object, label: str) -> NDArray[Any]:
     """Return a copy of samples as an array of the same type.
 
     Raises:

@@ -215,7 +215,7 @@ class Mono:
         return nothing if stream is None else self._keep(stream.resample_chunk(nothing, last=True))
 
     @property
-    def is_cancelled(self) -> bool:
+    def is_canceled(self) -> bool:
         """The channels have opposite phase: their average has less than a hundredth of their power."""
         return bool(self._power[0] < 0.01 * self._power[1])
 

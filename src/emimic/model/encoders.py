@@ -101,7 +101,7 @@ def record_layers() -> Iterator[dict[int, Tensor]]:
         _outputs.reset(token)
 
 
-def side_by_side(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
+def concatenate_layers(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
     """Return recorded outputs, concatenated, (batch, frame, layer * feature); a skipped layer's output is its input."""
     return torch.cat([outputs[max(set(outputs) & set(range(layer + 1)))] for layer in layers], dim=-1)
 
@@ -141,7 +141,7 @@ def is_exact_under_padding(config: Any) -> bool:
     return bool(config.model_type == "whisper" or config.feat_extract_norm != "group")
 
 
-def num_frames(config: Any, samples: int) -> int:
+def count_frames(config: Any, samples: int) -> int:
     """Return the frames of `samples` samples at 16 kHz (paper section 4: 192,000 -> 599)."""
     if config.model_type == "whisper":
         return -(-(samples // MEL_HOP) // 2)
@@ -183,7 +183,7 @@ def compute_frame_times(config: Any, frames: int) -> np.ndarray:
 
 def compute_frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
     """Return the frame mask (batch, frame), true at real frames, of a sample mask (batch, sample)."""
-    counts = [num_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
+    counts = [count_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
     return (
         torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
     )
@@ -232,13 +232,13 @@ def encode(
         raise ModelError(
             f"this {config.model_type} encoder would be changed by padding: batch clips of equal length only"
         )
-    frames = compute_frame_mask(config, mask, num_frames(config, longest))
+    frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
         return _encode_whisper(encoder, samples, mask, frames, layers, frozen), frames
     masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
-    return output.last_hidden_state if layers is None else side_by_side(outputs, layers), frames
+    return output.last_hidden_state if layers is None else concatenate_layers(outputs, layers), frames
 
 
 def _draw_time_mask(config: Any, frames: Tensor) -> Tensor:
@@ -262,7 +262,7 @@ def _draw_time_mask(config: Any, frames: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4)
-def mel_filters(bins: int) -> np.ndarray:
+def make_mel_filters(bins: int) -> np.ndarray:
     """Return Whisper's mel filters, (frequency, bin)."""
     from transformers.audio_utils import mel_filter_bank
 
@@ -295,7 +295,7 @@ def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, T
     window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
     power = spectrum.abs().square()
-    filters = torch.as_tensor(mel_filters(bins), dtype=power.dtype, device=power.device)
+    filters = torch.as_tensor(make_mel_filters(bins), dtype=power.dtype, device=power.device)
     features = (filters.T @ power).clamp(min=1e-10).log10()
     peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
     features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
@@ -313,9 +313,9 @@ def encode_frozen(
     encoder: Any, samples: Tensor, mask: Tensor, layers: Sequence[int] | None, frozen: int
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs of `list_kept_layers`, concatenated, (batch, frame, feature), and frame mask."""
-    frames = compute_frame_mask(encoder.config, mask, num_frames(encoder.config, samples.shape[1]))
+    frames = compute_frame_mask(encoder.config, mask, count_frames(encoder.config, samples.shape[1]))
     outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen)
-    return side_by_side(outputs, list_kept_layers(layers, frozen)), frames
+    return concatenate_layers(outputs, list_kept_layers(layers, frozen)), frames
 
 
 def encode_rest(
@@ -373,7 +373,7 @@ def _encode_whisper_end(
             hidden = layer(hidden, bias)
         outputs[number] = hidden
     if layers is not None:
-        return side_by_side(outputs, layers)
+        return concatenate_layers(outputs, layers)
     return encoder.layer_norm(hidden)  # type: ignore[no-any-return]
 
 

@@ -57,9 +57,7 @@ class DomainHeads(nn.Module):
             for name, targets in by_domain.items()
         }
 
-    def forward(
-        self, intensities: Tensor, moments: Tensor, domains: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, intensities: Tensor, moments: Tensor, domains: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mix the regression head's intensities with the domains' own, by the probability of each domain.
 
         Args:

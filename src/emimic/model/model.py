@@ -124,9 +124,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     # Frame arithmetic
 
-    def num_frames(self, samples: int) -> int:
+    def count_frames(self, samples: int) -> int:
         """Return the frames of a clip of `samples` samples (192,000 -> 599 with the paper's encoder)."""
-        return encoders.num_frames(self.config.encoder_config, samples)
+        return encoders.count_frames(self.config.encoder_config, samples)
 
     @property
     def receptive_field(self) -> int:
@@ -147,7 +147,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """False if a batch may hold only clips of equal length (`batching.plan(equal=True)`)."""
         return encoders.is_exact_under_padding(self.config.encoder_config)
 
-    def frame_times(self, frames: int) -> NDArray[np.float64]:
+    def compute_frame_times(self, frames: int) -> NDArray[np.float64]:
         """Return the center of each frame in seconds, (frame,)."""
         return encoders.compute_frame_times(self.config.encoder_config, frames)
 
@@ -185,7 +185,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         pooled = None if self.training else pooling.compute_moments(hidden, frame_mask)
-        moments = pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
+        moments = (
+            pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
+        )
         vector = torch.cat([pool(frames, frame_mask) for pool in self.poolings], dim=-1)
         intensities, logits, categories = self.regress_vector(vector, moments, domains)
         return EmiOutput(
@@ -294,7 +296,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                     states, mask = self.encode(states, mask)
                 output = self.regress(states, mask)
                 split = split_output(
-                    output, states if hidden else None, self.frame_times, self.config.predicts_vad
+                    output, states if hidden else None, self.compute_frame_times, self.config.predicts_vad
                 )
                 predictions.update(zip(rows, split, strict=True))
         finally:
@@ -310,7 +312,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             encoded: the lengths are in frames.
         """
         hop = encoders.compute_hop(self.config.encoder_config) if encoded else 1
-        budget = batching.budget(batch_seconds, hop)
+        budget = batching.compute_budget(batch_seconds, hop)
         return batching.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
 
     def collate(self, clips: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:

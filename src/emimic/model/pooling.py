@@ -79,7 +79,7 @@ class LastOutput:
         return self.lstm.hidden_size
 
     def __call__(self, frames: Tensor, mask: Tensor) -> Tensor:
-        return recurrent.last_outputs(self.lstm, frames, mask)
+        return recurrent.compute_last_outputs(self.lstm, frames, mask)
 
 
 class AttentiveStatistics(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 
-def last_outputs(lstm: nn.LSTM, frames: Tensor, frame_mask: Tensor) -> Tensor:
+def compute_last_outputs(lstm: nn.LSTM, frames: Tensor, frame_mask: Tensor) -> Tensor:
     """Return the last layer's output at each clip's last real frame, with the LSTM's dropout between layers.
 
     Args:

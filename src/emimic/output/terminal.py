@@ -33,7 +33,7 @@ def show(results: Results, form: str) -> None:
         from emimic.output import formats
 
         has_timelines = any(result.timeline is not None for result in results.clips)
-        as_csv = formats.steps_to_csv if has_timelines else formats.to_csv
+        as_csv = formats.to_steps_csv if has_timelines else formats.to_csv
         print(as_csv(results) if form == "csv" else formats.to_json(results), end="")  # noqa: T201
     elif results.clips:
         console = Console()

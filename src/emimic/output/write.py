@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.inference.inputs import read_content
 from emimic.inference.results import Results
 from emimic.media import decode
 from emimic.output import extras, formats
 from emimic.output.html_video import Mode
-from emimic.progress import shown
+from emimic.progress import show_progress
 
 PLOT: Final = "plot"
 """Key of the plots in `find_missing`, beside the formats' names."""
@@ -68,15 +68,15 @@ def write_files(
 
     names = formats.make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
     clips = zip(results.clips, names, strict=True)
-    for result, name in shown(clips, "plots", total=len(results.clips), show=progress):
+    for result, name in show_progress(clips, "plots", total=len(results.clips), show=progress):
         source = read_content(result.path)
         channel = result.channel and result.channel - 1
         wave = plots.compute_envelope(
             decode.load_blocks(source, name=str(result.path), channel=channel, notes=[])
         )
         if plot:
-            write_atomic(out / f"{name}.png", plots.plot_result(result, wave, form="png"))
-            write_atomic(out / f"{name}.svg", plots.plot_result(result, wave, form="svg"))
+            write_atomically(out / f"{name}.png", plots.plot_result(result, wave, form="png"))
+            write_atomically(out / f"{name}.svg", plots.plot_result(result, wave, form="svg"))
         if html:
             page_notes: list[str] = []
             sound, media_type = html_sound.make_playable(source, channel=channel, notes=page_notes)
@@ -84,5 +84,5 @@ def write_files(
             page_notes += [f"{result.path}: {reason}"] if reason else []
             notes += [note for note in page_notes if note not in result.notes]
             text = html_page.make_page(result, sound, media_type, wave, video=address)
-            write_atomic(out / f"{name}.html", text)
+            write_atomically(out / f"{name}.html", text)
     return notes

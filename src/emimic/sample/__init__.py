@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["folder"]
 
 
-def folder() -> Path:
+def get_folder() -> Path:
     """Return the sample corpus: `train_split.csv`, `valid_split.csv`, `test_split.csv` and `audio/*.mp3`.
 
     Its labels are *intended* categories cast onto the six targets, 0 or 1; the README beside it says how.

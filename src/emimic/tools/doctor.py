@@ -37,7 +37,7 @@ class ModelState:
     """A model that was opened and tried.
 
     folder: its folder's name. size: in bytes. engine: the runtime or library that runs it. targets: its intensities.
-    vad: whether it predicts V/A/D. licence: from its model card or LICENSE. sha256: of an exported model's graph, equal
+    vad: whether it predicts V/A/D. license: from its model card or LICENSE. sha256: of an exported model's graph, equal
     to the one in its description. difference: the largest difference between predictions for its check clips, here and
     at export; None for a run folder.
     """
@@ -47,7 +47,7 @@ class ModelState:
     engine: str
     targets: tuple[str, ...]
     vad: bool
-    licence: str
+    license: str
     sha256: str | None
     difference: float | None
 
@@ -78,7 +78,7 @@ class Report:
         """Return the report for JSON, with its schema and the legal notice."""
         return {"schema": SCHEMA, **asdict(self), "law": LAW}
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as a few lines of text."""
         extras = [
             f"{name} (missing {', '.join(missing)}: {install(name)})" if missing else f"{name} yes"
@@ -116,7 +116,7 @@ def _list_model_rows(model: ModelState | None) -> list[tuple[str, str]]:
     return [
         ("model", f"{model.folder}: {model.size / 1e6:.1f} MB, {model.engine}{checked}"),
         ("predicts", f"{', '.join(model.targets)}{vad}"),
-        ("licence", model.licence),
+        ("license", model.license),
     ]
 
 
@@ -135,11 +135,11 @@ def examine(model: str | os.PathLike[str] | None = None, *, hub: bool = False) -
         engines.append("run folders (torch)")
     if not troubles:
         # Imported here, since they import packages that may be missing.
-        from emimic.cpus import cores
+        from emimic.cpus import count_cores
         from emimic.inference import engine, runtimes
         from emimic.media import silero_vad
 
-        threads = cores()
+        threads = count_cores()
         try:
             state = _try_model(Path(engine.find_default_model() if model is None else model))
             runtimes.open_runtime("onnx", silero_vad.MODEL)  # timelines need it
@@ -202,7 +202,7 @@ def _try_model(folder: Path) -> ModelState:
     Raises:
         ModelError: the model can't be used.
     """
-    from emimic.files import sha256
+    from emimic.files import compute_sha256
     from emimic.inference.description import list_graphs
     from emimic.inference.engine import GraphEngine, open_engine
     from emimic.inference.runtimes import RUNTIMES
@@ -213,20 +213,20 @@ def _try_model(folder: Path) -> ModelState:
         library = RUNTIMES[engine.runtime]
         kind = f"{engine.description.get('precision')} on {library.module}"
         difference = engine.check()
-        digest = sha256(engine.folder / list_graphs(engine.description, library.suffix)[0])
+        digest = compute_sha256(engine.folder / list_graphs(engine.description, library.suffix)[0])
     return ModelState(
         folder=folder.resolve().name,
         size=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
         engine=kind,
         targets=engine.spec.targets,
         vad=engine.spec.vad,
-        licence=_read_licence(folder),
+        license=_read_license(folder),
         sha256=digest,
         difference=difference,
     )
 
 
-def _read_licence(folder: Path) -> str:
+def _read_license(folder: Path) -> str:
     """Return the card's `license:` line or its paragraph on licenses, else the first line of LICENSE."""
     sources = (
         ("README.md", r"^licen[sc]e: *(.+?)$"),

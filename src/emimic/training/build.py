@@ -47,9 +47,9 @@ def build_model(
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
     config["domains"] = _list_domains(settings, items)
-    labelled = settings.vad_weight > 0 and any(item.vad is not None for item in items)
-    labelled = labelled or bool(set(VAD) & set(ranked))
-    config["vad_learned"] = settings.vad_head and (labelled or (vad and settings.teacher_vad_weight > 0))
+    labeled = settings.vad_weight > 0 and any(item.vad is not None for item in items)
+    labeled = labeled or bool(set(VAD) & set(ranked))
+    config["vad_learned"] = settings.vad_head and (labeled or (vad and settings.teacher_vad_weight > 0))
     if set(VAD) & (set(ranked) - set(corpus.targets)) and not settings.vad_head:
         raise SettingsError(
             "ranks order V/A/D, but vad_head is off: switch it on, or leave them out of the order"

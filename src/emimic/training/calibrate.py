@@ -1,4 +1,4 @@
-"""Calibration of a run: maps of its intensities from labelled clips, and a novelty score from training clips."""
+"""Calibration of a run: maps of its intensities from labeled clips, and a novelty score from training clips."""
 
 import math
 import zlib
@@ -18,7 +18,7 @@ from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_s
 from emimic.files import fingerprint, make_folder, read_json
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
 from emimic.training.checkpoint import SETTINGS
@@ -35,7 +35,7 @@ class Report:
 
     Attributes:
         out: folder of the calibration.
-        clips: target -> number of labelled clips.
+        clips: target -> number of labeled clips.
         error: target -> calibration error on these clips before and after, see `compute_calibration_error`; the latter
             is optimistic, since they fitted the map.
         novel: corpus -> fraction of held-out clips marked as novel.
@@ -48,7 +48,7 @@ class Report:
     novel: dict[str, float]
     notes: tuple[str, ...]
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as lines of text."""
         lines = [f"{'':16} clips  error before, after (of the clips that fitted it)"]
         lines += [
@@ -86,7 +86,7 @@ def calibrate(
     Args:
         run: a run folder of `emimic train`.
         corpora: corpora in the ABAW layout; their folders' names are those of the groups.
-        split: labelled clips that the run was not trained on.
+        split: labeled clips that the run was not trained on.
         weights: by corpus; 1 by default.
         clips: maximum number of each corpus's clips for the novelty score.
         seed: of the choice of these clips and of their crops.
@@ -97,7 +97,7 @@ def calibrate(
         progress: show bars.
 
     Raises:
-        CorpusError: if a corpus can't be read, no clip is labelled for a target, or labels lie outside [0, 1].
+        CorpusError: if a corpus can't be read, no clip is labeled for a target, or labels lie outside [0, 1].
         ModelError: if the run can't be loaded, has no targets, or predicts NaN.
         SettingsError: if the split is the training split, two corpora have one name, or a weight is of no corpus.
     """
@@ -133,7 +133,7 @@ def calibrate(
     }
     Calibration(targets, tuple(maps), novelty, facts).save(out)
     novel = {
-        name: float((novelty.distances(corpus.held).min(axis=1) > 1).mean())
+        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
         for name, corpus in fitted.items()
     }
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted))
@@ -144,7 +144,7 @@ class _Corpus:
     """A corpus's part in a calibration.
 
     Attributes:
-        weight: of its labelled clips.
+        weight: of its labeled clips.
         raw: (clip, target), intensities of the split.
         labels: (clip, target), of the split.
         reference: (clip, feature), pooled frames of training clips.
@@ -159,7 +159,7 @@ class _Corpus:
 
     def describe(self) -> dict[str, Any]:
         """Return the corpus's weight and numbers of clips, for the calibration's record."""
-        counts = {"labelled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
+        counts = {"labeled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
 
 
@@ -173,7 +173,7 @@ def _predict_corpus(
     rng: np.random.Generator,
     **options: Any,
 ) -> _Corpus:
-    """Predict a corpus's labelled clips, and the clips of the novelty score; splits: of `_load_splits`."""
+    """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `_load_splits`."""
     train, part = splits
     targets = len(model.config.targets)
     raw, labels = np.empty((0, targets)), np.empty((0, targets))
@@ -192,11 +192,11 @@ def _load_splits(
     folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
 ) -> tuple[Split, Split | None]:
     """Return a corpus's training split, and the split that maps are fitted to or None."""
-    labelled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
+    labeled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
     corpus = load_corpus(
         folder,
         targets=targets,
-        splits=["train", *([split] if labelled else [])],
+        splits=["train", *([split] if labeled else [])],
         label_scale=scale,
         workers=workers,
         progress=progress,
@@ -225,7 +225,7 @@ def _choose_reference(
 def _fit_maps(
     targets: Sequence[str], corpora: Mapping[str, _Corpus]
 ) -> tuple[list[Map], dict[str, int], dict[str, tuple[float, float]]]:
-    """Return the maps, and by target the labelled clips and the calibration error before and after."""
+    """Return the maps, and by target the labeled clips and the calibration error before and after."""
     values = np.concatenate([corpus.raw for corpus in corpora.values()])
     labels = np.concatenate([corpus.labels for corpus in corpora.values()])
     groups = np.repeat(np.arange(len(corpora)), [len(corpus.labels) for corpus in corpora.values()])
@@ -276,23 +276,23 @@ def _list_notes(
             f"the run was trained on {split}: on other clips it is less well calibrated than on these"
         )
     if few := [name for name, count in counts.items() if count < _FEW]:
-        notes.append(f"fewer than {_FEW} labelled clips for {', '.join(few)}: a rough map")
+        notes.append(f"fewer than {_FEW} labeled clips for {', '.join(few)}: a rough map")
     if few := [name for name, corpus in corpora.items() if len(corpus.held) < _FEW]:
         notes.append(f"fewer than {_FEW} held-out clips in {', '.join(few)}: a rough scale of novelty")
     return tuple(notes)
 
 
 def _weight_clips(labels: Array, groups: NDArray[np.intp], weights: Sequence[float], target: str) -> Array:
-    """Return weights (clip,): those of a corpus's labelled clips sum to its weight; 0 without a label."""
-    labelled = np.isfinite(labels)
-    outside = labelled & ((labels < 0) | (labels > 1))
+    """Return weights (clip,): those of a corpus's labeled clips sum to its weight; 0 without a label."""
+    labeled = np.isfinite(labels)
+    outside = labeled & ((labels < 0) | (labels > 1))
     if outside.any():
         raise CorpusError(
-            f"{target} has labels from {labels[labelled].min():g} to {labels[labelled].max():g}, expected 0 to 1: "
+            f"{target} has labels from {labels[labeled].min():g} to {labels[labeled].max():g}, expected 0 to 1: "
             "correct the table, or give --label-scale"
         )
-    counts = np.bincount(groups[labelled], minlength=len(weights))
-    clip_weights = np.where(labelled, (np.array(weights) / np.maximum(counts, 1))[groups], 0.0)
+    counts = np.bincount(groups[labeled], minlength=len(weights))
+    clip_weights = np.where(labeled, (np.array(weights) / np.maximum(counts, 1))[groups], 0.0)
     if not clip_weights.any():
         raise CorpusError(
             f"no clip has a label of {target} (and its corpus a weight above 0); expected some: add a corpus"
@@ -336,9 +336,11 @@ def _predict(
     model: EmiModel, source: Source, name: str, *, batch_seconds: float, workers: int, progress: bool
 ) -> tuple[Array, Single]:
     """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
-    groups = batching.chunks(len(source.items))
+    groups = batching.split_rows(len(source.items))
     predictions = []
-    for clips in shown(decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress):
+    for clips in show_progress(
+        decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress
+    ):
         predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
     intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
     pooled = np.array([one.pooled for one in predictions], dtype=np.float32)

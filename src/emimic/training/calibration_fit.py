@@ -44,10 +44,10 @@ def fit_map(raw: Array, labels: Array, weights: Array) -> Map:
     weighted mean, joined by lines. Without steps it preserves ranks and has a smaller error. Equal raw values are one
     point, and so are neighbors up to 1/200 of all weight, so that a single clip at an end has little influence.
     """
-    labelled = np.isfinite(labels) & (weights > 0)
-    order = np.argsort(raw[labelled], kind="stable")
+    labeled = np.isfinite(labels) & (weights > 0)
+    order = np.argsort(raw[labeled], kind="stable")
     x, y, w = (
-        column[labelled][order].astype(np.float64) for column in (raw.astype(np.float32), labels, weights)
+        column[labeled][order].astype(np.float64) for column in (raw.astype(np.float32), labels, weights)
     )
     before = (np.cumsum(w) - w)[np.searchsorted(x, x, side="left")]  # of equal values, the first one's
     point = np.unique(np.floor(before / w.sum() * _POINTS), return_inverse=True)[1]
@@ -67,9 +67,9 @@ def _average_groups(group: NDArray[np.intp], x: Array, y: Array, w: Array) -> tu
 
 def compute_calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:
     """Return the weighted mean over bins of equal weight of |mean prediction - mean label|; (clip,) each."""
-    labelled = np.isfinite(labels) & (weights > 0)
-    order = np.argsort(predictions[labelled], kind="stable")
-    x, y, w = (column[labelled][order] for column in (predictions, labels, weights))
+    labeled = np.isfinite(labels) & (weights > 0)
+    order = np.argsort(predictions[labeled], kind="stable")
+    x, y, w = (column[labeled][order] for column in (predictions, labels, weights))
     bin_of = np.minimum((np.cumsum(w) - w / 2) / w.sum() * bins, bins - 1).astype(np.intp)
     _, group = np.unique(bin_of, return_inverse=True)
     means, truths, total = _average_groups(group, x, y, w)
@@ -104,7 +104,7 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
         np.zeros((len(groups), size + 1), np.float32),
         np.zeros((len(groups), size + 1, size + 1), np.float32),
     )
-    coordinates = [base.coordinates(rows) for rows in groups]
+    coordinates = [base.compute_coordinates(rows) for rows in groups]
     means = np.stack([rows.mean(axis=0) for rows in coordinates]).astype(np.float32)
     centered = [rows - mean for rows, mean in zip(coordinates, means, strict=True)]
     average = np.mean([rows.T @ rows / len(rows) for rows in centered], axis=0)
@@ -113,7 +113,7 @@ def fit_novelty(reference: Mapping[str, Single], held: Mapping[str, Single]) -> 
     for name, rows, mean in zip(reference, centered, means, strict=True):
         covariance = (rows.T @ rows + (size + 1) * average) / (len(rows) + size + 1)
         factor = np.linalg.inv(np.linalg.cholesky(covariance))
-        distances = np.linalg.norm((base.coordinates(held[name]) - mean) @ factor.T, axis=1)
+        distances = np.linalg.norm((base.compute_coordinates(held[name]) - mean) @ factor.T, axis=1)
         factors.append(factor / max(float(np.quantile(distances, QUANTILE)), 1e-6))
     return Novelty(
         base.names, base.shift, base.scale, base.basis, means, np.stack(factors).astype(np.float32)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emimic.files import atomic, read_json, write_atomic
+from emimic.files import read_json, replace_atomically, write_atomically
 from emimic.model.model import WEIGHTS, EmiModel
 from emimic.task import ModelError
 from emimic.training.learner import Learner
@@ -76,11 +76,11 @@ def write_model(folder: Path, model: Learner, weights: dict[str, Tensor] | None 
     if weights is not None:
         state.update({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{PROJECTION}.")}
-    with atomic(folder / WEIGHTS) as temporary:
+    with replace_atomically(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     if isinstance(model, EmiModel):
         model.config.architectures = [type(model).__name__]
-    write_atomic(folder / "config.json", model.config.to_json_string())
+    write_atomically(folder / "config.json", model.config.to_json_string())
 
 
 def write_last(
@@ -101,8 +101,8 @@ def write_last(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # First: after a kill between the two, a resumed run writes it again.
     history = {"schema": HISTORY_SCHEMA, "epochs": progress.history}
-    write_atomic(folder / HISTORY, json.dumps(history, indent=1) + "\n")
-    with atomic(folder / LAST) as temporary:
+    write_atomically(folder / HISTORY, json.dumps(history, indent=1) + "\n")
+    with replace_atomically(folder / LAST) as temporary:
         save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress), sort_keys=True)})
 
 
@@ -160,7 +160,7 @@ def read_progress(folder: Path) -> Progress | None:
 def write_settings(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
     """Write `train.json`: the settings, and facts (versions, corpus, device)."""
     content = {"schema": SETTINGS_SCHEMA, "settings": settings.model_dump(mode="json"), **facts}
-    write_atomic(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def get_vad(item: Item) -> NDArray[np.float32]:
     return np.full(len(VAD), np.nan, np.float32) if item.vad is None else item.vad
 
 
-def source_of(
+def make_source(
     model: EmiModel,
     items: Sequence[Item],
     out: Path,
@@ -66,7 +66,7 @@ def source_of(
     source = encoder_cache.compute_frozen(
         model,
         source,
-        copies_of(drawn, settings),
+        plan_copies(drawn, settings),
         out / checkpoint.FROZEN,
         part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
@@ -97,11 +97,11 @@ def _cache_features(
     return source
 
 
-def copies_of(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
+def plan_copies(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:
     """Return the rows of each copy whose frozen outputs are cached; without a cache, those of the first epoch."""
     copies = min(settings.frozen_copies, settings.epochs)
     epochs = settings.epochs if copies else 1
-    return sampling.rows_of_copies(drawn, copies or 1, seed=settings.seed, epochs=epochs)
+    return sampling.list_copy_rows(drawn, copies or 1, seed=settings.seed, epochs=epochs)
 
 
 def _make_joins(items: Sequence[Item], settings: TrainSettings) -> Joins | None:

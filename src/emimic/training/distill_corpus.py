@@ -10,7 +10,7 @@ import numpy as np
 from emimic.data import class_tables
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Left, Split, list_media, load_corpus
 from emimic.data.split_tables import find_split_files, get_clip_key, read_table
-from emimic.files import sha256, walk
+from emimic.files import compute_sha256, walk
 from emimic.media import decode
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint
@@ -61,8 +61,8 @@ def plan(
         settings = checkpoint.read_settings(out)
     else:
         settings = TrainSettings.read(config, overrides, base=STUDENT)
-    recordings = [item.path for split in _load_unlabelled(folder).values() for item in split.items]
-    for other in settings.unlabelled:
+    recordings = [item.path for split in _load_unlabeled(folder).values() for item in split.items]
+    for other in settings.unlabeled:
         recordings += [item.path for item in _list_recordings(Path(other))]
     return Task(settings, get_teacher_cache(settings, out), tuple(recordings))
 
@@ -76,34 +76,34 @@ def load_student_corpus(folder: Path, settings: TrainSettings, teacher: TeacherT
     """Load a corpus, or a folder of recordings, with a student's targets.
 
     Targets of training clips are mixed from label and teacher, or the teacher's where there is no label. Recordings of
-    the further unlabelled folders are training clips, too. The split "valid" has labels where the table has them, else
+    the further unlabeled folders are training clips, too. The split "valid" has labels where the table has them, else
     the teacher's predictions; without such a table it is a tenth of the training clips, by speaker where all are named.
     A clip without a prediction is left out, with a reason.
 
     Raises:
         CorpusError: if no clip is left for training or for validation.
     """
-    unlabelled = {name: _select_predicted(split, teacher) for name, split in _load_unlabelled(folder).items()}
-    corpus = _load_labelled(folder, settings, teacher.teacher.targets)
-    labelled = {} if corpus is None else corpus.splits
-    by_id = {item.id: item for item in labelled["train"].items} if "train" in labelled else {}
-    items = [by_id.get(item.id, item) for item in unlabelled["train"].items]
-    left = list(unlabelled["train"].left_out)
-    if "valid" in labelled:
-        valid = _select_predicted(labelled["valid"], teacher)
-    elif "valid" in unlabelled:
-        valid = _replace_labels(unlabelled["valid"], teacher)
+    unlabeled = {name: _select_predicted(split, teacher) for name, split in _load_unlabeled(folder).items()}
+    corpus = _load_labeled(folder, settings, teacher.teacher.targets)
+    labeled = {} if corpus is None else corpus.splits
+    by_id = {item.id: item for item in labeled["train"].items} if "train" in labeled else {}
+    items = [by_id.get(item.id, item) for item in unlabeled["train"].items]
+    left = list(unlabeled["train"].left_out)
+    if "valid" in labeled:
+        valid = _select_predicted(labeled["valid"], teacher)
+    elif "valid" in unlabeled:
+        valid = _replace_labels(unlabeled["valid"], teacher)
     else:
         chosen = _choose_held_out(items)
         held_out = [item for item in items if item.id in chosen]
         valid = _replace_labels(_make_split("valid", held_out), teacher)
         items = [item for item in items if item.id not in chosen]
     # Recordings of the evaluation splits must not be trained on, even without their labels.
-    excluded = {sha256(path) for path in [*_list_test(folder), *(item.path for item in valid.items)]}
-    for other in settings.unlabelled:
+    excluded = {compute_sha256(path) for path in [*_list_test(folder), *(item.path for item in valid.items)]}
+    for other in settings.unlabeled:
         more = _select_predicted(_make_split("train", _list_recordings(Path(other))), teacher)
         left += more.left_out
-        items += [item for item in more.items if sha256(item.path) not in excluded]
+        items += [item for item in more.items if compute_sha256(item.path) not in excluded]
     if not items or not valid.items:
         raise CorpusError(
             f"{folder}: {len(items)} recordings are left to learn from and {len(valid.items)} for validation; expected "
@@ -161,7 +161,7 @@ def _choose_held_out(items: Sequence[Item]) -> set[str]:
 # Files of a corpus
 
 
-def _load_unlabelled(folder: Path) -> dict[str, Split]:
+def _load_unlabeled(folder: Path) -> dict[str, Split]:
     """Return the splits of a corpus without their labels, or a folder's recordings as the split "train"."""
     if not any(folder.glob("[!.]*_split.csv")):
         return {"train": _make_split("train", _list_recordings(folder))}
@@ -174,14 +174,14 @@ def _find_tables(folder: Path) -> dict[str, Path]:
     return find_split_files(folder, [], [])[1]
 
 
-def _load_labelled(folder: Path, settings: TrainSettings, targets: Sequence[str]) -> Corpus | None:
+def _load_labeled(folder: Path, settings: TrainSettings, targets: Sequence[str]) -> Corpus | None:
     """Return the splits of a corpus that have labels of all the teacher's targets; None without any."""
     names = []
     tables = [read_table(name, path) for name, path in _find_tables(folder).items()]
     for table in class_tables.join(class_tables.read(folder), tables, (), []):
         name = table.name
-        labelled = set(targets) <= set(table.header) and any(row[t] for row in table.rows for t in targets)
-        if labelled and name in ("train", "valid"):
+        labeled = set(targets) <= set(table.header) and any(row[t] for row in table.rows for t in targets)
+        if labeled and name in ("train", "valid"):
             names.append(name)
     if not names:
         return None
@@ -199,7 +199,7 @@ def _list_test(folder: Path) -> list[Path]:
     """Return the recordings of the split "test" that exist: the challenge releases its table first."""
     if "test" not in (tables := _find_tables(folder)):
         return []
-    names = {get_clip_key(name) for name in read_table("test", tables["test"]).ids()}
+    names = {get_clip_key(name) for name in read_table("test", tables["test"]).list_ids()}
     media = [files for name in MEDIA_FOLDERS for files in list_media(folder / name).items()]
     return [path for key, paths in media if key in names for path in paths]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
-from emimic.files import sha256
+from emimic.files import compute_sha256
 from emimic.prediction import Prediction
 from emimic.task import ModelError
 from emimic.training import teacher_cache
@@ -48,7 +48,7 @@ class TeacherTargets:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.teacher = teacher_cache.read_teacher(folder)
-        self._file = cache(lambda path: folder / f"{sha256(path)}.npz")
+        self._file = cache(lambda path: folder / f"{compute_sha256(path)}.npz")
         self._mean = self._std = np.zeros(0, np.float32)
 
     def has(self, item: Item) -> bool:

@@ -31,13 +31,13 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def source_of(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
+def make_source(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
     """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
     if isinstance(model, EmiModel):
         return loader.make_waveform_source(items, model.config, model.min_samples)
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
-    return features.source(model, items)
+    return features.make_source(model, items)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Features:
     damaged: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, folder: Path, modalities: dict[str, str]) -> "Features":
+    def from_folder(cls, folder: Path, modalities: dict[str, str]) -> "Features":
         """Index a corpus's features. Raises CorpusError where a folder is missing or two files hold one clip."""
         damaged: list[Path] = []
         return cls(folder, modalities, inputs.index_modalities(folder, modalities, damaged), tuple(damaged))
@@ -107,7 +107,7 @@ class Features:
                     )
         return dataclasses.replace(corpus, warnings=(*corpus.warnings, *notes))
 
-    def source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
+    def make_source(self, model: BaselineModel, items: Sequence[Item]) -> loader.Source:
         """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)

@@ -13,8 +13,8 @@ import torch
 
 from emimic.cpus import read_launcher_variable
 from emimic.data import loader, sampling
-from emimic.files import hold, naming
-from emimic.progress import bar
+from emimic.files import hold, name_errors
+from emimic.progress import make_bar
 from emimic.task import VAD, SettingsError
 from emimic.training import checkpoint, signals, step, validation
 from emimic.training import setup as runs
@@ -62,7 +62,7 @@ def _lock(out: Path) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        with naming(out):
+        with name_errors(out):
             locked = stack.enter_context(hold(out / checkpoint.LOCK))
         if not locked:
             raise SettingsError(
@@ -124,7 +124,7 @@ def _fit(run: Run) -> None:
     count = sum(len(pool.rows) if pool.count is None else pool.count for pool in run.pools)
     per_epoch = math.ceil(count / settings.batch_size)
     log = contextlib.nullcontext() if run.log is None else contextlib.closing(run.log)
-    with log, bar(show=run.show) as shown:
+    with log, make_bar(show=run.show) as shown:
         task = shown.add_task("training", total=settings.epochs * per_epoch)
 
         def update(text: str) -> None:
@@ -162,7 +162,7 @@ def _train_epoch(run: Run, per_epoch: int, update: Callable[[str], None]) -> Non
         progress.loss_clips += len(rows)
         update(f"epoch {progress.epoch + 1} loss {progress.loss_sum / progress.loss_clips:.4f}")
         if run.log is not None:
-            with naming(run.folder / TENSORBOARD):
+            with name_errors(run.folder / TENSORBOARD):
                 run.log.add_scalar("loss/step", loss, progress.total_steps)
         run.stopped_by = _agree_on_signal(run)
         due = progress.step == per_epoch or progress.total_steps % settings.checkpoint_steps == 0
@@ -206,7 +206,7 @@ def _log_epoch(run: Run, entry: dict[str, Any]) -> None:
         "epoch %d: loss %.4f, validation Pearson %s", entry["epoch"], entry["loss"], entry.get("pearson")
     )
     if run.log is not None:
-        with naming(run.folder / TENSORBOARD):
+        with name_errors(run.folder / TENSORBOARD):
             run.log.add_scalar("loss/epoch", entry["loss"], entry["epoch"])
             for name, value in validation.list_scores(entry).items():
                 if value is not None:

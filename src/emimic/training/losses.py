@@ -39,9 +39,9 @@ def compute_mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = No
     Raises:
         ScoreError: if the two shapes are not the same (clip, target), or there is no clip.
     """
-    x, y, labelled = _check_pair(predictions, labels)
-    errors = ((x - y) * labelled).square()
-    return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
+    x, y, labeled = _check_pair(predictions, labels)
+    errors = ((x - y) * labeled).square()
+    return (errors if weights is None else errors * weights[:, None]).sum() / labeled.sum().clamp(min=1)
 
 
 def compute_bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -49,9 +49,9 @@ def compute_bce(predictions: Tensor, labels: Tensor, weights: Tensor | None = No
 
     Arguments and errors are those of `compute_mse`. Predictions are in [0, 1]; they are clipped to [1e-4, 1 - 1e-4].
     """
-    x, y, labelled = _check_pair(predictions, labels)
-    errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * labelled
-    return (errors if weights is None else errors * weights[:, None]).sum() / labelled.sum().clamp(min=1)
+    x, y, labeled = _check_pair(predictions, labels)
+    errors = nn.functional.binary_cross_entropy(x.clamp(1e-4, 1 - 1e-4), y, reduction="none") * labeled
+    return (errors if weights is None else errors * weights[:, None]).sum() / labeled.sum().clamp(min=1)
 
 
 def compute_ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -60,10 +60,10 @@ def compute_ccc_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None
     Arguments and errors are those of `compute_mse`; the weights are those of the clips in means and variances. A
     target that is constant and equal on both sides has 1, without a gradient.
     """
-    x, y, labelled = _check_pair(predictions, labels)
-    x_var, y_var, cov, difference = _compute_moments(x, y, labelled, weights)
+    x, y, labeled = _check_pair(predictions, labels)
+    x_var, y_var, cov, difference = _compute_moments(x, y, labeled, weights)
     total = x_var + y_var + difference.square()
-    return _average(1 - 2 * cov / total.clamp(min=FLOOR), labelled)
+    return _average(1 - 2 * cov / total.clamp(min=FLOOR), labeled)
 
 
 def compute_pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -71,10 +71,10 @@ def compute_pearson_loss(predictions: Tensor, labels: Tensor, weights: Tensor | 
 
     Arguments and errors are those of `compute_ccc_loss`. A target that is constant on either side has 1.
     """
-    x, y, labelled = _check_pair(predictions, labels)
-    x_var, y_var, cov, _ = _compute_moments(x, y, labelled, weights)
+    x, y, labeled = _check_pair(predictions, labels)
+    x_var, y_var, cov, _ = _compute_moments(x, y, labeled, weights)
     stds = x_var.clamp(min=FLOOR).sqrt() * y_var.clamp(min=FLOOR).sqrt()
-    return _average(1 - cov / stds, labelled)
+    return _average(1 - cov / stds, labeled)
 
 
 def compute_frame_error(predictions: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -172,19 +172,19 @@ def _check_pair(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Te
             "expected the same (clip, target) with at least one clip"
         )
     dtype = torch.promote_types(torch.promote_types(predictions.dtype, labels.dtype), torch.float32)
-    labelled = ~labels.isnan()
-    return predictions.to(dtype), labels.to(dtype).masked_fill(~labelled, 0.0), labelled.to(dtype)
+    labeled = ~labels.isnan()
+    return predictions.to(dtype), labels.to(dtype).masked_fill(~labeled, 0.0), labeled.to(dtype)
 
 
 def _compute_moments(
-    x: Tensor, y: Tensor, labelled: Tensor, weights: Tensor | None
+    x: Tensor, y: Tensor, labeled: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the variances of both sides, their covariance and the difference of their means, (target,) each."""
     if weights is not None:
-        return _compute_weighted_moments(x, y, labelled * weights[:, None])
-    n = labelled.sum(dim=0).clamp(min=1)
-    x_mean, y_mean = (x * labelled).sum(dim=0) / n, (y * labelled).sum(dim=0) / n
-    u, v = (x - x_mean) * labelled, (y - y_mean) * labelled
+        return _compute_weighted_moments(x, y, labeled * weights[:, None])
+    n = labeled.sum(dim=0).clamp(min=1)
+    x_mean, y_mean = (x * labeled).sum(dim=0) / n, (y * labeled).sum(dim=0) / n
+    u, v = (x - x_mean) * labeled, (y - y_mean) * labeled
     return u.square().sum(dim=0) / n, v.square().sum(dim=0) / n, (u * v).sum(dim=0) / n, x_mean - y_mean
 
 
@@ -198,7 +198,7 @@ def _compute_weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Te
     return *variances, (part * u * v).sum(dim=0), x_mean - y_mean
 
 
-def _average(terms: Tensor, labelled: Tensor) -> Tensor:
+def _average(terms: Tensor, labeled: Tensor) -> Tensor:
     """Return the mean of terms (target,) over the targets with a label; 0 without any."""
-    mask = labelled.any(dim=0).to(terms.dtype)
+    mask = labeled.any(dim=0).to(terms.dtype)
     return (terms * mask).sum() / mask.sum().clamp(min=1)

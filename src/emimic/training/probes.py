@@ -16,7 +16,7 @@ from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.model.model import EmiModel
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import VAD, CorpusError
 from emimic.training.settings import TrainSettings
 
@@ -88,13 +88,13 @@ def _fit_layer(
 ) -> None:
     """Set each row of a linear layer to the ridge regression of a label, (clip, output), on the clips that have it."""
     for row, (name, y) in enumerate(zip(names, labels.T, strict=True)):
-        labelled = np.isfinite(y) & (weights > 0)
-        if not labelled.any():
+        labeled = np.isfinite(y) & (weights > 0)
+        if not labeled.any():
             raise CorpusError(
                 f"no clip that domain_ridge or vad_ridge could learn {name} from has a label of it: add labels, or "
                 "leave that setting out"
             )
-        slope, intercept = fit_ridge(x[labelled], y[labelled], weights[labelled], strength or 0.0)
+        slope, intercept = fit_ridge(x[labeled], y[labeled], weights[labeled], strength or 0.0)
         with torch.no_grad():
             layer.weight[row] = torch.from_numpy(slope)
             layer.bias[row] = intercept
@@ -108,10 +108,10 @@ def compute_means(
     training = model.training
     model.eval()
     source = loader.make_waveform_source(items, model.config, model.min_samples)
-    groups = batching.chunks(len(items))
+    groups = batching.split_rows(len(items))
     means: list[Array] = []
     decoded = loader.decode_ahead(source, groups, workers=settings.workers)
-    for clips in shown(decoded, "solving", total=len(groups), show=progress):
+    for clips in show_progress(decoded, "solving", total=len(groups), show=progress):
         by_clip: dict[int, Array] = {}
         for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
             states, mask = model.encode_frozen(*model.collate([clips[i].values for i in part]))

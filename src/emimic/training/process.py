@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from emimic.cpus import available
+from emimic.cpus import count_available
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def restore_generators() -> Iterator[None]:
 def use_threads(count: int | None) -> Iterator[None]:
     """Use `count` CPU threads in torch; None: torch's choice, within the process's CPU quota."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(before, available()) if count is None else count)
+    torch.set_num_threads(min(before, count_available()) if count is None else count)
     try:
         yield
     finally:

@@ -41,7 +41,7 @@ class Ranks:
     heights: dict[tuple[str, str, str], float]
 
     @classmethod
-    def of(cls, corpora: Sequence[RunCorpus], items: Sequence[Item]) -> "Ranks":
+    def from_corpora(cls, corpora: Sequence[RunCorpus], items: Sequence[Item]) -> "Ranks":
         """Collect the orders of all corpora.
 
         Args:

@@ -31,7 +31,7 @@ class Result:
     fused: str = ""
     left_out: tuple[str, ...] = ()
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return one line per epoch, then where the best model is, and notes."""
         lines = self._list_epochs()
         if self.best_epoch is not None:

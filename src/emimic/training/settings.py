@@ -144,7 +144,7 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         description="folder of the teacher's predictions, which several runs may use; null: in the run folder",
     )
-    unlabelled: tuple[str, ...] = Field(
+    unlabeled: tuple[str, ...] = Field(
         (), description="further folders of recordings, read recursively, with the teacher's targets only"
     )
     teacher_fraction: float = Field(

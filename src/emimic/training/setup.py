@@ -19,7 +19,7 @@ from emimic.files import make_encodable, make_folder
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
 from emimic.training.build import build_learner, check_precision
-from emimic.training.clips import fingerprint, fingerprint_recordings, source_of
+from emimic.training.clips import fingerprint, fingerprint_recordings, make_source
 from emimic.training.corpora import RunCorpus, check_mixtures, make_pools
 from emimic.training.distill_corpus import get_teacher_cache
 from emimic.training.distill_targets import TeacherTargets
@@ -102,13 +102,13 @@ def open_run(
     corpora = load_run_corpora(folders, settings, teacher, features, progress=show)
     if show:
         for one in corpora:
-            print(one.corpus.summary())  # noqa: T201 - the report a run starts with
+            print(one.corpus.to_text())  # noqa: T201 - the report a run starts with
     both = settings.train_on == "train+valid"
     items = [item for one in corpora for item in one.list_training(both=both)]
     held_out = [item for one in corpora for item in one.list_validation(both=both)]
     check_mixtures(corpora, settings)
     drawn = make_pools(corpora, both=both)
-    ranks = Ranks.of(corpora, items) if settings.rank_weight else None
+    ranks = Ranks.from_corpora(corpora, items) if settings.rank_weight else None
     torch.manual_seed(settings.seed if settings.init_seed is None else settings.init_seed)
     learner = build_learner(settings, corpora[0].corpus, items, teacher, features, ranks)
     model = _prepare(learner.to(fabric.device), settings)
@@ -121,11 +121,11 @@ def open_run(
     if fabric.is_global_zero and not resumed:
         checkpoint.write_settings(out, settings, _describe(folders, corpora, fabric, model))
     if features is None:
-        train = source_of(model, items, out, settings, fabric, show, drawn)
-        valid = source_of(model, held_out, out, settings, fabric, show) if held_out else None
+        train = make_source(model, items, out, settings, fabric, show, drawn)
+        valid = make_source(model, held_out, out, settings, fabric, show) if held_out else None
     else:
-        train = features.source(model, items)
-        valid = features.source(model, held_out) if held_out else None
+        train = features.make_source(model, items)
+        valid = features.make_source(model, held_out) if held_out else None
     if not progress.total_steps:
         _solve(model, train, drawn, settings, show)
     log = None
@@ -263,7 +263,7 @@ def _open_features(folder: Path, out: Path, settings: TrainSettings) -> Features
     """Return a baseline's features; those of a resumed run must be the same as at its start."""
     if settings.baseline is None:
         return None
-    features = Features.of(folder, settings.modalities)
+    features = Features.from_folder(folder, settings.modalities)
     if (out / "config.json").exists():
         features.check(BaselineModel.read_config(out).made_by)
     return features
@@ -330,7 +330,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Return what `train.json` records beside the settings: versions, device, parameters, corpora."""
     reports = [
-        {"folder": folder.name, **one.corpus.report()} for folder, one in zip(folders, corpora, strict=True)
+        {"folder": folder.name, **one.corpus.to_dict()} for folder, one in zip(folders, corpora, strict=True)
     ]
     parts = [p for name, p in model.named_parameters() if not name.startswith(f"{checkpoint.PROJECTION}.")]
     return {

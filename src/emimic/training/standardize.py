@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 
 from emimic.data import loader, sampling
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.training.settings import TrainSettings
 
 CLIPS: Final = 500
@@ -37,10 +37,10 @@ def measure(
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
     decoded = loader.decode_ahead(source, groups, workers=settings.workers)
-    for clips in shown(decoded, "measuring frames", total=len(groups), show=progress):
+    for clips in show_progress(decoded, "measuring frames", total=len(groups), show=progress):
         for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
             values, mask = model.collate([clips[i].values for i in part])
-            hidden, frames = source.hidden(model, values, mask)
+            hidden, frames = source.compute_hidden(model, values, mask)
             real = hidden[frames].cpu().double()
             count += len(real)
             sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])

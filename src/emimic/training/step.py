@@ -60,9 +60,9 @@ class Labels:
     domains: Tensor | None
 
     @classmethod
-    def of(cls, run: Run, rows: Sequence[int]) -> "Labels":
+    def from_rows(cls, run: Run, rows: Sequence[int]) -> "Labels":
         """Return the labels of rows of the run's training clips."""
-        items = [run.train.labelled(run.train.items[row], run.progress.epoch) for row in rows]
+        items = [run.train.relabel(run.train.items[row], run.progress.epoch) for row in rows]
         targets = torch.from_numpy(np.stack([get_labels(item) for item in items]))
         if isinstance(run.model, BaselineModel):
             targets = run.model.expand_targets(targets, items)
@@ -104,7 +104,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
     """
     fabric = run.fabric
     model: Any = run.model
-    labels = Labels.of(run, rows)
+    labels = Labels.from_rows(run, rows)
     if run.settings.padding == "zeros-batch":
         clips = pad_to_longest(clips)
     seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
@@ -118,7 +118,7 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
         values, mask = model.collate([clips[i].values for i in part])
         indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
         with fabric.autocast():
-            hidden, frames = run.train.hidden(model, values, mask)
+            hidden, frames = run.train.compute_hidden(model, values, mask)
             domains = () if labels.domains is None else (labels.domains[indices],)
             output = model.regress(hidden, frames, *domains)
         # The mean over the step is the weighted mean over its parts, so that a part's graph can be freed at once.
@@ -219,9 +219,9 @@ def _compute_part_loss(run: Run, output: Any, labels: Labels, rows: list[int]) -
         fraction = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
         weights = _select(labels.weights, rows)
         loss = loss + fraction * _compute_loss(run, output.intensities.float(), truth, weights)
-    labelled = ~labels.vad[rows].isnan()
-    if output.vad is not None and run.settings.vad_weight and labelled.any():
-        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labelled).square()
+    labeled = ~labels.vad[rows].isnan()
+    if output.vad is not None and run.settings.vad_weight and labeled.any():
+        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labeled).square()
         if (factors := _select(labels.vad_weights, rows)) is not None:
             errors = errors * factors[:, None]
         loss = loss + run.settings.vad_weight * errors.sum() / (~labels.vad.isnan()).sum()
@@ -255,7 +255,7 @@ def _compute_teacher_loss(
     loss = hidden.new_zeros((), dtype=torch.float32)
     project = getattr(model, PROJECTION, None)
     counts = output.frame_mask.sum(dim=1).tolist()
-    times = model.frame_times(hidden.shape[1])
+    times = model.compute_frame_times(hidden.shape[1])
     targets = teacher.align(clips, times, counts, hidden=project is not None)
     mask = torch.from_numpy(targets.mask).to(device)
     if settings.teacher_vad_weight and output.vad is not None and targets.vad is not None:

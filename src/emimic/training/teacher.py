@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic import batching, calibration
-from emimic.files import sha256
+from emimic.files import compute_sha256
 from emimic.inference.engine import DESCRIPTION, Spec, open_engine
 from emimic.inference.results import Failure
 from emimic.media import decode
 from emimic.media.waveform import ClipFormat
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import AudioError, ModelError
 from emimic.training import teacher_cache
 from emimic.wording import pluralize
@@ -39,7 +39,7 @@ class TeacherReport:
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
 
-    def table(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as lines, with the first failures and notes."""
         lines = [
             f"the teacher's predictions of {pluralize(self.cached, 'recording')}, {self.predicted} of them new",
@@ -62,7 +62,7 @@ def compute_key(folder: Path) -> str:
     names = [DESCRIPTION] if (folder / DESCRIPTION).exists() else ["config.json", "model.safetensors"]
     if names[0] != DESCRIPTION and (folder / calibration.FILE).exists():
         names.append(calibration.FILE)
-    parts = [str(ClipFormat.version), *(sha256(folder / name) for name in names)]
+    parts = [str(ClipFormat.version), *(compute_sha256(folder / name) for name in names)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -107,14 +107,16 @@ def predict_recordings(
     files: dict[Path, Path] = {}  # a prediction's file -> one recording of that content
     for path in paths:
         try:
-            files[folder / f"{sha256(path)}.npz"] = path
+            files[folder / f"{compute_sha256(path)}.npz"] = path
         except OSError as error:
             failures.append(Failure(path, f"{path}: can't be read ({error.strerror})"))
     missing = [(file, path) for file, path in files.items() if not _is_complete(file, hidden)]
-    groups = [[missing[i] for i in rows] for rows in batching.chunks(len(missing))]
+    groups = [[missing[i] for i in rows] for rows in batching.split_rows(len(missing))]
     batches = batching.read_ahead(lambda job: _decode(engine.spec, job[1], notes), groups, workers=workers)
     predicted = 0
-    for group, clips in zip(groups, shown(batches, "teacher", total=len(groups), show=progress), strict=True):
+    for group, clips in zip(
+        groups, show_progress(batches, "teacher", total=len(groups), show=progress), strict=True
+    ):
         failures += [clip for clip in clips if isinstance(clip, Failure)]
         good = [
             (file, clip)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import atomic, make_folder, read_json, write_atomic
+from emimic.files import make_folder, read_json, replace_atomically, write_atomically
 from emimic.prediction import Prediction
 from emimic.task import ModelError
 
@@ -42,7 +42,7 @@ def write_teacher(cache: Path, teacher: Teacher) -> Path:
     """Make the folder of a teacher's predictions under `cache`, with its description; return it."""
     folder = cache / teacher.key
     make_folder(folder)
-    write_atomic(folder / DESCRIPTION, json.dumps({"schema": SCHEMA, **asdict(teacher)}, indent=1) + "\n")
+    write_atomically(folder / DESCRIPTION, json.dumps({"schema": SCHEMA, **asdict(teacher)}, indent=1) + "\n")
     return folder
 
 
@@ -67,7 +67,7 @@ def write(file: Path, prediction: Prediction) -> None:
     if prediction.hidden is not None:
         # Half the size, and precise enough for a target.
         arrays["hidden"] = prediction.hidden.clip(-65504, 65504).astype(np.float16)
-    with atomic(file) as temporary, temporary.open("wb") as opened:
+    with replace_atomically(file) as temporary, temporary.open("wb") as opened:
         np.savez(opened, allow_pickle=False, **arrays)
 
 

@@ -15,7 +15,7 @@ from emimic.baselines import fusion
 from emimic.baselines.model import BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Item
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.task import VAD
 from emimic.training import step
 from emimic.training.clips import get_labels, get_vad
@@ -114,10 +114,10 @@ def _score_corpus(run: Run, items: Sequence[Item], predictions: Array, vad: Arra
 
 def _score(predictions: Array, labels: Array, names: Sequence[str]) -> dict[str, Any]:
     """Return Pearson of each target over the clips with a label (not NaN)."""
-    rho = metrics.pearson(predictions, labels)
-    labelled = np.isfinite(labels)
-    lowest = labels.min(axis=0, where=labelled, initial=np.inf)
-    varied = lowest < labels.max(axis=0, where=labelled, initial=-np.inf)
+    rho = metrics.compute_pearson(predictions, labels)
+    labeled = np.isfinite(labels)
+    lowest = labels.min(axis=0, where=labeled, initial=np.inf)
+    varied = lowest < labels.max(axis=0, where=labeled, initial=-np.inf)
     watched = float(np.nan_to_num(rho[varied]).mean()) if varied.any() else None
     named = {name: None if math.isnan(r) else float(r) for name, r in zip(names, rho, strict=True)}
     mean = float(np.mean(rho))
@@ -163,7 +163,7 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     if not isinstance(run.model, BaselineModel) or run.model.options.fusion == "mean":
         return ""
     best = BaselineModel.open_run(run.folder)
-    groups = batching.chunks(len(source.items))
+    groups = batching.split_rows(len(source.items))
     parts, masks = [], []
     for clips in loader.decode_ahead(source, groups, workers=run.settings.workers):
         part, mask = best.predict_branches(
@@ -176,8 +176,8 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     rows = fusion.search(predictions, usable, labels, each=run.model.options.fusion == "emotion")
     weights = {name: row.tolist() for name, row in zip(best.branches, rows, strict=True)}
     config = best.config.model_copy(update={"weights": weights})
-    write_atomic(run.folder / "config.json", config.to_json_string())
-    rho = metrics.pearson(fusion.join_all(predictions, usable, rows), labels)
+    write_atomically(run.folder / "config.json", config.to_json_string())
+    rho = metrics.compute_pearson(fusion.join_all(predictions, usable, rows), labels)
     text = "; ".join(f"{name} {', '.join(f'{value:.1f}' for value in row)}" for name, row in weights.items())
     return (
         f"the epochs were compared with equal weights; those found on validation ({', '.join(best.config.targets)}): "

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from emimic import files
 from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, list_recordings
-from emimic.data.importers.masks import labels_of
+from emimic.data.importers.masks import get_category_labels
 from emimic.data.importers.splits import choose_speakers
 from emimic.data.importers.trim import trim_zeros
 from emimic.data.parallel import run_in_parallel
-from emimic.data.split_tables import listing
+from emimic.data.split_tables import format_sections
 from emimic.files import read_json
 from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
 from emimic.wording import pluralize
@@ -48,7 +48,7 @@ class ImportReport:
     """Reason -> number of recordings that the options leave out."""
     notes: tuple[str, ...]
 
-    def summary(self, limit: int = 20) -> str:
+    def to_text(self, limit: int = 20) -> str:
         """Return the report as plain text, with the first `limit` failures and recordings left out."""
         lines = [
             f"{self.corpus} -> {self.out}: {pluralize(self.made, 'clip')} made, {self.skipped} were there, "
@@ -61,7 +61,7 @@ class ImportReport:
             title: [f"{name}: {reason}" for name, reason in entries.items()]
             for title, entries in {"Failed": self.failed, "Left out": self.left_out}.items()
         }
-        return "\n".join(lines + listing({**sections, "Notes": self.notes}, limit))
+        return "\n".join(lines + format_sections({**sections, "Notes": self.notes}, limit))
 
 
 def import_layout(
@@ -211,7 +211,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 def _write_report(out: Path, settings: Mapping[str, Any], report: ImportReport | None) -> None:
     """Write the settings and the report; None while the import is unfinished."""
     content = {"schema": SCHEMA, "settings": dict(settings), "report": report and dataclasses.asdict(report)}
-    files.write_atomic(out / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    files.write_atomically(out / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _copy_all(
@@ -255,15 +255,15 @@ def _copy(path: Path, target: Path, *, link: bool, trim: bool) -> bool | str:
         data = trim_zeros(data) if trim else data
     except AudioError as error:
         return str(error)
-    files.write_atomic(target, data)
+    files.write_atomically(target, data)
     return True
 
 
 def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str]) -> tuple[str, ...]:
     """Write a table per split, remove those of an earlier run, and return the label columns, the same in all."""
-    labels = [labels_of(clip.category, clip.joy) | dict(clip.vad) for clip in clips]
-    labelled: set[str] = set().union(*labels)
-    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in labelled)
+    labels = [get_category_labels(clip.category, clip.joy) | dict(clip.vad) for clip in clips]
+    labeled: set[str] = set().union(*labels)
+    targets = tuple(name for name in (*EMOTIONS, *VAD) if name in labeled)
     filled = (name for clip in clips for name, text in clip.columns.items() if text)
     columns = tuple(dict.fromkeys(filled))
     header = ("Filename", *targets, "Speaker", "Emotion", *columns)
@@ -283,11 +283,11 @@ def _write_tables(out: Path, corpus: str, clips: Sequence[Clip], notes: list[str
         if rows:
             text = files.CsvText()
             csv.writer(text).writerows([header, *rows])
-            files.write_atomic(table, text.getvalue())
+            files.write_atomically(table, text.getvalue())
         else:
             table.unlink(missing_ok=True)
-    if not set(EMOTIONS) <= labelled and labelled & set(EMOTIONS):
-        names = ", ".join(name for name in EMOTIONS if name in labelled)
+    if not set(EMOTIONS) <= labeled and labeled & set(EMOTIONS):
+        names = ", ".join(name for name in EMOTIONS if name in labeled)
         notes.append(f"only {names} of the six have a label; train with --set targets='[{names}]'")
     return targets
 

@@ -31,7 +31,7 @@ is one.
 """
 
 
-def labels_of(category: str, joy: float | None = None) -> dict[str, float]:
+def get_category_labels(category: str, joy: float | None = None) -> dict[str, float]:
     """Return the labels of a category, in [0, 1]; none for a category outside MASKS.
 
     Args:

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from emimic.files import make_folder, write_atomic
+from emimic.files import make_folder, write_atomically
 from emimic.inference.results import SCHEMA, Result, Results
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
 from emimic.output.formats.common import Format
-from emimic.output.formats.json_csv import steps_to_csv, to_csv, to_json
+from emimic.output.formats.json_csv import to_csv, to_json, to_steps_csv
 from emimic.output.formats.names import make_safe, make_unique
-from emimic.progress import shown
+from emimic.progress import show_progress
 from emimic.task import EmimicError
 from emimic.wording import suggest_name
 
 __all__ = [
-    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "steps_to_csv", "to_csv", "to_json",
+    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "to_csv", "to_json", "to_steps_csv",
     "write", "write_all",
 ]  # fmt: skip
 
@@ -118,14 +118,14 @@ def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bo
     """
     make_folder(out)
     written = [out / "intensities.csv", out / "results.json"]
-    write_atomic(written[0], to_csv(results))
-    write_atomic(written[1], to_json(results))
+    write_atomically(written[0], to_csv(results))
+    write_atomically(written[1], to_json(results))
     names = make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
     clips = zip(results.clips, names, strict=True)
     kinds = [resolve(kind) for kind in kinds]
     missing = describe_missing(kinds)
     usable = [kind for kind in kinds if kind not in missing]
-    for result, name in shown(clips, "files", total=len(results.clips), show=progress):
+    for result, name in show_progress(clips, "files", total=len(results.clips), show=progress):
         written += write(result, out, usable, name=name)
     if missing:
         raise EmimicError("; ".join(missing.values()))

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import make_folder, make_one_line, naming, writable, write_atomic
+from emimic.files import make_folder, make_one_line, make_writable, name_errors, write_atomically
 from emimic.inference.results import Result
-from emimic.inference.steps import vad_names
+from emimic.inference.steps import make_vad_names
 from emimic.output.extras import Extra
 from emimic.output.formats.common import Format, find_media_name, import_library
 from emimic.version import __version__
@@ -22,12 +22,12 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """
     audformat = import_library("audformat", "audformat")
     pandas = import_library("pandas", "audformat")
-    grid = result.steps()
+    grid = result.to_steps()
     file = find_media_name(result.path).replace("\\", "_")
     db = audformat.Database(
         stem,
         usage=audformat.define.Usage.OTHER,
-        description=f"Predicted by emimic {__version__}: {writable(result.path)}. The table `files` is about: "
+        description=f"Predicted by emimic {__version__}: {make_writable(result.path)}. The table `files` is about: "
         f"{result.headline.basis}",
     )
     db.raters["model"] = audformat.Rater(
@@ -53,7 +53,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
 
     head = result.headline
     clip = [*head.intensities] if head.vad is None else [*head.intensities, *head.vad]
-    names = result.targets if head.vad is None else result.targets + vad_names(result.targets)
+    names = result.targets if head.vad is None else result.targets + make_vad_names(result.targets)
     names = tuple(map(make_one_line, names))
     add_table("files", audformat.filewise_index([file]), names, np.array([clip]))
     wide = grid.starts < grid.ends
@@ -72,11 +72,11 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
 def _save(db: Any, folder: Path) -> list[Path]:
     """Write each file atomically, and the header last, so that it never names a missing table."""
     make_folder(folder)
-    with naming(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+    with name_errors(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
         db.save(temporary, storage_format="csv")
         files = sorted(Path(temporary).iterdir(), key=lambda path: (path.suffix == ".yaml", path.name))
         for path in files:
-            write_atomic(folder / path.name, path.read_bytes())
+            write_atomically(folder / path.name, path.read_bytes())
     return [folder / path.name for path in files]
 
 

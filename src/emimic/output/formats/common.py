@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, Final
 
-from emimic.files import writable
+from emimic.files import make_writable
 from emimic.inference.results import Result
 from emimic.install import install
 from emimic.output.extras import Extra
@@ -40,7 +40,7 @@ def format_value(value: float) -> str:
 
 def find_media_name(path: PurePath) -> str:
     """Return the recording's file name, for a format that contains it."""
-    return writable(path.name) or "recording"
+    return make_writable(path.name) or "recording"
 
 
 def import_library(name: str, kind: str) -> ModuleType | Any:

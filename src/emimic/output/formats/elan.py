@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from emimic.files import writable, write_atomic
+from emimic.files import make_writable, write_atomically
 from emimic.inference.results import Result
 from emimic.output.extras import Extra
 from emimic.output.formats.common import VOICE_SEGMENTS, Format, format_value, import_library
@@ -15,7 +15,7 @@ from emimic.version import __version__
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.eaf, linked to the recording if that is a file; a silent step has no annotation."""
     elan = import_library("pympi.Elan", "eaf")
-    grid = result.steps()
+    grid = result.to_steps()
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
@@ -25,7 +25,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
     tiers = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
     for column, name in enumerate(grid.names):
-        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.pieces(column)]
+        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.list_pieces(column)]
     # pympi numbers time slots in the order of annotations; ELAN expects the order of time, and no shared slots.
     edges = [
         (time, name, number, side)
@@ -42,7 +42,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     eaf.properties = [("lastUsedAnnotationId", sum(map(len, tiers.values())))]
     path = folder / f"{stem}.eaf"
     # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
-    write_atomic(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
+    write_atomically(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
     return [path]
 
 
@@ -52,12 +52,12 @@ def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:
     On another drive or network drive (Windows) there is no relative address: it is then the absolute one.
     """
     absolute = media.absolute().as_posix()
-    absolute = writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
+    absolute = make_writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
     try:
         relative = Path(os.path.relpath(media, folder)).as_posix()
     except ValueError:
         return absolute, absolute
-    return absolute, writable(f"./{relative}")
+    return absolute, make_writable(f"./{relative}")
 
 
 def _guess_media_type(media: Path) -> str:

@@ -34,9 +34,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.files import CsvText, writable, write_atomic
+from emimic.files import CsvText, make_writable, write_atomically
 from emimic.inference.results import Result, Results
-from emimic.inference.steps import target_names, vad_names
+from emimic.inference.steps import make_target_names, make_vad_names
 from emimic.output.formats.common import Format
 from emimic.task import VAD
 
@@ -52,7 +52,11 @@ def to_csv(results: Results) -> str:
     """
     vad = any(clip.prediction.vad is not None for clip in results.clips)
     novelty = any(clip.prediction.novelty is not None for clip in results.clips)
-    header = ["Filename", *target_names(results.targets), *(vad_names(results.targets) if vad else ())]
+    header = [
+        "Filename",
+        *make_target_names(results.targets),
+        *(make_vad_names(results.targets) if vad else ()),
+    ]
     header += ["Novelty"] if novelty else []
     header += ["Basis", "Notes"]
     rows = []
@@ -74,7 +78,7 @@ def to_json(results: Results) -> str:
 def write_json(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.json, as `to_json` with one clip."""
     path = folder / f"{stem}.json"
-    write_atomic(path, to_json(Results(targets=result.targets, clips=(result,), failed=())))
+    write_atomically(path, to_json(Results(targets=result.targets, clips=(result,), failed=())))
     return [path]
 
 
@@ -82,11 +86,11 @@ def write_csv(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.csv with one row per step."""
     header, rows = _tabulate_steps(result)
     path = folder / f"{stem}.csv"
-    write_atomic(path, _make_csv(header, rows))
+    write_atomically(path, _make_csv(header, rows))
     return [path]
 
 
-def steps_to_csv(results: Results) -> str:
+def to_steps_csv(results: Results) -> str:
     """Return a CSV with one row per step of each recording: `Filename`, then as in `write_csv`."""
     tables = [_tabulate_steps(result) for result in results.clips]
     header = max((head for head, _ in tables), key=len, default=[])
@@ -96,11 +100,11 @@ def steps_to_csv(results: Results) -> str:
 
 def _tabulate_steps(result: Result) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of one recording's steps."""
-    grid = result.steps()
+    grid = result.to_steps()
     windows = zip(grid.times, grid.since, grid.until, strict=True)
     times = [[f"{second:.4f}" for second in window] for window in windows]
     rows = [[*time, *_format_fields(values)] for time, values in zip(times, grid.values, strict=True)]
-    return ["Seconds", "Start", "End", *target_names(grid.names)], rows
+    return ["Seconds", "Start", "End", *make_target_names(grid.names)], rows
 
 
 def _format_fields(values: Iterable[Any]) -> list[str]:
@@ -112,7 +116,7 @@ def _make_csv(header: Sequence[str], rows: list[list[str]]) -> str:
     """Return a CSV with characters that UTF-8 can hold."""
     text = CsvText()
     writer = csv.writer(text)
-    writer.writerows([map(writable, row) for row in (header, *rows)])
+    writer.writerows([map(make_writable, row) for row in (header, *rows)])
     return text.getvalue()
 
 

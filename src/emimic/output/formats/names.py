@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from emimic.files import folded
+from emimic.files import fold_case
 
 _LONGEST: Final = 160
-"""Maximum bytes of a name in UTF-8: file systems take 255, of which suffixes and `atomic` need some."""
+"""Maximum bytes of a name in UTF-8: file systems take 255, of which suffixes and `replace_atomically` need some."""
 
 # Characters that Windows and web servers refuse, control characters, and surrogates of names that are not UTF-8.
 _REFUSED: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')
@@ -31,13 +31,13 @@ def make_unique(texts: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
     The names differ from each other and from `taken` also where case and Unicode form are ignored.
     """
-    used = {folded(name) for name in taken}
+    used = {fold_case(name) for name in taken}
     names = []
     for text in texts:
         name, number = make_safe(text), 1
-        while folded(name) in used:
+        while fold_case(name) in used:
             number += 1
             name = f"{make_safe(text)}-{number}"
-        used.add(folded(name))
+        used.add(fold_case(name))
         names.append(name)
     return names

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.inference.results import Result
 from emimic.output.formats.common import Format
 from emimic.output.formats.names import make_safe, make_unique
@@ -22,7 +22,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     confidence is 1; in a silent step it is 0 and the score NaN, as for NOVA's unlabeled lines. Scores are clipped to
     the scheme's range, 0 to 1.
     """
-    grid = result.steps()
+    grid = result.to_steps()
     timeline = result.timeline
     hop = result.covered if timeline is None else timeline.hop
     series = [(hop, grid.times, grid.values[:, column]) for column in range(grid.n_targets)]
@@ -38,8 +38,8 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         path = folder / f"{stem}.{make_safe(scheme)}.annotation"
         data = path.with_name(path.name + "~")
         # The scores first: a header without them would be taken for a complete annotation.
-        write_atomic(data, "".join("NaN;0\n" if np.isnan(s) else f"{s:.6g};1\n" for s in scores))
-        write_atomic(path, _make_header(scheme, 1 / hop, len(scores)))
+        write_atomically(data, "".join("NaN;0\n" if np.isnan(s) else f"{s:.6g};1\n" for s in scores))
+        write_atomically(path, _make_header(scheme, 1 / hop, len(scores)))
         written += [path, data]
     return written
 

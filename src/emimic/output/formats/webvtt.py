@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import write_atomic
+from emimic.files import write_atomically
 from emimic.inference.results import Result
 from emimic.inference.steps import Steps
 from emimic.output.extras import Extra
@@ -18,10 +18,10 @@ _SHOWN: Final = 3
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.vtt; silent steps have no caption."""
     webvtt = import_library("webvtt", "vtt")
-    captions = make_captions(result.steps())
+    captions = make_captions(result.to_steps())
     cues = [webvtt.Caption(_format_time(start), _format_time(end), text) for start, end, text in captions]
     path = folder / f"{stem}.vtt"
-    write_atomic(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
+    write_atomically(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
     return [path]
 
 
