@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from emimic.export.int8_graph import Layer, Scale, find_layers, quantize
-from emimic.inference.engine import Spec, make_feed, predict_clips
+from emimic.inference.graph_engine import make_feed, predict_clips
 from emimic.inference.runtimes import Name, Runtime, open_runtime
+from emimic.inference.spec import Spec
 from emimic.prediction import Prediction
 from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, ModelError

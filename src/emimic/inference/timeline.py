@@ -85,7 +85,7 @@ class Timeline:
 
     @property
     def vad_frames(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Centers (frame,) in seconds and V/A/D (frame, 3), NaN in silence; None if the model has not learned it."""
+        """Times (frame,) in seconds and V/A/D (frame, 3), NaN in silence; None if the model has not learned it."""
         if self.vad is None or self.vad_times is None:
             return None
         return self.vad_times, mask_infinite(self.vad)

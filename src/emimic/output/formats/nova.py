@@ -18,7 +18,7 @@ _SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line th
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.<dimension>.annotation and `stem`.<dimension>.annotation~.
 
-    There is one line per hop for intensities, one line per frame for V/A/D. Line k is for k/sr to (k+1)/sr seconds. The
+    There is one line per hop; for V/A/D of frames one line per frame. Line k is for k/sr to (k+1)/sr seconds. The
     confidence is 1; in a silent step it is 0 and the score NaN, as for NOVA's unlabeled lines. Scores are clipped to
     the scheme's range, 0 to 1.
     """
@@ -29,7 +29,8 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     vad = result.vad_frames
     if vad is not None:
         times, values = vad
-        hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
+        if not np.array_equal(times, grid.times):
+            hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
         series += [(hop, times, values[:, column]) for column in range(values.shape[1])]
     schemes = make_unique(name.lower().replace(" ", "_") for name in grid.names)
     written = []
