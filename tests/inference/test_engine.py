@@ -89,6 +89,23 @@ def test_hidden_states_are_the_models_own(folders):
     assert theirs.predict(clips)[0].hidden is None
 
 
+def test_both_engines_encode_and_predict_windows_alike(folders):
+    ours, theirs = (open_engine(folder) for folder in folders)
+    clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
+    for reach in (2, 99):
+        pair = ours.encode(clips, reach=reach), theirs.encode(clips, reach=reach)
+        for a, b in zip(*pair, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+    windows = np.array([[0, 25], [3, 9], [24, 25]])
+    a, b = (one.predict_windows(pair[0][1], windows) for one in (ours, theirs))
+    for name in ("intensities", "vad", "frame_vad"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=1e-5)
+    assert a.frame_vad.shape == (25, 3)
+    np.testing.assert_allclose(a.vad[1], a.frame_vad[3:9].mean(axis=0), rtol=0, atol=1e-5)
+    (clip,) = theirs.predict(clips[1:2])
+    np.testing.assert_allclose(b.intensities[0], clip.intensities, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("output", ["hidden", "pooled"])
 def test_a_graph_without_an_output_is_refused(copy, output):
     file = copy / ("encoder.onnx" if output == "hidden" else "head.onnx")

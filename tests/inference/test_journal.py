@@ -88,7 +88,7 @@ def strange() -> tuple[Result, Timeline]:
 def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
         kept.add_clips([(mark, result)])
         kept.add_timelines([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)

@@ -182,7 +182,7 @@ def test_one_pass_is_the_head_on_windows_of_blocks(run: TorchEngine, hop: float)
     frames = []
     for block in range(5):
         start, end = max(0, block * 16_000 - 8_000), min(len(sound), block * 16_000 + 24_000)
-        (hidden,) = run.encode([run.spec.prepare(sound[start:end]).samples])
+        (hidden,) = run.encode([run.spec.prepare(sound[start:end]).samples], reach=62)
         first = (block * 16_000 - start) // 320
         frames.append(hidden[first : first + 50])
     hidden = torch.from_numpy(np.concatenate(frames))
@@ -201,7 +201,9 @@ def test_one_pass_is_the_head_on_windows_of_blocks(run: TorchEngine, hop: float)
 
 def test_silent_blocks_are_not_encoded(run: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, seconds = run.encode, []
-    monkeypatch.setattr(run, "encode", lambda clips: seconds.extend(map(len, clips)) or encode(clips))
+    monkeypatch.setattr(
+        run, "encode", lambda clips, reach: seconds.extend(map(len, clips)) or encode(clips, reach=reach)
+    )
     quiet = fake_engine.recording(("burst", 1.0), ("hush", 12.0), ("burst", 1.0))
     steps = in_chunks(Stream(run, blocks=Blocks(2.0, 0.5, 0.5)), quiet, [16_000])
     assert 4 <= len(seconds) <= 6, "of seven blocks"

@@ -45,7 +45,13 @@ class Graph(nn.Module):
         self.eval()  # otherwise the exporter "restores" training, dropout included
 
     def forward(
-        self, samples: Tensor, lengths: Tensor, rows: Tensor, starts: Tensor, ends: Tensor
+        self,
+        samples: Tensor,
+        lengths: Tensor,
+        rows: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        reach: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
@@ -55,8 +61,12 @@ class Graph(nn.Module):
             rows: (window,).
             starts: (window,).
             ends: (window,).
+            reach: (); Whisper's frames attend to this many on either side.
         """
-        hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
+        if self.whisper:
+            hidden, frames = self._encode_mels(samples, lengths, reach)
+        else:
+            hidden, frames = self._encode_samples(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
         output = regress_windows(self.model, hidden, real, Windows(rows, starts, ends))
         vad = (output.vad, output.vad_means) if self.model.config.predicts_vad else ()
@@ -93,7 +103,7 @@ class Graph(nn.Module):
             outputs, layers
         ), frames
 
-    def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_mels(self, samples: Tensor, lengths: Tensor, reach: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""
         encoder: Any = self.model.encoder
         mel_frames = lengths // encoders.MEL_HOP
@@ -104,10 +114,14 @@ class Graph(nn.Module):
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
         hidden = hidden + self.positions[: hidden.shape[1]]
         frames = (mel_frames + 1) // 2
-        bias = (~_make_mask(hidden.shape[1], frames)).float() * torch.finfo(torch.float32).min
+        real = _make_mask(hidden.shape[1], frames)[:, None, None]
+        if reach is not None:
+            frame = torch.arange(hidden.shape[1], device=frames.device)
+            real = real & ((frame[:, None] - frame).abs() <= reach)
+        bias = (~real).float() * torch.finfo(torch.float32).min
         outputs = []
         for layer in encoder.layers:
-            hidden = layer(hidden, bias[:, None, None])
+            hidden = layer(hidden, bias)
             outputs.append(hidden)
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
@@ -177,7 +191,8 @@ def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
     Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
-    frames: rows, starts and ends (window,), which beyond a clip's frames end with it. Outputs: intensities (window,
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder, reach
+    (), the number of frames on either side that a frame attends to. Outputs: intensities (window,
     target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model
     predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 
@@ -203,7 +218,8 @@ def to_onnx(model: EmiModel) -> bytes:
         "vad": {0: "batch", 1: "frame"},
         "vad_means": {0: "window"},
     }
-    inputs = ["samples", "lengths", "rows", "starts", "ends"]
+    whisper = model.config.encoder_config.model_type == "whisper"
+    inputs = ["samples", "lengths", "rows", "starts", "ends", *(["reach"] if whisper else [])]
     outputs = ["intensities", "frames", "hidden", "pooled"]
     outputs += ["vad", "vad_means"] if model.config.predicts_vad else []
     file = io.BytesIO()
@@ -221,11 +237,12 @@ def to_onnx(model: EmiModel) -> bytes:
                 torch.tensor([0, 1, 0]),
                 torch.tensor([0, 0, 1]),
                 torch.tensor([9999, 9999, 9999]),
+                *([torch.tensor(2)] if whisper else []),
             ),
             file,  # type: ignore[arg-type]
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs)},
+            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs) if name in open_axes},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,

@@ -57,8 +57,14 @@ class OnePassEngine(Engine, Protocol):
         """True if the two methods can be used."""
         ...
 
-    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Return hidden states (frame, feature) of prepared clips, which are encoded one by one, in parallel."""
+    def encode(self, clips: Sequence[NDArray[Any]], *, reach: int) -> list[NDArray[np.float32]]:
+        """Return hidden states (frame, feature) of prepared clips, which are encoded one by one, in parallel.
+
+        Args:
+            clips: (sample,) each.
+            reach: Frames on either side that a frame attends to, in each layer; encoders other than Whisper's attend to
+                all.
+        """
         ...
 
     def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
@@ -195,14 +201,13 @@ class TorchEngine:
             check_finite("the training run", result.intensities, result.vad)
         return finish_predictions(results, self.calibration)
 
-    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    def encode(self, clips: Sequence[NDArray[Any]], *, reach: int) -> list[NDArray[np.float32]]:
         """Return hidden states, see `OnePassEngine.encode`."""
         import torch
 
         with torch.inference_mode():
-            return [
-                self.model.encode(*self.model.collate([clip]))[0][0].float().cpu().numpy() for clip in clips
-            ]
+            encoded = [self.model.encode(*self.model.collate([clip]), reach)[0][0] for clip in clips]
+        return [hidden.float().cpu().numpy() for hidden in encoded]
 
     def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
         """Predict windows, see `OnePassEngine.predict_windows`."""

@@ -122,13 +122,15 @@ class GraphEngine:
         """True unless the model was exported as one graph, by an earlier emimic."""
         return isinstance(self._graph, TwoGraphs)
 
-    def encode(self, clips: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    def encode(self, clips: Sequence[NDArray[Any]], *, reach: int) -> list[NDArray[np.float32]]:
         """Return hidden states, see `OnePassEngine.encode`."""
         graph = self._graph
         assert isinstance(graph, TwoGraphs)
 
         def encode_clip(clip: NDArray[Any]) -> NDArray[np.float32]:
             feed = {"samples": clip[None].astype(np.float32), "lengths": np.array([len(clip)])}
+            if "reach" in graph.encoder.inputs:
+                feed["reach"] = np.array(reach)
             (hidden,) = graph.encoder.run(["hidden"], feed)
             return hidden[0]  # type: ignore[no-any-return]
 
@@ -245,6 +247,8 @@ def make_feed(graph: Runtime, samples: NDArray[np.float32], lengths: Sequence[in
         feed["rows"] = np.arange(len(lengths))
         feed["starts"] = np.zeros(len(lengths), np.int64)
         feed["ends"] = feed["lengths"]  # no clip has more frames than samples
+    if "reach" in graph.inputs:
+        feed["reach"] = np.array(samples.shape[1])
     return feed
 
 

@@ -1,8 +1,10 @@
 """Two ways from a recording's windows to predictions: one pass of the encoder, or each window as a clip.
 
 In one pass the encoder runs over overlapping blocks, so that every frame has context on both sides. A window's values
-are the head's outputs on the frames in it. What an encoder derives from a whole clip (the loudest value of Whisper's
-log-mel, zero mean and unit variance) it derives from a block.
+are the head's outputs on the frames in it. Models learn from clips of a few seconds, hence in each layer of Whisper's
+encoder a frame attends to half a window on either side: attention over the whole block costs a fifth of the correlation
+with labels (docs/log.md). What an encoder derives from a whole clip (the loudest value of Whisper's log-mel, zero mean
+and unit variance) it derives from a block.
 
 Steps are predicted in groups that depend on the recording alone: those whose windows end in the same block. So all
 values are the same however the recording arrives.
@@ -145,11 +147,11 @@ class Blocks:
         return self.before + self.advance + self.after
 
 
-FILE: Final = Blocks(advance=8.0, before=2.0, after=2.0)
-"""Of a file: 1.5 s of encoder per second of sound."""
+FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5)
+"""Of a file: 1.2 s of encoder per second of sound."""
 
-LIVE: Final = Blocks(advance=1.0, before=2.5, after=0.5)
-"""Of a stream, which should not lag far behind: 4 s of encoder per second of sound."""
+LIVE: Final = Blocks(advance=1.0, before=1.0, after=0.5)
+"""Of a stream, which should not lag far behind: 2.5 s of encoder per second of sound."""
 
 
 class OnePass:
@@ -162,6 +164,7 @@ class OnePass:
         self._frames = max(1, int(blocks.advance * scale))  # of a block's own
         self._advance = self._frames * self._hop
         self._before, self._after = (int(part * scale) * self._hop for part in (blocks.before, blocks.after))
+        self._reach = max(1, round(grid.window / 2 * SAMPLE_RATE / self._hop))
         self.delay = self._advance + self._after
         self.reset()
 
@@ -220,7 +223,7 @@ class OnePass:
             ready = prepare(wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples)
             clips.append(ready.samples)
             contexts.append(block * self._frames - start // self._hop)
-        encoded = self._engine.encode(clips) if clips else []
+        encoded = self._engine.encode(clips, reach=self._reach) if clips else []
         for block, context, hidden in zip(blocks, contexts, encoded, strict=True):
             self._encoded[block] = hidden[context:]
 

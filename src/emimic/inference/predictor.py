@@ -33,7 +33,7 @@ SILENCE: Final = 10 ** (-65 / 20)
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 40.0  # seconds of a long recording held at a time
+_BLOCK: Final = 20.0  # seconds of a long recording held at a time
 
 
 @dataclass(frozen=True, slots=True)

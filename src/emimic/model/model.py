@@ -153,12 +153,25 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     # Forward pass
 
-    def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz."""
+    def encode(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, reach: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz.
+
+        Args:
+            input_values: (batch, sample).
+            attention_mask: (batch, sample), nonzero at real samples; None: all are.
+            reach: see `encoders.encode`.
+        """
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return encoders.encode(
-                self.encoder, input_values, mask.bool(), self.config.hidden_layers, self.config.frozen_layers
+                self.encoder,
+                input_values,
+                mask.bool(),
+                self.config.hidden_layers,
+                self.config.frozen_layers,
+                reach,
             )
 
     @torch.no_grad()
