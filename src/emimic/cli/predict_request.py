@@ -17,7 +17,7 @@ from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
 from emimic.inference.passes import is_one_pass
 from emimic.inference.predictor import LocalBackend, Predictor
-from emimic.inference.results import Failure, Recording, Result, Results
+from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.media import decode
 from emimic.output import extras, terminal, write
@@ -112,7 +112,9 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             if request.folder is not None:
                 journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
             clips, tally = _predict_files(predictor, request, recordings, journal)
-            results = Results.from_outcomes(predictor.targets, clips)
+            results = Results.from_outcomes(
+                predictor.targets, [attach_intervals(outcome, predictor.intervals) for outcome in clips]
+            )
             summary = tally.summarize(len(results.failed))
         else:
             results = _predict_microphone(predictor, request, request.mic)
@@ -282,4 +284,6 @@ def _predict_microphone(predictor: Predictor, request: Request, seconds: float) 
         decode.save(path, samples, codec="flac")
     result = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
     timeline = assemble_timeline(streams[-1], steps, name=path.stem, targets=predictor.targets)
-    return Results(predictor.targets, (replace(result, timeline=timeline),), ())
+    return Results(
+        predictor.targets, (replace(result, timeline=replace(timeline, intervals=predictor.intervals)),), ()
+    )

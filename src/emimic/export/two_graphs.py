@@ -49,7 +49,7 @@ def _extract(
     part.CopyFrom(graph)
     inner = part.graph
     for field in (inner.node, inner.initializer, inner.input, inner.output, inner.value_info):
-        del field[:]  # type: ignore[attr-defined]
+        del field[:]
     inner.node.extend(reversed(nodes))
     inner.initializer.extend(weight for weight in graph.graph.initializer if weight.name in needed)
     inner.input.extend(value for value in inputs if value.name in needed)

@@ -14,13 +14,22 @@ from numpy.typing import NDArray
 
 from emimic import batching
 from emimic import progress as bars
+from emimic.calibration import Calibration, Intervals
 from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
 from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand, read_content
-from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
+from emimic.inference.results import (
+    Failure,
+    Outcome,
+    Recording,
+    Result,
+    Results,
+    attach_intervals,
+    split_recording,
+)
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.media import decode
@@ -81,6 +90,12 @@ class Predictor:
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
         self._options = {"model": stored, "device": device, "threads": threads, "streams": streams}
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """The model's prediction intervals, None without any."""
+        calibration: Calibration | None = getattr(self.engine, "calibration", None)
+        return None if calibration is None else calibration.intervals
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
@@ -178,7 +193,9 @@ class Predictor:
             max_seconds=self.engine.spec.max_seconds,
             show_progress=progress,
         )
-        return Results.from_outcomes(self.targets, outcomes)
+        return Results.from_outcomes(
+            self.targets, [attach_intervals(outcome, self.intervals) for outcome in outcomes]
+        )
 
     def predict_timeline(
         self,
@@ -235,7 +252,7 @@ class Predictor:
             )
         for remark in remarks:
             add_note(remark, notes)
-        return line
+        return replace(line, intervals=self.intervals)
 
     def stream(
         self,
@@ -352,6 +369,7 @@ class Predictor:
             was_silent=decoded.silent,
             channel=number,
             notes=decoded.notes,
+            intervals=self.intervals,
         )
 
 

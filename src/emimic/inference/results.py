@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Intervals
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
 from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
@@ -83,6 +84,7 @@ class Result:
         was_silent: All samples stay below -65 dB of full scale, so the values are NaN.
         channel: Number of the channel, counted from 1, if one channel was predicted alone.
         notes: Remarks about the file, such as damage; each names the file.
+        intervals: Prediction intervals by value; None if the model has none.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class Result:
     was_silent: bool = False
     channel: int | None = None
     notes: tuple[str, ...] = ()
+    intervals: Intervals | None = None
 
     def __str__(self) -> str:
         """Return one line: name, length, the headline's intensities, marks."""
@@ -367,6 +370,13 @@ def _to_fields(result: Result) -> dict[str, Any]:
     fields["headline"] = {"basis": headline.basis, "intensities": by_target(headline.intensities)}
     if headline.vad is not None:
         fields["headline"]["vad"] = by_vad(headline.vad)
+    if result.intervals is not None:
+        fields["intervals"] = {
+            "level": result.intervals.level,
+            "intensities": _name_intervals(result.intervals, result.targets, headline.intensities),
+        }
+        if headline.vad is not None:
+            fields["intervals"]["vad"] = _name_intervals(result.intervals, VAD, headline.vad)
     if prediction.novelty is not None:
         fields |= {
             "novelty": round(prediction.novelty, 6),
@@ -375,6 +385,22 @@ def _to_fields(result: Result) -> dict[str, Any]:
     if result.timeline is not None:
         fields["timeline"] = result.timeline.to_fields()
     return fields
+
+
+def _name_intervals(
+    intervals: Intervals, names: tuple[str, ...], values: NDArray[Any]
+) -> dict[str, list[float | None]]:
+    """Return [low, high] by name."""
+    return dict(zip(names, map(round_values, intervals.compute(names, values)), strict=True))
+
+
+def attach_intervals(outcome: Outcome, intervals: Intervals | None) -> Outcome:
+    """Return an outcome whose result and timeline have a model's prediction intervals."""
+    if isinstance(outcome, Failure) or intervals is None:
+        return outcome
+    line = outcome.timeline
+    timeline = None if line is None else replace(line, intervals=intervals)
+    return replace(outcome, timeline=timeline, intervals=intervals)
 
 
 def _name_values(names: Sequence[str], values: NDArray[np.floating[Any]]) -> dict[str, float]:

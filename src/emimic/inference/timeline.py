@@ -1,7 +1,7 @@
 """Timelines: intensities and valence, arousal, dominance (V/A/D) of one recording over time (NumPy only)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Intervals
 from emimic.files import make_one_line, make_writable
 from emimic.inference import html
 from emimic.inference.steps import Steps, build_steps, compute_edges, make_target_names, mask_infinite
@@ -53,6 +54,7 @@ class Timeline:
         vad: (frame, 3) arousal, dominance, valence, of the steps' windows or of frames; None if not learned.
         voice_segments: Parts with a voice.
         method: How windows were predicted.
+        intervals: Prediction intervals of a clip with such values; None if the model has none.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Timeline:
     vad: NDArray[np.float32] | None
     voice_segments: tuple[VoiceSegment, ...]
     method: Method = "exact"
+    intervals: Intervals | None = None
 
     def __str__(self) -> str:
         """Return one line: name, length, steps, fraction with a voice, mean intensities."""
@@ -134,7 +137,23 @@ class Timeline:
         if self.vad is not None and self.vad_times is not None:
             values = dict(zip(VAD, map(round_values, self.vad.T), strict=True))
             fields["vad"] = {"times": round_values(self.vad_times, 3), "values": values}
+        if self.intervals is not None:
+            fields["intervals"] = {"level": self.intervals.level} | {
+                key: {
+                    name: {"low": round_values(pair[:, 0]), "high": round_values(pair[:, 1])}
+                    for name, pair in zip(names, np.moveaxis(pairs, 1, 0), strict=True)
+                }
+                for key, names, pairs in self._list_intervals(self.intervals)
+            }
         return fields
+
+    def _list_intervals(
+        self, intervals: Intervals
+    ) -> Iterator[tuple[str, tuple[str, ...], NDArray[np.float64]]]:
+        """Yield the field, the names, and intervals (step, name, 2) of intensities and V/A/D."""
+        yield "intensities", self.targets, intervals.compute(self.targets, self.intensities)
+        if self.vad is not None:
+            yield "vad", VAD, intervals.compute(VAD, self.vad)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per step, indexed by Seconds (its center): Start, End, the targets, mean V/A/D of its frames.
