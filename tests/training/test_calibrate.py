@@ -67,8 +67,6 @@ def brute_force(values: Array, weights: Array) -> Array:
     return best[1]
 
 
-@settings(max_examples=60)
-@given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_intervals_cover_nine_tenths_of_unseen_speakers() -> None:
     """Errors that grow with the value; a speaker is in one half."""
     rng = np.random.default_rng(0)
@@ -100,6 +98,8 @@ def test_each_half_is_mapped_by_the_other() -> None:
     np.testing.assert_allclose(mapped[55:95], raw[55:95], atol=0.02)
 
 
+@settings(max_examples=60)
+@given(st.lists(st.tuples(UNIT, st.floats(0.125, 9, width=32)), min_size=1, max_size=7))
 def test_isotonic_regression_by_its_definition(points: list[tuple[float, float]]) -> None:
     values, weights = np.array(points).T
     fitted, block = fit_isotonic(values, weights)

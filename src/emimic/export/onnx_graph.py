@@ -70,7 +70,7 @@ class Graph(nn.Module):
         real = _make_mask(hidden.shape[1], frames)
         output = regress_windows(self.model, hidden, real, Windows(rows, starts, ends))
         vad = (output.vad, output.vad_means) if self.model.config.predicts_vad else ()
-        return output.intensities, frames, hidden, output.pooled, *vad  # type: ignore[return-value]
+        return output.intensities, frames, hidden, output.pooled, *vad
 
     def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of an encoder on samples.

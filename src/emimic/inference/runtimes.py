@@ -33,17 +33,22 @@ RUNTIMES: Final[dict[Name, Library]] = {
 
 
 class Runtime(Protocol):
-    """A graph ready to run.
+    """A graph ready to run."""
 
-    Attributes:
-        inputs: Names of its inputs.
-        outputs: Names of its outputs.
-        streams: Number of parallel runs; `run` may be called from as many threads.
-    """
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of its inputs."""
+        ...
 
-    inputs: frozenset[str]
-    outputs: frozenset[str]
-    streams: int
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of its outputs."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """Number of parallel runs; `run` may be called from as many threads."""
+        ...
 
     def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
         """Return the named outputs for inputs by name."""

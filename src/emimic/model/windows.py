@@ -5,6 +5,7 @@ first, so that variances, as differences of two sums, keep their digits.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ class Windows:
 
     def gather(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return each window's own frames, (window, frame, feature), and their mask, (window, frame)."""
-        offset = torch.arange((self.ends - self.starts).amax(), device=frames.device)
+        longest: Any = (self.ends - self.starts).amax()  # in a graph it is no number
+        offset = torch.arange(longest, device=frames.device)
         mask = offset[None] < (self.ends - self.starts)[:, None]
         index = torch.where(mask, self.starts[:, None] + offset[None], 0)
         return frames[self.rows[:, None], index] * mask[..., None], mask
