@@ -14,7 +14,6 @@ import numpy as np
 
 from benchmarks import mix
 from emimic.inference.engine import open_engine
-from emimic.media.waveform import prepare
 
 
 def main(folder: str | None, threads: int, count: int) -> None:
@@ -41,13 +40,8 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
     graph = (folder / "engine.json").exists()
     # A run may hold engines of itself; a device asks for torch.
     engine: Any = open_engine(folder, device=None if graph else "cpu", threads=threads)
-    spec = engine.spec
-    clips = [
-        prepare(
-            clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
-        ).samples
-        for clip in mix.clips(count)
-    ]
+    clip_format = engine.spec.clip_format
+    clips = [clip_format.prepare(clip).samples for clip in mix.clips(count)]
     engine.predict(clips[:2])  # what is made at first use
 
     def work(asked: dict[str, Any]) -> dict[str, Any]:

@@ -57,16 +57,11 @@ def items_of(corpora: Path, name: str, split: str) -> tuple[Item, ...]:
 
 def predict(engine: Engine, clips: Sequence[Wave]) -> tuple[Array, Array]:
     """Intensities (clip, target), and V/A/D as means over frames (clip, 3)."""
-    spec = engine.spec
+    clip_format = engine.spec.clip_format
     rows, vad = [], []
     starts = range(0, len(clips), 64)
     for start in show_progress(starts, "predicting", total=len(starts), show=sys.stderr.isatty()):
-        ready = [
-            decode.prepare(
-                clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
-            ).samples
-            for clip in clips[start : start + 64]
-        ]
+        ready = [clip_format.prepare(clip).samples for clip in clips[start : start + 64]]
         for one in engine.predict(ready):
             rows.append(one.intensities)
             vad.append(np.full(3, np.nan) if one.vad is None else one.vad.mean(axis=0))

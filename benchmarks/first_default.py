@@ -142,15 +142,10 @@ CONDITIONS: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {
 
 def predict(engine: Engine, clips: Sequence[Wave]) -> NDArray[np.float32]:
     """Intensities of clips as loaded, (clip, target)."""
-    spec = engine.spec
+    clip_format = engine.spec.clip_format
     rows = []
     for start in show_progress(range(0, len(clips), 64), "predicting", total=-(-len(clips) // 64), show=True):
-        ready = [
-            decode.prepare(
-                clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
-            ).samples
-            for clip in clips[start : start + 64]
-        ]
+        ready = [clip_format.prepare(clip).samples for clip in clips[start : start + 64]]
         rows += [one.intensities for one in engine.predict(ready)]
     return np.stack(rows)
 
@@ -187,11 +182,9 @@ def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
 def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
     """Mean and standard deviation over frames of a frozen encoder's last layer, (clip, 2 x feature)."""
     rows: dict[int, NDArray[Any]] = {}
-    clips = [
-        decode.prepare(decode.load(item.path), normalize=model.config.do_normalize).samples for item in items
-    ]
+    clips = [model.clip_format.prepare(decode.load(item.path)).samples for item in items]
     with torch.inference_mode():
-        for batch in model.plan([len(clip) for clip in clips], batch_seconds=60):
+        for batch in model.plan(clips, batch_seconds=60):
             hidden, mask = model.encode(*model.collate([clips[i] for i in batch]))
             for row, frames, real in zip(batch, hidden.numpy(), mask.numpy(), strict=True):
                 rows[row] = np.concatenate([frames[real].mean(axis=0), frames[real].std(axis=0)])

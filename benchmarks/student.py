@@ -104,13 +104,8 @@ def arithmetic(run: Path) -> dict[str, Any]:
 
 def prepare_clips(engine: Engine, clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Return clips as an engine takes them."""
-    spec = engine.spec
-    return [
-        decode.prepare(
-            clip, max_seconds=spec.max_seconds, normalize=spec.do_normalize, min_samples=spec.min_samples
-        ).samples
-        for clip in clips
-    ]
+    clip_format = engine.spec.clip_format
+    return [clip_format.prepare(clip).samples for clip in clips]
 
 
 def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:

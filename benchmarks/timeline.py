@@ -103,12 +103,12 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
 
     from emimic.inference.engine import TorchEngine
     from emimic.inference.predictor import Predictor
-    from emimic.media.waveform import prepare
+    from emimic.media.waveform import ClipFormat
     from emimic.model.model import EmiModel
 
     wave = joined(folder, seconds)
     model = EmiModel.open_run(run, device="cpu")
-    clip = prepare(wave, max_seconds=None, normalize=model.config.do_normalize).samples
+    clip = ClipFormat(None, model.config.do_normalize).prepare(wave).samples
     with torch.inference_mode():
         whole = model(torch.from_numpy(clip)[None]).vad[0].numpy()
     times = model.compute_frame_times(len(whole))

@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks import mix
 from benchmarks.bench_worker import peak_mb
-from emimic.data import loader
+from emimic.data import loader, sampling
 from emimic.data.corpus import Item
 from emimic.features import encoder_cache
 from emimic.files import write_atomically
@@ -75,7 +75,7 @@ def set_up(
     settings = TrainSettings.read(overrides={"accelerator": "cpu", "batch_size": BATCH, **values})
     if settings.gradient_checkpointing:
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-    source = source or loader.make_waveform_source(clips, model.config, model.min_samples)
+    source = source or loader.make_waveform_source(clips, model.clip_format)
     return setup.Run(
         folder=Path(), settings=settings, fabric=setup.launch_fabric(settings), model=model.train(),
         optimizer=setup.make_optimizer(model, settings), loss=Mix(settings.loss), train=source, valid=None,
@@ -83,9 +83,14 @@ def set_up(
     )  # fmt: skip
 
 
+def plan_steps(count: int) -> list[list[int]]:
+    """The steps of an epoch of `count` clips."""
+    return sampling.plan_steps([sampling.Pool(range(count))], BATCH, seed=0, epoch=0)
+
+
 def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
     """All clips once, as training/loop.py has it; the mean loss, and the fraction of time spent waiting for clips."""
-    groups = loader.plan_steps(len(state.train.items), BATCH, seed=0, epoch=0)
+    groups = plan_steps(len(state.train.items))
     decoded = loader.decode_ahead(state.train, groups, workers=workers)
     waited, losses, begun = 0.0, [], time.perf_counter()
     for rows in groups:
@@ -191,7 +196,7 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     disk = set_up(model, clips, cached, freeze_encoder=True, **STILL)
     half = set_up(model, clips, cached, freeze_encoder=True, precision="bf16-mixed", **STILL)
     start, times = trained(model), Times()
-    groups = loader.plan_steps(count, BATCH, seed=0, epoch=0)
+    groups = plan_steps(count)
     for repetition in range(repetitions):
         print(f"frozen, repetition {repetition + 1}", flush=True)
         hidden, encoding = timed(lambda: [encoded_alone(live, rows) for rows in groups])
@@ -241,7 +246,7 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
     ways = {name: way_of(clips, name) for name in WAYS}
     starts = {name: trained(state.model) for name, state in ways.items()}
     alone, times = ways["buckets"], Times()
-    groups = loader.plan_steps(count, BATCH, seed=0, epoch=0)
+    groups = plan_steps(count)
     for repetition in range(repetitions):
         print(f"tiny, repetition {repetition + 1}", flush=True)
         for way, flush in released_first(repetition).items():
@@ -275,7 +280,7 @@ def memory(folder: Path, way: str) -> int:
     state = way_of(clips, "buckets" if way == "clip by clip" else way)
     torch.set_flush_denormal(True)
     if way == "clip by clip":
-        for rows in loader.plan_steps(len(clips), BATCH, seed=0, epoch=0):
+        for rows in plan_steps(len(clips)):
             head_packed(state, rows, encoded_alone(state, rows))
     else:
         epoch(state)

@@ -61,7 +61,7 @@ def test_an_empty_batch_is_refused():
 
 @pytest.mark.parametrize("count", [0, 1, batching.CHUNK, batching.CHUNK + 1, 3 * batching.CHUNK])
 def test_chunks_cover_every_row_once(count):
-    found = batching.split_rows(count)
+    found = batching.split(range(count))
     assert [row for chunk in found for row in chunk] == list(range(count))
     assert all(1 <= len(chunk) <= batching.CHUNK for chunk in found)
 
@@ -72,18 +72,18 @@ def test_reading_ahead_keeps_the_order(groups):
         time.sleep(0.002 * (7 - number))  # later ones are done first
         return number * 10
 
-    found = list(batching.read_ahead(read, groups, workers=4))
-    assert found == [[10 * number for number in group] for group in groups]
+    found = list(batching.read_groups(read, groups, workers=4))
+    assert found == [(i, [10 * number for number in group]) for i, group in enumerate(groups)]
 
 
 def test_reading_ahead_reads_two_groups_more_and_no_further():
     started = []
-    reading = batching.read_ahead(
+    reading = batching.read_groups(
         lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
     )
     assert started == [], "nothing is read before the first group is asked for"
-    assert next(reading) == [0]
-    assert next(reading) == [1]
+    assert next(reading) == (0, [0])
+    assert next(reading) == (1, [1])
     deadline = time.monotonic() + 5
     while len(started) < 4 and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -97,7 +97,7 @@ def test_a_slow_member_holds_up_its_own_group_alone():
     def read(number):
         return let_go.wait(10) and number if number == 1 else number
 
-    reading = batching.read_as_ready(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2)
+    reading = batching.read_groups(read, [[0, 1], [2, 3], [4], [], [5], [6]], workers=2, in_order=False)
     assert sorted(next(reading) for _ in range(5)) == [(1, [2, 3]), (2, [4]), (3, []), (4, [5]), (5, [6])]
     let_go.set()
     assert list(reading) == [(0, [0, 1])]
@@ -105,8 +105,8 @@ def test_a_slow_member_holds_up_its_own_group_alone():
 
 def test_reading_in_any_order_holds_three_groups_besides_the_one_handed_out():
     started = []
-    reading = batching.read_as_ready(
-        lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1
+    reading = batching.read_groups(
+        lambda number: started.append(number) or number, [[i] for i in range(9)], workers=1, in_order=False
     )
     assert next(reading) == (0, [0])
     time.sleep(0.05)
@@ -128,8 +128,8 @@ def test_a_failed_read_is_raised_where_it_is_due_and_stops_the_rest():
         time.sleep(0.05 * (number > 1))
         return number
 
-    reading = batching.read_ahead(read, [[0], [1], [2, 3, 4, 5]], workers=1)
-    assert next(reading) == [0]
+    reading = batching.read_groups(read, [[0], [1], [2, 3, 4, 5]], workers=1)
+    assert next(reading) == (0, [0])
     with pytest.raises(OSError, match="unreadable"):
         next(reading)
     assert 5 not in started

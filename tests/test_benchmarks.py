@@ -121,7 +121,7 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
     cached = encoder_cache.compute(model, clips, tmp_path / "features", dtype="float32")
     disk = training.set_up(model, clips, cached, freeze_encoder=True)
     start, losses, after = training.trained(model), [], []
-    (rows,) = training.loader.plan_steps(5, training.BATCH, seed=0, epoch=0)
+    (rows,) = training.plan_steps(5)
     for way in (
         lambda: training.head_packed(live, rows, training.encoded_alone(live, rows)),
         lambda: training.epoch(live)[0],

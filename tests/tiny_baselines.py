@@ -18,7 +18,8 @@ ROLES = {
     "yu": ("face", "units", "audio"),
     "zhang": ("face", "audio", "text"),
     "vision_lstm": ("vision", "audio"),
-    "concatenated_lstm": ("text", "audio", "face"),
+    "semantic_matters": ("text", "audio", "face"),
+    "text_anchored": ("text", "audio", "face"),
     "wavlm_tcn": ("audio",),
     "concatenated": ("text", "audio", "face"),
 }
@@ -30,7 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "yu": {"units": 8, "blocks": 2, "layers": 1},
     "zhang": {"units": 8, "layers": 1, "folds": 2},
     "vision_lstm": {},
-    "concatenated_lstm": {"units": 8},
+    "semantic_matters": {"head_units": 8, "face_units": 6},
+    "text_anchored": {"units": 8, "heads": 2},
     "wavlm_tcn": {"units": 8, "blocks": 2, "pooling_units": 4, "group": 3},
     "concatenated": {"units": 8},
 }

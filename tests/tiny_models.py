@@ -4,12 +4,15 @@ The formulas share no code with emimic, torch or transformers: they take a state
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emimic.data import loader
+from emimic.data.items import Item
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 
@@ -109,6 +112,12 @@ def standardize(model: EmiModel, seed: int = 0) -> None:
         rng = torch.Generator().manual_seed(seed)
         model.frame_mean.copy_(torch.randn(len(model.frame_mean), generator=rng))
         model.frame_std.copy_(torch.rand(len(model.frame_std), generator=rng) + 0.5)
+
+
+def predict_items(model: EmiModel, items: Sequence[Item], **options: Any) -> tuple[Any, Any]:
+    """Intensities (clip, target) and V/A/D (clip, 3) of items, predicted from their files."""
+    source = loader.make_waveform_source(items, model.clip_format)
+    return loader.predict_source(model, source, loader.BatchOptions(**options))
 
 
 def clip(samples: int, seed: int = 0) -> NDArray[np.float32]:

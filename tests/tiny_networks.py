@@ -86,6 +86,26 @@ def yunet(path: Path) -> Path:
     return _save(path, nodes, inputs, outputs, constants)
 
 
+def blazeface(path: Path, anchor: int, values: list[float]) -> Path:
+    """BlazeFace's outputs, whatever the picture: one anchor has these 16 values and a score of sigmoid(4)."""
+    regressors, scores = np.zeros((1, 896, 16), np.float32), np.full((1, 896, 1), -20, np.float32)
+    regressors[0, anchor], scores[0, anchor] = values, 4
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "none"], ["zero"]),
+        helper.make_node("Add", ["points", "zero"], ["regressors"]),
+        helper.make_node("Add", ["logits", "zero"], ["classificators"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, FLOAT, [1, 896, size])
+        for name, size in (("regressors", 16), ("classificators", 1))
+    ]
+    inputs = [helper.make_tensor_value_info("input", FLOAT, [1, 128, 128, 3])]
+    return _save(
+        path, nodes, inputs, outputs, {"none": np.float32(0), "points": regressors, "logits": scores}
+    )
+
+
 def colors(
     path: Path,
     *,

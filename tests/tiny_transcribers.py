@@ -9,6 +9,8 @@ from transformers import (
     BertModel,
     GenerationConfig,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -57,8 +59,8 @@ def whisper(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def bert(path: Path, seed: int = 0) -> Path:
-    """A BERT with random weights that knows WORDS."""
+def bert(path: Path, seed: int = 0, family: str = "bert") -> Path:
+    """A BERT or RoBERTa with random weights that knows WORDS."""
     names = {name: number for number, name in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
     tokenizer = Tokenizer(models.WordPiece(names, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
@@ -70,10 +72,11 @@ def bert(path: Path, seed: int = 0) -> Path:
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(path)
     torch.manual_seed(seed)
-    BertModel(
-        BertConfig(
+    config, model = (BertConfig, BertModel) if family == "bert" else (RobertaConfig, RobertaModel)
+    model(
+        config(
             vocab_size=len(names), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-            max_position_embeddings=12,
+            max_position_embeddings=12, pad_token_id=0,
         )
     ).save_pretrained(path)  # fmt: skip
     return path

@@ -5,9 +5,9 @@ and a mask marks the real samples.
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,13 +35,22 @@ def compute_budget(seconds: float, hop: int = 1) -> int:
     return max(1, int(seconds * SAMPLE_RATE / hop))
 
 
-def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int],
+    *,
+    budget: int,
+    equal: bool = False,
+    costs: Sequence[int] = (),
+    limit: int = 0,
+) -> list[list[int]]:
     """Group clips into batches of similar length.
 
     Args:
         lengths: samples (or frames) of each clip.
         budget: maximum samples of a batch after padding; a longer clip is a batch by itself.
         equal: put only clips of the same length in a batch, for encoders that padding would change.
+        costs: frames of each clip, which aren't padded; none by default.
+        limit: maximum frames of a batch; a clip with more is a batch by itself.
 
     Returns:
         The indices of each batch, longest clips first, so that memory peaks in the first batch.
@@ -54,6 +63,7 @@ def plan(lengths: Sequence[int], *, budget: int, equal: bool = False) -> list[li
         if batches:
             longest = lengths[batches[-1][0]]
             fits = longest * (len(batches[-1]) + 1) <= budget
+            fits = fits and (not costs or sum(costs[row] for row in (*batches[-1], i)) <= limit)
             if fits and (not equal or lengths[i] == longest):
                 batches[-1].append(i)
                 continue
@@ -78,35 +88,24 @@ def pad(clips: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.bool_]]
     return values, mask
 
 
-def split_rows(count: int, size: int = CHUNK) -> list[range]:
-    """Return the rows 0 to count - 1 as ranges of `size`, the last one possibly shorter."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+def split(jobs: Sequence[Name], size: int = CHUNK) -> list[Sequence[Name]]:
+    """Return jobs in groups of `size`, the last one possibly smaller."""
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
 
-def read_ahead(
-    read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
-) -> Iterator[list[Read]]:
-    """Yield each group's items as read by `read` in threads, in order; the next two groups are read meanwhile."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[list[Future[Read]]] = deque()
-        waiting = iter(groups)
-        try:
-            while True:
-                while len(ahead) < 3 and (group := next(waiting, None)) is not None:
-                    ahead.append([pool.submit(read, name) for name in group])
-                if not ahead:
-                    return
-                yield [future.result() for future in ahead.popleft()]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def read_as_ready(
-    read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int
+def read_groups(
+    read: Callable[[Name], Read], groups: Sequence[Sequence[Name]], *, workers: int, in_order: bool = True
 ) -> Generator[tuple[int, list[Read]], None, None]:
-    """Yield each group, with its number, as soon as it is read: a slow item delays its group alone.
+    """Yield each group's number and its items as read by `read` in threads; the next groups are read meanwhile.
 
-    At most three groups are being read or wait, besides the one that was yielded.
+    This is the one place that reads ahead. For models of torch `data.loader.read_batches` adds the batches; the
+    predictor and the teacher run engines, which make their own, as the base install has no torch.
+
+    Args:
+        read: called with each name, in threads.
+        groups: names; at most three groups are being read or wait, besides the one that was yielded.
+        workers: number of threads.
+        in_order: yield groups in order; else as soon as they are read, so that a slow item delays its group alone.
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: dict[int, list[Future[Read]]] = {}
@@ -117,11 +116,17 @@ def read_as_ready(
                     ahead[group[0]] = [pool.submit(read, name) for name in group[1]]
                 if not ahead:
                     return
-                pending = {number: [f for f in futures if not f.done()] for number, futures in ahead.items()}
-                ready = next((number for number, futures in pending.items() if not futures), None)
-                if ready is None:
-                    wait([f for futures in pending.values() for f in futures], return_when=FIRST_COMPLETED)
-                else:
-                    yield ready, [future.result() for future in ahead.pop(ready)]
+                number = min(ahead) if in_order else _wait_for_any(ahead)
+                yield number, [future.result() for future in ahead.pop(number)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait_for_any(groups: Mapping[int, Sequence[Future[Any]]]) -> int:
+    """Return the number of the first group that is done, once there is one."""
+    while True:
+        pending = {number: [f for f in futures if not f.done()] for number, futures in groups.items()}
+        for number, futures in pending.items():
+            if not futures:
+                return number
+        wait(chain.from_iterable(pending.values()), return_when=FIRST_COMPLETED)

@@ -302,20 +302,21 @@ def hold(path: Path) -> Iterator[bool]:
     Missing folders are made. At the end the file is removed, and so is its folder if it was made for it and is empty.
 
     Raises:
-        OSError: the file can't be written.
+        OutputError: the file can't be written.
     """
     is_new = not path.parent.exists()
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab")
-        except FileNotFoundError:  # the last holder has just removed its empty folder
-            continue
-        except FileExistsError:  # removed and made again meanwhile, or it is no folder
-            with suppress(FileNotFoundError):
-                if not stat.S_ISDIR(path.parent.lstat().st_mode):
-                    raise
-            continue
+        with name_errors(path.parent):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = path.open("ab")
+            except FileNotFoundError:  # the last holder has just removed its empty folder
+                continue
+            except FileExistsError:  # removed and made again meanwhile, or it is no folder
+                with suppress(FileNotFoundError):
+                    if not stat.S_ISDIR(path.parent.lstat().st_mode):
+                        raise
+                continue
         with file:
             if not lock(file):
                 yield False

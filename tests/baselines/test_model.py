@@ -361,10 +361,9 @@ def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFix
 # What is read of a sequence
 
 
-def frames(times: list[float], present: list[bool] | None = None) -> store.Sequence:
+def frames(times: list[float]) -> store.Sequence:
     values = np.arange(len(times), dtype=np.float32)[:, None] + np.array([[0.0, 100.0]], np.float32)
-    there = np.ones(len(times), np.bool_) if present is None else np.array(present)
-    return store.Sequence(values, np.array(times, np.float64), there)
+    return store.Sequence(values, np.array(times, np.float64), np.ones(len(times), np.bool_))
 
 
 def test_shortening() -> None:
@@ -373,12 +372,8 @@ def test_shortening() -> None:
     assert inputs.take_first(3)(found).values[:, 0].tolist() == [0, 1, 2]
     assert inputs.take_evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
     assert inputs.take_evenly(20)(found) is found
-    binned = inputs.average_bins(0.2)(frames([0.0, 0.1, 0.25, 0.71, 0.75], [True, True, False, True, False]))
-    assert binned.present.tolist() == [True, False, False, True]
-    assert binned.values[[0, 3]].tolist() == [[0.5, 100.5], [3.0, 103.0]]
-    np.testing.assert_allclose(binned.times, [0.1, 0.3, 0.5, 0.7])
     nothing = frames([])
-    for how in (inputs.take_every(2), inputs.take_first(2), inputs.take_evenly(2), inputs.average_bins(0.2)):
+    for how in (inputs.take_every(2), inputs.take_first(2), inputs.take_evenly(2)):
         assert len(how(nothing).values) == 0
 
 

@@ -120,7 +120,8 @@ TRAINING = {
         "schedule": "restarts", "warmup_epochs": 0.0, "epochs": 35, "patience": None,
     },
     "vision_lstm": {},
-    "concatenated_lstm": {},
+    "semantic_matters": {},
+    "text_anchored": {},
     "wavlm_tcn": {"encoder_lr": 1e-5, "epochs": 10, "standardize_targets": True, "max_seconds": 20.0},
     "concatenated": {"loss": {"mse": 1.0, "pearson": 1.0}, "ema": 0.999, "batch_size": 64},
 }  # fmt: skip
@@ -224,28 +225,23 @@ def pooled(x: Array, own: dict[str, Array], *, std: bool) -> Array:
     return np.maximum(layer_formulas.linear(layer_formulas.norm(found, own, "norm."), own, "dense."), 0)
 
 
-@pytest.mark.parametrize("name", ["concatenated_lstm", "concatenated"])
-def test_text_voice_and_face_side_by_side(name: str) -> None:
-    roles = ROLES[name]
-    model = baseline(name, roles, units=8)
+def test_text_voice_and_face_side_by_side() -> None:
+    roles = ROLES["concatenated"]
+    model = baseline("concatenated", roles, units=8)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = {}
         for role, (_, _, x) in heard(one).items():
             branch = layer_formulas.under(own, f"encoders.{role}.")
-            if not len(x):
-                continue
-            if name == "concatenated_lstm" and role != "text":
-                found[role] = layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
-            else:
-                found[role] = pooled(x, branch, std=name == "concatenated")
+            if len(x):
+                found[role] = pooled(x, branch, std=True)
         says(model, one, joined(found, own))
 
 
 def test_modalities_are_dropped_while_learning() -> None:
-    roles = ROLES["concatenated_lstm"]
-    model = baseline("concatenated_lstm", roles, units=8, modality_dropout=0.6, dropout=0.0, lstm_dropout=0.0)
+    roles = ROLES["concatenated"]
+    model = baseline("concatenated", roles, units=8, modality_dropout=0.6, dropout=0.0)
     one, own = clip(3, roles), layer_formulas.under(weights(model), "branches.joined.0.")
     torch.manual_seed(0)
     model.train()
@@ -253,11 +249,7 @@ def test_modalities_are_dropped_while_learning() -> None:
     found = {}
     for role, (_, _, x) in heard(one).items():
         branch = layer_formulas.under(own, f"encoders.{role}.")
-        found[role] = (
-            pooled(x, branch, std=False)
-            if role == "text"
-            else layer_formulas.last(x, layer_formulas.under(branch, "lstm."), layers=2)
-        )
+        found[role] = pooled(x, branch, std=True)
     every = [
         joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
     ]
@@ -266,6 +258,68 @@ def test_modalities_are_dropped_while_learning() -> None:
         np.testing.assert_allclose(row, every[kept], atol=3e-6)
     assert len(set(which)) > 4
     assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
+
+
+def test_semantic_matters() -> None:
+    roles = ROLES["semantic_matters"]
+    model = baseline("semantic_matters", roles, head_units=9, face_units=7)
+    ignores_padding(model, roles)
+    own = layer_formulas.under(weights(model), "branches.joined.0.")
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        x = {role: frames for role, (_, _, frames) in heard(one).items()}
+        found = [layer_formulas.mean(x["text"])]
+        for role in ("audio", "face"):
+            lstm = layer_formulas.under(own, f"encoders.{role}.lstm.")
+            units = lstm["weight_hh_l0"].shape[1]
+            found.append(layer_formulas.last(x[role], lstm, layers=2) if len(x[role]) else np.zeros(units))
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(found), own, "output.dense."))
+        says(model, one, layer_formulas.linear(hidden, own, "output.out_proj."))
+    assert [len(part) for part in found] == [6, 12, 7]
+
+
+def test_semantic_matters_has_the_sizes_of_its_code() -> None:
+    system = get_system("semantic_matters")
+    sizes = {"text": 768, "audio": 1027, "face": 1280}
+    (network,) = system.branches(system.options(), sizes, 6).values()
+    assert network.output.dense.weight.shape == (1027, 2563)
+    assert network.output.out_proj.weight.shape == (6, 1027)
+    assert network.encoders["audio"].lstm.hidden_size == 1027
+
+
+def test_text_anchored() -> None:
+    roles = ROLES["text_anchored"]
+    model = baseline("text_anchored", roles, units=8, heads=2)
+    ignores_padding(model, roles)
+    own = layer_formulas.under(weights(model), "branches.joined.0.")
+
+    def prepare(role: str, x: Array, there: Array) -> Array:
+        if not there.any():
+            return own[f"missing.{role}"][None]
+        time = np.arange(len(x))[:, None] / 10_000 ** (np.arange(0, 8, 2) / 8)
+        places = np.stack([np.sin(time), np.cos(time)], axis=-1).reshape(len(x), 8)
+        return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[there]
+
+    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+        tokens = {role: prepare(role, x, there) for role, (x, there, _) in heard(one).items()}
+        words = tokens["text"]
+        found = [words.mean(axis=0)]
+        for role in ("audio", "face"):
+            w, b = own[f"attention.{role}.in_proj_weight"], own[f"attention.{role}.in_proj_bias"]
+            q, k, v = (
+                x @ w[8 * i : 8 * i + 8].T + b[8 * i : 8 * i + 8]
+                for i, x in enumerate((words, tokens[role], tokens[role]))
+            )
+            heads = []
+            for part in (slice(0, 4), slice(4, 8)):
+                scores = np.exp(q[:, part] @ k[:, part].T / 2)
+                heads.append(scores / scores.sum(axis=1, keepdims=True) @ v[:, part])
+            attended = layer_formulas.linear(
+                np.concatenate(heads, axis=1), own, f"attention.{role}.out_proj."
+            )
+            found.append(layer_formulas.norm(words + attended, own, f"norms.{role}.").mean(axis=0))
+        hidden = np.maximum(layer_formulas.linear(np.concatenate(found), own, "output.0."), 0)
+        says(model, one, layer_formulas.linear(hidden, own, "output.3."))
+    ignores_padding(baseline("text_anchored", ("audio",), units=8, heads=2), ("audio",))
 
 
 def test_wavlm_tcn() -> None:

@@ -400,7 +400,7 @@ def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     with monkeypatch.context() as broken:
         broken.setattr(importer.files, "write_atomically", full)
-        with pytest.raises(CorpusError, match=r"can't be written.*run again to resume"):
+        with pytest.raises(CorpusError, match=r"can't be written.*rerun the command to resume"):
             bring("emodb", folder, workers=1)
     assert not list(out.glob("*.csv"))
     there = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}

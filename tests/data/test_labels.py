@@ -13,11 +13,12 @@ from label_cases import CLASSES, write
 from make_corpora import HEADER, make, refused, row
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_models import predict_items
 from tone_corpus import ENCODER
 
+from emimic import figures
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
-from emimic.evaluation import plots
 from emimic.evaluation.evaluate import evaluate
 from emimic.evaluation.submit import submit
 from emimic.model.config import EmiConfig
@@ -301,7 +302,7 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than all else here."""
-    monkeypatch.setattr(plots, "render_png", lambda _: b"")
+    monkeypatch.setattr(figures, "render", lambda _: b"")
 
 
 def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:
@@ -332,7 +333,7 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
     assert model.config.predicts_vad
     assert model.config.categories == sorted(CLASSES)
     assert load_file(run / "model.safetensors")["category.weight"].shape == (2, model.category.in_features)
-    answers, vad = loader.predict(model, items)
+    answers, vad = predict_items(model, items)
     for found, truth, names, prefix in (
         (answers, [item.labels for item in items], EMOTIONS, ""),
         (vad, [item.vad for item in items], VAD, "vad_"),
@@ -351,8 +352,8 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
 def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: Path) -> None:
     model = EmiModel.open_run(both[0])
     items = load_corpus(mixed, **reading()).splits["valid"].items
-    source = loader.make_waveform_source(items, model.config, model.min_samples)
-    _, vad = loader.predict(model, items)
+    source = loader.make_waveform_source(items, model.clip_format)
+    _, vad = predict_items(model, items)
     with torch.inference_mode():
         outputs = [model(torch.from_numpy(source.read(item, 0).values)[None]) for item in items]
     wanted = [output.vad[0].mean(dim=0).numpy() for output in outputs]
@@ -403,7 +404,7 @@ def test_evaluation_leaves_out_unknown_labels_alone(
     for name, clips in chosen.items():
         place = VAD.index(name)
         truth = np.array([[table[int(clip)].split(",")[7 + place]] for clip in clips], float)
-        _, vad = loader.predict(EmiModel.open_run(both[0]), [items[clip] for clip in clips])
+        _, vad = predict_items(EmiModel.open_run(both[0]), [items[clip] for clip in clips])
         (wanted,) = correlations(vad[:, [place]], truth)
         assert report.vad.metrics["pearson"].targets[name].value == pytest.approx(wanted, abs=1e-4)
 
@@ -437,7 +438,7 @@ def test_vad_alone_trains_its_head_alone(felt: tuple[Path, Result], alone: Path)
     assert "validation Pearson; the model of epoch" in result.to_text()
     assert {name.split(".")[0] for name in load_file(run / "model.safetensors")} == {"encoder", "vad"}
     items = load_corpus(alone, **reading()).splits["valid"].items
-    answers, vad = loader.predict(EmiModel.open_run(run), items)
+    answers, vad = predict_items(EmiModel.open_run(run), items)
     assert answers.shape == (5, 0)
     rho = correlations(vad, np.stack([item.vad for item in items]))
     np.testing.assert_allclose(list(entry["targets"].values()), rho, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Which clips make a step, and whose answer is whose."""
+"""Clips as models take them, and whose prediction is whose."""
 
 from pathlib import Path
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from tiny_models import predict_items
 from tone_corpus import ENCODER
 
 from emimic import batching
@@ -15,32 +14,9 @@ from emimic.data import loader
 from emimic.data.augment import Augment
 from emimic.data.corpus import Item, load_corpus
 from emimic.media import decode
+from emimic.media.waveform import ClipFormat
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
-
-
-@given(st.integers(0, 80), st.integers(1, 12), st.integers(0, 2**32), st.integers(0, 40))
-def test_an_epoch_holds_each_clip_once(clips: int, size: int, seed: int, epoch: int) -> None:
-    found = loader.plan_steps(clips, size, seed=seed, epoch=epoch)
-    assert sorted(row for step in found for row in step) == list(range(clips))
-    assert [len(step) for step in found[:-1]] == [size] * (len(found) - 1)
-    assert len(found) == -(-clips // size)
-    assert found == loader.plan_steps(clips, size, seed=seed, epoch=epoch)
-    # How many make a step doesn't change the order.
-    single = loader.plan_steps(clips, 1, seed=seed, epoch=epoch)
-    assert [row for step in single for row in step] == [row for step in found for row in step]
-
-
-def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    orders = {
-        (seed, epoch): str(loader.plan_steps(30, 4, seed=seed, epoch=epoch))
-        for seed in range(4)
-        for epoch in range(4)
-    }
-    assert len(set(orders.values())) == 16
-    np.random.seed(5)  # noqa: NPY002 - the global generator must not matter
-    torch.manual_seed(5)
-    assert orders[2, 3] == str(loader.plan_steps(30, 4, seed=2, epoch=3))
 
 
 @pytest.fixture
@@ -56,7 +32,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
     """Cut, then zero mean and unit variance, and padded to the encoder's smallest input (paper section 3.2 and 4)."""
-    source = loader.make_waveform_source(items(tones), model.config, model.min_samples)
+    source = loader.make_waveform_source(items(tones), model.clip_format)
     seen = set()
     for item in source.items:
         wave = soundfile.read(item.path, dtype="float64")[0][:2400]
@@ -72,10 +48,10 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
 
 def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
     clips = items(tones)[:6]
-    config = EmiConfig(encoder_config=ENCODER, max_seconds=0.7)
-    plain = loader.make_waveform_source(clips, config, 400)
+    clip_format = ClipFormat(max_seconds=0.7)
+    plain = loader.make_waveform_source(clips, clip_format)
     augment = Augment(1.0, 5)
-    changed = loader.make_waveform_source(clips, config, 400, augment)
+    changed = loader.make_waveform_source(clips, clip_format, augment)
     seen = set()
     for item in clips:
         np.testing.assert_array_equal(plain.read(item, 0).values, plain.read(item, 1).values)
@@ -91,10 +67,10 @@ def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
 
 
 def test_clips_can_stay_as_they_are(tones: Path) -> None:
-    config = EmiConfig(encoder_config=ENCODER, do_normalize=False)
+    clip_format = ClipFormat(normalize=False)
     item = items(tones)[0]
     np.testing.assert_array_equal(
-        loader.make_waveform_source([item], config, 400).read(item, 0).values, decode.load(item.path)
+        loader.make_waveform_source([item], clip_format).read(item, 0).values, decode.load(item.path)
     )
 
 
@@ -105,11 +81,11 @@ def test_each_prediction_is_its_own_clips(
     """Whatever shares a batch, and over the border between two chunks."""
     monkeypatch.setattr(batching, "CHUNK", 4)
     clips = items(tones)
-    found, vad = loader.predict(model, clips, batch_seconds=batch_seconds, workers=3)
+    found, vad = predict_items(model, clips, batch_seconds=batch_seconds, workers=3)
     assert (found.shape, vad.shape) == ((15, 6), (15, 3))
     assert found.dtype == vad.dtype == np.float32
     assert np.isnan(vad).all(), "an untrained VAD head predicts nothing"
-    source = loader.make_waveform_source(clips, model.config, model.min_samples)
+    source = loader.make_waveform_source(clips, model.clip_format)
     model.eval()
     with torch.inference_mode():
         alone = [
@@ -118,12 +94,12 @@ def test_each_prediction_is_its_own_clips(
         ]
     np.testing.assert_allclose(found, np.stack(alone), atol=2e-6)
     assert np.unique(found.round(5), axis=0).shape == (15, 6)
-    backwards, _ = loader.predict(model, clips[::-1], batch_seconds=batch_seconds)
+    backwards, _ = predict_items(model, clips[::-1], batch_seconds=batch_seconds)
     np.testing.assert_allclose(backwards[::-1], found, atol=2e-6)
 
 
 def test_no_clips_give_no_predictions(model: EmiModel) -> None:
-    found, vad = loader.predict(model, [])
+    found, vad = predict_items(model, [])
     assert (found.shape, vad.shape) == ((0, 6), (0, 3))
 
 

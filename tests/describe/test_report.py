@@ -30,6 +30,7 @@ from emimic.describe import markdown, measure
 from emimic.describe import numbers as statistics
 from emimic.describe.report import Description, describe
 from emimic.evaluation import plots
+from emimic.figures import render
 from emimic.files import lock
 from emimic.media import decode, silero_vad
 from emimic.task import EMOTIONS, CorpusError, EmimicError
@@ -708,7 +709,7 @@ def test_histograms_hold_every_clip_on_logarithmic_axes(fps: list[float]) -> Non
     for panel, values in zip(figure.axes, (seconds, fps), strict=False):
         assert panel.get_xscale() == panel.get_yscale() == "log"
         assert sum(bar.get_height() for bar in panel.patches) == len(values)
-    plots.render_png(figure)
+    render(figure)
 
 
 @given(st.lists(st.floats(0.01, 5000), min_size=1, max_size=20, unique=True))
@@ -721,7 +722,7 @@ def test_the_cost_of_cuts_is_drawn_for_any_lengths(lengths: list[float]) -> None
     assert lost.get_ydata()[-1] == pytest.approx(0.0, abs=1e-9)
     assert set(line.get_xdata()) == {12.0}
     again = plots.draw_cuts(at, *statistics.compute_cost(at, at), 12.0)
-    assert plots.render_svg(figure) == plots.render_svg(again)
+    assert render(figure, "svg") == render(again, "svg")
 
 
 def test_the_synthetic_corpus_is_what_it_says(tmp_path: Path) -> None:

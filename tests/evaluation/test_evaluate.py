@@ -13,7 +13,7 @@ import pytest
 from json_schema import keeps
 from scipy import stats
 
-from emimic import metrics
+from emimic import figures, metrics
 from emimic.data.corpus import Corpus, Item, Left, Split
 from emimic.evaluation import plots
 from emimic.evaluation import predictions as module
@@ -239,7 +239,7 @@ def stub(monkeypatch, tmp_path):
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, *, batch_seconds, workers, progress):
+    def answer(model, items, options):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items]), state.vad
@@ -285,7 +285,7 @@ def settle(run, **settings):
 
 @pytest.mark.parametrize(("given", "asked"), [(None, 100.0), (1, 1)])
 def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, given, asked):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
+    monkeypatch.setattr(figures, "render", lambda figure: b"")
     run = settle(tmp_path / "run", label_scale=100.0, train_on="train")
     evaluate(run, tmp_path, label_scale=given, n_bootstrap=5, progress=False)
     assert stub.asked[-1] == asked
@@ -302,7 +302,7 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, g
     ],
 )
 def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_on, split, said):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
+    monkeypatch.setattr(figures, "render", lambda figure: b"")
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
@@ -324,7 +324,7 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_
     ],
 )
 def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, monkeypatch, split, settings, corpus, said):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
+    monkeypatch.setattr(figures, "render", lambda figure: b"")
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, **settings)
     if corpus:
@@ -344,7 +344,7 @@ def test_broken_settings_of_a_run_are_named(stub, tmp_path, text):
 
 
 def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
+    monkeypatch.setattr(figures, "render", lambda figure: b"")
     stub.warnings = ("audio/1.wav: damaged or cut short",)
     report = evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False)
     assert report.notes[-1] == stub.warnings[0]
@@ -361,7 +361,7 @@ def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
 
 
 def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"drawn elsewhere")
+    monkeypatch.setattr(figures, "render", lambda figure: b"drawn elsewhere")
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -386,7 +386,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, monkeypatch, value):
-    monkeypatch.setattr(plots, "render_png", lambda figure: b"")
+    monkeypatch.setattr(figures, "render", lambda figure: b"")
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
@@ -408,7 +408,7 @@ def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
         seen = y[:, i] if draw is plots.draw_scatter else x[:, i]
         assert left < seen.min() <= seen.max() < right
     assert (clips > 500) == any(axes.get_ylabel() == "clips in a bin" for axes in figure.axes)
-    assert plots.render_png(figure, dpi=40).startswith(b"\x89PNG")
+    assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_pictures_of_constants():
@@ -447,7 +447,7 @@ def test_pictures_leave_out_what_is_not_known():
         panels = draw(x, y, ["A", "B", "C"]).axes[:3]
         assert [int(panel.collections[0].get_array().filled(0).sum()) for panel in panels] == [50, 0, 700]
         few = draw(x[640:], y[640:], ["A", "B", "C"])
-        assert plots.render_png(few, dpi=30).startswith(b"\x89PNG")
+        assert figures.render(few, dpi=30).startswith(b"\x89PNG")
     fit = stats.linregress(y[650:, 0].astype(float), x[650:, 0].astype(float))
     line = plots.draw_scatter(x, y, ["A", "B", "C"]).axes[0].get_lines()[-1]
     assert line.get_ydata()[0] == pytest.approx(fit.intercept + fit.slope * y[650:, 0].min())
@@ -468,7 +468,7 @@ def test_reliability_has_a_point_for_each_bin():
     np.testing.assert_allclose(bars[:, 0, 1], found["A"].low)
     np.testing.assert_allclose(bars[:, 1, 1], found["A"].high)
     assert first.get_xlim() == first.get_ylim()
-    assert plots.render_png(figure, dpi=40).startswith(b"\x89PNG")
+    assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_every_clip_is_in_a_bin():
@@ -485,7 +485,7 @@ def test_pictures_are_gray_and_leave_no_global_state():
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it
     x, y = sample(700, 2)
-    pixels = imread(io.BytesIO(plots.render_png(plots.draw_scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
+    pixels = imread(io.BytesIO(figures.render(plots.draw_scatter(x, y, ["A", "B"]), dpi=40)))[..., :3]
     assert pixels.std(axis=2).max() < 0.01
     assert pixels.min() < 0.2
     assert ("matplotlib.pyplot" in sys.modules) == before

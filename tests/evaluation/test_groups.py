@@ -12,11 +12,10 @@ import tiny_models
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import metrics
+from emimic import figures, metrics
 from emimic.cli import app
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
-from emimic.evaluation import plots
 from emimic.evaluation.groups import MISSING, name_files, name_groups, score_groups
 from emimic.evaluation.report import score
 from emimic.task import CorpusError
@@ -149,7 +148,7 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     blank = [head, *(f"{number},0,0,s{number % 6},,1" for number in range(24))]
     (corpus / "valid_split.csv").write_text("\n".join(blank))
     items = load_corpus(corpus, targets=["Calm", "Keen"], splits=["valid"]).splits["valid"].items
-    predictions, _ = loader.predict(model, items)
+    predictions, _ = tiny_models.predict_items(model, items)
     rows = [head]
     for number, values in enumerate(predictions.astype(float)):
         gender = "f" if number % 6 < 3 else "m"
@@ -169,7 +168,7 @@ def test_evaluate_by_columns(
     scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, corpus, predictions = scored_run
-    monkeypatch.setattr(plots, "render_png", lambda _: b"drawn elsewhere")
+    monkeypatch.setattr(figures, "render", lambda _: b"drawn elsewhere")
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"

@@ -30,7 +30,7 @@ def stub(monkeypatch, tmp_path):
         assert (list(targets), list(splits)) == (TARGETS, ["test"])
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, *, batch_seconds, workers, progress):
+    def answer(model, items, options):
         answers = np.array([state.answers[item.id] for item in items], dtype=np.float32)
         return answers, np.full((len(items), 3), np.nan, np.float32)
 

@@ -25,7 +25,7 @@ from emimic.cli import app
 from emimic.experiments import grid, results, results_table, significance, table2
 from emimic.experiments.jobs import NOTES, Job, Row
 from emimic.experiments.run import Request
-from emimic.files import read_json
+from emimic.files import hold, read_json
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training import checkpoint
 from emimic.training.settings import TrainSettings
@@ -240,7 +240,7 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
 def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
     told: list[str] = []
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
-    with grid.hold(tmp_path / "gv" / "seed-0") as ours:
+    with hold(tmp_path / "gv" / "seed-0" / grid.LOCK) as ours:
         assert ours
         found = table2.ablate(request, log=told.append)
         answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))

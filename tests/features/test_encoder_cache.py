@@ -14,11 +14,11 @@ from tone_corpus import ENCODER
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
 from emimic.features import encoder_cache, store
+from emimic.inference.description import hash_model
 from emimic.media.waveform import ClipFormat
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.training import setup as runs
-from emimic.training import teacher
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
@@ -36,7 +36,7 @@ def items(tones: Path) -> tuple[Item, ...]:
 
 def alone(model: EmiModel, items: tuple[Item, ...]) -> list[np.ndarray]:
     """Each clip through the encoder by itself."""
-    source = loader.make_waveform_source(items, model.config, model.min_samples)
+    source = loader.make_waveform_source(items, model.clip_format)
     model.eval()
     with torch.inference_mode():
         return [
@@ -51,7 +51,7 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
     wanted = alone(model, items)
     model.train()
     for dtype, error in (("float32", 2e-6), ("float16", 2e-3)):
-        source = encoder_cache.compute(model, items, tmp_path, dtype=dtype, batch_seconds=0.4)
+        source = encoder_cache.compute(model, items, tmp_path, loader.BatchOptions(0.4), dtype=dtype)
         assert model.training
         assert source.encoded
         for item, hidden in zip(items, wanted, strict=True):
@@ -63,7 +63,7 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
                 == (model.count_frames(max(400, round(item.seconds * 16_000))), 16)
             )
             np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
-    one = encoder_cache.compute(model, items, tmp_path / "one", dtype="float32", batch_seconds=1e-4)
+    one = encoder_cache.compute(model, items, tmp_path / "one", loader.BatchOptions(1e-4), dtype="float32")
     for item, hidden in zip(items, wanted, strict=True):  # a batch of one is the same arithmetic
         np.testing.assert_array_equal(one.read(item, 0).values, hidden)
 
@@ -96,9 +96,9 @@ def test_the_key_is_what_decides_the_features() -> None:
 def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
-    before = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
+    before = encoder_cache.compute_key(build(), "float16"), hash_model(tmp_path)
     monkeypatch.setattr(ClipFormat, "version", ClipFormat.version + 1)
-    after = encoder_cache.compute_key(build(), "float16"), teacher.compute_key(tmp_path)
+    after = encoder_cache.compute_key(build(), "float16"), hash_model(tmp_path)
     assert not set(before) & set(after)
 
 
@@ -149,7 +149,7 @@ def test_what_is_there_needs_no_encoder(
     model = build()
     first = encoder_cache.compute(model, items, tmp_path)
     before = cached(tmp_path)
-    monkeypatch.setattr(encoder_cache, "_encode", lambda *_: pytest.fail("the encoder ran"))
+    monkeypatch.setattr(EmiModel, "encode", lambda *_: pytest.fail("the encoder ran"))
     again = encoder_cache.compute(model, items, tmp_path)
     assert cached(tmp_path) == before
     np.testing.assert_array_equal(again.read(items[3], 0).values, first.read(items[3], 0).values)
@@ -194,7 +194,7 @@ def test_training_from_the_cache_is_training_with_the_encoder(
     assert len(cached(tmp_path / "cache")) == 15
 
     def each_time(model: EmiModel, part: Any, *_: Any, **__: Any) -> loader.Source:
-        return loader.make_waveform_source(part, model.config, model.min_samples)
+        return loader.make_waveform_source(part, model.clip_format)
 
     monkeypatch.setattr(runs, "make_source", each_time)
     live = train(tones, tmp_path / "live", TrainSettings(**values), show=False)
@@ -214,5 +214,5 @@ def test_runs_can_share_a_cache(
     one = train(tones, tmp_path / "one", values, show=False)
     assert len(cached(tmp_path / "shared")) == 15
     assert not (tmp_path / "one" / "features").exists()
-    monkeypatch.setattr(encoder_cache, "_encode", lambda *_: pytest.fail("the encoder ran"))
+    monkeypatch.setattr(EmiModel, "encode", lambda *_: pytest.fail("the encoder ran"))
     assert train(tones, tmp_path / "two", values, show=False).history == one.history

@@ -15,12 +15,14 @@ import torch
 from json_schema import keeps
 from synth_video import even, film, gray
 from tiny_models import encoder
+from tiny_models import model as tiny_model
 from transformers import AutoConfig, AutoModel
 from typer.testing import CliRunner
 
 from emimic.cli import app
 from emimic.cli.corpus import Kind
-from emimic.features import faces, logmel, store, transcripts
+from emimic.data import transcripts
+from emimic.features import faces, logmel, store
 from emimic.features.extract import KINDS, extract, get_schema
 from emimic.task import CorpusError, ModelError, SettingsError
 
@@ -160,6 +162,21 @@ def test_speech_of_one_layer_is_no_speech_of_two(corpus: Path) -> None:
     assert set(report.skipped) == set(LENGTHS)
 
 
+def test_speech_may_have_the_encoders_own_vad(corpus: Path) -> None:
+    model = tiny_model("wav2vec2-layer", vad_learned=True).eval()
+    model.save_pretrained(corpus / "encoder")
+    given = {"dtype": "float32", "vad": True}
+    extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
+    heard = wave(corpus, "00001")[:192_000]
+    heard = ((heard - heard.mean()) / np.sqrt(heard.var() + 1e-7)).astype(np.float32)
+    wanted = model.predict([heard], hidden=True)[0]
+    frames = store.read(store.index(corpus / "features/frames")["1"], "1")
+    np.testing.assert_allclose(frames.values, np.concatenate([wanted.hidden, wanted.vad], axis=1), atol=1e-4)
+    AutoModel.from_config(AutoConfig.for_model(**encoder("hubert"))).save_pretrained(corpus / "bare")
+    with pytest.raises(ModelError, match="has no V/A/D head"):
+        extract(corpus, "speech", name="other", model=str(corpus / "bare"), overrides={"vad": True})
+
+
 # The challenge's files
 
 
@@ -249,7 +266,8 @@ def test_a_pipe_among_the_files_is_named_not_waited_for(corpus: Path) -> None:
     # In a process of its own, since what waits for a pipe can't be stopped from here.
     script = f"""
 from pathlib import Path
-from emimic.features import descriptors, faces, transcripts
+from emimic.data import transcripts
+from emimic.features import descriptors, faces
 from emimic.features.extract import extract
 folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):

@@ -11,7 +11,7 @@ import pytest
 from json_schema import keeps
 from PIL import Image
 from synth_video import even, film, square
-from tiny_networks import colors, ultraface, yunet
+from tiny_networks import blazeface, colors, ultraface, yunet
 
 from emimic.features import faces, store
 from emimic.features.detectors import Detector
@@ -188,12 +188,12 @@ def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
     for pixels in (False, True):
         found = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(picture, 0.6)
         assert found is not None
-        np.testing.assert_allclose(found[0], (120, 80, 160, 120), atol=0.1)
-        assert found[1] == pytest.approx(1, abs=0.01)
+        np.testing.assert_allclose(found.box, (120, 80, 160, 120), atol=0.1)
+        assert found.score == pytest.approx(1, abs=0.01)
     # Twice the size is seen through half the resolution, and answered in pixels of the frame.
     found = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
     assert found is not None
-    np.testing.assert_allclose(found[0], (240, 160, 320, 240), atol=0.1)
+    np.testing.assert_allclose(found.box, (240, 160, 320, 240), atol=0.1)
     detector = Detector(str(yunet(tmp_path / "y.onnx")))
     assert detector.yunet
     both = square(64, 96, 32, (0, 0, 255), shape=(256, 320)) + square(
@@ -203,16 +203,74 @@ def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
     assert found is not None
     # Cell (3, 2) of the stride of 32, shifted by a quarter, twice the size; the red square is none.
     np.testing.assert_allclose(
-        found[0], (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
+        found.box, (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
     )
     assert detector.detect(np.zeros((100, 50, 3), np.uint8), 0.6) is None
+
+
+def test_blazeface_is_decoded_around_its_anchors(tmp_path: Path) -> None:
+    """Anchors: two at each center of 16 x 16 cells, then six at each of 8 x 8; all in pixels of 128 x 128."""
+    values = [3.0, -2.0, 40.0, 32.0, -10.0, -8.0, 10.0, -4.0, *[0.0] * 8]
+    for number, center in (
+        (2 * (16 * 5 + 3) + 1, (3.5 * 8, 5.5 * 8)),
+        (512 + 6 * (8 * 2 + 4) + 5, (4.5 * 16, 2.5 * 16)),
+    ):
+        network = blazeface(tmp_path / f"{number}.onnx", number, values)
+        detector = Detector(str(network))
+        assert detector.has_eyes
+        # A frame of 320 x 240 lies in the middle of the square, 48 rows high above and below.
+        face = detector.detect(np.zeros((240, 320, 3), np.uint8), 0.6)
+        assert face is not None
+        assert face.score == pytest.approx(1 / (1 + np.exp(-4)))
+        x, y = center[0] + 3, center[1] - 2
+        wanted = np.array([x - 20, y - 16, x + 20, y + 16]) * 2.5 - [0, 40, 0, 40]
+        np.testing.assert_allclose(face.box, wanted, atol=1e-3)
+        assert face.eyes is not None
+        eyes = np.add(center, [[-10, -8], [10, -4]]) * 2.5 - [0, 40]
+        np.testing.assert_allclose(face.eyes, eyes, atol=1e-3)
+        assert detector.detect(np.zeros((240, 320, 3), np.uint8), 0.99) is None
+
+
+def test_the_included_detector_finds_no_face_in_a_square() -> None:
+    detector = Detector()
+    assert detector.blazeface
+    assert detector.detect(square(120, 80), 0.6) is None
+    folder = Path(detector.network.source).parent
+    assert "Apache License" in (folder / "LICENSE").read_text()
+    assert "mediapipe" in (folder / "README.md").read_text()
+
+
+def test_a_face_is_rotated_until_its_eyes_are_level() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    eyes = np.array([[80.0, 90.0], [120.0, 110.0]])
+    for x, y in eyes.astype(int):
+        image[y - 3 : y + 4, x - 3 : x + 4] = 255
+    rows = []
+    for points in (None, eyes):
+        picture = np.asarray(faces.crop(image, (60, 60, 140, 140), 0.0, 80, points)).astype(float)[..., 0]
+        halves = picture[:, :40], picture[:, 40:]
+        rows.append([(half.sum(axis=1) @ np.arange(80)) / half.sum() for half in halves])
+    assert rows[0][1] - rows[0][0] == pytest.approx(20, abs=1)
+    assert rows[1][1] - rows[1][0] == pytest.approx(0, abs=1)
+
+
+def test_the_included_network_describes_faces_by_default(corpus: Path) -> None:
+    cut(corpus)
+    (report,) = extract(corpus, "face-descriptors")
+    assert report.made == ("00007", "00008")
+    frames = store.read(store.index(corpus / "features/face-descriptors")["8"], "00008")
+    assert frames.values.shape[1] == 7
+    np.testing.assert_allclose(frames.values[frames.present].sum(axis=1), 1, atol=1e-4)
+    facts = json.loads((corpus / "features/face-descriptors/features.json").read_text())
+    assert facts["settings"]["normalize"] == "bytes"
+    assert "in the package" in facts["model"]
 
 
 def test_the_detector_is_given_no_stretched_picture(tmp_path: Path) -> None:
     wide = square(0, 0, 80, shape=(240, 640))
     found = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
     assert found is not None
-    np.testing.assert_allclose(found[0], (0, 0, 80, 80), atol=0.1)
+    np.testing.assert_allclose(found.box, (0, 0, 80, 80), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -292,8 +350,8 @@ def test_a_model_on_the_hub_is_fetched(corpus: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="needs a model"):
-        extract(corpus, "faces")
+    with pytest.raises(ModelError, match="gives no points of a face"):
+        cut(corpus, align=True)
     with pytest.raises(ModelError, match="nowhere: no such file"):
         extract(corpus, "faces", model="nowhere")
     (corpus / "bad.onnx").write_bytes(b"no network")

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from emimic.cli import app
 from emimic.features import store
 from emimic.features.extract import extract
-from emimic.features.networks import load_pretrained
+from emimic.model.backbones import load_pretrained
 from emimic.task import CorpusError, ModelError
 
 # transformers takes the spread of one token's times where only one was said; the command line is silent about it.
@@ -172,20 +172,16 @@ def test_a_frame_of_text_is_a_token_at_the_time_of_its_word(corpus: Path, tiny_b
     assert not silent.present.any()
 
 
-def test_a_clip_may_be_one_frame(corpus: Path, tiny_bert: Path) -> None:
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_a_clip_may_be_one_frame(corpus: Path, tiny_bert: Path, pool: str) -> None:
     say(corpus, "00001", [(" Wow", 1.0, 1.5), (".", 1.5, 3.0)], "spoken")
-    given = {"pool": "mean", "transcripts": "spoken"}
-    (report,) = extract(corpus, "text", name="mean", model=str(tiny_bert), overrides=given)
+    given = {"pool": pool, "transcripts": "spoken"}
+    (report,) = extract(corpus, "text", name="one", model=str(tiny_bert), overrides=given)
     frames = store.read(store.index(report.folder)["1"], "1")
     ids = [2, 4 + WORDS.index("wow"), 4 + WORDS.index("."), 3]
     with torch.inference_mode():
-        wanted = (
-            AutoModel.from_pretrained(tiny_bert)
-            .eval()(torch.tensor([ids]))
-            .last_hidden_state[0]
-            .mean(0)
-            .numpy()
-        )
+        hidden = AutoModel.from_pretrained(tiny_bert).eval()(torch.tensor([ids])).last_hidden_state[0].numpy()
+    wanted = hidden.mean(axis=0) if pool == "mean" else hidden[0]
     np.testing.assert_allclose(frames.values, wanted[None], atol=1e-5)
     np.testing.assert_allclose(frames.times, [2.0])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from media_files import noise, sine
 
-from emimic.media.waveform import Clip, ClipFormat, cut, normalize, prepare, resample
+from emimic.media.waveform import Clip, ClipFormat, cut, normalize, resample
 from emimic.task import AudioError
 
 FLOATS = st.floats(-2, 2, width=32)
@@ -69,7 +69,7 @@ def test_prepare_cuts_then_normalizes_then_pads(
     samples: np.ndarray, kept: int, least: int, scale: bool
 ) -> None:
     before = samples.copy()
-    clip = prepare(samples, max_seconds=kept / 16_000, normalize=scale, min_samples=least)
+    clip = ClipFormat(kept / 16_000, scale, least).prepare(samples)
     part = samples[:kept]
     assert clip.samples.shape == (max(len(part), least),)
     assert clip.samples.dtype == np.float32
@@ -86,7 +86,7 @@ def test_prepare_cuts_then_normalizes_then_pads(
 
 def test_the_paper_s_cut_comes_before_normalizing() -> None:
     samples = np.concatenate([noise(12, level=0.1), np.full(16_000, 5, np.float32)])
-    clip = prepare(samples)
+    clip = ClipFormat().prepare(samples)
     assert clip.samples.shape == (192_000,)
     assert clip.was_cut
     assert clip.seconds == 13.0
@@ -95,25 +95,14 @@ def test_the_paper_s_cut_comes_before_normalizing() -> None:
 
 
 def test_the_smallest_clip_of_the_encoder_is_400_samples() -> None:
-    short, enough = prepare(noise(399 / 16_000)), prepare(noise(400 / 16_000))
+    short, enough = (ClipFormat().prepare(noise(count / 16_000)) for count in (399, 400))
     assert (len(short.samples), short.was_padded, short.was_cut) == (400, True, False)
     assert (len(enough.samples), enough.was_padded) == (400, False)
-    assert len(prepare(noise(13), max_seconds=None).samples) == 13 * 16_000
+    assert len(ClipFormat(None).prepare(noise(13)).samples) == 13 * 16_000
 
 
-def test_a_clip_format_prepares_as_its_fields_say() -> None:
-    samples = noise(13)
+def test_a_clip_format_is_the_paper_s_unless_it_is_given_and_never_changes() -> None:
     assert ClipFormat() == ClipFormat(12.0, True, 400)
-    for clip_format in (ClipFormat(), ClipFormat(None, False, 0), ClipFormat(0.01, True, 1_000)):
-        clip = clip_format.prepare(samples)
-        same = prepare(
-            samples,
-            max_seconds=clip_format.max_seconds,
-            normalize=clip_format.normalize,
-            min_samples=clip_format.min_samples,
-        )
-        np.testing.assert_array_equal(clip.samples, same.samples)
-        assert (clip.seconds, clip.was_cut, clip.was_padded) == (same.seconds, same.was_cut, same.was_padded)
     with pytest.raises(AttributeError):
         ClipFormat().max_seconds = 3.0  # type: ignore[misc]
 
@@ -140,7 +129,7 @@ def test_cut_keeps_the_first_samples(samples: np.ndarray, seconds: float) -> Non
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e-9, math.nan, math.inf])
 def test_invalid_limits_are_refused(seconds: float) -> None:
-    for act in (cut, lambda samples, limit: prepare(samples, max_seconds=limit)):
+    for act in (cut, lambda samples, limit: ClipFormat(limit).prepare(samples)):
         with pytest.raises(AudioError, match="max_seconds is"):
             act(noise(0.1), seconds)
 
@@ -161,7 +150,7 @@ def test_invalid_limits_are_refused(seconds: float) -> None:
     ],
 )
 def test_arrays_that_are_no_waveform_are_refused(samples: object, message: str) -> None:
-    for act in (prepare, normalize):
+    for act in (ClipFormat().prepare, normalize):
         with pytest.raises(AudioError, match=message):
             act(samples)
 
@@ -169,7 +158,9 @@ def test_arrays_that_are_no_waveform_are_refused(samples: object, message: str) 
 def test_float64_and_float16_are_taken() -> None:
     samples = sine(seconds=0.1)
     for kind in (np.float64, np.float16):
-        np.testing.assert_allclose(prepare(samples.astype(kind)).samples, normalize(samples), atol=2e-3)
+        np.testing.assert_allclose(
+            ClipFormat().prepare(samples.astype(kind)).samples, normalize(samples), atol=2e-3
+        )
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000, 44_056.5])

@@ -206,7 +206,7 @@ def test_the_sizes_of_the_paper():
     assert model.vad.out_proj.out_features == len(VAD)
     assert model.count_frames(192_000) == 599
     assert model.count_frames(400) == 1
-    assert model.receptive_field == model.min_samples == 400
+    assert model.clip_format.min_samples == 400
     assert model.exact_under_padding
     assert model.config.max_seconds == 12.0
     assert model.lstm.dropout == 0.1
@@ -590,9 +590,11 @@ def test_the_default_is_the_papers_encoder():
 
 def test_a_plan_keeps_to_its_budget():
     model = tiny_models.model()
-    assert model.plan([16_000] * 5, batch_seconds=2.0) == [[0, 1], [2, 3], [4]]
-    assert model.plan([50] * 5, batch_seconds=2.0, encoded=True) == [[0, 1], [2, 3], [4]]
-    assert model.plan([400, 500], batch_seconds=0.0) == [[1], [0]]
+    assert model.plan([np.empty(16_000)] * 5, batch_seconds=2.0) == [[0, 1], [2, 3], [4]]
+    assert model.plan([np.empty(50)] * 5, batch_seconds=2.0, encoded=True) == [[0, 1], [2, 3], [4]]
+    assert model.plan([np.empty(400), np.empty(500)], batch_seconds=0.0) == [[1], [0]]
     strict = tiny_models.model("wav2vec2-group")
-    assert strict.plan([400, 500, 400], batch_seconds=60) == [[1], [0, 2]]
-    assert strict.plan([4, 5, 4], batch_seconds=60, encoded=True) == [[1, 0, 2]], "heads don't mind padding"
+    assert strict.plan([np.empty(n) for n in (400, 500, 400)], batch_seconds=60) == [[1], [0, 2]]
+    assert strict.plan([np.empty(n) for n in (4, 5, 4)], batch_seconds=60, encoded=True) == [[1, 0, 2]], (
+        "heads don't mind padding"
+    )

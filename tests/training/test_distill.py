@@ -23,6 +23,7 @@ from emimic.export import export
 from emimic.files import read_json
 from emimic.inference.engine import open_engine
 from emimic.media import decode
+from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
 from emimic.task import EMOTIONS, CorpusError, ModelError, SettingsError
 from emimic.training import distill_corpus, teacher_cache
@@ -507,7 +508,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     assert model.config.predicts_vad
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
     export.export(out, tmp_path / "exported")
-    clip = decode.prepare(decode.load(tones / "audio" / "00001.wav"), normalize=True).samples
+    clip = ClipFormat().prepare(decode.load(tones / "audio" / "00001.wav")).samples
     (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
 

@@ -1,17 +1,14 @@
 """A clip as baselines read it: the frames of each modality, by the clip's id, and reductions of these frames."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.data import loader
-from emimic.data.corpus import Item, list_media
-from emimic.data.split_tables import get_clip_key
+from emimic.data.corpus import list_media
 from emimic.features import store
-from emimic.media import decode
 from emimic.task import CorpusError
 
 Shorten = Callable[[store.Sequence], store.Sequence]
@@ -56,24 +53,6 @@ def take_evenly(frames: int) -> Shorten:
     return shorten
 
 
-def average_bins(seconds: float) -> Shorten:
-    """Return a function that averages the present frames in bins of `seconds`; an empty bin is not present."""
-
-    def shorten(sequence: store.Sequence) -> store.Sequence:
-        if not len(sequence.values):
-            return sequence
-        bins = np.floor(sequence.times / seconds).astype(int)
-        count = int(bins.max()) + 1
-        frames = np.bincount(bins[sequence.present], minlength=count)
-        total = np.zeros((count, sequence.values.shape[1]))
-        np.add.at(total, bins[sequence.present], sequence.values[sequence.present])
-        times = (np.arange(count, dtype=np.float64) + 0.5) * np.float64(seconds)
-        values = total / np.maximum(frames, 1.0)[:, None]
-        return store.Sequence(values.astype(np.float32), times, frames > 0)
-
-    return shorten
-
-
 def _take(sequence: store.Sequence, rows: NDArray[np.intp]) -> store.Sequence:
     return store.Sequence(sequence.values[rows], sequence.times[rows], sequence.present[rows])
 
@@ -110,43 +89,7 @@ def list_usable(indexes: Mapping[str, Index], modalities: Mapping[str, str]) -> 
     return {key: next(index[key] for index in indexes.values() if key in index) for key in sorted(keys)}
 
 
-def make_source(
-    items: Sequence[Item],
-    indexes: Mapping[str, Index],
-    sizes: Mapping[str, int],
-    shorten: Mapping[str, Shorten],
-    prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
-    *,
-    waveform: str | None = None,
-) -> loader.Source:
-    """Return the source of clips for a baseline.
-
-    Args:
-        items: the clips.
-        indexes: modality -> clip key -> file.
-        sizes: features of a frame by modality.
-        shorten: by modality, what reduces its frames, where it does.
-        prepare: normalizes and cuts a waveform.
-        waveform: the modality that is the clip itself.
-    """
-
-    def read(item: Item, _: int) -> loader.ModelInput:
-        parts, masks = {}, {}
-        for modality, index in indexes.items():
-            if modality == waveform and prepare is not None:
-                parts[modality] = prepare(decode.load(index[get_clip_key(item.id)], notes=[]))
-                masks[modality] = np.ones(len(parts[modality]), np.bool_)
-                continue
-            file = index.get(get_clip_key(item.id))
-            parts[modality], masks[modality] = _read_frames(
-                file, item.id, sizes[modality], shorten.get(modality)
-            )
-        return loader.ModelInput(Clip(parts, masks))
-
-    return loader.Source(items, read, encoded=waveform is None)
-
-
-def _read_frames(
+def read_frames(
     file: Path | None, clip: str, size: int, shorten: Shorten | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the frames (frame, feature) of a modality, and which are present; without a file, one that isn't."""
@@ -164,12 +107,3 @@ def _read_frames(
         return absent
     # The values of an absent frame are arbitrary, and 0 x NaN would be NaN.
     return np.where(frames.present[:, None], frames.values, 0).astype(np.float32), frames.present
-
-
-def read_frame_size(folder: Path, name: str, index: Index) -> int:
-    """Return the number of features of a frame in a corpus's feature folder.
-
-    Raises:
-        CorpusError: if it is empty.
-    """
-    return store.read_frame_size(index.values(), folder / store.FOLDER / name)

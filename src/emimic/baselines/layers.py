@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emimic.baselines.system import Options
-from emimic.model import recurrent
-from emimic.model.pooling import FLOOR
+from emimic.model import pooling
 
 
 def average(frames: Tensor, mask: Tensor) -> Tensor:
@@ -36,7 +35,7 @@ def compute_statistics(frames: Tensor, mask: Tensor) -> Tensor:
     """
     present = mask[..., None]
     mean = average(frames, mask)
-    std = (average((frames - mean[:, None]).square(), mask) + FLOOR).sqrt()
+    std = (average((frames - mean[:, None]).square(), mask) + pooling.FLOOR).sqrt()
     minimum = frames.masked_fill(~present, math.inf).amin(dim=1)
     maximum = frames.masked_fill(~present, -math.inf).amax(dim=1)
     statistics = torch.cat([mean, std, minimum, maximum], dim=1)
@@ -64,12 +63,7 @@ def get_last_output(network: nn.LSTM | nn.GRU, frames: Tensor, mask: Tensor) -> 
         frames: (batch, frame, feature).
         mask: (batch, frame), True where a frame is present.
     """
-    moved, present = compact(frames, mask)
-    if isinstance(network, nn.LSTM):
-        outputs = recurrent.compute_last_outputs(network, moved, present)
-    else:
-        rows = torch.arange(len(moved), device=moved.device)
-        outputs = network(moved)[0][rows, present.sum(dim=1) - 1]
+    outputs = pooling.get_last_output(network, *compact(frames, mask))
     return torch.where(mask.any(dim=1)[:, None], outputs, 0.0)
 
 

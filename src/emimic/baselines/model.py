@@ -25,6 +25,7 @@ from emimic.baselines.system import get_system
 from emimic.data.corpus import Item
 from emimic.features.store import WAVEFORM
 from emimic.files import read_json
+from emimic.media.waveform import ClipFormat
 from emimic.model import encoders, pretrained
 from emimic.model.config import EmiConfig
 from emimic.model.model import WEIGHTS
@@ -130,17 +131,18 @@ class BaselineModel(nn.Module):
         return len(self.branches) * self.options.folds
 
     @property
-    def min_samples(self) -> int:
-        """The number of samples of the shortest waveform that its encoder accepts; 1 without an encoder."""
-        return encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
+    def clip_format(self) -> ClipFormat:
+        """The form of its waveforms; shorter ones are zero-padded to the smallest input of its encoder."""
+        shortest = encoders.compute_min_samples(self.encoder.config) if self.config.waveform else 1
+        return ClipFormat(self.config.max_seconds, self.config.do_normalize, shortest)
 
     # Batches
 
-    def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = True) -> list[list[int]]:
-        """Return batches of rows that change no prediction, given `lengths` in frames (in samples of a waveform)."""
+    def plan(self, clips: Sequence[Clip], *, batch_seconds: float, encoded: bool = True) -> list[list[int]]:
+        """Return batches of rows that change no prediction."""
         budget = max(1, int(batch_seconds * (RATE if encoded else SAMPLE_RATE)))
         equal = not encoded and not encoders.is_exact_under_padding(self.encoder.config)
-        return batching.plan(lengths, budget=budget, equal=equal)
+        return batching.plan(list(map(len, clips)), budget=budget, equal=equal)
 
     def collate(self, clips: Sequence[Clip]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Pad clips: frames (batch, frame, feature) and masks (batch, frame), by modality."""
@@ -224,9 +226,7 @@ class BaselineModel(nn.Module):
         joined = np.empty((shape[0], shape[2]), np.float32)
         predictions, present = np.empty(shape, np.float32), np.empty(shape[:2], np.bool_)
         try:
-            for rows in self.plan(
-                [len(clip) for clip in clips], batch_seconds=batch_seconds, encoded=encoded
-            ):
+            for rows in self.plan(clips, batch_seconds=batch_seconds, encoded=encoded):
                 batch = self.encode(*self.collate([clips[row] for row in rows]))
                 outputs, mask = self.regress_branches(*batch)
                 means = outputs.mean(dim=1)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # settings are read without torch
     from emimic.baselines.inputs import Shorten
 
 NAMES: Final = (
-    "baseline", "savchenko", "yu", "zhang", "vision_lstm", "concatenated_lstm", "wavlm_tcn", "concatenated",
+    "baseline", "savchenko", "yu", "zhang", "vision_lstm", "semantic_matters", "text_anchored", "wavlm_tcn",
+    "concatenated",
 )  # fmt: skip
 """All baselines, in the order of Table 1, then of later challenge results; each is a module of this package."""
 

@@ -1,4 +1,4 @@
-"""The verbs that reproduce the paper's tables: ablate and baselines."""
+"""The verbs that reproduce the paper's experiments: ablate, baselines and inside."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,9 @@ def ablate(
     rows: Annotated[
         str | None,
         typer.Option(
-            help="Rows or tables, comma-separated: table2, frozen, dropout, padding, losses, cut, gv, ..."
+            "--rows",
+            "--only",
+            help="Rows or tables, comma-separated: table2, frozen, dropout, padding, losses, cut, vision, gv, ...",
         ),
     ] = None,
     seeds: _Seeds = "0,1,2",
@@ -35,7 +37,9 @@ def ablate(
     sets: _Sets = None,
     encoders: Annotated[
         list[str] | None,
-        typer.Option("--encoder", help="w2v2-l=FOLDER, xlsr=CONFIG.json: encoder of that row. Repeatable."),
+        typer.Option(
+            "--encoder", help="w2v2-l=FOLDER, vision-convnext=CONFIG.json: encoder of that row. Repeatable."
+        ),
     ] = None,
     split: _Split = "valid",
     against: _Against = None,
@@ -43,7 +47,7 @@ def ablate(
     torchrun: _Torchrun = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Reproduce Table 2, and compare padding, losses, cuts.
+    """Reproduce Table 2, and compare padding, losses, cuts, vision.
 
     Each row and seed is a training run. Resumable: rerun the command. Start it several times to divide the runs.
 
@@ -78,7 +82,9 @@ def baselines(
     ] = None,
     encoders: Annotated[
         list[str] | None,
-        typer.Option("--encoder", help="wavlm_tcn=FOLDER or =CONFIG.json: encoder of that row."),
+        typer.Option(
+            "--encoder", help="wavlm_tcn=FOLDER, ours-vision-expression=FOLDER: encoder of that row."
+        ),
     ] = None,
     split: _Split = "valid",
     against: _Against = None,
@@ -102,6 +108,37 @@ def baselines(
         processes=torchrun, show=not quiet, label_scale=label_scale,
     )  # fmt: skip
     _run_grid(out, lambda log: run(request, modality or (), encoders or (), log))
+
+
+@app.command(rich_help_panel=TRAIN)
+def inside(
+    folder: Folder,
+    out: _Out,
+    config: _Config = None,
+    sets: _Sets = None,
+    label_scale: LabelScale = None,
+    quiet: Quiet = False,
+) -> None:
+    """Divide train, and apart valid, 2:1 by clip and by speaker; train and score inside (section 6.2).
+
+    The paper did so by clip, which leaves the same speakers in both parts. Resumable: rerun the command.
+
+    Example: emimic inside hume-vidmimic2 --out inside --set audio=false --set vision.encoder=facebook/convnext-tiny-224
+    """
+    check_corpora(folder)
+    from emimic.experiments.inside import RESULTS, format_table, run_inside
+    from emimic.training.settings import TrainSettings, parse_overrides
+
+    quiet_libraries()
+    scale = {} if label_scale is None else {"label_scale": label_scale}
+    settings = TrainSettings.read(config, parse_overrides(sets or []) | scale)
+    results = run_inside(folder, out, settings, lambda line: echo(line, err=True), show=not quiet)
+    stopped = next((result.signal for result in results if result.signal is not None), None)
+    if stopped is not None:
+        echo(f"stopped by signal {stopped}; rerun the command to continue", err=True)
+        raise typer.Exit(128 + stopped)
+    echo(format_table(results))
+    echo(f"written: {out / RESULTS}", err=True)
 
 
 def _run_grid(out: Path, run: "Callable[[Callable[[str], None]], Outcome]") -> None:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from emimic.cli.common import BatchSeconds, Device, ModelFolder, Quiet, Workers, app, echo, quiet_for
+from emimic.cli.common import (
+    BatchSeconds,
+    Device,
+    ModelFolder,
+    Quiet,
+    Workers,
+    app,
+    echo,
+    quiet_for,
+    quiet_libraries,
+)
 
 
 class Format(StrEnum):
@@ -72,6 +82,24 @@ _Mic = Annotated[
         min=0, help="Record from the microphone for this many seconds; 0: until Ctrl-C (extra mic)."
     ),
 ]
+_Sentences = Annotated[
+    bool, typer.Option("--sentences", help="Predict each sentence too: its words, times and values.")
+]
+_Transcriber = Annotated[
+    str | None,
+    typer.Option(help="Whisper model that finds the words: a folder, or a name on the hub (extra train)."),
+]
+_Transcripts = Annotated[
+    Path | None,
+    typer.Option(help="Folder of transcripts, ID.json of `emimic features --kind transcripts`, or ID.txt."),
+]
+_Language = Annotated[str | None, typer.Option(help="Spoken language, such as en; default: detected.")]
+_Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without", help="text, vision: leave out the words, or the images, of a model that takes some."
+    ),
+]
 _Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; default: all cores. With --ray, of each actor: 1.")
 ]
@@ -117,6 +145,11 @@ def predict(
     workers: Workers = 2,
     device: Device = None,
     ray: _Ray = None,
+    sentences: _Sentences = False,
+    transcriber: _Transcriber = None,
+    transcripts: _Transcripts = None,
+    language: _Language = None,
+    without: _Without = None,
     fresh: _Fresh = False,
     quiet: Quiet = False,
 ) -> None:
@@ -127,13 +160,21 @@ def predict(
     Example: emimic predict interview.mp4 clips/ --html --out results
     """
     from emimic.cli import predict_request
+    from emimic.inference.words import WordSource
 
-    quiet_for(model)
+    if transcriber is None:
+        quiet_for(model)
+    else:
+        quiet_libraries()
+    words = None
+    if transcriber is not None or transcripts is not None:
+        words = WordSource(transcripts, transcriber, language, device)
     request = predict_request.Request(
         files=tuple(files or ()), model=model, form=form.value, out=out, timeline=timeline, window=window, hop=hop,
         plot=plot, html=html or video is not None, video=None if video is None else video.value,
         kinds=parse_formats(kinds), mic=mic, threads=threads, streams=streams, batch_seconds=batch_seconds,
         workers=workers, device=device, ray=ray, fresh=fresh, channels=channels, progress=not quiet,
+        sentences=sentences, without=tuple(without or ()), words=words,
     )  # fmt: skip
     try:
         results = predict_request.run(request, lambda line: echo(line, err=True))

@@ -19,6 +19,7 @@ from emimic.inference.passes import is_one_pass
 from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
+from emimic.inference.words import WordSource
 from emimic.media import decode
 from emimic.output import extras, terminal, write
 from emimic.output.html_video import Mode
@@ -36,8 +37,8 @@ MANY: Final = 16
 class Request:
     """The options of `emimic predict`.
 
-    mic: seconds to record, 0 for until Ctrl-C, None for files. window, hop: in seconds, None for the default; either
-    requests a timeline, as do exact and vad_frames (see `TimelineOptions`).
+    mic: seconds to record, 0 for until Ctrl-C, None for files. words: where words come from. window, hop: in seconds,
+    None for the default; either requests a timeline, as do exact and vad_frames (see `TimelineOptions`).
     """
 
     files: tuple[str, ...]
@@ -63,6 +64,9 @@ class Request:
     fresh: bool = False
     channels: bool = False
     ray: str | None = None
+    sentences: bool = False
+    words: WordSource | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -97,7 +101,11 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     )
     threads = count_cores() if request.threads is None else request.threads
     streams = request.streams or (threads if request.timelines or len(recordings) >= MANY else 1)
-    predictor = Predictor(request.model, device=request.device, threads=threads, streams=streams)
+    predictor = Predictor(
+        request.model, device=request.device, threads=threads, streams=streams, words=request.words,
+        without=request.without,
+    )  # fmt: skip
+    _check_use(predictor, request)
     if request.timelines:
         Stream(predictor.engine, request.options)  # invalid options are reported before the work
         if not (request.exact or is_one_pass(predictor.engine)):
@@ -112,6 +120,8 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             if request.folder is not None:
                 journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
             clips, tally = _predict_files(predictor, request, recordings, journal)
+            if request.sentences:
+                clips = _add_sentences(predictor, request, clips, journal)
             results = Results.from_outcomes(
                 predictor.targets, [attach_intervals(outcome, predictor.intervals) for outcome in clips]
             )
@@ -169,6 +179,7 @@ def _check_sources(request: Request) -> None:
 def _check(request: Request) -> dict[str, str]:
     """Check the options before a model is opened; return `find_missing`, whose files will not be written."""
     _check_sources(request)
+    _check_words(request)
     if request.ray is not None:
         _check_ray(request, request.ray)
     if request.model is not None:
@@ -203,7 +214,11 @@ def _open_journal(
     """Return the journal of an output folder."""
     options = request.options if request.timelines else None
     model = find_default_model() if request.model is None else request.model
-    journal = Journal(folder, model, targets=predictor.targets, options=options, fresh=request.fresh)
+    words = predictor.words.key if predictor.uses_words else ""
+    journal = Journal(
+        folder, model, targets=predictor.targets, options=options, fresh=request.fresh,
+        words=" ".join(filter(None, [words, *request.without])),
+    )  # fmt: skip
     if journal.note:
         log(f"emimic: {journal.note}")
     return journal
@@ -222,7 +237,14 @@ def _predict_files(
             from emimic.inference.ray import Cluster, Work
 
             model = request.model and request.model.absolute()
-            work = Work(model, request.threads or 1, request.options, request.batch_seconds)
+            work = Work(
+                model,
+                request.threads or 1,
+                request.options,
+                request.batch_seconds,
+                request.words,
+                request.without,
+            )
             backend = stack.enter_context(Cluster(request.ray, work, predictor.targets))
         return batch.predict_files(
             backend, recordings, timeline=request.timelines, max_seconds=predictor.engine.spec.max_seconds,
@@ -230,10 +252,49 @@ def _predict_files(
         )  # fmt: skip
 
 
+def _add_sentences(
+    predictor: Predictor, request: Request, clips: Sequence[Result | Failure], journal: Journal | None
+) -> list[Result | Failure]:
+    """Return the outcomes with the sentences of each result."""
+    return batch.add_sentences(
+        lambda recording, on_progress: predictor.predict_decoded_sentences(
+            recording, batch_seconds=request.batch_seconds, on_progress=on_progress
+        ),
+        clips,
+        key=predictor.words.key,
+        journal=journal,
+        show_progress=request.progress,
+    )
+
+
+def _check_words(request: Request) -> None:
+    """Raise EmimicError for options about words that don't fit each other."""
+    if request.sentences and request.words is None:
+        raise EmimicError(
+            "--sentences found no source of words, expected one: --transcriber MODEL (Whisper), or --transcripts FOLDER"
+        )
+    if request.sentences and (request.mic is not None or request.ray is not None):
+        option = "--ray" if request.mic is None else "--mic"
+        raise EmimicError(f"--sentences predicts files on this machine: leave out {option}")
+
+
+def _check_use(predictor: Predictor, request: Request) -> None:
+    """Open the source of words where they are used, before threads do; raise EmimicError where they are not."""
+    if request.sentences or predictor.uses_words:
+        _ = predictor.words
+    elif request.words is not None:
+        raise EmimicError(
+            "--transcriber and --transcripts give words to --sentences, or to a model that takes some, and this one "
+            "uses the voice alone: leave them out"
+        )
+
+
 def _log_remarks(
     results: Results, predictor: Predictor, request: Request, log: Callable[[str], object]
 ) -> None:
     """Log what a reader of the values should know: notes, failures, cuts and silence."""
+    for remark in (*_describe_words(results, predictor, request), *_describe_images(predictor, request)):
+        log(f"emimic: {remark}")
     for note in (note for result in results.clips for note in result.notes):
         log(f"emimic: {note}")
     for failure in results.failed:
@@ -252,6 +313,30 @@ def _log_remarks(
     n_silent = sum("silent" in result.marks or "no voice" in result.marks for result in covered)
     if n_silent:
         log(f"emimic: no voice is in {pluralize(n_silent, 'recording')} (marked in the table)")
+
+
+def _describe_words(results: Results, predictor: Predictor, request: Request) -> list[str]:
+    """Return what the user should know of the words: where they come from, or that they are left out."""
+    if not predictor.uses_words:
+        return ["words are left out"] if "text" in request.without else []
+    source = predictor.words.source
+    named = [str(part) for part in (source.transcripts, source.transcriber) if part is not None]
+    alone = "; timelines are of the voice alone" if request.timelines else ""
+    remarks = [
+        f"the model takes the words too, from {' or '.join(named)}; --without text leaves them out{alone}"
+    ]
+    if missing := sum(result.speech is None or not result.speech.text for result in results.clips):
+        remarks.append(f"no words were found for {pluralize(missing, 'recording')}")
+    return remarks
+
+
+def _describe_images(predictor: Predictor, request: Request) -> list[str]:
+    """Return what the user should know of the images of a model that takes some."""
+    if not predictor.uses_images:
+        return ["images are left out"] if "vision" in request.without else []
+    leave = "; --without vision leaves them out" if predictor.engine.spec.audio else ""
+    alone = "; timelines are without them" if request.timelines else ""
+    return [f"the model takes the images of a recording, too{leave}{alone}"]
 
 
 def describe_stop(request: Request) -> str:

@@ -227,6 +227,10 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Also score each value of a column of the split's table, e.g. Gender. Repeatable."),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="text: score without the words of a model that takes some. Repeatable."),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95 % intervals.", min=10)] = 1000,
     batch_seconds: BatchSeconds = 60.0,
     workers: Workers = 2,
@@ -246,7 +250,7 @@ def evaluate(
     quiet_libraries()
     report = score(
         run, folder, split=split, out=out, label_scale=label_scale, n_bootstrap=bootstrap, batch_seconds=batch_seconds,
-        workers=workers, progress=not quiet, by=by or (),
+        workers=workers, progress=not quiet, by=by or (), without=without or (),
     )  # fmt: skip
     echo(report.to_text())
     echo(f"written: {', '.join(map(str, report.written))}", err=True)

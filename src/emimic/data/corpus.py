@@ -137,8 +137,7 @@ def load_corpus(
 
     Of a clip listed twice in a split the first row counts and the other is reported. A clip in two splits is always an
     error: it would be learned and then evaluated. Both are checked in every table of the folder, also in those not
-    loaded. Names in a table never lead out of `audio/` and `raw/`, but symbolic links there are followed: on clusters
-    media often lie elsewhere.
+    loaded. Names in a table never lead out of `audio/` and `raw/`; symbolic links there are followed.
 
     Args:
         folder: the corpus.
@@ -162,11 +161,9 @@ def load_corpus(
     folder = Path(folder)
     _check_arguments(folder, label_scale)
     notes: list[str] = []
-    text_columns = [*columns, *([category] if category else ())]
-    tables, others = _read_tables(folder, splits, targets, text_columns, labels, notes)
-    # One corpus among several may have none of the targets.
-    absent = partial and [n for n in targets or () if not any(n in table.header for table in tables)]
-    texts = [*columns, *([ranked] if ranked else ())]
+    texts = [*columns, *filter(None, [category])]
+    tables, others = _read_tables(folder, splits, targets, texts, labels, notes)
+    texts = [*columns, *filter(None, [ranked])]
     names = choose_targets(tables if labels and not partial else (), targets, category, notes, texts)
     if labels:
         note_vad(tables, names, notes)
@@ -174,11 +171,11 @@ def load_corpus(
     for column in filter(None, (category, *columns)):
         check_category(tables, column)
     check_leaks(tables, others, allow_speaker_overlap, notes)
-    media = _find_media(folder, clips)
-    reason = "no file of that name under audio/ or raw/" if clips is None else "no features of it"
+    media, reason = _find_media(folder, clips)
+    # One corpus among several may have none of the targets.
+    absent = [n for n in targets or () if partial and not any(n in table.header for table in tables)]
     values = [
-        read_labels(table, names, label_scale, notes, absent or (), tables) if labels else None
-        for table in tables
+        read_labels(table, names, label_scale, notes, absent, tables) if labels else None for table in tables
     ]
     matched = [
         match_table(table, media, names, v, notes, category, reason, columns, ranked)
@@ -188,8 +185,8 @@ def load_corpus(
         matched = _scan(matched, workers, progress, notes)
     for split in matched:
         # The challenge publishes test tables before test clips, so only a requested split must have clips.
-        if not split.items and (splits is not None or split.name != "test"):
-            _refuse_empty(folder, split, "audio/" if clips is None else "features/", notes)
+        if splits is not None or split.name != "test":
+            _check_clips(folder, split, "audio/" if clips is None else "features/", notes)
         if set(names) <= set(EMOTIONS) and (outside := split.list_outside()):
             notes.append(f"{split.name}: kept although a label is outside [0, 1]: {list_some(outside)}")
     return Corpus(folder, names, {split.name: split for split in matched}, tuple(notes))
@@ -240,23 +237,24 @@ def _read_tables(
     return class_tables.join(classes, tables, others, notes), others
 
 
-def _find_media(folder: Path, clips: Mapping[str, Path] | None) -> dict[str, list[Path]]:
-    """Return clip key -> its files: those in `clips`, else those in the corpus's media folders."""
+def _find_media(folder: Path, clips: Mapping[str, Path] | None) -> tuple[dict[str, list[Path]], str]:
+    """Return clip key -> its files, those in `clips` or in the media folders; and the reason of a clip without one."""
     if clips is not None:
-        return {key: [path] for key, path in clips.items()}
+        return {key: [path] for key, path in clips.items()}, "no features of it"
     media: dict[str, list[Path]] = {}
     for name in reversed(MEDIA_FOLDERS):
         media |= list_media(folder / name)
-    return media
+    return media, "no file of that name under audio/ or raw/"
 
 
-def _refuse_empty(folder: Path, split: Split, media_folder: str, notes: Sequence[str]) -> None:
-    """Raise CorpusError: no clip of a split can be used."""
-    reasons = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
-    raise CorpusError(
-        f"{folder}: no clip of split {split.name!r} can be used ({reasons}); is {media_folder} complete?"
-        f"{append_notes(notes)}"
-    )
+def _check_clips(folder: Path, split: Split, media_folder: str, notes: Sequence[str]) -> None:
+    """Raise CorpusError where no clip of a split can be used."""
+    if not split.items:
+        reasons = "; ".join(f"{clip.id}: {clip.reason}" for clip in split.left_out[:3])
+        raise CorpusError(
+            f"{folder}: no clip of split {split.name!r} can be used ({reasons}); is {media_folder} complete?"
+            f"{append_notes(notes)}"
+        )
 
 
 def _scan(splits: Sequence[Split], workers: int | None, progress: bool, notes: list[str]) -> list[Split]:

@@ -13,6 +13,9 @@ from emimic.task import EMOTIONS, VAD, CorpusError
 KNOWN: Final = ("Filename", "Speaker", *EMOTIONS, *VAD)
 """Columns with a fixed meaning."""
 
+TEXT: Final = "Text"
+"""The column with a clip's words, in any case; it is no label."""
+
 _ALIASES: Final = {
     "Filename": {"file", "files", "filenames", "filepath", "clip", "clipname", "clipid"},
     "Speaker": {"speakers", "speakerid", "speakername", "speakerno", "spk", "spkid", "spkr", "spkrid"}

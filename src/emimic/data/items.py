@@ -15,6 +15,21 @@ from emimic.task import CorpusError
 Kind = Literal["missing", "unreadable", "duplicate", "label"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """The face crops of a clip.
+
+    Attributes:
+        id: of the clip.
+        times: (frame,) in seconds.
+        files: the crop of each frame; None without a face.
+    """
+
+    id: str
+    times: NDArray[np.float64]
+    files: tuple[Path | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """A clip that can be used."""
@@ -47,6 +62,10 @@ class Item:
     """Digital silence at both ends is left out."""
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Further columns of its row that were requested: column -> text."""
+    frames: Crops | Path | None = field(default=None, compare=False)
+    """Its images for a vision branch: crops, or its video; None without any, or when not requested."""
+    text: str | None = None
+    """Its words, see `transcripts.add_texts`; None when not requested, or without any."""
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.fields import fits_float32, read_number, seems_number
-from emimic.data.headers import is_row_number
+from emimic.data.headers import TEXT, is_row_number
 from emimic.data.split_tables import LABELED, Table, append_notes
 from emimic.task import EMOTIONS, VAD, CorpusError
 
@@ -74,7 +74,8 @@ def _check_targets(tables: Sequence[Table], names: tuple[str, ...]) -> tuple[str
 
 
 def _find_numeric(table: Table, others: Collection[str | None], notes: list[str]) -> tuple[str, ...]:
-    """Return a table's numeric columns in file order, except `others` and those that number the rows."""
+    """Return a table's numeric columns in file order, except `others`, the words, and those that number the rows."""
+    others = {*others, *(name for name in table.header if name.casefold() == TEXT.casefold())}
     numeric = [name for name in table.header if name not in others and _is_numeric(table, name)]
     counters = [name for name in numeric if is_row_number(name, [row[name] for row in table.rows])]
     if counters:

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from emimic import files
 from emimic.data.media_files import list_media
-from emimic.data.parallel import run_in_parallel
+from emimic.data.parallel import explain_stop, run_in_parallel
 from emimic.data.split_tables import format_sections
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE, AudioError, CorpusError
@@ -92,7 +92,7 @@ def prepare(
         return len(samples) / SAMPLE_RATE
 
     notes: list[str] = []
-    try:
+    with explain_stop(target):
         files.make_folder(target)
         results = list(
             run_in_parallel(make, todo, workers=workers, progress=progress, text="Preparing clips")
@@ -111,13 +111,6 @@ def prepare(
         )
         content = {"schema": SCHEMA, **dataclasses.asdict(report)}
         files.write_atomically(target / REPORT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    except files.OutputError as error:
-        raise CorpusError(f"{error} Finished clips stay: run again to resume.") from error
-    except OSError as error:
-        # A full disk would fail every other clip too.
-        raise CorpusError(
-            f"{target} can't be written ({error}); finished clips stay. Fix it and run again to resume."
-        ) from error
     return report
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.data.corpus import MEDIA_FOLDERS, Corpus, Item, Split, list_media, load_corpus
+from emimic.data.parallel import explain_stop
 from emimic.data.split_tables import LABELED, get_clip_key
 from emimic.describe import markdown, numbers
 from emimic.describe.measure import JOURNAL, Clip, measure
 from emimic.evaluation import plots
-from emimic.files import CsvText, OutputError, make_folder, write_atomically
+from emimic.figures import render
+from emimic.files import CsvText, make_folder, write_atomically
 from emimic.task import MAX_SECONDS, CorpusError
 
 SCHEMA: Final = "emimic/description/1"
@@ -82,15 +84,11 @@ def describe(
         raise CorpusError(f"cut is {cut}, expected a positive number of seconds, such as {MAX_SECONDS:g}")
     corpus = _load(folder, label_scale)
     out = folder / OUT if out is None else Path(out)
-    try:
+    with explain_stop(out):
         make_folder(out)
         clips = measure(corpus, out, workers=workers, progress=progress)
         values = _compute_numbers(corpus, clips, cut)
         _write(out, corpus, clips, values)
-    except OutputError as error:
-        raise CorpusError(f"{error} Measurements are stored: rerun the command to resume.") from error
-    except OSError as error:
-        raise CorpusError(f"{out} can't be written ({error}); give another folder (--out)") from error
     return Description(out, values, clips)
 
 
@@ -195,8 +193,8 @@ def _write(out: Path, corpus: Corpus, clips: Sequence[Clip], values: dict[str, A
     if labels := _stack_labels(corpus):
         figures = {"labels": plots.draw_boxes(labels, corpus.targets), **figures}
     for name, figure in figures.items():
-        write_atomically(out / f"{name}.png", plots.render_png(figure))
-        write_atomically(out / f"{name}.svg", plots.render_svg(figure))
+        write_atomically(out / f"{name}.png", render(figure))
+        write_atomically(out / f"{name}.svg", render(figure, "svg"))
     write_atomically(out / "clips.csv", _format_csv(corpus, clips))
     write_atomically(
         out / "description.json", json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

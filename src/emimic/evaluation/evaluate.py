@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic import figures
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
 from emimic.data.fields import list_alike
+from emimic.data.loader import BatchOptions
 from emimic.data.split_tables import find_split_files, list_some
 from emimic.evaluation import groups, plots
-from emimic.evaluation.predictions import format_csv, open_split, predict_split, read_settings
+from emimic.evaluation.predictions import format_csv, open_split, predict_split
 from emimic.evaluation.report import Report, score
 from emimic.files import make_folder, read_json, write_atomically
 from emimic.task import VAD, CorpusError
-from emimic.training.checkpoint import SETTINGS
+from emimic.training.checkpoint import SETTINGS, read_stored
 from emimic.training.learner import Learner
 
 
@@ -37,6 +39,7 @@ def evaluate(
     cached: bool = False,
     draw: bool = True,
     by: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> Report:
     """Score a run on a labeled split of a corpus, and write the report, the predictions and plots.
 
@@ -60,28 +63,30 @@ def evaluate(
             clips.
         draw: whether to draw the plots.
         by: columns of the split's table; each group of clips with the same value is scored, too.
+        without: further branches that get no input, such as text, so that the voice alone is scored; the default of
+            `out` then ends with their names.
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
             column of `by`.
+        SettingsError: if the model has no branch of a name in `without`.
         ModelError: if the run is no local folder, can't be loaded, or predicts NaN.
         OutputError: if `out` can't be written, which is tested before the work.
     """
     run, by = Path(run), tuple(dict.fromkeys(by))
     model, part, warnings, inputs = open_split(
-        run, folder, split, label_scale, workers=workers, progress=progress
+        run, folder, split, label_scale, without=without, workers=workers, progress=progress
     )
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
-    out = make_folder(run / "evaluation" / part.name if out is None else out)
-    settings = read_settings(run) if cached else {}
+    name = "-without-".join([part.name, *without])
+    out = make_folder(run / "evaluation" / name if out is None else out)
+    settings = read_stored(run) if cached else {}
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
-    predictions = predict_split(
-        run, model, part, inputs, batch_seconds=batch_seconds, workers=workers, progress=progress,
-        features=features,
-    )  # fmt: skip
+    options = BatchOptions(batch_seconds, workers, progress)
+    predictions = predict_split(run, model, part, inputs, options, features=features, without=without)
     reports = [
         _score_truth(
             truth, predictions[truth.vad][truth.rows], part, by, n_bootstrap=n_bootstrap, seed=seed, progress=progress,
@@ -196,9 +201,9 @@ def _format_files(
     if draw:
         pair = predictions[truth.rows], truth.labels, truth.names
         calibrations = {name: bins for scored in reports for name, bins in scored.calibration.items()}
-        files["scatter.png"] = plots.render_png(plots.draw_scatter(*pair))
-        files["residuals.png"] = plots.render_png(plots.draw_residuals(*pair))
-        files["reliability.png"] = plots.render_png(plots.draw_reliability(calibrations))
+        files["scatter.png"] = figures.render(plots.draw_scatter(*pair))
+        files["residuals.png"] = figures.render(plots.draw_residuals(*pair))
+        files["reliability.png"] = figures.render(plots.draw_reliability(calibrations))
     return files
 
 
@@ -234,7 +239,7 @@ def _explain_bias(run: Path, folder: Path, split: str, *, fused: bool) -> list[s
         split: the split's name.
         fused: whether the run's baseline has weights that were searched on valid.
     """
-    settings = read_settings(run)
+    settings = read_stored(run)
     learned = str(settings["train_on"]).split("+") if "train_on" in settings else []
     if split in learned:
         return [f"{split} was trained on: these scores say nothing about unseen clips"]

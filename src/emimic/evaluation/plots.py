@@ -3,7 +3,6 @@
 Everything is gray: density is darkness and lines differ in their dashes, for print and for color-blind readers.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import metrics
-from emimic.figures import make_drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -198,25 +196,6 @@ def draw_cuts(cuts: NDArray[Any], uncut: NDArray[Any], lost: NDArray[Any], chose
     _format_ticks(panel)
     _add_legend(figure, [panel])
     return figure
-
-
-def render_svg(figure: "Figure") -> bytes:
-    """Return the figure as SVG without a date, with text as text."""
-    import matplotlib as mpl
-
-    make_drawable(figure)
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "emimic"})
-    return buffer.getvalue()
-
-
-def render_png(figure: "Figure", *, dpi: int = 120) -> bytes:
-    """Return the figure as a PNG."""
-    make_drawable(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 def _make_panels(targets: Sequence[str], *, x_label: str, y_label: str) -> "tuple[Figure, list[Any]]":

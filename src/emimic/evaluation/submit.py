@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from emimic.data.corpus import Split
+from emimic.data.loader import BatchOptions
 from emimic.data.split_tables import get_clip_key, list_some
 from emimic.evaluation.predictions import format_csv, open_split, predict_split
 from emimic.files import make_folder, write_atomically
@@ -88,9 +89,8 @@ def submit(
     _check(part, filled=fill is not None)
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D alone; expected a model with targets to submit")
-    predictions, _ = predict_split(
-        Path(run), model, part, inputs, batch_seconds=batch_seconds, workers=workers, progress=progress
-    )
+    options = BatchOptions(batch_seconds, workers, progress)
+    predictions, _ = predict_split(Path(run), model, part, inputs, options)
     values = dict(zip((item.id for item in part.items), np.clip(predictions, 0.0, 1.0), strict=True))
     mean = np.mean(list(values.values()), axis=0, dtype=np.float64)
     rows = [(get_clip_key(name), *(f"{v:.6f}" for v in values.get(name, mean))) for name in part.listed]

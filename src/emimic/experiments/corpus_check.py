@@ -31,7 +31,9 @@ def check_corpus(grid: Grid, common: TrainSettings) -> None:
     if common.teacher is not None or all(job.settings is None for job in grid.jobs):
         return
     open_jobs = [job for job in grid.jobs if job.settings is not None and not job.is_scored(grid.split)]
-    waveforms = bool(open_jobs) and all(job.settings and job.settings.baseline is None for job in open_jobs)
+    waveforms = bool(open_jobs) and all(
+        job.settings and job.settings.baseline is None and job.settings.audio for job in open_jobs
+    )
     splits = (*LEARNED, grid.split)
     corpus = load_corpus(
         grid.folder, targets=common.targets, splits=splits, label_scale=common.label_scale,

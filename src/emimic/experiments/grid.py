@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from emimic.evaluation.evaluate import evaluate
 from emimic.experiments import corpus_check
 from emimic.experiments.jobs import Grid, Job, Row
-from emimic.files import lock, make_folder, name_errors, write_atomically
+from emimic.files import hold, write_atomically
 from emimic.task import EmimicError, SettingsError
 from emimic.training import checkpoint, signals
 from emimic.training.loop import train
@@ -87,7 +87,7 @@ def _make_job(out: Path, row: Row, seed: int, values: dict[str, Any]) -> Job:
     except (ValidationError, SettingsError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         return Job(row, seed, folder, None, reason)
-    if settings.freeze_encoder and settings.features is None:
+    if settings.freeze_encoder and settings.audio and settings.features is None:
         settings = settings.model_copy(update={"features": str(out.resolve() / "features")})
     return Job(row, seed, folder, settings)
 
@@ -125,7 +125,7 @@ def _run_job(grid: Grid, job: Job, log: Callable[[str], None], *, begun: int) ->
     """Train and score one run, unless it is done, another process holds it, or it has failed since `begun` (ns)."""
     if job.is_settled(grid.split, begun):
         return
-    with hold(job.folder) as acquired:
+    with hold(job.folder / LOCK) as acquired:
         if not acquired:
             log(f"{job.row.name} seed {job.seed}: another process is at it")
             return
@@ -162,7 +162,7 @@ def _complete(grid: Grid, job: Job) -> None:
     job.update_notes(scored={**scored, grid.split: digest})
     evaluate(
         job.folder, grid.folder, split=grid.split, batch_seconds=stored.batch_seconds, workers=stored.workers,
-        progress=grid.show, cached=stored.freeze_encoder, draw=False,
+        progress=grid.show, cached=stored.freeze_encoder and stored.audio, draw=False,
     )  # fmt: skip
 
 
@@ -197,16 +197,6 @@ def _train_by_torchrun(grid: Grid, job: Job, settings: TrainSettings) -> None:
         raise EmimicError(
             messages[-1].removeprefix("emimic: ") if messages else f"torchrun ended with {child.returncode}"
         )
-
-
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[bool]:
-    """Hold a run's folder for as long as the block, or the process, lasts; False where another process does."""
-    make_folder(folder)
-    with name_errors(folder / LOCK):
-        file = (folder / LOCK).open("ab")
-    with file:
-        yield lock(file)
 
 
 @contextlib.contextmanager

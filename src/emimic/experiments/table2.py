@@ -1,13 +1,14 @@
 """Rows of the paper's Table 2, and of one change at a time: a frozen encoder, dropout, padding, losses, cuts.
 
-Of section 6.2, zero-padding, correlation as a loss and the frozen encoder on audio alone are here; its experiments with
-vision are not. Table 2's best row, .386, is Table 1's run without dropout in the LSTM (.389 with it). So the full model
-has no dropout by default, and each other row differs from it only as its label says.
+Of section 6.2, zero-padding, correlation as a loss and the frozen encoder on audio alone are here, and its experiments
+with vision in vision_rows. Table 2's best row, .386, is Table 1's run without dropout in the LSTM (.389 with it). So
+the full model has no dropout by default, and each other row differs from it only as its label says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from emimic.experiments import vision_rows
 from emimic.experiments.jobs import Row
 from emimic.experiments.results_table import Outcome, name_encoder
 from emimic.experiments.run import Request, compare, parse_encoders
@@ -32,6 +33,7 @@ GROUPS: Final = {
     "padding": "Section 6.2: zero-padding without masks",
     "losses": "Section 6.2: losses",
     "cut": "Section 3.2: cut length",
+    "vision": vision_rows.TITLE,
 }
 LOSSES: Final[dict[str, tuple[str, dict[str, float]]]] = {
     "loss-ccc": ("1 - CCC", {"ccc": 1.0}),
@@ -46,13 +48,16 @@ def _switch(*, gv: bool = False, head: bool = False, lstm: bool = False, vad: bo
     return {"global_vector": gv, "regression_head": head, "lstm": lstm, "vad_head": vad}
 
 
-def list_rows(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Row, ...]:
+def list_rows(
+    encoders: dict[str, dict[str, Any]] | None = None, vision: Mapping[str, Any] | None = None
+) -> tuple[Row, ...]:
     """Return every row, the full model first; that one is in all tables.
 
     Args:
         encoders: settings (`encoder` or `encoder_config`) for rows of ENCODERS, in place of those there.
+        vision: the user's settings of the vision branch, without its encoder.
     """
-    own = {name: {"encoder": source} for name, source in ENCODERS.items()} | (encoders or {})
+    own = {name: (encoders or {}).get(name, {"encoder": source}) for name, source in ENCODERS.items()}
     gv = _switch(gv=True)
     table2 = [
         Row("w2v2-l", "W2V2-L; global vector", ("table2",), own["w2v2-l"] | gv, 0.017, note=_describe("w2v2-l", own)),
@@ -91,6 +96,7 @@ def list_rows(encoders: dict[str, dict[str, Any]] | None = None) -> tuple[Row, .
         ),
         *(Row(name, label, ("losses",), {"loss": loss}) for name, (label, loss) in LOSSES.items()),
         *(Row(f"cut-{s:g}", f"cut at {s:g} s", ("cut",), {"max_seconds": s}) for s in CUTS),
+        *vision_rows.list_rows(("vision",), encoders or {}, vision or {}),
     )
 
 
@@ -114,4 +120,6 @@ def ablate(request: Request, encoders: Sequence[str] = (), log: Callable[[str], 
         EmimicError: if the request, the corpus or a run on disk can't be used.
         Stopped: on SIGTERM or Ctrl-C.
     """
-    return compare(request, list_rows(parse_encoders(encoders, ENCODERS)), FULL, GROUPS, DEFAULTS, log)
+    own = parse_encoders(encoders, (*ENCODERS, *vision_rows.ENCODERS))
+    rows = list_rows(own, vision_rows.get_base(request.read_settings().vision))
+    return compare(request, rows, FULL, GROUPS, DEFAULTS, log)

@@ -31,15 +31,17 @@ from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
     SCHEMA,
+    TOKENIZER,
     GraphEngine,
     Spec,
     get_spec,
     predict_clips,
 )
 from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
-from emimic.inference.spec import make_check_clip
+from emimic.inference.spec import CHECK_TEXT, make_check_clip
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
+from emimic.model.inputs import Inputs, get_audio
 from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
@@ -134,21 +136,20 @@ def export(
     target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
     _check_new(target)
     model = _open_model(run, to)
-    from emimic.export.onnx_graph import to_onnx
-
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
+    if int8 and spec.text:
+        raise ModelError(
+            f"{run} takes words, and int8 is calibrated on recordings alone: export it without int8"
+        )
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
-        data = to_onnx(model)
-        with name_errors(target):
-            graph = _write_float_graph(data, folder)
-        difference = _verify(model, open_runtime(to, graph), spec)
-        quantization = None
+        graph, difference = _write_float_graph(model, spec, to, folder, target)
+        small, quantization = None, None
         if calibrate is not None:
             from emimic.export.calibrate import search
 
@@ -156,21 +157,20 @@ def export(
             small, quantization = search(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
-            with name_errors(target):
-                graph.write_bytes(small)
-        optimized = int8 and to == "onnx" and graph.stat().st_size >= LARGE
         with name_errors(target):
-            _write_graphs(graph, folder, to, optimized=optimized)
+            optimized = _write_graphs(graph, small, folder, to, cuts=not model.branches)
         if calibrated is not None:
             calibrated.save(folder)
+        words = _write_tokenizer(model, folder)
         description = {
             "schema": SCHEMA,
             "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
             "optimized": optimized,
-            "graphs": {part: part + RUNTIMES[to].suffix for part in PARTS},
+            **({} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}),
             "spec": asdict(spec),
+            **({} if words is None else {"words": words}),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
@@ -183,6 +183,15 @@ def export(
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
     return Report(target, size, difference, speed, quantization)
+
+
+def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
+    """Write the tokenizer of a model with a text branch; return what the description says of words."""
+    text = model.config.text
+    if not text:
+        return None
+    write_atomically(folder / TOKENIZER, text["tokenizer"])
+    return {name: text[name] for name in ("max_tokens", "transcriber", "language")}
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
@@ -200,16 +209,25 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes images, or no voice, and an exported model takes a voice, with or without words: predict "
+            "with the training run itself"
+        )
     return model
 
 
-def _write_float_graph(data: bytes, folder: Path) -> Path:
-    """Write a graph with folded constants, and return its file."""
-    graph = folder / "plain.onnx"
-    graph.write_bytes(data)
-    _optimize(graph, folder / "model.onnx", level="basic")
-    graph.unlink()
-    return (folder / "model.onnx").rename(graph)
+def _write_float_graph(model: Any, spec: Spec, to: Name, folder: Path, target: Path) -> tuple[Path, float]:
+    """Write a model's graph with folded constants; return its file, and its largest difference from torch."""
+    from emimic.export.onnx_graph import to_onnx
+
+    data, graph = to_onnx(model), folder / "plain.onnx"
+    with name_errors(target):
+        graph.write_bytes(data)
+        _optimize(graph, folder / "model.onnx", level="basic")
+        graph.unlink()
+        (folder / "model.onnx").rename(graph)
+    return graph, _verify(model, open_runtime(to, graph), spec)
 
 
 def _check_new(target: Path) -> None:
@@ -274,13 +292,25 @@ def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _write_graphs(graph: Path, folder: Path, to: Name, *, optimized: bool) -> None:
-    """Replace the graph's file by the files that the runtime opens: an encoder and a head."""
+def _write_graphs(graph: Path, small: bytes | None, folder: Path, to: Name, *, cuts: bool) -> bool:
+    """Replace the graph's file by the files that the runtime opens; return whether they are optimized.
+
+    Args:
+        graph: The float32 graph's file.
+        small: The int8 graph, to write in its place.
+        folder: Where to write.
+        to: The runtime.
+        cuts: Write an encoder and a head; else one graph.
+    """
     import onnx
 
-    from emimic.export.two_graphs import cut
+    from emimic.export.two_graphs import cut, drop_unused_opsets
 
-    for name, part in zip(PARTS, cut(onnx.load(graph)), strict=True):
+    optimized = to == "onnx" and len(small or b"") >= LARGE
+    whole = onnx.load(graph) if small is None else onnx.load_from_string(small)
+    graph.unlink()
+    parts = dict(zip(PARTS, cut(whole), strict=True)) if cuts else {"model": drop_unused_opsets(whole)}
+    for name, part in parts.items():
         file = folder / f"{name}.onnx"
         if to == "onnx" and not optimized:
             onnx.save(part, file)
@@ -295,7 +325,7 @@ def _write_graphs(graph: Path, folder: Path, to: Name, *, optimized: bool) -> No
         else:
             _optimize(plain, file, level="extended")
         plain.unlink()
-    graph.unlink()
+    return optimized
 
 
 def _hash_file(file: Path) -> dict[str, str]:
@@ -309,10 +339,13 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     file = folder / DESCRIPTION
     write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
-    clips = [make_check_clip(engine.spec, samples) for samples in _list_lengths(engine.spec)]
+    clips = [engine.make_check_clip(samples) for samples in _list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
     checks = [
-        {"samples": len(clip), "intensities": [round(float(value), 7) for value in prediction.intensities]}
+        {
+            "samples": len(get_audio(clip)),
+            "intensities": [round(float(value), 7) for value in prediction.intensities],
+        }
         for clip, prediction in zip(clips, predictions, strict=True)
     ]
     durations = []
@@ -320,7 +353,7 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
         start = time.process_time()
         engine.predict(clips[-1:])
         durations.append(time.process_time() - start)
-    speed = len(clips[-1]) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
+    speed = len(get_audio(clips[-1])) / SAMPLE_RATE / max(statistics.median(durations), 1e-9)
     complete = description | {
         "speed": round(speed, 2),
         "checks": {"tolerance": TOLERANCE[precision], "clips": checks},
@@ -337,7 +370,12 @@ def _list_lengths(spec: Spec) -> list[int]:
 
 def _verify(model: Any, runtime: Runtime, spec: Spec) -> float:
     """Return the largest difference from torch at three lengths, each alone and in a batch."""
-    clips = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    clips: list[Any] = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
+    if spec.text:
+        # Without words, with few, and with more tokens than the graph was traced with.
+        texts = (None, CHECK_TEXT, " ".join([CHECK_TEXT] * 4))
+        tokenize = model.branches["text"].tokenize
+        clips = [Inputs(clip, {"text": tokenize(text)}) for clip, text in zip(clips, texts, strict=True)]
     references = [model.predict([clip])[0] for clip in clips]
     # If padding is not allowed, `predict_clips` makes pairs of equal length instead.
     together = predict_clips(runtime, spec, [*clips, *clips], batch_seconds=1e9)

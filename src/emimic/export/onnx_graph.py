@@ -48,29 +48,31 @@ class Graph(nn.Module):
         self,
         samples: Tensor,
         lengths: Tensor,
-        rows: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        reach: Tensor | None = None,
+        *further: Tensor,
     ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
         Args:
             samples: (batch, sample).
             lengths: (batch,).
-            rows: (window,).
-            starts: (window,).
-            ends: (window,).
-            reach: (); Whisper's frames attend to this many on either side.
+            further: of a model with a text branch tokens (batch, token) and token_lengths (batch,), 0 for a clip
+                without words; else rows, starts and ends (window,) and, of a Whisper encoder, reach ().
         """
         if self.whisper:
-            hidden, frames = self._encode_mels(samples, lengths, reach)
+            hidden, frames = self._encode_mels(samples, lengths, further[3] if len(further) > 3 else None)
         else:
             hidden, frames = self._encode_samples(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
-        output = regress_windows(self.model, hidden, real, Windows(rows, starts, ends))
-        vad = (output.vad, output.vad_means) if self.model.config.predicts_vad else ()
-        return output.intensities, frames, hidden, output.pooled, *vad
+        predicts_vad = self.model.config.predicts_vad
+        if self.model.branches:
+            tokens, token_lengths = further
+            text = tokens, _make_mask(tokens.shape[1], token_lengths)
+            clips = self.model.regress(hidden, real, further={"text": text})
+            parts = (clips.intensities, frames, hidden, clips.pooled, *([clips.vad] if predicts_vad else []))
+            return parts  # type: ignore[return-value]
+        windows = regress_windows(self.model, hidden, real, Windows(*further[:3]))
+        vad = [windows.vad, windows.vad_means] if predicts_vad else []
+        return windows.intensities, frames, hidden, windows.pooled, *vad  # type: ignore[return-value]
 
     def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of an encoder on samples.
@@ -192,9 +194,12 @@ def to_onnx(model: EmiModel) -> bytes:
 
     Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
     frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder, reach
-    (), the number of frames on either side that a frame attends to. Outputs: intensities (window,
-    target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model
-    predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+    (), the number of frames on either side that a frame attends to. Outputs: intensities (window, target), frames
+    (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D vad
+    (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+
+    With a text branch the inputs after lengths are tokens (batch, token) and token_lengths (batch,) int64: a clip is
+    the window, and there are no vad_means.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
     since filters affect the entire process and its threads; the command line sets them.
@@ -203,8 +208,9 @@ def to_onnx(model: EmiModel) -> bytes:
         ModelError: The encoder can't be traced.
     """
     longest = round(model.config.max_seconds * SAMPLE_RATE)
-    long = max(model.min_samples, min(4000, longest))
-    short = max(model.min_samples, long * 5 // 8) if model.exact_under_padding else long
+    shortest = model.clip_format.min_samples
+    long = max(shortest, min(4000, longest))
+    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},
@@ -212,33 +218,41 @@ def to_onnx(model: EmiModel) -> bytes:
         "starts": {0: "window"},
         "ends": {0: "window"},
         "intensities": {0: "window"},
+        "tokens": {0: "batch", 1: "token"},
+        "token_lengths": {0: "batch"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
         "pooled": {0: "window"},
         "vad": {0: "batch", 1: "frame"},
         "vad_means": {0: "window"},
     }
-    whisper = model.config.encoder_config.model_type == "whisper"
-    inputs = ["samples", "lengths", "rows", "starts", "ends", *(["reach"] if whisper else [])]
-    outputs = ["intensities", "frames", "hidden", "pooled"]
-    outputs += ["vad", "vad_means"] if model.config.predicts_vad else []
+    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
     file = io.BytesIO()
     inner: Any = model.config.encoder_config
-    attention = inner._attn_implementation
+    example = [torch.zeros(2, long), torch.tensor([long, short])]
+    inputs = ["samples", "lengths"]
+    configs = [inner]
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        configs.append(text.backbone.config)
+        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
+        inputs += ["tokens", "token_lengths"]
+    else:
+        outputs += ["vad_means"] if model.config.predicts_vad else []
+        example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
+        inputs += ["rows", "starts", "ends"]
+        if inner.model_type == "whisper":
+            example.append(torch.tensor(2))
+            inputs.append("reach")
+    attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
     # here a clip always attends to itself.
-    inner._attn_implementation = "eager"
+    for config in configs:
+        config._attn_implementation = "eager"
     try:
         torch.onnx.export(
             Graph(model),
-            (
-                torch.zeros(2, long),
-                torch.tensor([long, short]),
-                torch.tensor([0, 1, 0]),
-                torch.tensor([0, 0, 1]),
-                torch.tensor([9999, 9999, 9999]),
-                *([torch.tensor(2)] if whisper else []),
-            ),
+            tuple(example),
             file,  # type: ignore[arg-type]
             input_names=inputs,
             output_names=outputs,
@@ -258,5 +272,6 @@ def to_onnx(model: EmiModel) -> bytes:
             f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
         ) from error
     finally:
-        inner._attn_implementation = attention
+        for config, implementation in zip(configs, attention, strict=True):
+            config._attn_implementation = implementation
     return file.getvalue()

@@ -54,7 +54,13 @@ def _extract(
     inner.initializer.extend(weight for weight in graph.graph.initializer if weight.name in needed)
     inner.input.extend(value for value in inputs if value.name in needed)
     inner.output.extend(outputs)
-    used = {node.domain for node in nodes}
-    del part.opset_import[:]
-    part.opset_import.extend(opset for opset in graph.opset_import if opset.domain in used)
-    return part
+    return drop_unused_opsets(part)
+
+
+def drop_unused_opsets(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph without the sets of operators that none of its nodes uses."""
+    used = {node.domain for node in graph.graph.node}
+    opsets = [opset for opset in graph.opset_import if opset.domain in used]
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
+    return graph

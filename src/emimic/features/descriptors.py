@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
 
+from emimic.data.items import Crops
 from emimic.data.split_tables import get_clip_key
 from emimic.features import faces, store
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, describe_source, write_each
 from emimic.features.networks import Network, read_license, resize, select_outputs
 from emimic.files import check_file
 from emimic.task import CorpusError, ModelError
+
+INCLUDED = Path(__file__).parents[1] / "face_expression" / "face_expression.onnx"
+"""Probabilities of seven expressions, in the package; its README.md says what it can't do."""
 
 NORMALIZATIONS = {
     # name: (mean, standard deviation) of each channel, of values in [0, 1]
@@ -38,17 +42,18 @@ class Settings(Options):
     size: int | None = Field(
         None, ge=8, le=2048, description="side of the input in pixels; null: the network's, else 224"
     )
-    normalize: str = Field(
-        "imagenet",
-        description="of the pixels: imagenet, unit (0 to 1), symmetric (-1 to 1), bytes (0 to 255)",
+    normalize: str | None = Field(
+        None,
+        description="of the pixels: imagenet, unit (0 to 1), symmetric (-1 to 1), bytes (0 to 255); null: bytes for "
+        "the included network, imagenet for others",
     )
     bgr: bool = Field(False, description="blue first, as networks from OpenCV expect it")
     outputs: tuple[str, ...] | None = Field(None, description="outputs to store, in this order; null: all")
 
     @field_validator("normalize")
     @classmethod
-    def _check_normalize(cls, value: str) -> str:
-        if value not in NORMALIZATIONS:
+    def _check_normalize(cls, value: str | None) -> str | None:
+        if value is not None and value not in NORMALIZATIONS:
             raise ValueError(f"expected one of {', '.join(NORMALIZATIONS)}")
         return value
 
@@ -60,8 +65,10 @@ class Settings(Options):
 
 def plan(job: Job, settings: Settings) -> list[Work]:
     """Return the work for one folder of descriptors."""
-    source = job.require_model("descriptor.onnx")
+    source = str(INCLUDED) if job.model is None else job.model
     network = Network(source)
+    if settings.normalize is None:
+        settings = settings.model_copy(update={"normalize": "bytes" if job.model is None else "imagenet"})
     crops_folder = faces.get_folder(job.folder, settings.faces)
     crops = faces.find(crops_folder, settings.fps)
     # The outputs for a gray image show early whether the network fits, and the sizes of the features.
@@ -76,6 +83,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
         "onnxruntime",
         weights=network.weights,
         license=read_license(source),
+        model=job.model or "face_expression, in the package: see its limits in docs/features.md",
         outputs=sizes,
         source=describe_source(crops_folder),
     )
@@ -86,9 +94,7 @@ def plan(job: Job, settings: Settings) -> list[Work]:
 _GRAY = np.full((224, 224, 3), 128, np.uint8)
 
 
-def _make_sequence(
-    network: Network, crops: faces.Crops, settings: Settings, batch: int = 32
-) -> store.Sequence:
+def _make_sequence(network: Network, crops: Crops, settings: Settings, batch: int = 32) -> store.Sequence:
     within = crops.times <= (np.inf if settings.max_seconds is None else settings.max_seconds)
     times = crops.times[within]
     files = [file for file, inside in zip(crops.files, within, strict=True) if inside]
@@ -97,7 +103,7 @@ def _make_sequence(
         raise CorpusError("no face was found in it")
     batches = []
     for start in range(0, len(rows), batch):
-        images = [_read_image(files[row]) for row in rows[start : start + batch]]
+        images = [read_image(files[row]) for row in rows[start : start + batch]]
         batches.append(np.concatenate(list(_describe(network, images, settings).values()), axis=1))
     descriptors = np.concatenate(batches).astype(np.float32)
     values = np.zeros((len(files), descriptors.shape[1]), np.float32)
@@ -115,7 +121,7 @@ def _describe(
     height = settings.size or network.height or 224
     width = settings.size or network.width or 224
     batch = np.stack([resize(image, height, width) for image in images]).astype(np.float32) / 255
-    mean, std = NORMALIZATIONS[settings.normalize]
+    mean, std = NORMALIZATIONS[settings.normalize or "imagenet"]
     batch = (batch - np.array(mean, np.float32)) / np.array(std, np.float32)
     if network.channels == 1:
         batch = batch @ np.array([[0.299], [0.587], [0.114]], np.float32)
@@ -130,7 +136,8 @@ def _describe(
     return {name: values.reshape(len(images), -1) for name, values in outputs.items()}
 
 
-def _read_image(file: Path | None) -> NDArray[np.uint8]:
+def read_image(file: Path | None) -> NDArray[np.uint8]:
+    """Return an image as RGB, (height, width, 3). Raises CorpusError."""
     try:
         check_file(str(file))
         with Image.open(str(file)) as image:

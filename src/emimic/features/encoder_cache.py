@@ -8,21 +8,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from emimic import batching
-from emimic.data import loader
 from emimic.data.corpus import Item
+from emimic.data.loader import DEFAULT, BatchOptions, ModelInput, Source, make_waveform_source, read_batches
 from emimic.features import store
 from emimic.files import compute_sha256, make_folder
 from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
-from emimic.progress import show_progress
 
 FRONT_ENDS: Final = 0
 """Raise it when an encoder's own front end changes; `ClipFormat.version` covers the steps before it."""
@@ -63,12 +59,10 @@ def compute(
     model: EmiModel,
     items: Sequence[Item],
     folder: Path,
+    options: BatchOptions = DEFAULT,
     *,
     dtype: str = "float16",
-    batch_seconds: float = 60.0,
-    workers: int = 2,
-    progress: bool = False,
-) -> loader.Source:
+) -> Source:
     """Compute the hidden states (frame, feature) of every item's clip, where `folder` doesn't have them yet.
 
     An interrupted run resumes; an incomplete file is computed again.
@@ -77,10 +71,8 @@ def compute(
         model: the model with the frozen encoder.
         items: the clips.
         folder: of all features.
+        options: how clips are read.
         dtype: of the stored features.
-        batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show a bar.
 
     Returns:
         The source that reads the hidden states.
@@ -92,57 +84,35 @@ def compute(
         for item in items
     }
     missing = [item for item in items if store.read_clip_id(files[item.key]) is None]
-    for item, frames in encode(
-        model, missing, dtype=dtype, batch_seconds=batch_seconds, workers=workers, progress=progress
-    ):
+    for item, frames in encode(model, missing, options, dtype=dtype):
         # The same recording has the same features in any corpus, so its hash is its id here.
         store.write(files[item.key], files[item.key].stem, frames)
 
-    def read(item: Item, _: int) -> loader.ModelInput:
-        return loader.ModelInput(store.read(files[item.key], files[item.key].stem).values)
+    def read(item: Item, _: int) -> ModelInput:
+        return ModelInput(store.read(files[item.key], files[item.key].stem).values)
 
-    return loader.Source(items, read, encoded=True)
+    return Source(items, read, encoded=True)
 
 
 def encode(
-    model: EmiModel,
-    items: Sequence[Item],
-    *,
-    dtype: str = "float16",
-    batch_seconds: float = 60.0,
-    workers: int = 2,
-    progress: bool = False,
+    model: EmiModel, items: Sequence[Item], options: BatchOptions, *, dtype: str
 ) -> Iterator[tuple[Item, store.Sequence]]:
     """Yield every item with the hidden states of its clip, in any order; clips of similar length share a batch."""
-    source = loader.make_waveform_source(items, model.config, model.min_samples)
-    states = _encode_rows(
-        model,
-        source,
-        range(len(items)),
-        model.encode,
-        batch_seconds=batch_seconds,
-        workers=workers,
-        progress=progress,
-    )
-    for row, hidden in states:
-        yield (
-            items[row],
-            store.Sequence.from_frames(hidden.astype(dtype), model.compute_frame_times(len(hidden))),
-        )
+    source = make_waveform_source(items, model.clip_format)
+    for row, frames in _encode_rows(model, source, range(len(items)), model.encode, options, dtype):
+        yield items[row], frames
 
 
 def compute_frozen(
     model: EmiModel,
-    source: loader.Source,
+    source: Source,
     copies: Sequence[Sequence[int]],
     folder: Path,
+    options: BatchOptions = DEFAULT,
     *,
     part: tuple[int, int] = (0, 1),
     dtype: str = "float16",
-    batch_seconds: float = 60.0,
-    workers: int = 2,
-    progress: bool = False,
-) -> loader.Source:
+) -> Source:
     """Compute the outputs of an encoder's frozen layers, where `folder` doesn't have them yet.
 
     An interrupted run resumes.
@@ -152,11 +122,9 @@ def compute_frozen(
         source: of waveforms.
         copies: for each copy, the rows of the source; copy n is a clip as in epoch n.
         folder: of the outputs.
+        options: how clips are read.
         part: the rank of this process and the number of processes; each computes its part.
         dtype: of the stored outputs.
-        batch_seconds: seconds of audio in a batch.
-        workers: threads that read audio.
-        progress: whether to show a bar.
 
     Returns:
         The source that reads the outputs: in epoch n, copy n modulo the number of copies.
@@ -169,62 +137,35 @@ def compute_frozen(
     rank, processes = part
     for copy, rows in enumerate(copies):
         missing = [row for row in rows[rank::processes] if store.read_clip_id(get_file(row, copy)) is None]
-        states = _encode_rows(
-            model,
-            source,
-            missing,
-            model.encode_frozen,
-            epoch=copy,
-            batch_seconds=batch_seconds,
-            workers=workers,
-            progress=progress,
-        )
-        for row, values in states:
-            frames = store.Sequence.from_frames(values.astype(dtype), model.compute_frame_times(len(values)))
+        for row, frames in _encode_rows(model, source, missing, model.encode_frozen, options, dtype, copy):
             store.write(get_file(row, copy), source.items[row].id, frames)
     row_of = {id(item): row for row, item in enumerate(source.items)}
 
-    def read(item: Item, epoch: int) -> loader.ModelInput:
-        return loader.ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
+    def read(item: Item, epoch: int) -> ModelInput:
+        return ModelInput(store.read(get_file(row_of[id(item)], epoch % len(copies)), item.id).values)
 
     def label(item: Item, epoch: int) -> Item:
         return source.relabel(item, epoch % len(copies))
 
-    return loader.Source(source.items, read, relabel=label, started=True)
-
-
-def _encode_rows(
-    model: EmiModel,
-    source: loader.Source,
-    rows: Sequence[int],
-    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    *,
-    batch_seconds: float,
-    workers: int,
-    progress: bool,
-    epoch: int = 0,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield rows of a source with the outputs of `encode`; clips of similar length share a batch."""
-    groups = [[rows[i] for i in group] for group in batching.split_rows(len(rows))]
-    decoded = loader.decode_ahead(source, groups, workers=workers, epoch=epoch)
-    for group, clips in zip(
-        groups, show_progress(decoded, "features", total=len(groups), show=progress), strict=True
-    ):
-        for part in source.plan(model, clips, batch_seconds=batch_seconds):
-            outputs = _encode(model, encode, [clips[i].values for i in part])
-            yield from zip((group[i] for i in part), outputs, strict=True)
+    return Source(source.items, read, relabel=label, started=True)
 
 
 @torch.inference_mode()
-def _encode(
+def _encode_rows(
     model: EmiModel,
+    source: Source,
+    rows: Sequence[int],
     encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    clips: Sequence[NDArray[Any]],
-) -> list[NDArray[np.float32]]:
+    options: BatchOptions,
+    dtype: str,
+    epoch: int = 0,
+) -> Iterator[tuple[int, store.Sequence]]:
+    """Yield rows of a source, in any order, with the outputs of `encode`, of which padding is cut off."""
     training = model.training
-    model.eval()
-    hidden, mask = encode(*model.collate(clips))
-    model.train(training)
-    return [
-        row[:count].float().cpu().numpy() for row, count in zip(hidden, mask.sum(dim=1).tolist(), strict=True)
-    ]
+    for batch, values in read_batches(model, source, rows, options, label="features", epoch=epoch):
+        model.eval()
+        hidden, mask = encode(*model.collate(values))
+        model.train(training)
+        for position, states, count in zip(batch, hidden, mask.sum(dim=1).tolist(), strict=True):
+            frames = states[:count].float().cpu().numpy().astype(dtype)
+            yield rows[position], store.Sequence.from_frames(frames, model.compute_frame_times(count))

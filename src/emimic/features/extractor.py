@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emimic.data.corpus import MEDIA_FOLDERS, list_media, run_in_parallel
+from emimic.data.corpus import MEDIA_FOLDERS, list_media
 from emimic.data.corpus_settings import Numbers
+from emimic.data.parallel import explain_stop, run_in_parallel
 from emimic.data.split_tables import format_sections, get_clip_key
 from emimic.features import store
 from emimic.files import OutputError, make_encodable, make_folder
@@ -190,7 +191,7 @@ def process_each(
         return None
 
     def process_all(clips: Sequence[Clip]) -> Iterator[Outcome]:
-        errors = run_in_parallel(try_process, clips, workers=workers, progress=False, text="")
+        errors = run_in_parallel(try_process, clips, workers=workers)
         return zip(clips, errors, strict=True)
 
     return process_all
@@ -212,7 +213,7 @@ def make_missing(work: Work, *, progress: bool) -> Report:
     faults: list[str] = []
     failed: dict[str, str] = {}
     before = len(work.notes)
-    try:
+    with explain_stop(work.folder):
         make_folder(work.folder)
         present = set(work.list_made(work.folder))
         _check_facts(work, bool(present))
@@ -233,13 +234,6 @@ def make_missing(work: Work, *, progress: bool) -> Report:
         _check_faults(faults, present or made)
         if files := sorted(work.folder.glob(f"[!.]*{store.SUFFIX}")):
             store.describe(work.folder, {**work.facts, "size": store.read_frame_size(files, work.folder)})
-    except OutputError as error:
-        raise CorpusError(f"{error} Finished features are stored: rerun the command to resume.") from error
-    except OSError as error:
-        # A full disk would fail every other clip too.
-        raise CorpusError(
-            f"{work.folder} can't be written ({error}); fix that and rerun to resume"
-        ) from error
     skipped = tuple(clip.id for key, clip in clips.items() if key in present)
     notes = tuple(work.notes[before:])
     return Report(work.folder, work.facts, tuple(made), skipped, dict(sorted(failed.items())), notes)

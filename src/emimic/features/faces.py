@@ -7,9 +7,9 @@ a file is that of its frame; a missing number is a frame without a face.
 
 import io
 import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +19,15 @@ from PIL import Image
 from pydantic import Field
 
 from emimic.data.corpus import FACES
+from emimic.data.items import Crops
 from emimic.data.split_tables import get_clip_key
 from emimic.features import store
-from emimic.features.detectors import Box, Detector
+from emimic.features.detectors import Box, Detector, Face, Points
 from emimic.features.extractor import Clip, Job, Options, Work, collect_facts, list_clips, process_each
 from emimic.features.networks import read_license
 from emimic.files import check_file, list_visible, read_json, write_atomically
 from emimic.media import video
-from emimic.task import CorpusError
+from emimic.task import CorpusError, ModelError
 from emimic.wording import pluralize
 
 FRAMES: Final = "frames.json"
@@ -44,34 +45,27 @@ class Settings(Options):
     margin: float = Field(
         0.1, ge=0, le=2, description="added on each side, as a fraction of the longer side of the box"
     )
-    size: int = Field(224, ge=16, le=2048, description="side of a crop in pixels")
-
-
-@dataclass(frozen=True, slots=True)
-class Crops:
-    """The face crops of a clip.
-
-    Attributes:
-        times: (frame,) in seconds.
-        files: the crop of each frame; None without a face.
-    """
-
-    id: str
-    times: NDArray[np.float64]
-    files: tuple[Path | None, ...]
+    size: int = Field(
+        224, ge=16, le=2048, description="side of a crop in pixels (section 6.2: 160, then 256)"
+    )
+    align: bool = Field(False, description="rotate faces so that the eyes are level (section 6.2)")
 
 
 def plan(job: Job, settings: Settings) -> list[Work]:
     """Return the work for one folder of crops per clip."""
-    source = job.require_model("detector.onnx")
-    detector = Detector(source)
+    detector = open_detector(job.model, align=settings.align)
     folder = job.get_folder()
 
     def make(clip: Clip) -> None:
         _write_crops(clip, folder / clip.id, detector, settings, job.notes)
 
     facts = collect_facts(
-        job, settings, "onnxruntime", weights=detector.network.weights, license=read_license(source)
+        job,
+        settings,
+        "onnxruntime",
+        weights=detector.network.weights,
+        license=read_license(detector.network.source),
+        model=job.model or "BlazeFace, in the package",
     )
     clips = list_clips(job.folder, ("raw",))
     return [Work(folder, facts, clips, process_each(make, job.workers), _list_made, job.notes)]
@@ -81,41 +75,77 @@ def _list_made(folder: Path) -> list[str]:
     return [get_clip_key(file.parent.name) for file in folder.glob(f"[!.]*/{FRAMES}")]
 
 
+def open_detector(source: str | None, *, align: bool) -> Detector:
+    """Return a face detector, the included one by default.
+
+    Raises:
+        ModelError: if it can't be used, or finds no eyes, by which faces are aligned.
+    """
+    detector = Detector(source)
+    if align and not detector.has_eyes:
+        raise ModelError(
+            f"{source} gives no points of a face, and align needs the eyes': take BlazeFace or YuNet, or no align"
+        )
+    return detector
+
+
+def cut(
+    source: str | Path | bytes, detector: Detector, settings: Settings, *, name: str, notes: list[str]
+) -> Iterator[tuple[float, Face | None, Image.Image | None]]:
+    """Yield the time of each frame of a video in seconds, its face and the crop of it; None without a face."""
+    frames = video.read_frames(
+        source, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes
+    )
+    for frame in frames:
+        face = detector.detect(frame.image, settings.score)
+        if face is None:
+            yield frame.time, None, None
+        else:
+            eyes = face.eyes if settings.align else None
+            yield frame.time, face, crop(frame.image, face.box, settings.margin, settings.size, eyes)
+
+
 def _write_crops(clip: Clip, folder: Path, detector: Detector, settings: Settings, notes: list[str]) -> None:
     """Write all crops of a clip, then `frames.json`, which marks them as complete."""
     folder.mkdir(exist_ok=True)
     table: list[dict[str, Any]] = []
     name = f"raw/{clip.path.name}"
-    for number, frame in enumerate(
-        video.read_frames(
-            clip.path, fps=settings.fps, max_seconds=settings.max_seconds, name=name, notes=notes
-        )
-    ):
-        face = detector.detect(frame.image, settings.score)
-        row: dict[str, Any] = {"time": frame.time, "file": None}
-        if face is not None:
-            box, score = face
-            row = {
-                "time": frame.time,
-                "file": f"{number:05d}.jpg",
-                "box": [*map(round, box)],
-                "score": round(score, 4),
-            }
-            _save(folder / row["file"], crop(frame.image, box, settings.margin, settings.size))
+    for number, (time, face, image) in enumerate(cut(clip.path, detector, settings, name=name, notes=notes)):
+        row: dict[str, Any] = {"time": time, "file": None}
+        if face is not None and image is not None:
+            row["file"] = f"{number:05d}.jpg"
+            row |= {"box": [*map(round, face.box)], "score": round(face.score, 4)}
+            _save(folder / row["file"], image)
         table.append(row)
     write_atomically(folder / FRAMES, json.dumps({"schema": SCHEMA, "id": clip.id, "frames": table}) + "\n")
     if not any(row["file"] for row in table):
         notes.append(f"{name}: no face in {pluralize(len(table), 'frame')}")
 
 
-def crop(image: NDArray[np.uint8], box: Box, margin: float, size: int) -> Image.Image:
-    """Return the square around a box, moved to lie within the image (height, width, 3)."""
+def crop(
+    image: NDArray[np.uint8], box: Box, margin: float, size: int, eyes: Points | None = None
+) -> Image.Image:
+    """Return the square around a box, moved to lie within the image (height, width, 3).
+
+    Args:
+        image: the frame.
+        box: of the face.
+        margin: added on each side, as a fraction of the box's longer side.
+        size: side of the result in pixels.
+        eyes: the image is rotated around the middle of the box such that they are level; None: as it is.
+    """
     height, width = image.shape[:2]
     left, top, right, bottom = box
+    middle = ((left + right) / 2, (top + bottom) / 2)
+    whole = Image.fromarray(image)
+    if eyes is not None:
+        across, down = eyes[1] - eyes[0]
+        angle = math.degrees(math.atan2(down, across))
+        whole = whole.rotate(angle, Image.Resampling.BILINEAR, center=middle)
     side = min(max(right - left, bottom - top, 2) * (1 + 2 * margin), width, height)
-    x = min(max((left + right - side) / 2, 0), width - side)
-    y = min(max((top + bottom - side) / 2, 0), height - side)
-    return Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
+    x = min(max(middle[0] - side / 2, 0), width - side)
+    y = min(max(middle[1] - side / 2, 0), height - side)
+    return whole.resize((size, size), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
 
 
 def _save(file: Path, image: Image.Image) -> None:

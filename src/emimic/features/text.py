@@ -1,6 +1,7 @@
 """Text embeddings: a text encoder of transformers over the transcripts, one frame per token, or one per clip.
 
-A token's time is the center of its word. `pool=mean` is the mean over all tokens, as in sentence-transformers.
+A token's time is the center of its word. `pool=mean` is the mean over all tokens, as in sentence-transformers;
+`pool=cls` is the first token of the encoder's last layer, as GTE and BERT classifiers take it.
 """
 
 from typing import Any, Literal
@@ -12,10 +13,12 @@ from pydantic import ConfigDict, Field
 
 from emimic.data.corpus_settings import Numbers
 from emimic.data.split_tables import get_clip_key
+from emimic.data.transcripts import Transcript, read_all
 from emimic.features import encoder_cache, store
 from emimic.features.extractor import Clip, Job, Work, collect_facts, describe_source, write_each
-from emimic.features.networks import load_pretrained, make_clip_error, make_load_error, read_license
-from emimic.features.transcripts import Transcript, read_all
+from emimic.features.networks import make_clip_error, read_license
+from emimic.model.backbones import load_pretrained, make_load_error
+from emimic.model.text import count_positions
 from emimic.task import CorpusError, ModelError
 
 
@@ -25,7 +28,9 @@ class Settings(Numbers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transcripts: str = Field("transcripts", description="features with the transcripts")
-    pool: Literal["none", "mean"] = Field("none", description="one frame per token, or the mean of all")
+    pool: Literal["none", "mean", "cls"] = Field(
+        "none", description="one frame per token; or one per clip: the mean of all tokens, or the first (CLS)"
+    )
     max_tokens: int = Field(512, ge=3, description="maximum; longer transcripts are cut, with a warning")
 
 
@@ -72,7 +77,7 @@ class _Encoder:
             raise ModelError(f"{source} has no fast tokenizer, which gives the tokens' offsets: take another")
         model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model = model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        limits = (settings.max_tokens, self.tokenizer.model_max_length, _count_positions(model))
+        limits = (settings.max_tokens, self.tokenizer.model_max_length, count_positions(model.config))
         self.limit, self.pool = int(min(limits)), settings.pool
 
     @torch.inference_mode()
@@ -94,18 +99,12 @@ class _Encoder:
                 f"{transcript.id}: only the first {self.limit} tokens of its transcript are used"
             )
         values = hidden.float().cpu().numpy()
-        if self.pool == "mean":
+        if self.pool != "none":
             center = (transcript.words[0].start + transcript.words[-1].end) / 2
-            return store.Sequence.from_frames(values.mean(axis=0, keepdims=True), np.array([center]))
+            pooled = values.mean(axis=0, keepdims=True) if self.pool == "mean" else values[:1]
+            return store.Sequence.from_frames(pooled, np.array([center]))
         real = ~np.array(tokens["special_tokens_mask"], np.bool_) & (offsets[:, 1] > offsets[:, 0])
         return store.Sequence.from_frames(values[real], _compute_times(transcript, offsets[real]))
-
-
-def _count_positions(model: Any) -> float:
-    """Return the maximum number of tokens of a text encoder; RoBERTa reserves positions up to its padding's index."""
-    positions = getattr(model.config, "max_position_embeddings", None) or np.inf
-    padded = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet")
-    return positions - (model.config.pad_token_id + 1 if padded else 0)
 
 
 def _compute_times(transcript: Transcript, offsets: NDArray[np.int64]) -> NDArray[np.float64]:

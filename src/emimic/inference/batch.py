@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from emimic import batching, progress
 from emimic.inference.journal import Journal, Stamp, stamp
-from emimic.inference.results import Failure, Outcome, Recording, Result, Timeline
+from emimic.inference.results import Failure, Outcome, Recording, Result, Sentence, Speech, Timeline
 from emimic.prediction import Prediction
 
 GROUP: Final = 64
@@ -137,7 +137,7 @@ def _add_clips(
     """Predict the rows that `outcomes` doesn't hold yet."""
     groups = [
         [(row, path) for row in rows if row not in outcomes and not isinstance(path := inputs[row], Failure)]
-        for rows in batching.split_rows(len(inputs), GROUP)
+        for rows in batching.split(range(len(inputs)), GROUP)
     ]
     batches = backend.predict_clips([group for group in groups if group])
     with closing(batches), progress.make_counting_bar(unit="clips/s", show=show_progress) as bar:
@@ -189,6 +189,50 @@ def _add_timelines(
                 )
             bar.update(task, completed=done)
     return set(missing)
+
+
+def add_sentences(
+    predict: Callable[[Recording, Callable[[float], object]], tuple[Speech, tuple[Sentence, ...]] | Failure],
+    outcomes: Sequence[Outcome],
+    *,
+    key: str,
+    journal: Journal | None = None,
+    show_progress: bool = False,
+) -> list[Outcome]:
+    """Return outcomes with the words and sentences of each result.
+
+    Args:
+        predict: Predicts the sentences of a recording; it may call the function with the seconds done.
+        outcomes: Of `predict_files`.
+        key: Changes with what decides on words.
+        journal: Gives earlier sentences and stores new ones.
+        show_progress: Show a bar.
+    """
+    completed: list[Outcome] = []
+    total = sum(outcome.seconds for outcome in outcomes if isinstance(outcome, Result))
+    done = 0.0
+    with progress.make_counting_bar(unit="x real time", show=show_progress) as bar:
+        task = bar.add_task("sentences, s", total=total)
+
+        def update(seconds: float) -> None:
+            bar.update(task, completed=done + seconds)
+
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                completed.append(outcome)
+                continue
+            mark = None if journal is None else stamp(outcome.recording)
+            stored = None if journal is None else journal.get_sentences(mark, key)
+            predicted = predict(outcome.recording, update) if stored is None else stored
+            if isinstance(predicted, Failure):
+                completed.append(predicted)
+            else:
+                if journal is not None and mark is not None and stored is None:
+                    journal.add_sentences(mark, key, *predicted)
+                completed.append(replace(outcome, speech=predicted[0], sentences=predicted[1]))
+            done += outcome.seconds
+            update(0.0)
+    return completed
 
 
 def reduce_frames(result: Result) -> Result:

@@ -1,10 +1,13 @@
 """The description of an exported model, engine.json: its spec, and the checksums of its files."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Final
 
+from emimic import calibration
 from emimic.files import compute_sha256, fingerprint, read_json
 from emimic.inference.spec import Spec
+from emimic.media.waveform import ClipFormat
 from emimic.task import ModelError
 
 SCHEMA: Final = "emimic/engine/1"
@@ -12,6 +15,19 @@ DESCRIPTION: Final = "engine.json"
 
 PARTS: Final = ("encoder", "head")
 """Graphs of an exported model, in the order in which they run."""
+
+
+def hash_model(folder: Path) -> str:
+    """Return a SHA-256 of everything that determines a model's predictions, for the keys of all that is stored of them.
+
+    It covers the preparation of clips, and an exported model's description, which holds the hashes of its files, or a
+    training run's configuration, weights and calibration.
+    """
+    names = [DESCRIPTION] if (folder / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
+    if names[0] != DESCRIPTION and (folder / calibration.FILE).is_file():
+        names.append(calibration.FILE)  # it holds the hash of its arrays
+    parts = [str(ClipFormat.version), *(compute_sha256(folder / name) for name in names)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from emimic.files import fingerprint
 from emimic.inference.description import DESCRIPTION as DESCRIPTION
 from emimic.inference.description import SCHEMA as SCHEMA
 from emimic.inference.description import read_description as read_description
+from emimic.inference.graph_engine import TOKENIZER as TOKENIZER
 from emimic.inference.graph_engine import GraphEngine as GraphEngine
-from emimic.inference.graph_engine import WindowPredictions, check_finite, finish_windows
+from emimic.inference.graph_engine import WindowPredictions, check_finite, finish_windows, make_word_source
 from emimic.inference.graph_engine import predict_clips as predict_clips
 from emimic.inference.runtimes import is_installed
 from emimic.inference.spec import Spec as Spec
+from emimic.inference.words import WordSource
 from emimic.install import install
+from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, ModelError
 
@@ -29,23 +32,35 @@ ENGINES: Final = "engines"
 
 
 class Engine(Protocol):
-    """A finished model. Clips are (sample,) float32 at 16 kHz each, prepared by `spec`."""
+    """A finished model. Clips are (sample,) float32 at 16 kHz each, prepared by `spec`, or `Inputs` with tokens."""
 
     spec: Spec
 
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Return one Prediction per clip, in the same order; other clips of a batch don't change it.
 
         Args:
-            clips: (sample,) each.
+            clips: (sample,) each, or with further inputs; without words, where the model takes some, the voice alone
+                is used.
             batch_seconds: Maximum seconds of audio per forward pass.
             hidden: Also return the encoder's last hidden states.
 
         Raises:
             ModelError: A clip is too short or too long, or a result is NaN or infinite (damaged weights).
         """
+        ...
+
+
+class TextEngine(Engine, Protocol):
+    """A finished model that takes words, too."""
+
+    words: WordSource | None
+    """The transcriber that the training named; None without one."""
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, (token,), for `Inputs`."""
         ...
 
 
@@ -188,12 +203,24 @@ class TorchEngine:
             ) from error
         torch.set_num_threads(min(torch.get_num_threads(), count_available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
-        self.one_pass = bool(self.model.config.targets)
         self.spec = get_spec(self.model)
+        self.one_pass = (
+            bool(self.spec.targets) and self.spec.audio and not (self.spec.text or self.spec.vision)
+        )
+        self.words = make_word_source(self.model.config.text) if self.spec.text else None
         self.calibration = Calibration.find_in_run(folder, self.spec.targets)
+        if self.spec.vision:
+            from emimic.features.frames import FrameReader
+
+            self.frames = FrameReader(self.model.config.vision, self.spec.max_seconds)
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
+        branch: Any = self.model.branches["text"]
+        return branch.tokenize(text)  # type: ignore[no-any-return]
 
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Predict clips, see `Engine.predict`."""
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
@@ -233,14 +260,18 @@ class TorchEngine:
 def get_spec(model: Any) -> Spec:
     """Return the spec of an EmiModel."""
     config = model.config
-    first, second = model.compute_frame_times(2) * SAMPLE_RATE
+    # Without audio there is no frame of it, and any hop will do.
+    first, second = model.compute_frame_times(2) * SAMPLE_RATE if config.audio else (0.0, 1.0)
     return Spec(
         targets=tuple(config.targets),
         max_seconds=float(config.max_seconds),
         do_normalize=bool(config.do_normalize),
-        min_samples=model.min_samples,
+        min_samples=model.clip_format.min_samples,
         hop=round(second - first),
         first=float(first),
         vad=config.predicts_vad,
         exact_under_padding=model.exact_under_padding,
+        text="text" in model.branches,
+        vision="vision" in model.branches,
+        audio=config.audio,
     )

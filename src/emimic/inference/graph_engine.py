@@ -1,11 +1,11 @@
 """The engine of an exported model: its graphs on ONNX Runtime or OpenVINO."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,15 @@ from emimic.calibration import FILE, Calibration, finish_predictions
 from emimic.cpus import count_cores
 from emimic.inference.description import DESCRIPTION, check_files, list_graphs, read_description, read_spec
 from emimic.inference.runtimes import RUNTIMES, Feed, Name, Runtime, TwoGraphs, open_runtime
-from emimic.inference.spec import Spec, make_check_clip
+from emimic.inference.spec import CHECK_TEXT, Spec, make_check_clip
+from emimic.inference.words import WordSource
+from emimic.install import install
+from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, ModelError
+
+TOKENIZER: Final = "tokenizer.json"
+"""File of an exported model that takes words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,14 @@ class WindowPredictions:
     frame_vad: NDArray[np.float32] | None
 
 
+def make_word_source(values: Mapping[str, Any]) -> WordSource | None:
+    """Return the source of words that a text branch's configuration names, None without one."""
+    transcriber = values.get("transcriber")
+    return (
+        None if transcriber is None else WordSource(transcriber=transcriber, language=values.get("language"))
+    )
+
+
 class GraphEngine:
     """An exported model on its runtime; needs neither torch nor transformers.
 
@@ -42,7 +56,7 @@ class GraphEngine:
     frame, feature) and frames (batch,) int64. Its head reads these and windows: rows, starts and ends (window,) int64,
     in frames. The outputs are intensities (window, target), pooled (window, 2 * feature) and, if V/A/D has been
     learned, vad (batch, frame, 3) and vad_means (window, 3). An older export has one graph, in which a clip is the
-    window.
+    window, and so has a model with a text branch, with tokens (batch, token) and token_lengths (batch,) int64.
     """
 
     def __init__(
@@ -93,13 +107,31 @@ class GraphEngine:
         else:
             is_calibrated = FILE in self.description.get("files", {})
             self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
+        self.words = make_word_source(self.description.get("words", {}))
+        self._tokenizer = self._open_tokenizer() if self.spec.text else None
         outputs = {"intensities", "frames", "hidden", "pooled", *(["vad"] if self.spec.vad else [])}
         if missing := outputs - self._graph.outputs:
             names = " and ".join(map(str, files))
             raise ModelError(f"{names} has no output {', '.join(sorted(missing))}; export the folder again")
 
+    def _open_tokenizer(self) -> Any:
+        try:
+            from emimic.model.tokens import make_tokenizer
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"{self.folder} takes words, which need {error.name}, and it isn't installed: {install('text')}"
+            ) from error
+        words = self.description["words"]
+        return make_tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"), words["max_tokens"])
+
+    def tokenize(self, text: str | None) -> NDArray[np.int64]:
+        """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
+        from emimic.model.tokens import tokenize
+
+        return tokenize(self._tokenizer, text)
+
     def predict(
-        self, clips: Sequence[NDArray[Any]], *, batch_seconds: float = 30.0, hidden: bool = False
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
     ) -> list[Prediction]:
         """Predict clips, see `Engine.predict`."""
         raw = predict_clips(
@@ -113,7 +145,12 @@ class GraphEngine:
         )
         return finish_predictions(raw, self.calibration)
 
-    def predict_raw(self, clips: Sequence[NDArray[Any]]) -> list[Prediction]:
+    def make_check_clip(self, samples: int) -> NDArray[np.float32] | Inputs:
+        """Return the check clip of `samples` samples, with words for a model that takes some."""
+        clip = make_check_clip(self.spec, samples)
+        return Inputs(clip, {"text": self.tokenize(CHECK_TEXT)}) if self.spec.text else clip
+
+    def predict_raw(self, clips: Sequence[NDArray[Any] | Inputs]) -> list[Prediction]:
         """Predict clips without calibration."""
         return predict_clips(self._graph, self.spec, clips, name=str(self.folder))
 
@@ -165,7 +202,7 @@ class GraphEngine:
         checks = self.description.get("checks", {})
         largest = 0.0
         for clip in checks.get("clips", []):
-            (prediction,) = self.predict_raw([make_check_clip(self.spec, clip["samples"])])
+            (prediction,) = self.predict_raw([self.make_check_clip(clip["samples"])])
             largest = max(largest, float(np.abs(prediction.intensities - clip["intensities"]).max()))
         if not largest <= checks.get("tolerance", 0.0):
             raise ModelError(
@@ -178,7 +215,7 @@ class GraphEngine:
 def predict_clips(
     graph: Runtime,
     spec: Spec,
-    clips: Sequence[NDArray[Any]],
+    clips: Sequence[NDArray[Any] | Inputs],
     *,
     batch_seconds: float = 30.0,
     hidden: bool = False,
@@ -190,7 +227,7 @@ def predict_clips(
     Args:
         graph: Runs as many batches at once as it has streams.
         spec: Of the model.
-        clips: (sample,) each, prepared.
+        clips: (sample,) each, prepared, or with tokens.
         batch_seconds: Maximum seconds of audio per batch.
         hidden: Also return hidden states.
         pooled: Also return pooled frames.
@@ -200,7 +237,7 @@ def predict_clips(
         ModelError: See `Engine.predict`.
     """
     longest = round(spec.max_seconds * SAMPLE_RATE)
-    lengths = [len(clip) for clip in clips]
+    lengths = [len(get_audio(clip)) for clip in clips]
     for length in lengths:
         if not spec.min_samples <= length <= longest:
             raise ModelError(
@@ -214,8 +251,10 @@ def predict_clips(
     predictions: dict[int, Prediction] = {}
 
     def predict_batch(rows: list[int]) -> None:
-        samples, _ = batching.pad([np.asarray(clips[i], dtype=np.float32) for i in rows])
+        samples, _ = batching.pad([np.asarray(get_audio(clips[i]), dtype=np.float32) for i in rows])
         feed = make_feed(graph, samples, [lengths[i] for i in rows])
+        if spec.text:
+            feed |= _pad_tokens([get_further(clips[i], "text") for i in rows])
         arrays = dict(zip(outputs, graph.run(outputs, feed), strict=True))
         vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
         for position, row in enumerate(rows):
@@ -238,6 +277,15 @@ def predict_clips(
         for rows in plan:
             predict_batch(rows)
     return [predictions[i] for i in range(len(clips))]
+
+
+def _pad_tokens(sequences: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+    """Return the graph's inputs of tokens (token,), of which a clip without words has none."""
+    lengths = np.array([len(tokens) for tokens in sequences], dtype=np.int64)
+    padded = np.zeros((len(sequences), max(1, *lengths)), np.int64)
+    for row, tokens in enumerate(sequences):
+        padded[row, : len(tokens)] = tokens
+    return {"tokens": padded, "token_lengths": lengths}
 
 
 def make_feed(graph: Runtime, samples: NDArray[np.float32], lengths: Sequence[int]) -> Feed:

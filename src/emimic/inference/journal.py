@@ -11,18 +11,18 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256 as new_sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import calibration
-from emimic.files import compute_sha256, make_folder
-from emimic.inference.engine import DESCRIPTION
+from emimic.data.transcripts import Word
+from emimic.files import make_folder
+from emimic.inference.description import hash_model
 from emimic.inference.grid import TimelineOptions
-from emimic.inference.results import Recording, Result, split_recording
+from emimic.inference.results import Recording, Result, Sentence, Speech, split_recording
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.journal import JournalFile
 from emimic.prediction import Prediction
@@ -30,6 +30,9 @@ from emimic.version import __version__
 
 NAME: Final = "journal.jsonl"
 SCHEMA: Final = "emimic/journal/1"
+
+
+_Sentences: TypeAlias = tuple[Speech, tuple[Sentence, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +73,31 @@ class Journal(JournalFile):
         targets: tuple[str, ...],
         options: TimelineOptions | None = None,
         fresh: bool = False,
+        words: str = "",
     ) -> None:
         """Open the journal and read its results.
 
         Args:
             folder: Created if missing.
-            model: The model's folder, see `hash_model`.
+            model: The model's folder.
             targets: Names of the model's intensities.
             options: Of the timelines to read and add; None reads none.
             fresh: Discard the stored results.
+            words: Changes with the words that a model takes; empty for a model without.
 
         Raises:
             EmimicError: Another process uses the folder, or the file is not a journal.
         """
         make_folder(folder)
-        head = {"schema": SCHEMA, "emimic": __version__, "model": hash_model(model)}
+        key = hash_model(model)
+        key = sha256(f"{key} {words}".encode()).hexdigest() if words else key
+        head = {"schema": SCHEMA, "emimic": __version__, "model": key}
         super().__init__(folder / NAME, head, fresh=fresh)
         self._targets = targets
         self._clips: dict[Stamp, Result] = {}
         self._options = None if options is None else asdict(options)
         self._timelines: dict[Stamp, Timeline] = {}
+        self._sentences: dict[tuple[Stamp, str], _Sentences] = {}
         for entry in self.read_entries():
             with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk
                 self._take(entry)
@@ -104,6 +112,10 @@ class Journal(JournalFile):
         """Return the stored timeline with this journal's options, None without one."""
         return None if mark is None else self._timelines.get(mark)
 
+    def get_sentences(self, mark: Stamp | None, key: str) -> _Sentences | None:
+        """Return the stored words and sentences, of words that `key` stands for; None without any."""
+        return None if mark is None else self._sentences.get((mark, key))
+
     def add_clips(self, results: Iterable[tuple[Stamp, Result]]) -> None:
         """Store a batch of results; return when it is on the disk."""
         self._add("clips", [{**_pack_stamp(mark), **pack(result)} for mark, result in results])
@@ -115,6 +127,10 @@ class Journal(JournalFile):
             "timelines", [{**_pack_stamp(mark), **options, **pack_timeline(line)} for mark, line in timelines]
         )
 
+    def add_sentences(self, mark: Stamp, key: str, speech: Speech, sentences: tuple[Sentence, ...]) -> None:
+        """Store a recording's words and sentences; return when they are on the disk."""
+        self._add("sentences", [{**_pack_stamp(mark), "key": key, **pack_sentences(speech, sentences)}])
+
     def _add(self, kind: str, entries: list[dict[str, Any]]) -> None:
         if entries:
             self.append({kind: entries})
@@ -125,18 +141,8 @@ class Journal(JournalFile):
         for entry in batch.get("timelines", ()):
             if self._options is not None and self._options == entry.get("options"):
                 self._timelines[_unpack_stamp(entry)] = unpack_timeline(entry, self._targets)
-
-
-def hash_model(model: Path) -> str:
-    """Return a SHA-256 of everything that determines a model's predictions.
-
-    For an exported model this is its description, which holds the hash of its graph; for a training run its
-    configuration, weights and calibration.
-    """
-    names = [DESCRIPTION] if (model / DESCRIPTION).is_file() else ["config.json", "model.safetensors"]
-    if names[0] != DESCRIPTION and (model / calibration.FILE).is_file():
-        names.append(calibration.FILE)  # it holds the hash of its arrays
-    return new_sha256("".join(compute_sha256(model / name) for name in names).encode()).hexdigest()
+        for entry in batch.get("sentences", ()):
+            self._sentences[_unpack_stamp(entry), entry["key"]] = unpack_sentences(entry)
 
 
 def pack(result: Result) -> dict[str, Any]:
@@ -153,6 +159,7 @@ def pack(result: Result) -> dict[str, Any]:
         "vad": None if prediction.vad is None else _pack_array(prediction.vad),
         "times": _pack_array(prediction.times),
         "novelty": prediction.novelty,
+        "speech": None if result.speech is None else _pack_speech(result.speech),
     }
 
 
@@ -176,6 +183,7 @@ def unpack(entry: dict[str, Any], recording: Recording, targets: tuple[str, ...]
             _unpack_array(entry["intensities"]), vad, _unpack_array(entry["times"]), novelty=entry["novelty"]
         ),
         channel=number,
+        speech=None if entry["speech"] is None else _unpack_speech(entry["speech"]),
     )
     return result.replace_path(path)
 
@@ -216,6 +224,52 @@ def unpack_timeline(entry: dict[str, Any], targets: tuple[str, ...]) -> Timeline
         voice_segments=tuple(VoiceSegment(start, end) for start, end in entry["voice_segments"]),
         **arrays,
     )
+
+
+def pack_sentences(speech: Speech, sentences: tuple[Sentence, ...]) -> dict[str, Any]:
+    """Return words and sentences as exact, JSON-ready values."""
+    return {
+        "speech": _pack_speech(speech),
+        "sentences": [
+            {
+                "text": sentence.text,
+                "start": sentence.start,
+                "end": sentence.end,
+                "intensities": _pack_array(sentence.intensities),
+                "vad": None if sentence.vad is None else _pack_array(sentence.vad),
+            }
+            for sentence in sentences
+        ],
+    }
+
+
+def unpack_sentences(entry: dict[str, Any]) -> _Sentences:
+    """Return what `pack_sentences` stored.
+
+    Raises:
+        ValueError, KeyError, TypeError: The entry was not written by `pack_sentences`.
+    """
+    sentences = tuple(
+        Sentence(
+            part["text"],
+            part["start"],
+            part["end"],
+            _unpack_array(part["intensities"]),
+            None if part["vad"] is None else _unpack_array(part["vad"]),
+        )
+        for part in entry["sentences"]
+    )
+    return _unpack_speech(entry["speech"]), sentences
+
+
+def _pack_speech(speech: Speech) -> dict[str, Any]:
+    words = None if speech.words is None else [[word.word, word.start, word.end] for word in speech.words]
+    return {"text": speech.text, "source": speech.source, "words": words}
+
+
+def _unpack_speech(entry: dict[str, Any]) -> Speech:
+    words = None if entry["words"] is None else tuple(Word(*word) for word in entry["words"])
+    return Speech(entry["text"], words, entry["source"])
 
 
 def _pack_stamp(mark: Stamp) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.inference.grid import Grid, Window
-from emimic.media.waveform import prepare
 from emimic.task import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -101,12 +100,7 @@ class ExactPass:
         windows = [window for group in groups for window in group]
         spec = self._engine.spec
         clips = [
-            prepare(
-                cut(window.start, window.end),
-                max_seconds=None,
-                normalize=spec.do_normalize,
-                min_samples=spec.min_samples,
-            ).samples
+            spec.clip_format.prepare(cut(window.start, window.end)).samples
             for window in windows
             if window.voiced
         ]
@@ -220,8 +214,7 @@ class OnePass:
         for block in blocks:
             start = max(0, block * self._advance - self._before)
             wave = cut(start, min(total, (block + 1) * self._advance + self._after))
-            ready = prepare(wave, max_seconds=None, normalize=spec.do_normalize, min_samples=spec.min_samples)
-            clips.append(ready.samples)
+            clips.append(spec.clip_format.prepare(wave).samples)
             contexts.append(block * self._frames - start // self._hop)
         encoded = self._engine.encode(clips, reach=self._reach) if clips else []
         for block, context, hidden in zip(blocks, contexts, encoded, strict=True):

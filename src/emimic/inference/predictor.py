@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +31,17 @@ from emimic.inference.results import (
     attach_intervals,
     split_recording,
 )
+from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
+from emimic.inference.spec import Spec
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
+from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
-from emimic.media.source import get_label, is_one
+from emimic.media.source import get_label, is_one, resolve
+from emimic.media.waveform import is_silent
+from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, add_note
-
-SILENCE: Final = 10 ** (-65 / 20)
-"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center; its result is NaN."""
+from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
@@ -47,11 +50,13 @@ _BLOCK: Final = 20.0  # seconds of a long recording held at a time
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file."""
+    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; its words and images."""
 
     clip: decode.Clip
     silent: bool
     notes: tuple[str, ...] = ()
+    speech: Speech | None = None
+    images: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -67,6 +72,8 @@ class Predictor:
         device: str | None = None,
         threads: int | None = None,
         streams: int = 1,
+        words: WordSource | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """Open a model.
 
@@ -76,9 +83,13 @@ class Predictor:
             device: For a training run, as torch names it; None takes a GPU if there is one.
             threads: None takes all cores.
             streams: Number of batches computed in parallel, see `open_engine`.
+            words: Where words of recordings come from, for `sentences` and a model that takes words; None: for the
+                latter, the transcriber that its training named.
+            without: "text" leaves a model's words out, "vision" its images, so that the rest decides.
 
         Raises:
             ModelError: The folder can't be used.
+            SettingsError: The model has no branch of a name in `without`.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
         self.engine: Engine = (
@@ -88,7 +99,14 @@ class Predictor:
         )
         self.targets = self.engine.spec.targets
         stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
-        self._options = {"model": stored, "device": device, "threads": threads, "streams": streams}
+        used = _list_used(self.engine.spec, without)
+        self.uses_words, self.uses_images = "text" in used, "vision" in used
+        if words is None and self.uses_words:
+            words = getattr(self.engine, "words", None)
+        self._options = {
+            "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
+            "without": tuple(without),
+        }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
 
     @property
@@ -120,6 +138,23 @@ class Predictor:
         """
         self.__init__(**options)  # type: ignore[misc]
 
+    @cached_property
+    def words(self) -> WordFinder:
+        """What finds words: it opens the transcriber, or reads the transcripts, when it is first used.
+
+        Raises:
+            ModelError: The transcriber can't be loaded.
+            SettingsError: There is no source of words, or the folder of transcripts is missing.
+        """
+        source = self._options["words"]
+        if not isinstance(source, WordSource):
+            raise SettingsError(
+                "found no source of words, which sentences and a model that takes words need: name a Whisper model "
+                "(--transcriber, in Python WordSource), or a folder of transcripts (--transcripts); --without text "
+                "predicts from the voice alone"
+            )
+        return WordFinder(source)
+
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
     ) -> Result:
@@ -139,9 +174,11 @@ class Predictor:
         """
         label = Path(get_label(source) if name is None else name)
         start, notes = time.perf_counter(), list[str]()
+        source = resolve(source, str(label))
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        decoded = self._prepare(blocks, notes)
-        result = self._make_result(label, decoded, self.engine.predict([decoded.clip.samples])[0])
+        images = self._read_images(source, str(label), notes)
+        decoded = self._prepare(label, blocks, notes, images)
+        result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
@@ -182,6 +219,8 @@ class Predictor:
         options = TimelineOptions(window, hop, exact, vad_frames)
         if timeline:
             Stream(self.engine, options)  # reports invalid options before the work
+        if self.uses_words:
+            _ = self.words  # opened once, before threads use it
         backend = LocalBackend(self, options, batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
@@ -237,6 +276,7 @@ class Predictor:
             AudioError: The recording can't be used.
             EmimicError: The window or hop is invalid.
         """
+        self._check_audio()
         remarks: list[str] = []
         label = Path(get_label(source) if name is None else name)
         with bars.make_bar(show=progress) as bar:
@@ -254,6 +294,84 @@ class Predictor:
             add_note(remark, notes)
         return replace(line, intervals=self.intervals)
 
+    def predict_sentences(
+        self,
+        source: Source,
+        *,
+        sample_rate: float | None = None,
+        name: str | os.PathLike[str] | None = None,
+        batch_seconds: float = 30.0,
+        notes: list[str] | None = None,
+    ) -> tuple[Sentence, ...]:
+        """Predict each sentence of a recording of any length, with the words that `Predictor(words=...)` finds.
+
+        Args:
+            source: As in a call.
+            sample_rate: As in a call.
+            name: As in a call; its stem names the transcript.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            notes: Receives the remarks; without it they are warnings.
+
+        Raises:
+            AudioError: The recording can't be used, or has no words with times.
+            ModelError: The transcriber fails, or the model predicts NaN.
+            SettingsError: The predictor has no source of words.
+        """
+        label = Path(get_label(source) if name is None else name)
+        remarks: list[str] = []
+        _, sentences = self._find_sentences(
+            label, lambda kept: read_source(source, _BLOCK, sample_rate, label, kept), remarks, batch_seconds
+        )
+        for remark in remarks:
+            add_note(remark, notes)
+        return sentences
+
+    def predict_decoded_sentences(
+        self,
+        recording: Recording,
+        *,
+        batch_seconds: float,
+        on_progress: Callable[[float], object] = lambda seconds: None,
+    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
+        """Find the words of a recording that `read` has decoded before, and predict each sentence.
+
+        Args:
+            recording: As in `read`.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            on_progress: Called with the seconds done.
+        """
+        path, number = split_recording(recording)
+
+        def read(kept: list[str]) -> Iterator[NDArray[np.float32]]:
+            return decode.load_blocks(
+                read_content(path),
+                seconds=_BLOCK,
+                name=os.fspath(path),
+                channel=number and number - 1,
+                notes=kept,
+            )
+
+        try:
+            name = _name_words(path, number)
+            return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
+        except AudioError as error:
+            return Failure(path, str(error))
+
+    def _find_sentences(
+        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
+    ) -> tuple[Speech, tuple[Sentence, ...]]:
+        self._check_audio()
+
+        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
+            return self._add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
+
+        speech = find_words(self.words, path, read)
+        assert speech.words is not None
+        sentences = predict_sentences(
+            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
+        )
+        return speech, sentences
+
     def stream(
         self,
         *,
@@ -265,8 +383,17 @@ class Predictor:
         voice_segments: bool = True,
     ) -> Stream:
         """Predict a recording over time while it arrives: push chunks, take steps; see `Stream` and `timeline`."""
+        self._check_audio()
         options = TimelineOptions(window, hop, exact, vad_frames)
         return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)
+
+    def _check_audio(self) -> None:
+        """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
+        if not self.engine.spec.audio:
+            raise ModelError(
+                "this model takes no voice, and timelines, sentences and streams are of the voice: predict its "
+                "recordings as clips"
+            )
 
     def read(self, recording: Recording, file: Path | None = None) -> DecodedClip | Failure:
         """Decode a recording for `predict_decoded`.
@@ -278,14 +405,16 @@ class Predictor:
         path, number = split_recording(recording)
         notes: list[str] = []
         try:
+            content = file or read_content(path)
+            images = self._read_images(content, os.fspath(path), notes)
             blocks = read_blocks(
-                file or read_content(path),
+                content,
                 seconds=self.engine.spec.max_seconds,
                 name=os.fspath(path),
                 channel=number and number - 1,
                 notes=notes,
             )
-            return self._prepare(blocks, notes)
+            return self._prepare(_name_words(path, number), blocks, notes, images)
         except AudioError as error:
             return Failure(path, str(error))
 
@@ -301,8 +430,8 @@ class Predictor:
         Raises:
             ModelError: The model predicts NaN.
         """
-        samples = [clip.clip.samples for clip in decoded if isinstance(clip, DecodedClip)]
-        results = iter(self.engine.predict(samples, batch_seconds=batch_seconds) if samples else [])
+        clips = [self._make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
+        results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
         return [
             clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
             for recording, clip in zip(recordings, decoded, strict=True)
@@ -346,13 +475,66 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _prepare(self, blocks: Iterator[NDArray[np.float32]], notes: list[str]) -> DecodedClip:
-        """Prepare the first of the blocks of max_seconds; the others only count, and fill `notes`."""
+    def _read_images(self, source: Any, name: str, notes: list[str]) -> NDArray[np.uint8] | None:
+        """Return the images of a recording; None for a model without, and where the voice alone can be used."""
+        if not self.uses_images:
+            return None
+        engine: Any = self.engine
+        try:
+            if isinstance(source, np.ndarray | Sequence) and not isinstance(source, str | bytes):
+                raise AudioError(
+                    f"{name}: samples have no image. Give a video, or leave images out (without)"
+                )
+            images: NDArray[np.uint8] = engine.frames.read(source, name, notes)
+        except AudioError as error:
+            if not self.engine.spec.audio:
+                raise
+            notes.append(f"{error} The voice alone is used.")
+            return None
+        return images
+
+    def _prepare(
+        self,
+        path: Path,
+        blocks: Iterator[NDArray[np.float32]],
+        notes: list[str],
+        images: NDArray[np.uint8] | None = None,
+    ) -> DecodedClip:
+        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
+        if not self.engine.spec.audio:
+            return self._prepare_images(images, notes)
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
-        clip = replace(self.engine.spec.prepare(head), seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        level = (head.max() - head.min()) / 2  # a constant, as of a muted sound card, is silence too
-        return DecodedClip(clip, silent=bool(level < SILENCE), notes=tuple(notes))
+        clip = self.engine.spec.clip_format.prepare(head)
+        clip = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
+        speech = self.words.find(path, lambda: [head]) if self.uses_words else None
+        if speech is not None and clip.was_cut:
+            speech = speech.cut(len(head) / SAMPLE_RATE)
+        # A silent film still shows a face.
+        silent = is_silent(head) and (images is None or not len(images))
+        return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, images=images)
+
+    def _prepare_images(self, images: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
+        """Return the clip of a model without audio; a recording without a face has no value, as silence has none."""
+        engine: Any = self.engine
+        frames = 0 if images is None else len(images)
+        clip = decode.Clip(np.zeros(0, np.float32), frames / engine.frames.values["fps"], False, False)
+        return DecodedClip(clip, silent=not frames, notes=tuple(notes), images=images)
+
+    def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
+        text = None if decoded.speech is None else decoded.speech.text
+        made = self._add_words(decoded.clip.samples, text)
+        if not self.uses_images or decoded.images is None:
+            return made
+        words = made.further if isinstance(made, Inputs) else {}
+        return Inputs(decoded.clip.samples, {**words, "vision": decoded.images})
+
+    def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
+        """Return the engine's input of prepared samples (sample,) and their words."""
+        if not self.uses_words:
+            return samples
+        engine: Any = self.engine
+        return Inputs(samples, {"text": engine.tokenize(text)})
 
     def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
@@ -369,8 +551,24 @@ class Predictor:
             was_silent=decoded.silent,
             channel=number,
             notes=decoded.notes,
+            speech=decoded.speech,
             intervals=self.intervals,
         )
+
+
+def _name_words(path: Path, channel: int | None) -> Path:
+    """Return the path whose stem names a recording's transcript; a channel has one of its own."""
+    return path if channel is None else path.with_name(f"{path.stem} channel {channel}{path.suffix}")
+
+
+def _list_used(spec: Spec, without: Sequence[str]) -> list[str]:
+    """Return the branches beside the voice that are used. Raises SettingsError for a name that can't be left out."""
+    branches = [name for name, has in (("text", spec.text), ("vision", spec.vision)) if has]
+    known = branches if spec.audio else []
+    if unknown := [name for name in without if name not in known]:
+        text = ", ".join(known) or "none, since this model has one branch alone"
+        raise SettingsError(f"without names {', '.join(unknown)}; expected {text}: leave it out")
+    return [name for name in branches if name not in without]
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +586,8 @@ class LocalBackend:
     def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
         """Yield results, see `batch.Backend.predict_clips`."""
         files = [[path for _, path in group] for group in groups]
-        with closing(batching.read_as_ready(self.predictor.read, files, workers=self.workers)) as batches:
+        reading = batching.read_groups(self.predictor.read, files, workers=self.workers, in_order=False)
+        with closing(reading) as batches:
             for number, decoded in batches:
                 outcomes = self.predictor.predict_decoded(
                     files[number], decoded, batch_seconds=self.batch_seconds

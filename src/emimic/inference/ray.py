@@ -21,6 +21,7 @@ from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timelin
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
 from emimic.inference.timeline import Timeline
+from emimic.inference.words import WordSource
 from emimic.install import install
 from emimic.task import EmimicError, ModelError
 from emimic.version import __version__
@@ -38,6 +39,8 @@ class Work:
         threads: Threads of each actor.
         options: Of timelines.
         batch_seconds: Maximum seconds of audio per forward pass.
+        words: Where words come from, see `Predictor`.
+        without: Branches that are left out.
         version: Version of emimic that every worker must have.
     """
 
@@ -45,6 +48,8 @@ class Work:
     threads: int
     options: TimelineOptions
     batch_seconds: float
+    words: WordSource | None = None
+    without: tuple[str, ...] = ()
     version: str = __version__
 
 
@@ -60,7 +65,9 @@ class Worker:
             )
             return
         try:
-            self.predictor = Predictor(work.model, threads=work.threads)
+            self.predictor = Predictor(
+                work.model, threads=work.threads, words=work.words, without=work.without
+            )
         except EmimicError as error:
             self.error = f"on a worker: {error}"
 

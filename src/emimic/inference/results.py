@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from emimic.calibration import Intervals
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
+from emimic.inference.sentences import Sentence as Sentence
 from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
 from emimic.inference.timeline import SCHEMA as SCHEMA
 from emimic.inference.timeline import Timeline as Timeline
 from emimic.inference.timeline import VoiceSegment as VoiceSegment
 from emimic.inference.timeline import average_steps, format_values, import_pandas, round_values
+from emimic.inference.words import Speech as Speech
 from emimic.prediction import Prediction
 from emimic.task import VAD
 from emimic.version import __version__
@@ -84,6 +86,8 @@ class Result:
         was_silent: All samples stay below -65 dB of full scale, so the values are NaN.
         channel: Number of the channel, counted from 1, if one channel was predicted alone.
         notes: Remarks about the file, such as damage; each names the file.
+        speech: What is said, if words were requested.
+        sentences: Predictions of its sentences, if requested.
         intervals: Prediction intervals by value; None if the model has none.
     """
 
@@ -97,6 +101,8 @@ class Result:
     was_silent: bool = False
     channel: int | None = None
     notes: tuple[str, ...] = ()
+    speech: Speech | None = None
+    sentences: tuple[Sentence, ...] | None = None
     intervals: Intervals | None = None
 
     def __str__(self) -> str:
@@ -371,19 +377,32 @@ def _to_fields(result: Result) -> dict[str, Any]:
     if headline.vad is not None:
         fields["headline"]["vad"] = by_vad(headline.vad)
     if result.intervals is not None:
-        fields["intervals"] = {
-            "level": result.intervals.level,
-            "intensities": _name_intervals(result.intervals, result.targets, headline.intensities),
-        }
-        if headline.vad is not None:
-            fields["intervals"]["vad"] = _name_intervals(result.intervals, VAD, headline.vad)
+        fields["intervals"] = _make_intervals(result.intervals, result.targets, headline)
     if prediction.novelty is not None:
         fields |= {
             "novelty": round(prediction.novelty, 6),
             "unlike_training_data": prediction.is_unlike_training,
         }
+    if result.speech is not None:
+        fields["words"] = {
+            "text": make_writable(result.speech.text),
+            "source": make_writable(result.speech.source),
+        }
     if result.timeline is not None:
         fields["timeline"] = result.timeline.to_fields()
+    if result.sentences is not None:
+        fields["sentences"] = [sentence.to_fields(result.targets) for sentence in result.sentences]
+    return fields
+
+
+def _make_intervals(intervals: Intervals, targets: tuple[str, ...], headline: Headline) -> dict[str, Any]:
+    """Return a headline's intervals, JSON-ready."""
+    fields = {
+        "level": intervals.level,
+        "intensities": _name_intervals(intervals, targets, headline.intensities),
+    }
+    if headline.vad is not None:
+        fields["vad"] = _name_intervals(intervals, VAD, headline.vad)
     return fields
 
 

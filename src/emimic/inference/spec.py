@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.media import decode
-from emimic.media.waveform import Clip, prepare
+from emimic.media.waveform import ClipFormat
 from emimic.task import SAMPLE_RATE
+
+CHECK_TEXT: Final = "Well done, I am so sorry!"
+"""Words of the check clips of an exported model that takes some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class Spec:
         first: Samples to the center of the first frame.
         vad: The engine predicts V/A/D.
         exact_under_padding: If False, only clips of equal length may share a batch.
+        text: The engine takes the words of a clip beside its samples.
+        vision: The engine takes images of a recording.
+        audio: The engine takes samples; without, only the others.
     """
 
     targets: tuple[str, ...]
@@ -35,15 +41,14 @@ class Spec:
     first: float
     vad: bool
     exact_under_padding: bool = True
+    text: bool = False
+    vision: bool = False
+    audio: bool = True
 
-    def prepare(self, samples: NDArray[Any]) -> Clip:
-        """Return samples (sample,) at 16 kHz cut, normalized and padded for the engine."""
-        return prepare(
-            samples,
-            max_seconds=self.max_seconds,
-            normalize=self.do_normalize,
-            min_samples=self.min_samples,
-        )
+    @property
+    def clip_format(self) -> ClipFormat:
+        """The form of the engine's clips."""
+        return ClipFormat(self.max_seconds, self.do_normalize, self.min_samples)
 
     def load(self, path: Path, *, notes: list[str]) -> NDArray[np.float32]:
         """Return a media file's clip (sample,), prepared for the engine.
@@ -55,11 +60,11 @@ class Spec:
         Raises:
             AudioError: The file can't be used.
         """
-        return self.prepare(decode.load(path, max_seconds=self.max_seconds, notes=notes)).samples
+        return self.clip_format.prepare(decode.load(path, max_seconds=self.max_seconds, notes=notes)).samples
 
 
 def make_check_clip(spec: Spec, samples: int) -> NDArray[np.float32]:
     """Return a rising, trembling tone of `samples` samples, prepared by `spec`; the same on every machine."""
     time = np.arange(samples) / SAMPLE_RATE
     tone = 0.3 * np.sin(2 * np.pi * (150 + 90 * time) * time) * (1 + 0.5 * np.sin(30 * time))
-    return spec.prepare(tone + 0.05 * np.sin(11_000 * time + 3 * np.sin(40 * time))).samples
+    return spec.clip_format.prepare(tone + 0.05 * np.sin(11_000 * time + 3 * np.sin(40 * time))).samples

@@ -32,7 +32,7 @@ from emimic.media.pyav_decoder import decode_pyav
 from emimic.media.soundfile_decoder import decode_chained, decode_soundfile
 from emimic.media.source import name_source
 from emimic.media.timestamps import Timestamps
-from emimic.media.waveform import Clip, Mono, Wave, count, cut, normalize, prepare, resample
+from emimic.media.waveform import Clip, Mono, Wave, count, cut, normalize, resample
 from emimic.task import SAMPLE_RATE, AudioError, add_note
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "load",
     "load_blocks",
     "normalize",
-    "prepare",
     "resample",
     "save",
 ]

@@ -13,6 +13,9 @@ from emimic.task import MAX_SECONDS, SAMPLE_RATE, AudioError
 
 Wave = NDArray[np.float32]
 
+SILENCE: Final = 10 ** (-65 / 20)
+"""Largest deviation (-65 dB of full scale) of a silent recording's samples from their center."""
+
 MIN_SAMPLES: Final = 400
 """The shortest input of which the encoder's convolutions make a frame (paper section 4)."""
 
@@ -89,25 +92,9 @@ class ClipFormat:
         return Clip(wave, len(full) / SAMPLE_RATE, was_cut, was_padded=n_missing > 0)
 
 
-def prepare(
-    samples: NDArray[np.floating[Any]],
-    *,
-    max_seconds: float | None = MAX_SECONDS,
-    normalize: bool = True,
-    min_samples: int = MIN_SAMPLES,
-) -> Clip:
-    """Return a waveform (sample,) at 16 kHz as the encoder takes it.
-
-    Args:
-        samples: see `ClipFormat.prepare`.
-        max_seconds: see `ClipFormat`.
-        normalize: see `ClipFormat`.
-        min_samples: see `ClipFormat`.
-
-    Raises:
-        AudioError: see `ClipFormat.prepare`.
-    """
-    return ClipFormat(max_seconds, normalize, min_samples).prepare(samples)
+def is_silent(samples: Wave) -> bool:
+    """Return True if samples (sample,) stay around their center: a constant, as of a muted sound card, is silence."""
+    return bool((samples.max() - samples.min()) / 2 < SILENCE)
 
 
 def cut(samples: Wave, max_seconds: float | None) -> Wave:

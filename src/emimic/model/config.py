@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from emimic.model import encoders
+from emimic.model.branches import list_branches
 from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD, ModelError
 
@@ -34,9 +35,8 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     encoder_config: dict[str, Any] | PreTrainedConfig | None = None
     targets: list[str] | tuple[str, ...] = EMOTIONS
-    hidden_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment] # JSON has no tuples
-    probe_layers: list[int] | tuple[int, ...] | None = None  # type: ignore[assignment]
-    padding: str = "masked"  # type: ignore[assignment] # __post_init__ raises a ModelError
+    vision: dict[str, Any] | None = None  # type: ignore[assignment] # of `vision.make_config`
+    text: dict[str, Any] | None = None  # type: ignore[assignment] # of `text.make_config`
     vad_dropout: float = 0.1
     vad_pretrained: bool = False
     vad_learned: bool = False
@@ -48,18 +48,34 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
     target_std: list[float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        encoder = self.encoder_config = _read_encoder_config(self.encoder_config)
         self.targets = list(self.targets)
         self.categories = list(self.categories)
+        if self.audio:
+            self.encoder_config = _read_encoder_config(self.encoder_config)
+        else:
+            self._remove_audio()
         self._check_components()
-        self._check_layers(encoder)
         self._check_domains()
+        if self.audio:
+            self._check_encoder(self.encoder_config)
+        super().__post_init__(**kwargs)
+
+    def _remove_audio(self) -> None:
+        self.encoder_config, self.vad_head, self.vad_pretrained, self.vad_learned = None, False, False, False
+        self.standardize_frames = False
+        if not list_branches(self) or self.domains:
+            raise ModelError(
+                "audio is off, and there is no other branch, or domains, which are predicted from audio: set audio, "
+                "or add vision or text without domains"
+            )
+
+    def _check_encoder(self, encoder: Any) -> None:
+        self._check_layers(encoder)
         limit = encoders.compute_max_samples(encoder)
         if limit is not None and self.max_seconds * SAMPLE_RATE > limit:
             raise ModelError(
                 f"max_seconds is {self.max_seconds:g}, this encoder takes at most {limit / SAMPLE_RATE:g} s: lower it"
             )
-        super().__post_init__(**kwargs)
 
     def _check_components(self) -> None:
         if len(set(self.targets)) != len(self.targets) or not (self.targets or self.vad_head):
@@ -67,14 +83,12 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 "targets must be one or more different names, or none for the V/A/D head alone; "
                 f"found {self.targets}"
             )
-        if not (self.global_vector or self.lstm or self.attentive):
+        if self.audio and not (self.global_vector or self.lstm or self.attentive):
             raise ModelError(
                 "global_vector, lstm and attentive are all off: switch one on, or no frame reaches the output"
             )
         if self.global_std and not self.global_vector:
             raise ModelError("global_std needs the mean: switch global_vector on, too")
-        if self.padding not in ("masked", "zeros", "zeros-batch"):
-            raise ModelError(f"padding is {self.padding!r}; expected masked, zeros or zeros-batch")
         for name in ("head_units", "vad_units", "vad_seconds"):
             if (getattr(self, name) or 0) < 0:
                 raise ModelError(f"{name} is {getattr(self, name)}; expected 0 or more")
@@ -88,14 +102,13 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
                 f"expected 0, or 1 to {count - 1} with a whisper encoder: freeze_encoder freezes any encoder entirely"
             )
-        probed = list(self.probe_layers or ())
+        probed = self.probe_layers or []
         if not set(probed) <= set(self.hidden_layers or ()):
-            layers = "which are not set" if self.hidden_layers is None else list(self.hidden_layers)
+            layers = "which are not set" if self.hidden_layers is None else self.hidden_layers
             raise ModelError(f"probe_layers are {probed}; expected some of hidden_layers, {layers}")
         self.probe_layers = probed or None
         if self.hidden_layers is None:
             return
-        self.hidden_layers = list(self.hidden_layers)
         valid = sorted(set(self.hidden_layers) & set(range(1, count + 1)))
         if not self.hidden_layers or valid != self.hidden_layers:
             raise ModelError(
@@ -125,7 +138,9 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def hidden_features(self) -> int:
-        """Number of features of an encoder's frame: 1024 with the paper's."""
+        """Number of features of an encoder's frame: 1024 with the paper's, 0 without audio."""
+        if not self.audio:
+            return 0
         size = int(self.encoder_config.hidden_size)  # type: ignore[union-attr]
         return size * (1 if self.hidden_layers is None else len(self.hidden_layers))
 

@@ -4,7 +4,7 @@ Figure 4 and section 4 of the paper; every component of Table 2 is a switch of E
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from emimic import batching
-from emimic.model import encoders, loading, pooling
+from emimic.media.waveform import ClipFormat
+from emimic.model import branches, encoders, loading, pooling
 from emimic.model.config import EmiConfig
 from emimic.model.heads import DomainHeads, TanhHead
+from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.model.loading import WEIGHTS as WEIGHTS
 from emimic.model.output import EmiOutput, split_output
 from emimic.prediction import Prediction
@@ -36,15 +38,19 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
         outputs = len(config.targets)
-        self.encoder = encoders.build(config.encoder_config)
+        if config.audio:
+            self.encoder = encoders.build(config.encoder_config)
         if config.vad_head:
             self.vad = TanhHead(len(config.probe_features), len(VAD), config.vad_dropout, config.vad_units)
         if config.standardize_frames:
             self.register_buffer("frame_mean", torch.zeros(config.hidden_features))
             self.register_buffer("frame_std", torch.ones(config.hidden_features))
+        self.branches = branches.build_all(config) if outputs else nn.ModuleDict()
         if outputs:
-            self._add_poolings(config)
+            if config.audio:
+                self._add_poolings(config)
             width = sum(pool.width for pool in self.poolings)
+            width += sum(branch.width for branch in self.branches.values())  # type: ignore[misc]
             head = TanhHead(width, outputs, config.head_dropout, config.head_units)
             self.head = head if config.regression_head else nn.Linear(width, outputs)
             if config.categories:
@@ -70,6 +76,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Poolings whose concatenated vectors the regression head reads, in order."""
         config, features = self.config, self.config.frame_features
         pools: list[pooling.Pooling] = []
+        if not config.audio:
+            return pools
         if config.global_vector:
             kind = pooling.MeanStd if config.global_std else pooling.Mean
             pools.append(kind(features))
@@ -80,6 +88,10 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return pools
 
     def _freeze(self) -> None:
+        for branch in self.branches.values():
+            branch.freeze()  # type: ignore[operator]
+        if not self.config.audio:
+            return
         if self.config.freeze_encoder:
             self.encoder.requires_grad_(False)
             if self.config.vad_head and self.config.vad_pretrained:
@@ -98,6 +110,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
         super().train(mode)
+        if not self.config.audio:
+            return self
         for module in self._list_frozen() if self.config.frozen_layers else ():
             module.eval()
         if self.config.freeze_encoder:
@@ -129,26 +143,27 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         return encoders.count_frames(self.config.encoder_config, samples)
 
     @property
-    def receptive_field(self) -> int:
-        """Samples that one frame depends on before attention (400 with the paper's encoder)."""
-        return encoders.compute_receptive_field(self.config.encoder_config)
+    def clip_format(self) -> ClipFormat:
+        """The form of its clips; shorter ones are zero-padded to the encoder's smallest input.
 
-    @property
-    def min_samples(self) -> int:
-        """Samples that shorter clips are zero-padded to: the encoder's smallest input.
-
-        With padding="zeros" it is max_seconds: all batches are of one length, and masks hide nothing.
+        With padding="zeros" they are padded to max_seconds: all batches are of one length, and masks hide nothing.
         """
-        longest = round(self.config.max_seconds * SAMPLE_RATE) if self.config.padding == "zeros" else 0
-        return max(encoders.compute_min_samples(self.config.encoder_config), longest)
+        config = self.config
+        if not config.audio:
+            return ClipFormat(config.max_seconds, config.do_normalize, 0)
+        longest = round(config.max_seconds * SAMPLE_RATE) if config.padding == "zeros" else 0
+        shortest = max(encoders.compute_min_samples(config.encoder_config), longest)
+        return ClipFormat(config.max_seconds, config.do_normalize, shortest)
 
     @property
     def exact_under_padding(self) -> bool:
         """False if a batch may hold only clips of equal length (`batching.plan(equal=True)`)."""
-        return encoders.is_exact_under_padding(self.config.encoder_config)
+        return not self.config.audio or encoders.is_exact_under_padding(self.config.encoder_config)
 
     def compute_frame_times(self, frames: int) -> NDArray[np.float64]:
-        """Return the center of each frame in seconds, (frame,)."""
+        """Return the center of each frame of audio in seconds, (frame,); there is none without audio."""
+        if not self.config.audio:
+            return np.zeros(0)
         return encoders.compute_frame_times(self.config.encoder_config, frames)
 
     # Forward pass
@@ -164,6 +179,8 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             reach: see `encoders.encode`.
         """
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
+        if not self.config.audio:
+            return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return encoders.encode(
                 self.encoder,
@@ -186,13 +203,20 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             self.encoder, states, frame_mask, self.config.hidden_layers, self.config.frozen_layers
         )
 
-    def regress(self, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None = None) -> EmiOutput:
+    def regress(
+        self,
+        hidden: Tensor,
+        frame_mask: Tensor,
+        domains: Tensor | None = None,
+        further: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> EmiOutput:
         """Return the outputs of hidden states; padded frames don't change them (paper section 4).
 
         Args:
             hidden: (batch, frame, feature), of `encode`.
             frame_mask: (batch, frame), true at real frames.
             domains: (batch,), number of each clip's domain, or -1 where the model predicts it; None: it predicts all.
+            further: values and mask of each further branch, of `collate_further`.
         """
         hidden, vad, frames = self.prepare_frames(hidden, frame_mask)
         if not self.config.targets:
@@ -201,8 +225,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         moments = (
             pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
         )
-        vector = torch.cat([pool(frames, frame_mask) for pool in self.poolings], dim=-1)
-        intensities, logits, categories = self.regress_vector(vector, moments, domains)
+        vectors = [pool(frames, frame_mask) for pool in self.poolings]
+        vectors += [branch(*(further or {})[name]) for name, branch in self.branches.items()]
+        intensities, logits, categories = self.regress_vector(torch.cat(vectors, dim=-1), moments, domains)
         return EmiOutput(
             intensities=intensities,
             vad=vad,
@@ -284,7 +309,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
     @torch.inference_mode()
     def predict(
         self,
-        clips: Sequence[NDArray[Any]],
+        clips: Sequence[NDArray[Any] | Inputs],
         *,
         batch_seconds: float = 60.0,
         encoded: bool = False,
@@ -293,7 +318,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         """Return one Prediction per clip, in the same order; dropout is off in either mode of the model.
 
         Args:
-            clips: prepared clips, (sample,) float32 each.
+            clips: prepared clips, (sample,) float32 each, or the inputs of all branches.
             batch_seconds: maximum seconds of audio in a batch, after padding.
             encoded: the clips are hidden states of `encode`, (frame, feature) each.
             hidden: include the hidden states in the predictions.
@@ -302,12 +327,12 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         self.eval()
         predictions: dict[int, Prediction] = {}
         try:
-            lengths = [len(clip) for clip in clips]
-            for rows in self.plan(lengths, batch_seconds=batch_seconds, encoded=encoded):
-                states, mask = self.collate([clips[i] for i in rows])
+            for rows in self.plan(clips, batch_seconds=batch_seconds, encoded=encoded):
+                batch = [clips[i] for i in rows]
+                states, mask = self.collate(batch)
                 if not encoded:
                     states, mask = self.encode(states, mask)
-                output = self.regress(states, mask)
+                output = self.regress(states, mask, further=self.collate_further(batch))
                 split = split_output(
                     output, states if hidden else None, self.compute_frame_times, self.config.predicts_vad
                 )
@@ -316,21 +341,32 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             self.train(training)
         return [predictions[i] for i in range(len(clips))]
 
-    def plan(self, lengths: Sequence[int], *, batch_seconds: float, encoded: bool = False) -> list[list[int]]:
+    def plan(
+        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float, encoded: bool = False
+    ) -> list[list[int]]:
         """Return the clips of each batch such that no batch changes a prediction.
 
         Args:
-            lengths: (clip,), in samples, or in frames of encoded clips.
+            clips: as in `predict`.
             batch_seconds: maximum seconds of audio in a batch, after padding.
-            encoded: the lengths are in frames.
+            encoded: the clips are hidden states.
         """
-        hop = encoders.compute_hop(self.config.encoder_config) if encoded else 1
-        budget = batching.compute_budget(batch_seconds, hop)
-        return batching.plan(lengths, budget=budget, equal=not (encoded or self.exact_under_padding))
+        hop = encoders.compute_hop(self.config.encoder_config) if encoded and self.config.audio else 1
+        return batching.plan(
+            [len(clip) for clip in clips],
+            budget=batching.compute_budget(batch_seconds, hop),
+            equal=not (encoded or self.exact_under_padding),
+            costs=[len(get_further(clip, "vision")) for clip in clips] if self.config.vision else (),
+            limit=self.config.vision["batch_frames"] if self.config.vision else 0,
+        )
 
-    def collate(self, clips: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:
-        """Return values (batch, sample or frame, ...) and mask (batch, sample or frame) on the model's device."""
-        values, mask = batching.pad(clips)
+    def collate_further(self, clips: Sequence[NDArray[Any] | Inputs]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return values (batch, step, ...) and mask (batch, step) of each further branch, on the model's device."""
+        return branches.collate(self.branches, clips)  # type: ignore[arg-type]
+
+    def collate(self, clips: Sequence[NDArray[Any] | Inputs]) -> tuple[Tensor, Tensor]:
+        """Return values (batch, sample or frame, ...) and mask (batch, sample or frame) of the voices."""
+        values, mask = batching.pad([get_audio(clip) for clip in clips])
         return torch.from_numpy(values).to(self.device, self.dtype), torch.from_numpy(mask).to(self.device)
 
     # Loading

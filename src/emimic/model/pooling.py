@@ -10,8 +10,6 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from emimic.model import recurrent
-
 FLOOR: Final = 1e-5
 """Added to a variance before its root: the variance of a single frame is 0, where the root has no finite gradient."""
 
@@ -38,6 +36,15 @@ def compute_moments(frames: Tensor, mask: Tensor) -> Tensor:
     differences = (frames - means[:, None]) * mask[..., None]
     stds = (differences.square().sum(dim=1) / mask.sum(dim=1, keepdim=True) + FLOOR).sqrt()
     return torch.cat([means, stds], dim=-1)
+
+
+def get_last_output(network: nn.LSTM | nn.GRU, frames: Tensor, mask: Tensor) -> Tensor:
+    """Return the last layer's output at each clip's last real frame, (batch, unit).
+
+    It doesn't depend on the padding, which is on the right, as the network reads from left to right.
+    """
+    rows = torch.arange(frames.shape[0], device=frames.device)  # `len` would fix the batch of a trace
+    return network(frames)[0][rows, mask.sum(dim=1) - 1]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class LastOutput:
         return self.lstm.hidden_size
 
     def __call__(self, frames: Tensor, mask: Tensor) -> Tensor:
-        return recurrent.compute_last_outputs(self.lstm, frames, mask)
+        return get_last_output(self.lstm, frames, mask)
 
 
 class AttentiveStatistics(nn.Module):

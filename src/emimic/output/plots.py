@@ -4,17 +4,15 @@ Every line has a labeled panel, so nothing depends on color and no labels overla
 no line is dashed.
 """
 
-import io
 import math
 import textwrap
-import threading
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Intervals
-from emimic.figures import make_drawable
+from emimic.figures import render
 from emimic.inference.results import Result, Timeline
 from emimic.install import install
 from emimic.output.drawing import (
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Envelope", "compute_envelope", "make_figure", "plot_result", "save"]
+__all__ = ["Envelope", "compute_envelope", "make_figure", "plot_result"]
 
 _VAD_COLOR: Final = "#222222"
 _SILENCE: Final = "#e4e4e4"
@@ -61,8 +59,6 @@ _TICK_STEPS: Final = (
     3600,
 )
 _WAVEFORM_BINS: Final = 2000
-# matplotlib's settings are global: only one plot at a time is saved with ours.
-_LOCK: Final = threading.Lock()
 
 # Layout in inches: margins for the names at the left of the panels, and for values at their right.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 10.0, 1.55, 0.95, 0.75, 0.55
@@ -84,25 +80,7 @@ def plot_result(
         EmimicError: matplotlib is not installed, or an unknown form.
         AudioError: there are no samples.
     """
-    return save(make_figure(result, samples), form)
-
-
-def save(figure: "Figure", form: Literal["png", "svg"]) -> bytes:
-    """Return a figure as bytes that depend on the figure alone: without dates, and with text as text in SVG.
-
-    Raises:
-        EmimicError: an unknown form.
-    """
-    if form not in ("png", "svg"):
-        raise EmimicError(f"a plot's form is {form!r}; give png or svg.")
-    import matplotlib as mpl
-
-    file = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "emimic"}
-    make_drawable(figure)
-    with _LOCK, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emimic"}):
-        figure.savefig(file, format=form, dpi=120, metadata=metadata)
-    return file.getvalue()
+    return render(make_figure(result, samples), form)
 
 
 def make_figure(result: Result, samples: NDArray[np.float32] | Envelope) -> "Figure":

@@ -40,7 +40,7 @@ def write_files(
     video: Mode | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Write intensities.csv and results.json of all results, and each recording's files, into the folder `out`.
+    """Write the tables and results.json of all results, and each recording's files, into the folder `out`.
 
     Each recording is decoded again for its waveform, block by block.
 
@@ -66,7 +66,7 @@ def write_files(
         return notes
     from emimic.output import html_page, html_sound, html_video, plots
 
-    names = formats.make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
+    names = formats.make_unique((clip.name for clip in results.clips), taken=formats.TAKEN)
     clips = zip(results.clips, names, strict=True)
     for result, name in show_progress(clips, "plots", total=len(results.clips), show=progress):
         source = read_content(result.path)

@@ -9,6 +9,8 @@ from torch import nn
 
 from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.data.corpus import Corpus, Item
+from emimic.features import frames
+from emimic.model import branches
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.model.settings import ModelSettings
@@ -43,14 +45,18 @@ def build_model(
         CorpusError: if a part of the model has nothing to learn from.
     """
     config: dict[str, Any] = {field.name: getattr(settings, field.name) for field in fields(ModelSettings)}
+    config |= branches.make_configs(settings)
+    if settings.vision is not None:
+        config["vision"] |= frames.read_crop_settings(corpus.folder, config["vision"])
     config["domain_targets"] = settings.domain_targets
     config["targets"] = list(corpus.targets)
     config["categories"] = sorted({item.category for item in items if item.category is not None})
     config["domains"] = _list_domains(settings, items)
     labeled = settings.vad_weight > 0 and any(item.vad is not None for item in items)
     labeled = labeled or bool(set(VAD) & set(ranked))
-    config["vad_learned"] = settings.vad_head and (labeled or (vad and settings.teacher_vad_weight > 0))
-    if set(VAD) & (set(ranked) - set(corpus.targets)) and not settings.vad_head:
+    has_vad = settings.vad_head and settings.audio
+    config["vad_learned"] = has_vad and (labeled or (vad and settings.teacher_vad_weight > 0))
+    if set(VAD) & (set(ranked) - set(corpus.targets)) and not has_vad:
         raise SettingsError(
             "ranks order V/A/D, but vad_head is off: switch it on, or leave them out of the order"
         )
@@ -59,9 +65,13 @@ def build_model(
         config["vad_dropout"] = settings.vad_dropout
     if settings.standardize_targets:
         config |= _measure_targets(items)
-    if settings.encoder is not None:
-        return EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
-    return EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+    if settings.encoder is not None and settings.audio:
+        model = EmiModel.from_encoder(settings.encoder, layers=settings.encoder_layers, **config)
+    else:
+        model = EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
+    for name, branch in model.branches.items():
+        branch.fill(getattr(settings, name))  # type: ignore[operator]
+    return model
 
 
 def add_projection(

@@ -11,14 +11,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import batching
 from emimic.calibration import Array, Calibration, Intervals, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import ModelInput, Source, decode_ahead, make_waveform_source
-from emimic.files import fingerprint, make_folder, read_json
+from emimic.data.loader import BatchOptions, ModelInput, Source, read_batches
+from emimic.data.transcripts import add_texts
+from emimic.files import fingerprint, make_folder
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, CorpusError, ModelError, SettingsError
 from emimic.training.calibration_fit import (
     compute_calibration_error,
@@ -28,7 +27,8 @@ from emimic.training.calibration_fit import (
     map_across,
 )
 from emimic.training.calibration_report import Report as Report
-from emimic.training.checkpoint import SETTINGS
+from emimic.training.checkpoint import read_stored
+from emimic.training.learner import make_source
 
 SHORTEST: Final = 0.8
 """Minimum length of a crop of a clip for the novelty score, in seconds."""
@@ -85,15 +85,23 @@ def calibrate(
     targets = tuple(model.config.targets)
     if not targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
+            "are trained"
+        )
     out = make_folder(run if out is None else out)  # before the work
-    settings = _read_settings(run)
+    settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
     rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"batch_seconds": batch_seconds, "workers": workers, "progress": progress}
+    options = BatchOptions(batch_seconds, workers, progress)
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        splits = _load_splits(folder, split, targets, scale, workers=workers, progress=progress)
-        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, **options)
+        splits = _load_splits(
+            folder, split, targets, scale,
+            texts="text" in model.branches, workers=workers, progress=progress,
+        )  # fmt: skip
+        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
     intervals = _fit_intervals(targets, fitted, seed)
     novelty = fit_novelty(
@@ -153,7 +161,7 @@ def _predict_corpus(
     clips: int,
     seed: int,
     rng: np.random.Generator,
-    **options: Any,
+    options: BatchOptions,
 ) -> _Corpus:
     """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `_load_splits`."""
     train, part = splits
@@ -161,11 +169,11 @@ def _predict_corpus(
     raw, labels, vad = np.empty((0, targets)), np.empty((0, targets)), np.empty((0, len(VAD)))
     items = () if part is None else part.items
     if part is not None:
-        source = make_waveform_source(part.items, model.config, model.min_samples)
-        raw, _, vad = _predict(model, source, f"{name}, {part.name}", **options)
+        source = make_source(model, part.items, None)
+        raw, _, vad = _predict(model, source, f"{name}, {part.name}", options)
         labels = part.labels.astype(np.float64)
     reference, held = (
-        _predict(model, vary_lengths(model, chosen, seed), f"{name}, novelty", **options)[1]
+        _predict(model, vary_lengths(model, chosen, seed), f"{name}, novelty", options)[1]
         for chosen in _choose_reference(train.items, None if part is None else part.items, clips, rng)
     )
     unknown = np.full(len(VAD), np.nan)
@@ -175,9 +183,16 @@ def _predict_corpus(
 
 
 def _load_splits(
-    folder: Path, split: str, targets: Sequence[str], scale: float | None, *, workers: int, progress: bool
+    folder: Path,
+    split: str,
+    targets: Sequence[str],
+    scale: float | None,
+    *,
+    texts: bool,
+    workers: int,
+    progress: bool,
 ) -> tuple[Split, Split | None]:
-    """Return a corpus's training split, and the split that maps are fitted to or None."""
+    """Return a corpus's training split, and the split that maps are fitted to or None; texts: with the words."""
     labeled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
     corpus = load_corpus(
         folder,
@@ -188,6 +203,7 @@ def _load_splits(
         progress=progress,
         partial=True,
     )
+    corpus = add_texts(corpus, required=False) if texts else corpus
     train, *others = corpus.splits.values()
     return train, others[0] if others else None
 
@@ -258,19 +274,6 @@ def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str,
     return {name: float(given.get(name, 1.0)) for name in names}
 
 
-def _read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings that the run was trained with; empty where they are not recorded."""
-    try:
-        return dict(read_json(run / SETTINGS)["settings"])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{run / SETTINGS} can't be read ({error}); expected the settings that emimic train wrote. Bring it back, "
-            "or delete it"
-        ) from error
-
-
 def _list_notes(
     settings: Mapping[str, Any], split: str, counts: Mapping[str, int], corpora: Mapping[str, _Corpus]
 ) -> tuple[str, ...]:
@@ -306,11 +309,10 @@ def _weight_clips(labels: Array, groups: NDArray[np.intp], weights: Sequence[flo
 
 def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     """Return clips of which a third each is unchanged, cropped, and joined with others, by the seed and a clip's id."""
-    config = model.config
-    longest = round(config.max_seconds * SAMPLE_RATE)
+    clip_format, longest = model.clip_format, round(model.config.max_seconds * SAMPLE_RATE)
 
     def load(item: Item) -> Single:
-        return decode.load(item.path, max_seconds=config.max_seconds, notes=[])
+        return decode.load(item.path, max_seconds=clip_format.max_seconds, notes=[])
 
     def read(item: Item, epoch: int) -> ModelInput:
         rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
@@ -325,37 +327,31 @@ def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
             while (total := sum(map(len, joined))) < size and len(joined) < 100:
                 joined.append(load(items[int(rng.integers(len(items)))])[: size - total])
             samples = np.concatenate(joined)
-        ready = decode.prepare(
-            samples,
-            max_seconds=config.max_seconds,
-            normalize=config.do_normalize,
-            min_samples=model.min_samples,
-        )
-        return ModelInput(ready.samples)
+        return ModelInput(clip_format.prepare(samples).samples)
 
     return Source(items, read)
 
 
 def _predict(
-    model: EmiModel, source: Source, name: str, *, batch_seconds: float, workers: int, progress: bool
+    model: EmiModel, source: Source, name: str, options: BatchOptions
 ) -> tuple[Array, Single, Array]:
     """Return raw intensities (clip, target), pooled frames (clip, feature), and V/A/D (clip, 3), NaN if not learned.
 
     Raises:
         ModelError: the model predicts NaN or infinity.
     """
-    groups = batching.split_rows(len(source.items))
-    predictions = []
-    for clips in show_progress(
-        decode_ahead(source, groups, workers=workers), name, total=len(groups), show=progress
-    ):
-        predictions += model.predict([clip.values for clip in clips], batch_seconds=batch_seconds)
-    intensities = np.array([one.intensities for one in predictions], dtype=np.float64)
-    pooled = np.array([one.pooled for one in predictions], dtype=np.float32)
+    count, config = len(source.items), model.config
+    intensities = np.empty((count, len(config.targets)))
+    pooled = np.empty((count, 2 * config.hidden_features), np.float32)
+    vad = np.full((count, len(VAD)), np.nan)
+    for rows, values in read_batches(model, source, range(count), options, label=name):
+        predictions = model.predict(values, batch_seconds=options.batch_seconds)
+        for row, prediction in zip(rows, predictions, strict=True):
+            intensities[row], pooled[row] = prediction.intensities, prediction.pooled
+            if prediction.vad is not None:
+                vad[row] = prediction.vad.clip(0.0, 1.0).mean(axis=0)
     if not (np.isfinite(intensities).all() and np.isfinite(pooled).all()):
         raise ModelError(
             f"the model predicts NaN or infinity for clips of {name}; its weights are damaged: use another checkpoint"
         )
-    unknown = np.full((1, len(VAD)), np.nan)
-    vad = [(unknown if one.vad is None else one.vad.clip(0.0, 1.0)).mean(axis=0) for one in predictions]
-    return intensities, pooled, np.array(vad, dtype=np.float64)
+    return intensities, pooled, vad

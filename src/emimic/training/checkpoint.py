@@ -172,6 +172,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} isn't a training run: {file.name} can't be read ({error})") from error
 
 
+def read_stored(folder: Path) -> dict[str, Any]:
+    """Return a run's settings as stored; nothing without `train.json`. Raises ModelError where that can't be read."""
+    file = folder / SETTINGS
+    try:
+        return dict(read_json(file)["settings"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file} can't be read ({error}); expected the settings that emimic train wrote. "
+            "Bring it back, or delete it to go without"
+        ) from error
+
+
 def read_settings(folder: Path) -> TrainSettings:
     """Return the settings that a run was started with. Raises ModelError where `folder` is no run."""
     file = folder / SETTINGS

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from emimic.data import loader, sampling
 from emimic.data.augment import Augment
-from emimic.data.corpus import Item, run_in_parallel
+from emimic.data.corpus import Item
 from emimic.data.joins import Joins
+from emimic.data.parallel import run_in_parallel
 from emimic.features import encoder_cache
 from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
 from emimic.training import checkpoint
+from emimic.training.learner import make_audio_source, make_readers
 from emimic.training.settings import TrainSettings
 
 
@@ -52,15 +54,27 @@ def make_source(
         show: show progress bars.
         drawn: for training clips, how they are drawn.
     """
-    if settings.freeze_encoder:
+    source = _make_audio_source(model, items, out, settings, fabric, show, drawn)
+    return loader.add_branches(source, make_readers(model))
+
+
+def _make_audio_source(
+    model: EmiModel,
+    items: Sequence[Item],
+    out: Path,
+    settings: TrainSettings,
+    fabric: Any,
+    show: bool,
+    drawn: Sequence[sampling.Pool],
+) -> loader.Source:
+    """Return what the clips' audio is read from; arguments as in `make_source`."""
+    if settings.freeze_encoder and settings.audio:
         return _cache_features(model, items, out, settings, fabric, show)
-    if not drawn:
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+    if not drawn or not settings.audio:
+        return make_audio_source(model, items)
     changed = settings.augment or settings.codec
     augment = Augment(settings.augment, settings.seed, settings.codec) if changed else None
-    source = loader.make_waveform_source(
-        items, model.config, model.min_samples, augment, _make_joins(items, settings)
-    )
+    source = loader.make_waveform_source(items, model.clip_format, augment, _make_joins(items, settings))
     if not settings.frozen_copies:
         return source
     source = encoder_cache.compute_frozen(
@@ -68,11 +82,9 @@ def make_source(
         source,
         plan_copies(drawn, settings),
         out / checkpoint.FROZEN,
+        loader.BatchOptions(settings.batch_seconds, settings.workers, show),
         part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
-        batch_seconds=settings.batch_seconds,
-        workers=settings.workers,
-        progress=show,
     )
     fabric.barrier()
     return source
@@ -82,17 +94,10 @@ def _cache_features(
     model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
 ) -> loader.Source:
     folder = Path(settings.features) if settings.features else out / "features"
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, show)
     # Each process computes its part, then all of them find every clip in the cache.
     for part in (items[fabric.global_rank :: fabric.world_size], items):
-        source = encoder_cache.compute(
-            model,
-            part,
-            folder,
-            dtype=settings.feature_dtype,
-            batch_seconds=settings.batch_seconds,
-            workers=settings.workers,
-            progress=show,
-        )
+        source = encoder_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
         fabric.barrier()
     return source
 
@@ -126,6 +131,7 @@ def fingerprint(*splits: Sequence[Item]) -> str:
         for item in items:
             key = item.key.encode(errors="surrogateescape")  # a file's name may not be UTF-8
             digest.update(key + b"\0" + (b"" if item.labels is None else item.labels.tobytes()))
+            digest.update((item.text or "").encode())
             digest.update((b"" if item.vad is None else item.vad.tobytes()) + (item.category or "").encode())
             digest.update(
                 "".join(f"\0{name}\0{value}" for name, value in sorted(item.columns.items())).encode()
@@ -145,6 +151,6 @@ def fingerprint_recordings(fabric: Any, items: Sequence[Item], settings: TrainSe
 
     digest = ""
     if fabric.is_global_zero:
-        parts = run_in_parallel(sample, items, workers=settings.workers, progress=False, text="")
+        parts = run_in_parallel(sample, items, workers=settings.workers)
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return str(fabric.broadcast(digest)) if fabric.world_size > 1 else digest

@@ -9,6 +9,8 @@ from emimic.data.corpus import Corpus, Item, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.data.labels import choose_targets
 from emimic.data.split_tables import Table, find_split_files, read_table
+from emimic.data.transcripts import add_texts
+from emimic.features import frames
 from emimic.task import EMOTIONS, CorpusError, SettingsError
 from emimic.training.settings import TrainSettings
 
@@ -95,9 +97,34 @@ def load_corpora(
             partial=several,
             columns=own.columns,
             ranked=own.ranks.column if own.ranks else None,
+            clips=None if settings.audio else _list_clips(folder, settings, progress=progress),
         )
+        if settings.vision is not None:
+            values, seconds = settings.vision.model_dump(), settings.max_seconds
+            corpus = frames.add_frames(corpus, values, seconds, workers=settings.workers, progress=progress)
+        if settings.text is not None:
+            corpus = add_texts(corpus, required=not several)
         corpora.append(RunCorpus(name, own, _mark(corpus, name, own, several=several)))
+    _check_texts(corpora, settings)
     return tuple(corpora)
+
+
+def _list_clips(folder: Path, settings: TrainSettings, *, progress: bool) -> dict[str, Path] | None:
+    """Return clip key -> a file of each clip that a model without audio can use; None: those with any recording."""
+    if settings.vision is None:
+        return None
+    values, seconds = settings.vision.model_dump(), settings.max_seconds
+    return frames.list_clips(folder, values, seconds, workers=settings.workers, progress=progress)
+
+
+def _check_texts(corpora: Sequence[RunCorpus], settings: TrainSettings) -> None:
+    """Raise CorpusError where no training clip has the words that a text branch learns from."""
+    items = [item for one in corpora for item in one.list_training(both=False)]
+    if settings.text is not None and all(item.text is None for item in items):
+        raise CorpusError(
+            f"no training clip of {', '.join(one.name for one in corpora)} has words, expected some for the text "
+            "branch: add a column Text or transcripts/ID.txt, or leave text out"
+        )
 
 
 def check_mixtures(corpora: Sequence[RunCorpus], settings: TrainSettings) -> None:

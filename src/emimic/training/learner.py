@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emimic.baselines import inputs
 from emimic.baselines.model import MODEL_TYPE, BaselineModel
 from emimic.data import loader
 from emimic.data.corpus import Corpus, Item
 from emimic.data.split_tables import get_clip_key, list_some
-from emimic.features import store
+from emimic.features import frames, store
 from emimic.files import read_json
 from emimic.media import decode
 from emimic.model.model import EmiModel
@@ -31,13 +31,40 @@ def open_run(folder: Path) -> Learner:
     return BaselineModel.open_run(folder) if kind == MODEL_TYPE else EmiModel.open_run(folder)
 
 
-def make_source(model: Learner, items: Sequence[Item], features: "Features | None") -> loader.Source:
-    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError."""
+def make_source(
+    model: Learner, items: Sequence[Item], features: "Features | None", without: Sequence[str] = ()
+) -> loader.Source:
+    """Return what a model's clips are read from: media files or, for a baseline, features. Raises CorpusError.
+
+    Args:
+        model: of a run.
+        items: the clips.
+        features: of a baseline.
+        without: further branches that get no input.
+    """
     if isinstance(model, EmiModel):
-        return loader.make_waveform_source(items, model.config, model.min_samples)
+        return loader.add_branches(make_audio_source(model, items), make_readers(model, without))
     if features is None:
         raise CorpusError(f"{model.config.baseline} uses features; expected those of a corpus")
     return features.make_source(model, items)
+
+
+def make_readers(model: EmiModel, without: Sequence[str] = ()) -> dict[str, loader.Reader]:
+    """Return what reads the sequence of each further branch of a model from a clip, except of those in `without`."""
+    readers: dict[str, loader.Reader] = {}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        readers["text"] = lambda item: text.tokenize(item.text)
+    if "vision" in model.branches:
+        readers["vision"] = frames.make_reader(model.config.vision, model.config.max_seconds)
+    return {name: reader for name, reader in readers.items() if name not in without}
+
+
+def make_audio_source(model: EmiModel, items: Sequence[Item]) -> loader.Source:
+    """Return what the voices of a model's clips are read from; a model without audio reads none."""
+    if not model.config.audio:
+        return loader.make_silent_source(items)
+    return loader.make_waveform_source(items, model.clip_format)
 
 
 @dataclass(frozen=True)
@@ -70,7 +97,9 @@ class Features:
     def measure_sizes(self) -> dict[str, int]:
         """Return the features of a frame by modality, without a waveform. Raises CorpusError on an empty folder."""
         return {
-            modality: inputs.read_frame_size(self.folder, name, self.indexes[modality])
+            modality: store.read_frame_size(
+                self.indexes[modality].values(), self.folder / store.FOLDER / name
+            )
             for modality, name in self.modalities.items()
             if name != store.WAVEFORM
         }
@@ -111,21 +140,18 @@ class Features:
         """Return what `model` reads of the clips. Raises CorpusError where another model made the features."""
         config = model.config
         self.check(config.made_by)
+        shorten, clip_format = model.system.shorten(model.options), model.clip_format
 
-        def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-            ready = decode.prepare(
-                samples,
-                max_seconds=config.max_seconds,
-                normalize=config.do_normalize,
-                min_samples=model.min_samples,
-            )
-            return ready.samples
+        def read(item: Item, _: int) -> loader.ModelInput:
+            key, parts, masks = get_clip_key(item.id), {}, {}
+            for modality, index in self.indexes.items():
+                if modality == config.waveform:
+                    parts[modality] = clip_format.prepare(decode.load(index[key], notes=[])).samples
+                    masks[modality] = np.ones(len(parts[modality]), np.bool_)
+                else:
+                    parts[modality], masks[modality] = inputs.read_frames(
+                        index.get(key), item.id, config.sizes[modality], shorten.get(modality)
+                    )
+            return loader.ModelInput(inputs.Clip(parts, masks))
 
-        return inputs.make_source(
-            items,
-            self.indexes,
-            config.sizes,
-            model.system.shorten(model.options),
-            prepare,
-            waveform=config.waveform,
-        )
+        return loader.Source(items, read, encoded=config.waveform is None)

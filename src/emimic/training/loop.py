@@ -61,9 +61,7 @@ def _lock(out: Path) -> Iterator[None]:
     if read_launcher_variable("RANK", 0):
         yield
         return
-    with contextlib.ExitStack() as stack:
-        with name_errors(out):
-            locked = stack.enter_context(hold(out / checkpoint.LOCK))
+    with hold(out / checkpoint.LOCK) as locked:
         if not locked:
             raise SettingsError(
                 f"{out} is in use: another training writes to it. Wait for it to end, or name another folder"

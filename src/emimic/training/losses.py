@@ -180,18 +180,9 @@ def _compute_moments(
     x: Tensor, y: Tensor, labeled: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the variances of both sides, their covariance and the difference of their means, (target,) each."""
-    if weights is not None:
-        return _compute_weighted_moments(x, y, labeled * weights[:, None])
-    n = labeled.sum(dim=0).clamp(min=1)
-    x_mean, y_mean = (x * labeled).sum(dim=0) / n, (y * labeled).sum(dim=0) / n
-    u, v = (x - x_mean) * labeled, (y - y_mean) * labeled
-    return u.square().sum(dim=0) / n, v.square().sum(dim=0) / n, (u * v).sum(dim=0) / n, x_mean - y_mean
-
-
-def _compute_weighted_moments(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return as `_compute_moments`; weights: (clip, target), 0 where a label is missing."""
-    n = weights.sum(dim=0)
-    part = weights / torch.where(n > 0, n, 1.0)
+    part = labeled if weights is None else labeled * weights[:, None]
+    n = part.sum(dim=0)
+    part = part / torch.where(n > 0, n, 1.0)
     x_mean, y_mean = (x * part).sum(dim=0), (y * part).sum(dim=0)
     u, v = x - x_mean, y - y_mean
     variances = (part * u.square()).sum(dim=0), (part * v.square()).sum(dim=0)

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emimic import batching
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.model.model import EmiModel
-from emimic.progress import show_progress
 from emimic.task import VAD, CorpusError
 from emimic.training.settings import TrainSettings
 
@@ -107,20 +105,14 @@ def compute_means(
     """Return the solved layers' input for each clip, (clip, feature)."""
     training = model.training
     model.eval()
-    source = loader.make_waveform_source(items, model.config, model.min_samples)
-    groups = batching.split_rows(len(items))
-    means: list[Array] = []
-    decoded = loader.decode_ahead(source, groups, workers=settings.workers)
-    for clips in show_progress(decoded, "solving", total=len(groups), show=progress):
-        by_clip: dict[int, Array] = {}
-        for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
-            states, mask = model.encode_frozen(*model.collate([clips[i].values for i in part]))
-            by_clip.update(
-                zip(part, model.compute_frozen_means(states, mask).double().cpu().numpy(), strict=True)
-            )
-        means += [by_clip[i] for i in range(len(clips))]
+    source = loader.make_waveform_source(items, model.clip_format)
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
+    means = np.empty((len(items), len(model.config.probe_features)))
+    for rows, values in loader.read_batches(model, source, range(len(items)), options, label="solving"):
+        states, mask = model.encode_frozen(*model.collate(values))
+        means[rows] = model.compute_frozen_means(states, mask).double().cpu().numpy()
     model.train(training)
-    return np.stack(means)
+    return means
 
 
 def fit_ridge(x: Array, y: Array, weights: Array, strength: float) -> tuple[Array, float]:

@@ -238,10 +238,12 @@ class TrainSettings(Numbers, ModelSettings):
             check_baseline(self.baseline, self)
         elif self.modalities or self.baseline_options:
             raise SettingsError("modalities and baseline_options are a baseline's: set baseline, too")
-        elif (self.encoder is None) == (self.encoder_config is None):
+        elif self.audio and (self.encoder is None) == (self.encoder_config is None):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
             )
+        self._check_vision()
+        self._check_text()
         self._check_losses()
         self._check_ridge()
         self._check_frozen()
@@ -250,8 +252,38 @@ class TrainSettings(Numbers, ModelSettings):
             raise SettingsError(
                 "encoder_layers cuts a pre-trained encoder; set num_hidden_layers in encoder_config"
             )
-        if not (self.global_vector or self.lstm or self.attentive):
+        if self.audio and not (self.global_vector or self.lstm or self.attentive):
             raise SettingsError("global_vector, lstm and attentive are all off: switch one on")
+
+    def _check_vision(self) -> None:
+        if not self.audio and self.vision is None and self.text is None:
+            raise SettingsError("audio is off, and nothing else is on: set vision or text, too")
+        alone = (
+            ()
+            if self.audio
+            else ("augment", "codec", "frozen_layers", "standardize_frames", "domain_targets")
+        )
+        for name in ("baseline", "teacher", "lengths", "mixtures", *alone) if self.vision else ():
+            if getattr(self, name):
+                raise SettingsError(
+                    f"{name} and vision {'' if self.audio else 'without audio '}are both set; expected one of them: "
+                    "images can't follow what it does to the voice, or it trains another model. Leave one out"
+                )
+
+    def _check_text(self) -> None:
+        if self.text is None:
+            return
+        for name in ("baseline", "teacher", "mixtures", "lengths"):
+            if getattr(self, name):
+                raise SettingsError(
+                    f"text and {name} are both set: "
+                    + (
+                        f"{name} changes what is said in a clip, and its words stay"
+                        if name in ("mixtures", "lengths")
+                        else f"the text branch is the main model's, and {name} trains another"
+                    )
+                    + ". Set one of the two"
+                )
 
     def _check_losses(self) -> None:
         if self.loss.get("bce") and not self.bounded:

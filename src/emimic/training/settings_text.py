@@ -7,10 +7,11 @@ import yaml
 from pydantic import BaseModel
 
 from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
+from emimic.model.settings import TextSettings, VisionSettings
 from emimic.training.settings import TrainSettings
 
 _SECTIONS: Final = {
-    "freeze_encoder": "Components of the model",
+    "audio": "Components of the model",
     "encoder": "Encoder, domains, baseline, corpora",
     "loss": "Learning",
     "precision": "The machine",
@@ -21,6 +22,8 @@ _INNER: Final[dict[str, type[BaseModel]]] = {
     "corpora": CorpusSettings,
     "ranks": RankSettings,
     "mixtures": MixtureSettings,
+    "vision": VisionSettings,
+    "text": TextSettings,
 }
 """Settings that are groups."""
 

@@ -290,14 +290,15 @@ def launch_fabric(settings: TrainSettings) -> Any:
 def make_optimizer(model: Learner, settings: TrainSettings) -> torch.optim.AdamW:
     """Return AdamW over the trained parameters.
 
-    The encoder and the V/A/D head that came with it have the rate `encoder_lr`, parameters that `rates` names have
+    The encoders and the V/A/D head that came with one have the rate `encoder_lr`, parameters that `rates` names have
     theirs.
     """
     pretrained = ("encoder.", "vad.") if getattr(model.config, "vad_pretrained", False) else ("encoder.",)
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = settings.encoder_lr or settings.lr if name.startswith(pretrained) else settings.lr
+            is_pretrained = name.startswith(pretrained) or ".backbone." in name
+            rate = settings.encoder_lr or settings.lr if is_pretrained else settings.lr
             rate = next((value for part, value in settings.rates.items() if part in name.split(".")), rate)
             groups.setdefault(rate, []).append(parameter)
     _check_rates(model, settings)

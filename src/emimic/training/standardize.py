@@ -7,7 +7,6 @@ from typing import Any, Final
 import torch
 
 from emimic.data import loader, sampling
-from emimic.progress import show_progress
 from emimic.training.settings import TrainSettings
 
 CLIPS: Final = 500
@@ -32,18 +31,15 @@ def measure(
     """
     steps = sampling.plan_steps(pools, settings.batch_size, seed=settings.seed, epoch=0)
     rows = list(chain.from_iterable(steps))[:CLIPS]
-    groups = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     count = torch.zeros((), dtype=torch.float64)
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
-    decoded = loader.decode_ahead(source, groups, workers=settings.workers)
-    for clips in show_progress(decoded, "measuring frames", total=len(groups), show=progress):
-        for part in source.plan(model, clips, batch_seconds=settings.batch_seconds):
-            values, mask = model.collate([clips[i].values for i in part])
-            hidden, frames = source.compute_hidden(model, values, mask)
-            real = hidden[frames].cpu().double()
-            count += len(real)
-            sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
+    for _, values in loader.read_batches(model, source, rows, options, label="measuring frames"):
+        hidden, frames = source.compute_hidden(model, *model.collate(values))
+        real = hidden[frames].cpu().double()
+        count += len(real)
+        sums += torch.stack([real.sum(dim=0), real.square().sum(dim=0)])
     means = sums[0] / count
     model.frame_mean.copy_(means)
     model.frame_std.copy_((sums[1] / count - means.square()).clamp(min=0).sqrt().clamp(min=STD_FLOOR))

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emimic.baselines.model import BaselineModel
 from emimic.data.augment import TimeMap
 from emimic.data.corpus import Item
 from emimic.data.loader import ModelInput
+from emimic.model.inputs import change_audio, get_audio
+from emimic.model.model import EmiModel
 from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
 from emimic.training.clips import get_labels, get_vad
@@ -115,12 +118,15 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
     predictions: list[tuple[list[int], Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
-        values, mask = model.collate([clips[i].values for i in part])
+        batch = [clips[i].values for i in part]
+        values, mask = model.collate(batch)
         indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
         with fabric.autocast():
             hidden, frames = run.train.compute_hidden(model, values, mask)
-            domains = () if labels.domains is None else (labels.domains[indices],)
-            output = model.regress(hidden, frames, *domains)
+            options: dict[str, Any] = {} if labels.domains is None else {"domains": labels.domains[indices]}
+            if isinstance(model, EmiModel):
+                options["further"] = model.collate_further(batch)
+            output = model.regress(hidden, frames, **options)
         # The mean over the step is the weighted mean over its parts, so that a part's graph can be freed at once.
         loss = _compute_part_loss(run, output, labels, indices)
         if run.teacher is not None:
@@ -144,8 +150,12 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
 
 def pad_to_longest(clips: Sequence[ModelInput]) -> list[ModelInput]:
     """Return clips of one length, each zero-padded at its end to the longest, (sample,), which no mask hides."""
-    longest = max((len(clip.values) for clip in clips), default=0)
-    return [replace(clip, values=np.pad(clip.values, (0, longest - len(clip.values)))) for clip in clips]
+    longest = max((len(get_audio(clip.values)) for clip in clips), default=0)
+
+    def pad(audio: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(audio, (0, longest - len(audio)))
+
+    return [replace(clip, values=change_audio(clip.values, pad)) for clip in clips]
 
 
 def _check_finite(run: Run, value: float, rows: Sequence[int]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emimic import batching, metrics
+from emimic import metrics
 from emimic.baselines import fusion
 from emimic.baselines.model import BaselineModel
 from emimic.data import loader
@@ -61,13 +61,9 @@ def _predict(run: Run, source: loader.Source) -> tuple[Array, Array]:
     """Return intensities (clip, target) and V/A/D (clip, 3); each process predicts its part of the clips."""
     fabric = run.fabric
     mine = slice(fabric.global_rank, None, fabric.world_size)
+    options = loader.BatchOptions(run.settings.batch_seconds, run.settings.workers, run.show)
     predictions = loader.predict_source(
-        run.model,
-        replace(source, items=source.items[mine]),
-        batch_seconds=run.settings.batch_seconds,
-        workers=run.settings.workers,
-        progress=run.show,
-        label="validating",
+        run.model, replace(source, items=source.items[mine]), options, label="validating"
     )
     if fabric.world_size == 1:
         return predictions
@@ -163,15 +159,13 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     if not isinstance(run.model, BaselineModel) or run.model.options.fusion == "mean":
         return ""
     best = BaselineModel.open_run(run.folder)
-    groups = batching.split_rows(len(source.items))
-    parts, masks = [], []
-    for clips in loader.decode_ahead(source, groups, workers=run.settings.workers):
-        part, mask = best.predict_branches(
-            [clip.values for clip in clips], batch_seconds=run.settings.batch_seconds, encoded=source.encoded
+    shape = len(source.items), len(best.branches), len(best.config.targets)
+    predictions, usable = np.empty(shape, np.float32), np.empty(shape[:2], np.bool_)
+    options = loader.BatchOptions(run.settings.batch_seconds, run.settings.workers)
+    for batch, values in loader.read_batches(best, source, range(shape[0]), options):
+        predictions[batch], usable[batch] = best.predict_branches(
+            values, batch_seconds=options.batch_seconds, encoded=source.encoded
         )
-        parts.append(part)
-        masks.append(mask)
-    predictions, usable = np.concatenate(parts), np.concatenate(masks)
     labels = np.stack([get_labels(item) for item in source.items])
     rows = fusion.search(predictions, usable, labels, each=run.model.options.fusion == "emotion")
     weights = {name: row.tolist() for name, row in zip(best.branches, rows, strict=True)}

@@ -14,7 +14,7 @@ from emimic.data.importers.layout import Clip, Layout, LeftOut, Source, list_rec
 from emimic.data.importers.masks import get_category_labels
 from emimic.data.importers.splits import choose_speakers
 from emimic.data.importers.trim import trim_zeros
-from emimic.data.parallel import run_in_parallel
+from emimic.data.parallel import explain_stop, run_in_parallel
 from emimic.data.split_tables import format_sections
 from emimic.files import read_json
 from emimic.task import EMOTIONS, VAD, AudioError, CorpusError, SettingsError
@@ -119,7 +119,7 @@ def import_layout(
     if not layout.publishes_splits:
         clips = _split(layout, clips, valid_speakers)
     settings = {"corpus": layout.name, "link": link, "trim": trim}
-    try:
+    with explain_stop(out):
         _claim(out, settings)
         results = _copy_all(clips, out / "audio", link=link, trim=trim, workers=workers, progress=progress)
         pairs = list(zip(clips, results, strict=True))
@@ -136,13 +136,6 @@ def import_layout(
             tuple(source.notes),
         )  # fmt: skip
         _write_report(out, settings, report)
-    except files.OutputError as error:
-        raise CorpusError(f"{error} Finished clips stay: run again to resume.") from error
-    except OSError as error:
-        # A full disk would fail every other clip too.
-        raise CorpusError(
-            f"{out} can't be written ({error}); free space or permit it, and run again to resume"
-        ) from error
     return report
 
 

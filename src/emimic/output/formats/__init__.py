@@ -8,15 +8,26 @@ from emimic.files import make_folder, write_atomically
 from emimic.inference.results import SCHEMA, Result, Results
 from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
 from emimic.output.formats.common import Format
-from emimic.output.formats.json_csv import to_csv, to_json, to_steps_csv
+from emimic.output.formats.json_csv import to_csv, to_json, to_sentences_csv, to_steps_csv
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.progress import show_progress
 from emimic.task import EmimicError
 from emimic.wording import suggest_name
 
 __all__ = [
-    "FORMATS", "SCHEMA", "Format", "describe_missing", "make_unique", "resolve", "to_csv", "to_json", "to_steps_csv",
-    "write", "write_all",
+    "FORMATS",
+    "SCHEMA",
+    "TAKEN",
+    "Format",
+    "describe_missing",
+    "make_unique",
+    "resolve",
+    "to_csv",
+    "to_json",
+    "to_sentences_csv",
+    "to_steps_csv",
+    "write",
+    "write_all",
 ]  # fmt: skip
 
 FORMATS: Final = {
@@ -32,6 +43,9 @@ FORMATS: Final = {
     )
 }
 """The formats that `write` can write, by name."""
+
+TAKEN: Final = ("intensities", "results", "sentences")
+"""Stems of the files of all recordings."""
 
 _ALIASES: Final = {alias: form.name for form in FORMATS.values() for alias in form.aliases}
 
@@ -99,7 +113,7 @@ def write(result: Result, out: Path, kinds: Sequence[str], *, name: str | None =
 
 
 def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bool = False) -> list[Path]:
-    """Write intensities.csv and results.json of all recordings, and each recording's files, into the folder `out`.
+    """Write intensities.csv, results.json and any sentences.csv of all recordings, and each recording's files.
 
     Recordings with the same stem get numbers after their names.
 
@@ -120,7 +134,10 @@ def write_all(results: Results, out: Path, kinds: Sequence[str], *, progress: bo
     written = [out / "intensities.csv", out / "results.json"]
     write_atomically(written[0], to_csv(results))
     write_atomically(written[1], to_json(results))
-    names = make_unique((clip.name for clip in results.clips), taken=("intensities", "results"))
+    if any(clip.sentences is not None for clip in results.clips):
+        written.append(out / "sentences.csv")
+        write_atomically(written[2], to_sentences_csv(results))
+    names = make_unique((clip.name for clip in results.clips), taken=TAKEN)
     clips = zip(results.clips, names, strict=True)
     kinds = [resolve(kind) for kind in kinds]
     missing = describe_missing(kinds)

@@ -1,4 +1,4 @@
-"""ELAN .eaf (format 2.8): a tier for the voice segments, then one tier per dimension; times in milliseconds."""
+"""ELAN .eaf (format 2.8): tiers for voice segments, each dimension and sentences; times in milliseconds."""
 
 import mimetypes
 import os
@@ -8,14 +8,13 @@ from typing import Final
 from emimic.files import make_writable, write_atomically
 from emimic.inference.results import Result
 from emimic.output.extras import Extra
-from emimic.output.formats.common import VOICE_SEGMENTS, Format, format_value, import_library
+from emimic.output.formats.common import Format, Pieces, import_library, list_tiers
 from emimic.version import __version__
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.eaf, linked to the recording if that is a file; a silent step has no annotation."""
     elan = import_library("pympi.Elan", "eaf")
-    grid = result.to_steps()
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
@@ -23,9 +22,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         absolute, relative = _make_addresses(result.path, folder)
         # The timeline starts at the media file's time 0.
         eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
-    tiers = {VOICE_SEGMENTS: [(start, end, "voice") for start, end in grid.voice_segments]}
-    for column, name in enumerate(grid.names):
-        tiers[name] = [(start, end, format_value(value)) for start, end, value in grid.list_pieces(column)]
+    tiers = {name: _clean(pieces) for name, pieces in list_tiers(result).items()}
     # pympi numbers time slots in the order of annotations; ELAN expects the order of time, and no shared slots.
     edges = [
         (time, name, number, side)
@@ -44,6 +41,14 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
     write_atomically(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
     return [path]
+
+
+def _clean(pieces: Pieces) -> Pieces:
+    """Return a tier's intervals with texts that XML can hold."""
+    return [
+        (start, end, "".join(c for c in make_writable(text) if c.isprintable()))
+        for start, end, text in pieces
+    ]
 
 
 def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:

@@ -10,6 +10,7 @@ Clips have these fields:
   if it has one.
 - `novelty` and `unlike_training_data` (novelty above 1), if the model has such a score and the clip is not silent.
 - `timeline`, on request; a silent step is null. `channel`, counted from 1, if one was predicted alone.
+- `words` (text and source) and `sentences` (text, start, end, intensities, vad), on request.
 - `notes`: a list of remarks on the file (late start, gap, damage, two voices, cut, silence), possibly empty.
 
 Times are seconds, to the millisecond.
@@ -17,8 +18,9 @@ Times are seconds, to the millisecond.
 CSV has no field for a version: its header is its schema. A CSV of many results has Filename, the targets, V/A/D means,
 Novelty, Basis (whole clip, first 12 s, or mean over time: see `Headline`) and Notes (separated by "; "). The CSV of a
 timeline has one row per step: Seconds (its center), Start and End of its window, then targets and V/A/D (of the window,
-or the mean over the step's frames). For several recordings, a column Filename comes first. A silent step has empty
-fields. Filename is the file's stem; where stems are equal, the file's name or path.
+or the mean over the step's frames). For several recordings, a column Filename comes first. The CSV of sentences has one
+row per sentence: Filename, Start, End, Text, then targets and V/A/D. Silence has empty fields. Filename is the file's
+stem; where stems are equal, the file's name or path.
 
 Within a version, fields and columns are only added (columns on the right). Removing one, or changing its meaning, makes
 a new version.
@@ -48,7 +50,7 @@ def to_csv(results: Results) -> str:
     """Return a CSV with one row per result.
 
     The columns are `Filename`, the headline's targets and V/A/D, `Novelty`, `Basis` (see `Headline`) and `Notes` (see
-    `Result.remarks`). V/A/D and `Novelty` need a model that predicts them.
+    `Result.remarks`). V/A/D and `Novelty` need a model that predicts them. `Words` come last, where they were used.
     """
     vad = any(clip.prediction.vad is not None for clip in results.clips)
     novelty = any(clip.prediction.novelty is not None for clip in results.clips)
@@ -58,14 +60,16 @@ def to_csv(results: Results) -> str:
         *(make_vad_names(results.targets) if vad else ()),
     ]
     header += ["Novelty"] if novelty else []
-    header += ["Basis", "Notes"]
+    words = any(clip.speech is not None for clip in results.clips)
+    header += ["Basis", "Notes", *(["Words"] if words else [])]
     rows = []
     for name, clip in zip(results.names, results.clips, strict=True):
         head = clip.headline
         means = [math.nan] * len(VAD) if head.vad is None else head.vad
         score = math.nan if clip.prediction.novelty is None else clip.prediction.novelty
         values = [*head.intensities, *(means if vad else ()), *([score] if novelty else ())]
-        rows.append([name, *_format_fields(values), head.basis, "; ".join(clip.remarks)])
+        text = [] if not words else ["" if clip.speech is None else clip.speech.text]
+        rows.append([name, *_format_fields(values), head.basis, "; ".join(clip.remarks), *text])
     return _make_csv(header, rows)
 
 
@@ -96,6 +100,22 @@ def to_steps_csv(results: Results) -> str:
     header = max((head for head, _ in tables), key=len, default=[])
     rows = [[name, *row] for name, (_, steps) in zip(results.names, tables, strict=True) for row in steps]
     return _make_csv(["Filename", *header], rows)
+
+
+def to_sentences_csv(results: Results) -> str:
+    """Return a CSV with one row per sentence: Filename, Start, End, Text, then targets and V/A/D."""
+    vad = any(sentence.vad is not None for clip in results.clips for sentence in clip.sentences or ())
+    names = [*results.targets, *(make_vad_names(results.targets) if vad else ())]
+    header = ["Filename", "Start", "End", "Text", *make_target_names(tuple(names))]
+    rows = [
+        [
+            name, f"{sentence.start:.3f}", f"{sentence.end:.3f}", sentence.text,
+            *_format_fields([*sentence.intensities, *(() if sentence.vad is None else sentence.vad)]),
+        ]
+        for name, clip in zip(results.names, results.clips, strict=True)
+        for sentence in clip.sentences or ()
+    ]  # fmt: skip
+    return _make_csv(header, rows)
 
 
 def _tabulate_steps(result: Result) -> tuple[list[str], list[list[str]]]:

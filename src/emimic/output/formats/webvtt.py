@@ -1,4 +1,4 @@
-"""WebVTT: the three highest intensities as a caption about every second, for video players."""
+"""WebVTT for video players: the three highest intensities about every second, or below each sentence's words."""
 
 from pathlib import Path
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.files import write_atomically
+from emimic.files import make_one_line, write_atomically
 from emimic.inference.results import Result
 from emimic.inference.steps import Steps
 from emimic.output.extras import Extra
-from emimic.output.formats.common import Format, import_library
+from emimic.output.formats.common import Format, import_library, list_spans
 
 _SHOWN: Final = 3
 
@@ -18,7 +18,7 @@ _SHOWN: Final = 3
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.vtt; silent steps have no caption."""
     webvtt = import_library("webvtt", "vtt")
-    captions = make_captions(result.to_steps())
+    captions = make_captions(result.to_steps()) if result.sentences is None else caption_sentences(result)
     cues = [webvtt.Caption(_format_time(start), _format_time(end), text) for start, end, text in captions]
     path = folder / f"{stem}.vtt"
     write_atomically(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
@@ -40,11 +40,25 @@ def make_captions(grid: Steps) -> list[tuple[int, int, str]]:
     return captions
 
 
+def caption_sentences(result: Result) -> list[tuple[int, int, str]]:
+    """Return captions (start ms, end ms, text): each sentence's words, and below them its highest intensities."""
+    captions = []
+    for start, end, sentence in list_spans(result):
+        values = sentence.intensities.astype(np.float64)
+        lines = [_escape(make_one_line(sentence.text))]
+        lines += [_make_text(result.targets, values)] if np.isfinite(values).all() else []
+        captions.append((start, end, "\n".join(line for line in lines if line) or "-"))
+    return captions
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _make_text(names: tuple[str, ...], values: NDArray[np.float64]) -> str:
     """Return the names and values of the highest intensities."""
     highest = np.argsort(-values, kind="stable")[:_SHOWN]
-    escaped = [n.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for n in names]
-    return " · ".join(f"{escaped[i]} {max(values[i], 0.0):.2f}" for i in highest)
+    return " · ".join(f"{_escape(make_one_line(names[i]))} {max(values[i], 0.0):.2f}" for i in highest)
 
 
 def _format_time(ms: int) -> str:
