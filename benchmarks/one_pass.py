@@ -13,7 +13,6 @@ one pass, in turn, on all cores; the ratio is the median of five.
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -191,7 +190,6 @@ def measure_speed(model: Path, wave: Wave, repeats: int) -> dict[str, Any]:
             "maximum": round(max(ratios), 2),
             "repeats": repeats,
         },
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "stream": measure_stream(open_engine(model), wave[: 60 * SAMPLE_RATE]),
     }
 
@@ -208,7 +206,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="at most, of each corpus")
     given = parser.parse_args()
     model = find_default_model() if given.model is None else given.model
-    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    results: dict[str, Any] = {}
     if given.part == "score":
         engine = open_engine(model)
         results["scores"] = {
@@ -221,6 +219,8 @@ def main() -> None:
         results["speed"] = measure_speed(model, wave, given.repeats) | {"machine": machine()}
     blocks = {name: [one.before, one.advance, one.after] for name, one in (("file", FILE), ("stream", LIVE))}
     results["blocks_s"] = blocks
+    stored = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    results = stored | results
     print(json.dumps(results, indent=1))
     write_atomically(OUT, json.dumps(results, indent=1) + "\n")
 

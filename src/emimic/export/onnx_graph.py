@@ -68,8 +68,8 @@ class Graph(nn.Module):
             tokens, token_lengths = further
             text = tokens, _make_mask(tokens.shape[1], token_lengths)
             clips = self.model.regress(hidden, real, further={"text": text})
-            parts = (clips.intensities, frames, hidden, clips.pooled, *([clips.vad] if predicts_vad else []))
-            return parts  # type: ignore[return-value]
+            vad = [clips.vad] if predicts_vad else []
+            return clips.intensities, frames, hidden, clips.pooled, *vad  # type: ignore[return-value]
         windows = regress_windows(self.model, hidden, real, Windows(*further[:3]))
         vad = [windows.vad, windows.vad_means] if predicts_vad else []
         return windows.intensities, frames, hidden, windows.pooled, *vad  # type: ignore[return-value]
