@@ -182,7 +182,7 @@ def test_one_pass_is_the_head_on_windows_of_blocks(run: TorchEngine, hop: float)
     frames = []
     for block in range(5):
         start, end = max(0, block * 16_000 - 8_000), min(len(sound), block * 16_000 + 24_000)
-        (hidden,) = run.encode([run.spec.prepare(sound[start:end]).samples], reach=62)
+        (hidden,) = run.encode([run.spec.clip_format.prepare(sound[start:end]).samples], reach=62)
         first = (block * 16_000 - start) // 320
         frames.append(hidden[first : first + 50])
     hidden = torch.from_numpy(np.concatenate(frames))

@@ -68,11 +68,12 @@ class Graph(nn.Module):
             tokens, token_lengths = further
             text = tokens, _make_mask(tokens.shape[1], token_lengths)
             clips = self.model.regress(hidden, real, further={"text": text})
-            vad = [clips.vad] if predicts_vad else []
-            return clips.intensities, frames, hidden, clips.pooled, *vad  # type: ignore[return-value]
+            parts = [clips.intensities, frames, hidden, clips.pooled, *([clips.vad] if predicts_vad else [])]
+            return tuple(part for part in parts if part is not None)
         windows = regress_windows(self.model, hidden, real, Windows(*further[:3]))
         vad = [windows.vad, windows.vad_means] if predicts_vad else []
-        return windows.intensities, frames, hidden, windows.pooled, *vad  # type: ignore[return-value]
+        parts = [windows.intensities, frames, hidden, windows.pooled, *vad]
+        return tuple(part for part in parts if part is not None)
 
     def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of an encoder on samples.
