@@ -101,31 +101,31 @@ def score(engine: Engine, items: Sequence[Item]) -> dict[str, Any]:
         r = [float(np.corrcoef(*(side[:, i] for side in both))[0, 1]) for i in range(len(names))]
         means = average_clips(line, edges)
 
-        def subtract(pair: NDArray[Any], truth: NDArray[Any]) -> NDArray[Any]:
-            half = pair.shape[1] // 2
-            a, b = (
-                np.atleast_1d(metrics.compute_pearson(part, truth))
-                for part in (pair[:, :half], pair[:, half:])
-            )
-            return np.atleast_1d((a - b).mean())
-
-        pair = np.concatenate([means[:, known], base[:, known]], axis=1)
-        draws = metrics.resample_statistic(subtract, pair, labels[:, known], groups=speakers, n=1000).reshape(
-            -1, 1
-        )
-        low, high = metrics.compute_interval(draws)
+        draws = [_resample(side[:, known], labels[:, known], speakers) for side in (means, base)]
+        low, high = metrics.compute_interval(draws[0] - draws[1])
         found[name] = summarize(means[:, known], labels[:, known], [names[i] for i in known], speakers) | {
             "agreement": {
                 n: {"pearson": round(a, 4), "rms": round(float(b), 4)}
                 for n, a, b in zip(names, r, rms, strict=True)
             },
             "less_exact": {
-                "value": float(subtract(pair, labels[:, known])[0]),
-                "low": float(low[0]),
-                "high": float(high[0]),
+                "value": _average(means[:, known], labels[:, known])
+                - _average(base[:, known], labels[:, known]),
+                "low": float(low),
+                "high": float(high),
             },
         }
     return found
+
+
+def _average(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    return float(np.mean(metrics.compute_pearson(x, y)))
+
+
+def _resample(x: NDArray[np.float64], y: NDArray[np.float64], speakers: Sequence[Any]) -> NDArray[np.float64]:
+    """Return the mean Pearson of resampled speakers, (draw,); the same draws for the same speakers."""
+    draws = metrics.resample_statistic(metrics.compute_pearson, x, y, groups=speakers, n=1000)
+    return draws.reshape(1000, -1).mean(axis=1)
 
 
 def summarize(
