@@ -1,6 +1,6 @@
 """Solve the layer for Joy of speech again in an exported model that benchmarks/configs/default.yaml has made.
 
-    python benchmarks/solve_speech.py MODEL CORPORA OUT
+    python benchmarks/solve_speech.py MODEL CORPORA OUT     # writes `folds` of docs/results/default.json, too
 
 MODEL: the ONNX export, float32 or int8. CORPORA: made by benchmarks/default_corpora.py. The layer is linear in the
 means of frozen layers' frames, so it has a solution in closed form (emimic.training.probes) that needs no training;
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from default import Array, Wave, items_of, joy
+from default import Array, Wave, by_group, items_of, joy, record
 from onnx import helper, numpy_helper
 
 from emimic.data import loader
@@ -115,7 +115,7 @@ def main() -> None:
         own = [i for i, item in enumerate(emodb) if item.speaker == speaker]
         slope, intercept = solve(means[kept], [items[i] for i in kept])
         left_out[own, EMOTIONS.index("Joy")] = 1 / (1 + np.exp(-(means[own] @ slope + intercept)))
-    print(json.dumps(joy(left_out, emodb), indent=1))
+    record("folds", {"joy": joy(left_out, emodb) | {"by_sex": by_group(left_out, emodb, "Gender")}})
     replace(model, *solve(means, items))
     shutil.copytree(given.model, given.out)
     onnx.save(model, given.out / "model.onnx")

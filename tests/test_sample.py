@@ -78,7 +78,7 @@ def test_sentences_lose_their_padding_and_nothing_else(tmp_path: Path, make_samp
         wave = np.pad(tone, (0, 8_000)) if code == padded else tone
         decode.save(tmp_path / "audio" / f"{code}.mp3", wave, codec="mp3")
         rows.append([f"{code}.mp3", f"emodb{code[:2]}", "male", "anger", "a04", "100.00"])
-    header = ["Filename", "Speaker", "Gender", "Emotion", "TextCode", "RecognizedPercent"]
+    header = ["Filename", "Speaker", "Gender", "Emotion", "TextCode", "RecognisedPercent"]
     make_sample.write(tmp_path / "labels.csv", header, rows)
     make_sample.speech(tmp_path, tmp_path / "speech")
     for name, code in make_sample.SPEECH.items():

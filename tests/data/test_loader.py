@@ -1,5 +1,6 @@
 """Clips as models take them, and whose prediction is whose."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from tiny_models import predict_items
 from tone_corpus import ENCODER
 
-from emimic import batching
 from emimic.data import loader
 from emimic.data.augment import Augment
 from emimic.data.corpus import Item, load_corpus
@@ -75,17 +75,14 @@ def test_clips_can_stay_as_they_are(tones: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
-def test_each_prediction_is_its_own_clips(
-    batch_seconds: float, tones: Path, model: EmiModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever shares a batch, and over the border between two chunks."""
-    monkeypatch.setattr(batching, "CHUNK", 4)
+def test_each_prediction_is_its_own_clips(batch_seconds: float, tones: Path, model: EmiModel) -> None:
+    """Whatever shares a batch, and over the border between two groups."""
     clips = items(tones)
-    found, vad = predict_items(model, clips, batch_seconds=batch_seconds, workers=3)
+    source = dataclasses.replace(loader.make_waveform_source(clips, model.clip_format), group=4)
+    found, vad = loader.predict_source(model, source, loader.BatchOptions(batch_seconds, workers=3))
     assert (found.shape, vad.shape) == ((15, 6), (15, 3))
     assert found.dtype == vad.dtype == np.float32
     assert np.isnan(vad).all(), "an untrained VAD head predicts nothing"
-    source = loader.make_waveform_source(clips, model.clip_format)
     model.eval()
     with torch.inference_mode():
         alone = [

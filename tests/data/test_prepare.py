@@ -195,7 +195,7 @@ def test_an_unwritable_folder_stops_the_run(raw: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(CorpusError, match=r"No space left.*run again"):
+        with pytest.raises(CorpusError, match=r"No space left.*rerun the command"):
             prepare(raw.parent, progress=False)
     assert not list((raw.parent / "audio").iterdir())
     assert len(prepare(raw.parent, progress=False).made) == 3

@@ -342,8 +342,7 @@ def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave plots empty where no test looks at them: to render them costs more than all else."""
-    for name in ("render_png", "render_svg"):
-        monkeypatch.setattr(plots, name, lambda _: b"")
+    monkeypatch.setattr("emimic.describe.report.render", lambda *_: b"")
 
 
 def files(folder: Path) -> dict[str, bytes]:

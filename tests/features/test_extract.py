@@ -273,7 +273,7 @@ folder = Path({str(corpus)!r})
 for kind in ("challenge", "log-mel"):
     print(extract(folder, kind)[0].to_text())
 for call in (
-    lambda: descriptors._read_image(folder / "face_images/00001/1.jpg"),
+    lambda: descriptors.read_image(folder / "face_images/00001/1.jpg"),
     lambda: transcripts.read_all(folder / "features/transcripts"),
     lambda: faces.find(folder / "features/faces", 6.0),
 ):

@@ -86,9 +86,10 @@ def list_own_rows(
         "audio": True, "vision": vision, "global_vector": True, "regression_head": True, "lstm": True, "vad_head": True,
     }  # fmt: skip
     alone = {"audio": False, "vision": vision}
+    whose = "the paper's, " if prefix else ""
     return (
-        Row(f"{prefix}vision-expression", "vision, expression encoder, fine-tuned", groups, alone, 0.013, note=note),
-        Row(f"{prefix}vision-audio", "vision and voice with V/A/D, fine-tuned jointly", groups, both, 0.198, note=note),
+        Row(f"{prefix}vision-expression", f"{whose}vision, expression encoder", groups, alone, 0.013, note=note),
+        Row(f"{prefix}vision-audio", f"{whose}vision and voice, fine-tuned jointly", groups, both, 0.198, note=note),
     )  # fmt: skip
 
 
