@@ -228,7 +228,7 @@ def stub(monkeypatch, tmp_path):
         split=split,
         asked=None,
         warnings=(),
-        model=SimpleNamespace(config=SimpleNamespace(predicts_vad=False)),
+        model=SimpleNamespace(config=SimpleNamespace(predicts_vad=False, max_seconds=12.0)),
     )
     state.model.config.targets = list(EMOTIONS)
 

@@ -22,7 +22,9 @@ def stub(monkeypatch, tmp_path):
     split = Split("test", ("take two", "00012", "7"), items, ())
     answers = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
     state = SimpleNamespace(split=split, answers=answers, warnings=())
-    model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS), predicts_vad=False))
+    model = SimpleNamespace(
+        config=SimpleNamespace(targets=list(TARGETS), predicts_vad=False, max_seconds=12.0)
+    )
 
     def load(folder, *, targets, splits, **options):
         assert options["clips"] is None

@@ -116,7 +116,7 @@ class Predictor:
         return None if calibration is None else calibration.intervals
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value)
         return f"Predictor({options})"
 
     def __getstate__(self) -> dict[str, Any]:
