@@ -246,7 +246,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
-    monkeypatch.setattr(module, "make_source", lambda model, items, heard: items)
+    monkeypatch.setattr(module, "make_source", lambda model, items, inputs, without: items)
     monkeypatch.setattr(module.loader, "predict_source", answer)
     return state
 

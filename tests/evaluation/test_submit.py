@@ -38,7 +38,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
-    monkeypatch.setattr(shared, "make_source", lambda model, items, heard: items)
+    monkeypatch.setattr(shared, "make_source", lambda model, items, inputs, without: items)
     monkeypatch.setattr(shared.loader, "predict_source", answer)
     return state
 
