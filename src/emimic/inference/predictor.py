@@ -45,7 +45,7 @@ from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 20.0  # seconds of a long recording held at a time
+_BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 
 @dataclass(frozen=True, slots=True)
