@@ -15,7 +15,6 @@ from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
-from emimic.inference.passes import is_one_pass
 from emimic.inference.predictor import LocalBackend, Predictor
 from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
@@ -108,11 +107,6 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
     _check_use(predictor, request)
     if request.timelines:
         Stream(predictor.engine, request.options)  # invalid options are reported before the work
-        if not (request.exact or is_one_pass(predictor.engine)):
-            log(
-                "emimic: this model was exported as one graph, so timelines are predicted window by window, as with "
-                "--exact; export it again for one pass"
-            )
     with ExitStack() as stack:
         if request.mic is None:
             # Held until all is written: another process must not write to the same folder.
