@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from benchmarks import model_tables, paper_tables, speed_tables
+from benchmarks import model_tables, paper_tables, speed_tables, timeline_tables
 from benchmarks.results import ROOT
 
 PAGES: Final = (
@@ -35,6 +35,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "mimicry": paper_tables.make_mimicry,
     "bench": speed_tables.make_bench,
     "training": speed_tables.make_training,
+    "one_pass": timeline_tables.make_one_pass,
     "student": speed_tables.make_student,
 }
 

@@ -1,5 +1,7 @@
 """Check the pages of docs: Python blocks run (one namespace per page), commands parse, the site builds."""
 
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,8 @@ import pytest
 from doc_examples import find_blocks, find_commands, parse
 
 import emimic.sample
+from emimic.experiments.table2 import list_rows
+from emimic.training.settings import TrainSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -43,6 +47,24 @@ def _get_pandas_warning() -> type[Warning]:
     kind = getattr(pandas.errors, "Pandas4Warning", DeprecationWarning)
     assert issubclass(kind, Warning)
     return kind
+
+
+def test_what_the_papers_page_names_exists() -> None:
+    rows = {row.name for row in list_rows()}
+    for line in PAGES["paper"].splitlines():
+        if not line.startswith("| ") or line.startswith(("| section", "|---")):
+            continue
+        for code in re.findall(r"`([^`]+)`", line.split(" | ")[-1]):
+            first, *words = code.split()
+            if first == "emimic":
+                needs_out = words[0] in ("ablate", "baselines")
+                parse([*words, *(["--out", "out"] if needs_out else [])])
+            elif "/" in code:
+                assert (DOCS.parent / code).exists(), code
+            elif code.startswith("emimic."):
+                assert pkgutil.resolve_name(code)
+            else:
+                assert code in rows or code.split(":")[0].split(".")[0] in TrainSettings.model_fields, code
 
 
 def test_every_page_is_in_the_index() -> None:

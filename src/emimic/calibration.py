@@ -125,17 +125,78 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfWidth:
+    """Half the width of a prediction interval by the predicted value: linear between knots, constant beyond them.
+
+    x: values of the knots, increasing. y: half-widths, 0 or more.
+
+    Raises:
+        ValueError: x or y is not as described.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        x, y = np.array(self.x, dtype=float), np.array(self.y, dtype=float)
+        is_valid = len(x) == len(y) > 0 and np.isfinite([x, y]).all()
+        if not is_valid or (np.diff(x) <= 0).any() or (y < 0).any():
+            raise ValueError("expected knots with increasing x, and y of 0 or more")
+
+    def __call__(self, values: ArrayLike) -> Array:
+        """Return intervals (..., 2), low and high within [0, 1], of values (...) in [0, 1]; NaN of NaN."""
+        value = np.asarray(values, dtype=np.float64)
+        half = np.interp(value, self.x, self.y)
+        return np.stack([value - half, value + half], axis=-1).clip(0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Prediction intervals of intensities and V/A/D, from the errors on speakers that the model has not learned from.
+
+    level: fraction of labels that lie within. widths: by name of a target or of V/A/D. coverage: by name, the fraction
+    that lies within on speakers whose clips fitted no interval.
+    """
+
+    level: float
+    widths: dict[str, HalfWidth]
+    coverage: dict[str, float]
+
+    def compute(self, names: Sequence[str], values: ArrayLike) -> Array:
+        """Return intervals (..., name, 2) of values (..., name); NaN for names without one."""
+        columns = np.asarray(values, dtype=np.float64)
+        unknown = np.full((*columns.shape[:-1], 2), np.nan)
+        parts = [
+            self.widths[name](columns[..., i]) if name in self.widths else unknown
+            for i, name in enumerate(names)
+        ]
+        return np.stack(parts, axis=-2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        widths = {name: {"x": width.x, "y": width.y} for name, width in self.widths.items()}
+        return {"level": self.level, "widths": widths, "coverage": self.coverage}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return what `to_dict` gave; raise ValueError, KeyError or TypeError otherwise."""
+        widths = {name: HalfWidth(tuple(w["x"]), tuple(w["y"])) for name, w in content["widths"].items()}
+        return cls(float(content["level"]), widths, dict(content["coverage"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """The calibration of a model's raw predictions.
 
     targets, maps: one map per intensity, in the model's order. novelty: None without a score. facts: a description of
-    the fit, for the user; "weights" is the fingerprint of the run's weights.
+    the fit, for the user; "weights" is the fingerprint of the run's weights. intervals: None without any.
     """
 
     targets: tuple[str, ...]
     maps: tuple[Map, ...]
     novelty: Novelty | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    intervals: Intervals | None = None
 
     def calibrate_intensities(self, raw: ArrayLike) -> Single:
         """Return calibrated intensities in [0, 1] for raw ones (..., target)."""
@@ -178,6 +239,7 @@ class Calibration:
             described = {"groups": score.names, "sha256": sha256(data.getvalue()).hexdigest()}
         maps = {name: {"x": m.x, "y": m.y} for name, m in zip(self.targets, self.maps, strict=True)}
         content = {"schema": SCHEMA, "maps": maps, "novelty": described, "fitted": self.facts}
+        content |= {} if self.intervals is None else {"intervals": self.intervals.to_dict()}
         write_atomically(path / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
         if described is None:
             (path / ARRAYS).unlink(missing_ok=True)
@@ -197,7 +259,9 @@ class Calibration:
             maps = tuple(Map(tuple(knots["x"]), tuple(knots["y"])) for knots in content["maps"].values())
             described = content["novelty"]
             novelty = None if described is None else _read_novelty(file.with_name(ARRAYS), described)
-            return cls(tuple(content["maps"]), maps, novelty, dict(content["fitted"]))
+            stored = content.get("intervals")
+            intervals = None if stored is None else Intervals.from_dict(stored)
+            return cls(tuple(content["maps"]), maps, novelty, dict(content["fitted"]), intervals)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise ModelError(
                 f"{file} can't be used ({error}); expected a file written by emimic calibrate. Copy the folder again, "

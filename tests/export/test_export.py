@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from emimic.export import calibrate, export, int8_graph
 from emimic.export.onnx_graph import to_onnx
+from emimic.export.two_graphs import cut
 from emimic.inference.engine import GraphEngine, get_spec, predict_clips
 from emimic.inference.runtimes import open_runtime
 from emimic.task import ModelError
@@ -47,6 +48,12 @@ def every(run, recordings, tmp_path_factory):
     """An int8 export with every layer quantized: its report and its engine."""
     place = tmp_path_factory.mktemp("int8") / "engine"
     return export.export(run, place, int8=True, calibrate=recordings, least=0.5), GraphEngine(place)
+
+
+def list_nodes(folder):
+    """Return the nodes of both graphs."""
+    graphs = [onnx.load(folder / f"{name}.onnx").graph for name in ("encoder", "head")]
+    return [node for graph in graphs for node in graph.node]
 
 
 # The graph
@@ -91,8 +98,40 @@ def test_every_switch_of_the_model(config):
     for one, own in zip(found, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
-    names = {"intensities", "frames", "hidden", "pooled"} | ({"vad"} if model.config.predicts_vad else set())
+    names = {"intensities", "frames", "hidden", "pooled"}
+    names |= {"vad", "vad_means"} if model.config.predicts_vad else set()
     assert runs.outputs == names, "the auxiliary task stays behind"
+
+
+@pytest.mark.parametrize("config", [{}, {"global_std": True, "lstm": False}, HEADS])
+def test_windows_are_predicted_as_clips_of_their_frames(config):
+    """In any order, of any lengths and rows; without smoothing a window knows nothing else."""
+    model = tiny_models.model("whisper", **{**SHORT, **config, "vad_seconds": 0.0})
+    tiny_models.standardize(model)
+    _, head = cut(onnx.load_from_string(to_onnx(model)))
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((2, 40, model.config.hidden_features)).astype(np.float32)
+    counts, rows = np.array([40, 25]), np.array([1, 0, 0, 1, 0, 1])
+    starts, ends = np.array([3, 0, 39, 24, 5, 0]), np.array([9, 40, 40, 99, 6, 99])
+    feed = {"hidden": hidden, "frames": counts, "rows": rows, "starts": starts, "ends": ends}
+    names = ["intensities", "pooled", "vad_means"]
+    found = open_runtime("onnx", head.SerializeToString()).run(names, feed)
+    for window, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True)):
+        part = torch.from_numpy(hidden[None, row, start : min(end, counts[row])])
+        with torch.inference_mode():
+            own = model.regress(part, torch.ones(part.shape[:2], dtype=torch.bool))
+        for value, expected in zip(found, (own.intensities, own.pooled, own.vad.mean(dim=1)), strict=True):
+            np.testing.assert_allclose(value[window], expected[0].numpy(), rtol=0, atol=3e-5)
+
+
+def test_a_head_that_reads_the_sound_is_refused():
+    graph = onnx.load_from_string(to_onnx(tiny_models.model("whisper", **SHORT)))
+    (output,) = [node for node in graph.graph.node if "intensities" in node.output]
+    output.output[0] = "before"
+    graph.graph.node.append(helper.make_node("ReduceMean", ["samples"], ["level"], keepdims=0))
+    graph.graph.node.append(helper.make_node("Add", ["before", "level"], ["intensities"]))
+    with pytest.raises(ModelError, match="head of this model reads samples"):
+        cut(graph)
 
 
 # transformers' WavLM gives torch a float and a boolean mask at once.
@@ -136,7 +175,7 @@ def test_what_is_written(run, tmp_path):
     report = export.export(
         run, tmp_path / "engine", card=tmp_path / "card.md", license_file=tmp_path / "card.md"
     )
-    names = {"model.onnx", "engine.json", "README.md", "LICENSE"}
+    names = {"encoder.onnx", "head.onnx", "engine.json", "README.md", "LICENSE"}
     assert {file.name for file in (tmp_path / "engine").iterdir()} == names
     assert {file.name for file in tmp_path.iterdir()} == {"card.md", "engine"}
     assert report.size == sum(file.stat().st_size for file in (tmp_path / "engine").iterdir())
@@ -148,7 +187,9 @@ def test_what_is_written(run, tmp_path):
         "settings": {"encoder": "whisper", "lr": 1e-3},
         "corpus": {"folder": "bursts"},
     }
-    domains = {node.domain for node in onnx.load(tmp_path / "engine" / "model.onnx").graph.node}
+    assert found["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
+    keeps("inference/engine_schema.json", found)
+    domains = {node.domain for node in list_nodes(tmp_path / "engine")}
     assert domains == {""}, "float32 has standard operators only"
 
 
@@ -204,7 +245,7 @@ def test_int8_in_any_company(every):
     assert "r = " in report.to_text()
     keeps("inference/engine_schema.json", engine.description)
     assert engine.description["precision"] == "int8"
-    kinds = [node.op_type for node in onnx.load(engine.folder / "model.onnx").graph.node]
+    kinds = [node.op_type for node in list_nodes(engine.folder)]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6 + 2, "convolutions, layers, the LSTM's inputs"
     assert kinds.count("Scan") == 2
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333, 5000)]
@@ -221,7 +262,7 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     found = export.export(tmp_path / "run", place, int8=True, calibrate=recordings, least=0.5).quantization
     assert found.left == ()
     assert min(found.pearson.values()) > 0.9
-    kinds = [node.op_type for node in onnx.load(place / "model.onnx").graph.node]
+    kinds = [node.op_type for node in list_nodes(place)]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6, "convolutions and layers"
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
     engine = GraphEngine(place)
@@ -236,7 +277,7 @@ def test_layers_that_cost_too_much_stay_float32(every, run, recordings, tmp_path
     some = export.export(run, tmp_path / "some", int8=True, calibrate=recordings, least=least).quantization
     assert len(some.left) >= 1
     assert np.mean(list(some.pearson.values())) >= least
-    kinds = [node.op_type for node in onnx.load(tmp_path / "some" / "model.onnx").graph.node]
+    kinds = [node.op_type for node in list_nodes(tmp_path / "some")]
     assert kinds.count("MatMulIntegerToFloat") == 16 - len(some.left)
 
 

@@ -199,13 +199,16 @@ def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
 def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
     found = json.loads((engines / "onnx-int8" / "engine.json").read_text())
     assert found["quantization"]["left"] in ([], ())
-    kinds = [node.op_type for node in onnx.load(engines / "onnx-int8" / "model.onnx").graph.node]
+    graphs = [onnx.load(engines / "onnx-int8" / f"{name}.onnx").graph for name in ("encoder", "head")]
+    kinds = [node.op_type for graph in graphs for node in graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 6 + 1 + 2 * 6 + 2, "convolutions, projection, layers, LSTM"
     assert kinds.count("Scan") == 2
     assert {file.name for file in (engines / "openvino").iterdir()} == {
         "engine.json",
-        "model.xml",
-        "model.bin",
+        "encoder.xml",
+        "encoder.bin",
+        "head.xml",
+        "head.bin",
     }
 
 
@@ -250,26 +253,26 @@ def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeyp
     monkeypatch.setattr(export, "LARGE", 1000)
     place = tmp_path / "engine"
     export.export(run, place, int8=True, calibrate=recordings, least=0.5)
-    weights = place / "model.weights"
+    weights = place / "encoder.weights"
     files = json.loads((place / "engine.json").read_text())["files"]
-    assert set(files["model.weights"]) == {"sha256", "fingerprint"}
+    assert set(files["encoder.weights"]) == {"sha256", "fingerprint"}
     ours = GraphEngine(place)
     clip = [tiny_models.clip(3000)]
     own = ours.predict(clip)[0].intensities
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ModelError, match=r"model.weights is not the file .* \(fingerprint"):
+    with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(fingerprint"):
         GraphEngine(place)
     weights.write_bytes(whole[:-1])
-    with pytest.raises(ModelError, match=r"model.weights is not the file"):
+    with pytest.raises(ModelError, match=r"encoder.weights is not the file"):
         GraphEngine(place)
     weights.write_bytes(whole)
     np.testing.assert_array_equal(GraphEngine(place).predict(clip)[0].intensities, own)
-    files["model.weights"]["sha256"] = "0" * 64  # what no sample saw
+    files["encoder.weights"]["sha256"] = "0" * 64  # what no sample saw
     description = json.loads((place / "engine.json").read_text())
     (place / "engine.json").write_text(json.dumps({**description, "files": files}))
-    with pytest.raises(ModelError, match=r"model.weights is not the file .* \(sha256"):
+    with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(sha256"):
         GraphEngine(place).check()
     weights.unlink()
-    with pytest.raises(ModelError, match=r"has no model.weights; the folder is incomplete"):
+    with pytest.raises(ModelError, match=r"has no encoder.weights; the folder is incomplete"):
         GraphEngine(place)

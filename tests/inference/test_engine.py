@@ -12,6 +12,7 @@ import tiny_models
 import torch
 from onnx import numpy_helper
 
+from emimic import cpus
 from emimic.export import export
 from emimic.files import compute_sha256
 from emimic.inference import engine, runtimes
@@ -37,8 +38,8 @@ def copy(folders, tmp_path):
 
 
 def rehash(folder):
-    """Make engine.json agree with whatever model.onnx is now."""
-    change(folder, files={"model.onnx": {"sha256": compute_sha256(folder / "model.onnx")}})
+    """Make engine.json agree with whatever the graphs are now."""
+    change(folder, files={file.name: {"sha256": compute_sha256(file)} for file in folder.glob("*.onnx")})
 
 
 def change(folder, **fields):
@@ -88,13 +89,31 @@ def test_hidden_states_are_the_models_own(folders):
     assert theirs.predict(clips)[0].hidden is None
 
 
+def test_both_engines_encode_and_predict_windows_alike(folders):
+    ours, theirs = (open_engine(folder) for folder in folders)
+    clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
+    for reach in (2, 99):
+        pair = ours.encode(clips, reach=reach), theirs.encode(clips, reach=reach)
+        for a, b in zip(*pair, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+    windows = np.array([[0, 25], [3, 9], [24, 25]])
+    a, b = (one.predict_windows(pair[0][1], windows) for one in (ours, theirs))
+    for name in ("intensities", "vad", "frame_vad"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=1e-5)
+    assert a.frame_vad.shape == (25, 3)
+    np.testing.assert_allclose(a.vad[1], a.frame_vad[3:9].mean(axis=0), rtol=0, atol=1e-5)
+    (clip,) = theirs.predict(clips[1:2])
+    np.testing.assert_allclose(b.intensities[0], clip.intensities, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("output", ["hidden", "pooled"])
 def test_a_graph_without_an_output_is_refused(copy, output):
-    graph = onnx.load(copy / "model.onnx")
+    file = copy / ("encoder.onnx" if output == "hidden" else "head.onnx")
+    graph = onnx.load(file)
     kept = [one for one in graph.graph.output if one.name != output]
     del graph.graph.output[:]
     graph.graph.output.extend(kept)
-    onnx.save(graph, copy / "model.onnx")
+    onnx.save(graph, file)
     rehash(copy)
     with pytest.raises(ModelError, match=f"has no output {output}; export the folder again"):
         GraphEngine(copy)
@@ -128,7 +147,7 @@ def test_numbers_that_are_none_are_named(folders, options):
 
 
 def test_threads(folders):
-    assert engine.count_cores() >= 1
+    assert cpus.count_cores() >= 1
     clip = [tiny_models.clip(5000)]
     one, two = (open_engine(folders[1], threads=n).predict(clip)[0] for n in (1, 2))
     np.testing.assert_allclose(one.intensities, two.intensities, rtol=0, atol=1e-6)
@@ -173,24 +192,24 @@ def test_an_engine_folder_knows_only_the_cpu(folders):
 
 
 def test_a_missing_graph(copy):
-    (copy / "model.onnx").unlink()
-    with pytest.raises(ModelError, match=r"engine has no model.onnx; the folder is incomplete"):
+    (copy / "head.onnx").unlink()
+    with pytest.raises(ModelError, match=r"engine has no head.onnx; the folder is incomplete"):
         open_engine(copy)
 
 
 def test_a_changed_graph(copy):
-    with (copy / "model.onnx").open("ab") as file:
+    with (copy / "head.onnx").open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ModelError, match=r"model.onnx is not the file its engine.json describes \(sha256"):
+    with pytest.raises(ModelError, match=r"head.onnx is not the file its engine.json describes \(sha256"):
         open_engine(copy)
 
 
 def test_a_truncated_graph(copy):
-    whole = (copy / "model.onnx").read_bytes()
+    whole = (copy / "head.onnx").read_bytes()
     for size in (0, 100, len(whole) // 2):
-        (copy / "model.onnx").write_bytes(whole[:size])
+        (copy / "head.onnx").write_bytes(whole[:size])
         rehash(copy)
-        with pytest.raises(ModelError, match=r"model.onnx can't be opened: "):
+        with pytest.raises(ModelError, match=r"head.onnx can't be opened: "):
             open_engine(copy)
 
 
@@ -228,19 +247,19 @@ def test_a_spec_that_can_not_be(copy, wrong):
 
 
 def test_a_graph_of_something_else(copy):
-    graph = onnx.load(copy / "model.onnx")
+    graph = onnx.load(copy / "head.onnx")
     del graph.graph.output[0]
-    onnx.save(graph, copy / "model.onnx")
+    onnx.save(graph, copy / "head.onnx")
     rehash(copy)
-    with pytest.raises(ModelError, match=r"model.onnx has no output intensities"):
+    with pytest.raises(ModelError, match=r"head.onnx has no output intensities"):
         open_engine(copy)
 
 
 def test_weights_that_are_nan(copy):
-    graph = onnx.load(copy / "model.onnx")
+    graph = onnx.load(copy / "head.onnx")
     (bias,) = [one for one in graph.graph.initializer if one.name.endswith("head.out_proj.bias")]
     bias.CopyFrom(numpy_helper.from_array(np.full(6, np.nan, np.float32), bias.name))
-    onnx.save(graph, copy / "model.onnx")
+    onnx.save(graph, copy / "head.onnx")
     rehash(copy)
     with pytest.raises(ModelError, match="engine predicts NaN or infinity: its weights are damaged"):
         open_engine(copy).predict([tiny_models.clip(500)])

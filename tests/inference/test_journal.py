@@ -25,6 +25,7 @@ from emimic import cli
 from emimic.cli import predict_request
 from emimic.inference import batch, journal
 from emimic.inference.engine import DEFAULT
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Result, Results, Timeline, VoiceSegment
@@ -87,14 +88,14 @@ def strange() -> tuple[Result, Timeline]:
 def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
         kept.add_clips([(mark, result)])
         kept.add_timelines([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
         kept.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
         kept.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.2)) as kept:
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
         again, stored = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
         assert kept.get_clip(replace(mark, size=4), Path("b")) is None
         assert kept.get_clip(replace(mark, changed=0), Path("b")) is None
@@ -116,7 +117,7 @@ def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     assert (stored.vad, stored.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
         assert getattr(stored, name).tobytes() == getattr(line, name).tobytes()
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, grid=(2.5, 0.1)) as kept:
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions(hop=0.1)) as kept:
         assert kept.get_timeline(mark) is None
 
 

@@ -15,6 +15,7 @@ from journal_cases import files, write_clips
 
 from emimic.cli import predict_request
 from emimic.inference import journal, ray
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.results import Result
 from emimic.task import EMOTIONS, EmimicError
 
@@ -115,7 +116,9 @@ def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:
 
 
 def work(**given: object) -> ray.Work:
-    return ray.Work(**{"model": None, "threads": 1, "grid": (2.5, 0.2), "batch_seconds": 30.0} | given)  # type: ignore[arg-type]
+    return ray.Work(
+        **{"model": None, "threads": 1, "options": TimelineOptions(), "batch_seconds": 30.0} | given
+    )  # type: ignore[arg-type]
 
 
 def test_errors_of_a_worker_are_returned(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """A stream in any chunks gives the same as the recording in one, which equals the definition."""
 
+import math
+
 import fake_engine
 import numpy as np
 import pytest
 import tiny_models
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emimic.export.export import export
 from emimic.inference import voice_activity
 from emimic.inference.engine import Engine, GraphEngine, TorchEngine
+from emimic.inference.grid import TimelineOptions
+from emimic.inference.passes import Blocks
 from emimic.inference.stream import Step, Stream, compute_timeline
 from emimic.media import silero_vad
 from emimic.task import AudioError, EmimicError, EmimicWarning
@@ -54,10 +59,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> GraphEngine:
     return GraphEngine(folder, threads=1)
 
 
-def same(engine: Engine, sound: np.ndarray, sizes: list[int], **options: float) -> None:
+def same(
+    engine: Engine, sound: np.ndarray, sizes: list[int], options: TimelineOptions, rate: int = 16_000
+) -> None:
     """However the sound is cut, the steps are those of the sound in one chunk."""
-    one = in_chunks(Stream(engine, **options), sound, [len(sound)])
-    many = in_chunks(Stream(engine, **options), sound, sizes)
+    one = in_chunks(Stream(engine, options, sample_rate=rate), sound, [len(sound)])
+    many = in_chunks(Stream(engine, options, sample_rate=rate), sound, sizes)
+    assert one
     a, b = joined(one), joined(many)
     for name in a:
         np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-6, err_msg=name)
@@ -79,25 +87,38 @@ SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
 def test_any_chunking_gives_the_same_steps(
     sizes: list[int], rate: int, window: float, hop: float, end: int
 ) -> None:
-    same(fake_engine.Fake(do_normalize=True), SOUND[:end], sizes, sample_rate=rate, window=window, hop=hop)
+    options = TimelineOptions(window, hop, vad_frames=True)
+    same(fake_engine.Fake(do_normalize=True), SOUND[:end], sizes, options, rate)
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(sizes=SIZES)
 def test_any_chunking_gives_the_same_steps_with_a_real_model(run: TorchEngine, sizes: list[int]) -> None:
-    same(run, SOUND[:80_000], sizes, window=1.0, hop=0.4)
+    same(run, SOUND[:80_000], sizes, TimelineOptions(1.0, 0.4))
 
 
 @settings(max_examples=6)
-@given(sizes=SIZES)
+@given(
+    sizes=SIZES,
+    exact=st.booleans(),
+    vad_frames=st.booleans(),
+    end=st.integers(1, 134_000),
+    window=st.sampled_from([0.3, 1.0, 2.5]),
+)
 def test_any_chunking_gives_the_same_steps_with_an_exported_model(
-    exported: GraphEngine, sizes: list[int]
+    exported: GraphEngine, sizes: list[int], exact: bool, vad_frames: bool, end: int, window: float
 ) -> None:
-    same(exported, SOUND[:80_000], sizes, window=1.0, hop=0.4)
+    same(exported, SOUND[:end], sizes, TimelineOptions(window, 0.3, exact, vad_frames))
 
 
-def test_an_exported_models_timeline_is_the_runs(run: TorchEngine, exported: GraphEngine) -> None:
-    ours, theirs = (joined(in_chunks(Stream(engine), SOUND[:60_000], [60_000])) for engine in (run, exported))
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_exported_models_timeline_is_the_runs(
+    run: TorchEngine, exported: GraphEngine, exact: bool
+) -> None:
+    options = TimelineOptions(hop=0.5, exact=exact)
+    ours, theirs = (
+        joined(in_chunks(Stream(engine, options), SOUND[:60_000], [60_000])) for engine in (run, exported)
+    )
     for name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
 
@@ -117,7 +138,8 @@ def test_each_step_is_its_window_predicted_as_a_clip(
     hop = max(0.02, window * part)
     engine = fake_engine.Fake(do_normalize=do_normalize)
     sound = SOUND[15_000 : 15_000 + total]
-    steps = in_chunks(Stream(engine, window=window, hop=hop, voice_segments=False), sound, [7_000])
+    options = TimelineOptions(window, hop, vad_frames=True)
+    steps = in_chunks(Stream(engine, options, voice_segments=False), sound, [7_000])
     centers = [k for k in range(9999) if k == 0 or round((k + 0.5) * hop * 16_000) <= total]
     assert len(steps) == len(centers)
     half = round(window * 8_000)
@@ -149,6 +171,59 @@ def test_each_step_is_its_window_predicted_as_a_clip(
     assert len(frames) == len([j for j in range(9999) if 160 + 320 * j < total])
 
 
+@pytest.mark.parametrize("hop", [0.3, 2.5])
+def test_one_pass_is_the_head_on_windows_of_blocks(run: TorchEngine, hop: float) -> None:
+    """Blocks of 1 s with contexts of 0.5 s, cut by hand; every window's frames are pooled as a clip's."""
+    sound, blocks = SOUND[:70_000], Blocks(1.0, 0.5, 0.5)
+    options = TimelineOptions(window=2.5, hop=hop)
+    stream = Stream(run, options, blocks=blocks, voice_segments=False)
+    steps = in_chunks(stream, sound, [9_000])
+    assert stream.method == "one pass"
+    frames = []
+    for block in range(5):
+        start, end = max(0, block * 16_000 - 8_000), min(len(sound), block * 16_000 + 24_000)
+        (hidden,) = run.encode([run.spec.clip_format.prepare(sound[start:end]).samples], reach=62)
+        first = (block * 16_000 - start) // 320
+        frames.append(hidden[first : first + 50])
+    hidden = torch.from_numpy(np.concatenate(frames))
+    vad = run.model.regress(hidden[None], torch.ones(1, len(hidden), dtype=torch.bool)).vad
+    for step in steps:
+        first, last = (math.ceil((round(edge * 16_000) - 200) / 320) for edge in (step.start, step.end))
+        part = hidden[None, max(0, first) : last]
+        with torch.inference_mode():
+            own = run.model.regress(part, torch.ones(part.shape[:2], dtype=torch.bool))
+        np.testing.assert_allclose(step.intensities, own.intensities[0].numpy(), rtol=0, atol=2e-5)
+        assert vad is not None
+        mean = vad[0, max(0, first) : last].mean(dim=0).detach().numpy()
+        np.testing.assert_allclose(step.vad, mean[None], rtol=0, atol=2e-5)
+        assert step.vad_times == [step.time]
+
+
+def test_silent_blocks_are_not_encoded(run: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, seconds = run.encode, []
+    monkeypatch.setattr(
+        run, "encode", lambda clips, reach: seconds.extend(map(len, clips)) or encode(clips, reach=reach)
+    )
+    quiet = fake_engine.recording(("burst", 1.0), ("hush", 12.0), ("burst", 1.0))
+    steps = in_chunks(Stream(run, blocks=Blocks(2.0, 0.5, 0.5)), quiet, [16_000])
+    assert 4 <= len(seconds) <= 6, "of seven blocks"
+    assert [step.voiced for step in steps] == [bool(np.isfinite(step.intensities).all()) for step in steps]
+    assert steps[0].voiced
+    assert steps[-2].voiced
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_steps_in_one_pass_come_within_the_latency(exported: GraphEngine, exact: bool) -> None:
+    stream = Stream(exported, TimelineOptions(window=1.0, hop=0.25, exact=exact))
+    latest = 0.0
+    for start in range(0, 90_000, 1600):
+        heard = (start + 1600) / 16_000
+        for step in stream.push(SOUND[start : start + 1600]):
+            latest = max(latest, heard - step.time)
+    assert 0.6 * stream.latency < latest <= stream.latency + 0.1 + 1e-6
+    assert len(stream._recent) < 16_000 * 8
+
+
 def test_silence_is_a_gap_and_is_not_computed() -> None:
     engine = fake_engine.Fake()
     steps = in_chunks(Stream(engine), SOUND, [16_000])
@@ -168,6 +243,7 @@ def test_steps_come_once_their_window_has_arrived_and_not_later() -> None:
     for start in range(0, len(SOUND), 800):
         heard = (start + 800) / 16_000
         for step in stream.push(SOUND[start : start + 800]):
+            assert heard <= step.time + stream.latency + 0.05 + 1e-6
             # Half a window; silence needs at most 0.93 s and a group of 0.13 s beyond the hop.
             assert heard - 0.06 <= max(step.time + 1.25, step.time + 0.1 + 0.93 + 0.13) <= heard + 1e-6 + 0.13
 
@@ -214,12 +290,16 @@ def test_a_model_without_vad_has_no_vad_timeline() -> None:
         ({"window": 1.0, "hop": 1.1}, "hop 1.1 s"),
         ({"hop": 0.01}, "at least 0.02 s"),
         ({"window": float("nan")}, "window is nan"),
-        ({"sample_rate": 5}, "sample rate 5 Hz"),
     ],
 )
 def test_invalid_options_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(EmimicError, match=message):
-        Stream(fake_engine.Fake(), **options)
+        Stream(fake_engine.Fake(), TimelineOptions(**options))
+
+
+def test_an_invalid_rate_is_named() -> None:
+    with pytest.raises(EmimicError, match="sample rate 5 Hz"):
+        Stream(fake_engine.Fake(), sample_rate=5)
 
 
 def test_a_stream_refuses_what_is_far_beyond_full_scale() -> None:

@@ -35,6 +35,28 @@ def run(encoder, *clips):
     return encoders.encode(encoder, samples, mask)
 
 
+def test_whispers_frames_attend_no_further_than_they_reach():
+    """Two layers reach 2 * 3 frames; the convolutions, one mel frame more each way."""
+    encoder = build("whisper")
+    clip = tiny_models.clip(8000).astype(np.float64)
+    other = clip.copy()
+    other[20 * 320 :] *= 0.5
+    mask = torch.ones(1, len(clip), dtype=torch.bool)
+    with torch.no_grad():
+        near, far = (
+            [
+                encoders.encode(encoder, torch.from_numpy(wave)[None], mask, reach=reach)[0][0]
+                for wave in (clip, other)
+            ]
+            for reach in (3, None)
+        )
+        everything = encoders.encode(encoder, torch.from_numpy(clip)[None], mask, reach=25)[0][0]
+    assert torch.equal(near[0][:12], near[1][:12])
+    assert not torch.equal(near[0][14:], near[1][14:])
+    assert not torch.equal(far[0][:12], far[1][:12])
+    torch.testing.assert_close(everything, far[0])
+
+
 # Against the formulas
 
 

@@ -17,7 +17,7 @@ from fake_engine import constant_engine
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import cli, files
+from emimic import cli, cpus, files
 from emimic.inference import engine
 from emimic.task import EMOTIONS
 from emimic.tools import doctor
@@ -44,7 +44,7 @@ def test_a_whole_installation_is_ready(model: Path) -> None:
     assert state.license == "apache-2.0"
     assert found.packages["torch"] == metadata.version("torch")
     assert found.extras["train"] == ()
-    assert found.threads == engine.count_cores()
+    assert found.threads == cpus.count_cores()
     assert found.hub is None
     assert len(found.engines) == 2
     text = found.to_text()

@@ -20,7 +20,7 @@ from tone_corpus import make_corpus
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Map, Novelty
+from emimic.calibration import ARRAYS, FILE, SLOPE, Calibration, Intervals, Map, Novelty
 from emimic.data.corpus import load_corpus
 from emimic.data.loader import ModelInput
 from emimic.export.export import export
@@ -34,7 +34,14 @@ from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
 from emimic.training import calibrate, calibration_fit
-from emimic.training.calibration_fit import compute_calibration_error, fit_isotonic, fit_map, fit_novelty
+from emimic.training.calibration_fit import (
+    compute_calibration_error,
+    fit_intervals,
+    fit_isotonic,
+    fit_map,
+    fit_novelty,
+    map_across,
+)
 
 Array = np.ndarray[Any, Any]
 RAW = st.floats(-2, 3, width=32)
@@ -59,6 +66,37 @@ def brute_force(values: Array, weights: Array) -> Array:
                     best, (float(np.sum(weights * (values - fit) ** 2)), fit), key=lambda pair: pair[0]
                 )
     return best[1]
+
+
+def test_intervals_cover_nine_tenths_of_unseen_speakers() -> None:
+    """Errors that grow with the value; a speaker is in one half."""
+    rng = np.random.default_rng(0)
+    value = rng.uniform(0, 1, 4000)
+    label = value + rng.normal(0, 0.02 + 0.1 * value)
+    folds = rng.integers(0, 40, 4000) % 2
+    few = np.where(np.arange(4000) < 90, label, np.nan)
+    found = fit_intervals({"Joy": value, "Few": value}, {"Joy": label, "Few": few}, folds)
+    assert found is not None
+    assert set(found.widths) == set(found.coverage) == {"Joy"}
+    assert 0.88 < found.coverage["Joy"] < 0.93
+    pairs = found.compute(["Joy", "Few"], np.array([[0.1, 0.1], [0.9, 0.9], [np.nan, 0.5]]))
+    assert np.isnan(pairs[:, 1]).all()
+    assert np.isnan(pairs[2]).all()
+    half = (pairs[:2, 0, 1] - pairs[:2, 0, 0]) / 2
+    np.testing.assert_allclose(half[0], 1.645 * 0.03, rtol=0.3)
+    assert pairs[1, 0, 1] == 1.0
+    assert pairs[1, 0, 0] == pytest.approx(0.9 - 1.645 * 0.11, abs=0.05)
+    assert Intervals.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert fit_intervals({"Few": value}, {"Few": few}, folds) is None
+
+
+def test_each_half_is_mapped_by_the_other() -> None:
+    raw = np.tile(np.linspace(0, 1, 50), 2)
+    folds = np.repeat([0, 1], 50)
+    labels = np.where(folds == 0, raw, 0.5)
+    mapped = map_across(raw, labels, folds)
+    np.testing.assert_allclose(mapped[:50], 0.5, atol=0.002)
+    np.testing.assert_allclose(mapped[55:95], raw[55:95], atol=0.02)
 
 
 @settings(max_examples=60)

@@ -60,6 +60,13 @@ _Timeline = Annotated[
 ]
 _Window = Annotated[float | None, typer.Option(help="Window of the timeline in seconds; default: 2.5.")]
 _Hop = Annotated[float | None, typer.Option(help="Step of the timeline in seconds; default: 0.2.")]
+_Exact = Annotated[
+    bool, typer.Option("--exact", help="Predict each window of a timeline as a clip, many times slower.")
+]
+_VadFrames = Annotated[
+    bool,
+    typer.Option("--vad-frames", help="V/A/D of a timeline's frames, 50 per second, not of its windows."),
+]
 _Plot = Annotated[bool, typer.Option("--plot", help="Plot each timeline as PNG and SVG (extra plots).")]
 _Html = Annotated[bool, typer.Option("--html", help="Write an HTML page of each timeline with its sound.")]
 _Video = Annotated[
@@ -124,6 +131,8 @@ def predict(
     timeline: _Timeline = False,
     window: _Window = None,
     hop: _Hop = None,
+    exact: _Exact = False,
+    vad_frames: _VadFrames = False,
     plot: _Plot = False,
     html: _Html = False,
     video: _Video = None,

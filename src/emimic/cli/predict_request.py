@@ -11,12 +11,14 @@ from emimic.cpus import count_cores
 from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
+from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
+from emimic.inference.passes import is_one_pass
 from emimic.inference.predictor import LocalBackend, Predictor
-from emimic.inference.results import Failure, Recording, Result, Results
-from emimic.inference.stream import HOP, WINDOW, Step, Stream, assemble_timeline
+from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
+from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.inference.words import WordSource
 from emimic.media import decode
 from emimic.output import extras, terminal, write
@@ -36,7 +38,7 @@ class Request:
     """The options of `emimic predict`.
 
     mic: seconds to record, 0 for until Ctrl-C, None for files. words: where words come from. window, hop: in seconds,
-    None for the default; either requests a timeline.
+    None for the default; either requests a timeline, as do exact and vad_frames (see `TimelineOptions`).
     """
 
     files: tuple[str, ...]
@@ -46,6 +48,8 @@ class Request:
     timeline: bool = False
     window: float | None = None
     hop: float | None = None
+    exact: bool = False
+    vad_frames: bool = False
     plot: bool = False
     html: bool = False
     video: Mode | None = None
@@ -72,13 +76,14 @@ class Request:
     @property
     def timelines(self) -> bool:
         """True if any option requests timelines."""
-        has_grid = self.window is not None or self.hop is not None
-        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or has_grid
+        is_optional = self.window is not None or self.hop is not None or self.exact or self.vad_frames
+        return self.timeline or self.channels or self.plot or self.html or bool(self.kinds) or is_optional
 
     @property
-    def grid(self) -> tuple[float, float]:
-        """Window and hop in seconds."""
-        return WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
+    def options(self) -> TimelineOptions:
+        """The options of timelines."""
+        window, hop = WINDOW if self.window is None else self.window, HOP if self.hop is None else self.hop
+        return TimelineOptions(window, hop, self.exact, self.vad_frames)
 
 
 def run(request: Request, log: Callable[[str], object]) -> Results:
@@ -101,9 +106,13 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
         without=request.without,
     )  # fmt: skip
     _check_use(predictor, request)
-    window, hop = request.grid
     if request.timelines:
-        predictor.stream(window=window, hop=hop)  # invalid options are reported before the work
+        Stream(predictor.engine, request.options)  # invalid options are reported before the work
+        if not (request.exact or is_one_pass(predictor.engine)):
+            log(
+                "emimic: this model was exported as one graph, so timelines are predicted window by window, as with "
+                "--exact; export it again for one pass"
+            )
     with ExitStack() as stack:
         if request.mic is None:
             # Held until all is written: another process must not write to the same folder.
@@ -113,7 +122,9 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             clips, tally = _predict_files(predictor, request, recordings, journal)
             if request.sentences:
                 clips = _add_sentences(predictor, request, clips, journal)
-            results = Results.from_outcomes(predictor.targets, clips)
+            results = Results.from_outcomes(
+                predictor.targets, [attach_intervals(outcome, predictor.intervals) for outcome in clips]
+            )
             summary = tally.summarize(len(results.failed))
         else:
             results = _predict_microphone(predictor, request, request.mic)
@@ -201,11 +212,11 @@ def _open_journal(
     predictor: Predictor, request: Request, folder: Path, log: Callable[[str], object]
 ) -> Journal:
     """Return the journal of an output folder."""
-    grid = request.grid if request.timelines else None
+    options = request.options if request.timelines else None
     model = find_default_model() if request.model is None else request.model
     words = predictor.words.key if predictor.uses_words else ""
     journal = Journal(
-        folder, model, targets=predictor.targets, grid=grid, fresh=request.fresh,
+        folder, model, targets=predictor.targets, options=options, fresh=request.fresh,
         words=" ".join(filter(None, [words, *request.without])),
     )  # fmt: skip
     if journal.note:
@@ -220,7 +231,7 @@ def _predict_files(
     journal: Journal | None,
 ) -> tuple[list[Result | Failure], batch.Tally]:
     """Predict recordings here or on a Ray cluster."""
-    backend: batch.Backend = LocalBackend(predictor, request.grid, request.batch_seconds, request.workers)
+    backend: batch.Backend = LocalBackend(predictor, request.options, request.batch_seconds, request.workers)
     with ExitStack() as stack:
         if request.ray is not None:
             from emimic.inference.ray import Cluster, Work
@@ -229,7 +240,7 @@ def _predict_files(
             work = Work(
                 model,
                 request.threads or 1,
-                request.grid,
+                request.options,
                 request.batch_seconds,
                 request.words,
                 request.without,
@@ -343,8 +354,7 @@ def _predict_microphone(predictor: Predictor, request: Request, seconds: float) 
     streams: list[Stream] = []
 
     def open_stream(rate: float) -> Stream:
-        window, hop = request.grid
-        streams.append(predictor.stream(window=window, hop=hop, sample_rate=rate))
+        streams.append(Stream(predictor.engine, request.options, sample_rate=rate))
         return streams[-1]
 
     def show(step: Step) -> None:
@@ -359,4 +369,6 @@ def _predict_microphone(predictor: Predictor, request: Request, seconds: float) 
         decode.save(path, samples, codec="flac")
     result = predictor(samples, sample_rate=SAMPLE_RATE, name=path)
     timeline = assemble_timeline(streams[-1], steps, name=path.stem, targets=predictor.targets)
-    return Results(predictor.targets, (replace(result, timeline=timeline),), ())
+    return Results(
+        predictor.targets, (replace(result, timeline=replace(timeline, intervals=predictor.intervals)),), ()
+    )

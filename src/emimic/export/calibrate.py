@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from emimic.export.int8_graph import Layer, Scale, find_layers, quantize
-from emimic.inference.engine import Spec, predict_clips
-from emimic.inference.runtimes import Feed, Name, Runtime, open_runtime
+from emimic.inference.graph_engine import make_feed, predict_clips
+from emimic.inference.runtimes import Name, Runtime, open_runtime
+from emimic.inference.spec import Spec
 from emimic.prediction import Prediction
 from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, VAD, ModelError
@@ -185,8 +186,9 @@ def calibrate(
 
     def iterate_activations(label: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
         for clip in show_progress(clips, label, total=len(clips), show=progress):
-            feed: Feed = {"samples": clip[None], "lengths": np.array([len(clip)], dtype=np.int64)}
-            yield from zip(names, runtime.run(names, feed), strict=True)
+            yield from zip(
+                names, runtime.run(names, make_feed(runtime, clip[None], [len(clip)])), strict=True
+            )
 
     edges = dict.fromkeys(names, (0.0, 0.0))  # always contains zero, which padding needs exactly
     rows = dict.fromkeys(names, 0)

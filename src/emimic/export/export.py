@@ -1,4 +1,4 @@
-"""Export of a training run: one graph from prepared samples to predictions, verified before it is written."""
+"""Export of a training run: an encoder and a head as graphs, verified before they are written."""
 
 import contextlib
 import json
@@ -26,6 +26,7 @@ from emimic.files import (
     walk,
     write_atomically,
 )
+from emimic.inference.description import PARTS
 from emimic.inference.engine import (
     DESCRIPTION,
     ENGINES,
@@ -152,7 +153,7 @@ def export(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
         with name_errors(target):
-            optimized = _finish(graph, small, folder, to)
+            optimized = _write_graphs(graph, small, folder, to, cuts=not model.branches)
         if calibrated is not None:
             calibrated.save(folder)
         words = _write_tokenizer(model, folder)
@@ -162,6 +163,7 @@ def export(
             "runtime": to,
             "precision": "int8" if int8 else "float32",
             "optimized": optimized,
+            **({} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}),
             "spec": asdict(spec),
             **({} if words is None else {"words": words}),
             "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
@@ -196,7 +198,9 @@ def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     except ModuleNotFoundError as error:
         raise ModelError(f"export needs {error.name}, which isn't installed: {install('train')}") from error
     if not is_installed(to):
-        raise ModelError(f"a model for {to} needs {RUNTIMES[to][0]}, which isn't installed: pip install {to}")
+        raise ModelError(
+            f"a model for {to} needs {RUNTIMES[to].module}, which isn't installed: pip install {to}"
+        )
     model = EmiModel.open_run(run, device="cpu")
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; an exported model needs targets: train with some")
@@ -287,7 +291,7 @@ def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     options.log_severity_level = 4
     if level == "extended":
         options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", "model.weights"
+            "session.optimized_model_external_initializers_file_name", f"{out.stem}.weights"
         )
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
@@ -295,7 +299,7 @@ def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) ->
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _finish(graph: Path, small: bytes | None, folder: Path, to: str) -> bool:
+def _write_graphs(graph: Path, small: bytes | None, folder: Path, to: Name, *, cuts: bool) -> bool:
     """Replace the graph's file by the files that the runtime opens; return whether they are optimized.
 
     Args:
@@ -303,26 +307,31 @@ def _finish(graph: Path, small: bytes | None, folder: Path, to: str) -> bool:
         small: The int8 graph, to write in its place.
         folder: Where to write.
         to: The runtime.
+        cuts: Write an encoder and a head; else one graph.
     """
-    if small is not None:
-        graph.write_bytes(small)
+    import onnx
+
+    from emimic.export.two_graphs import cut, drop_unused_opsets
+
     optimized = to == "onnx" and len(small or b"") >= LARGE
-    if to == "openvino":
-        import openvino
-
-        openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
-    elif optimized:
-        _optimize(graph, folder / "model.onnx", level="extended")
-    else:
-        import onnx
-
-        model = onnx.load(graph)
-        used = {node.domain for node in model.graph.node}
-        opsets = [opset for opset in model.opset_import if opset.domain in used]
-        del model.opset_import[:]
-        model.opset_import.extend(opsets)
-        onnx.save(model, folder / "model.onnx")
+    whole = onnx.load(graph) if small is None else onnx.load_from_string(small)
     graph.unlink()
+    parts = dict(zip(PARTS, cut(whole), strict=True)) if cuts else {"model": drop_unused_opsets(whole)}
+    for name, part in parts.items():
+        file = folder / f"{name}.onnx"
+        if to == "onnx" and not optimized:
+            onnx.save(part, file)
+            continue
+        plain = folder / f"{name}.plain.onnx"
+        onnx.save(part, plain)
+        if to == "openvino":
+            import openvino
+
+            model = openvino.Core().read_model(plain)
+            openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
+        else:
+            _optimize(plain, file, level="extended")
+        plain.unlink()
     return optimized
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from emimic.model import encoders
 from emimic.model.model import EmiModel
+from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
 
 
@@ -47,25 +48,32 @@ class Graph(nn.Module):
         self,
         samples: Tensor,
         lengths: Tensor,
-        tokens: Tensor | None = None,
-        token_lengths: Tensor | None = None,
+        *further: Tensor,
     ) -> tuple[Tensor, ...]:
         """Return the outputs of `to_onnx`, in that order.
 
         Args:
             samples: (batch, sample).
             lengths: (batch,).
-            tokens: (batch, token), of a model with a text branch.
-            token_lengths: (batch,), 0 for a clip without words.
+            further: of a model with a text branch tokens (batch, token) and token_lengths (batch,), 0 for a clip
+                without words; else rows, starts and ends (window,) and, of a Whisper encoder, reach ().
         """
-        hidden, frames = (self._encode_mels if self.whisper else self._encode_samples)(samples, lengths)
+        if self.whisper:
+            hidden, frames = self._encode_mels(samples, lengths, further[3] if len(further) > 3 else None)
+        else:
+            hidden, frames = self._encode_samples(samples, lengths)
         real = _make_mask(hidden.shape[1], frames)
-        further = {}
-        if tokens is not None and token_lengths is not None:
-            further["text"] = tokens, _make_mask(tokens.shape[1], token_lengths)
-        output = self.model.regress(hidden, real, further=further)
-        vad = (output.vad,) if self.model.config.predicts_vad else ()
-        return output.intensities, frames, hidden, output.pooled, *vad
+        predicts_vad = self.model.config.predicts_vad
+        if self.model.branches:
+            tokens, token_lengths = further
+            text = tokens, _make_mask(tokens.shape[1], token_lengths)
+            clips = self.model.regress(hidden, real, further={"text": text})
+            parts = [clips.intensities, frames, hidden, clips.pooled, *([clips.vad] if predicts_vad else [])]
+            return tuple(part for part in parts if part is not None)
+        windows = regress_windows(self.model, hidden, real, Windows(*further[:3]))
+        vad = [windows.vad, windows.vad_means] if predicts_vad else []
+        parts = [windows.intensities, frames, hidden, windows.pooled, *vad]
+        return tuple(part for part in parts if part is not None)
 
     def _encode_samples(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of an encoder on samples.
@@ -98,7 +106,7 @@ class Graph(nn.Module):
             outputs, layers
         ), frames
 
-    def _encode_mels(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_mels(self, samples: Tensor, lengths: Tensor, reach: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""
         encoder: Any = self.model.encoder
         mel_frames = lengths // encoders.MEL_HOP
@@ -109,10 +117,14 @@ class Graph(nn.Module):
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
         hidden = hidden + self.positions[: hidden.shape[1]]
         frames = (mel_frames + 1) // 2
-        bias = (~_make_mask(hidden.shape[1], frames)).float() * torch.finfo(torch.float32).min
+        real = _make_mask(hidden.shape[1], frames)[:, None, None]
+        if reach is not None:
+            frame = torch.arange(hidden.shape[1], device=frames.device)
+            real = real & ((frame[:, None] - frame).abs() <= reach)
+        bias = (~real).float() * torch.finfo(torch.float32).min
         outputs = []
         for layer in encoder.layers:
-            hidden = layer(hidden, bias[:, None, None])
+            hidden = layer(hidden, bias)
             outputs.append(hidden)
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
@@ -181,10 +193,14 @@ def _add_neighbors(frames: Tensor, stride: int) -> Tensor:
 def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
-    Inputs: samples (batch, sample) float32, prepared; lengths (batch,) int64; with a text branch also tokens (batch,
-    token) and token_lengths (batch,) int64. Outputs: intensities (batch, target), frames (batch,) int64, hidden (batch,
-    frame, feature), pooled (batch, 2 * feature), and vad (batch, frame, 3) if the
-    model predicts V/A/D.
+    Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder, reach
+    (), the number of frames on either side that a frame attends to. Outputs: intensities (window, target), frames
+    (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D vad
+    (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+
+    With a text branch the inputs after lengths are tokens (batch, token) and token_lengths (batch,) int64: a clip is
+    the window, and there are no vad_means.
 
     torch warns while tracing. The export is verified at several lengths and batch sizes instead. No filter is set here,
     since filters affect the entire process and its threads; the command line sets them.
@@ -199,13 +215,17 @@ def to_onnx(model: EmiModel) -> bytes:
     open_axes = {
         "samples": {0: "batch", 1: "sample"},
         "lengths": {0: "batch"},
+        "rows": {0: "window"},
+        "starts": {0: "window"},
+        "ends": {0: "window"},
+        "intensities": {0: "window"},
         "tokens": {0: "batch", 1: "token"},
         "token_lengths": {0: "batch"},
-        "intensities": {0: "batch"},
         "frames": {0: "batch"},
         "hidden": {0: "batch", 1: "frame"},
-        "pooled": {0: "batch"},
+        "pooled": {0: "window"},
         "vad": {0: "batch", 1: "frame"},
+        "vad_means": {0: "window"},
     }
     outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
     file = io.BytesIO()
@@ -218,6 +238,13 @@ def to_onnx(model: EmiModel) -> bytes:
         configs.append(text.backbone.config)
         example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
         inputs += ["tokens", "token_lengths"]
+    else:
+        outputs += ["vad_means"] if model.config.predicts_vad else []
+        example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
+        inputs += ["rows", "starts", "ends"]
+        if inner.model_type == "whisper":
+            example.append(torch.tensor(2))
+            inputs.append("reach")
     attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
     # here a clip always attends to itself.
@@ -230,7 +257,7 @@ def to_onnx(model: EmiModel) -> bytes:
             file,  # type: ignore[arg-type]
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs)},
+            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs) if name in open_axes},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,

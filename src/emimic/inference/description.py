@@ -13,6 +13,9 @@ from emimic.task import ModelError
 SCHEMA: Final = "emimic/engine/1"
 DESCRIPTION: Final = "engine.json"
 
+PARTS: Final = ("encoder", "head")
+"""Graphs of an exported model, in the order in which they run."""
+
 
 def hash_model(folder: Path) -> str:
     """Return a SHA-256 of everything that determines a model's predictions, for the keys of all that is stored of them.
@@ -98,3 +101,14 @@ def check_files(folder: Path, description: dict[str, Any], *, full: bool = False
                 f"{file} is not the file its {DESCRIPTION} describes ({kind} {value[:12]}..., expected "
                 f"{str(hashes[kind])[:12]}...): copy or export the folder again"
             )
+
+
+def list_graphs(description: dict[str, Any], suffix: str) -> tuple[str, ...]:
+    """Return the names of an exported model's graphs: encoder and head, or the only one of an older export.
+
+    Args:
+        description: Of an exported model.
+        suffix: Of the runtime's files.
+    """
+    graphs = description.get("graphs")
+    return (f"model{suffix}",) if graphs is None else tuple(graphs[part] for part in PARTS)

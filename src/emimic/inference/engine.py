@@ -1,35 +1,32 @@
 """Engines that run a finished model: an exported graph on ONNX Runtime or OpenVINO, or a training run on torch."""
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import batching
-from emimic.calibration import FILE, Calibration, finish_predictions
-from emimic.cpus import count_available, count_cores
+from emimic.calibration import Calibration, finish_predictions
+from emimic.cpus import count_available
 from emimic.files import fingerprint
 from emimic.inference.description import DESCRIPTION as DESCRIPTION
 from emimic.inference.description import SCHEMA as SCHEMA
-from emimic.inference.description import check_files, read_spec
 from emimic.inference.description import read_description as read_description
-from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
-from emimic.inference.spec import CHECK_TEXT, make_check_clip
+from emimic.inference.graph_engine import TOKENIZER as TOKENIZER
+from emimic.inference.graph_engine import GraphEngine as GraphEngine
+from emimic.inference.graph_engine import WindowPredictions, check_finite, finish_windows, make_word_source
+from emimic.inference.graph_engine import predict_clips as predict_clips
+from emimic.inference.runtimes import is_installed
 from emimic.inference.spec import Spec as Spec
 from emimic.inference.words import WordSource
 from emimic.install import install
-from emimic.model.inputs import Inputs, get_audio, get_further
+from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, ModelError
 
 DEFAULT: Final = Path(__file__).parent.parent / "default"
-TOKENIZER: Final = "tokenizer.json"
-"""File of an exported model that takes words."""
-
 ENGINES: Final = "engines"
 """Folder inside a training run for the models exported from it."""
 
@@ -64,6 +61,37 @@ class TextEngine(Engine, Protocol):
 
     def tokenize(self, text: str | None) -> NDArray[np.int64]:
         """Return the tokens of a clip's words, (token,), for `Inputs`."""
+        ...
+
+
+class OnePassEngine(Engine, Protocol):
+    """A finished model whose encoder and head run apart, if `one_pass` is true."""
+
+    @property
+    def one_pass(self) -> bool:
+        """True if the two methods can be used."""
+        ...
+
+    def encode(self, clips: Sequence[NDArray[Any]], *, reach: int) -> list[NDArray[np.float32]]:
+        """Return hidden states (frame, feature) of prepared clips, which are encoded one by one, in parallel.
+
+        Args:
+            clips: (sample,) each.
+            reach: Frames on either side that a frame attends to, in each layer; encoders other than Whisper's attend to
+                all.
+        """
+        ...
+
+    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+        """Return the predictions of windows.
+
+        Args:
+            hidden: (frame, feature), of `encode`.
+            windows: (window, 2), first frame and the frame after the last one.
+
+        Raises:
+            ModelError: A result is NaN or infinite (damaged weights).
+        """
         ...
 
 
@@ -176,6 +204,9 @@ class TorchEngine:
         torch.set_num_threads(min(torch.get_num_threads(), count_available()) if threads is None else threads)
         self.model = EmiModel.open_run(folder, device=device)
         self.spec = get_spec(self.model)
+        self.one_pass = (
+            bool(self.spec.targets) and self.spec.audio and not (self.spec.text or self.spec.vision)
+        )
         self.words = make_word_source(self.model.config.text) if self.spec.text else None
         self.calibration = Calibration.find_in_run(folder, self.spec.targets)
         if self.spec.vision:
@@ -194,16 +225,36 @@ class TorchEngine:
         """Predict clips, see `Engine.predict`."""
         results = self.model.predict(clips, batch_seconds=batch_seconds, hidden=hidden)
         for result in results:
-            _check_finite(result, "the training run")
+            check_finite("the training run", result.intensities, result.vad)
         return finish_predictions(results, self.calibration)
 
+    def encode(self, clips: Sequence[NDArray[Any]], *, reach: int) -> list[NDArray[np.float32]]:
+        """Return hidden states, see `OnePassEngine.encode`."""
+        import torch
 
-def make_word_source(values: Mapping[str, Any]) -> WordSource | None:
-    """Return the source of words that a text branch's configuration names, None without one."""
-    transcriber = values.get("transcriber")
-    return (
-        None if transcriber is None else WordSource(transcriber=transcriber, language=values.get("language"))
-    )
+        with torch.inference_mode():
+            encoded = [self.model.encode(*self.model.collate([clip]), reach)[0][0] for clip in clips]
+        return [hidden.float().cpu().numpy() for hidden in encoded]
+
+    def predict_windows(self, hidden: NDArray[np.float32], windows: NDArray[np.int64]) -> WindowPredictions:
+        """Predict windows, see `OnePassEngine.predict_windows`."""
+        import torch
+
+        from emimic.model.windows import Windows, regress_windows
+
+        with torch.inference_mode():
+            states, mask = self.model.collate([hidden])
+            starts, ends = torch.from_numpy(windows).to(states.device).unbind(dim=1)
+            output = regress_windows(
+                self.model, states, mask, Windows(torch.zeros_like(starts), starts, ends)
+            )
+        vad = (
+            (output.vad_means, None if output.vad is None else output.vad[0])
+            if self.spec.vad
+            else (None, None)
+        )
+        arrays = [None if part is None else part.float().cpu().numpy() for part in (output.intensities, *vad)]
+        return finish_windows("the training run", arrays, self.calibration)
 
 
 def get_spec(model: Any) -> Spec:
@@ -224,209 +275,3 @@ def get_spec(model: Any) -> Spec:
         vision="vision" in model.branches,
         audio=config.audio,
     )
-
-
-class GraphEngine:
-    """An exported model on its runtime; needs neither torch nor transformers.
-
-    The graph's inputs are samples (batch, sample) float32 and lengths (batch,) int64; of a model with a text branch
-    also tokens (batch, token) and token_lengths (batch,) int64, 0 for a clip without words. Its outputs are intensities
-    (batch, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (batch, 2 * feature) and, if V/A/D
-    has been learned, vad (batch, frame, 3).
-    """
-
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        threads: int | None = None,
-        streams: int = 1,
-        run: Path | None = None,
-    ) -> None:
-        """Open an exported model.
-
-        Args:
-            folder: Written by `emimic export`.
-            threads: See `open_engine`.
-            streams: See `open_engine`.
-            run: The training run that holds the folder, whose calibration is then used; by default the model's own.
-
-        Raises:
-            ModelError: The folder is damaged, or its runtime is missing.
-        """
-        self.folder = Path(folder)
-        self.description = read_description(self.folder)
-        self.spec = read_spec(self.description, self.folder / DESCRIPTION)
-        runtime: Any = self.description.get("runtime")
-        if runtime not in RUNTIMES:
-            raise ModelError(
-                f"{self.folder} is for the runtime {runtime!r}; expected one of {', '.join(RUNTIMES)}: "
-                "export it again"
-            )
-        self.runtime: Name = runtime
-        check_files(self.folder, self.description)
-        graph = self.folder / RUNTIMES[self.runtime][1]
-        self._graph = open_runtime(
-            self.runtime,
-            graph,
-            threads=count_cores() if threads is None else threads,
-            streams=streams,
-            optimized=bool(self.description.get("optimized")),
-        )
-        if run is not None:
-            self.calibration = Calibration.find_in_run(run, self.spec.targets)
-        else:
-            is_calibrated = FILE in self.description.get("files", {})
-            self.calibration = Calibration.find(self.folder, self.spec.targets) if is_calibrated else None
-        self.words = make_word_source(self.description.get("words", {}))
-        self._tokenizer = self._open_tokenizer() if self.spec.text else None
-        outputs = {"intensities", "frames", "hidden", "pooled", *(["vad"] if self.spec.vad else [])}
-        if missing := outputs - self._graph.outputs:
-            raise ModelError(f"{graph} has no output {', '.join(sorted(missing))}; export the folder again")
-
-    def _open_tokenizer(self) -> Any:
-        try:
-            from emimic.model.tokens import make_tokenizer
-        except ModuleNotFoundError as error:
-            raise ModelError(
-                f"{self.folder} takes words, which need {error.name}, and it isn't installed: {install('text')}"
-            ) from error
-        words = self.description["words"]
-        return make_tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"), words["max_tokens"])
-
-    def tokenize(self, text: str | None) -> NDArray[np.int64]:
-        """Return the tokens of a clip's words, see `TextEngine.tokenize`."""
-        from emimic.model.tokens import tokenize
-
-        return tokenize(self._tokenizer, text)
-
-    def predict(
-        self, clips: Sequence[NDArray[Any] | Inputs], *, batch_seconds: float = 30.0, hidden: bool = False
-    ) -> list[Prediction]:
-        """Predict clips, see `Engine.predict`."""
-        raw = predict_clips(
-            self._graph,
-            self.spec,
-            clips,
-            batch_seconds=batch_seconds,
-            hidden=hidden,
-            pooled=self.calibration is not None and self.calibration.novelty is not None,
-            name=str(self.folder),
-        )
-        return finish_predictions(raw, self.calibration)
-
-    def make_check_clip(self, samples: int) -> NDArray[np.float32] | Inputs:
-        """Return the check clip of `samples` samples, with words for a model that takes some."""
-        clip = make_check_clip(self.spec, samples)
-        return Inputs(clip, {"text": self.tokenize(CHECK_TEXT)}) if self.spec.text else clip
-
-    def predict_raw(self, clips: Sequence[NDArray[Any] | Inputs]) -> list[Prediction]:
-        """Predict clips without calibration."""
-        return predict_clips(self._graph, self.spec, clips, name=str(self.folder))
-
-    def check(self) -> float:
-        """Read all files, predict the clips stored at export, and return the largest difference.
-
-        Returns:
-            The largest difference of an intensity from its value at export, before calibration.
-
-        Raises:
-            ModelError: A file was changed, or the difference is beyond the export's tolerance: the machine or the
-                runtime computes otherwise.
-        """
-        check_files(self.folder, self.description, full=True)
-        checks = self.description.get("checks", {})
-        largest = 0.0
-        for clip in checks.get("clips", []):
-            (prediction,) = self.predict_raw([self.make_check_clip(clip["samples"])])
-            largest = max(largest, float(np.abs(prediction.intensities - clip["intensities"]).max()))
-        if not largest <= checks.get("tolerance", 0.0):
-            raise ModelError(
-                f"{self.folder} predicts its check clips with a difference of {largest:.2g} from export (at most "
-                f"{checks.get('tolerance')}): upgrade {RUNTIMES[self.runtime][0]}, or export again on this machine"
-            )
-        return largest
-
-
-def predict_clips(
-    graph: Runtime,
-    spec: Spec,
-    clips: Sequence[NDArray[Any] | Inputs],
-    *,
-    batch_seconds: float = 30.0,
-    hidden: bool = False,
-    pooled: bool = False,
-    name: str = "the graph",
-) -> list[Prediction]:
-    """Run clips through a graph in batches of similar length, without calibration.
-
-    Args:
-        graph: Runs as many batches at once as it has streams.
-        spec: Of the model.
-        clips: (sample,) each, prepared, or with tokens.
-        batch_seconds: Maximum seconds of audio per batch.
-        hidden: Also return hidden states.
-        pooled: Also return pooled frames.
-        name: Of the model, for messages.
-
-    Raises:
-        ModelError: See `Engine.predict`.
-    """
-    longest = round(spec.max_seconds * SAMPLE_RATE)
-    lengths = [len(get_audio(clip)) for clip in clips]
-    for length in lengths:
-        if not spec.min_samples <= length <= longest:
-            raise ModelError(
-                f"a clip has {length} samples; {name} takes {spec.min_samples} to {longest}: cut or pad it"
-            )
-    outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
-    outputs += ["pooled"] if pooled else []
-    plan = batching.plan(
-        lengths, budget=batching.compute_budget(batch_seconds), equal=not spec.exact_under_padding
-    )
-    predictions: dict[int, Prediction] = {}
-
-    def predict_batch(rows: list[int]) -> None:
-        samples, _ = batching.pad([np.asarray(get_audio(clips[i]), dtype=np.float32) for i in rows])
-        feed = {"samples": samples, "lengths": np.array([lengths[i] for i in rows], dtype=np.int64)}
-        if spec.text:
-            feed |= _pad_tokens([get_further(clips[i], "text") for i in rows])
-        arrays = dict(zip(outputs, graph.run(outputs, feed), strict=True))
-        vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
-        for position, row in enumerate(rows):
-            count = int(arrays["frames"][position])
-            prediction = Prediction(
-                # Copies, so that a prediction doesn't hold its batch in memory.
-                intensities=arrays["intensities"][position].copy(),
-                vad=None if vad is None else vad[position, :count].copy(),
-                times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
-                hidden=None if states is None else states[position, :count].copy(),
-                pooled=None if means is None else means[position].copy(),
-            )
-            _check_finite(prediction, name)
-            predictions[row] = prediction
-
-    if graph.streams > 1 and len(plan) > 1:
-        with ThreadPoolExecutor(graph.streams) as pool:
-            list(pool.map(predict_batch, plan))
-    else:
-        for rows in plan:
-            predict_batch(rows)
-    return [predictions[i] for i in range(len(clips))]
-
-
-def _pad_tokens(sequences: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
-    """Return the graph's inputs of tokens (token,), of which a clip without words has none."""
-    lengths = np.array([len(tokens) for tokens in sequences], dtype=np.int64)
-    padded = np.zeros((len(sequences), max(1, *lengths)), np.int64)
-    for row, tokens in enumerate(sequences):
-        padded[row, : len(tokens)] = tokens
-    return {"tokens": padded, "token_lengths": lengths}
-
-
-def _check_finite(prediction: Prediction, name: str) -> None:
-    values = (prediction.intensities, prediction.vad)
-    if not all(array is None or np.isfinite(array).all() for array in values):
-        raise ModelError(
-            f"{name} predicts NaN or infinity: its weights are damaged; train or export it again"
-        )

@@ -10,7 +10,7 @@ import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from emimic.data.transcripts import Word
 from emimic.files import make_folder
 from emimic.inference.description import hash_model
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.results import Recording, Result, Sentence, Speech, split_recording
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.journal import JournalFile
@@ -70,7 +71,7 @@ class Journal(JournalFile):
         model: Path,
         *,
         targets: tuple[str, ...],
-        grid: tuple[float, float] | None = None,
+        options: TimelineOptions | None = None,
         fresh: bool = False,
         words: str = "",
     ) -> None:
@@ -80,7 +81,7 @@ class Journal(JournalFile):
             folder: Created if missing.
             model: The model's folder.
             targets: Names of the model's intensities.
-            grid: Window and hop in seconds of the timelines to read; None reads none.
+            options: Of the timelines to read and add; None reads none.
             fresh: Discard the stored results.
             words: Changes with the words that a model takes; empty for a model without.
 
@@ -94,11 +95,12 @@ class Journal(JournalFile):
         super().__init__(folder / NAME, head, fresh=fresh)
         self._targets = targets
         self._clips: dict[Stamp, Result] = {}
+        self._options = None if options is None else asdict(options)
         self._timelines: dict[Stamp, Timeline] = {}
         self._sentences: dict[tuple[Stamp, str], _Sentences] = {}
         for entry in self.read_entries():
             with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged on the disk
-                self._take(entry, grid)
+                self._take(entry)
 
     def get_clip(self, mark: Stamp | None, recording: Recording) -> Result | None:
         """Return the stored result under the recording's present path, None without one."""
@@ -107,7 +109,7 @@ class Journal(JournalFile):
         return None if result is None else replace(result.replace_path(path), channel=number)
 
     def get_timeline(self, mark: Stamp | None) -> Timeline | None:
-        """Return the stored timeline on this journal's grid, None without one."""
+        """Return the stored timeline with this journal's options, None without one."""
         return None if mark is None else self._timelines.get(mark)
 
     def get_sentences(self, mark: Stamp | None, key: str) -> _Sentences | None:
@@ -120,7 +122,10 @@ class Journal(JournalFile):
 
     def add_timelines(self, timelines: Iterable[tuple[Stamp, Timeline]]) -> None:
         """Store timelines; return when they are on the disk."""
-        self._add("timelines", [{**_pack_stamp(mark), **pack_timeline(line)} for mark, line in timelines])
+        options = {"options": self._options}
+        self._add(
+            "timelines", [{**_pack_stamp(mark), **options, **pack_timeline(line)} for mark, line in timelines]
+        )
 
     def add_sentences(self, mark: Stamp, key: str, speech: Speech, sentences: tuple[Sentence, ...]) -> None:
         """Store a recording's words and sentences; return when they are on the disk."""
@@ -130,11 +135,11 @@ class Journal(JournalFile):
         if entries:
             self.append({kind: entries})
 
-    def _take(self, batch: dict[str, Any], grid: tuple[float, float] | None) -> None:
+    def _take(self, batch: dict[str, Any]) -> None:
         for entry in batch.get("clips", ()):
             self._clips[_unpack_stamp(entry)] = unpack(entry, Path(entry["file"]), self._targets)
         for entry in batch.get("timelines", ()):
-            if grid == (entry["window"], entry["hop"]):
+            if self._options is not None and self._options == entry.get("options"):
                 self._timelines[_unpack_stamp(entry)] = unpack_timeline(entry, self._targets)
         for entry in batch.get("sentences", ()):
             self._sentences[_unpack_stamp(entry), entry["key"]] = unpack_sentences(entry)
@@ -194,6 +199,7 @@ def pack_timeline(line: Timeline) -> dict[str, Any]:
         "seconds": line.seconds,
         "window": line.window,
         "hop": line.hop,
+        "method": line.method,
         "voice_segments": [[segment.start, segment.end] for segment in line.voice_segments],
         **{name: None if array is None else _pack_array(array) for name, array in arrays.items()},
     }
@@ -214,6 +220,7 @@ def unpack_timeline(entry: dict[str, Any], targets: tuple[str, ...]) -> Timeline
         targets=targets,
         window=entry["window"],
         hop=entry["hop"],
+        method=entry["method"],
         voice_segments=tuple(VoiceSegment(start, end) for start, end in entry["voice_segments"]),
         **arrays,
     )

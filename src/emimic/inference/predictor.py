@@ -15,15 +15,25 @@ from numpy.typing import NDArray
 
 from emimic import batching
 from emimic import progress as bars
+from emimic.calibration import Calibration, Intervals
 from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
 from emimic.inference.channels import read_blocks, split_channels
 from emimic.inference.engine import Engine, find_default_model, open_engine
+from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.inputs import expand, read_content
-from emimic.inference.results import Failure, Outcome, Recording, Result, Results, split_recording
+from emimic.inference.results import (
+    Failure,
+    Outcome,
+    Recording,
+    Result,
+    Results,
+    attach_intervals,
+    split_recording,
+)
 from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
 from emimic.inference.spec import Spec
-from emimic.inference.stream import HOP, WINDOW, Stream, compute_timeline
+from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
 from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
@@ -35,7 +45,7 @@ from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 10.0  # seconds of a long recording held at a time
+_BLOCK: Final = 20.0  # seconds of a long recording held at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,12 @@ class Predictor:
             "without": tuple(without),
         }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """The model's prediction intervals, None without any."""
+        calibration: Calibration | None = getattr(self.engine, "calibration", None)
+        return None if calibration is None else calibration.intervals
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
@@ -176,6 +192,8 @@ class Predictor:
         channels: bool = False,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         batch_seconds: float = 30.0,
         workers: int = 2,
         progress: bool = False,
@@ -186,8 +204,10 @@ class Predictor:
             paths: Files, folders (their media files, recursively), patterns (`*`, `**`, `?`) and `-`, standard input.
             timeline: Also predict each recording over time, see `predict_timeline`.
             channels: Predict each channel of a recording with several, see `Result.channel`.
-            window: Of timelines: seconds of each window.
-            hop: Of timelines: seconds between windows.
+            window: Of timelines, see `timeline`.
+            hop: Of timelines, see `timeline`.
+            exact: Of timelines, see `timeline`.
+            vad_frames: Of timelines, see `timeline`.
             batch_seconds: Maximum seconds of audio per forward pass.
             workers: Decoding threads.
             progress: Show a bar.
@@ -196,11 +216,12 @@ class Predictor:
             ModelError: The model predicts NaN.
             AudioError: An element of `paths` is not a path.
         """
+        options = TimelineOptions(window, hop, exact, vad_frames)
         if timeline:
-            self.stream(window=window, hop=hop)  # reports invalid options before the work
+            Stream(self.engine, options)  # reports invalid options before the work
         if self.uses_words:
             _ = self.words  # opened once, before threads use it
-        backend = LocalBackend(self, (window, hop), batch_seconds, workers)
+        backend = LocalBackend(self, options, batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
         inputs += split_channels(list(files)) if channels else files
@@ -211,7 +232,9 @@ class Predictor:
             max_seconds=self.engine.spec.max_seconds,
             show_progress=progress,
         )
-        return Results.from_outcomes(self.targets, outcomes)
+        return Results.from_outcomes(
+            self.targets, [attach_intervals(outcome, self.intervals) for outcome in outcomes]
+        )
 
     def predict_timeline(
         self,
@@ -219,6 +242,8 @@ class Predictor:
         *,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         voice_segments: bool = True,
         sample_rate: float | None = None,
         name: str | os.PathLike[str] | None = None,
@@ -229,12 +254,16 @@ class Predictor:
     ) -> Timeline:
         """Predict a recording of any length over time, in constant memory.
 
-        Every `hop` seconds the surrounding `window` seconds are predicted as a clip; V/A/D has 50 frames per second.
+        Every `hop` seconds the surrounding `window` seconds are predicted, from one pass of the encoder over the
+        recording. A model that was exported as one graph, by an earlier emimic, predicts each window as a clip, as with
+        `exact` (see `Timeline.method`).
 
         Args:
             source: As in a call.
             window: Seconds of each window.
             hop: Seconds between windows.
+            exact: Predict each window as a clip of its own, many times slower.
+            vad_frames: Predict V/A/D of each frame, 50 per second, not of each window.
             voice_segments: Detect voices; steps without one are NaN.
             sample_rate: As in a call.
             name: As in a call.
@@ -255,16 +284,15 @@ class Predictor:
             line = compute_timeline(
                 self.engine,
                 read_source(source, _BLOCK, sample_rate, label, remarks),
+                TimelineOptions(window, hop, exact, vad_frames),
                 name=label.stem,
-                window=window,
-                hop=hop,
                 voice_segments=voice_segments,
                 batch_seconds=batch_seconds,
                 on_progress=lambda done: bar.update(task, completed=done),
             )
         for remark in remarks:
             add_note(remark, notes)
-        return line
+        return replace(line, intervals=self.intervals)
 
     def predict_sentences(
         self,
@@ -349,14 +377,15 @@ class Predictor:
         *,
         window: float = WINDOW,
         hop: float = HOP,
+        exact: bool = False,
+        vad_frames: bool = False,
         sample_rate: float = SAMPLE_RATE,
         voice_segments: bool = True,
     ) -> Stream:
-        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream`."""
+        """Predict a recording over time while it arrives: push chunks, take steps; see `Stream` and `timeline`."""
         self._check_audio()
-        return Stream(
-            self.engine, window=window, hop=hop, sample_rate=sample_rate, voice_segments=voice_segments
-        )
+        options = TimelineOptions(window, hop, exact, vad_frames)
+        return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)
 
     def _check_audio(self) -> None:
         """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
@@ -413,7 +442,7 @@ class Predictor:
         recording: Recording,
         file: Path | None = None,
         *,
-        grid: tuple[float, float],
+        options: TimelineOptions,
         batch_seconds: float,
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> Timeline | Failure:
@@ -422,7 +451,7 @@ class Predictor:
         Args:
             recording: As in `read`.
             file: As in `read`.
-            grid: Window and hop in seconds.
+            options: Of the timeline.
             batch_seconds: Maximum seconds of audio per forward pass.
             on_progress: Called after each block with the seconds done.
         """
@@ -438,9 +467,8 @@ class Predictor:
                     channel=channel,
                     notes=[],
                 ),
+                options,
                 name=path.stem if number is None else f"{path.stem} channel {number}",
-                window=grid[0],
-                hop=grid[1],
                 batch_seconds=batch_seconds,
                 on_progress=on_progress,
             )
@@ -524,6 +552,7 @@ class Predictor:
             channel=number,
             notes=decoded.notes,
             speech=decoded.speech,
+            intervals=self.intervals,
         )
 
 
@@ -546,11 +575,11 @@ def _list_used(spec: Spec, without: Sequence[str]) -> list[str]:
 class LocalBackend:
     """A `batch.Backend` in this process, where `workers` threads decode ahead.
 
-    grid: window and hop of timelines, in seconds.
+    options: of timelines.
     """
 
     predictor: Predictor
-    grid: tuple[float, float]
+    options: TimelineOptions
     batch_seconds: float
     workers: int
 
@@ -572,7 +601,7 @@ class LocalBackend:
         for row, result in results:
             line = self.predictor.predict_decoded_timeline(
                 result.recording,
-                grid=self.grid,
+                options=self.options,
                 batch_seconds=self.batch_seconds,
                 on_progress=on_progress,
             )

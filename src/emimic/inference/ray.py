@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from emimic.inference.batch import Batches, reduce_frames
+from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timeline
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
@@ -36,7 +37,7 @@ class Work:
     Attributes:
         model: The model's folder; None for the one in the package.
         threads: Threads of each actor.
-        grid: Window and hop of timelines, in seconds.
+        options: Of timelines.
         batch_seconds: Maximum seconds of audio per forward pass.
         words: Where words come from, see `Predictor`.
         without: Branches that are left out.
@@ -45,7 +46,7 @@ class Work:
 
     model: Path | None
     threads: int
-    grid: tuple[float, float]
+    options: TimelineOptions
     batch_seconds: float
     words: WordSource | None = None
     without: tuple[str, ...] = ()
@@ -105,7 +106,7 @@ class Worker:
             line = self.predictor.predict_decoded_timeline(
                 _make_recording(name, number),
                 Path(file),
-                grid=self.work.grid,
+                options=self.work.options,
                 batch_seconds=self.work.batch_seconds,
             )
             outcomes.append(

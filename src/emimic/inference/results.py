@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Intervals
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
 from emimic.inference.sentences import Sentence as Sentence
@@ -87,6 +88,7 @@ class Result:
         notes: Remarks about the file, such as damage; each names the file.
         speech: What is said, if words were requested.
         sentences: Predictions of its sentences, if requested.
+        intervals: Prediction intervals by value; None if the model has none.
     """
 
     path: Path
@@ -101,6 +103,7 @@ class Result:
     notes: tuple[str, ...] = ()
     speech: Speech | None = None
     sentences: tuple[Sentence, ...] | None = None
+    intervals: Intervals | None = None
 
     def __str__(self) -> str:
         """Return one line: name, length, the headline's intensities, marks."""
@@ -373,6 +376,8 @@ def _to_fields(result: Result) -> dict[str, Any]:
     fields["headline"] = {"basis": headline.basis, "intensities": by_target(headline.intensities)}
     if headline.vad is not None:
         fields["headline"]["vad"] = by_vad(headline.vad)
+    if result.intervals is not None:
+        fields["intervals"] = _make_intervals(result.intervals, result.targets, headline)
     if prediction.novelty is not None:
         fields |= {
             "novelty": round(prediction.novelty, 6),
@@ -388,6 +393,33 @@ def _to_fields(result: Result) -> dict[str, Any]:
     if result.sentences is not None:
         fields["sentences"] = [sentence.to_fields(result.targets) for sentence in result.sentences]
     return fields
+
+
+def _make_intervals(intervals: Intervals, targets: tuple[str, ...], headline: Headline) -> dict[str, Any]:
+    """Return a headline's intervals, JSON-ready."""
+    fields = {
+        "level": intervals.level,
+        "intensities": _name_intervals(intervals, targets, headline.intensities),
+    }
+    if headline.vad is not None:
+        fields["vad"] = _name_intervals(intervals, VAD, headline.vad)
+    return fields
+
+
+def _name_intervals(
+    intervals: Intervals, names: tuple[str, ...], values: NDArray[Any]
+) -> dict[str, list[float | None]]:
+    """Return [low, high] by name."""
+    return dict(zip(names, map(round_values, intervals.compute(names, values)), strict=True))
+
+
+def attach_intervals(outcome: Outcome, intervals: Intervals | None) -> Outcome:
+    """Return an outcome whose result and timeline have a model's prediction intervals."""
+    if isinstance(outcome, Failure) or intervals is None:
+        return outcome
+    line = outcome.timeline
+    timeline = None if line is None else replace(line, intervals=intervals)
+    return replace(outcome, timeline=timeline, intervals=intervals)
 
 
 def _name_values(names: Sequence[str], values: NDArray[np.floating[Any]]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -15,23 +16,39 @@ Feed = dict[str, NDArray[Any]]
 
 Name = Literal["onnx", "openvino"]
 
-RUNTIMES: Final[dict[Name, tuple[str, str]]] = {
-    "onnx": ("onnxruntime", "model.onnx"),
-    "openvino": ("openvino", "model.xml"),
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A runtime's library. module: which it needs. suffix: of the files that it opens."""
+
+    module: str
+    suffix: str
+
+
+RUNTIMES: Final[dict[Name, Library]] = {
+    "onnx": Library("onnxruntime", ".onnx"),
+    "openvino": Library("openvino", ".xml"),
 }
-"""By name: the module that the runtime needs, and the file that it opens."""
+"""Libraries by the runtime's name."""
 
 
 class Runtime(Protocol):
-    """A graph ready to run.
+    """A graph ready to run."""
 
-    Attributes:
-        outputs: Names of its outputs.
-        streams: Number of parallel runs; `run` may be called from as many threads.
-    """
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of its inputs."""
+        ...
 
-    outputs: frozenset[str]
-    streams: int
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of its outputs."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """Number of parallel runs; `run` may be called from as many threads."""
+        ...
 
     def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
         """Return the named outputs for inputs by name."""
@@ -40,7 +57,7 @@ class Runtime(Protocol):
 
 def is_installed(runtime: str) -> bool:
     """Return True if the runtime is known and can be imported, without importing it."""
-    return runtime in RUNTIMES and find_spec(RUNTIMES[runtime][0]) is not None
+    return runtime in RUNTIMES and find_spec(RUNTIMES[runtime].module) is not None
 
 
 def open_runtime(
@@ -65,7 +82,7 @@ def open_runtime(
     """
     name = graph if isinstance(graph, Path) else "the graph"
     if not is_installed(runtime):
-        module = RUNTIMES[runtime][0]
+        module = RUNTIMES[runtime].module
         raise ModelError(f"{name} needs {module}, which isn't installed: pip install {module}")
     try:
         if runtime == "openvino":
@@ -93,6 +110,7 @@ class OnnxRuntime:
         if optimized and vnni:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.inputs = frozenset(value.name for value in self._session.get_inputs())
         self.outputs = frozenset(output.name for output in self._session.get_outputs())
         self.streams = streams
 
@@ -116,6 +134,7 @@ class OpenvinoRuntime:
         }
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(graph), "CPU", settings)
+        self.inputs = frozenset(name for value in compiled.inputs for name in value.get_names())
         self.outputs = frozenset(name for output in compiled.outputs for name in output.get_names())
         self.streams = streams
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -131,6 +150,42 @@ class OpenvinoRuntime:
             return [np.array(request.get_tensor(name).data) for name in names]
         finally:
             self._waiting.put(request)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoGraphs:
+    """A model as two graphs, which run as one: the head reads the encoder's hidden states and frames.
+
+    encoder: inputs samples and lengths, outputs hidden and frames. head: inputs hidden, frames and windows.
+    """
+
+    encoder: Runtime
+    head: Runtime
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of the inputs of both graphs, except those that are outputs of the encoder."""
+        return (self.encoder.inputs | self.head.inputs) - self.encoder.outputs
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of the outputs of both graphs."""
+        return self.encoder.outputs | self.head.outputs
+
+    @property
+    def streams(self) -> int:
+        """Number of parallel runs."""
+        return self.encoder.streams
+
+    def run(self, names: Sequence[str], feed: Feed) -> list[NDArray[Any]]:
+        """Run the graphs, see `Runtime.run`."""
+        own = sorted(self.encoder.outputs)
+        encoded = {name: feed[name] for name in self.encoder.inputs}
+        arrays = dict(zip(own, self.encoder.run(own, encoded), strict=True))
+        rest = [name for name in names if name not in arrays]
+        given = {name: value for name, value in {**feed, **arrays}.items() if name in self.head.inputs}
+        arrays.update(zip(rest, self.head.run(rest, given), strict=True))
+        return [arrays[name] for name in names]
 
 
 def _has_vnni() -> bool:

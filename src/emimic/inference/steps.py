@@ -25,7 +25,7 @@ class Steps:
         until: (step,) end in seconds of that window.
         starts: (step,) start in ms of the interval that the step represents, one hop around its center.
         ends: (step,) its end in ms; the last one is up to half a hop longer. Neighbors share an edge.
-        values: (step, column) intensities, then V/A/D (the mean of a step's frames); NaN in silence.
+        values: (step, column) intensities, then V/A/D (of the window, or the mean of the step's frames); NaN if silent.
         names: Names of the columns.
         n_targets: Number of columns that are intensities.
         voice_segments: (start, end) in ms, in order, without overlap.
@@ -64,7 +64,8 @@ def build_steps(
         windows: times, since and until of `Steps`.
         edges: (step + 1,) in seconds, between the steps.
         intensities: (step, target).
-        vad: Centers (frame,) in seconds and values (frame, 3); None if the model has not learned V/A/D.
+        vad: Times (frame,) in seconds and values (frame, 3), of the steps or of frames, which are averaged in each
+            step; None if the model has not learned V/A/D.
         targets: Names of the intensities.
         seconds: Length of the recording.
         voice_segments: (start, end) in seconds.
@@ -74,7 +75,8 @@ def build_steps(
     milliseconds = np.rint(edges.clip(0.0, total / 1000) * 1000).astype(np.int64)
     columns, names = [mask_infinite(intensities)], targets
     if vad is not None:
-        columns.append(_average_frames(milliseconds / 1000, *vad))
+        of_steps = np.array_equal(vad[0], times)
+        columns.append(vad[1] if of_steps else _average_frames(milliseconds / 1000, *vad))
         names += make_vad_names(targets)
     return Steps(
         total=total,

@@ -1,12 +1,10 @@
 """Predictions over time while a recording arrives: chunks in, steps out. A timeline is a stream of all its blocks.
 
-The paper's model predicts clips (section 4). The value at time t is therefore the model's prediction of the window
-centered on t, cut out, normalized and predicted as a clip, every `hop` seconds; at a recording's two ends the window
-is shorter. V/A/D is per frame: the frames of each hop come from the window centered on it, interpolated every 20 ms.
-A step whose hop is silent is NaN and is not computed.
+The value at time t is the model's prediction of the window centered on t, every `hop` seconds; at a recording's two
+ends the window is shorter. The encoder runs once over the recording, or over each window as a clip (`passes`). A step
+whose hop is silent is NaN and is not computed.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,25 +13,22 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.inference.grid import FRAME, Grid, TimelineOptions, Window
+from emimic.inference.grid import HOP as HOP
+from emimic.inference.grid import WINDOW as WINDOW
+from emimic.inference.passes import FILE, LIVE, Blocks, ExactPass, OnePass, Pass, Values, is_one_pass
 from emimic.inference.stream_thread import StreamThread
-from emimic.inference.timeline import Timeline, VoiceSegment
-from emimic.inference.voice_activity import Detector
+from emimic.inference.timeline import Method, Timeline, VoiceSegment
+from emimic.inference.voice_activity import AHEAD, Detector
+from emimic.media.silero_vad import CHUNK, GROUP
 from emimic.media.source import to_floats
-from emimic.media.waveform import Mono, check_format, is_number
-from emimic.prediction import Prediction
+from emimic.media.waveform import Mono, check_format
 from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
 
 if TYPE_CHECKING:
     from emimic.inference.engine import Engine
 
-WINDOW: Final = 2.5
-"""Seconds of one window; enough for a burst or a short sentence."""
-
-HOP: Final = 0.2
-"""Seconds between the centers of two windows."""
-
-FRAME: Final = SAMPLE_RATE // 50
-"""Samples per V/A/D frame: 50 frames per second."""
+DEFAULTS: Final = TimelineOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +41,9 @@ class Step:
         end: End of the window in seconds.
         voiced: The hop contains a voice.
         intensities: (target,), about [0, 1].
-        vad_times: (frame,) centers of this hop's V/A/D frames in seconds, 50 per second; None if not learned.
-        vad: (frame, 3) arousal, dominance, valence; None if the model has not learned V/A/D.
+        vad_times: (frame,) times of V/A/D in seconds: the window's center or, on request, the centers of this hop's
+            frames, 50 per second; None if not learned.
+        vad: (frame, 3) arousal, dominance, valence, of the window or its frames; None if not learned.
     """
 
     time: float
@@ -59,65 +55,19 @@ class Step:
     vad: NDArray[np.float32] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Positions of windows in samples from the recording's start.
-
-    Attributes:
-        window: Seconds of a window.
-        hop: Seconds between windows.
-
-    Raises:
-        EmimicError: A hop is shorter than a frame (0.02 s) or longer than a window.
-    """
-
-    window: float
-    hop: float
-
-    def __post_init__(self) -> None:
-        if not (is_number(self.window) and is_number(self.hop)):
-            raise EmimicError(
-                f"window is {self.window!r} and hop {self.hop!r}; expected numbers of seconds. Give such as 2.5 and 0.2"
-            )
-        if not (math.isfinite(self.window) and FRAME / SAMPLE_RATE <= self.hop <= self.window):
-            raise EmimicError(
-                f"window is {self.window:g} s and hop {self.hop:g} s; the hop must be at least 0.02 s and no longer "
-                "than the window, so that every sample is used"
-            )
-
-    def get_center(self, step: int) -> int:
-        """Return the center of a step's window."""
-        return round((step + 0.5) * self.hop * SAMPLE_RATE)
-
-    def get_edge(self, step: int) -> int:
-        """Return the start of the interval that a step represents; it ends where the next one starts."""
-        return round(step * self.hop * SAMPLE_RATE)
-
-    def get_window(self, step: int) -> tuple[int, int]:
-        """Return a window's start and end, which may lie outside the recording."""
-        half = round(self.window * SAMPLE_RATE / 2)
-        return self.get_center(step) - half, self.get_center(step) + half
-
-    def count_steps(self, total: int) -> int:
-        """Return the number of steps with a center within `total` samples, at least one."""
-        steps = int(total / (self.hop * SAMPLE_RATE)) + 2
-        while steps > 1 and self.get_center(steps - 1) > total:
-            steps -= 1
-        return steps
-
-
 class Stream:
     """A recording that arrives in chunks; the sizes of the chunks don't change the steps.
 
-    A step comes out once its window has arrived and its silence is decided, half a window or 1.1 s after its time.
+    A step comes out once its window has arrived and its silence is decided and, in one pass, once the steps are
+    complete whose windows end in the same block of the encoder: at most `latency` seconds after its time.
     """
 
     def __init__(
         self,
         engine: "Engine",
+        options: TimelineOptions = DEFAULTS,
         *,
-        window: float = WINDOW,
-        hop: float = HOP,
+        blocks: Blocks = LIVE,
         sample_rate: float = SAMPLE_RATE,
         voice_segments: bool = True,
         batch_seconds: float = 30.0,
@@ -126,24 +76,30 @@ class Stream:
 
         Args:
             engine: The model.
-            window: Seconds of each window.
-            hop: Seconds between windows.
+            options: Windows, and what is predicted of them. A model that can't predict in one pass predicts exactly.
+            blocks: Of the encoder, in one pass.
             sample_rate: Of the chunks, in Hz.
             voice_segments: Detect silence; otherwise every step has values.
-            batch_seconds: Maximum seconds of audio per forward pass.
+            batch_seconds: Maximum seconds of audio per forward pass, where windows are clips.
 
         Raises:
             EmimicError: The window, hop or rate is invalid, or the window is longer than the model's max_seconds.
         """
-        self.grid = Grid(window, hop)
-        if window > engine.spec.max_seconds:
+        self.options = options
+        self.grid = Grid(options.window, options.hop)
+        if options.window > engine.spec.max_seconds:
             raise EmimicError(
-                f"window is {window:g} s; this model takes at most {engine.spec.max_seconds:g} s: give a shorter one"
+                f"window is {options.window:g} s; this model takes at most {engine.spec.max_seconds:g} s: give a "
+                "shorter one"
             )
         check_format(sample_rate, 1, "the stream")
         self._engine = engine
         self._rate = sample_rate
-        self._batch_seconds = batch_seconds
+        self._pass: Pass = (
+            ExactPass(engine, self.grid, batch_seconds=batch_seconds)
+            if options.exact or not is_one_pass(engine)
+            else OnePass(engine, self.grid, blocks)
+        )
         self._detector = Detector() if voice_segments else None
         self.reset()
 
@@ -156,6 +112,7 @@ class Stream:
         self._recent = np.empty(0, np.float32)  # the end of the recording, as far back as a window may reach
         self._first = 0  # the sample that `_recent` begins with
         self._next = 0
+        self._pass.reset()
         self._ended = self._wide = self._warned = False
         if self._detector is not None:
             self._detector.reset()
@@ -164,6 +121,18 @@ class Stream:
     def seconds(self) -> float:
         """Seconds of audio received so far (at a rate other than 16 kHz the resampler is some ms behind)."""
         return self._total / SAMPLE_RATE
+
+    @property
+    def method(self) -> Method:
+        """How windows are predicted: in one pass, or exactly, each as a clip."""
+        return "exact" if isinstance(self._pass, ExactPass) else "one pass"
+
+    @property
+    def latency(self) -> float:
+        """Seconds after its time at which a step comes out at the latest, without computing time."""
+        hop = self.grid.hop
+        decided = 0.0 if self._detector is None else hop / 2 + (AHEAD * CHUNK + GROUP) / SAMPLE_RATE
+        return max(self.grid.window / 2, 1.5 * hop, decided) + self._pass.delay / SAMPLE_RATE
 
     @property
     def _total(self) -> int:
@@ -242,60 +211,59 @@ class Stream:
         return range(self._next, step)
 
     def _predict(self, steps: range, *, last: bool) -> list[Step]:
-        """Return the next steps. last: the recording ends with them."""
-        if not steps:
-            return []
+        """Return the next steps that can be predicted. last: the recording ends with `steps`."""
         total = self._total
+        groups = self._pass.group(steps, total, last=last)
+        if not groups:
+            return []
         edges = [*map(self.grid.get_edge, steps), total if last else self.grid.get_edge(steps.stop)]
-        windows = [(max(0, start), min(total, end)) for start, end in map(self.grid.get_window, steps)]
-        voiced = [
-            self._detector is None or self._detector.is_voiced(since, until)
-            for since, until in pairwise(edges)
+        intervals = dict(zip(steps, pairwise(edges), strict=True))
+        windows = [[self._make_window(step, intervals[step], total) for step in group] for group in groups]
+        values = self._pass.predict(windows, self._cut, total)
+        ready = range(groups[0].start, groups[-1].stop)
+        flat = [window for group in windows for window in group]
+        predicted = [
+            self._make_step(step, intervals[step], window, value, total)
+            for step, window, value in zip(ready, flat, values, strict=True)
         ]
-        clips = [self._cut(*window) for window, voice in zip(windows, voiced, strict=True) if voice]
-        results = iter(self._engine.predict(clips, batch_seconds=self._batch_seconds) if clips else [])
-        predicted = []
-        for step, (start, end), voice, (since, until) in zip(
-            steps, windows, voiced, pairwise(edges), strict=True
-        ):
-            center = (step + 0.5) * self.grid.hop
-            vad_times = (np.arange(_count_frames(since), _count_frames(until)) + 0.5) * FRAME / SAMPLE_RATE
-            intensities, vad = self._get_values(next(results) if voice else None, start, vad_times)
-            predicted.append(
-                Step(
-                    time=center if self.grid.get_center(step) <= total else (start + end) / 2 / SAMPLE_RATE,
-                    start=start / SAMPLE_RATE,
-                    end=end / SAMPLE_RATE,
-                    voiced=voice,
-                    intensities=intensities,
-                    vad_times=None if vad is None else vad_times,
-                    vad=vad,
-                )
-            )
-        self._next = steps.stop
-        forget = min(max(0, self.grid.get_window(self._next)[0] - self._first), len(self._recent))
+        self._next = ready.stop
+        needed = self._pass.get_needed(self._next)
+        forget = min(max(0, needed - self._first), len(self._recent))
         self._recent = self._recent[forget:].copy()
         self._first += forget
         return predicted
 
-    def _cut(self, start: int, end: int) -> NDArray[np.float32]:
-        """Return a window, prepared as a clip."""
-        wave = self._recent[start - self._first : end - self._first]
-        return self._engine.spec.clip_format.prepare(wave).samples
+    def _make_window(self, step: int, interval: tuple[int, int], total: int) -> Window:
+        start, end = self.grid.get_window(step)
+        voiced = self._detector is None or self._detector.is_voiced(*interval)
+        return Window(max(0, start), min(total, end), voiced)
 
-    def _get_values(
-        self, result: Prediction | None, start: int, vad_times: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return a window's intensities and, if predicted, V/A/D at `vad_times`; NaN without a result."""
-        spec = self._engine.spec
-        silence = np.full((len(vad_times), len(VAD)), np.nan, np.float32) if spec.vad else None
-        if result is None:
-            return np.full(len(spec.targets), np.nan, np.float32), silence
-        if result.vad is None:
-            return result.intensities, silence
-        times = start / SAMPLE_RATE + result.times
-        vad = np.stack([np.interp(vad_times, times, values) for values in result.vad.T], axis=1)
-        return result.intensities, vad.astype(np.float32)
+    def _cut(self, start: int, end: int) -> NDArray[np.float32]:
+        """Return samples of the recording."""
+        return self._recent[start - self._first : end - self._first]
+
+    def _make_step(
+        self, step: int, interval: tuple[int, int], window: Window, values: Values | None, total: int
+    ) -> Step:
+        """Return a step; without values it is NaN."""
+        spec, start, end = self._engine.spec, window.start / SAMPLE_RATE, window.end / SAMPLE_RATE
+        time = (step + 0.5) * self.grid.hop if self.grid.get_center(step) <= total else (start + end) / 2
+        vad_times, vad = None, None
+        if spec.vad:
+            vad_times = np.array([time])
+            if self.options.vad_frames:
+                vad_times = (np.arange(*map(_count_frames, interval)) + 0.5) * FRAME / SAMPLE_RATE
+            vad = np.full((len(vad_times), len(VAD)), np.nan, np.float32)
+        if values is not None and vad is not None and vad_times is not None:
+            if not self.options.vad_frames and values.vad is not None:
+                vad[0] = values.vad
+            elif values.frame_vad is not None:
+                vad[:] = np.stack(
+                    [np.interp(vad_times, values.times, column) for column in values.frame_vad.T], axis=1
+                )
+        silence = np.full(len(spec.targets), np.nan, np.float32)
+        intensities = silence if values is None else values.intensities
+        return Step(time, start, end, window.voiced, intensities, vad_times, vad)
 
 
 def _count_frames(samples: int) -> int:
@@ -306,10 +274,9 @@ def _count_frames(samples: int) -> int:
 def compute_timeline(
     engine: "Engine",
     blocks: Iterable[NDArray[np.float32]],
+    options: TimelineOptions = DEFAULTS,
     *,
     name: str,
-    window: float = WINDOW,
-    hop: float = HOP,
     voice_segments: bool = True,
     batch_seconds: float = 30.0,
     on_progress: Callable[[float], object] = lambda seconds: None,
@@ -319,19 +286,16 @@ def compute_timeline(
     Args:
         engine: The model.
         blocks: (sample,) each at 16 kHz.
+        options: See `Stream`.
         name: Name of the recording.
-        window: Seconds of each window, as the following options see `Stream`.
-        hop: Seconds between windows.
         voice_segments: Detect silence.
-        batch_seconds: Maximum seconds of audio per forward pass.
+        batch_seconds: Maximum seconds of audio per forward pass, where windows are clips.
         on_progress: Called after each block with the seconds done.
 
     Raises:
         EmimicError: See `Stream`.
     """
-    stream = Stream(
-        engine, window=window, hop=hop, voice_segments=voice_segments, batch_seconds=batch_seconds
-    )
+    stream = Stream(engine, options, blocks=FILE, voice_segments=voice_segments, batch_seconds=batch_seconds)
     steps: list[Step] = []
     for block in blocks:
         steps += stream.push(block)
@@ -359,4 +323,5 @@ def assemble_timeline(
         vad_times=np.concatenate(vad_times) if vad_times else None,
         vad=np.concatenate(vad) if vad else None,
         voice_segments=stream.voice_segments,
+        method=stream.method,
     )

@@ -1,14 +1,15 @@
 """Timelines: intensities and valence, arousal, dominance (V/A/D) of one recording over time (NumPy only)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Intervals
 from emimic.files import make_one_line, make_writable
 from emimic.inference import html
 from emimic.inference.steps import Steps, build_steps, compute_edges, make_target_names, mask_infinite
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA: Final = "emimic/results/1"
+
+
+Method = Literal["one pass", "exact"]
+"""How a timeline's windows were predicted: from one pass of the encoder, or each as a clip of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,13 @@ class Timeline:
         times: (step,) the center of each window in seconds.
         starts: (step,) the window's start in seconds; windows are shorter at a recording's two ends.
         ends: (step,) the window's end in seconds.
-        intensities: (step, target), about [0, 1]: the model's prediction of the window as a clip.
-        vad_times: (frame,) centers of the V/A/D frames in seconds, 50 per second; None if not learned.
-        vad: (frame, 3) arousal, dominance, valence; None if the model has not learned V/A/D.
+        intensities: (step, target), about [0, 1]: the model's prediction of the window.
+        vad_times: (frame,) times of V/A/D in seconds: the steps' or, on request, the centers of frames, 50 per second;
+            None if not learned.
+        vad: (frame, 3) arousal, dominance, valence, of the steps' windows or of frames; None if not learned.
         voice_segments: Parts with a voice.
+        method: How windows were predicted.
+        intervals: Prediction intervals of a clip with such values; None if the model has none.
     """
 
     name: str
@@ -61,6 +69,8 @@ class Timeline:
     vad_times: NDArray[np.float64] | None
     vad: NDArray[np.float32] | None
     voice_segments: tuple[VoiceSegment, ...]
+    method: Method = "exact"
+    intervals: Intervals | None = None
 
     def __str__(self) -> str:
         """Return one line: name, length, steps, fraction with a voice, mean intensities."""
@@ -78,7 +88,7 @@ class Timeline:
 
     @property
     def vad_frames(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Centers (frame,) in seconds and V/A/D (frame, 3), NaN in silence; None if the model has not learned it."""
+        """Times (frame,) in seconds and V/A/D (frame, 3), NaN in silence; None if the model has not learned it."""
         if self.vad is None or self.vad_times is None:
             return None
         return self.vad_times, mask_infinite(self.vad)
@@ -114,6 +124,7 @@ class Timeline:
         fields: dict[str, Any] = {
             "window": self.window,
             "hop": self.hop,
+            "method": self.method,
             "times": round_values(self.times, 3),
             "starts": round_values(self.starts, 3),
             "ends": round_values(self.ends, 3),
@@ -126,7 +137,23 @@ class Timeline:
         if self.vad is not None and self.vad_times is not None:
             values = dict(zip(VAD, map(round_values, self.vad.T), strict=True))
             fields["vad"] = {"times": round_values(self.vad_times, 3), "values": values}
+        if self.intervals is not None:
+            fields["intervals"] = {"level": self.intervals.level} | {
+                key: {
+                    name: {"low": round_values(pair[:, 0]), "high": round_values(pair[:, 1])}
+                    for name, pair in zip(names, np.moveaxis(pairs, 1, 0), strict=True)
+                }
+                for key, names, pairs in self._list_intervals(self.intervals)
+            }
         return fields
+
+    def _list_intervals(
+        self, intervals: Intervals
+    ) -> Iterator[tuple[str, tuple[str, ...], NDArray[np.float64]]]:
+        """Yield the field, the names, and intervals (step, name, 2) of intensities and V/A/D."""
+        yield "intensities", self.targets, intervals.compute(self.targets, self.intensities)
+        if self.vad is not None:
+            yield "vad", VAD, intervals.compute(VAD, self.vad)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per step, indexed by Seconds (its center): Start, End, the targets, mean V/A/D of its frames.

@@ -200,6 +200,7 @@ def encode(
     mask: Tensor,
     layers: Sequence[int] | None = None,
     frozen: int = 0,
+    reach: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Encode a batch of waveforms.
 
@@ -210,6 +211,7 @@ def encode(
         layers: numbers, from 1, of the layers whose outputs are concatenated, before any final norm of the encoder;
             None: the last hidden states.
         frozen: Whisper's layers up to this one run in evaluation mode, without SpecAugment.
+        reach: frames on either side that a frame of Whisper's attends to, in each layer; None: all.
 
     Returns:
         Hidden states (batch, frame, feature) and frame mask (batch, frame).
@@ -234,7 +236,7 @@ def encode(
         )
     frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
-        return _encode_whisper(encoder, samples, mask, frames, layers, frozen), frames
+        return _encode_whisper(encoder, samples, mask, frames, layers, frozen, reach), frames
     masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
@@ -328,16 +330,21 @@ def encode_rest(
 
 
 def _encode_whisper(
-    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
+    encoder: Any,
+    samples: Tensor,
+    mask: Tensor,
+    frames: Tensor,
+    layers: Sequence[int] | None,
+    frozen: int,
+    reach: int | None,
 ) -> Tensor:
     """Run Whisper's encoder without its 30 s of padding: positions are sliced to the clip, padding is masked."""
-    return _encode_whisper_end(
-        encoder, _encode_whisper_start(encoder, samples, mask, frames, frozen), frames, layers
-    )
+    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen, reach)
+    return _encode_whisper_end(encoder, outputs, frames, layers, reach)
 
 
 def _encode_whisper_start(
-    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, frozen: int
+    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, frozen: int, reach: int | None = None
 ) -> dict[int, Tensor]:
     """Return the first layer's input (0) and the frozen layers' outputs by number, (batch, frame, feature) each."""
     config = encoder.config
@@ -349,7 +356,7 @@ def _encode_whisper_start(
     training = encoder.training and not frozen
     if training and config.apply_spec_augment and config.mask_time_prob > 0:
         features = features * ~_draw_time_mask(config, real)[:, None, :]
-    bias = _compute_attention_bias(frames, features.dtype)
+    bias = _compute_attention_bias(frames, features.dtype, reach)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         # The second convolution reads one step past the clip's end, where a clip alone is zero-padded.
         hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
@@ -362,12 +369,16 @@ def _encode_whisper_start(
 
 
 def _encode_whisper_end(
-    encoder: Any, outputs: dict[int, Tensor], frames: Tensor, layers: Sequence[int] | None
+    encoder: Any,
+    outputs: dict[int, Tensor],
+    frames: Tensor,
+    layers: Sequence[int] | None,
+    reach: int | None = None,
 ) -> Tensor:
     """Run the layers after the last one in `outputs`: return hidden states (batch, frame, feature)."""
     first = max(outputs)
     hidden = outputs[first]
-    bias = _compute_attention_bias(frames, hidden.dtype)
+    bias = _compute_attention_bias(frames, hidden.dtype, reach)
     for number, layer in enumerate(encoder.layers[first:], first + 1):
         if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
             hidden = layer(hidden, bias)
@@ -377,10 +388,17 @@ def _encode_whisper_end(
     return encoder.layer_norm(hidden)  # type: ignore[no-any-return]
 
 
-def _compute_attention_bias(frames: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Return the attention bias that masks padded frames, (batch, 1, frame, frame); None without padding."""
-    if bool(frames.all()):
+def _compute_attention_bias(frames: Tensor, dtype: torch.dtype, reach: int | None = None) -> Tensor | None:
+    """Return the attention bias (batch, 1, frame, frame); None if all frames attend to all.
+
+    It masks padded frames, and those further away than `reach` frames.
+    """
+    if reach is None and bool(frames.all()):
         return None
-    bias = torch.zeros(frames.shape, dtype=dtype, device=frames.device)
-    bias = bias.masked_fill(~frames, torch.finfo(dtype).min)[:, None, None, :]
+    hidden = ~frames[:, None, None, :]
+    if reach is not None:
+        number = torch.arange(frames.shape[1], device=frames.device)
+        hidden = hidden | ((number[:, None] - number).abs() > reach)
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=frames.device)
+    bias = bias.masked_fill(hidden, torch.finfo(dtype).min)
     return bias.expand(-1, 1, frames.shape[1], -1)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from emimic.model import pooling
 from emimic.model.config import EmiConfig
 
 
@@ -58,21 +57,18 @@ class DomainHeads(nn.Module):
             for name, targets in by_domain.items()
         }
 
-    def forward(
-        self, intensities: Tensor, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, intensities: Tensor, moments: Tensor, domains: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mix the regression head's intensities with the domains' own, by the probability of each domain.
 
         Args:
             intensities: (batch, target), of the regression head.
-            hidden: (batch, frame, feature).
-            frame_mask: (batch, frame), true at real frames.
+            moments: (batch, 2 * feature), mean and standard deviation of the frames.
             domains: (batch,), number of each clip's domain, or -1 where it is unknown; None: all unknown.
 
         Returns:
             Intensities (batch, target) and logits of the domains (batch, domain).
         """
-        moments = self.dropout(pooling.compute_moments(hidden, frame_mask))
+        moments = self.dropout(moments)
         logits = self.domain(moments)
         weights = logits.softmax(dim=-1)
         if domains is not None:

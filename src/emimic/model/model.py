@@ -168,14 +168,27 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
 
     # Forward pass
 
-    def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz."""
+    def encode(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, reach: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz.
+
+        Args:
+            input_values: (batch, sample).
+            attention_mask: (batch, sample), nonzero at real samples; None: all are.
+            reach: see `encoders.encode`.
+        """
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         if not self.config.audio:
             return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             return encoders.encode(
-                self.encoder, input_values, mask.bool(), self.config.hidden_layers, self.config.frozen_layers
+                self.encoder,
+                input_values,
+                mask.bool(),
+                self.config.hidden_layers,
+                self.config.frozen_layers,
+                reach,
             )
 
     @torch.no_grad()
@@ -205,22 +218,16 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             domains: (batch,), number of each clip's domain, or -1 where the model predicts it; None: it predicts all.
             further: values and mask of each further branch, of `collate_further`.
         """
-        hidden = self._standardize(hidden)
-        vad = self._predict_vad(hidden, frame_mask) if self.config.vad_head else None
+        hidden, vad, frames = self.prepare_frames(hidden, frame_mask)
         if not self.config.targets:
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         pooled = None if self.training else pooling.compute_moments(hidden, frame_mask)
-        frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
-        frames = frames * frame_mask[..., None]
+        moments = (
+            pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
+        )
         vectors = [pool(frames, frame_mask) for pool in self.poolings]
         vectors += [branch(*(further or {})[name]) for name, branch in self.branches.items()]
-        last = torch.cat(vectors, dim=-1)
-        if self.config.regression_head:
-            last = self.head.compute_hidden(last)  # type: ignore[operator]
-        else:
-            last = nn.functional.dropout(last, self.config.head_dropout, self.training)
-        categories = self.category(last) if self.training and self.config.categories else None
-        intensities, logits = self._predict_intensities(last, hidden, frame_mask, domains)
+        intensities, logits, categories = self.regress_vector(torch.cat(vectors, dim=-1), moments, domains)
         return EmiOutput(
             intensities=intensities,
             vad=vad,
@@ -230,21 +237,40 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             pooled=pooled,
         )
 
-    def _predict_intensities(
-        self, last: Tensor, hidden: Tensor, frame_mask: Tensor, domains: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return intensities (batch, target) of the projection's input (batch, unit), and logits of the domains."""
-        project = self.head.out_proj if self.config.regression_head else self.head
-        intensities: Tensor = project(last)  # type: ignore[operator]
+    def prepare_frames(self, hidden: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return standardized hidden states, V/A/D, and the frames to pool, (batch, frame, ...) each."""
+        hidden = self._standardize(hidden)
+        vad = self._predict_vad(hidden, frame_mask) if self.config.vad_head else None
+        frames = hidden if vad is None else torch.cat([hidden, vad], dim=-1)
+        return hidden, vad, frames * frame_mask[..., None]
+
+    def regress_vector(
+        self, vector: Tensor, moments: Tensor | None, domains: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return intensities (batch, target), and logits of the domains and, in training, of the categories.
+
+        Args:
+            vector: (batch, width), the poolings' vectors, concatenated.
+            moments: (batch, 2 * feature), mean and standard deviation of the probed features; None without domains.
+            domains: as in `regress`.
+        """
+        if self.config.regression_head:
+            last = self.head.compute_hidden(vector)  # type: ignore[operator]
+            project: Any = self.head.out_proj
+        else:
+            last = nn.functional.dropout(vector, self.config.head_dropout, self.training)
+            project = self.head
+        categories = self.category(last) if self.training and self.config.categories else None
+        intensities: Tensor = project(last)
         if self.config.bounded:
             intensities = intensities.sigmoid()
         logits = None
-        if self.config.domains:
-            intensities, logits = self.domains(intensities, self._select_probed(hidden), frame_mask, domains)
+        if moments is not None:
+            intensities, logits = self.domains(intensities, moments, domains)
         if self.config.target_std is not None:
             intensities = intensities * intensities.new_tensor(self.config.target_std)
             intensities = intensities + intensities.new_tensor(self.config.target_mean)
-        return intensities, logits
+        return intensities, logits, categories
 
     def compute_frozen_means(self, states: Tensor, frame_mask: Tensor) -> Tensor:
         """Return the domains' layers' and the V/A/D head's input, (batch, feature), from the frozen layers' outputs.

@@ -108,9 +108,13 @@ class AttentiveStatistics(nn.Module):
     def width(self) -> int:
         return 2 * self.hidden.in_features
 
+    def compute_scores(self, frames: Tensor) -> Tensor:
+        """Return the logarithms of the weights, (batch, frame, 1), up to a constant."""
+        return self.score(torch.tanh(self.hidden(frames)))  # type: ignore[no-any-return]
+
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return (batch, 2 * feature) of (batch, frame, feature) and (batch, frame); 0 without any real frame."""
-        scores = self.score(torch.tanh(self.hidden(frames)))
+        scores = self.compute_scores(frames)
         weights = scores.masked_fill(~mask[..., None], torch.finfo(scores.dtype).min).softmax(dim=1)
         weights = weights * mask[..., None]
         means = (weights * frames).sum(dim=1)

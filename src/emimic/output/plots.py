@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emimic.calibration import Intervals
 from emimic.figures import render
 from emimic.inference.results import Result, Timeline
 from emimic.install import install
@@ -110,9 +111,11 @@ def _draw_timeline(figure: "Figure", t: Timeline, samples: NDArray[np.float32] |
     panels = _add_panels(figure, groups, _LEFT, _WIDTH - _RIGHT)
     _draw_waveform(panels[0], coarsen(samples, _WAVEFORM_BINS), t.seconds)
     colors = [COLORS[i % len(COLORS)] for i in range(len(t.targets))]
+    _draw_bands(panels[1:], t.targets, colors, t.times, t.intensities, t.intervals)
     _draw_lines(panels[1:], t.targets, colors, t.times, t.intensities)
     _draw_unit(figure, panels[1 : 1 + len(t.targets)], "intensity (0 to 1)")
     if t.vad is not None and t.vad_times is not None:
+        _draw_bands(panels[-3:], VAD, [_VAD_COLOR] * 3, t.vad_times, t.vad, t.intervals)
         _draw_lines(panels[-3:], VAD, [_VAD_COLOR] * 3, t.vad_times, t.vad)
         _draw_unit(figure, panels[-3:], "rating (0 to 1)")
     silent = [(s.start, s.end - s.start) for s in find_silences(t)]
@@ -204,6 +207,26 @@ def _draw_lines(
     for i, name in enumerate(names):
         panels[i].set_ylim(low - margin, high + margin)
         _draw_line(panels[i], name, times, values[:, i], colors[i])
+
+
+def _draw_bands(
+    panels: list["Axes"],
+    names: tuple[str, ...],
+    colors: list[str],
+    times: NDArray[np.float64],
+    values: NDArray[np.floating[Any]],
+    intervals: Intervals | None,
+) -> None:
+    """Draw the prediction intervals of values (step, name), where the model has some, as pale bands."""
+    if intervals is None:
+        return
+    for panel, color, pairs in zip(
+        panels, colors, np.moveaxis(intervals.compute(names, values), 1, 0), strict=False
+    ):
+        low, high = (fit_width(times, edge).mean for edge in pairs.T)
+        panel.fill_between(
+            fit_width(times, pairs[:, 0]).times, low, high, color=color, alpha=0.12, linewidth=0
+        )
 
 
 def _draw_line(

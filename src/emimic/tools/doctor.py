@@ -203,15 +203,17 @@ def _try_model(folder: Path) -> ModelState:
         ModelError: the model can't be used.
     """
     from emimic.files import compute_sha256
+    from emimic.inference.description import list_graphs
     from emimic.inference.engine import GraphEngine, open_engine
     from emimic.inference.runtimes import RUNTIMES
 
     engine = open_engine(folder)
     kind, digest, difference = "a run, on torch", None, None
     if isinstance(engine, GraphEngine):
-        kind = f"{engine.description.get('precision')} on {RUNTIMES[engine.runtime][0]}"
+        library = RUNTIMES[engine.runtime]
+        kind = f"{engine.description.get('precision')} on {library.module}"
         difference = engine.check()
-        digest = compute_sha256(engine.folder / RUNTIMES[engine.runtime][1])
+        digest = compute_sha256(engine.folder / list_graphs(engine.description, library.suffix)[0])
     return ModelState(
         folder=folder.resolve().name,
         size=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),

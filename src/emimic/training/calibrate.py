@@ -11,15 +11,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.calibration import Array, Calibration, Map, Single
+from emimic.calibration import Array, Calibration, Intervals, Map, Single
 from emimic.data.corpus import Item, Split, load_corpus
 from emimic.data.loader import BatchOptions, ModelInput, Source, read_batches
 from emimic.data.transcripts import add_texts
 from emimic.files import fingerprint, make_folder
 from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.task import SAMPLE_RATE, CorpusError, ModelError, SettingsError
-from emimic.training.calibration_fit import compute_calibration_error, fit_map, fit_novelty
+from emimic.task import SAMPLE_RATE, VAD, CorpusError, ModelError, SettingsError
+from emimic.training.calibration_fit import (
+    compute_calibration_error,
+    fit_intervals,
+    fit_map,
+    fit_novelty,
+    map_across,
+)
+from emimic.training.calibration_report import Report as Report
 from emimic.training.checkpoint import read_stored
 from emimic.training.learner import make_source
 
@@ -27,39 +34,6 @@ SHORTEST: Final = 0.8
 """Minimum length of a crop of a clip for the novelty score, in seconds."""
 
 _FEW: Final = 100
-
-
-@dataclass(frozen=True)
-class Report:
-    """Report of a calibration.
-
-    Attributes:
-        out: folder of the calibration.
-        clips: target -> number of labeled clips.
-        error: target -> calibration error on these clips before and after, see `compute_calibration_error`; the latter
-            is optimistic, since they fitted the map.
-        novel: corpus -> fraction of held-out clips marked as novel.
-        notes: warnings.
-    """
-
-    out: Path
-    clips: dict[str, int]
-    error: dict[str, tuple[float, float]]
-    novel: dict[str, float]
-    notes: tuple[str, ...]
-
-    def to_text(self) -> str:
-        """Return the report as lines of text."""
-        lines = [f"{'':16} clips  error before, after (of the clips that fitted it)"]
-        lines += [
-            f"{name:16} {self.clips[name]:5}  {before:.3f}  {after:.3f}"
-            for name, (before, after) in self.error.items()
-        ]
-        lines += [
-            f"{name}: {fraction:.1%} of held-out clips are marked as unlike the training data"
-            for name, fraction in self.novel.items()
-        ]
-        return "\n".join([*lines, *self.notes, f"written to {self.out}"])
 
 
 def calibrate(
@@ -118,6 +92,7 @@ def calibrate(
         )  # fmt: skip
         fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
+    intervals = _fit_intervals(targets, fitted, seed)
     novelty = fit_novelty(
         {name: corpus.reference for name, corpus in fitted.items()},
         {name: corpus.held for name, corpus in fitted.items()},
@@ -128,12 +103,13 @@ def calibrate(
         "seed": seed,
         "corpora": {name: corpus.describe() for name, corpus in fitted.items()},
     }
-    Calibration(targets, tuple(maps), novelty, facts).save(out)
+    Calibration(targets, tuple(maps), novelty, facts, intervals).save(out)
     novel = {
         name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
         for name, corpus in fitted.items()
     }
-    return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted))
+    coverage = {} if intervals is None else intervals.coverage
+    return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted), coverage)
 
 
 def _open_model(run: Path, split: str) -> EmiModel:
@@ -163,6 +139,9 @@ class _Corpus:
         labels: (clip, target), of the split.
         reference: (clip, feature), pooled frames of training clips.
         held: (clip, feature), pooled frames of held-out clips.
+        vad: (clip, 3), mean V/A/D of the split, within [0, 1]; NaN if not learned.
+        vad_labels: (clip, 3), of the split; NaN where unknown.
+        speakers: (clip,), of the split; a clip without one stands for itself.
     """
 
     weight: float
@@ -170,6 +149,9 @@ class _Corpus:
     labels: Array
     reference: Single
     held: Single
+    vad: Array
+    vad_labels: Array
+    speakers: list[str]
 
     def describe(self) -> dict[str, Any]:
         """Return the corpus's weight and numbers of clips, for the calibration's record."""
@@ -190,16 +172,20 @@ def _predict_corpus(
     """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `_load_splits`."""
     train, part = splits
     targets = len(model.config.targets)
-    raw, labels = np.empty((0, targets)), np.empty((0, targets))
+    raw, labels, vad = np.empty((0, targets)), np.empty((0, targets)), np.empty((0, len(VAD)))
+    items = () if part is None else part.items
     if part is not None:
         source = make_source(model, part.items, None)
-        raw, _ = _predict(model, source, f"{name}, {part.name}", options)
+        raw, _, vad = _predict(model, source, f"{name}, {part.name}", options)
         labels = part.labels.astype(np.float64)
     reference, held = (
-        _predict(model, vary_lengths(model, items, seed), f"{name}, novelty", options)[1]
-        for items in _choose_reference(train.items, None if part is None else part.items, clips, rng)
+        _predict(model, vary_lengths(model, chosen, seed), f"{name}, novelty", options)[1]
+        for chosen in _choose_reference(train.items, None if part is None else part.items, clips, rng)
     )
-    return _Corpus(weight, raw, labels, reference, held)
+    unknown = np.full(len(VAD), np.nan)
+    vad_labels = np.array([unknown if item.vad is None else item.vad for item in items]).reshape(-1, len(VAD))
+    speakers = [f"{name}/{item.speaker or item.id}" for item in items]
+    return _Corpus(weight, raw, labels, reference, held, vad, vad_labels, speakers)
 
 
 def _load_splits(
@@ -260,6 +246,24 @@ def _fit_maps(
         before = compute_calibration_error(x, y, clip_weights)
         errors[target] = (before, compute_calibration_error(maps[-1](x), y, clip_weights))
     return maps, counts, errors
+
+
+def _fit_intervals(targets: Sequence[str], corpora: Mapping[str, _Corpus], seed: int) -> Intervals | None:
+    """Return prediction intervals from two halves of the speakers: each is mapped by maps of the other."""
+    used = [corpus for corpus in corpora.values() if corpus.weight > 0]
+    speakers = [speaker for corpus in used for speaker in corpus.speakers]
+    names = sorted(set(speakers))
+    half = set(np.random.default_rng(seed).permutation(names)[: len(names) // 2].tolist())
+    folds = np.array([int(speaker in half) for speaker in speakers], dtype=np.intp)
+    raw, labels, vad, vad_labels = (
+        np.concatenate([getattr(corpus, field) for corpus in used])
+        for field in ("raw", "labels", "vad", "vad_labels")
+    )
+    columns = [map_across(x, y, folds) for x, y in zip(raw.T, labels.T, strict=True)]
+    predictions = dict(zip((*targets, *VAD), (*columns, *vad.T), strict=True))
+    return fit_intervals(
+        predictions, dict(zip((*targets, *VAD), (*labels.T, *vad_labels.T), strict=True)), folds
+    )
 
 
 def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
@@ -334,17 +338,26 @@ def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
     return Source(items, read)
 
 
-def _predict(model: EmiModel, source: Source, name: str, options: BatchOptions) -> tuple[Array, Single]:
-    """Return raw intensities (clip, target) and pooled frames (clip, feature). Raises ModelError at NaN or infinity."""
+def _predict(
+    model: EmiModel, source: Source, name: str, options: BatchOptions
+) -> tuple[Array, Single, Array]:
+    """Return raw intensities (clip, target), pooled frames (clip, feature), and V/A/D (clip, 3), NaN if not learned.
+
+    Raises:
+        ModelError: the model predicts NaN or infinity.
+    """
     count, config = len(source.items), model.config
     intensities = np.empty((count, len(config.targets)))
     pooled = np.empty((count, 2 * config.hidden_features), np.float32)
+    vad = np.full((count, len(VAD)), np.nan)
     for rows, values in read_batches(model, source, range(count), options, label=name):
         predictions = model.predict(values, batch_seconds=options.batch_seconds)
         for row, prediction in zip(rows, predictions, strict=True):
             intensities[row], pooled[row] = prediction.intensities, prediction.pooled
+            if prediction.vad is not None:
+                vad[row] = prediction.vad.clip(0.0, 1.0).mean(axis=0)
     if not (np.isfinite(intensities).all() and np.isfinite(pooled).all()):
         raise ModelError(
             f"the model predicts NaN or infinity for clips of {name}; its weights are damaged: use another checkpoint"
         )
-    return intensities, pooled
+    return intensities, pooled, vad

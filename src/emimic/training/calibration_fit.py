@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.calibration import Array, Map, Novelty, Single
+from emimic.calibration import Array, HalfWidth, Intervals, Map, Novelty, Single
 
 COMPONENTS: Final = 64
 """Maximum number of principal components of the novelty score."""
@@ -17,6 +17,13 @@ ARRAY_BYTES: Final = 390_000
 QUANTILE: Final = 0.99
 """Quantile of held-out clips' distances that is scaled to 1."""
 
+LEVEL: Final = 0.9
+"""Fraction of labels within a prediction interval."""
+
+FEWEST: Final = 50
+"""Minimum number of clips of a knot of an interval's width."""
+
+_KNOTS: Final = 20
 _POINTS: Final = 200  # of a fitted map, each the mean of neighbors with an equal part of the weight
 
 
@@ -63,6 +70,62 @@ def _average_groups(group: NDArray[np.intp], x: Array, y: Array, w: Array) -> tu
     total = np.bincount(group, w)
     x, y = (np.bincount(group, w * column) / total for column in (x, y))
     return x, y, total.astype(np.float64)
+
+
+def fit_intervals(
+    predictions: Mapping[str, Array], labels: Mapping[str, Array], folds: NDArray[np.intp]
+) -> Intervals | None:
+    """Fit prediction intervals to predictions that their own clips' labels didn't influence.
+
+    Half the width is a quantile of the absolute errors of clips with similar predictions, with the correction for their
+    number of split conformal prediction (Lei et al. 2018). Coverage of a fold is that of intervals of the others.
+
+    Args:
+        predictions: by name, (clip,).
+        labels: by name, (clip,), NaN where unknown.
+        folds: (clip,), number of the clip's part; a speaker is in one.
+
+    Returns:
+        None if no name has FEWEST labeled clips in every fold.
+    """
+    widths, coverage = {}, {}
+    for name, values in predictions.items():
+        known = np.isfinite(labels[name]) & np.isfinite(values)
+        x, y, fold = values[known], labels[name][known], folds[known]
+        counts = np.bincount(fold, minlength=2)
+        if counts.min() < FEWEST:
+            continue
+        inside = np.zeros(len(x), dtype=bool)
+        for part in range(len(counts)):
+            others = fold != part
+            interval = _fit_half_width(x[others], np.abs(y - x)[others])(x[~others])
+            truth = y[~others]
+            inside[~others] = (interval[:, 0] <= truth) & (truth <= interval[:, 1])
+        widths[name] = _fit_half_width(x, np.abs(y - x))
+        coverage[name] = float(inside.mean())
+    return Intervals(LEVEL, widths, coverage) if widths else None
+
+
+def map_across(raw: Array, labels: Array, folds: NDArray[np.intp]) -> Array:
+    """Return calibrated values (clip,) of raw ones, by maps of the other folds; NaN if nothing is labeled there."""
+    mapped = np.full(len(raw), np.nan)
+    for fold in np.unique(folds):
+        others = (folds != fold) & np.isfinite(labels)
+        if others.any():
+            mapped[folds == fold] = fit_map(raw[others], labels[others], np.ones(others.sum()))(
+                raw[folds == fold]
+            )
+    return mapped
+
+
+def _fit_half_width(values: Array, errors: Array) -> HalfWidth:
+    """Return the half-width of intervals for values (clip,) with these absolute errors (clip,)."""
+    order = np.argsort(values, kind="stable")
+    knots: dict[float, float] = {}
+    for rows in np.array_split(order, max(1, min(_KNOTS, len(values) // FEWEST))):
+        rank = min(1.0, np.ceil((len(rows) + 1) * LEVEL) / len(rows))
+        knots[float(values[rows].mean())] = float(np.quantile(errors[rows], rank, method="higher"))
+    return HalfWidth(tuple(knots), tuple(knots.values()))
 
 
 def compute_calibration_error(predictions: Array, labels: Array, weights: Array, bins: int = 10) -> float:

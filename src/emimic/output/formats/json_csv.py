@@ -17,10 +17,10 @@ Times are seconds, to the millisecond.
 
 CSV has no field for a version: its header is its schema. A CSV of many results has Filename, the targets, V/A/D means,
 Novelty, Basis (whole clip, first 12 s, or mean over time: see `Headline`) and Notes (separated by "; "). The CSV of a
-timeline has one row per step: Seconds (its center), Start and End of its window, then targets and V/A/D (the mean over
-the step's frames). For several recordings, a column Filename comes first. The CSV of sentences has one row per
-sentence: Filename, Start, End, Text, then targets and V/A/D. Silence has empty fields. Filename is the file's stem;
-where stems are equal, the file's name or path.
+timeline has one row per step: Seconds (its center), Start and End of its window, then targets and V/A/D (of the window,
+or the mean over the step's frames). For several recordings, a column Filename comes first. The CSV of sentences has one
+row per sentence: Filename, Start, End, Text, then targets and V/A/D. Silence has empty fields. Filename is the file's
+stem; where stems are equal, the file's name or path.
 
 Within a version, fields and columns are only added (columns on the right). Removing one, or changing its meaning, makes
 a new version.

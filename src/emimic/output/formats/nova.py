@@ -11,6 +11,7 @@ from emimic.files import write_atomically
 from emimic.inference.results import Result
 from emimic.output.formats.common import Format
 from emimic.output.formats.names import make_safe, make_unique
+from emimic.task import VAD
 
 _SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line that it starts
 
@@ -18,9 +19,9 @@ _SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line th
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.<dimension>.annotation and `stem`.<dimension>.annotation~.
 
-    There is one line per hop for intensities, one line per frame for V/A/D. Line k is for k/sr to (k+1)/sr seconds. The
-    confidence is 1; in a silent step it is 0 and the score NaN, as for NOVA's unlabeled lines. Scores are clipped to
-    the scheme's range, 0 to 1.
+    There is one line per hop; for V/A/D of frames one line per frame. Line k is for k/sr to (k+1)/sr seconds. The
+    confidence is 1 less the width of the prediction interval, or 1 if the model has none; in a silent step it is 0 and
+    the score NaN, as for NOVA's unlabeled lines. Scores are clipped to the scheme's range, 0 to 1.
     """
     grid = result.to_steps()
     timeline = result.timeline
@@ -29,19 +30,31 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     vad = result.vad_frames
     if vad is not None:
         times, values = vad
-        hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
+        if not np.array_equal(times, grid.times):
+            hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
         series += [(hop, times, values[:, column]) for column in range(values.shape[1])]
     schemes = make_unique(name.lower().replace(" ", "_") for name in grid.names)
     written = []
-    for scheme, (hop, times, values) in zip(schemes, series, strict=True):
+    dimensions = (*result.targets, *VAD)[: len(series)]
+    for scheme, dimension, (hop, times, values) in zip(schemes, dimensions, series, strict=True):
         scores = _make_lines(hop, times, values, grid.total / 1000)
         path = folder / f"{stem}.{make_safe(scheme)}.annotation"
         data = path.with_name(path.name + "~")
         # The scores first: a header without them would be taken for a complete annotation.
-        write_atomically(data, "".join("NaN;0\n" if np.isnan(s) else f"{s:.6g};1\n" for s in scores))
+        confidence = _compute_confidence(result, dimension, scores)
+        lines = zip(scores, confidence, strict=True)
+        write_atomically(data, "".join("NaN;0\n" if np.isnan(s) else f"{s:.6g};{c:.3g}\n" for s, c in lines))
         write_atomically(path, _make_header(scheme, 1 / hop, len(scores)))
         written += [path, data]
     return written
+
+
+def _compute_confidence(result: Result, dimension: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 less the width of the prediction interval of each score (line,); 1 without an interval."""
+    if result.intervals is None:
+        return np.ones(len(scores))
+    low, high = result.intervals.compute([dimension], scores[:, None])[:, 0].T
+    return np.where(np.isnan(high), 1.0, 1.0 - (high - low))
 
 
 def _make_lines(

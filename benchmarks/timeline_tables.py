@@ -1,0 +1,43 @@
+"""Table of timelines in one pass beside exact ones."""
+
+from typing import Any, Final
+
+from benchmarks.results import format_interval, format_machine, make_table, read_results
+
+WAYS: Final = {"exact": "exact", "file": "one pass, of a file", "stream": "one pass, of a stream"}
+SOUNDS: Final = {"bursts": "bursts of unseen speakers", "speech": "acted speech (TAVA)"}
+
+
+def make_one_pass() -> str:
+    """Make each way's Pearson with the labels of joined clips, its agreement with exact, and its speed."""
+    results = read_results("one_pass")
+    rows = []
+    for sound, label in SOUNDS.items():
+        for way, name in WAYS.items():
+            found = results["scores"][sound][way]
+            rows.append((label, name, format_interval(found["pearson"]["mean"]), *_format_agreement(found)))
+    header = (
+        "joined clips | timeline | mean Pearson with the labels [95 %] | less exact [95 %] | r with exact"
+    )
+    header += " | rms from exact"
+    speed = results["speed"]
+    ratio, stream = speed["ratio"], speed["stream"]
+    return (
+        f"{make_table(header, rows)}\n\n"
+        f"{speed['seconds'] / 60:.0f} minutes of speech on two cores: {speed['times_real_time']:.0f} x real time, "
+        f"exact {speed['exact_times_real_time']:.0f} x; ratio {ratio['median']:.1f} ({ratio['minimum']:.1f} to "
+        f"{ratio['maximum']:.1f}, {ratio['repeats']} pairs in turn). A stream takes "
+        f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step comes at most "
+        f"{stream['latency_s']:.2f} s after its time. "
+        f"{format_machine(speed['machine'])}"
+    )
+
+
+def _format_agreement(found: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the difference from exact in Pearson, and the ranges of r and rms over targets and V/A/D."""
+    if "agreement" not in found:
+        return "", "", ""
+    less = found["less_exact"]
+    r, rms = ([one[key] for one in found["agreement"].values()] for key in ("pearson", "rms"))
+    difference = f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
+    return difference, f"{min(r):.2f} to {max(r):.2f}", f"{min(rms):.2f} to {max(rms):.2f}"

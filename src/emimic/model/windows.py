@@ -1,0 +1,115 @@
+"""The heads on windows of encoded frames: however much windows overlap, a frame is encoded once.
+
+Sums over a window are matrix products of weights (window, frame) and frames (frame, feature). Frames are centered
+first, so that variances, as differences of two sums, keep their digits.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emimic.model import pooling
+from emimic.model.model import EmiModel
+
+
+@dataclass(frozen=True)
+class WindowOutput:
+    """Outputs of windows.
+
+    Attributes:
+        intensities: (window, target).
+        pooled: (window, 2 * feature), mean and standard deviation over the window's frames.
+        vad: (row, frame, 3), of the frames; None without the V/A/D head.
+        vad_means: (window, 3), of the windows.
+    """
+
+    intensities: Tensor
+    pooled: Tensor
+    vad: Tensor | None
+    vad_means: Tensor | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of the frames of a batch of recordings.
+
+    Attributes:
+        rows: (window,), row of the batch.
+        starts: (window,), first frame.
+        ends: (window,), frame after the last one; beyond `starts`.
+    """
+
+    rows: Tensor
+    starts: Tensor
+    ends: Tensor
+
+    def make_mask(self, frame_mask: Tensor) -> Tensor:
+        """Return the windows' frames, (window, row * frame), for a mask (row, frame) of the same shape as theirs."""
+        row = torch.arange(frame_mask.shape[0], device=frame_mask.device)
+        frame = torch.arange(frame_mask.shape[1], device=frame_mask.device)[None]
+        inside = (frame >= self.starts[:, None]) & (frame < self.ends[:, None])
+        return ((row[None] == self.rows[:, None])[..., None] & inside[:, None]).flatten(1)
+
+    def gather(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each window's own frames, (window, frame, feature), and their mask, (window, frame)."""
+        longest: Any = (self.ends - self.starts).amax()  # in a graph it is no number
+        offset = torch.arange(longest, device=frames.device)
+        mask = offset[None] < (self.ends - self.starts)[:, None]
+        index = torch.where(mask, self.starts[:, None] + offset[None], 0)
+        return frames[self.rows[:, None], index] * mask[..., None], mask
+
+
+def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows: Windows) -> WindowOutput:
+    """Return the outputs of windows. A window of all frames of a row has the outputs of `EmiModel.regress`.
+
+    V/A/D are smoothed over the row, so that those near a window's edges depend on frames beyond it, too.
+
+    Args:
+        model: in evaluation mode, with targets.
+        hidden: (row, frame, feature), of `EmiModel.encode`.
+        frame_mask: (row, frame), true at real frames.
+        windows: of them, with one real frame or more each; beyond the real frames they end early.
+    """
+    config = model.config
+    ends = torch.minimum(windows.ends, frame_mask.sum(dim=1)[windows.rows])
+    windows = Windows(windows.rows, windows.starts, ends)
+    _, vad, frames = model.prepare_frames(hidden, frame_mask)
+    inside = windows.make_mask(frame_mask)
+    centers = pooling.compute_mean(frames, frame_mask)
+    centered = ((frames - centers[:, None]) * frame_mask[..., None]).flatten(0, 1)
+    pairs = torch.cat([centered, centered.square()], dim=-1)
+    uniform = inside.to(frames.dtype)
+    means, stds = _compute_moments(uniform / uniform.sum(dim=1, keepdim=True), pairs)
+    means = means + centers[windows.rows]
+    vectors = []
+    for pool in model.poolings:
+        if isinstance(pool, pooling.Mean):
+            vectors.append(means)
+        elif isinstance(pool, pooling.MeanStd):
+            vectors.append(torch.cat([means, stds], dim=-1))
+        elif isinstance(pool, pooling.AttentiveStatistics):
+            scores = pool.compute_scores(frames).flatten()[None]
+            weights = torch.where(inside, scores, torch.finfo(scores.dtype).min).softmax(dim=1)
+            attended, spread = _compute_moments(weights, pairs)
+            vectors.append(torch.cat([attended + centers[windows.rows], spread], dim=-1))
+        else:
+            vectors.append(pool(*windows.gather(frames)))
+    plain = [part[:, : config.hidden_features] for part in (means, stds)]
+    probed = plain if config.probe_layers is None else [part[:, config.probe_features] for part in plain]
+    moments = torch.cat(probed, dim=-1) if config.domains else None
+    intensities, _, _ = model.regress_vector(torch.cat(vectors, dim=-1), moments)
+    vad_means = None if vad is None else means[:, config.hidden_features :]
+    return WindowOutput(intensities, torch.cat(plain, dim=-1), vad, vad_means)
+
+
+def _compute_moments(weights: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means and standard deviations, (window, feature) each.
+
+    Args:
+        weights: (window, frame), with the sum 1.
+        pairs: (frame, 2 * feature), values and their squares.
+    """
+    means, squares = (weights @ pairs).chunk(2, dim=-1)
+    return means, ((squares - means.square()).clamp(min=0) + pooling.FLOOR).sqrt()
