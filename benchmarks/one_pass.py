@@ -36,7 +36,7 @@ from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
 
 OUT = Path(__file__).parent.parent / "docs" / "results" / "one_pass.json"
 REPEATS = 5
-BLOCK = 20.0
+BLOCK = 10.0
 SOURCES = {"bursts": ("bursts", "valid", 600), "speech": ("tava", "test", 192)}
 
 Wave = NDArray[np.float32]

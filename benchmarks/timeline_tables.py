@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from benchmarks.results import format_interval, format_machine, make_table, read_results
+from benchmarks.results import format_interval, make_table, read_results
 
 WAYS: Final = {"exact": "exact", "file": "one pass, of a file", "stream": "one pass, of a stream"}
 SOUNDS: Final = {"bursts": "bursts of unseen speakers", "speech": "acted speech (TAVA)"}
@@ -29,7 +29,7 @@ def make_one_pass() -> str:
         f"{ratio['maximum']:.1f}, {ratio['repeats']} pairs in turn). A stream takes "
         f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step comes at most "
         f"{stream['latency_s']:.2f} s after its time. "
-        f"{format_machine(speed['machine'])}"
+        f"Machine: {speed['machine']}."
     )
 
 

@@ -228,7 +228,7 @@ def stub(monkeypatch, tmp_path):
         split=split,
         asked=None,
         warnings=(),
-        model=SimpleNamespace(config=SimpleNamespace(predicts_vad=False)),
+        model=SimpleNamespace(config=SimpleNamespace(predicts_vad=False, max_seconds=12.0)),
     )
     state.model.config.targets = list(EMOTIONS)
 
@@ -246,7 +246,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
-    monkeypatch.setattr(module, "make_source", lambda model, items, heard: items)
+    monkeypatch.setattr(module, "make_source", lambda model, items, inputs, without: items)
     monkeypatch.setattr(module.loader, "predict_source", answer)
     return state
 

@@ -22,7 +22,9 @@ def stub(monkeypatch, tmp_path):
     split = Split("test", ("take two", "00012", "7"), items, ())
     answers = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
     state = SimpleNamespace(split=split, answers=answers, warnings=())
-    model = SimpleNamespace(config=SimpleNamespace(targets=list(TARGETS), predicts_vad=False))
+    model = SimpleNamespace(
+        config=SimpleNamespace(targets=list(TARGETS), predicts_vad=False, max_seconds=12.0)
+    )
 
     def load(folder, *, targets, splits, **options):
         assert options["clips"] is None
@@ -36,7 +38,7 @@ def stub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
-    monkeypatch.setattr(shared, "make_source", lambda model, items, heard: items)
+    monkeypatch.setattr(shared, "make_source", lambda model, items, inputs, without: items)
     monkeypatch.setattr(shared.loader, "predict_source", answer)
     return state
 

@@ -109,9 +109,10 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
     rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
     assert rows.keys() == ROWS
     for name, row in rows.items():
-        if name == "w2v2-l":  # named, with its reason, and not faked
+        if name == "w2v2-l" or name.startswith("vision-"):  # named, with its reason, and not faked
             assert row["mean"] is None
-            assert "no such folder" in row["failed"]["0"]
+            assert name != "w2v2-l" or "no such folder" in row["failed"]["0"]
+            assert row["failed"]["0"]
             continue
         assert -1 <= row["mean"] <= 1, name
         (run,) = row["runs"]

@@ -90,7 +90,7 @@ def test_each_sentence_is_predicted_as_a_clip(clip: Path) -> None:
 
     def prepare(sound: Any, text: str) -> Any:
         said.append(text)
-        return engine.spec.prepare(sound).samples
+        return engine.spec.clip_format.prepare(sound).samples
 
     said: list[str] = []
     blocks = [wave[:9_000], wave[9_000:]]
@@ -153,7 +153,7 @@ def test_a_recording_without_words_is_an_error(clip: Path, tmp_path: Path) -> No
     [
         ({"sentences": True}, "no source of words"),
         ({"words": WordSource(Path())}, "uses the voice alone"),
-        ({"without": ("text",)}, "has the voice alone"),
+        ({"without": ("text",)}, "has one branch alone"),
         ({"sentences": True, "words": WordSource(Path()), "ray": "local"}, "leave out --ray"),
         ({"sentences": True, "words": WordSource(Path()), "files": (), "mic": 1.0}, "leave out --mic"),
     ],

@@ -164,7 +164,10 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
     }
     default = EmiConfig()
     own = EmiConfig.__annotations__ | ModelSettings.__annotations__
-    assert fields.keys() == own.keys() - {"encoder_config", "model_type", "sub_configs"}
+    assert fields.keys() == own.keys() - {
+        "encoder_config", "model_type", "sub_configs",
+        "audio", "vision", "text",  # test_vision.py and test_text.py
+    }  # fmt: skip
     assert all(
         getattr(default, name) != value
         for name, value in fields.items()

@@ -119,7 +119,7 @@ def inside(
     label_scale: LabelScale = None,
     quiet: Quiet = False,
 ) -> None:
-    """Divide train, and apart valid, 2:1 by clip and by speaker; train and score inside (section 6.2).
+    """Train and score inside train and inside valid, divided 2:1.
 
     The paper did so by clip, which leaves the same speakers in both parts. Resumable: rerun the command.
 

@@ -45,7 +45,7 @@ from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 20.0  # seconds of a long recording held at a time
+_BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Predictor:
         return None if calibration is None else calibration.intervals
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value is not None)
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value)
         return f"Predictor({options})"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows
         elif isinstance(pool, pooling.AttentiveStatistics):
             scores = pool.compute_scores(frames).flatten()[None]
             weights = torch.where(inside, scores, torch.finfo(scores.dtype).min).softmax(dim=1)
-            attended, spread = _compute_moments(weights, pairs)
-            vectors.append(torch.cat([attended + centers[windows.rows], spread], dim=-1))
+            attended, deviations = _compute_moments(weights, pairs)
+            vectors.append(torch.cat([attended + centers[windows.rows], deviations], dim=-1))
         else:
             vectors.append(pool(*windows.gather(frames)))
     plain = [part[:, : config.hidden_features] for part in (means, stds)]
