@@ -163,8 +163,7 @@ def load_corpus(
     notes: list[str] = []
     texts = [*columns, *filter(None, [category])]
     tables, others = _read_tables(folder, splits, targets, texts, labels, notes)
-    texts = [*columns, *filter(None, [ranked])]
-    names = choose_targets(tables if labels and not partial else (), targets, category, notes, texts)
+    names = choose_targets(tables if labels and not partial else (), targets, category, notes, columns)
     if labels:
         note_vad(tables, names, notes)
     category = category if labels else None

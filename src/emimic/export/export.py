@@ -129,12 +129,7 @@ def export(
     """
     if int8 != (calibrate is not None):
         raise ModelError("int8 needs --calibrate FOLDER, a folder of recordings, and only int8 needs it")
-    if out is None and calibration is not None:
-        raise ModelError(
-            "a model inside a run uses the run's calibration: give --out with --calibration, or run emimic calibrate"
-        )
-    target = Path(run) / ENGINES / (f"{to}-int8" if int8 else to) if out is None else Path(out)
-    _check_new(target)
+    target = _choose_folder(run, out, f"{to}-int8" if int8 else to, calibration)
     model = _open_model(run, to)
     texts = {
         name: Path(file).read_text(encoding="utf-8")
@@ -230,9 +225,21 @@ def _write_float_graph(model: Any, spec: Spec, to: Name, folder: Path, target: P
     return graph, _verify(model, open_runtime(to, graph), spec)
 
 
-def _check_new(target: Path) -> None:
+def _choose_folder(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
+    name: str,
+    calibration: str | os.PathLike[str] | None,
+) -> Path:
+    """Return the new folder to write, by default inside the run."""
+    if out is None and calibration is not None:
+        raise ModelError(
+            "a model inside a run uses the run's calibration: give --out with --calibration, or run emimic calibrate"
+        )
+    target = Path(run) / ENGINES / name if out is None else Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target} exists already; give a new folder, or remove it first")
+    return target
 
 
 def _find_calibration(
@@ -258,7 +265,7 @@ def _make_beside(target: Path) -> Iterator[Path]:
     try:
         yield folder
         if target.exists():
-            target.rmdir()  # empty, as `_check_new` ensured
+            target.rmdir()  # empty, as `_choose_folder` ensured
         folder.rename(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -77,19 +77,8 @@ def calibrate(
     """
     run, names = Path(run), [Path(folder).resolve().name for folder in corpora]
     weight = _read_weights(names, weights or {})
-    if split == "train":
-        raise SettingsError(
-            "found the split train, expected one that the run was not trained on: give another"
-        )
-    model = EmiModel.open_run(run)
+    model = _open_model(run, split)
     targets = tuple(model.config.targets)
-    if not targets:
-        raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
-    if "vision" in model.branches or not model.config.audio:
-        raise ModelError(
-            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
-            "are trained"
-        )
     out = make_folder(run if out is None else out)  # before the work
     settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
@@ -121,6 +110,23 @@ def calibrate(
     }
     coverage = {} if intervals is None else intervals.coverage
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted), coverage)
+
+
+def _open_model(run: Path, split: str) -> EmiModel:
+    """Return a run's model that a split can calibrate. Raises as `calibrate`."""
+    if split == "train":
+        raise SettingsError(
+            "found the split train, expected one that the run was not trained on: give another"
+        )
+    model = EmiModel.open_run(run)
+    if not model.config.targets:
+        raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
+    if "vision" in model.branches or not model.config.audio:
+        raise ModelError(
+            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
+            "are trained"
+        )
+    return model
 
 
 @dataclass(frozen=True)
