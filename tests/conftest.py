@@ -28,6 +28,12 @@ def _wait_for_no_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave plots empty: to draw those of an evaluation, which few tests look at, takes longer than a training run."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of 11 training and 4 validation clips of 0.02 to 0.25 s."""

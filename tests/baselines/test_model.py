@@ -31,6 +31,8 @@ from emimic.training.learner import Features, open_run
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def learned(name: str, folder: Path, out: Path, **more: Any) -> Any:
     values = {"baseline": name, "epochs": 2, "workers": 1, "threads": 1, "accelerator": "cpu"} | more

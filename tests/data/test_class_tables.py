@@ -97,7 +97,9 @@ def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:
     assert load_corpus(folder, workers=1).splits["test"].items[0].labels is None
 
 
-def test_training_scores_what_is_known_alone(tmp_path: Path, tiny: Callable[..., dict[str, Any]]) -> None:
+def test_training_scores_what_is_known_alone(
+    undrawn: None, tmp_path: Path, tiny: Callable[..., dict[str, Any]]
+) -> None:
     """A target that some clips lack is compared over the others; and the verbs see ordinary columns."""
     folder = corpus(
         tmp_path / "corpus",

@@ -16,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_models import predict_items
 from tone_corpus import ENCODER
 
-from emimic import figures
 from emimic.data import loader
 from emimic.data.corpus import Item, load_corpus
 from emimic.evaluation.evaluate import evaluate
@@ -299,12 +298,6 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 # --- trained and scored
 
 
-@pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than all else here."""
-    monkeypatch.setattr(figures, "render", lambda _: b"")
-
-
 def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:
     return [
         float(np.corrcoef(answers[:, i].astype(float), labels[:, i].astype(float))[0, 1])
@@ -361,7 +354,7 @@ def test_vad_is_the_mean_over_a_clips_frames(both: tuple[Path, Result], mixed: P
     assert all(output.categories is None for output in outputs), "an auxiliary task is for training"
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_evaluation_scores_vad_beside_the_targets(
     both: tuple[Path, Result], mixed: Path, tmp_path: Path
 ) -> None:
@@ -386,7 +379,7 @@ def test_evaluation_scores_vad_beside_the_targets(
     assert (tmp_path / "predictions.csv").read_text().startswith(HEADER + "\n")
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_evaluation_leaves_out_unknown_labels_alone(
     both: tuple[Path, Result], mixed: Path, tmp_path: Path
 ) -> None:
@@ -409,7 +402,7 @@ def test_evaluation_leaves_out_unknown_labels_alone(
         assert report.vad.metrics["pearson"].targets[name].value == pytest.approx(wanted, abs=1e-4)
 
 
-@pytest.mark.usefixtures("unpainted")
+@pytest.mark.usefixtures("undrawn")
 def test_a_split_without_labels_of_the_model_is_not_scored(both: tuple[Path, Result], tmp_path: Path) -> None:
     none = row("1", *[""] * 6)
     make(tmp_path, BOTH, train=[f"{none},.1,.2,.3,"], valid=[f"{row('2')},,,,"])

@@ -339,12 +339,6 @@ def test_many_values_and_names_are_cut_off_in_the_report(numbers: Any) -> None:
     assert "train 49: gone\n- and 10 more" in text
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave plots empty where no test looks at them: to render them costs more than all else."""
-    monkeypatch.setattr("emimic.describe.report.render", lambda *_: b"")
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != measure.JOURNAL}
 

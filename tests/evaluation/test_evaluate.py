@@ -284,8 +284,7 @@ def settle(run, **settings):
 
 
 @pytest.mark.parametrize(("given", "asked"), [(None, 100.0), (1, 1)])
-def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, given, asked):
-    monkeypatch.setattr(figures, "render", lambda figure: b"")
+def test_the_scale_of_the_training_is_the_default(stub, tmp_path, undrawn, given, asked):
     run = settle(tmp_path / "run", label_scale=100.0, train_on="train")
     evaluate(run, tmp_path, label_scale=given, n_bootstrap=5, progress=False)
     assert stub.asked[-1] == asked
@@ -301,8 +300,7 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, monkeypatch, g
         ("train+valid", "test", False),
     ],
 )
-def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_on, split, said):
-    monkeypatch.setattr(figures, "render", lambda figure: b"")
+def test_a_split_that_was_trained_on_is_said(stub, tmp_path, undrawn, train_on, split, said):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
@@ -323,8 +321,7 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, monkeypatch, train_
         ("valid", {}, None, False),
     ],
 )
-def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, monkeypatch, split, settings, corpus, said):
-    monkeypatch.setattr(figures, "render", lambda figure: b"")
+def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, undrawn, split, settings, corpus, said):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, **settings)
     if corpus:
@@ -343,8 +340,7 @@ def test_broken_settings_of_a_run_are_named(stub, tmp_path, text):
         evaluate(tmp_path / "run", tmp_path, progress=False)
 
 
-def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "render", lambda figure: b"")
+def test_what_was_odd_in_the_corpus_is_reported(stub, tmp_path, undrawn):
     stub.warnings = ("audio/1.wav: damaged or cut short",)
     report = evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False)
     assert report.notes[-1] == stub.warnings[0]
@@ -360,8 +356,7 @@ def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
         evaluate("somebody/model", tmp_path, progress=False)
 
 
-def test_evaluate_writes_where_it_is_told(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "render", lambda figure: b"drawn elsewhere")
+def test_evaluate_writes_where_it_is_told(stub, tmp_path, undrawn):
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -385,8 +380,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, monkeypatch, value):
-    monkeypatch.setattr(figures, "render", lambda figure: b"")
+def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, undrawn, value):
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None

@@ -12,7 +12,7 @@ import tiny_models
 from json_schema import keeps
 from typer.testing import CliRunner
 
-from emimic import figures, metrics
+from emimic import metrics
 from emimic.cli import app
 from emimic.data import loader
 from emimic.data.corpus import load_corpus
@@ -164,11 +164,8 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     return run, corpus, predictions
 
 
-def test_evaluate_by_columns(
-    scored_run: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluate_by_columns(scored_run: tuple[Path, Path, np.ndarray], undrawn: None) -> None:
     run, corpus, predictions = scored_run
-    monkeypatch.setattr(figures, "render", lambda _: b"drawn elsewhere")
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
     told = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"

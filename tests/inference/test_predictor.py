@@ -607,7 +607,7 @@ def test_errors_are_one_line_with_exit_code_2(
         cli.main()
 
 
-def test_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
+def test_the_whole_way_on_the_command_line(undrawn: None, tmp_path: Path) -> None:
     """train, evaluate, submit, predict: the four commands, on the sample, with a tiny encoder for two epochs."""
     corpus, out = emimic.sample.get_folder(), tmp_path / "run"
     config = tmp_path / "tiny.yaml"

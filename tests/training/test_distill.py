@@ -487,7 +487,13 @@ def words(teacher: Path, folder: Path, out: Path, values: dict[str, Any], *more:
 
 
 def test_a_student_from_scratch_is_an_ordinary_run(
-    tones: Path, teacher: Path, engine: Path, tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+    undrawn: None,
+    tones: Path,
+    teacher: Path,
+    engine: Path,
+    tmp_path: Path,
+    tiny: Tiny,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "student"
     more = tmp_path / "more"
