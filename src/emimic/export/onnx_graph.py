@@ -119,6 +119,8 @@ class Graph(nn.Module):
         frames = (mel_frames + 1) // 2
         real = _make_mask(hidden.shape[1], frames)[:, None, None]
         if reach is not None:
+            if (limit := self.model.config.reach) is not None:
+                reach = reach.clamp(max=limit)
             frame = torch.arange(hidden.shape[1], device=frames.device)
             real = real & ((frame[:, None] - frame).abs() <= reach)
         bias = (~real).float() * torch.finfo(torch.float32).min

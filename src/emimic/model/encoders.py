@@ -312,21 +312,31 @@ def list_kept_layers(layers: Sequence[int] | None, frozen: int) -> list[int]:
 
 
 def encode_frozen(
-    encoder: Any, samples: Tensor, mask: Tensor, layers: Sequence[int] | None, frozen: int
+    encoder: Any,
+    samples: Tensor,
+    mask: Tensor,
+    layers: Sequence[int] | None,
+    frozen: int,
+    reach: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs of `list_kept_layers`, concatenated, (batch, frame, feature), and frame mask."""
     frames = compute_frame_mask(encoder.config, mask, count_frames(encoder.config, samples.shape[1]))
-    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen)
+    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen, reach)
     return concatenate_layers(outputs, list_kept_layers(layers, frozen)), frames
 
 
 def encode_rest(
-    encoder: Any, states: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
+    encoder: Any,
+    states: Tensor,
+    frames: Tensor,
+    layers: Sequence[int] | None,
+    frozen: int,
+    reach: int | None = None,
 ) -> Tensor:
     """Run the other layers on the outputs of `encode_frozen`: return hidden states (batch, frame, feature)."""
     numbers = list_kept_layers(layers, frozen)
     outputs = dict(zip(numbers, states.chunk(len(numbers), dim=-1), strict=True))
-    return _encode_whisper_end(encoder, outputs, frames, layers)
+    return _encode_whisper_end(encoder, outputs, frames, layers, reach)
 
 
 def _encode_whisper(

@@ -176,8 +176,9 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             input_values: (batch, sample).
             attention_mask: (batch, sample), nonzero at real samples; None: all are.
-            reach: see `encoders.encode`.
+            reach: frames on either side that a frame attends to, at most; see `attention_seconds`.
         """
+        limits = [limit for limit in (reach, self.config.reach) if limit is not None]
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         if not self.config.audio:
             return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
@@ -188,19 +189,22 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
                 mask.bool(),
                 self.config.hidden_layers,
                 self.config.frozen_layers,
-                reach,
+                min(limits, default=None),
             )
 
     @torch.no_grad()
     def encode_frozen(self, input_values: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs of the frozen layers, from which `encode_rest` continues, and the frame mask."""
         layers, frozen = self.config.hidden_layers, self.config.frozen_layers
-        return encoders.encode_frozen(self.encoder, input_values, attention_mask.bool(), layers, frozen)
+        return encoders.encode_frozen(
+            self.encoder, input_values, attention_mask.bool(), layers, frozen, self.config.reach
+        )
 
     def encode_rest(self, states: Tensor, frame_mask: Tensor) -> Tensor:
         """Return the hidden states of `encode`, (batch, frame, feature), from the outputs of the frozen layers."""
+        config = self.config
         return encoders.encode_rest(
-            self.encoder, states, frame_mask, self.config.hidden_layers, self.config.frozen_layers
+            self.encoder, states, frame_mask, config.hidden_layers, config.frozen_layers, config.reach
         )
 
     def regress(
