@@ -33,18 +33,26 @@ def freeze(model: EmiModel, settings: TrainSettings) -> None:
         model.domains.own.requires_grad_(False)
 
 
-def solve(model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, progress: bool = False) -> None:
+def solve(
+    model: EmiModel,
+    items: Sequence[Item],
+    settings: TrainSettings,
+    fabric: Any,
+    *,
+    progress: bool = False,
+) -> None:
     """Set the domains' own layers and the V/A/D head to the ridge regression of their labels.
 
     They are fitted to the recordings as they are: with augmented ones, Joy of speech transfers worse to another
-    language (docs/log.md). With `context`, they are fitted to the recordings alone and side by side. Each of several
-    processes solves both from all clips, hence gets the same layers.
+    language (docs/log.md). With `context`, they are fitted to the recordings alone and side by side. Several
+    processes share the clips' encoding, then each solves both from all clips, hence gets the same layers.
 
     Args:
         model: whose frames are standardized already, if at all; changed in place.
         items: the training clips.
         settings: domain_ridge and vad_ridge are the penalties of a squared weight, in clips, for means of variance 1.
             Clips are weighted by `ridge_weight` (domains) or `vad_weight`.
+        fabric: the run's processes.
         progress: show a bar.
 
     Raises:
@@ -61,9 +69,14 @@ def solve(model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, pr
             "no training clip has a label that domain_ridge or vad_ridge could learn: add labels, or leave them out"
         )
     contexts = (None,) if settings.context is None else (None, settings.context.seconds)
-    x = np.concatenate([
-        compute_means(model, items, settings, context=seconds, progress=progress) for seconds in contexts
-    ])  # fmt: skip
+    own = slice(fabric.global_rank, None, fabric.world_size)
+    parts = []
+    for seconds in contexts:
+        means = torch.zeros(len(items), len(model.config.probe_features), dtype=torch.float64)
+        own_means = compute_means(model, items[own], settings, context=seconds, progress=progress)
+        means[own] = torch.from_numpy(own_means)
+        parts.append(fabric.all_reduce(means.to(fabric.device), reduce_op="sum").cpu().numpy())
+    x = np.concatenate(parts)
     items = items * len(contexts)
     columns = {target: i for i, target in enumerate(model.config.targets)}
     missing = np.full(len(columns), np.nan)

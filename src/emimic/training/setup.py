@@ -127,7 +127,7 @@ def open_run(
         train = features.make_source(model, items)
         valid = features.make_source(model, held_out) if held_out else None
     if not progress.total_steps:
-        _solve(model, train, drawn, settings, show)
+        _solve(model, train, drawn, settings, fabric, show)
     log = None
     if fabric.is_global_zero:
         log = SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
@@ -187,13 +187,14 @@ def _solve(
     train: loader.Source,
     drawn: Sequence[sampling.Pool],
     settings: TrainSettings,
+    fabric: Any,
     show: bool,
 ) -> None:
     """Set the parts of a fresh model that have a solution in closed form."""
     if settings.standardize_frames:
         standardize.measure(model, train, drawn, settings, progress=show)
     if settings.ridge:
-        probes.solve(model, train.items, settings, progress=show)
+        probes.solve(model, train.items, settings, fabric, progress=show)
 
 
 def _list_left_out(corpora: Sequence[RunCorpus]) -> tuple[str, ...]:
