@@ -154,6 +154,11 @@ def open_run(
 def _prepare(model: Any, settings: TrainSettings) -> Any:
     """Return a fresh model with gradient checkpointing and frozen layers as settings say."""
     check_precision(model, settings)
+    family = getattr(model.config.encoder_config, "model_type", "missing")
+    if settings.context is not None and family != "whisper":
+        raise SettingsError(
+            f"context encodes clips side by side, found a {family} encoder, expected whisper: leave context out"
+        )
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
