@@ -442,3 +442,19 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
     assert called == [False] * 7, "the other way computes no convolution, transformers' own seven"
     for one, other in zip(*told, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_bf16_is_refused_where_cpus_compute_it_wrongly() -> None:
+    """Groups of other than 16, 32, ... channels: in bf16 weights, and in autocast; float32 is fine."""
+    wide = {"num_conv_pos_embedding_groups": 2}  # 8 channels a group
+    model = tiny_models.model("wav2vec2-layer", encoder=wide).eval()
+    assert encoders.compute_group_width(model.config.encoder_config) == 8
+    clip = torch.zeros(1, 3200)
+    model(clip)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ModelError, match="8 channels a group, .* in bf16; expected float32"),
+    ):
+        model(clip)
+    with pytest.raises(ModelError, match="expected float32: load the model with dtype=torch.float32"):
+        model.to(torch.bfloat16)(clip.bfloat16())

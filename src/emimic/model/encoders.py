@@ -141,6 +141,35 @@ def is_exact_under_padding(config: Any) -> bool:
     return bool(config.model_type == "whisper" or config.feat_extract_norm != "group")
 
 
+def compute_group_width(config: Any) -> int | None:
+    """Return the channels in a group of the encoder's positional convolution; None if it has none."""
+    groups = getattr(config, "num_conv_pos_embedding_groups", None)
+    return config.hidden_size // groups if groups else None
+
+
+def is_exact_in_bf16(config: Any) -> bool:
+    """Return False if CPUs may compute the encoder wrongly in bf16.
+
+    On CPUs with AMX, oneDNN's bf16 convolutions with groups of other than 16, 32, ... channels are off by as much as
+    their own standard deviation (torch 2.13).
+    """
+    width = compute_group_width(config)
+    return width is None or width % 16 == 0
+
+
+def _check_bf16(encoder: nn.Module, samples: Tensor) -> None:
+    """Raise ModelError where a CPU would compute an encoder in bf16, wrongly."""
+    if samples.device.type != "cpu" or is_exact_in_bf16(encoder.config):
+        return
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if autocast or next(encoder.parameters()).dtype == torch.bfloat16:
+        raise ModelError(
+            f"the encoder's positional convolution has {compute_group_width(encoder.config)} channels a group, which "
+            "some CPUs compute wrongly in bf16; expected float32: load the model with dtype=torch.float32, without "
+            "autocast"
+        )
+
+
 def count_frames(config: Any, samples: int) -> int:
     """Return the frames of `samples` samples at 16 kHz (paper section 4: 192,000 -> 599)."""
     if config.model_type == "whisper":
@@ -234,6 +263,7 @@ def encode(
         raise ModelError(
             f"this {config.model_type} encoder would be changed by padding: batch clips of equal length only"
         )
+    _check_bf16(encoder, samples)
     frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
         return _encode_whisper(encoder, samples, mask, frames, layers, frozen, reach), frames

@@ -5,6 +5,7 @@ Figure 4 and section 4 of the paper; every component of Table 2 is a switch of E
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -306,9 +307,28 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
-        """Return the outputs of prepared clips at 16 kHz; the mask is nonzero at real samples; (batch, sample) both."""
-        return self.regress(*self.encode(input_values, attention_mask))
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> EmiOutput | tuple[Tensor, ...]:
+        """Return the outputs of prepared clips, with the loss where there are labels, so that a `Trainer` drives it.
+
+        Args:
+            input_values: (batch, sample), at 16 kHz.
+            attention_mask: (batch, sample), nonzero at real samples; None: all are.
+            labels: (batch, target), NaN where unknown. The loss is their mean squared error (section 4);
+                `emimic train` has the others.
+            return_dict: false returns a tuple of the outputs that are not None.
+        """
+        output = self.regress(*self.encode(input_values, attention_mask))
+        if labels is not None:
+            known = ~labels.isnan()
+            errors = (output.intensities.float() - labels.nan_to_num()).square() * known
+            output = replace(output, loss=errors.sum() / known.sum().clamp(min=1))
+        return output.to_tuple() if return_dict is False else output
 
     @torch.inference_mode()
     def predict(
