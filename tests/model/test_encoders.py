@@ -453,8 +453,8 @@ def test_bf16_is_refused_where_cpus_compute_it_wrongly() -> None:
     model(clip)
     with (
         torch.autocast("cpu", torch.bfloat16),
-        pytest.raises(ModelError, match="8 channels a group, .* in bf16; expected float32"),
+        pytest.raises(ModelError, match="8 channels a group, which some CPUs compute wrongly"),
     ):
         model(clip)
-    with pytest.raises(ModelError, match="expected float32: load the model with dtype=torch.float32"):
+    with pytest.raises(ModelError, match="expected float32: load the model with dtype"):
         model.to(torch.bfloat16)(clip.bfloat16())
