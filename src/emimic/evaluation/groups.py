@@ -28,8 +28,8 @@ from emimic.evaluation.measures import (
     measure,
 )
 from emimic.files import CsvText, fold_case
-from emimic.metrics import assign_bins
 from emimic.progress import show_progress
+from emimic.reliability import assign_bins
 
 MISSING: Final = "(missing)"
 DISTINCT: Final = 10
