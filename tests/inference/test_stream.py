@@ -369,7 +369,7 @@ def test_a_chunk_that_is_added_in_a_thread_keeps_its_error() -> None:
     stream = Stream(fake_engine.Fake())
     with ThreadPoolExecutor(1) as pool:
         stream.push_ahead(SOUND[:8_000], pool)
-        with pytest.raises(AudioError, match="far beyond"):
+        with pytest.raises(AudioError, match=r"the samples peak at 1e\+06"):
             stream.push_ahead(np.full(8_000, 1e6), pool)
         stream.flush()
         with pytest.raises(EmimicError, match="this stream was flushed"):
