@@ -28,7 +28,8 @@ from emimic.inference.engine import DEFAULT
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Result, Results, Timeline, VoiceSegment
+from emimic.inference.recording import Channel
+from emimic.inference.results import Failure, Result, Results, Timeline, VoiceSegment
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, EmimicError
 
