@@ -29,14 +29,14 @@ export class Calibration {
   measureNovelty(pooled) {
     return this.novelty && measureDistance(this.novelty, pooled);
   }
+}
 
-  /** Return the interval [low, high] of a value by name; nulls for NaN and for a name without one. */
-  computeInterval(name, value) {
-    const width = this.intervals?.widths[name];
-    if (!width || !Number.isFinite(value)) return [null, null];
-    const half = interpolate(width.x, width.y, value);
-    return [value - half, value + half].map((edge) => Math.min(1, Math.max(0, edge)));
-  }
+/** Return the interval [low, high] of a value by name; nulls for NaN and for a name without one. */
+export function computeInterval(intervals, name, value) {
+  const width = intervals.widths[name];
+  if (!width || !Number.isFinite(value)) return [null, null];
+  const half = interpolate(width.x, width.y, value);
+  return [value - half, value + half].map((edge) => Math.min(1, Math.max(0, edge)));
 }
 
 function applyMap(map, raw) {

@@ -1,5 +1,6 @@
 // A result as CSV, JSON and WebVTT, as emimic/output/formats writes them.
 
+import { computeInterval } from "./calibration.js";
 import { VAD, makeSteps, makeTargetNames } from "./steps.js";
 
 const SCHEMA = "emimic/results/1";
@@ -21,8 +22,8 @@ function quote(text) {
 }
 
 /** Return JSON of a result; see the schema of emimic/results/1. */
-export function toJson(result, calibration, version) {
-  const { targets, headline, vad, novelty } = result;
+export function toJson(result, version) {
+  const { targets, headline, vad, novelty, intervals } = result;
   const clip = {
     Filename: result.name,
     file: result.file,
@@ -38,19 +39,19 @@ export function toJson(result, calibration, version) {
       intensities: nameValues(targets, headline.intensities),
       ...(headline.vad && { vad: nameValues(VAD, headline.vad) }),
     },
-    ...(calibration.intervals && { intervals: makeIntervals(calibration, targets, headline) }),
+    ...(intervals && { intervals: makeIntervals(intervals, targets, headline) }),
     ...(novelty !== null && { novelty: round(novelty), unlike_training_data: novelty > 1 }),
-    timeline: makeFields(result, calibration),
+    timeline: makeFields(result),
   };
   return `${JSON.stringify({ schema: SCHEMA, emimic: version, targets, clips: [clip], failed: [] }, null, 1)}\n`;
 }
 
-function makeFields({ targets, timeline }, calibration) {
+function makeFields({ targets, timeline, intervals }) {
   const take = (rows, i) => rows.map((row) => round(row[i]));
   const byName = (names, rows) => Object.fromEntries(names.map((name, i) => [name, take(rows, i)]));
   const [times, starts, ends] = [timeline.times, timeline.starts, timeline.ends].map((list) => list.map((t) => round(t, 3)));
   const bound = (names, rows) => Object.fromEntries(names.map((name, i) => {
-    const pairs = rows.map((row) => calibration.computeInterval(name, row[i]).map((edge) => round(edge)));
+    const pairs = rows.map((row) => computeInterval(intervals, name, row[i]).map((edge) => round(edge)));
     return [name, { low: pairs.map(([low]) => low), high: pairs.map(([, high]) => high) }];
   }));
   return {
@@ -63,9 +64,9 @@ function makeFields({ targets, timeline }, calibration) {
     intensities: byName(targets, timeline.intensities),
     voice_segments: timeline.voice_segments.map(({ start, end }) => ({ start: round(start, 3), end: round(end, 3) })),
     ...(timeline.vad && { vad: { times, values: byName(VAD, timeline.vad) } }),
-    ...(calibration.intervals && {
+    ...(intervals && {
       intervals: {
-        level: calibration.intervals.level,
+        level: intervals.level,
         intensities: bound(targets, timeline.intensities),
         ...(timeline.vad && { vad: bound(VAD, timeline.vad) }),
       },
@@ -73,12 +74,12 @@ function makeFields({ targets, timeline }, calibration) {
   };
 }
 
-function makeIntervals(calibration, targets, { intensities, vad }) {
+function makeIntervals(intervals, targets, { intensities, vad }) {
   const bound = (names, values) => Object.fromEntries(
-    names.map((name, i) => [name, calibration.computeInterval(name, values[i]).map((edge) => round(edge))]),
+    names.map((name, i) => [name, computeInterval(intervals, name, values[i]).map((edge) => round(edge))]),
   );
   return {
-    level: calibration.intervals.level,
+    level: intervals.level,
     intensities: bound(targets, intensities),
     ...(vad && { vad: bound(VAD, vad) }),
   };

@@ -29,6 +29,7 @@ export async function predictRecording(engine, detector, samples, hop, onProgres
     intensities: Array.from(clip.intensities),
     vad: clip.vad && Array.from(averageFrames(clip.vad)),
     novelty: clip.novelty,
+    intervals: engine.calibration.intervals,
     timeline,
   };
   // The last frame's center is as far from its end as the first one's is from the clip's start.
@@ -90,7 +91,8 @@ function averageRows(rows) {
 
 /** Return remarks on the recording, as `Result.remarks` without those on its file. */
 function listMarks(result) {
-  const { was_cut, was_silent, covered } = result, { basis } = makeHeadline(result), isMean = basis === "mean over time";
+  const { was_cut, was_silent, covered } = result;
+  const { basis } = makeHeadline(result), isMean = basis === "mean over time";
   const marks = [];
   if (was_cut) {
     const values = isMean ? `the ${basis}` : `those of the ${basis}`;

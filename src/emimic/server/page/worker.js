@@ -15,14 +15,14 @@ let live = null;
 
 const actions = {
   open: ({ base }) => {
-    model ??= openModel(base);
+    model ??= openModel(base).catch((error) => { model = null; throw error; });
     return model.then(() => ({}));
   },
   predict: ({ id, samples, rate, hop }) => predict(id, samples, rate, hop),
   cancel: () => { job = 0; },
   startLive: ({ rate, hop }) => startLive(rate, hop),
   push: ({ samples }) => pushLive(samples),
-  stopLive: () => { live = null; },
+  finishLive: ({ id, hop }) => finishLive(id, hop),
 };
 
 self.onmessage = async ({ data }) => {
@@ -115,7 +115,7 @@ async function predict(id, samples, rate, hop) {
 async function startLive(rate, hop) {
   const { engine, makeDetector } = await model;
   const stream = new Stream(engine, makeDetector(), hop, LIVE);
-  live = { stream, resampler: new Resampler(rate), pending: [], isBusy: false, dropped: 0 };
+  live = { stream, resampler: new Resampler(rate), all: [], pending: [], isBusy: false, dropped: 0 };
   return { targets: engine.spec.targets, hop, delay: computeDelay(stream) };
 }
 
@@ -123,7 +123,9 @@ async function startLive(rate, hop) {
 async function pushLive(samples) {
   const session = live;
   if (!session) return;
-  session.pending.push(session.resampler.push(samples));
+  const added = session.resampler.push(samples);
+  session.all.push(added);
+  session.pending.push(added);
   if (session.isBusy) return;
   session.isBusy = true;
   try {
@@ -148,4 +150,11 @@ async function predictPending(session) {
   }
   const steps = await stream.predict(groups[0]);
   self.postMessage({ steps, dropped: session.dropped });
+}
+
+/** End the microphone's recording, and predict all of it. */
+function finishLive(id, hop) {
+  const { all, resampler } = live;
+  live = null;
+  return predict(id, concatenate([...all, resampler.flush()]), SAMPLE_RATE, hop);
 }
