@@ -66,9 +66,8 @@ def build_page(out: Path, *, runtime: Path, model: Path | None = None) -> dict[s
         make_folder(folder)
     for name in _RUNTIME:
         shutil.copyfile(runtime / "dist" / name, out / "ort" / name)
-    if (runtime / "LICENSE").is_file():
-        shutil.copyfile(runtime / "LICENSE", out / "ort" / "LICENSE")
     shutil.copyfile(silero_vad.MODEL, out / "silero.onnx")
+    _copy_licenses(model, out)
     novelty = _copy_model(model, description, out / "model")
     _copy_page(out)
     loaded = sorted(path for path in out.rglob("*") if path.suffix in (".onnx", ".bin", ".wasm", ".json"))
@@ -106,6 +105,15 @@ def _copy_model(model: Path, description: dict[str, Any], out: Path) -> dict[str
     joined = np.concatenate([array.ravel() for array in arrays.values()]).astype("<f4")
     write_atomically((out / ARRAYS).with_suffix(".bin"), joined.tobytes())
     return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def _copy_licenses(model: Path, out: Path) -> None:
+    """Copy the licenses of the model and of silero-vad, and write emimic's; ONNX Runtime's files name their own (MIT)."""
+    if (model / "LICENSE").is_file():
+        shutil.copyfile(model / "LICENSE", out / "model" / "LICENSE")
+    silero = silero_vad.MODEL.with_name("LICENSE").read_text("utf-8")
+    text = f"emimic {__version__}: Apache-2.0. onnxruntime-web: MIT (Microsoft). The voice detector, silero-vad:\n\n{silero}"
+    write_atomically(out / "LICENSE", text)
 
 
 def _copy_page(out: Path) -> None:

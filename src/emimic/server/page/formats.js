@@ -1,7 +1,7 @@
 // A result as CSV, JSON and WebVTT, as emimic/output/formats writes them.
 
 import { computeInterval } from "./calibration.js";
-import { VAD, makeSteps, makeTargetNames } from "./steps.js";
+import { VAD, makeSteps, makeTargetNames, roundEven } from "./steps.js";
 
 const SCHEMA = "emimic/results/1";
 const SHOWN = 3; // intensities of a caption
@@ -109,7 +109,7 @@ function listCaptions(result) {
   });
   return runs.flatMap((run) => {
     const ms = ends[run[run.length - 1]] - starts[run[0]];
-    return split(run, Math.min(Math.max(1, Math.round(ms / 1000)), run.length)).map((part) => {
+    return split(run, Math.min(Math.max(1, roundEven(ms / 1000)), run.length)).map((part) => {
       const means = targets.map((_, i) => part.reduce((sum, step) => sum + values[step][i], 0) / part.length);
       return [starts[part[0]], ends[part[part.length - 1]], describe(targets, means)];
     });

@@ -15,7 +15,7 @@ export class LiveView {
   constructor(section, { targets, hop, delay, rate }) {
     const ids = ["time", "delay", "dropped", "names", "panels"];
     for (const id of ids) this[id] = section.querySelector(`#live-${id}`);
-    Object.assign(this, { hop, rate, steps: [], bins: [], seconds: 0, start: null, delays: [] });
+    Object.assign(this, { hop, rate, steps: [], bins: [], seconds: 0, start: null });
     this.looks = [...targets.map((name, i) => ({ name, look: `c${i % 6}` })), ...makeVadNames(targets).map((name) => ({ name, look: "vad" }))]
       .map((look) => ({ ...look, low: 0, high: 1 }));
     this.names.replaceChildren(makeName("waveform", "of full scale", "", "", null), ...this.looks.map(makePanelName));
@@ -47,8 +47,9 @@ export class LiveView {
     this.values.forEach((element, i) => { element.textContent = Number.isFinite(values[i]) ? formatNumber(values[i], 2) : "–"; });
     this.dropped.textContent = String(dropped);
     this.draw();
-    this.delays.push((performance.now() - this.start) / 1000 - last.time);
-    this.delay.textContent = this.delays[this.delays.length - 1].toFixed(1);
+    const delay = (performance.now() - this.start) / 1000 - last.time;
+    this.delay.textContent = delay.toFixed(1);
+    this.delay.dataset.seconds = delay.toFixed(3);
   }
 
   draw() {

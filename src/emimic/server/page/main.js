@@ -5,6 +5,7 @@ import { decodeSound } from "./decode.js";
 import { LiveView } from "./live.js";
 import { startMicrophone } from "./microphone.js";
 import { showReport } from "./report.js";
+import { formatTime } from "./timeline_view.js";
 
 const LIVE_HOP = 0.5; // seconds
 const MAX_MINUTES = 60; // of a recording by the microphone, which is held in memory
@@ -36,6 +37,7 @@ function setWork(fraction, canStop = false) {
   find("work").hidden = fraction === null;
   find("progress").value = fraction ?? 0;
   find("cancel").hidden = !canStop;
+  find("remaining").textContent = "";
 }
 
 function showError(error) {
@@ -75,7 +77,11 @@ async function predict(action, fields, file, notes, sound, transfer = []) {
   setStatus(`Predicting ${file}.`);
   setWork(0, true);
   const hop = Number(find("hop").value), start = performance.now();
-  const onProgress = (fraction) => setWork(Math.min(1, fraction), true);
+  const onProgress = (fraction) => {
+    setWork(Math.min(1, fraction), true);
+    const seconds = (performance.now() - start) / 1000, left = seconds / fraction - seconds;
+    if (seconds > 2) find("remaining").textContent = `about ${formatTime(Math.max(0, left), 0)} left`;
+  };
   const result = await client.request(action, { ...fields, hop }, { transfer, onProgress });
   result.file = file;
   result.name = file.replace(/(.)\.[^.]*$/, "$1");

@@ -36,7 +36,7 @@ function computeEdges(times, hop, seconds) {
 }
 
 /** Return the nearest whole number, the even one of two. */
-function roundEven(value) {
+export function roundEven(value) {
   const floor = Math.floor(value);
   if (value - floor !== 0.5) return Math.round(value);
   return floor % 2 ? floor + 1 : floor;
