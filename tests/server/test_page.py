@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import two_graphs
 from json_schema import keeps
 
 import emimic
@@ -45,6 +46,7 @@ class Setup:
 
     browser: Browser
     page: Page
+    worker: Page
     address: str
     folder: Path
 
@@ -54,6 +56,13 @@ class Setup:
     def see(self, selector: str) -> str:
         text: str = self.page.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")
         return text
+
+
+def find_worker(browser: Browser) -> Page:
+    """Return the worker of the page that was opened last."""
+    attached = [event["params"] for event in browser.events if event["method"] == "Target.attachedToTarget"]
+    sessions = [params["sessionId"] for params in attached if params["targetInfo"]["type"] == "worker"]
+    return Page(browser, sessions[-1])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,8 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     try:
         with serve_folder(folder / "built") as address:
             browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder / "saved"))
-            yield Setup(browser, open_ready(browser, address), address, folder / "saved")
+            page = open_ready(browser, address)
+            yield Setup(browser, page, find_worker(browser), address, folder / "saved")
     finally:
         browser.close()
 
@@ -181,6 +191,28 @@ def test_silence_and_voice_segments_are_those_of_python(
     assert clips[2]["was_silent"]
 
 
+def test_a_model_of_two_graphs_runs_once_over_a_recording(setup: Setup, tmp_path: Path) -> None:
+    """Blocks, frames and windows are those of Python, to the precision of float32."""
+    model = two_graphs.write_model(tmp_path / "model")
+    build_page(tmp_path / "built", runtime=NPM / "onnxruntime-web", model=model)
+    voice = np.concatenate([decode.load(path) for path in sorted(SPEECH.glob("*.flac"))])
+    soundfile.write(tmp_path / "talk.wav", np.concatenate([voice, np.zeros(40_000), voice, voice]), 16_000, "FLOAT")
+    with serve_folder(tmp_path / "built") as address:
+        page = open_ready(setup.browser, address)
+        clip = predict_in_browser(page, tmp_path / "talk.wav", setup.folder)
+        page.call("Page.close")
+    requests, complaints = setup.browser.list_requests(), setup.browser.list_complaints()
+    setup.browser.events.clear()
+    assert [asked for asked in requests if not asked.startswith((address, setup.address))] == complaints == []
+    (expected,) = emimic.load(model).predict_files([tmp_path / "talk.wav"], timeline=True).to_dict()["clips"]
+    assert clip["timeline"]["method"] == expected["timeline"]["method"] == "one pass"
+    assert clip["headline"]["basis"] == expected["headline"]["basis"] == "mean over time"
+    compared = compare([clip], [expected])
+    assert max(compared["largest_difference"].values()) < 2e-5
+    assert compared["values_silent_in_one_alone"] == 0
+    assert len({*clip["timeline"]["intensities"]["Joy"]}) > 20
+
+
 def test_the_resampler_is_as_good_as_soxr(setup: Setup) -> None:
     """Below the pass band's end it equals soxr; the sizes of chunks change nothing."""
     rng = np.random.default_rng(0)
@@ -234,11 +266,10 @@ def test_nothing_can_be_sent(setup: Setup) -> None:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     code = f"""fetch("http://127.0.0.1:{server.server_port}/sound", {{mode: "no-cors"}}).then(() => "sent", () => "refused")"""
-    worker = Page(setup.browser, find_worker(setup))
     try:
         assert setup.page.evaluate(code) == "refused"
-        assert worker.evaluate(code) == "refused"
-        assert worker.evaluate(f"fetch('{setup.address}contents.json').then(({{ok}}) => ok)")
+        assert setup.worker.evaluate(code) == "refused"
+        assert setup.worker.evaluate(f"fetch('{setup.address}contents.json').then(({{ok}}) => ok)")
     finally:
         server.shutdown()
         server.server_close()
@@ -248,18 +279,6 @@ def test_nothing_can_be_sent(setup: Setup) -> None:
     assert all("Content Security Policy" in one or "refused" in one for one in setup.browser.list_complaints())
     setup.browser.events.clear()
     assert asked == []
-
-
-def find_worker(setup: Setup) -> str:
-    """Return the session of the page's worker."""
-    second = open_ready(setup.browser, setup.address)
-    sessions = [
-        event["params"]["sessionId"]
-        for event in setup.browser.events
-        if event["method"] == "Target.attachedToTarget" and event["params"]["targetInfo"]["type"] == "worker"
-    ]
-    assert second.evaluate("location.href") == setup.address
-    return str(sessions[-1])
 
 
 def test_everybody_can_use_it(setup: Setup) -> None:

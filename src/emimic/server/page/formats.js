@@ -1,7 +1,8 @@
 // A result as CSV, JSON and WebVTT, as emimic/output/formats writes them.
 
 import { computeInterval } from "./calibration.js";
-import { VAD, makeSteps, makeTargetNames, roundEven } from "./steps.js";
+import { roundEven } from "./rounding.js";
+import { VAD, makeSteps, makeTargetNames } from "./steps.js";
 
 const SCHEMA = "emimic/results/1";
 const SHOWN = 3; // intensities of a caption

@@ -1,5 +1,6 @@
 // Positions of a timeline's windows in samples, as in emimic/inference/grid.py.
 
+import { roundEven } from "./rounding.js";
 import { SAMPLE_RATE } from "./waveform.js";
 
 export const WINDOW = 2.5; // seconds
@@ -12,17 +13,17 @@ export class Grid {
 
   /** Return the center of a step's window. */
   getCenter(step) {
-    return Math.round((step + 0.5) * this.hop * SAMPLE_RATE);
+    return roundEven((step + 0.5) * this.hop * SAMPLE_RATE);
   }
 
   /** Return the start of the interval that a step represents; it ends where the next one starts. */
   getEdge(step) {
-    return Math.round(step * this.hop * SAMPLE_RATE);
+    return roundEven(step * this.hop * SAMPLE_RATE);
   }
 
   /** Return a window's start and end, which may lie outside the recording. */
   getWindow(step) {
-    const half = Math.round((this.window * SAMPLE_RATE) / 2), center = this.getCenter(step);
+    const half = roundEven((this.window * SAMPLE_RATE) / 2), center = this.getCenter(step);
     return [center - half, center + half];
   }
 

@@ -18,7 +18,7 @@ export class LiveView {
     Object.assign(this, { hop, rate, steps: [], bins: [], seconds: 0, start: null });
     this.looks = [...targets.map((name, i) => ({ name, look: `c${i % 6}` })), ...makeVadNames(targets).map((name) => ({ name, look: "vad" }))]
       .map((look) => ({ ...look, low: 0, high: 1 }));
-    this.names.replaceChildren(makeName("waveform", "of full scale", "", "", null), ...this.looks.map(makePanelName));
+    this.names.replaceChildren(makeName("waveform", "scaled to its peak", "", "", null), ...this.looks.map(makePanelName));
     this.values = [...this.names.querySelectorAll(".value")];
     this.delay.textContent = delay.toFixed(1);
     this.dropped.textContent = "0";

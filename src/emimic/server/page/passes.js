@@ -1,5 +1,6 @@
 // Two ways from a recording's windows to predictions, as in emimic/inference/passes.py.
 
+import { roundEven } from "./rounding.js";
 import { SAMPLE_RATE, concatenate, prepareClip } from "./waveform.js";
 
 const MARGIN = SAMPLE_RATE / 2; // samples before a group's first window that are given to the head
@@ -52,7 +53,7 @@ export class OnePass {
     this.advance = this.frames * hop;
     this.before = Math.floor(blocks.before * scale) * hop;
     this.after = Math.floor(blocks.after * scale) * hop;
-    this.reach = Math.max(1, Math.round(((grid.window / 2) * SAMPLE_RATE) / hop));
+    this.reach = Math.max(1, roundEven(((grid.window / 2) * SAMPLE_RATE) / hop));
     this.delay = this.advance + this.after;
     this.encoded = new Map(); // by block, its own frames and those after
   }

@@ -1,5 +1,7 @@
 // A timeline's steps on a grid of whole milliseconds, as in emimic/inference/steps.py.
 
+import { roundEven } from "./rounding.js";
+
 export const VAD = ["Arousal", "Dominance", "Valence"];
 
 const COLUMNS = ["Filename", "Seconds", "Start", "End", "Basis", "Novelty"];
@@ -33,11 +35,4 @@ function computeEdges(times, hop, seconds) {
   // A remainder shorter than half a hop has no step; the last step represents it too.
   const last = end < seconds && seconds < end + hop / 2 ? seconds : end;
   return [times[0] - hop / 2, ...times.slice(1).map((time, i) => (times[i] + time) / 2), last];
-}
-
-/** Return the nearest whole number, the even one of two. */
-export function roundEven(value) {
-  const floor = Math.floor(value);
-  if (value - floor !== 0.5) return Math.round(value);
-  return floor % 2 ? floor + 1 : floor;
 }
