@@ -1,7 +1,7 @@
 """Chromium for tests and measurements, driven by the DevTools protocol over a pipe: no package is needed.
 
-Start it with `Browser(...)` and open a page with `open_page`; `evaluate` runs JavaScript there. Requests, console messages
-and errors of the page and of its workers are collected.
+Start it with `Browser(...)` and open a page with `open_page`; `evaluate` runs JavaScript there. Requests, console
+messages and errors of the page and of its workers are collected.
 """
 
 import base64
@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 FLAGS: Final = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--remote-debugging-pipe", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
 
 
@@ -70,7 +71,9 @@ class Browser:
         os.write(self._out, json.dumps(message).encode() + b"\0")
         return self._number
 
-    def call(self, method: str, session: str | None = None, *, limit: float = 60.0, **params: Any) -> dict[str, Any]:
+    def call(
+        self, method: str, session: str | None = None, *, limit: float = 60.0, **params: Any
+    ) -> dict[str, Any]:
         """Send a command, and return its result."""
         number = self.send(method, session, **params)
         end = time.monotonic() + limit
@@ -114,9 +117,11 @@ class Browser:
         return page
 
     def list_requests(self) -> list[str]:
-        """Return the addresses that pages and workers have asked for."""
-        asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-        return [address for address in asked if not address.startswith(("data:", "blob:"))]
+        """Return the requests of pages and workers, each as its method and address."""
+        asked = [e["params"]["request"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [
+            f"{one['method']} {one['url']}" for one in asked if not one["url"].startswith(("data:", "blob:"))
+        ]
 
     def list_complaints(self) -> list[str]:
         """Return errors and warnings in the console, and uncaught exceptions."""
@@ -145,7 +150,12 @@ class Page:
     def evaluate(self, expression: str, *, timeout: float = 60.0) -> Any:
         """Return the value of an expression, of a promise its result; an exception is raised here."""
         reply = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True, limit=timeout
+            "Runtime.evaluate",
+            expression=expression,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
+            limit=timeout,
         )
         if "exceptionDetails" in reply:
             details = reply["exceptionDetails"]
@@ -173,24 +183,40 @@ class Page:
             more = {"text": text} if text and kind == "keyDown" else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
 
-    def shoot(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, full: bool = True) -> None:
+    def shoot(
+        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, full: bool = True
+    ) -> None:
         """Write a screenshot of the page, as wide as a phone or a desktop."""
         self.resize(width, height, dark=dark)
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"] if full else {"width": width, "height": height}
+        size = (
+            self.call("Page.getLayoutMetrics")["cssContentSize"]
+            if full
+            else {"width": width, "height": height}
+        )
         clip = {"x": 0, "y": 0, "width": width, "height": size["height"], "scale": 1}
         image = self.call("Page.captureScreenshot", captureBeyondViewport=full, clip=clip)
         path.write_bytes(base64.b64decode(image["data"]))
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Set the size of the window and the color scheme."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         time.sleep(0.3)
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
+    extensions_map: ClassVar = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""

@@ -2,9 +2,9 @@
 
     make page && python -m benchmarks.page ../shared/data/speech/emodb/audio ../shared/data/tava/audio ...
 
-The first clips of each folder, in a shuffled order, and the sample's, 50 in all, are predicted over time in Chromium and
-by Python: each as it is, and as WAV of 44.1 and 48 kHz in turn. Then Chromium's fake microphone plays speech for 20 s.
-Writes docs/results/page.json.
+Clips of each folder in a shuffled order, and the sample's, 50 in all, are predicted over time in Chromium and by
+Python: each as it is, and as WAV of 44.1 and 48 kHz in turn. As a control, Python predicts the WAVs with noise of -100
+dB, too. Then Chromium's fake microphone plays speech for 20 s. Writes docs/results/page.json.
 """
 
 import argparse
@@ -132,6 +132,16 @@ def convert(paths: Sequence[Path], folder: Path) -> list[Path]:
     return converted
 
 
+def add_noise(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Write recordings with white noise of -100 dB."""
+    rng, noisy = np.random.default_rng(0), []
+    for path in paths:
+        wave, rate = soundfile.read(path, dtype="float32")
+        noisy.append(folder / f"noise-{path.name}")
+        soundfile.write(noisy[-1], wave + 1e-5 * rng.standard_normal(len(wave)), rate, "FLOAT")
+    return noisy
+
+
 def predict_in_python(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the clips of Python's JSON."""
     results: Results = emimic.load(threads=1).predict_files(list(paths), timeline=True)
@@ -153,7 +163,10 @@ def measure_live(browser: Browser, address: str) -> dict[str, Any]:
     end = time.monotonic() + LIVE_SECONDS
     while time.monotonic() < end:
         browser.receive(0.2)
-    delays, dropped = page.evaluate("window.delays"), page.evaluate("document.getElementById('live-dropped').textContent")
+    delays, dropped = (
+        page.evaluate("window.delays"),
+        page.evaluate("document.getElementById('live-dropped').textContent"),
+    )
     page.evaluate("document.getElementById('stop').click()")
     wait_for_result(page)
     return {
@@ -168,7 +181,10 @@ def measure_size(folder: Path) -> dict[str, float]:
     """Return the size in MB of what a visit transfers, as it is and with gzip."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "LICENSE"]
     packed = sum(len(gzip.compress(path.read_bytes(), 9)) for path in paths)
-    return {"mb": round(sum(path.stat().st_size for path in paths) / 1e6, 2), "gzip_mb": round(packed / 1e6, 2)}
+    return {
+        "mb": round(sum(path.stat().st_size for path in paths) / 1e6, 2),
+        "gzip_mb": round(packed / 1e6, 2),
+    }
 
 
 def main() -> None:
@@ -181,7 +197,10 @@ def main() -> None:
         (folder / "saved").mkdir()
         converted = convert(paths, folder)
         microphone = folder / "microphone.wav"
-        speech = [decode.load(path, notes=[]) for path in sorted((emimic.sample.get_folder() / "speech").glob("*.*a*"))]
+        speech = [
+            decode.load(path, notes=[])
+            for path in sorted((emimic.sample.get_folder() / "speech").glob("*.*a*"))
+        ]
         soundfile.write(microphone, soxr.resample(np.concatenate(speech), SAMPLE_RATE, 48_000), 48_000)
         browser = Browser(f"--use-file-for-fake-audio-capture={microphone}")
         try:
@@ -196,13 +215,17 @@ def main() -> None:
             live = measure_live(browser, address)
         finally:
             browser.close()
+        expected = predict_in_python(converted)
         results = {
             "machine": machine(),
             "browser": version,
             "ready_seconds": round(ready, 2),
             "seconds_of_sound_per_second": round(sum(clip["seconds"] for clip in original) / wall, 2),
             "as_they_are": compare(original, predict_in_python(paths)),
-            "as_wav_of_44.1_and_48_khz": compare(resampled, predict_in_python(converted)),
+            "as_wav_of_44.1_and_48_khz": compare(resampled, expected),
+            "control_python_with_noise_of_-100_db": compare(
+                predict_in_python(add_noise(converted, folder)), expected
+            ),
             "live": live,
             "transfer": measure_size(BUILT),
         }

@@ -96,7 +96,9 @@ def make_head() -> onnx.GraphProto:
         *(
             node
             for source, weights, name in (
-                ("mean", "target_weights", "intensities"), ("mean", "vad_weights", "vad_means"), ("hidden", "vad_weights", "vad")
+                ("mean", "target_weights", "intensities"),
+                ("mean", "vad_weights", "vad_means"),
+                ("hidden", "vad_weights", "vad"),
             )
             for node in (
                 helper.make_node("MatMul", [source, weights], [f"{name}_raw"]),

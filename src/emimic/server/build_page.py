@@ -2,7 +2,7 @@
 
     python -m emimic.server.build_page --runtime node_modules/onnxruntime-web [--model FOLDER] [--out FOLDER]
 
-`make page` takes onnxruntime-web from npm first. Any static host can serve the folder; it fetches nothing from elsewhere.
+`make page` takes onnxruntime-web from npm first. Any static host can serve the folder; it fetches nothing elsewhere.
 """
 
 import argparse
@@ -41,11 +41,6 @@ _EMPTY: Final = {"names": "", "rows": "", "coarse": "", "seconds": "0"}
 _NOVELTY: Final = ("shift", "scale", "basis", "means", "factors")
 
 
-def find_page() -> Path | None:
-    """Return the folder of the built page, None where it was not built."""
-    return BUILT if (BUILT / "index.html").is_file() else None
-
-
 def build_page(out: Path, *, runtime: Path, model: Path | None = None) -> dict[str, int]:
     """Build the page in a folder, which is emptied first, and return its files' sizes in bytes by name.
 
@@ -74,7 +69,11 @@ def build_page(out: Path, *, runtime: Path, model: Path | None = None) -> dict[s
     sizes = {path.relative_to(out).as_posix(): path.stat().st_size for path in loaded}
     contents = {"emimic": __version__, "bytes": sizes, "novelty": novelty}
     write_atomically(out / "contents.json", json.dumps(contents, indent=1) + "\n")
-    return {path.relative_to(out).as_posix(): path.stat().st_size for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(out).as_posix(): path.stat().st_size
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _check(model: Path, description: dict[str, Any], runtime: Path) -> None:
@@ -82,11 +81,15 @@ def _check(model: Path, description: dict[str, Any], runtime: Path) -> None:
     name = description.get("runtime")
     if name != "onnx" or spec.text or spec.vision or not spec.audio:
         kind = f"is for the runtime {name!r}" if name != "onnx" else "takes words or images"
-        raise ModelError(f"{model}: {kind}, expected a model of the voice for ONNX Runtime. Give another (--model).")
+        raise ModelError(
+            f"{model}: {kind}, expected a model of the voice for ONNX Runtime. Give another (--model)."
+        )
     check_files(model, description, full=True)
     for name in _RUNTIME:
         if not (runtime / "dist" / name).is_file():
-            raise ModelError(f"{runtime}: found no dist/{name}, expected npm's onnxruntime-web. Run `make page`.")
+            raise ModelError(
+                f"{runtime}: found no dist/{name}, expected npm's onnxruntime-web. Run `make page`."
+            )
 
 
 def _copy_model(model: Path, description: dict[str, Any], out: Path) -> dict[str, list[int]] | None:
@@ -108,12 +111,14 @@ def _copy_model(model: Path, description: dict[str, Any], out: Path) -> dict[str
 
 
 def _copy_licenses(model: Path, out: Path) -> None:
-    """Copy the licenses of the model and of silero-vad, and write emimic's; ONNX Runtime's files name their own (MIT)."""
+    """Write the licenses of all parts; ONNX Runtime's files name their own."""
     if (model / "LICENSE").is_file():
         shutil.copyfile(model / "LICENSE", out / "model" / "LICENSE")
     silero = silero_vad.MODEL.with_name("LICENSE").read_text("utf-8")
-    text = f"emimic {__version__}: Apache-2.0. onnxruntime-web: MIT (Microsoft). The voice detector, silero-vad:\n\n{silero}"
-    write_atomically(out / "LICENSE", text)
+    text = (
+        f"emimic {__version__}: Apache-2.0. onnxruntime-web: MIT (Microsoft). The voice detector, silero-vad:"
+    )
+    write_atomically(out / "LICENSE", f"{text}\n\n{silero}")
 
 
 def _copy_page(out: Path) -> None:
@@ -138,7 +143,9 @@ def _copy_page(out: Path) -> None:
 
 def main() -> None:
     """Build the page by the arguments of the command line, and print its size."""
-    parser = argparse.ArgumentParser(prog="python -m emimic.server.build_page", description="Build the page in the browser.")
+    parser = argparse.ArgumentParser(
+        prog="python -m emimic.server.build_page", description="Build the page in the browser."
+    )
     parser.add_argument("--runtime", type=Path, required=True, help="npm's onnxruntime-web, unpacked")
     parser.add_argument("--model", type=Path, help="an exported model; default: the one in the package")
     parser.add_argument("--out", type=Path, default=BUILT, help="the folder to write")
