@@ -4,12 +4,14 @@
 
 Clips of each folder in a shuffled order, and the sample's, 50 in all, are predicted over time in Chromium and by
 Python: each as it is, and as WAV of 44.1 and 48 kHz in turn. As a control, Python predicts the WAVs with noise of -100
-dB, too. Then Chromium's fake microphone plays speech for 20 s. Writes docs/results/page.json.
+dB, too. Then Chromium's fake microphone plays speech for 20 s. Writes docs/results/page.json, in which the timings of
+earlier runs stay, with the machine's load.
 """
 
 import argparse
 import gzip
 import json
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -25,7 +27,7 @@ import emimic
 import emimic.sample
 from benchmarks.browser import Browser, Page, serve_folder
 from benchmarks.bursts import machine
-from benchmarks.results import RESULTS
+from benchmarks.results import RESULTS, read_results
 from emimic.files import write_atomically
 from emimic.inference.results import Results
 from emimic.media import decode
@@ -152,8 +154,8 @@ def predict_in_python(paths: Sequence[Path]) -> list[dict[str, Any]]:
 def measure_live(browser: Browser, address: str) -> dict[str, Any]:
     """Record with the fake microphone; return the seconds from a sound to its value on the page."""
     page = open_ready(browser, address)
-    page.evaluate("localStorage.setItem('emimic: the law was read', 'yes')")
     page.evaluate("document.getElementById('record').click()")
+    page.evaluate("document.querySelector('#law [value=agree]').click()")
     page.wait("!document.getElementById('live').hidden")
     page.evaluate(
         "window.delays = []; new MutationObserver(() => window.delays.push("
@@ -215,18 +217,22 @@ def main() -> None:
             live = measure_live(browser, address)
         finally:
             browser.close()
+        timing = {
+            "load_average": round(os.getloadavg()[1], 1),
+            "ready_seconds": round(ready, 2),
+            "seconds_of_sound_per_second": round(sum(clip["seconds"] for clip in original) / wall, 2),
+            "live": live,
+        }
         expected = predict_in_python(converted)
         results = {
             "machine": machine(),
             "browser": version,
-            "ready_seconds": round(ready, 2),
-            "seconds_of_sound_per_second": round(sum(clip["seconds"] for clip in original) / wall, 2),
             "as_they_are": compare(original, predict_in_python(paths)),
             "as_wav_of_44.1_and_48_khz": compare(resampled, expected),
             "control_python_with_noise_of_-100_db": compare(
                 predict_in_python(add_noise(converted, folder)), expected
             ),
-            "live": live,
+            "timings": [*read_results("page")["timings"], timing],
             "transfer": measure_size(BUILT),
         }
     write_atomically(RESULTS / "page.json", json.dumps(results, indent=1) + "\n")

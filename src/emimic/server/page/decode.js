@@ -19,13 +19,21 @@ export async function decodeSound(content, name) {
 
 async function decodeAt(rate, content, name) {
   try {
-    const context = new OfflineAudioContext(1, 1, rate);
-    return await context.decodeAudioData(content);
+    return await openContext(rate).decodeAudioData(content);
   } catch (error) {
     throw new Error(
       `${name}: this browser finds no sound in it that it can decode. Convert it to WAV, or use another browser.`,
       { cause: error },
     );
+  }
+}
+
+/** Return a context at a rate or, where the browser doesn't know it, at another that it resamples to. */
+function openContext(rate) {
+  try {
+    return new OfflineAudioContext(1, 1, rate);
+  } catch {
+    return new OfflineAudioContext(1, 1, DEFAULT_RATE);
   }
 }
 

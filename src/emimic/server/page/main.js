@@ -9,13 +9,13 @@ import { formatTime } from "./timeline_view.js";
 
 const LIVE_HOP = 0.5; // seconds
 const MAX_MINUTES = 60; // of a recording by the microphone, which is held in memory
-const AGREED = "emimic: the law was read";
 
 const find = (id) => document.getElementById(id);
 const version = document.querySelector("meta[name=generator]").content.replace("emimic ", "");
 const client = new Client(showLoading, (steps, dropped) => view?.addSteps(steps, dropped));
 const base = new URL(".", import.meta.url).href;
 
+let isLawRead = false;
 let microphone = null; // while it records
 let view = null;
 
@@ -90,51 +90,54 @@ async function predict(action, fields, file, notes, sound, transfer = []) {
   setStatus(`Finished in ${((performance.now() - start) / 1000).toFixed(1)} s.`);
 }
 
-/** Return true once the notice of the law was read and confirmed, now or before. */
+/** Return true once the notice of the law was read and confirmed, now or earlier in this visit. */
 async function confirmLaw() {
-  if (localStorage.getItem(AGREED)) return true;
+  if (isLawRead) return true;
   const dialog = find("law");
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => { dialog.addEventListener("close", resolve, { once: true }); });
-  if (dialog.returnValue !== "agree") return false;
-  localStorage.setItem(AGREED, "yes");
-  return true;
+  isLawRead = dialog.returnValue === "agree";
+  return isLawRead;
 }
 
 async function record() {
   if (!(await confirmLaw())) return;
   await run(async () => {
-    await opening;
-    setStatus("Waiting for the microphone.");
-    const waiting = []; // blocks that arrive before the worker is ready for them
-    let take = (block) => waiting.push(block);
-    microphone = await startMicrophone((block) => take(block));
-    const { rate } = microphone, session = await client.request("startLive", { rate, hop: LIVE_HOP });
-    find("report").hidden = true;
-    find("live").hidden = false;
-    view = new LiveView(find("live"), { ...session, rate });
-    take = (block) => {
-      view.addBlock(block);
-      client.request("push", { samples: block }, { transfer: [block.buffer] }).catch(showError);
-      if (view.seconds > 60 * MAX_MINUTES) find("stop").click();
-    };
-    waiting.splice(0).forEach(take);
-    setStatus("Recording.");
-    find("stop").focus();
-    await new Promise((resolve) => { find("stop").addEventListener("click", resolve, { once: true }); });
-    await finish();
+    try {
+      await opening;
+      setStatus("Waiting for the microphone.");
+      await follow();
+    } finally {
+      await microphone?.stop();
+      [microphone, view] = [null, null];
+      find("live").hidden = true;
+    }
+    const now = new Date(), pad = (number) => String(number).padStart(2, "0");
+    const day = `${now.getFullYear()}-${pad(now.getMonth() + 1)}-${pad(now.getDate())}`;
+    await predict("finishLive", {}, `recording ${day} ${pad(now.getHours())}.${pad(now.getMinutes())}.wav`, [], null);
   });
 }
 
-async function finish() {
-  await microphone.stop();
-  find("live").hidden = true;
-  const now = new Date(), pad = (number) => String(number).padStart(2, "0");
-  const day = `${now.getFullYear()}-${pad(now.getMonth() + 1)}-${pad(now.getDate())}`;
-  const name = `recording ${day} ${pad(now.getHours())}.${pad(now.getMinutes())}.wav`;
-  [microphone, view] = [null, null];
-  await predict("finishLive", {}, name, [], null);
+/** Show lines of the microphone's sound until it is stopped. */
+async function follow() {
+  const waiting = []; // blocks that arrive before the worker is ready for them
+  let take = (block) => waiting.push(block);
+  microphone = await startMicrophone((block) => take(block));
+  const { rate } = microphone, session = await client.request("startLive", { rate, hop: LIVE_HOP });
+  find("report").hidden = true;
+  find("live").hidden = false;
+  view = new LiveView(find("live"), { ...session, rate });
+  const stopped = new Promise((resolve) => { find("stop").addEventListener("click", resolve, { once: true }); });
+  take = (block) => {
+    view.addBlock(block);
+    client.request("push", { samples: block }, { transfer: [block.buffer] }).catch(showError);
+    if (view.seconds > 60 * MAX_MINUTES) find("stop").click();
+  };
+  waiting.splice(0).forEach(take);
+  setStatus("Recording.");
+  find("stop").focus();
+  await stopped;
 }
 
 find("file").addEventListener("change", ({ target }) => {

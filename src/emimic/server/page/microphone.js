@@ -20,15 +20,25 @@ export async function startMicrophone(onBlock) {
     throw new Error(REASONS[error.name] ?? `The microphone can't be used (${error.message}).`, { cause: error });
   }
   const context = new AudioContext();
-  await context.audioWorklet.addModule(new URL("microphone_worklet.js", import.meta.url));
+  const stop = () => {
+    for (const track of media.getTracks()) track.stop();
+    return context.close();
+  };
+  try {
+    await context.audioWorklet.addModule(new URL("microphone_worklet.js", import.meta.url));
+  } catch (error) {
+    await stop();
+    throw new Error(`The microphone's script didn't load (${error.message}). Load the page again.`, { cause: error });
+  }
   const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
   node.port.onmessage = ({ data }) => onBlock(data);
   context.createMediaStreamSource(media).connect(node);
   await context.resume();
-  const stop = () => {
-    node.port.onmessage = null;
-    for (const track of media.getTracks()) track.stop();
-    return context.close();
+  return {
+    rate: context.sampleRate,
+    stop: () => {
+      node.port.onmessage = null;
+      return stop();
+    },
   };
-  return { rate: context.sampleRate, stop };
 }
