@@ -26,8 +26,9 @@ def make_page() -> str:
     timings = sorted(results["timings"], key=lambda timing: timing["load_average"])
     return (
         f"{make_table(header, rows)}\n\n{make_table(TIMINGS, map(_list_timings, timings))}\n\n"
-        f"Sound a second is at one value every 0.2 s. Of the seconds from sound to line, 1.25 are half a window. A visit "
-        f"transfers {size['gzip_mb']:.1f} MB with gzip, {size['mb']:.1f} MB without. {results['browser']}; machine: "
+        "Sound a second is at one value every 0.2 s. Of the seconds from sound to line, 1.25 are half a window; the "
+        f"sound card's own come on top. A visit transfers {size['gzip_mb']:.1f} MB with gzip, {size['mb']:.1f} MB "
+        f"without. {results['browser']}; machine: "
         f"{results['machine']}."
     )
 
