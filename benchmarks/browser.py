@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -113,8 +113,16 @@ class Browser:
             page.call(f"{domain}.enable")
         page.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
         page.call("Page.navigate", url=address)
-        page.wait("document.readyState === 'complete'")
-        return page
+        loaded, end = (
+            f"location.href === {json.dumps(address)} && document.readyState === 'complete'",
+            time.monotonic() + 60,
+        )
+        while time.monotonic() < end:
+            with suppress(RuntimeError):  # the page before this one is just being left
+                if page.evaluate(loaded):
+                    return page
+            self.receive(0.05)
+        raise TimeoutError(f"{address} did not load within 60 s")
 
     def list_requests(self) -> list[str]:
         """Return the requests of pages and workers, each as its method and address."""
