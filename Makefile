@@ -7,7 +7,7 @@ PIP := pip install --quiet --no-compile --disable-pip-version-check -c constrain
 # pip compiles nothing: a module is compiled when first imported, and kept, even where Python was told to keep none.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-train test lint pytest docs images clean
+.PHONY: demo demo-train test lint pytest page browser docs images clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -47,8 +47,24 @@ lint: $(BIN)/.ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.tables --check
 
+# The tests of the page are skipped, and say why, where npm or Chromium can't be had.
 pytest: $(BIN)/.ready
+	-@$(MAKE) --no-print-directory node_modules/.package-lock.json
+	-@$(MAKE) --no-print-directory browser
 	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
+
+# The page in the browser: src/emimic/server/built, for `emimic serve` or any static host; npm brings ONNX Runtime's WebAssembly.
+page: $(BIN)/.ready node_modules/.package-lock.json
+	$(BIN)/python -m emimic.server.build_page --runtime node_modules/onnxruntime-web
+
+# The versions and hashes are those of the lock file; no package's install script runs.
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --silent
+
+# Chromium for the tests of the page, where it is missing and Debian's can be installed.
+browser:
+	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null)
 
 docs: $(BIN)/.ready
 	$(BIN)/sphinx-build -W -q docs docs/_build
@@ -58,4 +74,4 @@ images: $(BIN)/.ready
 	$(BIN)/python -m benchmarks.images
 
 clean:
-	rm -rf .venv .venv-demo demo docs/_build
+	rm -rf .venv .venv-demo demo docs/_build node_modules src/emimic/server/built

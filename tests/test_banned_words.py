@@ -16,6 +16,7 @@ CODE: Final = sorted(
     path
     for pattern in ("*.py", "*schema.json", "*.html", "*.js", "*.css", "*.md")
     for path in (ROOT / "src" / "emimic").rglob(pattern)
+    if "built" not in path.parts  # of `make page`
 )
 DOCUMENTS: Final = sorted(
     path

@@ -259,20 +259,13 @@ def test_nothing_is_fetched_and_the_policy_fits():
 
 
 def test_the_parts_are_in_the_package_and_fit_together():
-    parts = {
-        end: (files("emimic.output") / f"html_page.{end}").read_text("utf-8") for end in ("html", "css", "js")
-    }
-    assert "</" not in parts["js"]
-    assert "</" not in parts["css"]
+    script = (files("emimic.output") / "timeline_view.js").read_text("utf-8")
+    assert "</" not in script
+    assert "</" not in (files("emimic.output") / "html_page.css").read_text("utf-8")
     reader = read(result())
     ids = {e[1]["id"] for e in reader.all if "id" in e[1]}
-    asked = (set(re.findall(r'getElementById\("(\w+)"\)', parts["js"])) - {"unseen"}) | {
-        "view",
-        "panels",
-        "cursor",
-        "axis",
-        "time",
-    }
+    asked = set(re.findall(r'"(\w+)"', re.findall(r"const ids = \[(.*)\];", script)[0])) - {"unseen"}
+    assert {"view", "panels", "cursor", "axis", "time", "trouble"} <= asked
     assert asked <= ids
     assert len(reader.find("span", **{"class": "value"})) == len(data(reader)["lines"])
 

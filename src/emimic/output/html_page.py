@@ -35,6 +35,8 @@ _VIDEO: Final = (
     '<p id="unseen" role="alert" hidden>This browser can\'t show the video; sound and timelines still work.</p>'
 )
 
+_START: Final = 'new TimelineView(document, JSON.parse(document.getElementById("data").textContent));\n'
+
 _WAVEFORM_BINS: Final = 8000
 
 
@@ -64,10 +66,8 @@ def make_page(
     seconds = result.timeline.seconds if result.timeline else result.seconds
     panels, envelope = make_panels(result), drawing.coarsen(wave, _WAVEFORM_BINS)
     silences = "".join(draw_silence(segment, seconds) for segment in _find_gray(result))
-    package = files("emimic.output")
-    style, script, template = (
-        package.joinpath(f"html_page.{suffix}").read_text("utf-8") for suffix in ("css", "js", "html")
-    )
+    style, script = _read("html_page.css"), _read("timeline_view.js") + _START
+    template = _read("html_page.html").replace("{{view}}", _read("timeline_view.html").rstrip())
     name = drawing.shorten(result.title, 200)
     drawn = [draw_waveform(envelope, seconds), *(panel.draw(seconds) for panel in panels)]
     parts = {
@@ -95,6 +95,11 @@ def make_page(
     }
     # In one pass, so that no text of a part is taken for a placeholder.
     return re.sub(r"\{\{(\w+)\}\}", lambda placeholder: parts[placeholder[1]], template)
+
+
+def _read(name: str) -> str:
+    """Return a file of this package, which the page in the browser uses, too."""
+    return files("emimic.output").joinpath(name).read_text("utf-8")
 
 
 def _find_gray(result: Result) -> list[VoiceSegment]:
