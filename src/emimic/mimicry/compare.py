@@ -7,19 +7,23 @@ from typing import Final
 import numpy as np
 
 from emimic.inference.timeline import Timeline
-from emimic.metrics import Floats
+from emimic.metrics import Floats, compute_interval
 from emimic.mimicry import cross_correlation, dtw
 from emimic.mimicry.alignment import average
+from emimic.mimicry.measures import MEASURES, get_sign
 from emimic.mimicry.results import (
     Alignment,
     Comparison,
     Dimension,
+    LagLines,
+    MeasureResult,
     MimicryError,
     Report,
     Series,
     Settings,
 )
-from emimic.mimicry.significance import judge
+from emimic.mimicry.significance import compute_p_alone, judge_side
+from emimic.mimicry.timeline_warnings import list_warnings
 from emimic.task import VAD
 from emimic.wording import pluralize
 
@@ -155,8 +159,8 @@ def _judge(
     names: tuple[str, ...], observed: Floats, draws: Floats, settings: Settings
 ) -> tuple[tuple[Dimension, ...], Dimension]:
     """Return each dimension, corrected for all of them, and overall (last in the arrays), which needs no correction."""
-    chances = judge(observed[:-1], draws[:, :-1], level=settings.level)
-    chances += judge(observed[-1:], draws[:, -1:], level=settings.level)
+    chances = judge_side(observed[:-1], draws[:, :-1], level=settings.level, coupling=settings.coupling)
+    chances += judge_side(observed[-1:], draws[:, -1:], level=settings.level, coupling=settings.coupling)
     dimensions = [
         Dimension(name, float(value), chance)
         for name, value, chance in zip((*names, "Overall"), observed, chances, strict=True)
@@ -179,6 +183,7 @@ def _make_comparison(
         notes.append(
             f"only {count} of {count + windows.without_voice} windows have enough voice on both sides"
         )
+    notes += list_warnings(first, second, alignment)
     needed = 1 / (1 - settings.level) - 1
     if others and others < needed - 1e-6:
         notes.append(
@@ -188,4 +193,26 @@ def _make_comparison(
     return Comparison(
         seed=first, mimic=second, settings=settings, overall=overall, dimensions=dimensions, leads=alignment.leads,
         path=alignment.path, windows=windows, chance="recordings" if others else "surrogates", notes=tuple(notes),
+        measures=_judge_measures(alignment, settings), lag_lines=_make_lag_lines(alignment, first.hop),
     )  # fmt: skip
+
+
+def _judge_measures(alignment: Alignment, settings: Settings) -> tuple[MeasureResult, ...]:
+    """Return the measures beside the similarity, each with p among the same draws."""
+    results = []
+    for kind in MEASURES:
+        if kind.name in alignment.measures and kind is not MEASURES[0]:
+            observed, draws = alignment.measures[kind.name]
+            side = get_sign(kind, settings.coupling)
+            results.append(MeasureResult(kind.name, observed, compute_p_alone(observed, draws, side)))
+    return tuple(results)
+
+
+def _make_lag_lines(alignment: Alignment, hop: float) -> LagLines | None:
+    """Return the lag lines of a windowed comparison."""
+    if alignment.profile is None:
+        return None
+    observed, draws = alignment.profile
+    lags = hop * (np.arange(len(observed)) - len(observed) // 2)
+    low, high = compute_interval(draws)
+    return LagLines(lags, observed, np.asarray(low, np.float64), np.asarray(high, np.float64))

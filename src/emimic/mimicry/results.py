@@ -1,7 +1,7 @@
 """Results of comparing two recordings: plain dataclasses, and their JSON."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ from emimic.task import EmimicError
 
 Bools: TypeAlias = NDArray[np.bool_]
 Method: TypeAlias = Literal["dtw", "windowed"]
+Coupling: TypeAlias = Literal["positive", "negative", "both"]
 
 SCHEMA: Final = "emimic/mimicry/1"
 MEANING: Final = (
@@ -38,6 +39,8 @@ class Settings:
         draws: Number of surrogates.
         level: Fraction of unrelated pairs within the chance interval.
         seed: Of the random draws.
+        coupling: The sign of the similarities that are tested: "positive", "negative" (one calms down as the other
+            gets excited) or "both" (windowed).
 
     Raises:
         MimicryError: A value is invalid.
@@ -51,6 +54,7 @@ class Settings:
     draws: int = 999
     level: float = 0.95
     seed: int = 0
+    coupling: Coupling = "positive"
 
     def __post_init__(self) -> None:
         checks = (
@@ -61,10 +65,15 @@ class Settings:
             ("band", 0 < self.band <= 1, "a fraction above 0, at most 1"),
             ("level", 0 < self.level < 1, "a fraction between 0 and 1, such as 0.95"),
             ("seed", self.seed >= 0, "0 or more"),
+            ("coupling", self.coupling in ("positive", "negative", "both"), "positive, negative or both"),
         )
         for name, valid, expected in checks:
             if not valid:
                 raise MimicryError(f"{name} is {getattr(self, name)!r}; give {expected}")
+        if self.alignment == "dtw" and self.coupling != "positive":
+            raise MimicryError(
+                f"coupling is {self.coupling!r}, and warping looks for positive similarity; use the alignment windowed"
+            )
         minimum = math.ceil(1 / (1 - self.level) - 1 - 1e-6)
         if self.draws < minimum:
             raise MimicryError(
@@ -132,9 +141,10 @@ class Windows:
 
     Attributes:
         times: (window,) centers of the valid windows in seconds.
-        peaks: (window, dimension + 1) maximum correlation within the longest lag, last the mean over the dimensions;
-            NaN without variance.
+        peaks: (window, dimension + 1) maximum correlation within the longest lag (of the coupling's sign), last the
+            mean over the dimensions; NaN without variance.
         lags: (window, dimension + 1) the seconds at which it lies.
+        by_lag: (window, lag) correlation at each lag, the mean over the dimensions.
         without_voice: Number of windows omitted for too little voice on both sides.
         without_variance: (dimension,) number of valid windows without variance.
     """
@@ -142,6 +152,7 @@ class Windows:
     times: Floats
     peaks: Floats
     lags: Floats
+    by_lag: Floats
     without_voice: int
     without_variance: tuple[int, ...]
 
@@ -179,6 +190,8 @@ class Alignment:
         path: Of dtw.
         windows: Of windowed.
         leads: Of windowed, one per dimension and overall last.
+        measures: Of windowed: observed (dimension + 1,) and by chance (draw, dimension + 1), by name.
+        profile: Of windowed: mean correlation, overall, at each lag (lag,), and that of the draws (draw, lag).
     """
 
     observed: Floats
@@ -186,6 +199,8 @@ class Alignment:
     path: Path | None = None
     windows: Windows | None = None
     leads: tuple[Lead, ...] = ()
+    measures: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    profile: tuple[Floats, Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +210,46 @@ class Dimension:
     Attributes:
         name: Of the dimension.
         similarity: In [-1, 1], NaN without variance: the correlation along the path (dtw), or the peak, over lags, of
-            the windows' mean correlation (windowed).
+            the windows' mean correlation (windowed; with negative coupling its minimum, with both the value of the
+            largest magnitude).
         chance: The similarities of unrelated draws.
     """
 
     name: str
     similarity: float
     chance: Chance
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureResult:
+    """A measure of one pair beside the similarity, see `measures.MEASURES`.
+
+    Attributes:
+        name: Of the measure.
+        values: (dimension + 1,), overall last; NaN where undefined.
+        p: (dimension + 1,) not corrected for the number of dimensions or measures.
+    """
+
+    name: str
+    values: Floats
+    p: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class LagLines:
+    """The mean correlation at each lag, overall, and those by chance.
+
+    Attributes:
+        lags: (lag,) in seconds; positive: the second recording follows.
+        observed: (lag,).
+        low: (lag,) below which 2.5 % of the draws lie.
+        high: (lag,) above which 2.5 % lie.
+    """
+
+    lags: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +267,8 @@ class Comparison:
         windows: Of windowed.
         chance: The draws are "surrogates" of the seed, or "recordings" in its place.
         notes: Remarks that the numbers need.
+        measures: Of windowed: the measures beside the similarity.
+        lag_lines: Of windowed: the correlation at each lag.
     """
 
     seed: Series
@@ -231,6 +281,8 @@ class Comparison:
     windows: Windows | None
     chance: Literal["surrogates", "recordings"]
     notes: tuple[str, ...]
+    measures: tuple[MeasureResult, ...] = ()
+    lag_lines: LagLines | None = None
 
     @property
     def leader(self) -> Literal["seed", "mimic", "together"] | None:
