@@ -84,7 +84,7 @@ def compare_all(
     comparisons, alignments, failed = [], [], []
     for second in map(make_series, mimics):
         try:
-            _check(first, second)
+            check_series(first, second)
             alignments.append(align(first, second, settings, stand_ins))
         except MimicryError as error:
             failed.append(str(error))
@@ -96,7 +96,7 @@ def compare_all(
         return Report(tuple(comparisons), None, (), tuple(failed))
     observed = average(np.stack([alignment.observed for alignment in alignments]), 0)
     draws = average(np.stack([alignment.draws for alignment in alignments]), 0)
-    dimensions, overall = _judge(first.dimensions, observed, draws, settings)
+    dimensions, overall = judge_dimensions(first.dimensions, observed, draws, settings)
     return Report(tuple(comparisons), overall, dimensions, tuple(failed))
 
 
@@ -117,7 +117,8 @@ def make_series(timeline: Timeline) -> Series:
     return Series(timeline.name, timeline.hop, names, timeline.times.astype(np.float64), values)
 
 
-def _check(first: Series, second: Series) -> None:
+def check_series(first: Series, second: Series) -> None:
+    """Raise MimicryError for two recordings of different models, or with too little voice."""
     _check_same_grid(first, second)
     for series in (first, second):
         if series.voice < MIN_VOICE:
@@ -155,7 +156,7 @@ def _find_stand_ins(first: Series, others: Iterable[Series], settings: Settings)
     return stand_ins
 
 
-def _judge(
+def judge_dimensions(
     names: tuple[str, ...], observed: Floats, draws: Floats, settings: Settings
 ) -> tuple[tuple[Dimension, ...], Dimension]:
     """Return each dimension, corrected for all of them, and overall (last in the arrays), which needs no correction."""
@@ -171,7 +172,7 @@ def _judge(
 def _make_comparison(
     first: Series, second: Series, settings: Settings, alignment: Alignment, others: int
 ) -> Comparison:
-    dimensions, overall = _judge(first.dimensions, alignment.observed, alignment.draws, settings)
+    dimensions, overall = judge_dimensions(first.dimensions, alignment.observed, alignment.draws, settings)
     notes = [
         f"{series.name} has only {series.voice:.0f} s of voice: so little can hardly show anything"
         for series in (first, second)
@@ -214,5 +215,5 @@ def _make_lag_lines(alignment: Alignment, hop: float) -> LagLines | None:
         return None
     observed, draws = alignment.profile
     lags = hop * (np.arange(len(observed)) - len(observed) // 2)
-    low, high = compute_interval(draws)
-    return LagLines(lags, observed, np.asarray(low, np.float64), np.asarray(high, np.float64))
+    low, high = (np.asarray(end, np.float64) for end in compute_interval(draws))
+    return LagLines(np.asarray(lags, np.float64), observed, low, high)

@@ -8,77 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.metrics import Floats
+from emimic.mimicry.settings import Coupling as Coupling
+from emimic.mimicry.settings import MimicryError as MimicryError
+from emimic.mimicry.settings import Settings as Settings
 from emimic.mimicry.significance import Chance
-from emimic.task import EmimicError
 
 Bools: TypeAlias = NDArray[np.bool_]
-Method: TypeAlias = Literal["dtw", "windowed"]
-Coupling: TypeAlias = Literal["positive", "negative", "both"]
 
 SCHEMA: Final = "emimic/mimicry/1"
 MEANING: Final = (
     "Similar predicted timelines are not empathy, a lag is no cause, more than chance need not be mimicry."
 )
-
-
-class MimicryError(EmimicError):
-    """Two recordings that can't be compared, or invalid settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of a comparison.
-
-    Attributes:
-        alignment: "dtw" warps (a seed and its mimic, each at its own speed); "windowed" correlates windows (two
-            people in one conversation).
-        window: Seconds of a window (windowed).
-        lag: Seconds of the longest lag (windowed).
-        voice: Minimum fraction of a window that is voiced on both sides (windowed).
-        band: Maximum distance of the warping path from the straight line, as a fraction of the length (dtw).
-        draws: Number of surrogates.
-        level: Fraction of unrelated pairs within the chance interval.
-        seed: Of the random draws.
-        coupling: The sign of the similarities that are tested: "positive", "negative" (one calms down as the other
-            gets excited) or "both" (windowed).
-
-    Raises:
-        MimicryError: A value is invalid.
-    """
-
-    alignment: Method = "dtw"
-    window: float = 5.0
-    lag: float = 2.5
-    voice: float = 0.3
-    band: float = 0.25
-    draws: int = 999
-    level: float = 0.95
-    seed: int = 0
-    coupling: Coupling = "positive"
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("alignment", self.alignment in ("dtw", "windowed"), "dtw or windowed"),
-            ("window", 0 < self.window < math.inf, "seconds above 0"),
-            ("lag", 0 < self.lag < math.inf, "seconds above 0"),
-            ("voice", 0 < self.voice <= 1, "a fraction above 0, at most 1"),
-            ("band", 0 < self.band <= 1, "a fraction above 0, at most 1"),
-            ("level", 0 < self.level < 1, "a fraction between 0 and 1, such as 0.95"),
-            ("seed", self.seed >= 0, "0 or more"),
-            ("coupling", self.coupling in ("positive", "negative", "both"), "positive, negative or both"),
-        )
-        for name, valid, expected in checks:
-            if not valid:
-                raise MimicryError(f"{name} is {getattr(self, name)!r}; give {expected}")
-        if self.alignment == "dtw" and self.coupling != "positive":
-            raise MimicryError(
-                f"coupling is {self.coupling!r}, and warping looks for positive similarity; use the alignment windowed"
-            )
-        minimum = math.ceil(1 / (1 - self.level) - 1 - 1e-6)
-        if self.draws < minimum:
-            raise MimicryError(
-                f"{self.draws} draws can't show a level of {self.level:g}; give {minimum} or more"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,19 +239,23 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The comparisons of a seed with its mimics.
+    """The comparisons of a seed with its mimics, or of the pairs of several voices.
 
     Attributes:
         comparisons: One per mimic.
         together: The mean over the mimics; None for a single one.
         together_dimensions: The same by dimension.
         failed: Errors of mimics without a comparison.
+        rho: Of more than two voices, whose pairs are the comparisons: the cluster phase of all, see `group_phase`.
+        rho_dimensions: The same by dimension.
     """
 
     comparisons: tuple[Comparison, ...]
     together: Dimension | None
     together_dimensions: tuple[Dimension, ...]
     failed: tuple[str, ...] = ()
+    rho: Dimension | None = None
+    rho_dimensions: tuple[Dimension, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, see `Comparison.to_dict`; common fields appear once."""
@@ -323,6 +267,8 @@ class Report:
             "together": _make_plain(asdict(self.together)) if self.together else None,
             "together_dimensions": [_make_plain(asdict(dimension)) for dimension in self.together_dimensions],
             "failed": list(self.failed),
+            "rho": _make_plain(asdict(self.rho)) if self.rho else None,
+            "rho_dimensions": [_make_plain(asdict(dimension)) for dimension in self.rho_dimensions],
         }
 
 

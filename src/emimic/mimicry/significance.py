@@ -66,6 +66,31 @@ def compute_p_alone(observed: Floats, draws: Floats, side: Literal["high", "low"
     return p
 
 
+def compute_p_corrected(observed: Floats, draws: Floats, side: Literal["high", "low", "both"]) -> Floats:
+    """Return the p (dimension + 1,) of each value, corrected for the number of dimensions; the last needs none.
+
+    The correction is that of `judge`: the largest of a draw's values over dimensions, each standardized.
+
+    Args:
+        observed: (dimension + 1,) values on an unbounded scale, overall last.
+        draws: (draw, dimension + 1) the same by chance.
+        side: The values that count against chance, see `compute_p_alone`.
+    """
+    joined = np.concatenate([observed[None], draws])[:, :-1]
+    finite = np.isfinite(joined)
+    mean, std = _compute_mean_std(joined, finite)
+    scaled = np.where(finite, (joined - mean) / std, np.nan)
+    ranked = np.where(finite, {"high": scaled, "low": -scaled, "both": np.abs(scaled)}[side], -np.inf)
+    maxima = ranked[1:].max(axis=1, initial=-np.inf)
+    maxima = maxima[np.isfinite(maxima)]
+    p = np.full(len(observed), np.nan)
+    for column, value in enumerate(ranked[0]):
+        if math.isfinite(value) and len(maxima):
+            p[column] = _compute_p(float(value), maxima)
+    p[-1] = compute_p_alone(observed[-1:], draws[:, -1:], side)[0]
+    return p
+
+
 def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...]:
     """Return a Chance for each dimension.
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from emimic.metrics import Floats
-from emimic.mimicry.results import Alignment, Bools, Series, Windows
+from emimic.mimicry.results import Alignment, Bools, Series
 
 CROSSTALK: Final = 0.9
 """Correlation of two timelines at lag 0 from which one voice seems to be in both recordings."""
@@ -48,15 +48,22 @@ def find_streaks(at_zero: Floats, is_best: Bools) -> Streaks:
 
 def list_warnings(first: Series, second: Series, alignment: Alignment) -> list[str]:
     """Return sentences on constant timelines, and on streaks that suggest crosstalk."""
-    notes = [_describe_constant(series) for series in (first, second)]
+    notes = [describe_constant(series) for series in (first, second)]
     if alignment.windows is not None:
-        notes.append(describe_streaks(alignment.windows))
+        notes.append(describe_heat_map(alignment.windows.by_lag))
     return [note for note in notes if note]
 
 
-def describe_streaks(windows: Windows) -> str | None:
-    """Return a sentence on streaks of windows, None without any."""
-    streaks = find_streaks(windows.by_lag[:, windows.by_lag.shape[1] // 2], windows.lags[:, -1] == 0)
+def describe_heat_map(by_lag: Floats) -> str | None:
+    """Return a sentence on streaks of windows, None without any.
+
+    Args:
+        by_lag: (window, lag) correlation, NaN in windows without enough voice.
+    """
+    valid = by_lag[np.isfinite(by_lag).any(axis=1)]
+    zero = by_lag.shape[1] // 2
+    is_best = np.where(np.isfinite(valid), valid, -np.inf).argmax(axis=1) == zero
+    streaks = find_streaks(valid[:, zero], is_best)
     if streaks.longest < STREAK:
         return None
     return (
@@ -65,7 +72,8 @@ def describe_streaks(windows: Windows) -> str | None:
     )
 
 
-def _describe_constant(series: Series) -> str | None:
+def describe_constant(series: Series) -> str | None:
+    """Return a sentence on dimensions that hardly change, None without any."""
     values = series.values[series.voiced]
     names = [name for name, std in zip(series.dimensions, values.std(axis=0), strict=True) if std < CONSTANT]
     return f"{series.name} hardly changes in {', '.join(names)}" if names else None
