@@ -70,11 +70,11 @@ class Crosstalk:
             notes.append(
                 f"crosstalk: in {self.same_level:.0%} of the time with sound in both, their levels rise and fall as one"
             )
-        if abs(self.delay) >= 0.1:
+        if self.same_sound > limit and abs(self.delay) >= 0.1:
             notes.append(
                 f"the second recording is {abs(self.delay):.2f} s {'late' if self.delay > 0 else 'early'}"
             )
-        if abs(self.drift * self.seconds) >= 0.05:
+        if self.same_sound > limit and abs(self.drift * self.seconds) >= 0.05:
             notes.append(
                 f"the recordings drift apart by {1000 * abs(self.drift) * 60:.0f} ms a minute, "
                 f"{abs(self.drift) * self.seconds:.2f} s in all"

@@ -123,10 +123,10 @@ def import_figure() -> Any:
         MimicryError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import figure
     except ImportError:
         raise MimicryError(f"a plot needs matplotlib: {install('plots')}") from None
-    return Figure
+    return figure.Figure
 
 
 def _draw_timelines(axes: "list[Axes]", comparison: Comparison) -> None:
