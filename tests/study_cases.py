@@ -17,7 +17,7 @@ class Case:
 
 
 def make_study(
-    number: int, *, steps: int = 300, seed: int = 0, noise: float = 1.0, sign: float = 1.0
+    number: int, *, steps: int = 200, seed: int = 0, noise: float = 1.0, sign: float = 1.0
 ) -> list[Case]:
     """Return sessions of a therapist and a client: the first half coupled, with noise, the rest not."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from emimic.cli import app, predict_request, study_request
 from emimic.inference.results import Failure, Recording, split_recording
 from emimic.mimicry import MimicryError, Settings, compare
 from emimic.mimicry.crosstalk import find_crosstalk, split_windows
-from emimic.mimicry.study import Session, Study, analyze
+from emimic.mimicry.study import Session, Study, analyze, plots
 from emimic.mimicry.study.session import read_rows
 from emimic.mimicry.study.tables import (
     CONTRASTS,
@@ -82,7 +83,7 @@ def test_effect_sizes_are_their_formulas(study: Study) -> None:
     assert test.p[5, -1] == pytest.approx((1 + sum(value >= z[5, 5] for value in pseudo)) / 79)
     rows = range(20)
     real = [z[i, i] for i in rows]
-    others = [z[i, j] for i in rows for j in range(40) if i != j]
+    others = [v for i in rows for j in range(40) if i != j for v in (z[i, j], z[j, i])]
     pooled = math.sqrt((np.var(real, ddof=1) + np.var(others, ddof=1)) / 2)
     group = voices.summaries["coupled"]["peak"]
     assert group.d[-1] == pytest.approx((np.mean(real) - np.mean(others)) / pooled)
@@ -117,10 +118,10 @@ def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
     assert len(script.strip().splitlines()) == 4
 
 
-def test_more_than_two_voices(tmp_path: Path) -> None:
+def test_more_than_two_voices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     sessions = []
-    for row in range(12):
+    for row in range(8):
         common = wandering(210, rng)
         voices = [timeline(common[k : k + 200] + 0.5 * wandering(200, rng)) for k in (0, 3, 6)]
         sessions.append(Session.from_timelines(f"s{row}", voices, roles=("a", "b", "c")))
@@ -128,12 +129,14 @@ def test_more_than_two_voices(tmp_path: Path) -> None:
     assert [voices.roles for voices in found.voices] == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
     assert all(voices.summaries[""]["similarity"].p[-1] <= 0.05 for voices in found.voices[:3])
     assert found.voices[-1].summaries[""]["rho"].p[-1] <= 0.05
+    assert plots.draw_heat_map(found, found.voices[0], 3).startswith(b"\x89PNG")
+    monkeypatch.setattr(plots, "draw_heat_map", lambda *_: b"an image")  # 24 would take seconds
     study_request.write_study(found, tmp_path)
     assert {"network.png", "a and b lags.png", "a and b distribution.png", "s3 a and b.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
-    assert page.count("<img") == 1 + 3 * 2 + 3 * 12
+    assert page.count("<img") == 1 + 3 * 2 + 3 * 8
     assert "<script" not in page
 
 
@@ -143,21 +146,23 @@ def test_more_than_two_voices(tmp_path: Path) -> None:
 def test_crosstalk_and_drift_are_estimated() -> None:
     rng = np.random.default_rng(2)
     size = 16_000 * 40
-    first, second = 0.1 * rng.standard_normal((2, size)) * (0.2 + np.abs(np.sin(np.arange(size) / 9000)))
+    beats = np.sin(np.arange(size) / np.array([[9000], [7000]]))
+    first, second = 0.1 * rng.standard_normal((2, size)) * (0.2 + np.abs(beats))
 
     def examine(x: Any, y: Any) -> Any:
         blocks = ([wave[i : i + 32_000] for i in range(0, len(wave), 32_000)] for wave in (x, y))
         return find_crosstalk(split_windows(*blocks, 40.0), 40.0)
 
     assert examine(first, second).describe() == []
-    mixed = examine(first, second + 0.1 * np.roll(first, 80))
+    mixed = examine(first, second + 0.3 * np.roll(first, 80))
     assert mixed.same_sound == 1.0
     assert mixed.delay == pytest.approx(0.005, abs=1e-4)
     assert "the same sound is in both recordings" in mixed.describe()[0]
-    late = np.interp(np.arange(size) * (1 - 0.005), np.arange(size), first)
+    late = np.interp(np.arange(size) * (1 - 0.0002), np.arange(size), first)
     drift = examine(first, late)
-    assert drift.drift == pytest.approx(0.005, rel=0.1)
-    assert any("drift apart by 3" in note for note in drift.describe())
+    assert drift.drift == pytest.approx(0.0002, rel=0.15)
+    hour = replace(drift, seconds=3600.0, drift=0.0002)
+    assert "the recordings drift apart by 12 ms a minute, 0.72 s in all" in hour.describe()
 
 
 # The table of sessions, and the verb
@@ -208,7 +213,7 @@ class Backend:
                 raise KeyboardInterrupt
             Backend.left -= 1
             seed = round(float(soundfile.read(clip.path)[0][0, clip.channel - 1]) * 10_000)
-            yield [(row, timeline(wandering(200, np.random.default_rng(seed)), clip.name))]
+            yield [(row, timeline(wandering(100, np.random.default_rng(seed)), clip.name))]
 
 
 @pytest.fixture
@@ -217,7 +222,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Backend, "left", 10_000)
     monkeypatch.setattr(predict_request, "LocalBackend", Backend)
     spec = SimpleNamespace(max_seconds=12.0)
-    fake = SimpleNamespace(targets=EMOTIONS, engine=SimpleNamespace(spec=spec), uses_words=False)
+    fake = SimpleNamespace(
+        targets=EMOTIONS, engine=SimpleNamespace(spec=spec), reader=SimpleNamespace(uses_words=False)
+    )
     monkeypatch.setattr(study_request, "Predictor", lambda *_, **__: fake)
     rows = ["id,file,group,role1,role2"]
     for row in range(40):
@@ -249,7 +256,7 @@ def run(folder: Path, out: str) -> Any:
 def test_a_stopped_study_resumes_to_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_request, "_draw", lambda *_: iter(()))  # plots have tests of their own
     whole = run(folder, "whole")
-    assert whole.exit_code == 1
+    assert whole.exit_code == 1, whole.exception
     assert all(f"session {name} is left out" in whole.output for name in ("s04", "s19", "s34"))
     Backend.left = 31
     stopped = run(folder, "resumed")
