@@ -202,12 +202,12 @@ def test_no_step_of_the_path_leaves_the_band() -> None:
 def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     rng = np.random.default_rng(number)
     a, b = rng.standard_normal((2, 60, 2))
-    heard = rng.random((2, 60)) > 0.25
+    voiced = rng.random((2, 60)) > 0.25
     grid = WindowGrid(12, reach, 5, 0.5)
-    a[~heard[0]], b[~heard[1]] = 0, 0
+    a[~voiced[0]], b[~voiced[1]] = 0, 0
     stacks = [
         Stack(values[None], on[None].astype(float), np.array([60]))
-        for values, on in zip((a, b), heard, strict=True)
+        for values, on in zip((a, b), voiced, strict=True)
     ]
     chunks = list(correlate_windows(*stacks, grid))
     valid = {
@@ -216,7 +216,7 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     for start in range(reach, 60 - 12 - reach + 1, 5):
         counts = {}
         for lag in range(-reach, reach + 1):
-            steps = [s for s in range(start, start + 12) if heard[0, s] and heard[1, s + lag]]
+            steps = [s for s in range(start, start + 12) if voiced[0, s] and voiced[1, s + lag]]
             counts[lag] = steps
         usable = [lag for lag in counts if min(len(counts[lag]), len(counts[-lag])) >= 6]
         assert (2 * len(usable) >= len(counts)) == (start in valid)

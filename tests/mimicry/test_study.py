@@ -21,7 +21,8 @@ from study_cases import make_study
 from typer.testing import CliRunner
 
 from emimic.cli import app, predict_request, study_request
-from emimic.inference.results import Failure, Recording, split_recording
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Failure
 from emimic.mimicry import MimicryError, Settings, compare
 from emimic.mimicry.crosstalk import find_crosstalk, split_windows
 from emimic.mimicry.study import Session, Study, analyze, plots

@@ -18,7 +18,8 @@ from emimic.cpus import count_cores
 from emimic.files import make_folder, make_printable, write_atomically
 from emimic.inference.engine import check_model
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
+from emimic.inference.recording import Channel, Recording, split_recording
+from emimic.inference.results import Failure, Result
 from emimic.media import decode
 from emimic.mimicry.crosstalk import WINDOW, find_crosstalk, split_windows
 from emimic.mimicry.measures import NAMES
