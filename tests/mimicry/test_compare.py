@@ -25,6 +25,7 @@ from emimic.mimicry import MimicryError, Report, Settings, alignment, compare, c
 from emimic.mimicry.compare import make_series
 from emimic.mimicry.plots import draw_comparison
 from emimic.mimicry.significance import judge
+from emimic.mimicry.windows import Stack, WindowGrid, correlate_windows
 from emimic.task import EMOTIONS, AudioError
 
 COMMON = Settings(alignment="windowed", draws=19)
@@ -202,20 +203,28 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     rng = np.random.default_rng(number)
     a, b = rng.standard_normal((2, 60, 2))
     voiced = rng.random((2, 60)) > 0.25
-    grid = alignment.place_windows(voiced[0], voiced[1], width=12, reach=reach, hop=5, voice=0.5)
+    grid = WindowGrid(12, reach, 5, 0.5)
     a[~voiced[0]], b[~voiced[1]] = 0, 0
-    found = list(alignment.correlate_windows(a[None], b, voiced[0], voiced[1], grid))
-    assert len(found) == grid.valid.sum()
-    for start, r in zip(grid.starts[grid.valid], found, strict=True):
+    stacks = [
+        Stack(values[None], on[None].astype(float), np.array([60]))
+        for values, on in zip((a, b), voiced, strict=True)
+    ]
+    chunks = list(correlate_windows(*stacks, grid))
+    valid = {
+        int(start): r[0] for chunk in chunks for start, r in zip(chunk.starts, chunk.values, strict=True)
+    }
+    for start in range(reach, 60 - 12 - reach + 1, 5):
         counts = {}
         for lag in range(-reach, reach + 1):
             steps = [s for s in range(start, start + 12) if voiced[0, s] and voiced[1, s + lag]]
             counts[lag] = steps
         usable = [lag for lag in counts if min(len(counts[lag]), len(counts[-lag])) >= 6]
-        assert 2 * len(usable) >= len(counts)
+        assert (2 * len(usable) >= len(counts)) == (start in valid)
+        if start not in valid:
+            continue
         for lag, steps in counts.items():
             for place in range(2):
-                value = r[0, lag + reach, place]
+                value = valid[start][lag + reach, place]
                 if lag in usable:
                     x, y = a[steps, place], b[[s + lag for s in steps], place]
                     assert value == pytest.approx(np.corrcoef(x, y)[0, 1])

@@ -17,7 +17,17 @@ class Alignment(StrEnum):
     WINDOWED = "windowed"
 
 
-_Seed = Annotated[Path, typer.Argument(help="The recording imitated, or one with two channels.")]
+class Coupling(StrEnum):
+    """Signs of the similarity that is tested."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    BOTH = "both"
+
+
+_Seed = Annotated[
+    Path | None, typer.Argument(help="The recording imitated, or one with two channels.", show_default=False)
+]
 _Mimics = Annotated[
     list[Path] | None, typer.Argument(help="Imitations of it, or the other speaker of a conversation.")
 ]
@@ -38,12 +48,32 @@ _Voice = Annotated[float, typer.Option(help="Minimum fraction of a window with v
 _Draws = Annotated[int, typer.Option(help="Surrogates that estimate the similarity by chance.")]
 _Level = Annotated[float, typer.Option(help="Fraction of unrelated pairs that stay within chance.")]
 _RandomSeed = Annotated[int, typer.Option("--random-seed", help="Seed of the surrogates.")]
+_Coupling = Annotated[
+    Coupling, typer.Option(help="Sign of the similarity that is tested; negative and both: windowed.")
+]
+_AllVoices = Annotated[
+    bool,
+    typer.Option(
+        "--all-voices", help="Compare all channels of all files: one conversation of several voices."
+    ),
+]
+_Study = Annotated[
+    Path | None,
+    typer.Option(
+        help="A table of sessions (CSV: id, file, channels, group, role1, ...), compared with each other."
+    ),
+]
+_Ray = Annotated[
+    str | None,
+    typer.Option(help="Predict a study's recordings on a Ray cluster: auto, or HOST:PORT (extra ray)."),
+]
+_Fresh = Annotated[bool, typer.Option("--fresh", help="Predict a study's recordings again.")]
 _Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 
 
 @app.command()
 def mimicry(
-    seed: _Seed,
+    seed: _Seed = None,
     mimics: _Mimics = None,
     alignment: _Alignment = Alignment.DTW,
     channels: _Channels = False,
@@ -59,24 +89,49 @@ def mimicry(
     draws: _Draws = 999,
     level: _Level = 0.95,
     random_seed: _RandomSeed = 0,
+    coupling: _Coupling = Coupling.POSITIVE,
+    all_voices: _AllVoices = False,
+    study: _Study = None,
+    ray: _Ray = None,
+    fresh: _Fresh = False,
     threads: _Threads = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare a seed with its imitations, and with chance.
+    """Compare a seed with its imitations, or voices of conversations, and with chance.
 
-    Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels
+    Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels;
+    of many: emimic mimicry --study sessions.csv --out study
     """
-    from emimic.cli import mimicry_request
-    from emimic.mimicry import Settings
+    from emimic.cli import mimicry_request, study_request
+    from emimic.mimicry import MimicryError, Settings
 
     quiet_for(model)
     settings = Settings(
-        alignment=alignment.value, window=window, lag=lag, voice=voice, draws=draws, level=level, seed=random_seed,
+        alignment="windowed" if study or channels or all_voices else alignment.value, window=window, lag=lag,
+        voice=voice, draws=draws, level=level, seed=random_seed, coupling=coupling.value,
     )  # fmt: skip
+    if study is not None:
+        if seed or mimics or channels or all_voices or against or kinds or plot or html or out is None:
+            raise MimicryError(
+                "--study takes its recordings from the table, and writes files: give --out FOLDER, and neither a SEED, "
+                "a MIMIC, --channels, --all-voices, --against, --formats, --plot nor --html"
+            )
+        whole = study_request.Request(
+            table=study, out=out, settings=settings, model=model, device=device, threads=threads, progress=not quiet,
+            ray=ray, fresh=fresh,
+        )  # fmt: skip
+        if study_request.run(whole, lambda line: echo(line, err=True)).failed:
+            raise typer.Exit(1)
+        return
+    if seed is None or ray or fresh:
+        raise MimicryError(
+            "give a SEED, and its imitations or --channels; --ray and --fresh belong to --study TABLE"
+        )
     request = mimicry_request.Request(
         seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,
         out=out, device=device, threads=threads, progress=not quiet, kinds=parse_formats(kinds), plot=plot, html=html,
+        all_voices=all_voices,
     )  # fmt: skip
     report = mimicry_request.run(request, lambda line: echo(line, err=True))
     if report.failed:

@@ -19,6 +19,7 @@ from emimic.inference.results import Failure, Result, Results, Timeline
 from emimic.media import decode
 from emimic.mimicry.compare import compare_all
 from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, summarize
+from emimic.mimicry.voices import compare_voices
 from emimic.output import write
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.task import SAMPLE_RATE, AudioError
@@ -32,8 +33,8 @@ class Request:
     """The options of `emimic mimicry`.
 
     channels: compare the seed's first two channels; the default without a mimic. against: a folder of recordings
-    unrelated to the seed. out: a folder for files. kinds, plot, html: also write each recording's timeline, as
-    `emimic predict` does.
+    unrelated to the seed. all_voices: compare every pair of all channels of all files. out: a folder for files. kinds,
+    plot, html: also write each recording's timeline, as `emimic predict` does.
     """
 
     seed: Path
@@ -49,6 +50,7 @@ class Request:
     kinds: tuple[str, ...] = ()
     plot: bool = False
     html: bool = False
+    all_voices: bool = False
 
     @property
     def timelines(self) -> bool:
@@ -82,8 +84,11 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
         return predictor.predict_timeline(path, progress=request.progress, notes=notes)
 
     settings = request.settings
-    if request.mimics:
-        lines: list[tuple[Recording, Timeline]] = [(request.seed, predict(request.seed))]
+    lines: list[tuple[Recording, Timeline]]
+    if request.all_voices:
+        lines = _predict_voices(predictor, request, notes)
+    elif request.mimics:
+        lines = [(request.seed, predict(request.seed))]
         lines += _predict_each(predict, request.mimics, failed)
         if len(lines) == 1:
             raise MimicryError("; ".join(failed))
@@ -91,8 +96,11 @@ def run(request: Request, log: Callable[[str], object]) -> Report:
         settings = replace(settings, alignment="windowed")
         lines = _predict_channels(predictor, request, notes)
     seed, *mimics = (line for _, line in lines)
-    others = _predict_others(request, request.against, predict, failed) if request.against else []
-    report = compare_all(seed, mimics, settings=settings, others=others)
+    if len(mimics) > 1 and request.all_voices:
+        report = compare_voices([seed, *mimics], settings=settings)
+    else:
+        others = _predict_others(request, request.against, predict, failed) if request.against else []
+        report = compare_all(seed, mimics, settings=settings, others=others)
     report = replace(report, failed=(*failed, *report.failed))
     try:  # files first: printing can fail
         if out is not None:
@@ -111,6 +119,10 @@ def _check(request: Request) -> Path | None:
     """Check the options before the work; return the folder for files, which then exists."""
     if request.channels and request.mimics:
         raise MimicryError("--channels compares two channels of one file; give either it or a MIMIC")
+    if request.all_voices and (request.channels or request.against):
+        raise MimicryError(
+            "--all-voices compares every channel of all files with each other; leave the others out"
+        )
     out = request.folder
     if out is not None and out.exists() and not out.is_dir():
         raise MimicryError(f"--out {out} is a file; name a folder")
@@ -170,6 +182,33 @@ def _predict_others(
     return [line for _, line in lines]
 
 
+def _predict_voices(
+    predictor: Predictor, request: Request, notes: list[str]
+) -> list[tuple[Recording, Timeline]]:
+    """Return the timelines of all channels of all files."""
+    lines: list[tuple[Recording, Timeline]] = []
+    for file in (request.seed, *request.mimics):
+        count = decode.count_channels(file)
+        numbers = [None] if count < 2 else list(range(1, count + 1))
+        lines += [_predict_channel(predictor, request, file, number, notes) for number in numbers]
+    if len(lines) < 2:
+        raise MimicryError(f"{request.seed}: found one voice, expected several; give more channels or files")
+    return lines
+
+
+def _predict_channel(
+    predictor: Predictor, request: Request, file: Path, number: int | None, notes: list[str]
+) -> tuple[Recording, Timeline]:
+    """Return the timeline of one channel of a file, or of a mono file."""
+    wave = decode.load(file, channel=None if number is None else number - 1, notes=notes)
+    recording = file if number is None else Channel(file, number)
+    # A timeline is named by the stem.
+    name = file if number is None else Path(f"{file.stem} channel {number}.wav")
+    return recording, predictor.predict_timeline(
+        wave, sample_rate=SAMPLE_RATE, name=name, progress=request.progress
+    )
+
+
 def _predict_channels(
     predictor: Predictor, request: Request, notes: list[str]
 ) -> list[tuple[Recording, Timeline]]:
@@ -201,16 +240,26 @@ def write_report(report: Report, out: Path, *, plots: bool = True) -> None:
     write_atomically(out / "mimicry.json", text + "\n")
     if not plots:
         return
-    from emimic.mimicry.plots import draw_comparison
+    from emimic.mimicry.plots import draw_comparison, draw_lags
 
     # Each name is shortened before they are joined: a long one would push the other out.
     pairs = [
         f"{make_safe(pair.seed.name, 75)} and {make_safe(pair.mimic.name, 75)}" for pair in report.comparisons
     ]
-    names = make_unique(pairs, taken=("mimicry",))
+    names = make_unique(pairs, taken=("mimicry", "network"))
     for pair, name in zip(report.comparisons, names, strict=True):
         write_atomically(out / f"{name}.png", draw_comparison(pair))
         write_atomically(out / f"{name}.svg", draw_comparison(pair, form="svg"))
+        if pair.lag_lines is not None:
+            write_atomically(out / f"{name} lags.png", draw_lags(pair))
+    if report.rho is not None:
+        from emimic.mimicry.study.plots import Edge, draw_network
+
+        edges = [
+            Edge(pair.seed.name, pair.mimic.name, pair.overall.similarity, pair.overall.chance.beyond)
+            for pair in report.comparisons
+        ]
+        write_atomically(out / "network.png", draw_network({"every pair of voices": edges}))
 
 
 def show(report: Report) -> None:
@@ -235,8 +284,10 @@ def make_table(report: Report) -> Table:
     With windowed alignment, a row also has the lag and the fractions of windows that either leads.
     """
     first = report.comparisons[0]
+    is_group = report.rho is not None
     is_single = len(report.comparisons) == 1
     title = f"{first.seed.name} and {first.mimic.name}" if is_single else f"{first.seed.name} and its mimics"
+    title = "every pair of voices" if is_group else title
     draws = "surrogates" if first.chance == "surrogates" else "other recordings"
     caption = f"Chance: {first.settings.level:.0%} of {draws} stay below; * beyond it"
     table = Table(
@@ -256,10 +307,17 @@ def make_table(report: Report) -> Table:
         for pair in report.comparisons:
             lead = pair.leads[-1] if pair.leads else None
             table.add_row(
-                *_format_row(pair.mimic.name, pair.overall, lead), end_section=pair is report.comparisons[-1]
+                *_format_row(
+                    f"{pair.seed.name} and {pair.mimic.name}" if is_group else pair.mimic.name,
+                    pair.overall,
+                    lead,
+                ),
+                end_section=pair is report.comparisons[-1],
             )
         if report.together is not None:
             table.add_row(*_format_row("Mean", report.together, None))
+        if report.rho is not None:
+            table.add_row(*_format_row("All voices (rho)", report.rho, None))
     return table
 
 

@@ -115,8 +115,8 @@ def run(request: Request, log: Callable[[str], object]) -> Results:
             # Held until all is written: another process must not write to the same folder.
             journal = None
             if request.folder is not None:
-                journal = stack.enter_context(_open_journal(predictor, request, request.folder, log))
-            clips, tally = _predict_files(predictor, request, recordings, journal)
+                journal = stack.enter_context(open_journal(predictor, request, request.folder, log))
+            clips, tally = predict_recordings(predictor, request, recordings, journal)
             if request.sentences:
                 clips = _add_sentences(predictor, request, clips, journal)
             results = Results.from_outcomes(
@@ -178,7 +178,7 @@ def _check(request: Request) -> dict[str, str]:
     _check_sources(request)
     _check_words(request)
     if request.ray is not None:
-        _check_ray(request, request.ray)
+        check_ray(request, request.ray)
     if request.model is not None:
         check_model(request.model)
     if request.folder is not None:
@@ -192,7 +192,7 @@ def _check(request: Request) -> dict[str, str]:
     return find_missing(request)
 
 
-def _check_ray(request: Request, address: str) -> None:
+def check_ray(request: Request, address: str) -> None:
     """Raise EmimicError for options that --ray can't be combined with."""
     if request.mic is not None or "-" in request.files:
         raise EmimicError("--ray predicts files only, neither --mic nor standard input (-)")
@@ -205,7 +205,7 @@ def _check_ray(request: Request, address: str) -> None:
         raise EmimicError(f"--ray predicts on the cpu; found --device {request.device}: leave it out")
 
 
-def _open_journal(
+def open_journal(
     predictor: Predictor, request: Request, folder: Path, log: Callable[[str], object]
 ) -> Journal:
     """Return the journal of an output folder."""
@@ -221,7 +221,7 @@ def _open_journal(
     return journal
 
 
-def _predict_files(
+def predict_recordings(
     predictor: Predictor,
     request: Request,
     recordings: Sequence[Recording | Failure],

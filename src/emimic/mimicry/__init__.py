@@ -5,5 +5,6 @@ docs/mimicry.md explains the numbers and their limits.
 
 from emimic.mimicry.compare import compare, compare_all
 from emimic.mimicry.results import Comparison, MimicryError, Report, Settings
+from emimic.mimicry.voices import compare_voices
 
-__all__ = ["Comparison", "MimicryError", "Report", "Settings", "compare", "compare_all"]
+__all__ = ["Comparison", "MimicryError", "Report", "Settings", "compare", "compare_all", "compare_voices"]

@@ -1,4 +1,4 @@
-"""Numerics of aligning two series: dynamic time warping, windowed cross-correlation, surrogates (NumPy only).
+"""Numerics of aligning two series: dynamic time warping, surrogates (NumPy only).
 
 Warping is implemented here: no library warps a batch of series onto one, and dtw-python needs scipy and has the GPL.
 """
@@ -166,84 +166,6 @@ def _correlate(x: Floats, y: Floats, on: Bools) -> Floats:
     std = np.sqrt((weight * x * x).sum(axis=0) * (weight * y * y).sum(axis=0))
     defined = std > FLAT**2
     return np.asarray(np.where(defined, (weight * x * y).sum(axis=0) / np.where(defined, std, 1.0), np.nan))
-
-
-@dataclass(frozen=True, slots=True)
-class WindowGrid:
-    """Positions of windows in two simultaneous recordings, and the usable lags of each.
-
-    A lag needs enough steps voiced on both sides, at the lag and at its mirror image (otherwise the second speaker
-    would seem to follow).
-
-    Attributes:
-        starts: (window,) first steps.
-        width: Steps of a window.
-        reach: Steps of the longest lag.
-        pairs: (window, lag) steps voiced on both sides at each lag, from -reach to +reach.
-        usable: (window, lag) lags with enough pairs.
-        valid: (window,) True if at least half of the lags are usable.
-    """
-
-    starts: Steps
-    width: int
-    reach: int
-    pairs: NDArray[np.intp]
-    usable: Bools
-    valid: Bools
-
-
-def place_windows(
-    seed_voiced: Bools, mimic_voiced: Bools, *, width: int, reach: int, hop: int, voice: float
-) -> WindowGrid:
-    """Return the windows whose lags stay within the recordings.
-
-    Args:
-        seed_voiced: (step,) steps with a voice.
-        mimic_voiced: (step,) the same of the other side.
-        width: Steps of a window.
-        reach: Steps of the longest lag.
-        hop: Steps between windows.
-        voice: Minimum fraction of a window's steps that are voiced on both sides.
-    """
-    starts = np.arange(reach, len(seed_voiced) - width - reach + 1, hop)
-    inside = starts[:, None] + np.arange(width)
-    lags = np.arange(-reach, reach + 1)
-    pairs = (seed_voiced[inside][..., None] & mimic_voiced[inside[..., None] + lags]).sum(axis=1)
-    enough = pairs >= max(3, voice * width)
-    usable = enough & enough[:, ::-1]
-    valid = usable.mean(axis=1) >= 0.5
-    return WindowGrid(starts, width, reach, pairs, usable & valid[:, None], valid)
-
-
-def correlate_windows(
-    seeds: Floats, mimic: Floats, seed_voiced: Bools, mimic_voiced: Bools, windows: WindowGrid
-) -> Iterator[Floats]:
-    """Yield the correlations (draw, lag, dimension) of each valid window with the other side a lag later.
-
-    NaN at lags that are not usable, and where a side has no variance.
-
-    Args:
-        seeds: (draw, step, dimension) z-scored, 0 in silence, voiced at the same steps.
-        mimic: (step, dimension) the other side.
-        seed_voiced: (step,) steps with a voice.
-        mimic_voiced: (step,) the same of the other side.
-        windows: Their positions.
-    """
-    lags = np.arange(-windows.reach, windows.reach + 1)
-    for start, usable in zip(windows.starts[windows.valid], windows.usable[windows.valid], strict=True):
-        inside = start + np.arange(windows.width)
-        later = inside[:, None] + lags
-        both = (seed_voiced[inside][:, None] & mimic_voiced[later]).astype(np.float64)
-        count = np.maximum(both.sum(axis=0), 1.0)
-        y = mimic[later].transpose(2, 0, 1)  # (dimension, step, lag)
-        y = both * (y - (both * y).sum(axis=1, keepdims=True) / count)
-        y_var = np.square(y).sum(axis=1) / count
-        x = seeds[:, inside].transpose(2, 0, 1)  # (dimension, draw, step)
-        x_mean = x @ both / count
-        x_var = np.maximum(np.square(x) @ both / count - np.square(x_mean), 0.0)
-        defined = usable & (x_var > FLAT**2) & (y_var > FLAT**2)[:, None]
-        std = np.sqrt(np.where(defined, x_var * y_var[:, None], 1.0))
-        yield np.where(defined, x @ y / count / std, np.nan).transpose(1, 2, 0)
 
 
 def read_batches(orders: Steps, values: Floats) -> Iterator[Floats]:

@@ -7,19 +7,23 @@ from typing import Final
 import numpy as np
 
 from emimic.inference.timeline import Timeline
-from emimic.metrics import Floats
+from emimic.metrics import Floats, compute_interval
 from emimic.mimicry import cross_correlation, dtw
 from emimic.mimicry.alignment import average
+from emimic.mimicry.measures import MEASURES, get_sign
 from emimic.mimicry.results import (
     Alignment,
     Comparison,
     Dimension,
+    LagLines,
+    MeasureResult,
     MimicryError,
     Report,
     Series,
     Settings,
 )
-from emimic.mimicry.significance import judge
+from emimic.mimicry.significance import compute_p_alone, judge_side
+from emimic.mimicry.timeline_warnings import list_warnings
 from emimic.task import VAD
 from emimic.wording import pluralize
 
@@ -80,7 +84,7 @@ def compare_all(
     comparisons, alignments, failed = [], [], []
     for second in map(make_series, mimics):
         try:
-            _check(first, second)
+            check_series(first, second)
             alignments.append(align(first, second, settings, stand_ins))
         except MimicryError as error:
             failed.append(str(error))
@@ -92,7 +96,7 @@ def compare_all(
         return Report(tuple(comparisons), None, (), tuple(failed))
     observed = average(np.stack([alignment.observed for alignment in alignments]), 0)
     draws = average(np.stack([alignment.draws for alignment in alignments]), 0)
-    dimensions, overall = _judge(first.dimensions, observed, draws, settings)
+    dimensions, overall = judge_dimensions(first.dimensions, observed, draws, settings)
     return Report(tuple(comparisons), overall, dimensions, tuple(failed))
 
 
@@ -113,7 +117,8 @@ def make_series(timeline: Timeline) -> Series:
     return Series(timeline.name, timeline.hop, names, timeline.times.astype(np.float64), values)
 
 
-def _check(first: Series, second: Series) -> None:
+def check_series(first: Series, second: Series) -> None:
+    """Raise MimicryError for two recordings of different models, or with too little voice."""
     _check_same_grid(first, second)
     for series in (first, second):
         if series.voice < MIN_VOICE:
@@ -151,12 +156,12 @@ def _find_stand_ins(first: Series, others: Iterable[Series], settings: Settings)
     return stand_ins
 
 
-def _judge(
+def judge_dimensions(
     names: tuple[str, ...], observed: Floats, draws: Floats, settings: Settings
 ) -> tuple[tuple[Dimension, ...], Dimension]:
     """Return each dimension, corrected for all of them, and overall (last in the arrays), which needs no correction."""
-    chances = judge(observed[:-1], draws[:, :-1], level=settings.level)
-    chances += judge(observed[-1:], draws[:, -1:], level=settings.level)
+    chances = judge_side(observed[:-1], draws[:, :-1], level=settings.level, coupling=settings.coupling)
+    chances += judge_side(observed[-1:], draws[:, -1:], level=settings.level, coupling=settings.coupling)
     dimensions = [
         Dimension(name, float(value), chance)
         for name, value, chance in zip((*names, "Overall"), observed, chances, strict=True)
@@ -167,7 +172,7 @@ def _judge(
 def _make_comparison(
     first: Series, second: Series, settings: Settings, alignment: Alignment, others: int
 ) -> Comparison:
-    dimensions, overall = _judge(first.dimensions, alignment.observed, alignment.draws, settings)
+    dimensions, overall = judge_dimensions(first.dimensions, alignment.observed, alignment.draws, settings)
     notes = [
         f"{series.name} has only {series.voice:.0f} s of voice: so little can hardly show anything"
         for series in (first, second)
@@ -179,6 +184,7 @@ def _make_comparison(
         notes.append(
             f"only {count} of {count + windows.without_voice} windows have enough voice on both sides"
         )
+    notes += list_warnings(first, second, alignment)
     needed = 1 / (1 - settings.level) - 1
     if others and others < needed - 1e-6:
         notes.append(
@@ -188,4 +194,26 @@ def _make_comparison(
     return Comparison(
         seed=first, mimic=second, settings=settings, overall=overall, dimensions=dimensions, leads=alignment.leads,
         path=alignment.path, windows=windows, chance="recordings" if others else "surrogates", notes=tuple(notes),
+        measures=_judge_measures(alignment, settings), lag_lines=_make_lag_lines(alignment, first.hop),
     )  # fmt: skip
+
+
+def _judge_measures(alignment: Alignment, settings: Settings) -> tuple[MeasureResult, ...]:
+    """Return the measures beside the similarity, each with p among the same draws."""
+    results = []
+    for kind in MEASURES:
+        if kind.name in alignment.measures and kind is not MEASURES[0]:
+            observed, draws = alignment.measures[kind.name]
+            side = get_sign(kind, settings.coupling)
+            results.append(MeasureResult(kind.name, observed, compute_p_alone(observed, draws, side)))
+    return tuple(results)
+
+
+def _make_lag_lines(alignment: Alignment, hop: float) -> LagLines | None:
+    """Return the lag lines of a windowed comparison."""
+    if alignment.profile is None:
+        return None
+    observed, draws = alignment.profile
+    lags = hop * (np.arange(len(observed)) - len(observed) // 2)
+    low, high = (np.asarray(end, np.float64) for end in compute_interval(draws))
+    return LagLines(np.asarray(lags, np.float64), observed, low, high)

@@ -1,13 +1,29 @@
 """Windowed cross-correlation of two simultaneous recordings, such as both sides of a conversation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
 from emimic.metrics import Floats
 from emimic.mimicry import alignment
-from emimic.mimicry.alignment import WindowGrid, average, standardize
-from emimic.mimicry.results import Alignment, Bools, Lead, MimicryError, Series, Settings, Windows
+from emimic.mimicry.alignment import average
+from emimic.mimicry.influence import compute_influence
+from emimic.mimicry.lag_profile import append_mean, find_extreme, make_profile
+from emimic.mimicry.measures import Measured, measure, name_influences
+from emimic.mimicry.results import Alignment, Coupling, Lead, MimicryError, Series, Settings, Windows
+from emimic.mimicry.windows import (
+    Correlations,
+    Stack,
+    WindowGrid,
+    correlate_windows,
+    make_stack,
+    standardize_voiced,
+)
+
+_WHOLE: Final = (
+    0.1  # minimum fraction of a recording that is voiced on both sides, to correlate it as one window
+)
 
 
 def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series]) -> Alignment:
@@ -19,144 +35,125 @@ def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence
         MimicryError: The recordings are too short, or no window has enough voice on both sides.
     """
     steps = min(len(first.times), len(second.times))
-    width, reach = round(settings.window / first.hop), int(settings.lag / first.hop + 1e-6)
-    if steps < width + 2 * reach or width < 3:
+    grid = WindowGrid.from_settings(settings, first.hop)
+    if steps < grid.width + 2 * grid.reach or grid.width < 3:
         raise MimicryError(
             f"{first.name}, {second.name}: {steps * first.hop:.1f} s in common are too short for a window of "
             f"{settings.window:g} s with lags of {settings.lag:g} s on both sides (hop {first.hop:g} s); "
             "give longer recordings or a shorter window"
         )
     first, second = first.cut(steps), second.cut(steps)
-    grid = alignment.place_windows(
-        first.voiced, second.voiced, width=width, reach=reach, hop=max(1, width // 2), voice=settings.voice
-    )
-    if not grid.valid.any():
+    x, y = make_stack([first]), make_stack([second])
+    windows = list(correlate_windows(x, y, grid))
+    if not windows:
         raise MimicryError(
-            f"{first.name}, {second.name}: in none of {len(grid.valid)} windows of {settings.window:g} s both have "
-            f"a voice {settings.voice:.0%} of the time at enough lags; try a longer window, or a lower fraction of "
-            "voice"
+            f"{first.name}, {second.name}: in none of {len(grid.place(steps))} windows of {settings.window:g} s both "
+            f"have a voice {settings.voice:.0%} of the time at enough lags; try a longer window, or a lower fraction "
+            "of voice"
         )
-    x, y = _standardize_voiced(first), _standardize_voiced(second)
-    correlations = alignment.correlate_windows(x[None], y, first.voiced, second.voiced, grid)
-    by_window = np.stack([correlation[0] for correlation in correlations])
-    mean = _average_windows(by_window[:, None], grid, 1)
-    single_grid = alignment.place_windows(
-        first.voiced,
-        second.voiced,
-        width=steps - 2 * reach,
-        reach=reach,
-        hop=1,
-        voice=min(settings.voice, 0.1),
+    observed = measure(x, y, settings, first.hop)
+    drawn = [measure(batch, y, settings, first.hop) for batch in _draw(first, settings, stand_ins)]
+    influences = name_influences(
+        compute_influence(x, y, grid, settings.coupling), compute_influence(y, x, grid, settings.coupling)
     )
-    single = next(
-        alignment.correlate_windows(x[None], y, first.voiced, second.voiced, single_grid),
-        np.full_like(mean, np.nan),
-    )
-    windows = _make_windows(first, grid, by_window)
+    drawn_influences = _draw_influences(first, second, grid, settings, stand_ins)
     return Alignment(
-        observed=_find_peak(mean)[0][0],
-        draws=_draw(first, second, grid, settings, stand_ins),
-        windows=windows,
-        leads=_make_leads(mean, _append_mean(single), windows, first.hop),
+        observed=observed.values["similarity"][0],
+        draws=_join(drawn, "similarity"),
+        windows=(summary := _make_windows(first, grid, windows, settings.coupling)),
+        leads=_make_leads(observed, _correlate_whole(x, y, grid, settings), summary, first.hop),
+        measures={
+            **{name: (values[0], _join(drawn, name)) for name, values in observed.values.items()},
+            **{name: (values[0], drawn_influences[name]) for name, values in influences.items()},
+        },
+        profile=(
+            observed.profile.correlation[0, :, -1],
+            np.concatenate([one.profile.correlation[..., -1] for one in drawn]),
+        ),
     )
 
 
-def _standardize_voiced(series: Series) -> Floats:
-    """Return values (step, dimension), z-scored over the voiced steps, 0 in silence."""
-    values = np.zeros_like(series.values)
-    values[series.voiced] = standardize(series.values[series.voiced])
-    return values
+def _join(drawn: Sequence[Measured], name: str) -> Floats:
+    return np.concatenate([one.values[name] for one in drawn])
 
 
-def _draw(
+def _draw_influences(
     first: Series, second: Series, grid: WindowGrid, settings: Settings, stand_ins: Sequence[Series]
-) -> Floats:
-    """Return the similarities by chance: (draw, dimension + 1)."""
-    y = _standardize_voiced(second)
-    peaks = []
+) -> dict[str, Floats]:
+    """Return the influences by chance: surrogates or stand-ins are the source of one, and of the other.
+
+    Surrogates of the mimic influence the seed, stand-ins of the seed are influenced by the mimic.
+    """
+    x, y = make_stack([first]), make_stack([second])
+    forward = [
+        compute_influence(batch, y, grid, settings.coupling) for batch in _draw(first, settings, stand_ins)
+    ]
     if stand_ins:
-        for series in (series.cut(len(first.times)) for series in stand_ins):
-            windows = alignment.place_windows(
-                series.voiced, second.voiced, width=grid.width, reach=grid.reach, hop=max(1, grid.width // 2),
-                voice=settings.voice,
-            )  # fmt: skip
-            x = _standardize_voiced(series)[None]
-            peaks.append(_compute_peaks(x, y, series.voiced, second.voiced, windows))
-        return np.concatenate(peaks)
-    voiced = _standardize_voiced(first)[first.voiced]
+        backward = [
+            compute_influence(y, batch, grid, settings.coupling)
+            for batch in _draw(first, settings, stand_ins)
+        ]
+    else:
+        backward = [
+            compute_influence(batch, x, grid, settings.coupling) for batch in _draw(second, settings, ())
+        ]
+    return name_influences(np.concatenate(forward), np.concatenate(backward))
+
+
+def _draw(first: Series, settings: Settings, stand_ins: Sequence[Series]) -> Iterator[Stack]:
+    """Yield batches of surrogates of the seed, or of recordings in its place."""
+    if stand_ins:
+        for series in stand_ins:
+            yield make_stack([series.cut(len(first.times))])
+        return
+    voiced = standardize_voiced(first)[first.voiced]
+    on, lengths = first.voiced[None].astype(np.float64), np.array([len(first.times)])
     for batch in alignment.read_batches(alignment.draw_orders(first, settings), voiced):
         seeds = np.zeros((len(batch), *first.values.shape))
         seeds[:, first.voiced] = batch
-        peaks.append(_compute_peaks(seeds, y, first.voiced, second.voiced, grid))
-    return np.concatenate(peaks)
+        yield Stack(seeds, on, lengths)
 
 
-def _compute_peaks(
-    seeds: Floats, mimic: Floats, seed_voiced: Bools, mimic_voiced: Bools, grid: WindowGrid
-) -> Floats:
-    correlations = alignment.correlate_windows(seeds, mimic, seed_voiced, mimic_voiced, grid)
-    return _find_peak(_average_windows(correlations, grid, len(seeds)))[0]
+def _correlate_whole(
+    first: Stack, second: Stack, grid: WindowGrid, settings: Settings
+) -> tuple[Floats, Floats]:
+    """Return the peak (1, dimension + 1) of the recording as one window, and its lag in steps."""
+    steps = first.values.shape[1]
+    whole = WindowGrid(steps - 2 * grid.reach, grid.reach, 1, min(grid.voice, _WHOLE))
+    shape = (1, 2 * grid.reach + 1, first.values.shape[2])
+    profile = make_profile(correlate_windows(first, second, whole), shape, settings.coupling)
+    return find_extreme(profile.correlation, settings.coupling)
 
 
-def _average_windows(correlations: Iterable[Floats], grid: WindowGrid, draws: int) -> Floats:
-    """Return the mean over windows of (draw, lag, dimension), with the mean over dimensions last.
-
-    A window's weight is its number of steps voiced on both sides. A lag with less than half the weight of the best
-    one is NaN: its mean would vary most by chance.
-    """
-    total, count = np.zeros(()), np.zeros(())
-    for correlation, pairs in zip(correlations, grid.pairs[grid.valid], strict=True):
-        finite = np.isfinite(correlation)
-        total = total + np.where(finite, pairs[:, None] * correlation, 0.0)
-        count = count + finite * pairs[:, None]
-    enough = (count > 0) & (2 * count >= np.max(count, axis=1, keepdims=True))
-    return _append_mean(np.where(enough, total / np.maximum(count, 1.0), np.nan))
-
-
-def _append_mean(values: Floats) -> Floats:
-    """Return (..., dimension + 1) of (..., dimension), with the mean of the finite ones last."""
-    return np.concatenate([values, average(values, -1)[..., None]], axis=-1)
-
-
-def _find_peak(values: Floats) -> tuple[Floats, Floats]:
-    """Return the maximum of (draw, lag, dimension) over lags, and its lag in steps: (draw, dimension) each.
-
-    Of equal values the shortest lag counts. NaN if no value is finite.
-    """
-    reach = values.shape[1] // 2
-    lags = np.arange(-reach, reach + 1)
-    order = np.argsort(np.abs(lags), kind="stable")
-    ordered = np.where(np.isfinite(values), values, -np.inf)[:, order]
-    best = ordered.argmax(axis=1)
-    peak = ordered.max(axis=1)
-    finite = np.isfinite(peak)
-    return np.where(finite, peak, np.nan), np.where(finite, lags[order][best], np.nan)
-
-
-def _make_windows(first: Series, grid: WindowGrid, by_window: Floats) -> Windows:
-    peaks, lags = _find_peak(_append_mean(by_window))
-    starts = grid.starts[grid.valid]
-    centers = (first.times[starts] + first.times[starts + grid.width - 1]) / 2
+def _make_windows(
+    first: Series, grid: WindowGrid, chunks: Sequence[Correlations], coupling: Coupling
+) -> Windows:
+    starts = np.concatenate([chunk.starts for chunk in chunks])
+    correlations = append_mean(np.concatenate([chunk.values[:, 0] for chunk in chunks]))
+    peaks, lags = find_extreme(correlations, coupling)
     return Windows(
-        times=centers,
+        times=(first.times[starts] + first.times[starts + grid.width - 1]) / 2,
         peaks=peaks,
         lags=lags * first.hop,
-        without_voice=int((~grid.valid).sum()),
+        by_lag=correlations[..., -1],
+        without_voice=len(grid.place(len(first.times))) - len(starts),
         without_variance=tuple(int(count) for count in np.isnan(peaks[:, :-1]).sum(axis=0)),
     )
 
 
-def _make_leads(mean: Floats, single: Floats, windows: Windows, hop: float) -> tuple[Lead, ...]:
+def _make_leads(
+    observed: Measured, whole: tuple[Floats, Floats], windows: Windows, hop: float
+) -> tuple[Lead, ...]:
     """Return a Lead for each dimension and, last, overall.
 
     Args:
-        mean: (1, lag, dimension + 1) the windows' mean correlation.
-        single: (1, lag, dimension + 1) the correlation of the recording as one window.
+        observed: The pair's measures.
+        whole: Of `_correlate_whole`.
         windows: The windows' peaks.
         hop: Seconds per step.
     """
-    lags = _find_peak(mean)[1][0] * hop
-    whole_peaks, whole_lags = _find_peak(single)
+    lags = observed.lags[0] * hop
+    whole_peaks, whole_lags = whole
     leads = []
     for column, lag in enumerate(lags):
         finite = windows.lags[np.isfinite(windows.lags[:, column]), column]

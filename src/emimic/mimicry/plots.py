@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from emimic.figures import make_drawable
+from emimic.figures import make_drawable, render
 from emimic.install import install
 from emimic.metrics import Floats
 from emimic.mimicry.alignment import standardize
@@ -32,14 +32,12 @@ def draw_comparison(comparison: Comparison, *, form: Literal["png", "svg"] = "pn
     Raises:
         MimicryError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MimicryError(f"a plot needs matplotlib: {install('plots')}") from None
+    figure_class = import_figure()
+    from matplotlib import rc_context
+
     names = comparison.seed.dimensions
     with rc_context({"svg.hashsalt": "emimic", "font.size": 9, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(11, 1.9 + 0.62 * len(names) + 1.5))
+        figure = figure_class(figsize=(11, 1.9 + 0.62 * len(names) + 1.5))
         height = figure.get_figheight()
         grid = figure.add_gridspec(
             len(names) + 1, 2, width_ratios=[3.4, 1], height_ratios=[1] * len(names) + [2],
@@ -60,6 +58,75 @@ def draw_comparison(comparison: Comparison, *, form: Literal["png", "svg"] = "pn
         file = io.BytesIO()
         figure.savefig(file, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
+
+
+def draw_lags(comparison: Comparison, *, form: Literal["png", "svg"] = "png") -> bytes:
+    """Return an image of a windowed comparison: the correlation of each window at each lag, and its mean over windows.
+
+    Raises:
+        MimicryError: matplotlib is not installed.
+    """
+    windows, lines = comparison.windows, comparison.lag_lines
+    assert windows is not None
+    assert lines is not None
+    figure = import_figure()(figsize=(9, 5.6))
+    heat, mean = figure.add_axes((0.085, 0.58, 0.82, 0.34)), figure.add_axes((0.085, 0.1, 0.82, 0.33))
+    draw_heat_map_on(figure, heat, windows.by_lag, windows.times, comparison.seed.hop)
+    heat.set_title("Correlation of each window at each lag, overall", fontsize=10)
+    heat.set_ylabel("lag (s)\nabove 0: second follows", fontsize=8)
+    level = "surrogates" if comparison.chance == "surrogates" else "other recordings"
+    mean.fill_between(lines.lags, lines.low, lines.high, color=_CHANCE, linewidth=0, label=f"95 % of {level}")
+    mean.plot(lines.lags, lines.observed, color=_MIMIC["color"], linewidth=2.2, label="this pair")
+    mean.axvline(0, color="0.3", linewidth=0.7)
+    mean.set(ylabel="mean correlation", xlim=(lines.lags[0], lines.lags[-1]))
+    mean.set_xlabel(f"lag (s): above 0 {_shorten(comparison.mimic.name)} follows", fontsize=9)
+    mean.grid(alpha=0.25)
+    mean.legend(frameon=False, fontsize=8)
+    return render(figure, form)
+
+
+def draw_heat_map_on(figure: Any, axis: "Axes", by_lag: Floats, times: Floats, hop: float) -> None:
+    """Draw the correlation (window, lag) over time, dark to light from -1 to 1; windows without voice are hatched.
+
+    Args:
+        figure: Of the axis; gets a color bar at its right.
+        axis: To draw on.
+        by_lag: (window, lag), NaN without voice.
+        times: (window,) centers in seconds.
+        hop: Seconds between lags.
+    """
+    reach = by_lag.shape[1] // 2 * hop + hop / 2
+    gaps = np.diff(times)
+    step = float(np.min(gaps)) if len(gaps) else 1.0
+    columns = np.round((times - times[0]) / step).astype(np.intp)
+    shown = np.full((by_lag.shape[1], columns[-1] + 1), np.nan)
+    shown[:, columns] = by_lag.T
+    extent = (times[0] - step / 2, times[0] + step * (columns[-1] + 0.5), -reach, reach)
+    axis.set_facecolor("white")
+    axis.axhspan(-reach, reach, facecolor="white", edgecolor="0.6", hatch="////", linewidth=0, zorder=0)
+    image = axis.imshow(
+        shown, aspect="auto", origin="lower", extent=extent, vmin=-1, vmax=1, cmap="cividis", interpolation="nearest",
+        zorder=1,
+    )  # fmt: skip
+    axis.axhline(0, color="white", linewidth=0.7, zorder=2)
+    axis.set_xlabel("seconds", fontsize=9)
+    box = axis.get_position()
+    bar = figure.add_axes((box.x1 + 0.015, box.y0, 0.015, box.height))
+    figure.colorbar(image, cax=bar, ticks=[-1, 0, 1])
+    bar.set_title("r", fontsize=8)
+
+
+def import_figure() -> Any:
+    """Return matplotlib's class of figures.
+
+    Raises:
+        MimicryError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import figure
+    except ImportError:
+        raise MimicryError(f"a plot needs matplotlib: {install('plots')}") from None
+    return figure.Figure
 
 
 def _draw_timelines(axes: "list[Axes]", comparison: Comparison) -> None:

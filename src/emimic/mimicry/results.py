@@ -1,75 +1,24 @@
 """Results of comparing two recordings: plain dataclasses, and their JSON."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.metrics import Floats
+from emimic.mimicry.settings import Coupling as Coupling
+from emimic.mimicry.settings import MimicryError as MimicryError
+from emimic.mimicry.settings import Settings as Settings
 from emimic.mimicry.significance import Chance
-from emimic.task import EmimicError
 
 Bools: TypeAlias = NDArray[np.bool_]
-Method: TypeAlias = Literal["dtw", "windowed"]
 
 SCHEMA: Final = "emimic/mimicry/1"
 MEANING: Final = (
     "Similar predicted timelines are not empathy, a lag is no cause, more than chance need not be mimicry."
 )
-
-
-class MimicryError(EmimicError):
-    """Two recordings that can't be compared, or invalid settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of a comparison.
-
-    Attributes:
-        alignment: "dtw" warps (a seed and its mimic, each at its own speed); "windowed" correlates windows (two
-            people in one conversation).
-        window: Seconds of a window (windowed).
-        lag: Seconds of the longest lag (windowed).
-        voice: Minimum fraction of a window that is voiced on both sides (windowed).
-        band: Maximum distance of the warping path from the straight line, as a fraction of the length (dtw).
-        draws: Number of surrogates.
-        level: Fraction of unrelated pairs within the chance interval.
-        seed: Of the random draws.
-
-    Raises:
-        MimicryError: A value is invalid.
-    """
-
-    alignment: Method = "dtw"
-    window: float = 5.0
-    lag: float = 2.5
-    voice: float = 0.3
-    band: float = 0.25
-    draws: int = 999
-    level: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("alignment", self.alignment in ("dtw", "windowed"), "dtw or windowed"),
-            ("window", 0 < self.window < math.inf, "seconds above 0"),
-            ("lag", 0 < self.lag < math.inf, "seconds above 0"),
-            ("voice", 0 < self.voice <= 1, "a fraction above 0, at most 1"),
-            ("band", 0 < self.band <= 1, "a fraction above 0, at most 1"),
-            ("level", 0 < self.level < 1, "a fraction between 0 and 1, such as 0.95"),
-            ("seed", self.seed >= 0, "0 or more"),
-        )
-        for name, valid, expected in checks:
-            if not valid:
-                raise MimicryError(f"{name} is {getattr(self, name)!r}; give {expected}")
-        minimum = math.ceil(1 / (1 - self.level) - 1 - 1e-6)
-        if self.draws < minimum:
-            raise MimicryError(
-                f"{self.draws} draws can't show a level of {self.level:g}; give {minimum} or more"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +81,10 @@ class Windows:
 
     Attributes:
         times: (window,) centers of the valid windows in seconds.
-        peaks: (window, dimension + 1) maximum correlation within the longest lag, last the mean over the dimensions;
-            NaN without variance.
+        peaks: (window, dimension + 1) maximum correlation within the longest lag (of the coupling's sign), last the
+            mean over the dimensions; NaN without variance.
         lags: (window, dimension + 1) the seconds at which it lies.
+        by_lag: (window, lag) correlation at each lag, the mean over the dimensions.
         without_voice: Number of windows omitted for too little voice on both sides.
         without_variance: (dimension,) number of valid windows without variance.
     """
@@ -142,6 +92,7 @@ class Windows:
     times: Floats
     peaks: Floats
     lags: Floats
+    by_lag: Floats
     without_voice: int
     without_variance: tuple[int, ...]
 
@@ -179,6 +130,8 @@ class Alignment:
         path: Of dtw.
         windows: Of windowed.
         leads: Of windowed, one per dimension and overall last.
+        measures: Of windowed: observed (dimension + 1,) and by chance (draw, dimension + 1), by name.
+        profile: Of windowed: mean correlation, overall, at each lag (lag,), and that of the draws (draw, lag).
     """
 
     observed: Floats
@@ -186,6 +139,8 @@ class Alignment:
     path: Path | None = None
     windows: Windows | None = None
     leads: tuple[Lead, ...] = ()
+    measures: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    profile: tuple[Floats, Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +150,46 @@ class Dimension:
     Attributes:
         name: Of the dimension.
         similarity: In [-1, 1], NaN without variance: the correlation along the path (dtw), or the peak, over lags, of
-            the windows' mean correlation (windowed).
+            the windows' mean correlation (windowed; with negative coupling its minimum, with both the value of the
+            largest magnitude).
         chance: The similarities of unrelated draws.
     """
 
     name: str
     similarity: float
     chance: Chance
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureResult:
+    """A measure of one pair beside the similarity, see `measures.MEASURES`.
+
+    Attributes:
+        name: Of the measure.
+        values: (dimension + 1,), overall last; NaN where undefined.
+        p: (dimension + 1,) not corrected for the number of dimensions or measures.
+    """
+
+    name: str
+    values: Floats
+    p: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class LagLines:
+    """The mean correlation at each lag, overall, and those by chance.
+
+    Attributes:
+        lags: (lag,) in seconds; positive: the second recording follows.
+        observed: (lag,).
+        low: (lag,) below which 2.5 % of the draws lie.
+        high: (lag,) above which 2.5 % lie.
+    """
+
+    lags: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +207,8 @@ class Comparison:
         windows: Of windowed.
         chance: The draws are "surrogates" of the seed, or "recordings" in its place.
         notes: Remarks that the numbers need.
+        measures: Of windowed: the measures beside the similarity.
+        lag_lines: Of windowed: the correlation at each lag.
     """
 
     seed: Series
@@ -231,6 +221,8 @@ class Comparison:
     windows: Windows | None
     chance: Literal["surrogates", "recordings"]
     notes: tuple[str, ...]
+    measures: tuple[MeasureResult, ...] = ()
+    lag_lines: LagLines | None = None
 
     @property
     def leader(self) -> Literal["seed", "mimic", "together"] | None:
@@ -247,19 +239,23 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The comparisons of a seed with its mimics.
+    """The comparisons of a seed with its mimics, or of the pairs of several voices.
 
     Attributes:
         comparisons: One per mimic.
         together: The mean over the mimics; None for a single one.
         together_dimensions: The same by dimension.
         failed: Errors of mimics without a comparison.
+        rho: Of more than two voices, whose pairs are the comparisons: the cluster phase of all, see `group_phase`.
+        rho_dimensions: The same by dimension.
     """
 
     comparisons: tuple[Comparison, ...]
     together: Dimension | None
     together_dimensions: tuple[Dimension, ...]
     failed: tuple[str, ...] = ()
+    rho: Dimension | None = None
+    rho_dimensions: tuple[Dimension, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, see `Comparison.to_dict`; common fields appear once."""
@@ -271,6 +267,8 @@ class Report:
             "together": _make_plain(asdict(self.together)) if self.together else None,
             "together_dimensions": [_make_plain(asdict(dimension)) for dimension in self.together_dimensions],
             "failed": list(self.failed),
+            "rho": _make_plain(asdict(self.rho)) if self.rho else None,
+            "rho_dimensions": [_make_plain(asdict(dimension)) for dimension in self.rho_dimensions],
         }
 
 

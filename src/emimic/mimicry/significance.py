@@ -1,8 +1,8 @@
 """Significance of a similarity among draws that are unrelated to the other side (NumPy only)."""
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 
@@ -32,6 +32,63 @@ class Chance:
     p_alone: float
     draws: int
     beyond: bool
+
+
+def judge_side(
+    observed: Floats, draws: Floats, *, level: float, coupling: Literal["positive", "negative", "both"]
+) -> tuple[Chance, ...]:
+    """Return `judge` of the values that count: the high ones, the low ones (negative), or those far from 0 (both)."""
+    if coupling == "positive":
+        return judge(observed, draws, level=level)
+    if coupling == "negative":
+        return tuple(
+            replace(chance, low=-chance.high, high=-chance.low)
+            for chance in judge(-observed, -draws, level=level)
+        )
+    return tuple(
+        replace(chance, low=-chance.high) for chance in judge(np.abs(observed), np.abs(draws), level=level)
+    )
+
+
+def compute_p_alone(observed: Floats, draws: Floats, side: Literal["high", "low", "both"]) -> Floats:
+    """Return the p (dimension,) of each value, not corrected: the fraction of draws as far on that side.
+
+    `both`: as far from the draws' mean, on either side. NaN where the observed value is, or no draw is finite.
+    """
+    p = np.full(len(observed), np.nan)
+    for column, value in enumerate(observed):
+        finite = draws[np.isfinite(draws[:, column]), column]
+        if math.isfinite(value) and len(finite):
+            mean = float(np.mean(finite)) if side == "both" else 0.0
+            sign = -1.0 if side == "low" else 1.0
+            ranked = np.abs(finite - mean) if side == "both" else sign * finite
+            p[column] = _compute_p(abs(value - mean) if side == "both" else sign * value, ranked)
+    return p
+
+
+def compute_p_corrected(observed: Floats, draws: Floats, side: Literal["high", "low", "both"]) -> Floats:
+    """Return the p (dimension + 1,) of each value, corrected for the number of dimensions; the last needs none.
+
+    The correction is that of `judge`: the largest of a draw's values over dimensions, each standardized.
+
+    Args:
+        observed: (dimension + 1,) values on an unbounded scale, overall last.
+        draws: (draw, dimension + 1) the same by chance.
+        side: The values that count against chance, see `compute_p_alone`.
+    """
+    joined = np.concatenate([observed[None], draws])[:, :-1]
+    finite = np.isfinite(joined)
+    mean, std = _compute_mean_std(joined, finite)
+    scaled = np.where(finite, (joined - mean) / std, np.nan)
+    ranked = np.where(finite, {"high": scaled, "low": -scaled, "both": np.abs(scaled)}[side], -np.inf)
+    maxima = ranked[1:].max(axis=1, initial=-np.inf)
+    maxima = maxima[np.isfinite(maxima)]
+    p = np.full(len(observed), np.nan)
+    for column, value in enumerate(ranked[0]):
+        if math.isfinite(value) and len(maxima):
+            p[column] = _compute_p(float(value), maxima)
+    p[-1] = compute_p_alone(observed[-1:], draws[:, -1:], side)[0]
+    return p
 
 
 def judge(observed: Floats, draws: Floats, *, level: float) -> tuple[Chance, ...]:

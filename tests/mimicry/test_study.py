@@ -1,0 +1,284 @@
+"""A study of 40 sessions separates two groups; a killed run resumes to the same bytes; the tables are read by R."""
+
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from json_schema import keeps
+from made_results import HOP, result, timeline, wandering
+from study_cases import make_study
+from typer.testing import CliRunner
+
+from emimic.cli import app, predict_request, study_request
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Failure
+from emimic.mimicry import MimicryError, Settings, compare
+from emimic.mimicry.crosstalk import find_crosstalk, split_windows
+from emimic.mimicry.study import Session, Study, analyze, plots
+from emimic.mimicry.study.session import read_rows
+from emimic.mimicry.study.tables import (
+    CONTRASTS,
+    GROUPS,
+    SESSIONS,
+    make_contrasts_csv,
+    make_groups_csv,
+    make_sessions_csv,
+)
+from emimic.prediction import Prediction
+from emimic.task import EMOTIONS
+
+OPTIONS = Settings(alignment="windowed", draws=199)
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return analyze([case.session for case in make_study(40)], settings=OPTIONS)
+
+
+def test_groups_are_separated_with_leader_and_lag(study: Study) -> None:
+    (voices,) = study.voices
+    assert voices.dyads is not None
+    contrast = voices.contrasts["coupled", "control"]
+    assert contrast["similarity"].p[-1] < 0.01
+    assert voices.summaries["coupled"]["similarity"].p[-1] < 0.01
+    assert voices.summaries["coupled"]["similarity"].d[-1] > 2
+    assert voices.summaries["control"]["similarity"].p[-1] > 0.05
+    right = 0
+    for row, case in enumerate(make_study(40)[:20]):
+        leader = "therapist" if case.lag > 0 else "client"
+        is_right = voices.find_leader(row, 0.95, study.hop) == leader
+        right += is_right and abs(voices.dyads.lags[row, -1] - case.lag) <= HOP + 1e-9
+    assert right >= 19
+    # Of 20 unrelated sessions at 5 %, more than four are found by 0.3 % of the studies.
+    assert (voices.tests["similarity"].p[20:, -1] <= 0.05).sum() <= 4
+
+
+def test_a_pair_of_the_study_has_the_values_of_compare(study: Study) -> None:
+    cases = make_study(40)
+    first, second = (timeline(voice.values) for voice in cases[3].session.voices)
+    pair = compare(first, second, settings=OPTIONS)
+    values = study.voices[0].values
+    assert values["similarity"][3, -1] == pytest.approx(pair.overall.similarity)
+    for found in pair.measures:
+        assert values[found.name][3] == pytest.approx(found.values), found.name
+
+
+def test_effect_sizes_are_their_formulas(study: Study) -> None:
+    (voices,) = study.voices
+    assert voices.dyads is not None
+    z = np.arctanh(voices.dyads.values["peak"][..., -1])
+    pseudo = [z[5, j] for j in range(40) if j != 5] + [z[j, 5] for j in range(40) if j != 5]
+    test = voices.tests["peak"]
+    assert test.es[5, -1] == pytest.approx((z[5, 5] - np.mean(pseudo)) / np.std(pseudo, ddof=1))
+    assert test.p[5, -1] == pytest.approx((1 + sum(value >= z[5, 5] for value in pseudo)) / 79)
+    rows = range(20)
+    real = [z[i, i] for i in rows]
+    others = [v for i in rows for j in range(40) if i != j for v in (z[i, j], z[j, i])]
+    pooled = math.sqrt((np.var(real, ddof=1) + np.var(others, ddof=1)) / 2)
+    group = voices.summaries["coupled"]["peak"]
+    assert group.d[-1] == pytest.approx((np.mean(real) - np.mean(others)) / pooled)
+    assert group.low[-1] < np.mean(real) < group.high[-1]
+
+
+def test_the_tables_and_the_json(study: Study) -> None:
+    document = study.to_dict()
+    keeps("mimicry/study/study_schema.json", json.loads(json.dumps(document, allow_nan=False)))
+    rows = list(csv.DictReader(io.StringIO(make_sessions_csv(study))))
+    assert tuple(rows[0]) == SESSIONS
+    assert len(rows) == 40 * 13 * 10
+    picked = [row for row in rows if (row["measure"], row["dimension"]) == ("similarity", "Overall")]
+    assert len(picked) == 40
+    assert float(picked[2]["value"]) == pytest.approx(study.voices[0].values["similarity"][2, -1], abs=1e-5)
+    assert float(picked[2]["z"]) == pytest.approx(math.atanh(float(picked[2]["value"])), abs=1e-4)
+    assert tuple(next(csv.reader(io.StringIO(make_groups_csv(study))))) == GROUPS
+    assert tuple(next(csv.reader(io.StringIO(make_contrasts_csv(study))))) == CONTRASTS
+    groups = list(csv.DictReader(io.StringIO(make_groups_csv(study))))
+    assert {row["group"] for row in groups} == {"coupled", "control", "(all)"}
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R (Debian's r-base-core) is not installed")
+def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "study.csv").write_text(make_sessions_csv(study), encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8")
+    script = page.partition("```r\n")[2].partition("```")[0]
+    done = subprocess.run(
+        ["Rscript", "-e", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "p-value" in done.stdout
+    assert len(script.strip().splitlines()) == 4
+
+
+def test_more_than_two_voices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    sessions = []
+    for row in range(8):
+        common = wandering(210, rng)
+        voices = [timeline(common[k : k + 200] + 0.5 * wandering(200, rng)) for k in (0, 3, 6)]
+        sessions.append(Session.from_timelines(f"s{row}", voices, roles=("a", "b", "c")))
+    found = analyze(sessions, settings=Settings(alignment="windowed", draws=39))
+    assert [voices.roles for voices in found.voices] == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
+    assert all(voices.summaries[""]["similarity"].p[-1] <= 0.05 for voices in found.voices[:3])
+    assert found.voices[-1].summaries[""]["rho"].p[-1] <= 0.05
+    assert plots.draw_heat_map(found, found.voices[0], 3).startswith(b"\x89PNG")
+    monkeypatch.setattr(plots, "draw_heat_map", lambda *_: b"an image")  # 24 would take seconds
+    study_request.write_study(found, tmp_path)
+    assert {"network.png", "a and b lags.png", "a and b distribution.png", "s3 a and b.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    page = (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 1 + 3 * 2 + 3 * 8
+    assert "<script" not in page
+
+
+# Warnings about the sound
+
+
+def test_crosstalk_and_drift_are_estimated() -> None:
+    rng = np.random.default_rng(2)
+    size = 16_000 * 40
+    beats = np.sin(np.arange(size) / np.array([[9000], [7000]]))
+    first, second = 0.1 * rng.standard_normal((2, size)) * (0.2 + np.abs(beats))
+
+    def examine(x: Any, y: Any) -> Any:
+        blocks = ([wave[i : i + 32_000] for i in range(0, len(wave), 32_000)] for wave in (x, y))
+        return find_crosstalk(split_windows(*blocks, 40.0), 40.0)
+
+    assert examine(first, second).describe() == []
+    mixed = examine(first, second + 0.3 * np.roll(first, 80))
+    assert mixed.same_sound == 1.0
+    assert mixed.delay == pytest.approx(0.005, abs=1e-4)
+    assert "the same sound is in both recordings" in mixed.describe()[0]
+    late = np.interp(np.arange(size) * (1 - 0.0002), np.arange(size), first)
+    drift = examine(first, late)
+    assert drift.drift == pytest.approx(0.0002, rel=0.15)
+    hour = replace(drift, seconds=3600.0, drift=0.0002)
+    assert "the recordings drift apart by 12 ms a minute, 0.72 s in all" in hour.describe()
+
+
+# The table of sessions, and the verb
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,file\na,b\n", "found the columns name, file, expected id and file"),
+        ("id,file\na,\n", "row 2 has no file"),
+        ("id,file\na,x\na,y\n", "found the id a again in row 3"),
+        ("id,file,channels\na,x,left\n", "row 2 has the channels 'left', expected such as 1,2 or all"),
+        ("id,file\n", "found no session"),
+    ],
+)
+def test_an_invalid_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "sessions.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(MimicryError, match=message):
+        read_rows(tmp_path / "sessions.csv")
+
+
+class Backend:
+    """A stand-in for prediction: a channel's first sample is the seed of its timeline; stops after `left` files."""
+
+    left = 10_000
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> Any:
+        for group in groups:
+            for row, recording in group:
+                path, number = split_recording(recording)
+                yield [(row, self.predict(path, number))]
+
+    def predict(self, path: Path, number: int | None) -> Any:
+        try:
+            soundfile.info(path)
+        except soundfile.LibsndfileError:
+            return Failure(path, f"{path}: is no audio")
+        made = result(str(path), timeline=False)
+        flat = Prediction(made.prediction.intensities, None, np.zeros(1))
+        return type(made)(path, EMOTIONS, 40.0, False, False, flat, channel=number)
+
+    def predict_timelines(self, results: Any, on_progress: Any) -> Any:
+        for row, clip in results:
+            if Backend.left == 0:
+                raise KeyboardInterrupt
+            Backend.left -= 1
+            seed = round(float(soundfile.read(clip.path)[0][0, clip.channel - 1]) * 10_000)
+            yield [(row, timeline(wandering(100, np.random.default_rng(seed)), clip.name))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Forty sessions, three of them broken."""
+    monkeypatch.setattr(Backend, "left", 10_000)
+    monkeypatch.setattr(predict_request, "LocalBackend", Backend)
+    spec = SimpleNamespace(max_seconds=12.0)
+    fake = SimpleNamespace(
+        targets=EMOTIONS, engine=SimpleNamespace(spec=spec), reader=SimpleNamespace(uses_words=False)
+    )
+    monkeypatch.setattr(study_request, "Predictor", lambda *_, **__: fake)
+    rows = ["id,file,group,role1,role2"]
+    for row in range(40):
+        name = f"s{row:02}"
+        if row % 15 == 4:
+            (tmp_path / f"{name}.wav").write_bytes(b"no sound")
+        else:
+            levels = [(2 * row + 1) / 10_000, (2 * row + 2) / 10_000]
+            soundfile.write(tmp_path / f"{name}.wav", np.tile(levels, (1600, 1)), 16_000, subtype="DOUBLE")
+        rows.append(f"{name},{name}.wav,{'a' if row % 2 else 'b'},therapist,client")
+    (tmp_path / "sessions.csv").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, out: str) -> Any:
+    words = [
+        "mimicry",
+        "--study",
+        str(folder / "sessions.csv"),
+        "--out",
+        str(folder / out),
+        "--draws",
+        "39",
+        "-q",
+    ]
+    return CliRunner().invoke(app, words)
+
+
+def test_a_stopped_study_resumes_to_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_request, "_draw", lambda *_: iter(()))  # plots have tests of their own
+    whole = run(folder, "whole")
+    assert whole.exit_code == 1, whole.exception
+    assert all(f"session {name} is left out" in whole.output for name in ("s04", "s19", "s34"))
+    Backend.left = 31
+    stopped = run(folder, "resumed")
+    assert stopped.exit_code != 0
+    assert not (folder / "resumed" / "study.csv").exists()
+    Backend.left = 74 - 31  # no timeline is predicted again
+    assert run(folder, "resumed").exit_code == 1
+    assert Backend.left == 0
+    for name in ("study.csv", "groups.csv", "contrasts.csv", "study.json", "study.html"):
+        assert (folder / "whole" / name).read_bytes() == (folder / "resumed" / name).read_bytes(), name
+    document = json.loads((folder / "whole" / "study.json").read_text(encoding="utf-8"))
+    assert len(document["sessions"]) == 37
+    assert [failed["id"] for failed in document["failed"]] == ["s04", "s19", "s34"]
+
+
+def test_options_that_do_not_fit_a_study(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["mimicry", "a.wav", "--study", "x.csv"])
+    with pytest.raises(MimicryError, match="--study takes its recordings from the table"):
+        raise done.exception  # type: ignore[misc]
+    with pytest.raises(MimicryError, match="expected two or more"):
+        analyze([make_study(2)[0].session])
+    done = CliRunner().invoke(app, ["mimicry", "--fresh"])
+    with pytest.raises(MimicryError, match="give a SEED"):
+        raise done.exception  # type: ignore[misc]
