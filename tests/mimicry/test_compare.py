@@ -496,6 +496,7 @@ def test_a_conversation_in_two_channels(folder: Path) -> None:
     assert written["settings"]["alignment"] == "windowed"
     assert {path.name for path in (folder / "out").iterdir()} == {
         "mimicry.json",
+        "talk channel 1 and talk channel 2 lags.png",
         "talk channel 1 and talk channel 2.png",
         "talk channel 1 and talk channel 2.svg",
     }  # fmt: skip

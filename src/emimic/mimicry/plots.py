@@ -81,7 +81,8 @@ def draw_lags(comparison: Comparison, *, form: Literal["png", "svg"] = "png") ->
     mean.set(ylabel="mean correlation", xlim=(lines.lags[0], lines.lags[-1]))
     mean.set_xlabel(f"lag (s): above 0 {_shorten(comparison.mimic.name)} follows", fontsize=9)
     mean.grid(alpha=0.25)
-    mean.legend(frameon=False, fontsize=8)
+    corner = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1}
+    mean.legend(frameon=False, fontsize=8, ncols=2, **corner)
     return render(figure, form)
 
 

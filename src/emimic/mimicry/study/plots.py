@@ -176,7 +176,7 @@ def draw_network(panels: Mapping[str, Sequence[Edge]]) -> bytes:
             _draw_edge(axis, place[edge.first], place[edge.second], edge)
         for name, (x, y) in place.items():
             axis.plot(x, y, "o", markersize=17, markerfacecolor="white", markeredgecolor="black", zorder=3)
-            axis.text(1.28 * x, 1.22 * y, name, ha="center", va="center", fontsize=9)
+            axis.text(x, y + (0.28 if y > -0.01 else -0.28), name, ha="center", va="center", fontsize=9)
         axis.set(xlim=(-1.7, 1.7), ylim=(-1.45, 1.45), aspect="equal")
         axis.axis("off")
         axis.set_title(title, fontsize=10)
