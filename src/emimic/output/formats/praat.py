@@ -28,9 +28,12 @@ def render(result: Result) -> str:
         seconds = [(start / 1000, end / 1000, make_one_line(text)) for start, end, text in pieces]
         grids.addTier(textgrid.IntervalTier(name, seconds, 0, total))
     tiers = [
-        {"class": tier.tierType, "name": tier.name, "xmin": tier.minTimestamp, "xmax": tier.maxTimestamp, "entries": tier.entries}
+        {
+            "class": tier.tierType, "name": tier.name, "entries": tier.entries,
+            "xmin": tier.minTimestamp, "xmax": tier.maxTimestamp,
+        }
         for tier in grids.tiers
-    ]
+    ]  # fmt: skip
     fields = {"xmin": grids.minTimestamp, "xmax": grids.maxTimestamp, "tiers": tiers}
     text: str = files.getTextgridAsStr(fields, "long_textgrid", includeBlankSpaces=True)
     return text

@@ -1,0 +1,132 @@
+"""The program: an HTTP server around the application, which ends gracefully."""
+
+import asyncio
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from emimic.server.access import Access
+from emimic.server.limits import Limits
+from emimic.server.service import Service
+from emimic.task import EmimicError
+
+_KEEP_ALIVE: Final = 5  # seconds between two requests of a connection
+_AFTER: Final = 5  # seconds beyond the time limit of a request that a graceful end may take
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the program.
+
+    Attributes:
+        model: See `Service`.
+        device: See `Service`.
+        host: To bind to.
+        port: To bind to; 0: any free one.
+        access: Rules of access.
+        page: Folder of the page at `/`, None for a plain one.
+        limits: Of the server.
+        opens: Open the page in the browser.
+    """
+
+    model: Path | None = None
+    device: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    access: Access = field(default_factory=Access)
+    page: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    opens: bool = False
+
+
+def serve(settings: Settings, log: Callable[[str], object]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests at work are then finished.
+
+    Args:
+        settings: Of the program.
+        log: Gets the server's address.
+
+    Raises:
+        EmimicError: The port is taken, or the model can't be opened.
+    """
+    listener = _bind(settings.host, settings.port)
+    try:
+        asyncio.run(_serve(settings, listener, log))
+    except KeyboardInterrupt:
+        log("emimic: stopped")
+    finally:
+        listener.close()
+
+
+async def _serve(settings: Settings, listener: socket.socket, log: Callable[[str], object]) -> None:
+    service = Service(settings.model, settings.limits, device=settings.device)
+    await service.start()
+    import uvicorn  # it and FastAPI take half a second, while the model opens and the first decoder starts
+
+    from emimic.server.app import create_app
+    from emimic.server.protocol import make_protocol
+
+    limits = settings.limits
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(service, settings.access, settings.page),
+            http=make_protocol(limits),
+            ws="websockets-sansio",
+            ws_max_size=limits.message,
+            ws_max_queue=4,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=round(limits.work) + _AFTER,
+        )
+    )
+
+    def stop() -> None:
+        server.should_exit = True
+
+    service.on_failure = stop
+    address = make_address(settings.host, listener.getsockname()[1])
+    log(f"emimic: {address} (Ctrl-C stops)")
+    if settings.opens:
+        # It connects to the listener, and waits; a browser in the terminal would block this thread.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    try:
+        if service.failure is None:
+            await server.serve(sockets=[listener])
+    finally:
+        await service.close()
+    if service.failure is not None:
+        raise service.failure
+
+
+def make_address(host: str, port: int) -> str:
+    """Return the server's URL as this machine's browser opens it."""
+    name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        EmimicError: The address is invalid or taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise EmimicError(f"{host}:{port} can't be bound ({error}). Give another --host or --port") from None
+    return listener
