@@ -67,8 +67,7 @@ def serve(
     from emimic.server.access import make_access
     from emimic.server.limits import MEGABYTE, Limits
     from emimic.server.pages import find_page
-    from emimic.server.program import Settings
-    from emimic.server.program import serve as run
+    from emimic.server.program import Program, Settings
 
     access = make_access(host, token_file=token, insecure=insecure, origins=origin or ())
     limits = Limits(
@@ -80,7 +79,7 @@ def serve(
     logger = logging.getLogger("emimic.server")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if log else logging.WARNING)
-    run(
+    Program(
         Settings(
             model=model,
             device=device,
@@ -92,4 +91,4 @@ def serve(
             opens=opens,
         ),
         lambda line: echo(line, err=True),
-    )
+    ).run()

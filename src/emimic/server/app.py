@@ -54,6 +54,7 @@ def create_app(service: Service, access: Access, page: Path | None = None) -> AS
     app.add_exception_handler(ApiError, _respond_to_error)
     app.add_exception_handler(RequestValidationError, _respond_to_error)
     app.add_exception_handler(HTTPException, _respond_to_error)
+    app.add_exception_handler(Exception, _respond_to_error)  # the guard logs it
     app.include_router(router)
     if page is None:
 
@@ -83,6 +84,7 @@ async def _respond_to_error(request: Request, error: Exception) -> Response:
         code = _CODES.get(error.status_code, "malformed_body")
         assert STATUSES[code] == error.status_code or code == "malformed_body"
         error = ApiError(code, f"{error.detail}.", dict(error.headers or {}))
-    assert isinstance(error, ApiError)
+    elif not isinstance(error, ApiError):
+        error = ApiError("internal", "the server failed; its log has the place.")
     service.metrics.errors.labels(error.code).inc()
     return error.to_response()

@@ -12,6 +12,8 @@ import json
 import os
 import struct
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -35,8 +37,8 @@ def main() -> None:
     limit_process(memory)
     target.write(READY)
     target.flush()
-    import av  # noqa: F401 - now, not in the first request for which libsndfile is not enough
-
+    with suppress(ImportError):
+        import_module("av")  # now, not in the first request for which libsndfile is not enough
     while len(header := source.read(LENGTHS.size)) == LENGTHS.size:
         size, most, channel = LENGTHS.unpack(header)
         content = source.read(size)

@@ -19,14 +19,17 @@ STATIC_POLICY: Final = (
 )
 """The content security policy of the built page's files."""
 
-PLAIN_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+PLAIN_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
 """Of pages without a script."""
 
 _META: Final = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 _STYLE: Final = (
     ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;"
-    "padding:0 1rem}table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #888;padding:.2rem .5rem;text-align:left;"
-    "vertical-align:top}button,input,select{font:inherit;margin:.3rem 0}h2{margin-top:2rem}"
+    "padding:0 1rem}table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #888;padding:.2rem .5rem;"
+    "text-align:left;vertical-align:top}button,input,select{font:inherit;margin:.3rem 0}h2{margin-top:2rem}"
 )
 
 

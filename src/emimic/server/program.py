@@ -8,12 +8,15 @@ import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emimic.server.access import Access
 from emimic.server.limits import Limits
 from emimic.server.service import Service
 from emimic.task import EmimicError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _KEEP_ALIVE: Final = 5  # seconds between two requests of a connection
 _AFTER: Final = 5  # seconds beyond the time limit of a request that a graceful end may take
@@ -44,35 +47,69 @@ class Settings:
     opens: bool = False
 
 
-def serve(settings: Settings, log: Callable[[str], object]) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests at work are then finished.
+class Program:
+    """The server, from its start to its end.
 
-    Args:
+    Attributes:
         settings: Of the program.
-        log: Gets the server's address.
-
-    Raises:
-        EmimicError: The port is taken, or the model can't be opened.
+        address: Its URL as this machine's browser opens it; None before it is bound.
     """
-    listener = _bind(settings.host, settings.port)
-    try:
-        asyncio.run(_serve(settings, listener, log))
-    except KeyboardInterrupt:
-        log("emimic: stopped")
-    finally:
-        listener.close()
+
+    def __init__(self, settings: Settings, log: Callable[[str], object]) -> None:
+        self.settings = settings
+        self.address: str | None = None
+        self._log = log
+        self._is_stopped = False
+        self._server: uvicorn.Server | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM, Ctrl-C or `stop`; requests at work are then finished.
+
+        Raises:
+            EmimicError: The port is taken, or the model can't be opened.
+        """
+        listener = _bind(self.settings.host, self.settings.port)
+        self.address = make_address(self.settings.host, listener.getsockname()[1])
+        try:
+            asyncio.run(self._serve(listener, self.address))
+        except KeyboardInterrupt:
+            self._log("emimic: stopped")
+        finally:
+            listener.close()
+
+    def stop(self) -> None:
+        """Begin to end; may be called from any thread."""
+        self._is_stopped = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def _serve(self, listener: socket.socket, address: str) -> None:
+        service = Service(self.settings.model, self.settings.limits, device=self.settings.device)
+        service.on_failure = self.stop
+        await service.start()
+        try:
+            self._server = _make_server(self.settings, service)
+            self._log(f"emimic: {address} (Ctrl-C stops)")
+            if self.settings.opens:
+                # It connects to the listener, and waits; a browser in the terminal would block this thread.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            if not self._is_stopped:
+                await self._server.serve(sockets=[listener])
+        finally:
+            await service.close()
+        if service.failure is not None:
+            raise service.failure
 
 
-async def _serve(settings: Settings, listener: socket.socket, log: Callable[[str], object]) -> None:
-    service = Service(settings.model, settings.limits, device=settings.device)
-    await service.start()
+def _make_server(settings: Settings, service: Service) -> "uvicorn.Server":
+    """Return the HTTP server around a service."""
     import uvicorn  # it and FastAPI take half a second, while the model opens and the first decoder starts
 
     from emimic.server.app import create_app
     from emimic.server.protocol import make_protocol
 
     limits = settings.limits
-    server = uvicorn.Server(
+    return uvicorn.Server(
         uvicorn.Config(
             create_app(service, settings.access, settings.page),
             http=make_protocol(limits),
@@ -88,23 +125,6 @@ async def _serve(settings: Settings, listener: socket.socket, log: Callable[[str
             timeout_graceful_shutdown=round(limits.work) + _AFTER,
         )
     )
-
-    def stop() -> None:
-        server.should_exit = True
-
-    service.on_failure = stop
-    address = make_address(settings.host, listener.getsockname()[1])
-    log(f"emimic: {address} (Ctrl-C stops)")
-    if settings.opens:
-        # It connects to the listener, and waits; a browser in the terminal would block this thread.
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    try:
-        if service.failure is None:
-            await server.serve(sockets=[listener])
-    finally:
-        await service.close()
-    if service.failure is not None:
-        raise service.failure
 
 
 def make_address(host: str, port: int) -> str:
