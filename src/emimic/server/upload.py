@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -123,25 +123,33 @@ async def _read_multipart(request: Request, limits: Limits, max_files: int) -> F
     )
     parser.spool_max_size = limits.body + 1  # never to the disk
     try:
-        data = await parser.parse()
+        return await _collect(await parser.parse())
     except MultiPartException as error:
         raise ApiError("malformed_body", f"the multipart body is malformed: {error.message}") from None
     except (UnicodeError, ValueError, LookupError):
         raise ApiError("malformed_body", "the multipart body is malformed.") from None
-    try:
-        files: list[tuple[str, Upload]] = []
-        fields: dict[str, str] = {}
-        for name, value in data.multi_items():
-            if isinstance(value, UploadFile):
-                files.append((name, Upload(clean_name(value.filename or ""), await value.read())))
-            elif name in fields:
-                raise ApiError(
-                    "invalid_parameter", f"the field {make_one_line(name)[:100]!r} is there twice."
-                )
-            else:
-                fields[name] = value
     finally:
-        await data.close()
+        for file in parser._files_to_close_on_error:  # that of a part which is cut off is nowhere else
+            file.close()
+
+
+async def _collect(data: FormData) -> Form:
+    """Return the recordings and fields of a form.
+
+    Raises:
+        ApiError: A field is there twice.
+    """
+    files: list[tuple[str, Upload]] = []
+    fields: dict[str, str] = {}
+    for name, value in data.multi_items():
+        if isinstance(value, UploadFile):
+            files.append((name, Upload(clean_name(value.filename or ""), await value.read())))
+        elif name in fields:
+            raise ApiError(
+                "invalid_parameter", f"the field {make_one_line(name)[:100]!r} is there twice."
+            )
+        else:
+            fields[name] = value
     return Form(tuple(files), fields)
 
 
