@@ -56,11 +56,9 @@ def test_sounds_are_those_of_this_process_whatever_the_others_are() -> None:
     (sounds, failed, missing), lost = run(Limits(at_work=1), decode_all)
     notes: list[str] = []
     expected = [
-        decode.load(VOICE),
-        decode.load(stereo),
-        decode.load(damaged, name="x", notes=notes),
+        decode.load(VOICE), decode.load(stereo), decode.load(damaged, name="x", notes=notes),
         decode.load(stereo, channel=0),
-    ]
+    ]  # fmt: skip
     for sound, samples in zip(sounds, expected, strict=True):
         np.testing.assert_array_equal(sound.samples, samples)
     assert [len(sound.notes) for sound in sounds] == [0, 0, 1, 0]
