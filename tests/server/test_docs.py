@@ -56,9 +56,8 @@ def test_python(server: httpx.Client, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_curl(server: httpx.Client, folder: Path) -> None:
     (code,) = find_code("bash", server)
-    done = subprocess.run(
-        ["bash", "-ec", code.replace("curl ", "curl -sS --fail ")], cwd=folder, capture_output=True, text=True
-    )
+    code = code.replace("curl ", "curl -sS --fail ")
+    done = subprocess.run(["bash", "-ec", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('{"schema": "emimic/results/1"')
     assert "WEBVTT" in done.stdout
@@ -84,5 +83,5 @@ def test_every_code_is_in_the_table() -> None:
     for line in table.splitlines():
         if match := re.match(r"\| (\d[\d, ]*) \|", line):
             statuses = {int(text) for text in match[1].split(", ")}
-            codes = [code for code in re.findall(r"`(\w+)`", line.split("|")[2])]
+            codes = re.findall(r"`(\w+)`", line.split("|")[2])
             assert {STATUSES[code] for code in codes} == statuses
