@@ -9,13 +9,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from benchmarks import model_tables, paper_tables, speed_tables, timeline_tables
+from benchmarks import model_tables, paper_tables, server_tables, speed_tables, timeline_tables
 from benchmarks.results import ROOT
 
 PAGES: Final = (
     ROOT / "README.md",
     ROOT / "src" / "emimic" / "default" / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("results", "training", "speed", "evidence", "mimicry")),
+    *(
+        ROOT / "docs" / f"{page}.md"
+        for page in ("results", "training", "speed", "evidence", "mimicry", "serve")
+    ),
 )
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "summary": model_tables.make_summary,
@@ -37,6 +40,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "training": speed_tables.make_training,
     "one_pass": timeline_tables.make_one_pass,
     "student": speed_tables.make_student,
+    "server": server_tables.make_server,
 }
 
 

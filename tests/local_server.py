@@ -19,7 +19,7 @@ from emimic.server.program import Program, Settings
 @contextmanager
 def serve(**options: Any) -> Iterator[httpx.Client]:
     """Run a server on any free port, and give a client of it; settings of the server as options, or limits."""
-    limits = options.pop("limits", Limits(at_work=2))
+    limits = options.pop("limits", Limits(at_work=1))
     program = Program(Settings(port=0, limits=limits, **options), lambda line: None)
     errors: list[BaseException] = []
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,6 @@ from emimic.output import formats
 
 VOICE = to_wav(make_voice(1.5))
 MEDIA = {"wav": "audio/wav", "mp3": "audio/mpeg", "mp4": "video/mp4", "flac": "", "opus": "application/ogg"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[httpx.Client]:
-    with serve() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +184,7 @@ def test_a_comparison_equals_that_of_the_program(server: httpx.Client, predictor
 
 
 def test_the_channels_of_one_recording_are_compared(server: httpx.Client) -> None:
-    first, second = make_voice(5.0), make_voice(5.0)[::-1]
+    first, second = make_voice(8.0), make_voice(8.0)[::-1]
     pair = to_wav(np.stack([first, second], axis=1))
     options = {"draws": "19", "correlation_window": "2", "lag": "0.6", "hop": "0.6", "voice": "0.1"}
     refused = server.post("/v1/mimicry", files={"seed": ("pair.wav", pair)}, data=options)

@@ -4,9 +4,9 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,31 +68,36 @@ def test_sounds_are_those_of_this_process_whatever_the_others_are() -> None:
     assert not lost
 
 
-def test_a_decoder_that_someone_kills_is_replaced() -> None:
-    async def kill(pool: DecoderPool) -> list[int]:
-        (first,) = pool.pids
-        os.kill(first, signal.SIGKILL)
+def test_a_decoder_that_someone_kills_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def kill_waiting(pool: DecoderPool) -> int:
+        (pid,) = pool.pids
+        os.kill(pid, signal.SIGKILL)
         assert len((await pool.decode(VOICE)).samples) == 8000
-        running = asyncio.create_task(pool.decode(encode(make_voice(30.0), "m4a")))
-        while pool.pids:  # it waits no more: it decodes
-            await asyncio.sleep(0)
-        (second,) = [pid for pid in list_children() if pid != first]
-        os.kill(second, signal.SIGKILL)
-        assert len((await running).samples) == 480_000
-        return [first, second]
+        assert pid not in pool.pids
+        return pid
 
-    pids, lost = run(Limits(at_work=1), kill)
-    assert len(set(pids)) == 2
-    assert len(lost) == 2
-    assert not list_children()
+    pid, lost = run(Limits(at_work=1), kill_waiting)
+    assert len(lost) == 1
+    assert not Path(f"/proc/{pid}").exists()
 
+    genuine, killed = Decoder.decode, []
 
-def list_children() -> list[int]:
-    """Return the process ids of decoders of this process that run."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(os.getpid()), "-f", "decoder_child"], capture_output=True, text=True
-    )
-    return [int(line) for line in found.stdout.split()]
+    async def decode_and_die(self: Decoder, *given: Any) -> Sound:
+        if len(killed) < deaths:
+            killed.append(self.process.pid)
+            self.process.send_signal(signal.SIGKILL)
+        return await genuine(self, *given)
+
+    async def kill_working(pool: DecoderPool) -> str:
+        try:
+            return "decoded" if len((await pool.decode(VOICE)).samples) == 8000 else ""
+        except ApiError as error:
+            return error.code
+
+    monkeypatch.setattr(Decoder, "decode", decode_and_die)
+    for deaths, expected in ((1, "decoded"), (2, "decoder_failed")):
+        killed.clear()
+        assert run(Limits(at_work=1), kill_working) == (expected, ["crashed"] * deaths)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the kernel")
@@ -181,4 +186,4 @@ def test_a_recording_that_is_too_long_is_not_decoded_to_its_end() -> None:
 def test_a_decoder_that_can_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(LostError, match="a decoder ended with 1"):
-        asyncio.run(Decoder.start(Limits(at_work=1)))
+        run(Limits(at_work=1), lambda pool: pool.decode(VOICE))

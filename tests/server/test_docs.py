@@ -4,24 +4,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from doc_examples import find_blocks
-from local_server import make_voice, serve, to_wav
+from local_server import make_voice, to_wav
 
 from emimic.server.errors import STATUSES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:8000"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[httpx.Client]:
-    with serve() as client:
-        yield client
 
 
 @pytest.fixture

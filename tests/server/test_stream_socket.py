@@ -22,7 +22,7 @@ INTEGERS = np.round(VOICE * 32767).astype("<i2")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[httpx.Client]:
-    with serve(limits=Limits(at_work=2, streams=2, pause=2.0, stream=20.0)) as client:
+    with serve(limits=Limits(at_work=1, streams=2, pause=2.0, stream=20.0)) as client:
         yield client
 
 

@@ -67,25 +67,25 @@ class Decoder:
         self._is_killed = False
 
     @classmethod
-    async def start(cls, limits: Limits) -> Self:
-        """Start a decoder, and wait until it can take a recording.
-
-        Raises:
-            LostError: It ended, or takes too long.
-        """
+    async def create(cls, limits: Limits) -> Self:
+        """Create the process, which then starts."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "emimic.server.decoder_child", str(limits.memory), str(limits.decoding),
-            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_MAX_REPLY, env=_make_environment(), start_new_session=True,
+            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_MAX_REPLY, env=_make_environment(),
+            start_new_session=True,
         )  # fmt: skip
-        decoder = cls(process)
-        try:
-            async with asyncio.timeout(_START):
-                if await decoder._output.readline() != READY:
-                    raise LostError(await process.wait())
-        except BaseException:
-            decoder.kill()
-            raise
-        return decoder
+        return cls(process)
+
+    async def wait_until_ready(self) -> None:
+        """Wait until it can take a recording.
+
+        Raises:
+            LostError: It ended.
+            TimeoutError: It takes too long.
+        """
+        async with asyncio.timeout(_START):
+            if await self._output.readline() != READY:
+                raise LostError(await self.process.wait())
 
     @property
     def _output(self) -> asyncio.StreamReader:
@@ -96,6 +96,13 @@ class Decoder:
     def is_alive(self) -> bool:
         """True if the process runs."""
         return self.process.returncode is None and not self._is_killed
+
+    async def end(self) -> None:
+        """End the process, and wait until it has ended."""
+        self.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await self.process.wait()
 
     async def decode(self, content: bytes, limits: Limits, channel: int | None) -> Sound:
         """Return the sound of a media file's content.
@@ -137,6 +144,7 @@ class DecoderPool:
     def __init__(self, limits: Limits, on_loss: Callable[[str], object]) -> None:
         self._limits, self._on_loss = limits, on_loss
         self._idle: list[Decoder] = []
+        self._living: set[Decoder] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -154,13 +162,11 @@ class DecoderPool:
     async def close(self) -> None:
         """End all decoders."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        for decoder in self._idle:
+        for decoder in self._living:
             decoder.kill()
-        await asyncio.gather(
-            *self._tasks, *(decoder.process.wait() for decoder in self._idle), return_exceptions=True
-        )
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(decoder.end() for decoder in self._living))
+        await asyncio.sleep(0.01)  # the event loop closes their pipes
 
     async def decode(self, content: bytes, channel: int | None = None) -> Sound:
         """Return the sound of a media file's content.
@@ -206,24 +212,45 @@ class DecoderPool:
             if decoder.is_alive:
                 return decoder
             self._on_loss("found dead")
-        return await Decoder.start(self._limits)
+        return await self._start()
 
     def _put(self, decoder: Decoder) -> None:
         """Let a decoder wait for the next recording; replace one that ended or was used for long."""
         if self._is_closed:
             decoder.kill()
         elif decoder.is_alive and decoder.uses < _REUSES:
-            self._idle.append(decoder)
+            self._keep(decoder)
         else:
             decoder.kill()
             self._add_later()
 
-    async def _add(self) -> None:
-        decoder = await Decoder.start(self._limits)
+    def _keep(self, decoder: Decoder) -> None:
+        """Let a decoder wait, unless as many wait already."""
         if self._is_closed or len(self._idle) >= self._limits.at_work:
             decoder.kill()
         else:
             self._idle.append(decoder)
+
+    async def _start(self) -> Decoder:
+        """Return a new decoder.
+
+        Raises:
+            LostError: It ended.
+            TimeoutError: It takes too long.
+        """
+        decoder = await Decoder.create(self._limits)
+        self._living = {one for one in self._living if one.process.returncode is None} | {decoder}
+        if self._is_closed:
+            decoder.kill()
+        try:
+            await decoder.wait_until_ready()
+        except BaseException:
+            decoder.kill()
+            raise
+        return decoder
+
+    async def _add(self) -> None:
+        self._keep(await self._start())
 
     def _add_later(self) -> None:
         task = asyncio.create_task(self._add())

@@ -145,9 +145,7 @@ async def _collect(data: FormData) -> Form:
         if isinstance(value, UploadFile):
             files.append((name, Upload(clean_name(value.filename or ""), await value.read())))
         elif name in fields:
-            raise ApiError(
-                "invalid_parameter", f"the field {make_one_line(name)[:100]!r} is there twice."
-            )
+            raise ApiError("invalid_parameter", f"the field {make_one_line(name)[:100]!r} is there twice.")
         else:
             fields[name] = value
     return Form(tuple(files), fields)
