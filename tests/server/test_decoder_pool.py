@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -115,20 +116,23 @@ def test_memory_and_time_of_a_decoder_are_limited() -> None:
     codes, _ = run(Limits(at_work=1, memory=40_000_000), decode_large)
     assert codes[0] in ("undecodable", "decoder_failed")
     assert codes[1] == "decoded"
-    noise = encode(np.random.default_rng(0).normal(0, 0.1, 16_000 * 300).astype(np.float32), "mp3")
+    long = to_wav(make_voice(30.0))
 
     async def decode_long(pool: DecoderPool) -> str:
         with pytest.raises(ApiError) as error:
-            await pool.decode(noise)
+            await pool.decode(long)
         return error.value.code
 
-    assert run(Limits(at_work=1, decoding=0.01), decode_long)[0] == "decoder_failed"
+    assert run(Limits(at_work=1, decoding=1e-5), decode_long) == ("decoder_failed", ["too slow"])
+    code = "from emimic.server.decoder_child import limit_cpu; limit_cpu(0)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", code], timeout=120)
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_a_canceled_request_ends_its_decoder() -> None:
     async def cancel(pool: DecoderPool) -> Sound:
         (pid,) = pool.pids
-        task = asyncio.create_task(pool.decode(encode(make_voice(20.0), "m4a")))
+        task = asyncio.create_task(pool.decode(to_wav(np.zeros(8_000_000, np.float32))))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
