@@ -136,7 +136,13 @@ async def send_at_once(
         async def send(number: int) -> None:
             nonlocal wrong
             for attempt in range(200):
-                response = await client.post("/v1/emotions", files={"file": (f"{number}.wav", clips[number])})
+                try:
+                    response = await client.post(
+                        "/v1/emotions", files={"file": (f"{number}.wav", clips[number])}
+                    )
+                except httpx.TransportError as error:
+                    statuses[type(error).__name__] += 1
+                    continue
                 statuses[str(response.status_code)] += 1
                 if attempt == 0:
                     first[str(response.status_code)] += 1

@@ -27,6 +27,7 @@ _MAX_REPLY: Final = 1 << 22  # bytes of a reply's JSON, and of samples read at a
 _REUSES: Final = 1000
 """Recordings after which a decoder is replaced, so that no leak of a media library grows."""
 
+_PATIENCE: Final = 5.0  # elapsed over CPU time of a recording, on a busy machine
 _START: Final = 30.0  # seconds that a decoder may take to start
 _KEPT: Final = (
     "PATH",
@@ -191,7 +192,7 @@ class DecoderPool:
     async def _decode(self, content: bytes, channel: int | None) -> Sound:
         decoder = await self._take()
         try:
-            async with asyncio.timeout(2 * self._limits.decoding):
+            async with asyncio.timeout(_PATIENCE * self._limits.decoding):
                 return await decoder.decode(content, self._limits, channel)
         except TimeoutError:
             decoder.kill()

@@ -23,7 +23,7 @@ class Limits:
         streams: WebSocket streams at once.
         stream: Seconds of sound of a stream.
         message: Bytes of a WebSocket message.
-        decoding: Seconds of CPU time, and twice as many elapsed, that decoding a recording may take.
+        decoding: Seconds of CPU time, and five times as many elapsed, that decoding a recording may take.
         memory: Bytes by which a decoder may grow.
         connections: Open connections.
     """

@@ -18,7 +18,7 @@ from emimic.task import EmimicError
 if TYPE_CHECKING:
     import uvicorn
 
-_KEEP_ALIVE: Final = 5  # seconds between two requests of a connection
+_KEEP_ALIVE: Final = 30  # seconds between two requests of a connection; clients give up after 5 to 15
 _AFTER: Final = 5  # seconds beyond the time limit of a request that a graceful end may take
 
 
