@@ -34,7 +34,7 @@ from emimic import metrics
 from emimic.inference.engine import Engine, find_default_model, open_engine, read_description
 from emimic.media import decode
 from emimic.model.config import EmiConfig
-from emimic.model.encoders import MEL_HOP, MEL_WINDOW
+from emimic.model.frontend import MEL_HOP, MEL_WINDOW
 from emimic.model.model import EmiModel
 from emimic.task import SAMPLE_RATE, VAD
 

@@ -209,8 +209,8 @@ def test_a_graph_that_predicts_otherwise_is_not_written(run, tmp_path, monkeypat
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(2e-4), bias.name))
         onnx.save(model, out)
 
-    optimize = export._optimize
-    monkeypatch.setattr(export, "_optimize", wrong)
+    optimize = export.optimize
+    monkeypatch.setattr(export, "optimize", wrong)
     with pytest.raises(ModelError, match=r"whisper graph differs from torch by 0.0002, at most 0.0001"):
         export.export(run, tmp_path / "engine")
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from emimic import cli
-from emimic.export import export, int8_graph
+from emimic.export import export, graph_files, int8_graph
 from emimic.export.onnx_graph import _slide
 from emimic.inference import runtimes
 from emimic.inference.engine import GraphEngine, TorchEngine, open_engine
@@ -250,7 +250,7 @@ def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
 
 
 def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "LARGE", 1000)
+    monkeypatch.setattr(graph_files, "LARGE", 1000)
     place = tmp_path / "engine"
     export.export(run, place, int8=True, calibrate=recordings, least=0.5)
     weights = place / "encoder.weights"

@@ -1,6 +1,7 @@
 """A stream in any chunks gives the same as the recording in one, which equals the definition."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import fake_engine
 import numpy as np
@@ -35,12 +36,13 @@ def joined(steps: list[Step]) -> dict[str, np.ndarray]:
     }
 
 
-def in_chunks(stream: Stream, sound: np.ndarray, sizes: list[int]) -> list[Step]:
+def in_chunks(stream: Stream, sound: np.ndarray, sizes: list[int], *, ahead: bool = False) -> list[Step]:
     steps, start, turn = [], 0, 0
-    while start < len(sound):
-        size = sizes[turn % len(sizes)]
-        steps += stream.push(sound[start : start + size])
-        start, turn = start + size, turn + 1
+    with ThreadPoolExecutor(1) as pool:
+        while start < len(sound):
+            chunk = sound[start : start + sizes[turn % len(sizes)]]
+            steps += stream.push_ahead(chunk, pool) if ahead else stream.push(chunk)
+            start, turn = start + len(chunk), turn + 1
     return steps + stream.flush()
 
 
@@ -64,11 +66,12 @@ def same(
 ) -> None:
     """However the sound is cut, the steps are those of the sound in one chunk."""
     one = in_chunks(Stream(engine, options, sample_rate=rate), sound, [len(sound)])
-    many = in_chunks(Stream(engine, options, sample_rate=rate), sound, sizes)
     assert one
-    a, b = joined(one), joined(many)
-    for name in a:
-        np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-6, err_msg=name)
+    a = joined(one)
+    for ahead in (False, True):
+        b = joined(in_chunks(Stream(engine, options, sample_rate=rate), sound, sizes, ahead=ahead))
+        for name in a:
+            np.testing.assert_allclose(b[name], a[name], rtol=0, atol=1e-6, err_msg=name)
 
 
 SIZES = st.lists(st.integers(1, 30_000), min_size=1, max_size=6).filter(
@@ -360,3 +363,14 @@ def test_a_timeline_is_the_stream_of_its_blocks() -> None:
 def test_the_detectors_model_has_its_license() -> None:
     folder = silero_vad.MODEL.parent
     assert "MIT License" in (folder / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_a_chunk_that_is_added_in_a_thread_keeps_its_error() -> None:
+    stream = Stream(fake_engine.Fake())
+    with ThreadPoolExecutor(1) as pool:
+        stream.push_ahead(SOUND[:8_000], pool)
+        with pytest.raises(AudioError, match=r"the samples peak at 1e\+06"):
+            stream.push_ahead(np.full(8_000, 1e6), pool)
+        stream.flush()
+        with pytest.raises(EmimicError, match="this stream was flushed"):
+            stream.push_ahead(SOUND[:8_000], pool)

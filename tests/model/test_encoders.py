@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from emimic.model import encoders
+from emimic.model import encoders, frontend, layers
 from emimic.task import ModelError
 
 ODD = {"conv_kernel": [7, 4, 2], "conv_stride": [3, 2, 2], "conv_dim": [8, 8, 8]}
@@ -109,8 +109,8 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
         5 * torch.from_numpy(tiny_models.clip(samples + 1000)),
     )
     mask = torch.arange(samples + 1000)[None] < torch.tensor([[samples], [samples + 1000]])
-    batch, real = encoders.compute_log_mel(rows, mask, bins)
-    alone, whole = encoders.compute_log_mel(rows[:1, :samples], mask[:1, :samples], bins)
+    batch, real = frontend.compute_log_mel(rows, mask, bins)
+    alone, whole = frontend.compute_log_mel(rows[:1, :samples], mask[:1, :samples], bins)
     count = samples // 160
     assert alone.shape == (1, bins, count)
     assert whole.all()
@@ -123,7 +123,7 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
 @pytest.mark.parametrize("samples", [400, 16_123])
 def test_log_mel_equals_its_formula_in_float64(samples):
     clip = tiny_models.clip(samples).astype(np.float64)
-    found, _ = encoders.compute_log_mel(
+    found, _ = frontend.compute_log_mel(
         torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80
     )
     np.testing.assert_allclose(found[0], tiny_models.log_mel(clip, 80).T, rtol=0, atol=1e-12)
@@ -188,7 +188,7 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     clip = torch.from_numpy(tiny_models.clip(6000).astype(np.float64))[None].requires_grad_()
     if family == "whisper":
         # Without the peak's floor, which every frame shares: loud noise never comes near it.
-        features, _ = encoders.compute_log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
+        features, _ = frontend.compute_log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
         stack = encoder.conv2(torch.nn.functional.gelu(encoder.conv1(features)))
     else:
         stack = encoder.feature_extractor(clip)
@@ -289,7 +289,7 @@ def test_whisper_refuses_more_than_its_positions():
 def masks(lengths, *, draws, **changes):
     found = config("wav2vec2-layer", **changes)
     frames = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-    return [encoders._draw_time_mask(found, frames) for _ in range(draws)]
+    return [layers.draw_time_mask(found, frames) for _ in range(draws)]
 
 
 def spans(row, length):
@@ -442,3 +442,19 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
     assert called == [False] * 7, "the other way computes no convolution, transformers' own seven"
     for one, other in zip(*told, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_bf16_is_refused_where_cpus_compute_it_wrongly() -> None:
+    """Groups of other than 16, 32, ... channels: in bf16 weights, and in autocast; float32 is fine."""
+    wide = {"num_conv_pos_embedding_groups": 2}  # 8 channels a group
+    model = tiny_models.model("wav2vec2-layer", encoder=wide).eval()
+    assert encoders.compute_group_width(model.config.encoder_config) == 8
+    clip = torch.zeros(1, 3200)
+    model(clip)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ModelError, match="8 channels a group, which some CPUs compute wrongly"),
+    ):
+        model(clip)
+    with pytest.raises(ModelError, match="expected float32: load the model with dtype"):
+        model.to(torch.bfloat16)(clip.bfloat16())

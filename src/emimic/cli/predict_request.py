@@ -12,10 +12,12 @@ from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
+from emimic.inference.hub import find_model
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
-from emimic.inference.predictor import LocalBackend, Predictor
+from emimic.inference.local_backend import LocalBackend
+from emimic.inference.predictor import Predictor
 from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.inference.words import WordSource
@@ -207,8 +209,8 @@ def _open_journal(
 ) -> Journal:
     """Return the journal of an output folder."""
     options = request.options if request.timelines else None
-    model = find_default_model() if request.model is None else request.model
-    words = predictor.words.key if predictor.uses_words else ""
+    model = find_default_model() if request.model is None else find_model(request.model)
+    words = predictor.reader.words.key if predictor.reader.uses_words else ""
     journal = Journal(
         folder, model, targets=predictor.targets, options=options, fresh=request.fresh,
         words=" ".join(filter(None, [words, *request.without])),
@@ -255,7 +257,7 @@ def _add_sentences(
             recording, batch_seconds=request.batch_seconds, on_progress=on_progress
         ),
         clips,
-        key=predictor.words.key,
+        key=predictor.reader.words.key,
         journal=journal,
         show_progress=request.progress,
     )
@@ -274,8 +276,8 @@ def _check_words(request: Request) -> None:
 
 def _check_use(predictor: Predictor, request: Request) -> None:
     """Open the source of words where they are used, before threads do; raise EmimicError where they are not."""
-    if request.sentences or predictor.uses_words:
-        _ = predictor.words
+    if request.sentences or predictor.reader.uses_words:
+        _ = predictor.reader.words
     elif request.words is not None:
         raise EmimicError(
             "--transcriber and --transcripts give words to --sentences, or to a model that takes some, and this one "
@@ -311,9 +313,9 @@ def _log_remarks(
 
 def _describe_words(results: Results, predictor: Predictor, request: Request) -> list[str]:
     """Return what the user should know of the words: where they come from, or that they are left out."""
-    if not predictor.uses_words:
+    if not predictor.reader.uses_words:
         return ["words are left out"] if "text" in request.without else []
-    source = predictor.words.source
+    source = predictor.reader.words.source
     named = [str(part) for part in (source.transcripts, source.transcriber) if part is not None]
     alone = "; timelines are of the voice alone" if request.timelines else ""
     remarks = [
@@ -326,7 +328,7 @@ def _describe_words(results: Results, predictor: Predictor, request: Request) ->
 
 def _describe_images(predictor: Predictor, request: Request) -> list[str]:
     """Return what the user should know of the images of a model that takes some."""
-    if not predictor.uses_images:
+    if not predictor.reader.uses_images:
         return ["images are left out"] if "vision" in request.without else []
     leave = "; --without vision leaves them out" if predictor.engine.spec.audio else ""
     alone = "; timelines are without them" if request.timelines else ""

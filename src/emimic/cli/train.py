@@ -72,6 +72,13 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs (paper: 30).")] = None,
     label_scale: LabelScale = None,
     resume: _Resume = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Take four steps, print time, memory and operations of the training; write nothing.",
+        ),
+    ] = False,
     quiet: Quiet = False,
     _: Annotated[
         bool,
@@ -92,6 +99,11 @@ def train(
     quiet_libraries()
     overrides = _merge(sets, train_on=train_on and train_on.value, epochs=epochs, label_scale=label_scale)
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
+    if dry_run:
+        from emimic.training.dry_run import estimate
+
+        echo(estimate(corpora, settings or TrainSettings.read(), show=not quiet).to_text())
+        return
     _fit(corpora, out, settings, resume=resume, quiet=quiet)
 
 

@@ -119,6 +119,13 @@ class CorpusSettings(_Settings):
         return tuple(dict.fromkeys(name for name in (self.balance, self.together, *ranks) if name))
 
 
+class ContextSettings(_Settings):
+    """Settings of training clips in context: encoded side by side, as in a long recording."""
+
+    fraction: float = Field(0.5, ge=0, le=1, description="fraction of the batches")
+    seconds: float = Field(6.0, gt=0, le=30, description="maximum length of a sequence of clips")
+
+
 class MixtureSettings(_Settings):
     """Settings of mixtures: training clips joined with a clip of another corpus."""
 

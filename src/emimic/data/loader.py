@@ -17,6 +17,7 @@ from emimic.data.items import Item
 from emimic.data.joins import Joins
 from emimic.media import decode
 from emimic.media.waveform import ClipFormat, cut
+from emimic.model import packing
 from emimic.model.inputs import Inputs
 from emimic.progress import show_progress
 from emimic.task import VAD
@@ -67,10 +68,21 @@ class Source:
     started: bool = False
     group: int = batching.CHUNK
 
-    def compute_hidden(self, model: Any, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask."""
+    def compute_hidden(
+        self, model: Any, values: Tensor, mask: Tensor, *, context: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return a model's hidden states of a batch of clips, (batch, frame, feature), and their frame mask.
+
+        Args:
+            model: that encodes them.
+            values: of the clips, padded.
+            mask: true at real samples or frames.
+            context: seconds of the sequences in which clips are encoded side by side; None: each clip alone.
+        """
         if self.encoded:
             return values, mask
+        if context is not None:
+            return packing.encode_in_context(model, values, mask, context, started=self.started)
         return (model.encode_rest(values, mask), mask) if self.started else model.encode(values, mask)
 
     def plan(self, model: Any, clips: Sequence[ModelInput], *, batch_seconds: float) -> list[list[int]]:

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import FILE, Calibration
+from emimic.export.graph_files import hash_file, optimize, write_graphs
+from emimic.export.verify import TOLERANCE, list_lengths, verify
 from emimic.files import (
-    compute_sha256,
     fingerprint,
     make_folder,
     name_errors,
@@ -35,13 +36,11 @@ from emimic.inference.engine import (
     GraphEngine,
     Spec,
     get_spec,
-    predict_clips,
 )
-from emimic.inference.runtimes import RUNTIMES, Name, Runtime, is_installed, open_runtime
-from emimic.inference.spec import CHECK_TEXT, make_check_clip
+from emimic.inference.runtimes import RUNTIMES, Name, is_installed, open_runtime
 from emimic.install import install
 from emimic.media.decode import MEDIA_SUFFIXES
-from emimic.model.inputs import Inputs, get_audio
+from emimic.model.inputs import get_audio
 from emimic.progress import show_progress
 from emimic.task import SAMPLE_RATE, AudioError, ModelError
 from emimic.version import __version__
@@ -52,15 +51,6 @@ if TYPE_CHECKING:
 
 LEAST: Final = 0.999
 """Minimum mean Pearson of int8 with float32 (at .9984, .785 on the labels became .780 with Whisper base)."""
-
-TOLERANCE: Final = {"float32": 1e-4, "int8": 0.03}
-"""Maximum difference of float32 from torch, and of the check clips' predictions on another machine from those at export
-(in 8 bits a last bit can change a rounding)."""
-
-LARGE: Final = 64 * 2**20
-"""Minimum bytes of an int8 graph that is optimized at export, with weights in a separate file, mapped and not parsed;
-and of a file that is identified by samples of it. (Smaller graphs stay smaller without optimization, by which ONNX
-Runtime stores the 8-bit weights of float32 products in float32.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +143,7 @@ def export(
                 graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
             )
         with name_errors(target):
-            optimized = _write_graphs(graph, small, folder, to, cuts=not model.branches)
+            optimized = write_graphs(graph, small, folder, to, cuts=not model.branches)
         if calibrated is not None:
             calibrated.save(folder)
         words = _write_tokenizer(model, folder)
@@ -166,7 +156,7 @@ def export(
             **({} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}),
             "spec": asdict(spec),
             **({} if words is None else {"words": words}),
-            "files": {file.name: _hash_file(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
             "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
             "quantization": None if quantization is None else asdict(quantization),
@@ -219,10 +209,10 @@ def _write_float_graph(model: Any, spec: Spec, to: Name, folder: Path, target: P
     data, graph = to_onnx(model), folder / "plain.onnx"
     with name_errors(target):
         graph.write_bytes(data)
-        _optimize(graph, folder / "model.onnx", level="basic")
+        optimize(graph, folder / "model.onnx", level="basic")
         graph.unlink()
         (folder / "model.onnx").rename(graph)
-    return graph, _verify(model, open_runtime(to, graph), spec)
+    return graph, verify(model, open_runtime(to, graph), spec)
 
 
 def _choose_folder(
@@ -271,82 +261,13 @@ def _make_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _optimize(graph: Path, out: Path, *, level: Literal["basic", "extended"]) -> None:
-    """Write a graph as ONNX Runtime optimizes it.
-
-    Args:
-        graph: The graph's file.
-        out: File to write.
-        level: basic folds constants and keeps standard operators; extended fuses operators of ONNX Runtime's own and
-            stores large weights in a separate file.
-    """
-    import onnxruntime
-
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_BASIC if level == "basic" else levels.ORT_ENABLE_EXTENDED
-    )
-    options.optimized_model_filepath = str(out)
-    options.log_severity_level = 4
-    if level == "extended":
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", f"{out.stem}.weights"
-        )
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-        )
-    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _write_graphs(graph: Path, small: bytes | None, folder: Path, to: Name, *, cuts: bool) -> bool:
-    """Replace the graph's file by the files that the runtime opens; return whether they are optimized.
-
-    Args:
-        graph: The float32 graph's file.
-        small: The int8 graph, to write in its place.
-        folder: Where to write.
-        to: The runtime.
-        cuts: Write an encoder and a head; else one graph.
-    """
-    import onnx
-
-    from emimic.export.two_graphs import cut, drop_unused_opsets
-
-    optimized = to == "onnx" and len(small or b"") >= LARGE
-    whole = onnx.load(graph) if small is None else onnx.load_from_string(small)
-    graph.unlink()
-    parts = dict(zip(PARTS, cut(whole), strict=True)) if cuts else {"model": drop_unused_opsets(whole)}
-    for name, part in parts.items():
-        file = folder / f"{name}.onnx"
-        if to == "onnx" and not optimized:
-            onnx.save(part, file)
-            continue
-        plain = folder / f"{name}.plain.onnx"
-        onnx.save(part, plain)
-        if to == "openvino":
-            import openvino
-
-            model = openvino.Core().read_model(plain)
-            openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
-        else:
-            _optimize(plain, file, level="extended")
-        plain.unlink()
-    return optimized
-
-
-def _hash_file(file: Path) -> dict[str, str]:
-    hashes = {"sha256": compute_sha256(file)}
-    return hashes | {"fingerprint": fingerprint(file)} if file.stat().st_size >= LARGE else hashes
-
-
 def _describe(folder: Path, description: dict[str, Any]) -> float:
     """Write the description with check clips and their uncalibrated predictions; return the speed."""
     precision = str(description["precision"])
     file = folder / DESCRIPTION
     write_atomically(file, json.dumps(description | {"checks": {}}))
     engine = GraphEngine(folder, threads=1)
-    clips = [engine.make_check_clip(samples) for samples in _list_lengths(engine.spec)]
+    clips = [engine.make_check_clip(samples) for samples in list_lengths(engine.spec)]
     predictions = [engine.predict_raw([clip])[0] for clip in clips]
     checks = [
         {
@@ -367,42 +288,6 @@ def _describe(folder: Path, description: dict[str, Any]) -> float:
     }
     write_atomically(file, json.dumps(complete, indent=1) + "\n")
     return speed
-
-
-def _list_lengths(spec: Spec) -> list[int]:
-    """Return the samples of the shortest clip, an odd one, and the longest."""
-    longest = round(spec.max_seconds * SAMPLE_RATE)
-    return [spec.min_samples, min(max(spec.min_samples, 20_011), longest), longest]
-
-
-def _verify(model: Any, runtime: Runtime, spec: Spec) -> float:
-    """Return the largest difference from torch at three lengths, each alone and in a batch."""
-    clips: list[Any] = [make_check_clip(spec, samples) for samples in _list_lengths(spec)]
-    if spec.text:
-        # Without words, with few, and with more tokens than the graph was traced with.
-        texts = (None, CHECK_TEXT, " ".join([CHECK_TEXT] * 4))
-        tokenize = model.branches["text"].tokenize
-        clips = [Inputs(clip, {"text": tokenize(text)}) for clip, text in zip(clips, texts, strict=True)]
-    references = [model.predict([clip])[0] for clip in clips]
-    # If padding is not allowed, `predict_clips` makes pairs of equal length instead.
-    together = predict_clips(runtime, spec, [*clips, *clips], batch_seconds=1e9)
-    alone = [predict_clips(runtime, spec, [clip])[0] for clip in clips]
-    largest = 0.0
-    for reference, exported in zip(references * 3, together + alone, strict=True):
-        largest = max(largest, _subtract(reference.intensities, exported.intensities))
-        if spec.vad:
-            largest = max(largest, _subtract(reference.vad, exported.vad))
-    if not largest <= TOLERANCE["float32"]:
-        raise ModelError(
-            f"the exported {model.config.encoder_config.model_type} graph differs from torch by {largest:.2g}, at most "
-            f"{TOLERANCE['float32']:g} is allowed: nothing was written. Use the run itself, and report this"
-        )
-    return largest
-
-
-def _subtract(first: Any, second: Any) -> float:
-    """Return the largest absolute difference of two arrays; infinity if their shapes differ."""
-    return float(np.abs(first - second).max()) if first.shape == second.shape else float("inf")
 
 
 def _read_clips(folder: Path, spec: Spec, *, progress: bool) -> list[NDArray[np.float32]]:

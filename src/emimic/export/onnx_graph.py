@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emimic.model import encoders
+from emimic.model import encoders, frontend
+from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
@@ -26,13 +27,13 @@ class Graph(nn.Module):
         self.whisper = config.model_type == "whisper"
         if self.whisper:
             # A spectrum as a convolution: one kernel each for the cosine and the sine of each frequency.
-            tap = torch.arange(encoders.MEL_WINDOW, dtype=torch.float64)
-            angle = 2 * torch.pi / encoders.MEL_WINDOW * tap
-            phase = angle * torch.arange(encoders.MEL_WINDOW // 2 + 1)[:, None]
+            tap = torch.arange(frontend.MEL_WINDOW, dtype=torch.float64)
+            angle = 2 * torch.pi / frontend.MEL_WINDOW * tap
+            phase = angle * torch.arange(frontend.MEL_WINDOW // 2 + 1)[:, None]
             window = 0.5 - 0.5 * torch.cos(angle)
             waves = torch.cat([phase.cos(), phase.sin()]) * window
             self.register_buffer("waves", waves[:, None].float())
-            filters = torch.from_numpy(encoders.make_mel_filters(config.num_mel_bins))
+            filters = torch.from_numpy(frontend.make_mel_filters(config.num_mel_bins))
             self.register_buffer("filters", filters.T.float())
             # No clip is longer than the model's cut.
             frames = model.count_frames(round(model.config.max_seconds * SAMPLE_RATE))
@@ -100,16 +101,14 @@ class Graph(nn.Module):
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = _make_mask(hidden.shape[1], frames) if encoders.is_exact_under_padding(config) else None
         layers = self.model.config.hidden_layers
-        with encoders.record_layers() as outputs:
+        with record_layers() as outputs:
             output = encoder.encoder(hidden, attention_mask=mask)
-        return output.last_hidden_state if layers is None else encoders.concatenate_layers(
-            outputs, layers
-        ), frames
+        return output.last_hidden_state if layers is None else concatenate_layers(outputs, layers), frames
 
     def _encode_mels(self, samples: Tensor, lengths: Tensor, reach: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return hidden states and their lengths of Whisper's encoder."""
         encoder: Any = self.model.encoder
-        mel_frames = lengths // encoders.MEL_HOP
+        mel_frames = lengths // frontend.MEL_HOP
         features = self._compute_log_mel(samples * _make_mask(samples.shape[1], lengths))
         # The second convolution reaches one step past the clip's end, where a single clip has zero padding.
         real = _make_mask(features.shape[1], mel_frames)[..., None]
@@ -119,6 +118,8 @@ class Graph(nn.Module):
         frames = (mel_frames + 1) // 2
         real = _make_mask(hidden.shape[1], frames)[:, None, None]
         if reach is not None:
+            if (limit := self.model.config.reach) is not None:
+                reach = reach.clamp(max=limit)
             frame = torch.arange(hidden.shape[1], device=frames.device)
             real = real & ((frame[:, None] - frame).abs() <= reach)
         bias = (~real).float() * torch.finfo(torch.float32).min
@@ -131,12 +132,12 @@ class Graph(nn.Module):
         return encoder.layer_norm(hidden), frames
 
     def _compute_log_mel(self, samples: Tensor) -> Tensor:
-        """Return log mel features (batch, mel frame, bin) of (batch, sample), as `encoders.compute_log_mel`."""
-        half = encoders.MEL_WINDOW // 2
-        count = samples.shape[1] // encoders.MEL_HOP
+        """Return log mel features (batch, mel frame, bin) of (batch, sample), as `frontend.compute_log_mel`."""
+        half = frontend.MEL_WINDOW // 2
+        count = samples.shape[1] // frontend.MEL_HOP
         padded = torch.cat([samples[:, 1 : half + 1].flip(1), samples], dim=1)
-        padded = nn.functional.pad(padded, (0, half + 2 * encoders.MEL_HOP))
-        waves = nn.functional.conv1d(padded[:, None], self.waves, stride=encoders.MEL_HOP)
+        padded = nn.functional.pad(padded, (0, half + 2 * frontend.MEL_HOP))
+        waves = nn.functional.conv1d(padded[:, None], self.waves, stride=frontend.MEL_HOP)
         cosine, sine = waves.square().chunk(2, dim=1)
         features = (self.filters @ (cosine + sine)).clamp(min=1e-10).log10()
         peak = features.amax(dim=(1, 2), keepdim=True)

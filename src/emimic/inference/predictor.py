@@ -4,24 +4,24 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic import batching
 from emimic import progress as bars
 from emimic.calibration import Calibration, Intervals
 from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
-from emimic.inference.channels import read_blocks, split_channels
+from emimic.inference.channels import split_channels
+from emimic.inference.clip_reader import ClipReader, DecodedClip, name_words
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
+from emimic.inference.hub import is_on_hub
 from emimic.inference.inputs import expand, read_content
+from emimic.inference.local_backend import LocalBackend
 from emimic.inference.results import (
     Failure,
     Outcome,
@@ -32,31 +32,18 @@ from emimic.inference.results import (
     split_recording,
 )
 from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
-from emimic.inference.spec import Spec
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
-from emimic.inference.words import Speech, WordFinder, WordSource
+from emimic.inference.words import Speech, WordSource
 from emimic.media import decode
 from emimic.media.source import get_label, is_one, resolve
-from emimic.media.waveform import is_silent
 from emimic.model.inputs import Inputs
 from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, ModelError, SettingsError, add_note
+from emimic.task import SAMPLE_RATE, AudioError, ModelError, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
 _BLOCK: Final = 10.0  # seconds of a long recording held at a time
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedClip:
-    """A decoded clip, prepared for the model; whether it is silent; remarks about its file; its words and images."""
-
-    clip: decode.Clip
-    silent: bool
-    notes: tuple[str, ...] = ()
-    speech: Speech | None = None
-    images: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -98,11 +85,8 @@ class Predictor:
             else source
         )
         self.targets = self.engine.spec.targets
-        stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
-        used = _list_used(self.engine.spec, without)
-        self.uses_words, self.uses_images = "text" in used, "vision" in used
-        if words is None and self.uses_words:
-            words = getattr(self.engine, "words", None)
+        stored = _keep_source(model)
+        self.reader = ClipReader(self.engine, words, without)
         self._options = {
             "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
             "without": tuple(without),
@@ -126,7 +110,7 @@ class Predictor:
             TypeError: The predictor was made from an Engine, not from a folder.
         """
         model = self._options["model"]
-        if model is not None and not isinstance(model, Path):
+        if model is not None and not isinstance(model, str | os.PathLike):
             raise TypeError("a Predictor made of an Engine can't be pickled: make it of the model's folder")
         return self._options
 
@@ -137,23 +121,6 @@ class Predictor:
             ModelError: Its folder can't be used here.
         """
         self.__init__(**options)  # type: ignore[misc]
-
-    @cached_property
-    def words(self) -> WordFinder:
-        """What finds words: it opens the transcriber, or reads the transcripts, when it is first used.
-
-        Raises:
-            ModelError: The transcriber can't be loaded.
-            SettingsError: There is no source of words, or the folder of transcripts is missing.
-        """
-        source = self._options["words"]
-        if not isinstance(source, WordSource):
-            raise SettingsError(
-                "found no source of words, which sentences and a model that takes words need: name a Whisper model "
-                "(--transcriber, in Python WordSource), or a folder of transcripts (--transcripts); --without text "
-                "predicts from the voice alone"
-            )
-        return WordFinder(source)
 
     def __call__(
         self, source: Source, *, sample_rate: float | None = None, name: str | os.PathLike[str] | None = None
@@ -176,9 +143,9 @@ class Predictor:
         start, notes = time.perf_counter(), list[str]()
         source = resolve(source, str(label))
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
-        images = self._read_images(source, str(label), notes)
-        decoded = self._prepare(label, blocks, notes, images)
-        result = self._make_result(label, decoded, self.engine.predict([self._make_input(decoded)])[0])
+        images = self.reader.read_images(source, str(label), notes)
+        decoded = self.reader.prepare(label, blocks, notes, images)
+        result = self._make_result(label, decoded, self.engine.predict([self.reader.make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
@@ -219,8 +186,8 @@ class Predictor:
         options = TimelineOptions(window, hop, exact, vad_frames)
         if timeline:
             Stream(self.engine, options)  # reports invalid options before the work
-        if self.uses_words:
-            _ = self.words  # opened once, before threads use it
+        if self.reader.uses_words:
+            _ = self.reader.words  # opened once, before threads use it
         backend = LocalBackend(self, options, batch_seconds, workers)
         inputs: list[Recording | Failure] = []
         files = expand([paths] if is_one(paths) else paths)  # type: ignore[list-item,arg-type]
@@ -352,7 +319,7 @@ class Predictor:
             )
 
         try:
-            name = _name_words(path, number)
+            name = name_words(path, number)
             return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
         except AudioError as error:
             return Failure(path, str(error))
@@ -363,9 +330,9 @@ class Predictor:
         self._check_audio()
 
         def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
-            return self._add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
+            return self.reader.add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
 
-        speech = find_words(self.words, path, read)
+        speech = find_words(self.reader.words, path, read)
         assert speech.words is not None
         sentences = predict_sentences(
             self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
@@ -396,27 +363,8 @@ class Predictor:
             )
 
     def read(self, recording: Recording, file: Path | None = None) -> DecodedClip | Failure:
-        """Decode a recording for `predict_decoded`.
-
-        Args:
-            recording: A file, its channel, or standard input.
-            file: Where it lies, if the recording's path is only a name.
-        """
-        path, number = split_recording(recording)
-        notes: list[str] = []
-        try:
-            content = file or read_content(path)
-            images = self._read_images(content, os.fspath(path), notes)
-            blocks = read_blocks(
-                content,
-                seconds=self.engine.spec.max_seconds,
-                name=os.fspath(path),
-                channel=number and number - 1,
-                notes=notes,
-            )
-            return self._prepare(_name_words(path, number), blocks, notes, images)
-        except AudioError as error:
-            return Failure(path, str(error))
+        """Decode a recording for `predict_decoded`, see `ClipReader.read`."""
+        return self.reader.read(recording, file)
 
     def predict_decoded(
         self,
@@ -430,7 +378,7 @@ class Predictor:
         Raises:
             ModelError: The model predicts NaN.
         """
-        clips = [self._make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
+        clips = [self.reader.make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
         results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
         return [
             clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
@@ -475,67 +423,6 @@ class Predictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def _read_images(self, source: Any, name: str, notes: list[str]) -> NDArray[np.uint8] | None:
-        """Return the images of a recording; None for a model without, and where the voice alone can be used."""
-        if not self.uses_images:
-            return None
-        engine: Any = self.engine
-        try:
-            if isinstance(source, np.ndarray | Sequence) and not isinstance(source, str | bytes):
-                raise AudioError(
-                    f"{name}: samples have no image. Give a video, or leave images out (without)"
-                )
-            images: NDArray[np.uint8] = engine.frames.read(source, name, notes)
-        except AudioError as error:
-            if not self.engine.spec.audio:
-                raise
-            notes.append(f"{error} The voice alone is used.")
-            return None
-        return images
-
-    def _prepare(
-        self,
-        path: Path,
-        blocks: Iterator[NDArray[np.float32]],
-        notes: list[str],
-        images: NDArray[np.uint8] | None = None,
-    ) -> DecodedClip:
-        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
-        if not self.engine.spec.audio:
-            return self._prepare_images(images, notes)
-        head = next(blocks)
-        total = len(head) + sum(map(len, blocks))
-        clip = self.engine.spec.clip_format.prepare(head)
-        clip = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
-        speech = self.words.find(path, lambda: [head]) if self.uses_words else None
-        if speech is not None and clip.was_cut:
-            speech = speech.cut(len(head) / SAMPLE_RATE)
-        # A silent film still shows a face.
-        silent = is_silent(head) and (images is None or not len(images))
-        return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, images=images)
-
-    def _prepare_images(self, images: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:
-        """Return the clip of a model without audio; a recording without a face has no value, as silence has none."""
-        engine: Any = self.engine
-        frames = 0 if images is None else len(images)
-        clip = decode.Clip(np.zeros(0, np.float32), frames / engine.frames.values["fps"], False, False)
-        return DecodedClip(clip, silent=not frames, notes=tuple(notes), images=images)
-
-    def _make_input(self, decoded: DecodedClip) -> NDArray[np.float32] | Inputs:
-        text = None if decoded.speech is None else decoded.speech.text
-        made = self._add_words(decoded.clip.samples, text)
-        if not self.uses_images or decoded.images is None:
-            return made
-        words = made.further if isinstance(made, Inputs) else {}
-        return Inputs(decoded.clip.samples, {**words, "vision": decoded.images})
-
-    def _add_words(self, samples: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | Inputs:
-        """Return the engine's input of prepared samples (sample,) and their words."""
-        if not self.uses_words:
-            return samples
-        engine: Any = self.engine
-        return Inputs(samples, {"text": engine.tokenize(text)})
-
     def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
         if decoded.silent:
@@ -556,53 +443,8 @@ class Predictor:
         )
 
 
-def _name_words(path: Path, channel: int | None) -> Path:
-    """Return the path whose stem names a recording's transcript; a channel has one of its own."""
-    return path if channel is None else path.with_name(f"{path.stem} channel {channel}{path.suffix}")
-
-
-def _list_used(spec: Spec, without: Sequence[str]) -> list[str]:
-    """Return the branches beside the voice that are used. Raises SettingsError for a name that can't be left out."""
-    branches = [name for name, has in (("text", spec.text), ("vision", spec.vision)) if has]
-    known = branches if spec.audio else []
-    if unknown := [name for name in without if name not in known]:
-        text = ", ".join(known) or "none, since this model has one branch alone"
-        raise SettingsError(f"without names {', '.join(unknown)}; expected {text}: leave it out")
-    return [name for name in branches if name not in without]
-
-
-@dataclass(frozen=True, slots=True)
-class LocalBackend:
-    """A `batch.Backend` in this process, where `workers` threads decode ahead.
-
-    options: of timelines.
-    """
-
-    predictor: Predictor
-    options: TimelineOptions
-    batch_seconds: float
-    workers: int
-
-    def predict_clips(self, groups: Sequence[Sequence[tuple[int, Recording]]]) -> batch.Batches[Result]:
-        """Yield results, see `batch.Backend.predict_clips`."""
-        files = [[path for _, path in group] for group in groups]
-        reading = batching.read_groups(self.predictor.read, files, workers=self.workers, in_order=False)
-        with closing(reading) as batches:
-            for number, decoded in batches:
-                outcomes = self.predictor.predict_decoded(
-                    files[number], decoded, batch_seconds=self.batch_seconds
-                )
-                yield [(row, outcome) for (row, _), outcome in zip(groups[number], outcomes, strict=True)]
-
-    def predict_timelines(
-        self, results: Sequence[tuple[int, Result]], on_progress: Callable[[float], object]
-    ) -> batch.Batches[Timeline]:
-        """Yield timelines, see `batch.Backend.predict_timelines`."""
-        for row, result in results:
-            line = self.predictor.predict_decoded_timeline(
-                result.recording,
-                options=self.options,
-                batch_seconds=self.batch_seconds,
-                on_progress=on_progress,
-            )
-            yield [(row, line)]
+def _keep_source(model: Any) -> Any:
+    """Return a model's source such that another process, in another folder, finds it."""
+    if not isinstance(model, str | os.PathLike) or is_on_hub(model):
+        return model
+    return Path(model).absolute()

@@ -5,7 +5,9 @@ ends the window is shorter. The encoder runs once over the recording, or over ea
 whose hop is silent is NaN and is not computed.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -101,6 +103,7 @@ class Stream:
             else OnePass(engine, self.grid, blocks)
         )
         self._detector = Detector() if voice_segments else None
+        self._lock = threading.Lock()  # of `_recent` and `_first`
         self.reset()
 
     def __reduce__(self) -> NoReturn:
@@ -158,13 +161,28 @@ class Stream:
         Warns:
             EmimicWarning: Once, for int32 that holds 16-bit values.
         """
+        self._add(chunk)
+        if self._mono.length >= SAMPLE_RATE:
+            self._warn()
+        return self._predict(self._list_ready(), self._total, last=False)
+
+    def push_ahead(self, chunk: NDArray[Any], pool: ThreadPoolExecutor) -> list[Step]:
+        """Add a chunk in a thread of `pool` while the steps are predicted that were final before; return those.
+
+        So voice activity is detected beside the encoder. Otherwise as `push`, one chunk later, without its warning.
+        """
+        ready, total = self._list_ready(), self._total
+        added = pool.submit(self._add, chunk)
+        try:
+            return self._predict(ready, total, last=False)
+        finally:
+            added.result()
+
+    def _add(self, chunk: NDArray[Any]) -> None:
         if self._ended:
             raise EmimicError("this stream was flushed: its recording has ended; reset() it to start another")
         self._take(self._mono.put(to_floats(chunk, "the chunk", is_chunk=True), self._rate))
         self._wide = self._wide or getattr(chunk, "dtype", None) == np.int32
-        if self._mono.length >= SAMPLE_RATE:
-            self._warn()
-        return self._predict(self._list_ready(), last=False)
 
     def flush(self) -> list[Step]:
         """End the recording and return its last steps; afterwards only `reset` continues."""
@@ -175,7 +193,7 @@ class Stream:
         if self._detector is not None:
             self._detector.flush()
         steps = range(self._next, self.grid.count_steps(self._total) if self._total else 0)
-        predicted = self._predict(steps, last=True)
+        predicted = self._predict(steps, self._total, last=True)
         self._warn()
         return predicted
 
@@ -194,7 +212,8 @@ class Stream:
         return StreamThread(self, on_step)
 
     def _take(self, samples: NDArray[np.float32]) -> None:
-        self._recent = np.concatenate([self._recent, samples])
+        with self._lock:
+            self._recent = np.concatenate([self._recent, samples])
         if self._detector is not None:
             self._detector.push(samples)
 
@@ -210,9 +229,14 @@ class Stream:
             step += 1
         return range(self._next, step)
 
-    def _predict(self, steps: range, *, last: bool) -> list[Step]:
-        """Return the next steps that can be predicted. last: the recording ends with `steps`."""
-        total = self._total
+    def _predict(self, steps: range, total: int, *, last: bool) -> list[Step]:
+        """Return the next steps that can be predicted.
+
+        Args:
+            steps: The next ones that later samples can't change.
+            total: Samples that have arrived.
+            last: The recording ends with them.
+        """
         groups = self._pass.group(steps, total, last=last)
         if not groups:
             return []
@@ -228,9 +252,10 @@ class Stream:
         ]
         self._next = ready.stop
         needed = self._pass.get_needed(self._next)
-        forget = min(max(0, needed - self._first), len(self._recent))
-        self._recent = self._recent[forget:].copy()
-        self._first += forget
+        with self._lock:
+            forget = min(max(0, needed - self._first), len(self._recent))
+            self._recent = self._recent[forget:].copy()
+            self._first += forget
         return predicted
 
     def _make_window(self, step: int, interval: tuple[int, int], total: int) -> Window:
@@ -240,7 +265,8 @@ class Stream:
 
     def _cut(self, start: int, end: int) -> NDArray[np.float32]:
         """Return samples of the recording."""
-        return self._recent[start - self._first : end - self._first]
+        with self._lock:
+            return self._recent[start - self._first : end - self._first]
 
     def _make_step(
         self, step: int, interval: tuple[int, int], window: Window, values: Values | None, total: int
@@ -297,9 +323,10 @@ def compute_timeline(
     """
     stream = Stream(engine, options, blocks=FILE, voice_segments=voice_segments, batch_seconds=batch_seconds)
     steps: list[Step] = []
-    for block in blocks:
-        steps += stream.push(block)
-        on_progress(stream.seconds)
+    with ThreadPoolExecutor(1) as pool:
+        for block in blocks:
+            steps += stream.push_ahead(block, pool)
+            on_progress(stream.seconds)
     steps += stream.flush()
     return assemble_timeline(stream, steps, name=name, targets=engine.spec.targets)
 

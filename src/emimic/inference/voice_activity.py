@@ -7,6 +7,7 @@ count as voice. Every decision looks at most PAST back and AHEAD forward, so tha
 the entire recording.
 """
 
+import threading
 from typing import Any, Final
 
 import numpy as np
@@ -54,6 +55,7 @@ class Detector:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # of `_voiced`, which is read while the next samples are added
         self.reset()
 
     def reset(self) -> None:
@@ -113,9 +115,10 @@ class Detector:
         return tuple(VoiceSegment(float(a), float(b)) for a, b in ends.reshape(-1, 2))
 
     def _join_voiced(self) -> NDArray[np.bool_]:
-        if len(self._voiced) != 1:
-            self._voiced = [np.concatenate([np.empty(0, np.bool_), *self._voiced])]
-        return self._voiced[0]
+        with self._lock:
+            if len(self._voiced) != 1:
+                self._voiced = [np.concatenate([np.empty(0, np.bool_), *self._voiced])]
+            return self._voiced[0]
 
     def _add_evidence(self, group: NDArray[np.float32]) -> None:
         """Add the evidence of samples (GROUP,)."""
@@ -128,7 +131,8 @@ class Detector:
         if until <= done:
             return
         voiced = decide(*self._evidence)
-        self._voiced.append(voiced[done - self._first : until - self._first])
+        with self._lock:
+            self._voiced.append(voiced[done - self._first : until - self._first])
         self._done = until
         self.decided = int(self._get_edge(until))
         forget = max(0, until - _BEHIND - self._first)

@@ -102,6 +102,11 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                 f"frozen_layers is {self.frozen_layers} with a {encoder.model_type} encoder of {count} layers; "
                 f"expected 0, or 1 to {count - 1} with a whisper encoder: freeze_encoder freezes any encoder entirely"
             )
+        if self.attention_seconds is not None and encoder.model_type != "whisper":
+            raise ModelError(
+                f"attention_seconds is set with a {encoder.model_type} encoder, expected a whisper encoder: "
+                "leave it out"
+            )
         probed = self.probe_layers or []
         if not set(probed) <= set(self.hidden_layers or ()):
             layers = "which are not set" if self.hidden_layers is None else self.hidden_layers
@@ -135,6 +140,13 @@ class EmiConfig(ModelSettings, PreTrainedConfig):  # type: ignore[misc]
                     f"domain_targets has the domain {name!r}, which can't be part of a weight's name: rename it, "
                     "without a dot (in a training: corpora.FOLDER.domain)"
                 )
+
+    @property
+    def reach(self) -> int | None:
+        """Frames on either side that a frame attends to in each layer of the encoder; None: all."""
+        if self.attention_seconds is None:
+            return None
+        return max(1, round(self.attention_seconds * SAMPLE_RATE / encoders.compute_hop(self.encoder_config)))
 
     @property
     def hidden_features(self) -> int:

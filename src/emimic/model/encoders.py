@@ -1,14 +1,11 @@
 """Speech encoders: construction, frame arithmetic, and a forward pass whose results don't depend on padding.
 
-Families: wav2vec 2.0, WavLM, HuBERT, data2vec-audio, and Whisper's encoder. All take the waveform; Whisper's log-mel
-features are computed here.
+Families: wav2vec 2.0, WavLM, HuBERT, data2vec-audio, and Whisper's encoder. All take the waveform.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +13,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from emimic.model import whisper
+from emimic.model.frontend import MEL_HOP, MEL_WINDOW
+from emimic.model.layers import concatenate_layers, draw_time_mask, record, record_layers
 from emimic.task import SAMPLE_RATE, ModelError
 
 FAMILIES: Final = {
@@ -25,10 +25,6 @@ FAMILIES: Final = {
     "data2vec-audio": "Data2VecAudioModel",
     "whisper": "WhisperEncoder",
 }
-
-# Whisper's log-mel: windows of 25 ms every 10 ms; its two convolutions then halve the rate (Radford et al. 2022, 2.2).
-MEL_WINDOW: Final = 400
-MEL_HOP: Final = 160
 
 # The paper's encoder: the config.json of audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim.
 PAPER_ENCODER: Final[dict[str, Any]] = {
@@ -75,35 +71,8 @@ def build(config: Any) -> nn.Module:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
             layer.__class__ = _make_fast_layer(type(layer))  # type: ignore[arg-type]
     for number, layer in enumerate((module.encoder.dropout, *module.encoder.layers)):
-        layer.register_forward_hook(functools.partial(_record, number))
+        layer.register_forward_hook(functools.partial(record, number))
     return module  # type: ignore[no-any-return]
-
-
-_outputs: ContextVar[dict[int, Tensor] | None] = ContextVar("outputs", default=None)
-
-
-def _record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-    if (outputs := _outputs.get()) is not None:
-        outputs[number] = output[0] if isinstance(output, tuple) else output
-
-
-@contextlib.contextmanager
-def record_layers() -> Iterator[dict[int, Tensor]]:
-    """Collect the outputs of an encoder's layers in this block by number, from 1; 0 is the first layer's input.
-
-    Whisper's encoder isn't recorded. transformers' `hidden_states` omit the layers that LayerDrop skips.
-    """
-    outputs: dict[int, Tensor] = {}
-    token = _outputs.set(outputs)
-    try:
-        yield outputs
-    finally:
-        _outputs.reset(token)
-
-
-def concatenate_layers(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
-    """Return recorded outputs, concatenated, (batch, frame, layer * feature); a skipped layer's output is its input."""
-    return torch.cat([outputs[max(set(outputs) & set(range(layer + 1)))] for layer in layers], dim=-1)
 
 
 @functools.cache
@@ -139,6 +108,35 @@ def is_exact_under_padding(config: Any) -> bool:
     if config.model_type == "data2vec-audio" or getattr(config, "conv_pos_batch_norm", False):
         return False
     return bool(config.model_type == "whisper" or config.feat_extract_norm != "group")
+
+
+def compute_group_width(config: Any) -> int | None:
+    """Return the channels in a group of the encoder's positional convolution; None if it has none."""
+    groups = getattr(config, "num_conv_pos_embedding_groups", None)
+    return config.hidden_size // groups if groups else None
+
+
+def is_exact_in_bf16(config: Any) -> bool:
+    """Return False if CPUs may compute the encoder wrongly in bf16.
+
+    On CPUs with AMX, oneDNN's bf16 convolutions with groups of other than 16, 32, ... channels are off by as much as
+    their own standard deviation (torch 2.13).
+    """
+    width = compute_group_width(config)
+    return width is None or width % 16 == 0
+
+
+def _check_bf16(encoder: nn.Module, samples: Tensor) -> None:
+    """Raise ModelError where a CPU would compute an encoder in bf16, wrongly."""
+    if samples.device.type != "cpu" or is_exact_in_bf16(encoder.config):
+        return
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if autocast or next(encoder.parameters()).dtype == torch.bfloat16:
+        raise ModelError(
+            f"the encoder's positional convolution has {compute_group_width(encoder.config)} channels a group, which "
+            "some CPUs compute wrongly in bf16; expected float32: load the model with dtype=torch.float32, without "
+            "autocast"
+        )
 
 
 def count_frames(config: Any, samples: int) -> int:
@@ -234,171 +232,11 @@ def encode(
         raise ModelError(
             f"this {config.model_type} encoder would be changed by padding: batch clips of equal length only"
         )
+    _check_bf16(encoder, samples)
     frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
-        return _encode_whisper(encoder, samples, mask, frames, layers, frozen, reach), frames
-    masked = _draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
+        return whisper.encode(encoder, samples, mask, frames, layers, frozen, reach), frames
+    masked = draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
     return output.last_hidden_state if layers is None else concatenate_layers(outputs, layers), frames
-
-
-def _draw_time_mask(config: Any, frames: Tensor) -> Tensor:
-    """Return SpecAugment's time mask, (batch, frame), drawn over real frames; clips of at most one span have none.
-
-    transformers' own function raises for clips shorter than a span.
-    """
-    lengths = frames.sum(dim=1).tolist()
-    span = config.mask_time_length
-    masked = torch.zeros_like(frames)
-    for row, length in enumerate(lengths):
-        if length <= span:
-            continue
-        # Rounded at random, so that the expected fraction of span starts holds for short clips too.
-        count = int(config.mask_time_prob * length / span + float(torch.rand(())))
-        count = min(max(count, config.mask_time_min_masks), length // span)
-        starts = torch.randperm(length - span + 1)[:count]
-        for start in starts.tolist():
-            masked[row, start : start + span] = True
-    return masked
-
-
-@functools.lru_cache(maxsize=4)
-def make_mel_filters(bins: int) -> np.ndarray:
-    """Return Whisper's mel filters, (frequency, bin)."""
-    from transformers.audio_utils import mel_filter_bank
-
-    filters: np.ndarray = mel_filter_bank(
-        num_frequency_bins=MEL_WINDOW // 2 + 1,
-        num_mel_filters=bins,
-        min_frequency=0.0,
-        max_frequency=8000.0,
-        sampling_rate=SAMPLE_RATE,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return filters
-
-
-def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Return Whisper's log-mel features (batch, bin, mel frame) and their mask (batch, mel frame).
-
-    A clip's features equal the first frames of Whisper's own on the clip padded to 30 s. Its loudest value, which sets
-    the floor, may thus be in the two frames after its last, whose windows still overlap it.
-
-    Args:
-        samples: (batch, sample), at 16 kHz.
-        mask: (batch, sample), true at real samples.
-        bins: number of mel bins.
-    """
-    samples = samples * mask
-    samples = torch.cat([samples[:, 1 : MEL_WINDOW // 2 + 1].flip(1), samples], dim=1)
-    samples = nn.functional.pad(samples, (0, MEL_WINDOW // 2 + 2 * MEL_HOP))
-    window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
-    spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
-    power = spectrum.abs().square()
-    filters = torch.as_tensor(make_mel_filters(bins), dtype=power.dtype, device=power.device)
-    features = (filters.T @ power).clamp(min=1e-10).log10()
-    peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
-    features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
-    lengths = mask.sum(dim=1) // MEL_HOP
-    real = torch.arange(features.shape[2], device=mask.device)[None, :] < lengths[:, None]
-    return features * real[:, None, :], real
-
-
-def list_kept_layers(layers: Sequence[int] | None, frozen: int) -> list[int]:
-    """Return the numbers, from 1, of the frozen layers whose outputs the rest of a Whisper encoder or a frame needs."""
-    return sorted({frozen, *(layer for layer in layers or () if layer < frozen)})
-
-
-def encode_frozen(
-    encoder: Any, samples: Tensor, mask: Tensor, layers: Sequence[int] | None, frozen: int
-) -> tuple[Tensor, Tensor]:
-    """Return the outputs of `list_kept_layers`, concatenated, (batch, frame, feature), and frame mask."""
-    frames = compute_frame_mask(encoder.config, mask, count_frames(encoder.config, samples.shape[1]))
-    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen)
-    return concatenate_layers(outputs, list_kept_layers(layers, frozen)), frames
-
-
-def encode_rest(
-    encoder: Any, states: Tensor, frames: Tensor, layers: Sequence[int] | None, frozen: int
-) -> Tensor:
-    """Run the other layers on the outputs of `encode_frozen`: return hidden states (batch, frame, feature)."""
-    numbers = list_kept_layers(layers, frozen)
-    outputs = dict(zip(numbers, states.chunk(len(numbers), dim=-1), strict=True))
-    return _encode_whisper_end(encoder, outputs, frames, layers)
-
-
-def _encode_whisper(
-    encoder: Any,
-    samples: Tensor,
-    mask: Tensor,
-    frames: Tensor,
-    layers: Sequence[int] | None,
-    frozen: int,
-    reach: int | None,
-) -> Tensor:
-    """Run Whisper's encoder without its 30 s of padding: positions are sliced to the clip, padding is masked."""
-    outputs = _encode_whisper_start(encoder, samples, mask, frames, frozen, reach)
-    return _encode_whisper_end(encoder, outputs, frames, layers, reach)
-
-
-def _encode_whisper_start(
-    encoder: Any, samples: Tensor, mask: Tensor, frames: Tensor, frozen: int, reach: int | None = None
-) -> dict[int, Tensor]:
-    """Return the first layer's input (0) and the frozen layers' outputs by number, (batch, frame, feature) each."""
-    config = encoder.config
-    # A spectrum needs more than bf16's 8 bits, and torch has none of half-precision samples.
-    with torch.autocast(samples.device.type, enabled=False):
-        samples = samples if samples.dtype == torch.float64 else samples.float()
-        features, real = compute_log_mel(samples, mask, config.num_mel_bins)
-    features = features.to(encoder.conv1.weight.dtype)
-    training = encoder.training and not frozen
-    if training and config.apply_spec_augment and config.mask_time_prob > 0:
-        features = features * ~_draw_time_mask(config, real)[:, None, :]
-    bias = _compute_attention_bias(frames, features.dtype, reach)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        # The second convolution reads one step past the clip's end, where a clip alone is zero-padded.
-        hidden = nn.functional.gelu(encoder.conv1(features)) * real[:, None, :]
-        hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        outputs = {0: nn.functional.dropout(hidden, p=encoder.dropout, training=training)}
-        for number, layer in enumerate(encoder.layers[:frozen]):
-            outputs[number + 1] = layer(outputs[number], bias)
-    return outputs
-
-
-def _encode_whisper_end(
-    encoder: Any,
-    outputs: dict[int, Tensor],
-    frames: Tensor,
-    layers: Sequence[int] | None,
-    reach: int | None = None,
-) -> Tensor:
-    """Run the layers after the last one in `outputs`: return hidden states (batch, frame, feature)."""
-    first = max(outputs)
-    hidden = outputs[first]
-    bias = _compute_attention_bias(frames, hidden.dtype, reach)
-    for number, layer in enumerate(encoder.layers[first:], first + 1):
-        if not (encoder.training and float(torch.rand(())) < encoder.layerdrop):
-            hidden = layer(hidden, bias)
-        outputs[number] = hidden
-    if layers is not None:
-        return concatenate_layers(outputs, layers)
-    return encoder.layer_norm(hidden)  # type: ignore[no-any-return]
-
-
-def _compute_attention_bias(frames: Tensor, dtype: torch.dtype, reach: int | None = None) -> Tensor | None:
-    """Return the attention bias (batch, 1, frame, frame); None if all frames attend to all.
-
-    It masks padded frames, and those further away than `reach` frames.
-    """
-    if reach is None and bool(frames.all()):
-        return None
-    hidden = ~frames[:, None, None, :]
-    if reach is not None:
-        number = torch.arange(frames.shape[1], device=frames.device)
-        hidden = hidden | ((number[:, None] - number).abs() > reach)
-    bias = torch.zeros(hidden.shape, dtype=dtype, device=frames.device)
-    bias = bias.masked_fill(hidden, torch.finfo(dtype).min)
-    return bias.expand(-1, 1, frames.shape[1], -1)

@@ -5,19 +5,19 @@ Figure 4 and section 4 of the paper; every component of Table 2 is a switch of E
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 
 from emimic import batching
-from emimic.media.waveform import ClipFormat
-from emimic.model import branches, encoders, loading, pooling
+from emimic.model import branches, encoders, loading, pooling, whisper
 from emimic.model.config import EmiConfig
+from emimic.model.encoder_model import EncoderModel
 from emimic.model.heads import DomainHeads, TanhHead
 from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.model.loading import WEIGHTS as WEIGHTS
@@ -26,7 +26,7 @@ from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
 
-class EmiModel(PreTrainedModel):  # type: ignore[misc]
+class EmiModel(EncoderModel):
     """Model from waveforms to intensities; `EmiConfig` has its switches, `from_encoder` starts from a checkpoint."""
 
     config_class = EmiConfig
@@ -87,121 +87,13 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             pools.append(pooling.LastOutput(self.lstm))
         return pools
 
-    def _freeze(self) -> None:
-        for branch in self.branches.values():
-            branch.freeze()  # type: ignore[operator]
-        if not self.config.audio:
-            return
-        if self.config.freeze_encoder:
-            self.encoder.requires_grad_(False)
-            if self.config.vad_head and self.config.vad_pretrained:
-                self.vad.requires_grad_(False)
-        elif self.config.frozen_layers:
-            for module in self._list_frozen():
-                module.requires_grad_(False)
-        elif self.config.freeze_convolutions:
-            if self.config.encoder_config.model_type == "whisper":
-                self.encoder.conv1.requires_grad_(False)
-                self.encoder.conv2.requires_grad_(False)
-            else:
-                # Not `freeze_feature_encoder`, which HuBERT's bare encoder doesn't have.
-                self.encoder.feature_extractor._freeze_parameters()  # type: ignore[operator, union-attr]
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; a frozen encoder stays in evaluation mode (no dropout, no SpecAugment)."""
-        super().train(mode)
-        if not self.config.audio:
-            return self
-        for module in self._list_frozen() if self.config.frozen_layers else ():
-            module.eval()
-        if self.config.freeze_encoder:
-            self.encoder.eval()
-            if self.config.vad_head and self.config.vad_pretrained:
-                self.vad.eval()
-        return self
-
-    def _list_frozen(self) -> list[nn.Module]:
-        """Return the modules of a Whisper encoder up to the last frozen layer."""
-        encoder: Any = self.encoder
-        return [
-            encoder.conv1,
-            encoder.conv2,
-            encoder.embed_positions,
-            *encoder.layers[: self.config.frozen_layers],
-        ]
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # The paper's heads are initialized as torch's modules; the encoder initializes itself.
         if isinstance(module, nn.Linear | nn.LSTM):
             module.reset_parameters()
 
-    # Frame arithmetic
-
-    def count_frames(self, samples: int) -> int:
-        """Return the frames of a clip of `samples` samples (192,000 -> 599 with the paper's encoder)."""
-        return encoders.count_frames(self.config.encoder_config, samples)
-
-    @property
-    def clip_format(self) -> ClipFormat:
-        """The form of its clips; shorter ones are zero-padded to the encoder's smallest input.
-
-        With padding="zeros" they are padded to max_seconds: all batches are of one length, and masks hide nothing.
-        """
-        config = self.config
-        if not config.audio:
-            return ClipFormat(config.max_seconds, config.do_normalize, 0)
-        longest = round(config.max_seconds * SAMPLE_RATE) if config.padding == "zeros" else 0
-        shortest = max(encoders.compute_min_samples(config.encoder_config), longest)
-        return ClipFormat(config.max_seconds, config.do_normalize, shortest)
-
-    @property
-    def exact_under_padding(self) -> bool:
-        """False if a batch may hold only clips of equal length (`batching.plan(equal=True)`)."""
-        return not self.config.audio or encoders.is_exact_under_padding(self.config.encoder_config)
-
-    def compute_frame_times(self, frames: int) -> NDArray[np.float64]:
-        """Return the center of each frame of audio in seconds, (frame,); there is none without audio."""
-        if not self.config.audio:
-            return np.zeros(0)
-        return encoders.compute_frame_times(self.config.encoder_config, frames)
-
     # Forward pass
-
-    def encode(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, reach: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return hidden states (batch, frame, feature) and mask (batch, frame) of samples (batch, sample) at 16 kHz.
-
-        Args:
-            input_values: (batch, sample).
-            attention_mask: (batch, sample), nonzero at real samples; None: all are.
-            reach: see `encoders.encode`.
-        """
-        mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
-        if not self.config.audio:
-            return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            return encoders.encode(
-                self.encoder,
-                input_values,
-                mask.bool(),
-                self.config.hidden_layers,
-                self.config.frozen_layers,
-                reach,
-            )
-
-    @torch.no_grad()
-    def encode_frozen(self, input_values: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs of the frozen layers, from which `encode_rest` continues, and the frame mask."""
-        layers, frozen = self.config.hidden_layers, self.config.frozen_layers
-        return encoders.encode_frozen(self.encoder, input_values, attention_mask.bool(), layers, frozen)
-
-    def encode_rest(self, states: Tensor, frame_mask: Tensor) -> Tensor:
-        """Return the hidden states of `encode`, (batch, frame, feature), from the outputs of the frozen layers."""
-        return encoders.encode_rest(
-            self.encoder, states, frame_mask, self.config.hidden_layers, self.config.frozen_layers
-        )
 
     def regress(
         self,
@@ -278,7 +170,7 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
         All probe_layers must be frozen.
         """
         config = self.config
-        layers = encoders.list_kept_layers(config.hidden_layers, config.frozen_layers)
+        layers = whisper.list_kept_layers(config.hidden_layers, config.frozen_layers)
         outputs = dict(zip(layers, states.chunk(len(layers), dim=-1), strict=True))
         probed = torch.cat([outputs[layer] for layer in config.probe_layers], dim=-1)
         if config.standardize_frames:
@@ -302,9 +194,28 @@ class EmiModel(PreTrainedModel):  # type: ignore[misc]
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> EmiOutput:
-        """Return the outputs of prepared clips at 16 kHz; the mask is nonzero at real samples; (batch, sample) both."""
-        return self.regress(*self.encode(input_values, attention_mask))
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> EmiOutput | tuple[Tensor, ...]:
+        """Return the outputs of prepared clips, with the loss where there are labels, so that a `Trainer` drives it.
+
+        Args:
+            input_values: (batch, sample), at 16 kHz.
+            attention_mask: (batch, sample), nonzero at real samples; None: all are.
+            labels: (batch, target), NaN where unknown. The loss is their mean squared error (section 4);
+                `emimic train` has the others.
+            return_dict: false returns a tuple of the outputs that are not None.
+        """
+        output = self.regress(*self.encode(input_values, attention_mask))
+        if labels is not None:
+            known = ~labels.isnan()
+            errors = (output.intensities.float() - labels.nan_to_num()).square() * known
+            output = replace(output, loss=errors.sum() / known.sum().clamp(min=1))
+        return output.to_tuple() if return_dict is False else output
 
     @torch.inference_mode()
     def predict(

@@ -16,6 +16,7 @@ class EmiOutput(ModelOutput):  # type: ignore[misc]
     """Outputs of a batch.
 
     Attributes:
+        loss: mean squared error of the intensities, a scalar; None without labels.
         intensities: (batch, target), in [0, 1] with a bounded model, else unbounded.
         frame_mask: (batch, frame), true at real frames.
         vad: (batch, frame, 3), in the order arousal, dominance, valence; None without the V/A/D head.
@@ -24,6 +25,7 @@ class EmiOutput(ModelOutput):  # type: ignore[misc]
         pooled: (batch, 2 * feature), mean and standard deviation over real frames; None while training.
     """
 
+    loss: Tensor | None = None
     # transformers requires a default for every field but the first; these two are always set.
     intensities: Tensor = None  # type: ignore[assignment]
     frame_mask: Tensor = None  # type: ignore[assignment]

@@ -15,7 +15,7 @@ _UNUSED: Final = ({field.name for field in fields(ModelSettings)} - {"max_second
 """Settings of the paper's model that have no effect on a baseline."""
 
 _EXCLUDED: Final = (
-    "category", "teacher", "augment", "codec", "lengths", "mixtures", "gradient_checkpointing",
+    "category", "teacher", "augment", "codec", "context", "lengths", "mixtures", "gradient_checkpointing",
 )  # fmt: skip
 """Settings that a baseline can't be trained with."""
 

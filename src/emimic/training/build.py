@@ -10,7 +10,7 @@ from torch import nn
 from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.data.corpus import Corpus, Item
 from emimic.features import frames
-from emimic.model import branches
+from emimic.model import branches, encoders
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.model.settings import ModelSettings
@@ -120,19 +120,15 @@ def build_learner(
 
 
 def check_precision(model: Learner, settings: TrainSettings) -> None:
-    """Raise SettingsError for an encoder that bf16-mixed computes wrongly on a CPU.
-
-    On CPUs with AMX, oneDNN's bf16 convolutions with groups of other than 16, 32, ... channels are off by as much as
-    their own standard deviation (torch 2.13). The positional convolution of such an encoder would learn from noise.
-    """
+    """Raise SettingsError for an encoder that bf16-mixed computes wrongly on a CPU, and would learn from noise."""
     encoder: Any = model.encoder.config if hasattr(model, "encoder") else None
-    groups = getattr(encoder, "num_conv_pos_embedding_groups", None)
-    width = encoder.hidden_size // groups if groups else 16
-    if settings.precision == "bf16-mixed" and model.device.type == "cpu" and width % 16:
+    if settings.precision != "bf16-mixed" or model.device.type != "cpu" or encoder is None:
+        return
+    if not encoders.is_exact_in_bf16(encoder):
         raise SettingsError(
-            f"precision is bf16-mixed, but the encoder's positional convolution has {width} channels a group, and "
-            "such are computed wrongly on some CPUs; expected a multiple of 16: set precision to 32-true, or fewer "
-            "num_conv_pos_embedding_groups"
+            f"precision is bf16-mixed, but the encoder's positional convolution has "
+            f"{encoders.compute_group_width(encoder)} channels a group, and such are computed wrongly on some CPUs; "
+            "expected a multiple of 16: set precision to 32-true, or fewer num_conv_pos_embedding_groups"
         )
 
 

@@ -18,7 +18,7 @@ from emimic.progress import make_bar
 from emimic.task import VAD, SettingsError
 from emimic.training import checkpoint, signals, step, validation
 from emimic.training import setup as runs
-from emimic.training.process import flush_denormals, restore_generators, use_threads
+from emimic.training.process import flush_denormals, restore_generators, use_tf32, use_threads
 from emimic.training.result import Result
 from emimic.training.settings import TrainSettings, check_new
 from emimic.training.setup import TENSORBOARD, Run
@@ -93,7 +93,7 @@ def _train(
     folder: Path | Sequence[Path], out: Path, settings: TrainSettings, *, resume: bool, show: bool
 ) -> Result:
     fused = ""
-    with flush_denormals(), use_threads(settings.threads), restore_generators():
+    with flush_denormals(), use_tf32(), use_threads(settings.threads), restore_generators():
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
         with _handle_signals(run):
             _fit(run)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emimic.data import loader
 from emimic.data.corpus import Item
+from emimic.model import packing
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
 from emimic.training.settings import TrainSettings
@@ -32,17 +33,26 @@ def freeze(model: EmiModel, settings: TrainSettings) -> None:
         model.domains.own.requires_grad_(False)
 
 
-def solve(model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, progress: bool = False) -> None:
+def solve(
+    model: EmiModel,
+    items: Sequence[Item],
+    settings: TrainSettings,
+    fabric: Any,
+    *,
+    progress: bool = False,
+) -> None:
     """Set the domains' own layers and the V/A/D head to the ridge regression of their labels.
 
     They are fitted to the recordings as they are: with augmented ones, Joy of speech transfers worse to another
-    language (docs/log.md). Each of several processes solves both from all clips, hence gets the same layers.
+    language (docs/log.md). With `context`, they are fitted to the recordings alone and side by side. Several
+    processes share the clips' encoding, then each solves both from all clips, hence gets the same layers.
 
     Args:
         model: whose frames are standardized already, if at all; changed in place.
         items: the training clips.
         settings: domain_ridge and vad_ridge are the penalties of a squared weight, in clips, for means of variance 1.
             Clips are weighted by `ridge_weight` (domains) or `vad_weight`.
+        fabric: the run's processes.
         progress: show a bar.
 
     Raises:
@@ -58,11 +68,20 @@ def solve(model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, pr
         raise CorpusError(
             "no training clip has a label that domain_ridge or vad_ridge could learn: add labels, or leave them out"
         )
-    x = compute_means(model, items, settings, progress=progress)
+    contexts = (None,) if settings.context is None else (None, settings.context.seconds)
+    own = slice(fabric.global_rank, None, fabric.world_size)
+    parts = []
+    for seconds in contexts:
+        means = torch.zeros(len(items), len(model.config.probe_features), dtype=torch.float64)
+        own_means = compute_means(model, items[own], settings, context=seconds, progress=progress)
+        means[own] = torch.from_numpy(own_means)
+        parts.append(fabric.all_reduce(means.to(fabric.device), reduce_op="sum").cpu().numpy())
+    x = np.concatenate(parts)
+    items = items * len(contexts)
     columns = {target: i for i, target in enumerate(model.config.targets)}
     missing = np.full(len(columns), np.nan)
     labels = np.stack([missing if item.labels is None else item.labels for item in items])
-    weights = np.array([item.ridge_weight for item in items])
+    weights = np.array([item.ridge_weight / len(contexts) for item in items])
     for name, targets in by_domain.items():
         inside = np.array([item.domain == name for item in items])
         y = np.where(inside[:, None], labels, np.nan)[:, [columns[target] for target in targets]]
@@ -71,7 +90,7 @@ def solve(model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, pr
     if settings.vad_ridge is not None:
         vad = np.stack([np.full(len(VAD), np.nan) if item.vad is None else item.vad for item in items])
         vad = to_logits(vad) if model.config.vad_bounded else vad
-        weights = np.array([item.vad_weight for item in items])
+        weights = np.array([item.vad_weight / len(contexts) for item in items])
         _fit_layer(model.vad.out_proj, x, vad, weights, settings.vad_ridge, VAD)
 
 
@@ -100,16 +119,25 @@ def _fit_layer(
 
 @torch.inference_mode()
 def compute_means(
-    model: EmiModel, items: Sequence[Item], settings: TrainSettings, *, progress: bool = False
+    model: EmiModel,
+    items: Sequence[Item],
+    settings: TrainSettings,
+    *,
+    context: float | None = None,
+    progress: bool = False,
 ) -> Array:
-    """Return the solved layers' input for each clip, (clip, feature)."""
+    """Return the solved layers' input for each clip, (clip, feature); context: see `loader.Source.compute_hidden`."""
     training = model.training
     model.eval()
     source = loader.make_waveform_source(items, model.clip_format)
     options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
     means = np.empty((len(items), len(model.config.probe_features)))
     for rows, values in loader.read_batches(model, source, range(len(items)), options, label="solving"):
-        states, mask = model.encode_frozen(*model.collate(values))
+        samples = model.collate(values)
+        if context is None:
+            states, mask = model.encode_frozen(*samples)
+        else:
+            states, mask = packing.encode_in_context(model, *samples, context, encode=model.encode_frozen)
         means[rows] = model.compute_frozen_means(states, mask).double().cpu().numpy()
     model.train(training)
     return means

@@ -35,6 +35,18 @@ def restore_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def use_tf32() -> Iterator[None]:
+    """Multiply float32 matrices in TF32 on GPUs that have it (10 bits of mantissa); CPUs are not affected."""
+    before = torch.get_float32_matmul_precision()
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextlib.contextmanager
 def use_threads(count: int | None) -> Iterator[None]:
     """Use `count` CPU threads in torch; None: torch's choice, within the process's CPU quota."""
     before = torch.get_num_threads()

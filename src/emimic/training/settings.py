@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from emimic.baselines.system import get_system
-from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, Numbers
+from emimic.data.corpus_settings import ContextSettings, CorpusSettings, MixtureSettings, Numbers
 from emimic.model.settings import ModelSettings
 from emimic.task import EMOTIONS, SettingsError
 from emimic.training.baseline_settings import check_baseline, read_defaults, uses_waveform
@@ -135,6 +135,10 @@ class TrainSettings(Numbers, ModelSettings):
         None,
         description="join training clips with one of other corpora, before, after or mixed: {fraction: 0.2, corpora: "
         "[FOLDER, ...]}; a label that is 0 becomes the second clip's if that is larger, or unknown",
+    )
+    context: ContextSettings | None = Field(
+        None,
+        description="encode training clips side by side, for timelines in one pass: {fraction: 0.5, seconds: 6}",
     )
     teacher: str | None = Field(
         None,
@@ -310,7 +314,7 @@ class TrainSettings(Numbers, ModelSettings):
                 "padding=zeros-batch changes from step to step, but frozen layers are computed once per clip: train "
                 "all layers, or set padding=zeros"
             )
-        for name in ("augment", "codec", "lengths", "mixtures"):
+        for name in ("augment", "codec", "lengths", "mixtures", "context"):
             if getattr(self, name) and self.freeze_encoder:
                 raise SettingsError(
                     f"{name} changes waveforms, but a frozen encoder's features are computed once: set one of {name} "

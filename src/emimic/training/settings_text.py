@@ -6,7 +6,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel
 
-from emimic.data.corpus_settings import CorpusSettings, MixtureSettings, RankSettings
+from emimic.data.corpus_settings import ContextSettings, CorpusSettings, MixtureSettings, RankSettings
 from emimic.model.settings import TextSettings, VisionSettings
 from emimic.training.settings import TrainSettings
 
@@ -22,6 +22,7 @@ _INNER: Final[dict[str, type[BaseModel]]] = {
     "corpora": CorpusSettings,
     "ranks": RankSettings,
     "mixtures": MixtureSettings,
+    "context": ContextSettings,
     "vision": VisionSettings,
     "text": TextSettings,
 }

@@ -127,7 +127,7 @@ def open_run(
         train = features.make_source(model, items)
         valid = features.make_source(model, held_out) if held_out else None
     if not progress.total_steps:
-        _solve(model, train, drawn, settings, show)
+        _solve(model, train, drawn, settings, fabric, show)
     log = None
     if fabric.is_global_zero:
         log = SummaryWriter(str(out / TENSORBOARD), purge_step=progress.total_steps + 1)
@@ -154,6 +154,11 @@ def open_run(
 def _prepare(model: Any, settings: TrainSettings) -> Any:
     """Return a fresh model with gradient checkpointing and frozen layers as settings say."""
     check_precision(model, settings)
+    family = getattr(model.config.encoder_config, "model_type", "missing")
+    if settings.context is not None and family != "whisper":
+        raise SettingsError(
+            f"context encodes clips side by side, found a {family} encoder, expected whisper: leave context out"
+        )
     if settings.gradient_checkpointing:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
@@ -187,13 +192,14 @@ def _solve(
     train: loader.Source,
     drawn: Sequence[sampling.Pool],
     settings: TrainSettings,
+    fabric: Any,
     show: bool,
 ) -> None:
     """Set the parts of a fresh model that have a solution in closed form."""
     if settings.standardize_frames:
         standardize.measure(model, train, drawn, settings, progress=show)
     if settings.ridge:
-        probes.solve(model, train.items, settings, progress=show)
+        probes.solve(model, train.items, settings, fabric, progress=show)
 
 
 def _list_left_out(corpora: Sequence[RunCorpus]) -> tuple[str, ...]:
@@ -308,8 +314,8 @@ def make_optimizer(model: Learner, settings: TrainSettings) -> torch.optim.AdamW
             "nothing is left to train: freeze_encoder also freezes the V/A/D head that came with the encoder, and "
             "without targets there is no other part. Set freeze_encoder to false, or add targets"
         )
-    # The same formula in one pass over memory; torch never chooses it by default.
-    fused = model.device.type == "cpu"
+    # The same formula in one pass over memory, which torch chooses by default nowhere; None: its choice.
+    fused = True if model.device.type in ("cpu", "cuda", "mps") else None
     return torch.optim.AdamW(
         parts, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused
     )

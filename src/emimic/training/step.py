@@ -122,7 +122,9 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
         values, mask = model.collate(batch)
         indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
         with fabric.autocast():
-            hidden, frames = run.train.compute_hidden(model, values, mask)
+            hidden, frames = run.train.compute_hidden(
+                model, values, mask, context=_draw_context(run.settings)
+            )
             options: dict[str, Any] = {} if labels.domains is None else {"domains": labels.domains[indices]}
             if isinstance(model, EmiModel):
                 options["further"] = model.collate_further(batch)
@@ -146,6 +148,13 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
     add_gradients(run)
     _update(run)
     return value
+
+
+def _draw_context(settings: TrainSettings) -> float | None:
+    """Return the seconds of the sequences in which a batch's clips are encoded, or None for each clip alone."""
+    context = settings.context
+    chosen = context is not None and float(torch.rand(())) < context.fraction
+    return context.seconds if context is not None and chosen else None
 
 
 def pad_to_longest(clips: Sequence[ModelInput]) -> list[ModelInput]:

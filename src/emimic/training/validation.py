@@ -62,9 +62,10 @@ def _predict(run: Run, source: loader.Source) -> tuple[Array, Array]:
     fabric = run.fabric
     mine = slice(fabric.global_rank, None, fabric.world_size)
     options = loader.BatchOptions(run.settings.batch_seconds, run.settings.workers, run.show)
-    predictions = loader.predict_source(
-        run.model, replace(source, items=source.items[mine]), options, label="validating"
-    )
+    with fabric.autocast():
+        predictions = loader.predict_source(
+            run.model, replace(source, items=source.items[mine]), options, label="validating"
+        )
     if fabric.world_size == 1:
         return predictions
     gathered = []
