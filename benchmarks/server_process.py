@@ -67,6 +67,8 @@ def run_server(*options: str, stderr: int = subprocess.DEVNULL) -> Iterator[Runn
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def wait_for(url: str, seconds: float = START) -> None:

@@ -59,8 +59,8 @@ def serve(
     from emimic.output.extras import SERVER
     from emimic.task import SettingsError
 
-    SERVER.require()
     check_models([] if model is None else [model])
+    SERVER.require()
     quiet_for(model)
     if page is not None and not (page / "index.html").is_file():
         raise SettingsError(f"--page {page} has no index.html, expected a folder that `make page` builds")

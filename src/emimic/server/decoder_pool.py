@@ -260,7 +260,7 @@ class DecoderPool:
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not (task.cancelled() or self._is_closed) and (error := task.exception()) is not None:
             _LOG.warning("a decoder could not start: %s", type(error).__name__)
 
 

@@ -1,11 +1,13 @@
 """The program: an HTTP server around the application, which ends gracefully."""
 
 import asyncio
+import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -72,20 +74,39 @@ class Program:
         self.address = make_address(self.settings.host, listener.getsockname()[1])
         try:
             asyncio.run(self._serve(listener, self.address))
-        except KeyboardInterrupt:
-            self._log("emimic: stopped")
         finally:
             listener.close()
 
-    def stop(self) -> None:
-        """Begin to end; may be called from any thread."""
-        self._is_stopped = True
+    def stop(self, *_: object) -> None:
+        """Begin to end; a second call drops the requests at work. May be called from any thread, and by a signal."""
         if self._server is not None:
+            self._server.force_exit = self._is_stopped
             self._server.should_exit = True
+        self._is_stopped = True
+
+    @contextmanager
+    def _take_signals(self) -> Iterator[None]:
+        """Let SIGTERM and Ctrl-C stop the server, where signals can be taken."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {kind: signal.signal(kind, self.stop) for kind in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
 
     async def _serve(self, listener: socket.socket, address: str) -> None:
         service = Service(self.settings.model, self.settings.limits, device=self.settings.device)
         service.on_failure = self.stop
+        with self._take_signals():
+            await self._serve_with(service, listener, address)
+        if service.failure is not None:
+            raise service.failure
+
+    async def _serve_with(self, service: Service, listener: socket.socket, address: str) -> None:
+        """Serve until the end, and end the service."""
         await service.start()
         try:
             self._server = _make_server(self.settings, service)
@@ -97,8 +118,6 @@ class Program:
                 await self._server.serve(sockets=[listener])
         finally:
             await service.close()
-        if service.failure is not None:
-            raise service.failure
 
 
 def _make_server(settings: Settings, service: Service) -> "uvicorn.Server":
@@ -106,10 +125,10 @@ def _make_server(settings: Settings, service: Service) -> "uvicorn.Server":
     import uvicorn  # it and FastAPI take half a second, while the model opens and the first decoder starts
 
     from emimic.server.app import create_app
-    from emimic.server.protocol import make_protocol
+    from emimic.server.protocol import Server, make_protocol
 
     limits = settings.limits
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             create_app(service, settings.access, settings.page),
             http=make_protocol(limits),

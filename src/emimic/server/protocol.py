@@ -1,12 +1,24 @@
-"""Uvicorn's HTTP protocol with limits that it has not: of connections, and of the time that a header takes."""
+"""Uvicorn's server without its signals, and its HTTP protocol with limits of connections and of slow headers."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emimic.server.limits import Limits
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server; signals are the program's: uvicorn would raise them again before decoders are ended."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture no signal."""
+        yield
 
 
 class LimitedProtocol(H11Protocol):
