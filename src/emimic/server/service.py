@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 
 class Service:
-    """What all requests share. It starts in the background, so that /health is there at once.
+    """The parts that all requests use. It starts in the background, so that /health is there at once.
 
     Args:
         model: An exported model or a training run; None: the one in the package.
