@@ -24,7 +24,7 @@ from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
 VISION = {"encoder_config": BACKBONES["convnext"], "frames": "face_images", "lstm": False}
-SEEN, HEARD = EMOTIONS[:3], EMOTIONS[3:]
+VISIBLE, AUDIBLE = EMOTIONS[:3], EMOTIONS[3:]
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def test_each_branch_learns_its_own_signal_and_together_they_learn_all(
     corpus: Path, runs: dict[str, Path]
 ) -> None:
     vision, audio, both = (score(runs[name], corpus) for name in ("vision", "audio", "both"))
-    assert min(vision[name] for name in SEEN) >= 0.8
-    assert max(abs(vision[name]) for name in HEARD) < 0.6
-    assert min(audio[name] for name in HEARD) >= 0.8
-    assert max(abs(audio[name]) for name in SEEN) < 0.6
+    assert min(vision[name] for name in VISIBLE) >= 0.8
+    assert max(abs(vision[name]) for name in AUDIBLE) < 0.6
+    assert min(audio[name] for name in AUDIBLE) >= 0.8
+    assert max(abs(audio[name]) for name in VISIBLE) < 0.6
     assert min(both.values()) >= 0.8
 
 

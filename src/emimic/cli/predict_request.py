@@ -18,7 +18,8 @@ from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
 from emimic.inference.local_backend import LocalBackend
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
+from emimic.inference.recording import Recording
+from emimic.inference.results import Failure, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.inference.words import WordSource
 from emimic.media import decode

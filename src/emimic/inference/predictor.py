@@ -22,15 +22,8 @@ from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.hub import is_on_hub
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.local_backend import LocalBackend
-from emimic.inference.results import (
-    Failure,
-    Outcome,
-    Recording,
-    Result,
-    Results,
-    attach_intervals,
-    split_recording,
-)
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Failure, Outcome, Result, Results, attach_intervals
 from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
@@ -309,13 +302,13 @@ class Predictor:
         """
         path, number = split_recording(recording)
 
-        def read(kept: list[str]) -> Iterator[NDArray[np.float32]]:
+        def read(remarks: list[str]) -> Iterator[NDArray[np.float32]]:
             return decode.load_blocks(
                 read_content(path),
                 seconds=_BLOCK,
                 name=os.fspath(path),
                 channel=number and number - 1,
-                notes=kept,
+                notes=remarks,
             )
 
         try:
