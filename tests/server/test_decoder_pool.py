@@ -96,7 +96,7 @@ def test_a_decoder_that_someone_kills_is_replaced(monkeypatch: pytest.MonkeyPatc
             return error.code
 
     monkeypatch.setattr(Decoder, "decode", decode_and_die)
-    for deaths, expected in ((1, "decoded"), (2, "decoder_failed")):
+    for deaths, expected in ((2, "decoded"), (3, "decoder_failed")):
         killed.clear()
         assert run(Limits(at_work=1), kill_working) == (expected, ["crashed"] * deaths)
 

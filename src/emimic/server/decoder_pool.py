@@ -28,6 +28,7 @@ _REUSES: Final = 1000
 """Recordings after which a decoder is replaced, so that no leak of a media library grows."""
 
 _PATIENCE: Final = 5.0  # elapsed over CPU time of a recording, on a busy machine
+_REPEATS: Final = 2  # for a recording whose decoder another program killed
 _START: Final = 30.0  # seconds that a decoder may take to start
 _KEPT: Final = (
     "PATH",
@@ -172,22 +173,20 @@ class DecoderPool:
     async def decode(self, content: bytes, channel: int | None = None) -> Sound:
         """Return the sound of a media file's content.
 
-        A decoder that another program killed is replaced, and the recording is decoded again, once.
+        A decoder that another program killed is replaced, and the recording is decoded again, twice at most.
 
         Raises:
             ApiError: The recording can't be decoded, is too long, or takes too much time or memory.
         """
-        try:
-            return await self._decode(content, channel)
-        except LostError as error:
-            self._on_loss("crashed")
-            if -error.status != getattr(signal, "SIGKILL", None):
-                raise ApiError("decoder_failed", _FAILED.format(_describe_end(error.status))) from None
-        try:
-            return await self._decode(content, channel)
-        except LostError as error:
-            self._on_loss("crashed")
-            raise ApiError("decoder_failed", _FAILED.format(_describe_end(error.status))) from None
+        repeats = _REPEATS
+        while True:
+            try:
+                return await self._decode(content, channel)
+            except LostError as error:
+                self._on_loss("crashed")
+                if not repeats or -error.status != getattr(signal, "SIGKILL", None):
+                    raise ApiError("decoder_failed", _FAILED.format(_describe_end(error.status))) from None
+                repeats -= 1
 
     async def _decode(self, content: bytes, channel: int | None) -> Sound:
         decoder = await self._take()
