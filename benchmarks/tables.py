@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from benchmarks import model_tables, page_tables, paper_tables, speed_tables, timeline_tables
+from benchmarks import (
+    model_tables,
+    page_tables,
+    paper_tables,
+    server_tables,
+    speed_tables,
+    timeline_tables,
+)
 from benchmarks.results import ROOT
 
 PAGES: Final = (
@@ -17,7 +24,7 @@ PAGES: Final = (
     ROOT / "src" / "emimic" / "default" / "README.md",
     *(
         ROOT / "docs" / f"{page}.md"
-        for page in ("results", "training", "speed", "evidence", "mimicry", "page")
+        for page in ("results", "training", "speed", "evidence", "mimicry", "page", "serve")
     ),
 )
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
@@ -41,6 +48,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "one_pass": timeline_tables.make_one_pass,
     "student": speed_tables.make_student,
     "page": page_tables.make_page,
+    "server": server_tables.make_server,
 }
 
 

@@ -12,7 +12,8 @@ from emimic.calibration import Calibration
 from emimic.inference.engine import DEFAULT
 from emimic.output.html_page import NOTICE
 from emimic.server import build_page as module
-from emimic.server.build_page import POLICY, build_page
+from emimic.server.build_page import build_page
+from emimic.server.pages import POLICY
 from emimic.task import ModelError
 from emimic.version import __version__
 

@@ -8,24 +8,26 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from emimic.cli import corpus, experiments, mimicry, predict, tools, train
+from emimic.cli import corpus, experiments, mimicry, predict, serve, tools, train
 from emimic.cli.common import app, echo
 from emimic.cli.standard_streams import GONE, safe_streams
 from emimic.install import install
 from emimic.task import EmimicError, EmimicWarning
 from emimic.version import __version__
 
-__all__ = ["app", "corpus", "experiments", "main", "mimicry", "predict", "tools", "train"]
+__all__ = ["app", "corpus", "experiments", "main", "mimicry", "predict", "serve", "tools", "train"]
 
 
 _EXTRAS: Final = {
     "audformat": "formats",
+    "fastapi": "server",
     "matplotlib": "plots",
     "openvino": "openvino",
     "praatio": "formats",
     "pympi": "formats",
     "ray": "ray",
     "sounddevice": "mic",
+    "uvicorn": "server",
     "webvtt": "formats",
 }
 """The extra that brings a package; all others come with [train]."""

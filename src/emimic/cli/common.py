@@ -18,8 +18,8 @@ TRAIN: Final = "Commands that need the extra train (torch and more)"
 """Heading, in the help, of the verbs that the base install can't run."""
 
 _VERBS: Final = (
-    "import", "predict", "mimicry", "doctor", "prepare", "calibrate", "export", "describe", "features", "train",
-    "distill", "evaluate", "submit", "ablate", "baselines",
+    "import", "predict", "mimicry", "serve", "doctor", "prepare", "calibrate", "export", "describe", "features",
+    "train", "distill", "evaluate", "submit", "ablate", "baselines",
 )  # fmt: skip
 """The verbs in the order of the help."""
 

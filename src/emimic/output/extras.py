@@ -37,6 +37,9 @@ class Extra:
 PLOTS: Final = Extra("plots", "plots", ("matplotlib",))
 RAY: Final = Extra("ray", "a Ray cluster (--ray)", ("ray",))
 MIC: Final = Extra("mic", "a microphone (--mic)", ("sounddevice",))
+SERVER: Final = Extra(
+    "server", "a server", ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets")
+)
 
 
 def _is_installed(package: str) -> bool:

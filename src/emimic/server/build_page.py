@@ -23,17 +23,9 @@ from emimic.inference.description import DESCRIPTION, check_files, list_graphs, 
 from emimic.inference.engine import find_default_model
 from emimic.media import silero_vad
 from emimic.output.html_page import NOTICE
+from emimic.server.pages import BUILT, POLICY
 from emimic.task import ModelError
 from emimic.version import __version__
-
-BUILT: Final = Path(__file__).parent / "built"
-"""The folder that `make page` writes, and that `emimic serve` serves; not in the wheel."""
-
-POLICY: Final = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; "
-    "worker-src 'self' blob:; media-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
-)
-"""The content security policy of the page, in its own `meta`; a server sends it as a header, too."""
 
 _RUNTIME: Final = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _SHARED: Final = {"report.css": "html_page.css", "timeline_view.js": "timeline_view.js"}

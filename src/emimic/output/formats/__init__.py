@@ -21,6 +21,7 @@ __all__ = [
     "Format",
     "describe_missing",
     "make_unique",
+    "render",
     "resolve",
     "to_csv",
     "to_json",
@@ -81,6 +82,18 @@ def describe_missing(kinds: Iterable[str]) -> dict[str, str]:
         if extra is not None and (message := extra.describe_missing()):
             messages[kind] = message
     return messages
+
+
+def render(result: Result, kind: str) -> str:
+    """Return the text of a recording's file in a format that has a single one.
+
+    Raises:
+        EmimicError: an unknown format, one of several files, or a missing extra.
+    """
+    form = FORMATS[resolve(kind)]
+    if form.render is None:
+        raise EmimicError(f"the format {form.name} has several files. Write them into a folder")
+    return form.render(result)
 
 
 def write(result: Result, out: Path, kinds: Sequence[str], *, name: str | None = None) -> list[Path]:

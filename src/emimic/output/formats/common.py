@@ -32,7 +32,8 @@ class Format:
 
     name: as users write it. description: for users. write: writes a result into a folder, with a stem for the files'
     names, and returns their paths. aliases: other names, such as of the programs that open it. extra: the packages it
-    needs, None for those of the base install.
+    needs, None for those of the base install. render: returns the text of the only file, which names no other file;
+    None if there are several.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Format:
     write: Callable[[Result, Path, str], list[Path]]
     aliases: tuple[str, ...] = ()
     extra: Extra | None = None
+    render: Callable[[Result], str] | None = None
 
 
 def format_value(value: float) -> str:

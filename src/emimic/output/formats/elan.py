@@ -14,11 +14,24 @@ from emimic.version import __version__
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.eaf, linked to the recording if that is a file; a silent step has no annotation."""
+    path = folder / f"{stem}.eaf"
+    # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
+    write_atomically(path, _render(result, folder if result.path.is_file() else None))
+    return [path]
+
+
+def render(result: Result) -> str:
+    """Return the tiers as an ELAN file that is linked to no recording."""
+    return _render(result, None)
+
+
+def _render(result: Result, folder: Path | None) -> str:
+    """Return an ELAN file for a folder, linked to the recording; None: without a link."""
     elan = import_library("pympi.Elan", "eaf")
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
     eaf.header = {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
-    if result.path.is_file():
+    if folder is not None:
         absolute, relative = _make_addresses(result.path, folder)
         # The timeline starts at the media file's time 0.
         eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
@@ -37,10 +50,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
             annotation = eaf.generate_annotation_id()
             eaf.tiers[name][0][annotation] = (slots[name, number, 0], slots[name, number, 1], text, None)
     eaf.properties = [("lastUsedAnnotationId", sum(map(len, tiers.values())))]
-    path = folder / f"{stem}.eaf"
-    # pympi's to_file would leave the temporary file of an atomic write as a .bak file.
-    write_atomically(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + elan.to_string(eaf))
-    return [path]
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{elan.to_string(eaf)}'
 
 
 def _clean(pieces: Pieces) -> Pieces:
@@ -78,4 +88,5 @@ FORMAT: Final = Format(
     write,
     aliases=("elan",),
     extra=Extra("formats", "ELAN files", ("pympi",)),
+    render=render,
 )

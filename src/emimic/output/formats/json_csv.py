@@ -82,16 +82,25 @@ def to_json(results: Results) -> str:
 def write_json(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.json, as `to_json` with one clip."""
     path = folder / f"{stem}.json"
-    write_atomically(path, to_json(Results(targets=result.targets, clips=(result,), failed=())))
+    write_atomically(path, render_json(result))
     return [path]
+
+
+def render_json(result: Result) -> str:
+    """Return `to_json` with one clip."""
+    return to_json(Results(targets=result.targets, clips=(result,), failed=()))
 
 
 def write_csv(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.csv with one row per step."""
-    header, rows = _tabulate_steps(result)
     path = folder / f"{stem}.csv"
-    write_atomically(path, _make_csv(header, rows))
+    write_atomically(path, render_csv(result))
     return [path]
+
+
+def render_csv(result: Result) -> str:
+    """Return a CSV with one row per step."""
+    return _make_csv(*_tabulate_steps(result))
 
 
 def to_steps_csv(results: Results) -> str:
@@ -140,5 +149,5 @@ def _make_csv(header: Sequence[str], rows: list[list[str]]) -> str:
     return text.getvalue()
 
 
-JSON: Final = Format("json", "JSON with a schema: everything", write_json)
-CSV: Final = Format("csv", "CSV: one row per step", write_csv)
+JSON: Final = Format("json", "JSON with a schema: everything", write_json, render=render_json)
+CSV: Final = Format("csv", "CSV: one row per step", write_csv, render=render_csv)

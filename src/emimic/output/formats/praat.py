@@ -11,18 +11,32 @@ from emimic.output.formats.common import Format, import_library, list_tiers
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.TextGrid in Praat's long text form, UTF-8; a silent step is an interval without a label."""
-    # Of praatio, pympi and textgrid only praatio doubles the quotes in a tier's name, as Praat requires.
-    textgrid = import_library("praatio.textgrid", "textgrid")
-    tiers = list_tiers(result)
-    total = max(1, round(result.seconds * 1000))
-    grids = textgrid.Textgrid()
-    for name, pieces in tiers.items():
-        seconds = [(start / 1000, end / 1000, make_one_line(text)) for start, end, text in pieces]
-        grids.addTier(textgrid.IntervalTier(name, seconds, 0, total / 1000))
     path = folder / f"{stem}.TextGrid"
     with replace_atomically(path) as temporary:
-        grids.save(str(temporary), format="long_textgrid", includeBlankSpaces=True)
+        temporary.write_text(render(result), encoding="utf-8")
     return [path]
+
+
+def render(result: Result) -> str:
+    """Return the tiers in Praat's long text form."""
+    # Of praatio, pympi and textgrid only praatio doubles the quotes in a tier's name, as Praat requires.
+    textgrid = import_library("praatio.textgrid", "textgrid")
+    files = import_library("praatio.utilities.textgrid_io", "textgrid")
+    total = max(1, round(result.seconds * 1000)) / 1000
+    grids = textgrid.Textgrid()
+    for name, pieces in list_tiers(result).items():
+        seconds = [(start / 1000, end / 1000, make_one_line(text)) for start, end, text in pieces]
+        grids.addTier(textgrid.IntervalTier(name, seconds, 0, total))
+    tiers = [
+        {
+            "class": tier.tierType, "name": tier.name, "entries": tier.entries,
+            "xmin": tier.minTimestamp, "xmax": tier.maxTimestamp,
+        }
+        for tier in grids.tiers
+    ]  # fmt: skip
+    fields = {"xmin": grids.minTimestamp, "xmax": grids.maxTimestamp, "tiers": tiers}
+    text: str = files.getTextgridAsStr(fields, "long_textgrid", includeBlankSpaces=True)
+    return text
 
 
 FORMAT: Final = Format(
@@ -31,4 +45,5 @@ FORMAT: Final = Format(
     write,
     aliases=("praat",),
     extra=Extra("formats", "Praat TextGrids", ("praatio",)),
+    render=render,
 )

@@ -17,12 +17,18 @@ _SHOWN: Final = 3
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`.vtt; silent steps have no caption."""
+    path = folder / f"{stem}.vtt"
+    write_atomically(path, render(result))
+    return [path]
+
+
+def render(result: Result) -> str:
+    """Return the captions as WebVTT."""
     webvtt = import_library("webvtt", "vtt")
     captions = make_captions(result.to_steps()) if result.sentences is None else caption_sentences(result)
     cues = [webvtt.Caption(_format_time(start), _format_time(end), text) for start, end, text in captions]
-    path = folder / f"{stem}.vtt"
-    write_atomically(path, webvtt.WebVTT(captions=cues).content.rstrip("\n") + "\n")
-    return [path]
+    content: str = webvtt.WebVTT(captions=cues).content
+    return content.rstrip("\n") + "\n"
 
 
 def make_captions(grid: Steps) -> list[tuple[int, int, str]]:
@@ -74,4 +80,5 @@ FORMAT: Final = Format(
     write,
     aliases=("webvtt", "subtitles"),
     extra=Extra("formats", "WebVTT captions", ("webvtt",)),
+    render=render,
 )

@@ -1,0 +1,226 @@
+"""The server under load and abuse, as a process of its own on this machine.
+
+    python -m benchmarks.server [cold contract hostile broken crowd kill steady speed] [--cases 10000] [--minutes 60]
+
+Parts that are named are measured again; the others stay as they are in docs/results/server.json. `contract`:
+schemathesis makes cases of the OpenAPI document. `crowd`: 200 clients at once, each with a clip of its own and a known
+result. `steady`: memory over time. `speed`: requests a second beside `predict_files` in one process, on the same clips.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import soundfile
+
+import emimic
+from benchmarks import results, server_clients
+from benchmarks.server_process import Running, run_server
+from emimic.cpus import count_cores
+from emimic.inference.predictor import Predictor
+from emimic.media import decode
+from emimic.sample import get_folder
+from emimic.task import SAMPLE_RATE
+
+OUT = results.RESULTS / "server.json"
+CLIENTS = 200
+Given = argparse.Namespace
+
+
+def make_clips(count: int) -> list[bytes]:
+    """Return WAV files of the sample's clips, in turn from their start and from later on, so that each differs."""
+    files = sorted((get_folder() / "audio").iterdir())
+    clips = []
+    for number in range(count):
+        samples = decode.load(files[number % len(files)])[1600 * (number // len(files)) :]
+        file = io.BytesIO()
+        soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        clips.append(file.getvalue())
+    return clips
+
+
+def measure_cold(_: Given) -> dict[str, Any]:
+    """Measure the time from the start of the process to /ready, five times; and the CPU time of a start."""
+    seconds = []
+    for _number in range(5):
+        with run_server() as server:
+            seconds.append(round(server.seconds, 2))
+            text = httpx.get(f"{server.url}/metrics").text
+    cpu = float(text.partition("\nprocess_cpu_seconds_total ")[2].split()[0])
+    return {
+        "seconds": seconds,
+        "median": statistics.median(seconds),
+        "cpu_seconds_of_the_server": round(cpu, 2),
+    }
+
+
+def measure_contract(given: Given) -> dict[str, Any]:
+    """Send cases of the OpenAPI document, in rounds of 400 per operation with parameters."""
+    from benchmarks.fuzz_files import encode
+    from benchmarks.server_contract import add_counts, call_operations, register_files
+
+    sample = next(iter(sorted((get_folder() / "audio").iterdir())))
+    register_files([encode("wav", "pcm_s16le"), encode("mp4", "aac"), sample.read_bytes()])
+    found: dict[str, Any] = {}
+    with run_server() as server:
+        paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+        seed = 0
+        while found.get("cases", 0) < given.cases:
+            found = add_counts(found, call_operations(server.url, dict.fromkeys(paths, 400), seed=seed))
+            seed += 1
+    return found
+
+
+def measure_hostile(_: Given) -> dict[str, Any]:
+    """Send 60 hostile files."""
+    with run_server() as server:
+        found = server_clients.send_hostile(server, server_clients.make_hostile_files(60))
+        return found | {"healthy_after": is_healthy(server)}
+
+
+def measure_broken(_: Given) -> dict[str, Any]:
+    """Open 240 broken and slow connections."""
+    (voice,) = make_clips(1)
+    with run_server() as server:
+        return server_clients.send_broken(server, voice, 240) | {"healthy_after": is_healthy(server)}
+
+
+def measure_crowd(_: Given) -> dict[str, Any]:
+    """Send 200 clips at once."""
+    clips = make_clips(CLIENTS)
+    known = predict_known(clips)
+    values = np.array([list(one.values()) for one in known])
+    differences = np.abs(values[:, None] - values[None]).max(axis=2)
+    nearest = float(differences[~np.eye(len(values), dtype=bool)].min())
+    with run_server() as server:
+        found = asyncio.run(server_clients.send_at_once(server, clips, known))
+        return found | {
+            "smallest_difference_of_known": round(nearest, 5),
+            "healthy_after": is_healthy(server),
+        }
+
+
+def predict_known(clips: list[bytes]) -> list[dict[str, float]]:
+    """Return each clip's intensities, predicted here."""
+    predictor = emimic.load()
+    return [predictor(clip, name="clip.wav").intensities for clip in clips]
+
+
+def measure_kill(_: Given) -> dict[str, Any]:
+    """Kill a decoder every second while clients send clips."""
+    clips, killed = make_clips(20), []
+
+    def kill(server: Running) -> None:
+        if decoders := server.list_decoders():
+            killed.append(random.choice(decoders))
+            try:
+                os.kill(killed[-1], signal.SIGKILL)
+            except ProcessLookupError:
+                killed.pop()
+
+    with run_server() as server:
+        steady = server_clients.send_steadily(server, clips, seconds=20.0, clients=4, on_second=kill)
+        found = asyncio.run(steady)
+        return {"killed": len(killed), "statuses": found["statuses"], "healthy_after": is_healthy(server)}
+
+
+def measure_steady(given: Given) -> dict[str, Any]:
+    """Send clips for some minutes; the drift compares the last quarter's memory with the second quarter's."""
+    clips = make_clips(140)
+    with run_server() as server:
+        steady = server_clients.send_steadily(server, clips, seconds=60.0 * given.minutes, clients=4)
+        found = asyncio.run(steady)
+    memory = [sample["server"] for _, sample in found.pop("memory")]
+    quarter = len(memory) // 4
+    second, last = (statistics.fmean(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
+    return found | {
+        "server_megabytes": {"second_quarter": round(second, 1), "last_quarter": round(last, 1)},
+        "drift_percent": round(100 * (last / second - 1), 2),
+    }
+
+
+def measure_speed(_: Given) -> dict[str, Any]:
+    """Compare requests a second with `predict_files` on the same clips, in turn, three times each."""
+    clips = make_clips(140)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, clip in enumerate(clips):
+            (folder / f"{number:03d}.wav").write_bytes(clip)
+        threads = count_cores()
+        predictor = Predictor(threads=threads, streams=threads)
+        predictor.predict_files(folder)
+        program, server_speed = [], []
+        with run_server() as server:
+            asyncio.run(server_clients.send_steadily(server, clips, seconds=5.0, clients=4))
+            for _number in range(3):
+                start = time.perf_counter()
+                predictor.predict_files(folder)
+                program.append(round(len(clips) / (time.perf_counter() - start), 1))
+                found = asyncio.run(server_clients.send_steadily(server, clips, seconds=15.0, clients=4))
+                server_speed.append(found["requests_per_second"])
+    ratio = statistics.median(server_speed) / statistics.median(program)
+    return {
+        "requests_per_second": server_speed,
+        "predict_files_per_second": program,
+        "ratio": round(ratio, 2),
+    }
+
+
+def is_healthy(server: Running) -> bool:
+    """Return True if the server predicts, and its process never ended."""
+    (voice,) = make_clips(1)
+    response = httpx.post(f"{server.url}/v1/emotions", files={"file": ("x", voice)}, timeout=60)
+    return response.status_code == 200 and server.process.poll() is None
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the machine and the versions of the libraries that serve."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = ("onnxruntime", "fastapi", "uvicorn", "starlette", "schemathesis")
+    return {
+        "cores": count_cores(),
+        "cpu": text.partition("model name\t: ")[2].partition("\n")[0],
+        "versions": {name: version(name) for name in names},
+    }
+
+
+PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
+    "cold": measure_cold, "contract": measure_contract, "hostile": measure_hostile, "broken": measure_broken,
+    "crowd": measure_crowd, "kill": measure_kill, "steady": measure_steady, "speed": measure_speed,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure the named parts, and write them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    given = parser.parse_args()
+    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    for name in given.parts or PARTS:
+        start, load = time.monotonic(), os.getloadavg()[0]
+        found[name] = PARTS[name](given) | {"load_before": round(load, 1)}
+        print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(found[name])}", flush=True)
+        found["machine"] = describe_machine()
+        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

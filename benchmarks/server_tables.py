@@ -1,0 +1,51 @@
+"""Table of the server under load and abuse."""
+
+from typing import Any
+
+from benchmarks.results import format_machine, make_table, read_results
+
+
+def make_server() -> str:
+    """Make what was measured of the server, one row per part of `benchmarks.server`."""
+    found = read_results("server")
+    cold, crowd, steady, speed = (found[name] for name in ("cold", "crowd", "steady", "speed"))
+    rows = [
+        ("start to `/ready`", f"{cold['median']:.1f} s (median of {len(cold['seconds'])} starts)"),
+        (
+            "cases of the OpenAPI document",
+            _count(found["contract"]["statuses"], found["contract"]["failures"]),
+        ),
+        (
+            "hostile files",
+            f"{_count(found['hostile']['statuses'])}; slowest {found['hostile']['slowest_seconds']:.1f} s",
+        ),
+        (
+            f"{found['broken']['connections']} broken and slow connections",
+            f"a client beside them: {_count(found['broken']['healthy_client'])}",
+        ),
+        (
+            f"{crowd['clients']} clients at once",
+            f"at first {_count(crowd['first_statuses'])}; after retries all have a result, {crowd['wrong']} wrong",
+        ),
+        (f"{found['kill']['killed']} decoders killed under load", _count(found["kill"]["statuses"])),
+        (
+            f"{steady['seconds'] / 60:.0f} minutes of steady load",
+            f"{_count(steady['statuses'])}; memory {steady['server_megabytes']['last_quarter']:.0f} MB, drift "
+            f"{steady['drift_percent']:+.1f} %",
+        ),
+        (
+            "requests per second",
+            f"{max(speed['requests_per_second']):.0f}; `predict_files` in one process "
+            f"{max(speed['predict_files_per_second']):.0f}; ratio {speed['ratio']:.2f}",
+        ),
+    ]
+    load = max(part["load_before"] for part in found.values() if "load_before" in part)
+    return f"{make_table('part | result', rows)}\n\n{format_machine(found['machine'])} It was busy: load {load:.0f}."
+
+
+def _count(statuses: dict[str, int], failures: dict[str, Any] | None = None) -> str:
+    """Return numbers of statuses as text."""
+    text = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    return (
+        text if failures is None else f"{sum(statuses.values())}: {text}; {len(failures)} not as documented"
+    )
