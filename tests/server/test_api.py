@@ -261,7 +261,8 @@ def test_an_unexpected_error_is_logged_without_its_text(
     response = post(server, name="secret-name.wav")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
     end = time.monotonic() + 20.0
-    while "POST /v1/emotions" not in caplog.text and time.monotonic() < end:  # the last line, after the response
+    # The last line comes after the response.
+    while "POST /v1/emotions" not in caplog.text and time.monotonic() < end:
         time.sleep(0.01)
     assert "unexpected RuntimeError" in caplog.text
     assert "test_api.py" in caplog.text
