@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -256,8 +257,13 @@ def test_an_unexpected_error_is_logged_without_its_text(
         raise RuntimeError("the name of a person")
 
     monkeypatch.setattr("emimic.server.routes.check_format", fail)
+    caplog.set_level("INFO", "emimic.server")
     response = post(server, name="secret-name.wav")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
+    end = time.monotonic() + 20.0
+    # The last line comes after the response.
+    while "POST /v1/emotions" not in caplog.text and time.monotonic() < end:
+        time.sleep(0.01)
     assert "unexpected RuntimeError" in caplog.text
     assert "test_api.py" in caplog.text
     assert not {"person", "secret"} & set(re.findall(r"\w+", caplog.text))
