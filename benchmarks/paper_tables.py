@@ -161,8 +161,11 @@ def make_findings() -> str:
     runs = read_results("bursts")
     tuned, frozen = (runs[name]["test"]["metrics"]["pearson"]["mean"] for name in ("finetuned", "frozen"))
     difference = f"{tuned['value'] - frozen['value']:+.3f} (one seed)"
-    made.append(("fine-tuning beats freezing", "(c) - (b) of [the results](results.md#the-papers-system-on-bursts)", f"{paper:+.3f}", difference))
-    return make_table("the paper | rows | difference there, validation | here, test (seeds: minimum to maximum)", made)
+    results = "[the results](results.md#the-papers-system-on-bursts)"
+    made.append(("fine-tuning beats freezing", f"(c) - (b) of {results}", f"{paper:+.3f}", difference))
+    return make_table(
+        "the paper | rows | difference there, validation | here, test (seeds: minimum to maximum)", made
+    )
 
 
 def make_inside() -> str:
@@ -177,10 +180,15 @@ def make_inside() -> str:
         for row in results["rows"]
     ]  # fmt: skip
     table = make_table(
-        "split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] | paper, vision", rows
+        "split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] | paper, vision",
+        rows,
     )
     over = ", ".join(dict.fromkeys(row["resampled"] for row in results["rows"]))
-    chose = " The scored clips chose the epoch, too." if any(row["chose_epoch"] for row in results["rows"]) else ""
+    chose = (
+        " The scored clips chose the epoch, too."
+        if any(row["chose_epoch"] for row in results["rows"])
+        else ""
+    )
     return (
         f"{table}\n\n{results['note']} Intervals resample {over} of the scored clips.{chose} Machine: "
         f"{results['machine']}."

@@ -43,7 +43,7 @@ class Description:
     clips: tuple[Clip, ...]
 
     def to_text(self) -> str:
-        """Return the numbers beside those of the paper's sections 3.1 and 3.2, as aligned text, and the output folder."""
+        """Return the numbers beside those of the paper's sections 3.1 and 3.2, and the output folder, as plain text."""
         rows = [("", "this corpus", markdown.PAPER), *markdown.compare_with_paper(self.numbers)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
