@@ -1,4 +1,4 @@
-"""Clips whose labels follow from the picture alone or from the voice alone, and tiny image encoders that learn them."""
+"""Clips whose labels follow from the picture, the words or the voice alone, and tiny image encoders that learn them."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,12 @@ from PIL import Image
 from emimic.task import EMOTIONS
 
 SIDE: Final = 32
+
+SEEN, SAID, HEARD = EMOTIONS[:2], EMOTIONS[2:4], EMOTIONS[4:]
+"""Labels that follow from the picture's color, from the words, and from the voice's pitch."""
+
+WORDS: Final = {"well": (0, 0.5), "done": (0.25, 1), "so": (0.5, 0), "sorry": (0.75, 0.75), "wow": (1, 0.25)}
+"""Word -> its two labels."""
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "convnext": {"model_type": "convnext", "hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2},
@@ -48,12 +54,13 @@ for _config in BACKBONES.values():
 
 
 def make_pictures(folder: Path, train: int = 48, valid: int = 24, seed: int = 0) -> Path:
-    """Clips of 1 to 2 s with crops in face_images at 6 a second, some of them missing, and a voice.
+    """Clips of 1 to 2 s with crops in face_images at 6 a second, some of them missing, a word and a voice.
 
-    The first three labels follow from the picture's color alone, the last three from the pitch alone.
+    Two labels follow from the picture's color alone, two from the word, and two from the pitch.
     """
     rng = np.random.default_rng(seed)
     (folder / "audio").mkdir(parents=True)
+    (folder / "transcripts").mkdir()
     number = 0
     for split, count in (("train", train), ("valid", valid)):
         rows = [",".join(["Filename", *EMOTIONS, "Speaker"])]
@@ -64,7 +71,9 @@ def make_pictures(folder: Path, train: int = 48, valid: int = 24, seed: int = 0)
             _write_crops(folder / f"face_images/{number:05d}", color, frames, rng)
             tone = np.sin(2 * np.pi * (200 + 1800 * pitch) * np.arange(16_000 // 6 * frames) / 16_000)
             soundfile.write(folder / f"audio/{number:05d}.wav", 0.3 * tone, 16_000)
-            labels = [*color, pitch, 1 - pitch, 0.5 * pitch]
+            word = str(rng.choice(list(WORDS)))
+            (folder / f"transcripts/{number:05d}.txt").write_text(word, encoding="utf-8")
+            labels = [*color[:2], *WORDS[word], pitch, 1 - pitch]
             rows.append(",".join([f"{number:05d}", *(f"{v:.4f}" for v in labels), f"{split}{clip % 6}"]))
         (folder / f"{split}_split.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
