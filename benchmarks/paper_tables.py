@@ -24,6 +24,16 @@ STAND_INS: Final = {
     "xlsr": "Whisper base, four layers (in the place of XLSR); global vector",
 }
 
+FINDINGS: Final = (
+    ("a regression head on the global vector helps", "gv-head", "gv"),
+    ("an LSTM in place of the global vector helps", "head-lstm", "gv-head"),
+    ("the global vector beside the LSTM helps", "gv-head-lstm", "head-lstm"),
+    ("V/A/D beside the LSTM alone does not help", "head-lstm-vad", "head-lstm"),
+    ("V/A/D beside the LSTM and the global vector helps", "full", "gv-head-lstm"),
+    ("all four together are best", "full", "head-lstm-vad"),
+)
+"""Findings of the paper's section 6.1, as pairs of rows of Table 2: the first less the second."""
+
 
 def make_bursts() -> str:
     """Make the mean Pearson of the recorded runs on the unseen speakers of the burst corpus."""
@@ -133,6 +143,56 @@ def _make_grid_row(row: dict[str, Any], label: str) -> tuple[str, ...]:
             p = "<0.001" if value < 0.001 else f"{value:.3f}"
     figures = ("-" if value is None else f"{value:.3f}{unsure}" for value in published)
     return (label, f"{row['mean']:.3f}{std}", epochs, *figures, interval, p)
+
+
+def make_findings() -> str:
+    """Make the differences between rows that a finding of the paper is about, there and on vocal bursts."""
+    rows = {row["name"]: row for row in read_results("evidence")["ablation"]["rows"]}
+    made = []
+    for finding, one, other in FINDINGS:
+        first, second = rows[one], rows[other]
+        paper = first["paper"]["validation"] - second["paper"]["validation"]
+        seeds = [
+            a["mean"] - b["mean"] for a, b in zip(first["runs"], second["runs"], strict=True)
+        ]  # both have the same seeds, in order
+        spread = f"{first['mean'] - second['mean']:+.3f} ({min(seeds):+.3f} to {max(seeds):+.3f})"
+        made.append((finding, f"{first['label']} - {second['label']}", f"{paper:+.3f}", spread))
+    paper = float(PAPERS["fine-tuned"].split(",")[0]) - float(PAPERS["encoder frozen"].split(",")[0])
+    runs = read_results("bursts")
+    tuned, frozen = (runs[name]["test"]["metrics"]["pearson"]["mean"] for name in ("finetuned", "frozen"))
+    difference = f"{tuned['value'] - frozen['value']:+.3f} (one seed)"
+    results = "[the results](results.md#the-papers-system-on-bursts)"
+    made.append(("fine-tuning beats freezing", f"(c) - (b) of {results}", f"{paper:+.3f}", difference))
+    return make_table(
+        "the paper | rows | difference there, validation | here, test (seeds: minimum to maximum)", made
+    )
+
+
+def make_inside() -> str:
+    """Make the scores inside splits that are divided 2:1."""
+    results = read_results("inside")
+    rows = [
+        (
+            row["split"], row["unit"], row["trained"], row["scored"], f"{row['shared']:.0%}",
+            format_interval({"value": row["pearson"], "low": row["low"], "high": row["high"]}),
+            f"about {results['paper']}" if row["unit"] == "clip" else "-",
+        )
+        for row in results["rows"]
+    ]  # fmt: skip
+    table = make_table(
+        "split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] | paper, vision",
+        rows,
+    )
+    over = ", ".join(dict.fromkeys(row["resampled"] for row in results["rows"]))
+    chose = (
+        " The scored clips chose the epoch, too."
+        if any(row["chose_epoch"] for row in results["rows"])
+        else ""
+    )
+    return (
+        f"{table}\n\n{results['note']} Intervals resample {over} of the scored clips.{chose} Machine: "
+        f"{results['machine']}."
+    )
 
 
 def make_evidence() -> str:

@@ -70,6 +70,15 @@ def test_what_the_papers_page_names_exists() -> None:
                 assert code in rows or code.split(":")[0].split(".")[0] in TrainSettings.model_fields, code
 
 
+def test_every_figure_on_the_paper_s_findings_is_in_a_table_of_results() -> None:
+    """Beside the generated tables, the page has no number but those of sections, tables, modules and losses."""
+    text = re.sub(r"<!-- table: \w+ -->.*?<!-- end -->", "", PAGES["evidence"], flags=re.DOTALL)
+    text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", text, flags=re.DOTALL)
+    text = re.sub(r"\b(?:[Ss]ections?|Tables?) \d(?:\.\d)?|\bL2\b|\b2:1\b", "", text)
+    text = re.sub(r"\b1 - (?:Pearson|CCC)|\b0 or 1|\bthem 0", "", text)
+    assert re.findall(r"[^\n]*\d[^\n]*", text) == []
+
+
 def test_every_page_is_in_the_index() -> None:
     listed = PAGES["index"].partition("```{toctree}")[2]
     assert set(PAGES) - {"index"} == set(listed.split("\n```")[0].split("\n\n")[1].split())

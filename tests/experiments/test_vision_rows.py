@@ -1,6 +1,7 @@
 """Rows with vision: the paper's figures beside, and what each changes; a split divided 2:1 inside."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,16 @@ def test_each_split_is_trained_and_scored_inside(tmp_path: Path) -> None:
     assert (shared["train", "clip"] or 0) > 0
     text = format_table(results)
     assert text.count("about 0.18") == 2
+    # By clip, too, speakers are resampled, though the divided tables hide them.
+    assert {result.resampled for result in results} == {"speakers"}
+    assert "Intervals resample speakers of the scored clips." in text
+    assert "chose each run's epoch" not in text  # there is one epoch
+    for result in results:
+        if result.pearson is not None and result.low is not None and result.high is not None:
+            assert result.low <= result.high
+            assert f"{result.pearson:.3f} [{result.low:.3f}, {result.high:.3f}]" in text
+    chosen = replace(results[0], chose_epoch=True)
+    assert "chose each run's epoch" in format_table([chosen])
     again = run_inside(corpus, tmp_path / "out", TrainSettings(**given), lambda _: None, show=False)
     assert again == results
     values = json.loads((tmp_path / "out/inside.json").read_text())

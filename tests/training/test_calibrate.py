@@ -33,7 +33,7 @@ from emimic.inference.results import UNLIKE, Result, Results
 from emimic.output import formats, html_page, terminal
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, CorpusError, EmimicWarning, ModelError, SettingsError
-from emimic.training import calibrate, calibration_fit
+from emimic.training import calibrate, calibration_clips, calibration_fit
 from emimic.training.calibration_fit import (
     compute_calibration_error,
     fit_intervals,
@@ -429,7 +429,7 @@ def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: p
     items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
 
     def read(seed: int) -> list[ModelInput]:
-        source = calibrate.vary_lengths(model, items, seed)
+        source = calibration_clips.vary_lengths(model, items, seed)
         return [source.read(item, 0) for item in items]
 
     clips, again, other = read(0), read(0), read(1)

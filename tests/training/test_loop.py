@@ -55,6 +55,20 @@ def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., run
             run.log.close()
 
 
+def test_l2_is_in_the_gradient_of_an_update(
+    start: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for l2 in (0.0, 0.25):
+        run = start(l2=l2, still=True)
+        for parameter in run.model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5)
+        monkeypatch.setattr(run.optimizer, "step", lambda: None)
+        steps._update(run)
+        for parameter in run.model.parameters():
+            penalty = 2 * l2 * parameter.detach() if parameter.ndim > 1 else torch.zeros_like(parameter)
+            torch.testing.assert_close(parameter.grad, 0.5 + penalty)
+
+
 def at_each_step(patch: pytest.MonkeyPatch, look: Callable[[runs.Run, float], None]) -> None:
     """Call `look` after each optimizer step, with the run and the loss."""
     original = steps.take

@@ -1,4 +1,4 @@
-"""Trainings with a vision branch: it learns what only the picture shows, and the voice what only it has."""
+"""Trainings with several branches: each learns what only the picture, the words or the voice hold, together all."""
 
 import csv
 import json
@@ -10,21 +10,31 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from picture_corpus import BACKBONES, make_pictures, paint
+from picture_corpus import AUDIBLE, BACKBONES, SAID, VISIBLE, make_pictures, paint, sing
 from safetensors.torch import load_file
 from synth_video import film
+from tiny_transcribers import bert
 from tone_corpus import STILL
 
+from emimic.calibration import Calibration
+from emimic.cli import predict_request
+from emimic.cli.predict_request import Request
+from emimic.data.corpus import load_corpus
+from emimic.data.loader import BatchOptions
 from emimic.evaluation.evaluate import evaluate
 from emimic.export.export import export
+from emimic.features import frames, image_cache
 from emimic.inference.predictor import Predictor
+from emimic.inference.words import WordSource
+from emimic.model.inputs import Inputs
+from emimic.model.model import EmiModel
+from emimic.model.vision import VisionBranch
 from emimic.task import EMOTIONS, ModelError, SettingsError
 from emimic.training.calibrate import calibrate
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
 VISION = {"encoder_config": BACKBONES["convnext"], "frames": "face_images", "lstm": False}
-VISIBLE, AUDIBLE = EMOTIONS[:3], EMOTIONS[3:]
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +45,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(**given: Any) -> TrainSettings:
     values: dict[str, Any] = {
         "encoder": None, "encoder_config": STILL, "vision": VISION, "lstm": False, "vad_head": False, "lr": 5e-3,
-        "epochs": 8, "batch_size": 8, "patience": None, "accelerator": "cpu", "threads": 1, "workers": 1,
+        "epochs": 14, "batch_size": 8, "patience": None, "accelerator": "cpu", "threads": 1, "workers": 1,
     }  # fmt: skip
     return TrainSettings(**{**values, **given})
 
 
 @pytest.fixture(scope="module")
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of the picture alone, of the voice alone, and of both."""
+    """Runs of the picture, the words and the voice alone, and of all three."""
     out = tmp_path_factory.mktemp("runs")
-    given: dict[str, dict[str, Any]] = {"vision": {"audio": False}, "audio": {"vision": None}, "both": {}}
+    text = {"encoder": str(bert(out / "bert"))}
+    given: dict[str, dict[str, Any]] = {
+        "vision": {"audio": False},
+        "text": {"audio": False, "vision": None, "text": text},
+        "audio": {"vision": None},
+        "all": {"text": text},
+    }
     for name, values in given.items():
         train(corpus, out / name, settings(**values), show=False)
     return {name: out / name for name in given}
@@ -58,12 +74,11 @@ def score(run: Path, corpus: Path) -> dict[str, float]:
 def test_each_branch_learns_its_own_signal_and_together_they_learn_all(
     corpus: Path, runs: dict[str, Path]
 ) -> None:
-    vision, audio, both = (score(runs[name], corpus) for name in ("vision", "audio", "both"))
-    assert min(vision[name] for name in VISIBLE) >= 0.8
-    assert max(abs(vision[name]) for name in AUDIBLE) < 0.6
-    assert min(audio[name] for name in AUDIBLE) >= 0.8
-    assert max(abs(audio[name]) for name in VISIBLE) < 0.6
-    assert min(both.values()) >= 0.8
+    for branch, own in (("vision", VISIBLE), ("text", SAID), ("audio", AUDIBLE)):
+        found = score(runs[branch], corpus)
+        assert min(found[name] for name in own) >= 0.8, branch
+        assert max(abs(found[name]) for name in EMOTIONS if name not in own) < 0.6, branch
+    assert min(score(runs["all"], corpus).values()) >= 0.8
 
 
 def read_predictions(run: Path, out: Path, corpus: Path) -> dict[str, list[str]]:
@@ -72,7 +87,7 @@ def read_predictions(run: Path, out: Path, corpus: Path) -> dict[str, list[str]]
         return {row[0]: row[1:] for row in csv.reader(file)}
 
 
-@pytest.mark.parametrize("name", ["vision", "both"])
+@pytest.mark.parametrize("name", ["vision", "text", "all"])
 def test_the_order_of_a_table_changes_nothing(
     corpus: Path, runs: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
@@ -149,22 +164,19 @@ def test_settings_that_pictures_cannot_follow_are_refused() -> None:
         settings(vision={"frames": "video"})
 
 
-def make_film(path: Path, color: Any, *, sound: Any = None) -> Path:
+def make_film(path: Path, color: Any, *, sound: Any = None, images: int = 8) -> Path:
     rng = np.random.default_rng(5)
-    return film(path, [k / 6 for k in range(8)], lambda _: paint(color, rng), sound=sound)
+    return film(path, [k / 6 for k in range(images)], lambda _: paint(color, rng), sound=sound)
 
 
 def test_a_new_film_is_predicted_from_its_picture(runs: dict[str, Path], tmp_path: Path) -> None:
     """The runs took crops of the corpus; here whole pictures stand in for them, as nothing is drawn like a face."""
     tone = (0.3 * np.sin(2 * np.pi * 900 * np.arange(20_000) / 16_000)).astype(np.float32)
     values = {}
-    for name in ("vision", "both"):
-        run = tmp_path / name
-        shutil.copytree(runs[name], run)
-        config = json.loads((run / "config.json").read_text())
-        config["vision"]["frames"] = "video"
-        (run / "config.json").write_text(json.dumps(config))
-        predictor = Predictor(run, device="cpu")
+    words = WordSource(make_transcripts(tmp_path, {}))
+    for name in ("vision", "all"):
+        run = take_whole_pictures(runs[name], tmp_path / name)
+        predictor = Predictor(run, device="cpu", words=words if name == "all" else None)
         for color in ((1, 0, 0), (0, 1, 0)):
             clip = make_film(tmp_path / f"{color[0]}.mp4", color, sound=tone)
             (result,) = predictor.predict_files(clip).clips
@@ -175,15 +187,87 @@ def test_a_new_film_is_predicted_from_its_picture(runs: dict[str, Path], tmp_pat
         red, green = values[name, (1, 0, 0)], values[name, (0, 1, 0)]
         assert red[0] > green[0] + 0.3
         assert green[1] > red[1] + 0.3
-    both = Predictor(tmp_path / "both", device="cpu", without=["vision"])
+    both = Predictor(tmp_path / "all", device="cpu", without=["vision", "text"])
     one, two = (both(tmp_path / f"{name}.mp4").prediction.intensities for name in (1, 0))
     np.testing.assert_array_equal(one, two)  # the same sound
+
+
+def take_whole_pictures(run: Path, out: Path) -> Path:
+    """Copy a run such that it takes whole images of a film."""
+    shutil.copytree(run, out)
+    config = json.loads((out / "config.json").read_text())
+    config["vision"]["frames"] = "video"
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def make_transcripts(folder: Path, words: dict[str, str]) -> Path:
+    """Write words by the name of their recording."""
+    (folder / "transcripts").mkdir()
+    for name, word in words.items():
+        (folder / f"transcripts/{name}.txt").write_text(word, encoding="utf-8")
+    return folder / "transcripts"
+
+
+def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_picture(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each film differs from the first in one of the three, and so do the labels that follow from it."""
+    films = {
+        "first": ((1, 0, 0), "well", 0.1), "picture": ((0, 1, 0), "well", 0.1),
+        "words": ((1, 0, 0), "wow", 0.1), "voice": ((1, 0, 0), "well", 0.9),
+    }  # fmt: skip
+    for name, (color, _, high) in films.items():
+        make_film(tmp_path / f"{name}.mp4", color, sound=sing(high, 80_000), images=30)
+    said = make_transcripts(tmp_path, {name: word for name, (_, word, _) in films.items()})
+    request = Request(
+        files=tuple(str(tmp_path / f"{name}.mp4") for name in films),
+        model=take_whole_pictures(runs["all"], tmp_path / "run"), form="json", words=WordSource(said), threads=1,
+        streams=1,
+    )  # fmt: skip
+    predict_request.run(request, lambda _: None)
+    clips = dict(zip(films, json.loads(capsys.readouterr().out)["clips"], strict=True))
+    for name, (_, word, _) in films.items():
+        assert clips[name]["seconds"] == pytest.approx(5, abs=0.1)
+        assert clips[name]["words"]["text"] == word
+    others = {"picture": (*SAID, *AUDIBLE), "words": (*VISIBLE, *AUDIBLE), "voice": (*VISIBLE, *SAID)}
+    for changed, own in (("picture", VISIBLE), ("words", SAID[:1]), ("voice", AUDIBLE)):
+        difference = {
+            emotion: abs(clips[changed]["intensities"][emotion] - clips["first"]["intensities"][emotion])
+            for emotion in EMOTIONS
+        }
+        least = min(difference[emotion] for emotion in own)
+        assert least > 0.3, (changed, difference)
+        assert max(difference[emotion] for emotion in others[changed]) < least, (changed, difference)
+
+
+def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("well", "wow"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000), 16_000)
+    said = make_transcripts(tmp_path, {"well": "well", "wow": "wow"})
+    predictor = Predictor(runs["text"], device="cpu", words=WordSource(said))
+    well, wow = (predictor(tmp_path / f"{name}.wav") for name in ("well", "wow"))  # whatever the sound
+    assert wow.speech is not None
+    assert wow.speech.text == "wow"
+    assert wow.intensities[SAID[0]] > well.intensities[SAID[0]] + 0.4
+    (result,) = predictor.predict_files(corpus / "audio/00001.wav").clips
+    assert np.isnan(result.prediction.intensities).all()
+    assert any("no words were found" in note for note in result.notes)
+    rows = read_predictions(runs["text"], tmp_path / "scores", corpus)
+    found = Predictor(runs["text"], device="cpu", words=WordSource(corpus / "transcripts"))
+    expected = np.float64(rows["00088"])
+    np.testing.assert_allclose(found(corpus / "audio/00088.wav").prediction.intensities, expected, atol=2e-6)
+    with pytest.raises(ModelError, match="no voice"):
+        predictor.predict_timeline(tmp_path / "wow.wav")
+    with pytest.raises(ModelError, match="or no voice"):
+        export(runs["text"])
 
 
 def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path: Path) -> None:
     sound = tmp_path / "a.wav"
     soundfile.write(sound, 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
-    both, alone = (Predictor(runs[name], device="cpu") for name in ("both", "vision"))
+    both = Predictor(runs["all"], device="cpu", without=["text"])
+    alone = Predictor(runs["vision"], device="cpu")
     (result,) = both.predict_files(sound).clips
     assert np.isfinite(result.prediction.intensities).all()
     assert any("The voice alone is used" in note for note in result.notes)
@@ -199,7 +283,70 @@ def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path
         Predictor(runs["vision"], device="cpu", without=["vision"])
 
 
-@pytest.mark.parametrize("verb", [lambda run: export(run), lambda run: calibrate(run, [run])])
-def test_what_takes_voices_only_refuses_a_run_with_pictures(runs: dict[str, Path], verb: Any) -> None:
+def test_what_takes_voices_only_refuses_a_run_with_pictures(runs: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="takes images"):
-        verb(runs["both"])
+        export(runs["all"])
+
+
+def test_a_run_with_pictures_is_calibrated(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    raw, fitted = {}, {}
+    for name in ("vision", "text", "all"):
+        run = tmp_path / name
+        shutil.copytree(runs[name], run)
+        raw[name] = read_predictions(run, tmp_path / f"{name}-raw", corpus)
+        report = calibrate(run, [corpus], progress=False)
+        assert list(report.error) == list(EMOTIONS)
+        stored = Calibration.find_in_run(run, EMOTIONS)
+        assert stored is not None
+        assert (stored.novelty is None) is (name != "all")  # it is of the voice
+        fitted[name] = read_predictions(run, tmp_path / f"{name}-fitted", corpus)
+        clip = "00088"
+        expected = stored.calibrate_intensities(np.float64(raw[name][clip]))
+        np.testing.assert_allclose(np.float64(fitted[name][clip]), expected, atol=2e-5)
+        assert expected.min() > 0
+        assert expected.max() < 1
+        assert raw[name][clip] != fitted[name][clip]
+
+
+def test_a_frozen_backbone_encodes_each_clip_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    encode = VisionBranch.encode_frames
+
+    def count(branch: VisionBranch, images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return encode(branch, images)
+
+    monkeypatch.setattr(VisionBranch, "encode_frames", count)
+    changed = tmp_path / "corpus"
+    shutil.copytree(corpus, changed)
+    given = settings(
+        audio=False, vision={**VISION, "freeze": True}, epochs=2, features=str(tmp_path / "features"),
+        feature_dtype="float32",
+    )  # fmt: skip
+    train(changed, tmp_path / "a", given, show=False)
+    assert len(calls) == 88
+    train(changed, tmp_path / "b", given, show=False)
+    assert len(calls) == 88
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    # What is stored gives the predictions of the frames, and a changed picture is encoded again.
+    shutil.copy(changed / "face_images/00002/00000.jpg", changed / "face_images/00001/00000.jpg")
+    model = EmiModel.open_run(tmp_path / "a", device="cpu")
+    values = model.config.vision
+    items = frames.add_frames(
+        load_corpus(changed, clips=frames.list_clips(changed, values, 12.0)), values, 12.0
+    ).splits["train"].items  # fmt: skip
+    stored = image_cache.compute(
+        model, items, tmp_path / "features", BatchOptions(workers=1), dtype="float32"
+    )
+    assert len(calls) == 89
+    read = frames.make_reader(values, 12.0)
+    sound = np.zeros(0, np.float32)
+    one, other = (
+        model.predict([Inputs(sound, {"vision": reader(item)}) for item in items[:3]])
+        for reader in (stored, read)
+    )
+    for found, expected in zip(one, other, strict=True):
+        np.testing.assert_allclose(found.intensities, expected.intensities, atol=1e-6)

@@ -137,7 +137,7 @@ def describe(
 ) -> None:
     """Describe a corpus in numbers and plots; resumable.
 
-    Covers the paper's section 3.2: labels, durations, fps, faces, sound, damage.
+    Covers the paper's sections 3.1 and 3.2: labels, durations, fps, faces, sound, damage.
 
     Example: emimic describe hume-vidmimic2 --out description
     """

@@ -18,7 +18,7 @@ _ROW = tuple[str, ...]
 
 
 def compare_with_paper(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (quantity, this corpus, the paper's value of section 3.2); "-" where there is none."""
+    """Return (quantity, this corpus, the paper's value of section 3.1 or 3.2); "-" where there is none."""
     clips, lengths, audio = (numbers[key] for key in ("clips", "durations", "audio"))
     zeros = {
         split: [column["zero"] for column in columns.values() if column["clips"]]
@@ -112,8 +112,9 @@ def render(numbers: Mapping[str, Any], figures: Sequence[str], journal: str) -> 
     damaged = [f"{entry['split']} {entry['clip']}: {entry['reason']}" for entry in numbers["damaged"]]
     parts = [
         f"# Description of {numbers['folder']}",
-        f"Section 3.2 of the paper, for this corpus. The column *{PAPER}* has the published values of the paper's "
-        "corpus, which is another one unless this is Hume-Vidmimic2. `description.json` has all numbers, and "
+        f"Sections 3.1 (clips, speakers, shifts) and 3.2 of the paper, for this corpus. The column *{PAPER}* has the "
+        "published values of the paper's corpus, which is another one unless this is Hume-Vidmimic2; rows with - "
+        "are not in the paper. `description.json` has all numbers, and "
         f"`clips.csv` the measurements of each clip; `{journal}` stores them for another run.",
         _format_table(("", "this corpus", PAPER), compare_with_paper(numbers)),
         *_render_labels(numbers, figures),

@@ -1,4 +1,4 @@
-"""The contents of a corpus as a report, tables and plots, as in section 3.2 of the paper."""
+"""The contents of a corpus as a report, tables and plots, as in sections 3.1 and 3.2 of the paper."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ class Description:
     clips: tuple[Clip, ...]
 
     def to_text(self) -> str:
-        """Return the numbers of section 3.2 beside the paper's, as aligned plain text, and the output folder."""
+        """Return the numbers beside those of the paper's sections 3.1 and 3.2, and the output folder, as plain text."""
         rows = [("", "this corpus", markdown.PAPER), *markdown.compare_with_paper(self.numbers)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -60,7 +60,7 @@ def describe(
     workers: int | None = None,
     progress: bool = True,
 ) -> Description:
-    """Measure every clip of a corpus once and write every number of the paper's section 3.2, with its figures.
+    """Measure every clip of a corpus once and write every number of the paper's sections 3.1 and 3.2.
 
     `out` gets `description.md`, `description.json`, `clips.csv` (a row for each listed clip), and as PNG and SVG
     `labels` (Figure 1), `durations` (Figure 2) and `cuts` (the cost of each cut). `facts.jsonl` there stores the

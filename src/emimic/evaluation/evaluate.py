@@ -1,9 +1,8 @@
 """Scores of a trained model on a labeled split, with intervals, plots and all predictions."""
 
-import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
 from emimic.data.fields import list_alike
 from emimic.data.loader import BatchOptions
-from emimic.data.split_tables import find_split_files, list_some
+from emimic.data.split_tables import find_split_files, get_clip_key, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split
 from emimic.evaluation.report import Report, score
@@ -40,6 +39,7 @@ def evaluate(
     draw: bool = True,
     by: Sequence[str] = (),
     without: Sequence[str] = (),
+    speakers: Mapping[str, str] | None = None,
 ) -> Report:
     """Score a run on a labeled split of a corpus, and write the report, the predictions and plots.
 
@@ -65,6 +65,7 @@ def evaluate(
         by: columns of the split's table; each group of clips with the same value is scored, too.
         without: further branches that get no input, such as text, so that the voice alone is scored; the default of
             `out` then ends with their names.
+        speakers: clip key -> the speaker that the bootstrap resamples; None: those of the split's table.
 
     Raises:
         CorpusError: if the split can't be read, has no labels, or none of its clips can be used, or its table has no
@@ -77,6 +78,9 @@ def evaluate(
     model, part, warnings, inputs = open_split(
         run, folder, split, label_scale, without=without, workers=workers, progress=progress
     )
+    if speakers is not None:
+        items = (replace(item, speaker=speakers.get(get_clip_key(item.id))) for item in part.items)
+        part = replace(part, items=tuple(items))
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
     name = "-without-".join([part.name, *without])
@@ -97,11 +101,11 @@ def evaluate(
     fused = isinstance(model, BaselineModel) and model.config.weights is not None
     notes = _explain_bias(run, Path(folder), part.name, fused=fused)
     notes += [*reports[0].notes, *warnings, *_note_similar_groups(part, by)]
-    report = dataclasses.replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
+    report = replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
     files = _format_files(report, truths[0], predictions[truths[0].vad], part, by, draw=draw)
     for name, content in files.items():
         write_atomically(out / name, content)
-    return dataclasses.replace(report, written=tuple(out / name for name in files))
+    return replace(report, written=tuple(out / name for name in files))
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def _score_truth(
         {column: [item.row[column] for item in truth.items] for column in by}, speakers,
         n_bootstrap=n_bootstrap, seed=seed, progress=progress,
     )  # fmt: skip
-    return dataclasses.replace(report, groups=by_column)
+    return replace(report, groups=by_column)
 
 
 def _format_files(

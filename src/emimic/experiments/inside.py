@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emimic.data.split_tables import Table, find_split_files, read_table
+from emimic.data.split_tables import Table, find_split_files, get_clip_key, read_table
 from emimic.evaluation.evaluate import evaluate
 from emimic.files import CsvText, OutputError, make_folder, write_atomically
 from emimic.task import CorpusError
@@ -41,6 +41,10 @@ class Inside:
         scored: number of scored clips.
         shared: fraction of the scored clips whose speaker was trained on; None where no speaker is named.
         pearson: mean over the targets; None where undefined.
+        low: end of its 95 % interval; None where undefined.
+        high: the other end.
+        resampled: by the interval: "speakers", or "clips" where the table names no speakers.
+        chose_epoch: the scored clips chose the epoch, too, so that the score is a little too good.
         signal: that stopped the training; None if it finished.
     """
 
@@ -49,7 +53,11 @@ class Inside:
     trained: int
     scored: int
     shared: float | None
-    pearson: float | None
+    pearson: float | None = None
+    low: float | None = None
+    high: float | None = None
+    resampled: str | None = None
+    chose_epoch: bool = False
     signal: int | None = None
 
 
@@ -87,18 +95,24 @@ def run_inside(
 
 
 def format_table(results: Sequence[Inside]) -> str:
-    """Return a table with a row per division."""
+    """Return a table with a row per division, and what its intervals and scores are."""
     lines = [
-        "| split | divided by | trained on | scored on | of known speakers | mean Pearson | paper, vision |",
+        "| split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] | paper, vision |",
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
         shared = "unknown" if result.shared is None else f"{result.shared:.0%}"
         pearson = "undefined" if result.pearson is None else f"{result.pearson:.3f}"
+        if result.low is not None and result.high is not None:
+            pearson += f" [{result.low:.3f}, {result.high:.3f}]"
         paper = f"about {PAPER}" if result.unit == "clip" else "-"
         lines.append(
             f"| {result.split} | {result.unit} | {result.trained} | {result.scored} | {shared} | {pearson} | {paper} |"
         )
+    over = " or ".join(sorted({result.resampled for result in results if result.resampled}))
+    lines += [f"\nIntervals resample {over} of the scored clips."] if over else []
+    if any(result.chose_epoch for result in results):
+        lines.append("The scored clips chose each run's epoch, too: scores are a little too good.")
     return "\n".join(lines)
 
 
@@ -144,14 +158,20 @@ def _run(folder: Path, out: Path, table: Table, unit: str, settings: TrainSettin
     stored = (run / checkpoint.SETTINGS).exists()
     result = train(corpus, run, settings, resume=stored, show=show)
     speakers = {row.get("Speaker") for row in trained} - {"", None}
-    known = [row.get("Speaker") for row in scored if row.get("Speaker")]
-    shared = sum(speaker in speakers for speaker in known) / len(known) if known else None
+    known = {get_clip_key(row["Filename"]): row["Speaker"] for row in scored if row.get("Speaker")}
+    shared = sum(speaker in speakers for speaker in known.values()) / len(known) if known else None
     counts = (table.name, unit, len(trained), len(scored), shared)
     if result.signal is not None:
-        return Inside(*counts, None, result.signal)
-    report = evaluate(run, corpus, progress=show, draw=False, batch_seconds=settings.batch_seconds)
-    mean = report.mean_pearson
-    return Inside(*counts, None if math.isnan(mean) else mean)
+        return Inside(*counts, signal=result.signal)
+    report = evaluate(
+        run, corpus, progress=show, draw=False, batch_seconds=settings.batch_seconds, speakers=known
+    )
+    score = report.metrics["pearson"].mean
+    pearson, low, high = (
+        None if math.isnan(value) else value for value in (score.value, score.low, score.high)
+    )
+    chose_epoch = settings.epochs > 1 and settings.train_on == "train"
+    return Inside(*counts, pearson, low, high, report.resampled, chose_epoch)
 
 
 def _make_corpus(

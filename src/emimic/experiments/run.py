@@ -167,7 +167,7 @@ def _describe_settings(common: TrainSettings) -> str:
     return f"Encoder, where a row names no other: {name_encoder(common.model_dump())}. " + (
         f"Settings of all rows that aren't the paper's: {others}."
         if others
-        else "All other settings: the paper's."
+        else "All other settings: the paper's, or those of a row's own system."
     )
 
 

@@ -17,7 +17,7 @@ ENCODERS: Final = {
 }
 """Rows with an image encoder of their own, and its name on the hub; the other rows have one of these."""
 
-TITLE: Final = "Section 6.2 and Table 1: vision"
+TITLE: Final = "Section 6.2 and Table 1: vision (frozen, and with the corpus's crops: not in the paper)"
 
 EXPRESSION_NOTE: Final = (
     "Expression recognition: {encoder} stands in for LibreFace and EfficientNet (EmotiEffLib), whose weights are "

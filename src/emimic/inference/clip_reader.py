@@ -119,18 +119,30 @@ class ClipReader:
         notes: list[str],
         images: NDArray[np.uint8] | None = None,
     ) -> DecodedClip:
-        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`."""
-        if not self._engine.spec.audio:
+        """Prepare the first of the blocks of max_seconds, find its words; the others only count, and fill `notes`.
+
+        A model without audio reads sound only to transcribe it, and has no value where it finds neither words nor face.
+        """
+        spec = self._engine.spec
+        if not spec.audio and not self.uses_words:
             return self._prepare_images(images, notes)
         head = next(blocks)
         total = len(head) + sum(map(len, blocks))
-        clip = self._engine.spec.clip_format.prepare(head)
+        clip = spec.clip_format.prepare(head)
         clip = replace(clip, seconds=total / SAMPLE_RATE, was_cut=total > len(head))
         speech = self.words.find(path, lambda: [head]) if self.uses_words else None
         if speech is not None and clip.was_cut:
             speech = speech.cut(len(head) / SAMPLE_RATE)
         # A silent film still shows a face.
-        silent = is_silent(head) and (images is None or not len(images))
+        silent = images is None or not len(images)
+        if spec.audio:
+            silent = silent and is_silent(head)
+        else:
+            clip = replace(clip, samples=np.zeros(0, np.float32), was_padded=False)
+            if speech is None or not speech.text.strip():
+                notes.append(f"{path}: no words were found")
+            else:
+                silent = False
         return DecodedClip(clip, silent=silent, notes=tuple(notes), speech=speech, images=images)
 
     def _prepare_images(self, images: NDArray[np.uint8] | None, notes: list[str]) -> DecodedClip:

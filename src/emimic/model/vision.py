@@ -60,8 +60,14 @@ class VisionBranch(Branch):
         return pools
 
     def encode(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Return vectors (batch, width) of frames (batch, frame, height, width, 3) uint8 and mask (batch, frame)."""
-        encoded = self.encode_frames(values[mask])
+        """Return vectors (batch, width) of frames and mask (batch, frame).
+
+        Args:
+            values: (batch, frame, height, width, 3) uint8, or their features (batch, frame, feature).
+            mask: true at real frames.
+        """
+        real = values[mask]
+        encoded = real.to(self.missing.dtype) if values.ndim == 3 else self.encode_frames(real)
         frames = encoded.new_zeros(*mask.shape, encoded.shape[-1]).index_put((mask,), encoded)
         return torch.cat([pool(frames, mask) for pool in self.poolings], dim=-1)
 

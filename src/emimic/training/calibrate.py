@@ -1,7 +1,6 @@
 """Calibration of a run: maps of its intensities from labeled clips, and a novelty score from training clips."""
 
 import math
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.calibration import Array, Calibration, Intervals, Map, Single
-from emimic.data.corpus import Item, Split, load_corpus
-from emimic.data.loader import BatchOptions, ModelInput, Source, read_batches
-from emimic.data.transcripts import add_texts
+from emimic.data.corpus import Split
+from emimic.data.loader import BatchOptions
 from emimic.files import fingerprint, make_folder
-from emimic.media import decode
 from emimic.model.model import WEIGHTS, EmiModel
-from emimic.task import SAMPLE_RATE, VAD, CorpusError, ModelError, SettingsError
+from emimic.task import VAD, CorpusError, ModelError, SettingsError
+from emimic.training.calibration_clips import choose_reference, load_splits, predict, vary_lengths
 from emimic.training.calibration_fit import (
     compute_calibration_error,
     fit_intervals,
@@ -29,9 +27,6 @@ from emimic.training.calibration_fit import (
 from emimic.training.calibration_report import Report as Report
 from emimic.training.checkpoint import read_stored
 from emimic.training.learner import make_source
-
-SHORTEST: Final = 0.8
-"""Minimum length of a crop of a clip for the novelty score, in seconds."""
 
 _FEW: Final = 100
 
@@ -55,7 +50,8 @@ def calibrate(
     Each target's map is fitted to the clips of `split` with its label; the corpora are weighted by `weights`. The
     novelty score refers to at most `clips` training clips of each corpus and is scaled on as many of `split`. A third
     each of them is unchanged, cropped, and joined with others up to the model's longest, so that no length is novel.
-    A corpus without `split` fits no map, and a fifth of its training clips scales the novelty score.
+    A corpus without `split` fits no map, and a fifth of its training clips scales the novelty score. The score is of
+    the voice, also of a run with words or images; a run without a voice has none.
 
     Args:
         run: a run folder of `emimic train`.
@@ -86,17 +82,16 @@ def calibrate(
     options = BatchOptions(batch_seconds, workers, progress)
     fitted: dict[str, _Corpus] = {}
     for name, folder in zip(names, corpora, strict=True):
-        splits = _load_splits(
-            folder, split, targets, scale,
-            texts="text" in model.branches, workers=workers, progress=progress,
-        )  # fmt: skip
+        splits = load_splits(model, folder, split, scale, workers=workers, progress=progress)
         fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
     intervals = _fit_intervals(targets, fitted, seed)
-    novelty = fit_novelty(
-        {name: corpus.reference for name, corpus in fitted.items()},
-        {name: corpus.held for name, corpus in fitted.items()},
-    )
+    novelty = None
+    if model.config.audio:
+        novelty = fit_novelty(
+            {name: corpus.reference for name, corpus in fitted.items()},
+            {name: corpus.held for name, corpus in fitted.items()},
+        )
     facts = {
         "weights": fingerprint(run / WEIGHTS),
         "split": split,
@@ -107,6 +102,7 @@ def calibrate(
     novel = {
         name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
         for name, corpus in fitted.items()
+        if novelty is not None
     }
     coverage = {} if intervals is None else intervals.coverage
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted), coverage)
@@ -121,11 +117,6 @@ def _open_model(run: Path, split: str) -> EmiModel:
     model = EmiModel.open_run(run)
     if not model.config.targets:
         raise ModelError(f"{run} predicts V/A/D only; calibration needs a run with targets")
-    if "vision" in model.branches or not model.config.audio:
-        raise ModelError(
-            f"{run} takes images, or no voice, and calibration cuts voices to other lengths: its values stay as they "
-            "are trained"
-        )
     return model
 
 
@@ -169,65 +160,24 @@ def _predict_corpus(
     rng: np.random.Generator,
     options: BatchOptions,
 ) -> _Corpus:
-    """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `_load_splits`."""
+    """Predict a corpus's labeled clips, and the clips of the novelty score; splits: of `load_splits`."""
     train, part = splits
     targets = len(model.config.targets)
     raw, labels, vad = np.empty((0, targets)), np.empty((0, targets)), np.empty((0, len(VAD)))
     items = () if part is None else part.items
     if part is not None:
         source = make_source(model, part.items, None)
-        raw, _, vad = _predict(model, source, f"{name}, {part.name}", options)
+        raw, _, vad = predict(model, source, f"{name}, {part.name}", options)
         labels = part.labels.astype(np.float64)
+    chosen = choose_reference(train.items, None if part is None else part.items, clips, rng)
     reference, held = (
-        _predict(model, vary_lengths(model, chosen, seed), f"{name}, novelty", options)[1]
-        for chosen in _choose_reference(train.items, None if part is None else part.items, clips, rng)
+        predict(model, vary_lengths(model, some, seed), f"{name}, novelty", options)[1]
+        for some in (chosen if model.config.audio else ([], []))
     )
     unknown = np.full(len(VAD), np.nan)
     vad_labels = np.array([unknown if item.vad is None else item.vad for item in items]).reshape(-1, len(VAD))
     speakers = [f"{name}/{item.speaker or item.id}" for item in items]
     return _Corpus(weight, raw, labels, reference, held, vad, vad_labels, speakers)
-
-
-def _load_splits(
-    folder: Path,
-    split: str,
-    targets: Sequence[str],
-    scale: float | None,
-    *,
-    texts: bool,
-    workers: int,
-    progress: bool,
-) -> tuple[Split, Split | None]:
-    """Return a corpus's training split, and the split that maps are fitted to or None; texts: with the words."""
-    labeled = any((Path(folder) / f"{name}_split.csv").is_file() for name in _list_spellings(split))
-    corpus = load_corpus(
-        folder,
-        targets=targets,
-        splits=["train", *([split] if labeled else [])],
-        label_scale=scale,
-        workers=workers,
-        progress=progress,
-        partial=True,
-    )
-    corpus = add_texts(corpus, required=False) if texts else corpus
-    train, *others = corpus.splits.values()
-    return train, others[0] if others else None
-
-
-def _list_spellings(split: str) -> tuple[str, ...]:
-    return ("valid", "val") if split in ("valid", "val") else (split,)
-
-
-def _choose_reference(
-    train: Sequence[Item], held: Sequence[Item] | None, clips: int, rng: np.random.Generator
-) -> tuple[list[Item], list[Item]]:
-    """Return the clips that the novelty score refers to, and those that scale it."""
-    rows = rng.permutation(len(train))
-    if held is None:
-        count = max(1, min(len(rows), clips) // 5)
-        return [train[i] for i in np.sort(rows[count:][:clips])], [train[i] for i in np.sort(rows[:count])]
-    others = np.sort(rng.permutation(len(held))[:clips])
-    return [train[i] for i in np.sort(rows[:clips])], [held[i] for i in others]
 
 
 def _fit_maps(
@@ -290,7 +240,7 @@ def _list_notes(
         )
     if few := [name for name, count in counts.items() if count < _FEW]:
         notes.append(f"fewer than {_FEW} labeled clips for {', '.join(few)}: a rough map")
-    if few := [name for name, corpus in corpora.items() if len(corpus.held) < _FEW]:
+    if few := [name for name, corpus in corpora.items() if 0 < len(corpus.held) < _FEW]:
         notes.append(f"fewer than {_FEW} held-out clips in {', '.join(few)}: a rough scale of novelty")
     return tuple(notes)
 
@@ -311,53 +261,3 @@ def _weight_clips(labels: Array, groups: NDArray[np.intp], weights: Sequence[flo
             f"no clip has a label of {target} (and its corpus a weight above 0); expected some: add a corpus"
         )
     return clip_weights
-
-
-def vary_lengths(model: EmiModel, items: Sequence[Item], seed: int) -> Source:
-    """Return clips of which a third each is unchanged, cropped, and joined with others, by the seed and a clip's id."""
-    clip_format, longest = model.clip_format, round(model.config.max_seconds * SAMPLE_RATE)
-
-    def load(item: Item) -> Single:
-        return decode.load(item.path, max_seconds=clip_format.max_seconds, notes=[])
-
-    def read(item: Item, epoch: int) -> ModelInput:
-        rng = np.random.default_rng((seed, zlib.crc32(item.id.encode(errors="surrogateescape"))))
-        samples, kind = load(item), rng.integers(3)
-        if kind == 1 and len(samples) > SHORTEST * SAMPLE_RATE:
-            size = round(math.exp(rng.uniform(math.log(SHORTEST * SAMPLE_RATE), math.log(len(samples)))))
-            start = rng.integers(len(samples) - size + 1)
-            samples = samples[start : start + size]
-        elif kind == 2 and len(samples) < longest:
-            size = rng.integers(len(samples), longest)
-            joined = [samples]
-            while (total := sum(map(len, joined))) < size and len(joined) < 100:
-                joined.append(load(items[int(rng.integers(len(items)))])[: size - total])
-            samples = np.concatenate(joined)
-        return ModelInput(clip_format.prepare(samples).samples)
-
-    return Source(items, read)
-
-
-def _predict(
-    model: EmiModel, source: Source, name: str, options: BatchOptions
-) -> tuple[Array, Single, Array]:
-    """Return raw intensities (clip, target), pooled frames (clip, feature), and V/A/D (clip, 3), NaN if not learned.
-
-    Raises:
-        ModelError: the model predicts NaN or infinity.
-    """
-    count, config = len(source.items), model.config
-    intensities = np.empty((count, len(config.targets)))
-    pooled = np.empty((count, 2 * config.hidden_features), np.float32)
-    vad = np.full((count, len(VAD)), np.nan)
-    for rows, values in read_batches(model, source, range(count), options, label=name):
-        predictions = model.predict(values, batch_seconds=options.batch_seconds)
-        for row, prediction in zip(rows, predictions, strict=True):
-            intensities[row], pooled[row] = prediction.intensities, prediction.pooled
-            if prediction.vad is not None:
-                vad[row] = prediction.vad.clip(0.0, 1.0).mean(axis=0)
-    if not (np.isfinite(intensities).all() and np.isfinite(pooled).all()):
-        raise ModelError(
-            f"the model predicts NaN or infinity for clips of {name}; its weights are damaged: use another checkpoint"
-        )
-    return intensities, pooled, vad

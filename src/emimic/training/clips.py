@@ -13,7 +13,7 @@ from emimic.data.augment import Augment
 from emimic.data.corpus import Item
 from emimic.data.joins import Joins
 from emimic.data.parallel import run_in_parallel
-from emimic.features import encoder_cache
+from emimic.features import encoder_cache, image_cache
 from emimic.files import fingerprint as sample_content
 from emimic.model.model import EmiModel
 from emimic.task import VAD, CorpusError
@@ -55,7 +55,10 @@ def make_source(
         drawn: for training clips, how they are drawn.
     """
     source = _make_audio_source(model, items, out, settings, fabric, show, drawn)
-    return loader.add_branches(source, make_readers(model))
+    readers = make_readers(model)
+    if settings.vision is not None and settings.vision.freeze:
+        readers["vision"] = _cache_images(model, items, out, settings, fabric, show)
+    return loader.add_branches(source, readers)
 
 
 def _make_audio_source(
@@ -100,6 +103,18 @@ def _cache_features(
         source = encoder_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
         fabric.barrier()
     return source
+
+
+def _cache_images(
+    model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
+) -> loader.Reader:
+    folder = Path(settings.features) if settings.features else out / "features"
+    options = loader.BatchOptions(settings.batch_seconds, settings.workers, show)
+    if fabric.world_size > 1:  # each process computes its part, then all of them find every clip
+        part = items[fabric.global_rank :: fabric.world_size]
+        image_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
+        fabric.barrier()
+    return image_cache.compute(model, items, folder, options, dtype=settings.feature_dtype)
 
 
 def plan_copies(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:

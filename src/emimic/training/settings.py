@@ -232,7 +232,8 @@ class TrainSettings(Numbers, ModelSettings):
         200, ge=1, description="optimizer steps between two writings of last.safetensors"
     )
     features: str | None = Field(
-        None, description="folder of cached features of a frozen encoder; null: in the run folder"
+        None,
+        description="folder of cached features of a frozen encoder of voices or images; null: in the run folder",
     )
     feature_dtype: Literal["float16", "float32"] = Field("float16", description="type of cached features")
 
