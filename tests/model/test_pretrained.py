@@ -85,7 +85,9 @@ def same_state(one, other):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_a_saved_model_answers_with_the_same_bits(family, dtype, tmp_path):
-    model = tiny_models.model(family, vad_pretrained=True).to(dtype)
+    # Positional convolutions of 8 channels a group are refused in bf16.
+    groups = {} if family == "whisper" else {"num_conv_pos_embedding_groups": 1}
+    model = tiny_models.model(family, vad_pretrained=True, encoder=groups).to(dtype)
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", WEIGHTS]
     clips = [tiny_models.clip(400), tiny_models.clip(3000, seed=1)]
@@ -150,6 +152,7 @@ def test_every_field_of_a_configuration_comes_back(tmp_path):
         "hidden_layers": [1, 2],
         "probe_layers": [2],
         "frozen_layers": 1,
+        "attention_seconds": 0.5,
         "standardize_frames": True,
         "attentive": True,
         "head_units": 9,
