@@ -28,8 +28,8 @@ def test_it_finishes_requests_at_sigterm_and_logs_no_name() -> None:
         responses: list[httpx.Response] = []
 
         def post() -> None:
-            files = {"file": ("secret-name.wav", to_wav(np.tile(make_voice(4.0), 4)))}
-            responses.append(httpx.post(f"{server.url}/v1/emotions?hop=0.4", files=files, timeout=60))
+            files = {"file": ("secret-name.wav", to_wav(np.tile(make_voice(4.0), 2)))}
+            responses.append(httpx.post(f"{server.url}/v1/emotions?hop=0.5", files=files, timeout=60))
 
         thread = threading.Thread(target=post)
         thread.start()
