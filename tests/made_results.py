@@ -29,11 +29,11 @@ def result(
     random = np.random.default_rng(3)
     times = np.arange(0.0, max(seconds, 0.1), 0.2)
     frames = np.arange(0.0125, max(seconds, 0.02), 0.02)
-    heard = frames[frames < 12]
+    frame_times = frames[frames < 12]
     prediction = Prediction(
         random.uniform(size=len(targets)).astype(np.float32),
-        random.uniform(size=(len(heard), 3)).astype(np.float32) if vad else None,
-        heard,
+        random.uniform(size=(len(frame_times), 3)).astype(np.float32) if vad else None,
+        frame_times,
     )
     whole = None
     if timeline:

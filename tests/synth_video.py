@@ -46,10 +46,10 @@ def film(
         if sound is not None and track is not None:
             for start in range(0, len(sound), 1024):
                 part = np.ascontiguousarray(sound[None, start : start + 1024])
-                heard = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
-                heard.sample_rate, heard.time_base = rate, Fraction(1, rate)
-                heard.pts = round(sound_start * rate) + start
-                container.mux(track.encode(heard))
+                block = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+                block.sample_rate, block.time_base = rate, Fraction(1, rate)
+                block.pts = round(sound_start * rate) + start
+                container.mux(track.encode(block))
             container.mux(track.encode())
     return path
 

@@ -23,7 +23,7 @@ ROLES = {
     "wavlm_tcn": ("audio",),
     "concatenated": ("text", "audio", "face"),
 }
-"""What each system hears in these tests."""
+"""What each system reads in these tests."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "baseline": {"units": 8},
@@ -72,7 +72,7 @@ def weights(model: BaselineModel) -> dict[str, Array]:
     return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
 
 
-def heard(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
+def draw_inputs(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
     """Role -> a clip's frames, which of them are there, and those alone; in double precision."""
     return {
         role: (part.astype(np.float64), one.masks[role], part[one.masks[role]].astype(np.float64))
@@ -108,4 +108,4 @@ def ignores_padding(model: BaselineModel, roles: tuple[str, ...]) -> None:
         with torch.inference_mode():
             found = model.regress(parts, masks).intensities[0].numpy()
         np.testing.assert_allclose(found, wanted, atol=2e-6)
-    assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # it does hear
+    assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # the input counts

@@ -227,7 +227,7 @@ def log_mel(samples: Array, bins: int) -> Array:
     count = len(samples) // 160
     whole = np.concatenate([samples[200:0:-1], samples, np.zeros(480_000 - len(samples) + 200)])
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    frames = min(count + 3, 3000)  # those beyond hear nothing
+    frames = min(count + 3, 3000)  # those beyond get silence
     power = np.stack(
         [np.abs(np.fft.rfft(window * whole[160 * i : 160 * i + 400])) ** 2 for i in range(frames)]
     )

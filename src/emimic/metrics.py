@@ -1,4 +1,4 @@
-"""Scores of predictions against labels: Pearson, CCC, MSE, AUC, calibration, bootstrap intervals. NumPy only.
+"""Scores of predictions against labels: Pearson, CCC, MSE, AUC, calibration error, bootstrap intervals. NumPy only.
 
 A NaN label is missing: that clip is left out of that target's score. Pearson, CCC and MSE are functions of a few sums
 over clips (`_sum_clips`). A resample weights those sums, so a thousand resamples take a thousand small products instead
@@ -6,12 +6,12 @@ of a thousand passes over the data. AUC and calibration sort once and weight the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from emimic.reliability import prepare_calibration_error
 from emimic.resampling import (
     Floats,
     Prepare,
@@ -20,23 +20,19 @@ from emimic.resampling import (
     Weighted,
     check_pair,
     compute_interval,
+    divide,
     find_units,
     resample,
     score_columns,
 )
 
 __all__ = [
-    "BINS",
-    "BIN_CLIPS",
     "CONSTANT",
-    "Calibration",
     "Floats",
     "ScoreError",
     "Statistic",
-    "assign_bins",
     "bootstrap",
     "compute_auc",
-    "compute_calibration",
     "compute_calibration_error",
     "compute_ccc",
     "compute_interval",
@@ -55,10 +51,6 @@ CONSTANT: Final = 1e-6
 A float32 rounding is 6e-8 of a value. A constant computed in differently padded batches varies by a few of those, and a
 correlation of such noise is meaningless.
 """
-
-BINS: Final = 10
-BIN_CLIPS: Final = 20
-"""A calibration bin has at least this many clips on average: the mean label of fewer is mostly noise."""
 
 
 def compute_pearson(predictions: ArrayLike, labels: ArrayLike) -> Floats:
@@ -117,7 +109,7 @@ def compute_auc(predictions: ArrayLike, labels: ArrayLike) -> Floats:
 
 
 def compute_calibration_error(predictions: ArrayLike, labels: ArrayLike) -> Floats:
-    """Compute the expected calibration error of each target: `compute_calibration(...).error`, in the labels' unit.
+    """Compute the expected calibration error of each target: `compute_reliability(...).error`, in the labels' unit.
 
     Resamples use the bins of the full sample. The error is biased upward, more so with few clips and in resamples: its
     interval may lie above the value. Arguments and errors are those of `compute_pearson`.
@@ -126,80 +118,6 @@ def compute_calibration_error(predictions: ArrayLike, labels: ArrayLike) -> Floa
         (target,) >= 0, a float for one-dimensional input; NaN without a label.
     """
     return _score(compute_calibration_error, predictions, labels)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Mean prediction and mean label of one target in bins of the prediction; all (bin,), sorted by `predicted`.
-
-    low, high: the 95 % bootstrap interval of `observed`; NaN where there is none. error: the expected calibration
-    error, the mean |predicted - observed| weighted by counts (Naeini et al. 2015, AAAI); NaN without a label.
-    """
-
-    predicted: Floats
-    observed: Floats
-    counts: NDArray[np.intp]
-    low: Floats
-    high: Floats
-    error: float
-
-
-def compute_calibration(
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    bins: int = BINS,
-    *,
-    groups: Sequence[object] | None = None,
-    n: int = 1000,
-    seed: int = 0,
-) -> tuple[Calibration, ...]:
-    """Compute the mean label of clips with about the same prediction, for each target.
-
-    Bins contain equal numbers of labeled clips (`assign_bins`): at most `bins`, with at least `BIN_CLIPS` clips on
-    average. Fewer than 2 * BIN_CLIPS clips are a single bin. Arguments are those of `compute_pearson` and
-    `resample_statistic`.
-
-    Returns:
-        One `Calibration` per target (one for one-dimensional input).
-
-    Raises:
-        ScoreError: see `compute_pearson` and `resample_statistic`; or bins < 1.
-    """
-    if bins < 1:
-        raise ScoreError(f"found {bins} bins, expected at least 1")
-    x, y, _ = check_pair(predictions, labels)
-    unit, units = find_units(groups, len(x))
-    calibrations = []
-    for column in range(x.shape[1]):
-        labeled = np.flatnonzero(~np.isnan(y[:, column]))
-        index, count = _assign_calibration_bins(x[labeled, column], bins)
-        binned = np.full((len(x), count), np.nan)
-        binned[labeled, index] = y[labeled, column]
-        counts = np.bincount(index, minlength=count)
-        predicted = np.bincount(index, x[labeled, column], minlength=count) / counts
-        observed = np.bincount(index, y[labeled, column], minlength=count) / counts
-        drawn = resample(
-            score_columns(_prepare_mean_label), np.zeros_like(binned), binned, unit, units, n, seed
-        )
-        low, high = compute_interval(drawn)
-        differences = counts * np.abs(predicted - observed)
-        error = float(differences.sum() / counts.sum()) if count else float("nan")
-        calibrations.append(Calibration(predicted, observed, counts, low, high, error))
-    return tuple(calibrations)
-
-
-def assign_bins(values: ArrayLike, bins: int) -> NDArray[np.intp]:
-    """Assign each of (n,) values to a bin, from 0 in rising order; bins have equal counts.
-
-    Equal values go into one bin, that of their middle rank. Without ties, counts differ by at most one. With ties they
-    may differ by more, and empty bins are skipped in the numbering.
-    """
-    distinct, index, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    middle = 2 * ends - counts  # twice the middle rank, in whole numbers
-    chosen = middle * bins // (2 * max(int(counts.sum()), 1))
-    numbers = np.unique(chosen, return_inverse=True)[1] if len(distinct) else chosen
-    return np.asarray(numbers[index], dtype=np.intp)
 
 
 def compute_mean_pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -357,12 +275,6 @@ def _derive_mse(sums: Floats, _: Floats) -> Floats:
     return np.where(sums[0] > 0, sums[6] / np.maximum(sums[0], 1.0), np.nan)
 
 
-def _prepare_mean_label(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
-    """Return the weighted mean label of one target."""
-    count, total = np.bincount(unit, minlength=units), np.bincount(unit, y, minlength=units)
-    return lambda weights: _divide(weights @ total, weights @ count)
-
-
 def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
     """Return the weighted AUC of one target."""
     if bad := int(np.count_nonzero((y != 0) & (y != 1))):
@@ -378,28 +290,9 @@ def _prepare_auc(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Flo
         ones = np.add.reduceat(clip_weights * positive, starts, axis=1)
         zeros = np.add.reduceat(clip_weights * (1 - positive), starts, axis=1)
         below = np.cumsum(zeros, axis=1) - zeros / 2
-        return _divide((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
+        return divide((ones * below).sum(axis=1), ones.sum(axis=1) * zeros.sum(axis=1))
 
     return score
-
-
-def _assign_calibration_bins(x: Floats, bins: int) -> tuple[NDArray[np.intp], int]:
-    """Return the bin of each prediction (clip,), and the number of bins."""
-    index = assign_bins(x, max(1, min(bins, len(x) // BIN_CLIPS)))
-    return index, int(index.max(initial=-1)) + 1
-
-
-def _prepare_calibration_error(x: Floats, y: Floats, unit: Units, units: int) -> Callable[[Floats], Floats]:
-    """Return the weighted calibration error of one target."""
-    index, bins = _assign_calibration_bins(x, BINS)
-    sums, count = np.zeros((units, bins)), np.bincount(unit, minlength=units)
-    np.add.at(sums, (unit, index), x - y)
-    return lambda weights: _divide(np.abs(weights @ sums).sum(axis=1), weights @ count)
-
-
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    """Return the quotient; NaN where the denominator is 0."""
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1.0), np.nan)
 
 
 _STATISTICS: Final[dict[Statistic, Prepare]] = {
@@ -407,5 +300,5 @@ _STATISTICS: Final[dict[Statistic, Prepare]] = {
     compute_ccc: _score_sums(_derive_ccc),
     compute_mse: _score_sums(_derive_mse),
     compute_auc: score_columns(_prepare_auc),
-    compute_calibration_error: score_columns(_prepare_calibration_error),
+    compute_calibration_error: score_columns(prepare_calibration_error),
 }

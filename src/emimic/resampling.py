@@ -113,3 +113,8 @@ def compute_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[Floats,
         if column.size:
             low[index], high[index] = np.quantile(column, [(1 - level) / 2, (1 + level) / 2])
     return low[()], high[()]
+
+
+def divide(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient; NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1.0), np.nan)

@@ -101,7 +101,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_verbs_work_on_the_samples_features(name: str, sample: Path, tmp_path: Path) -> None:
-    """Every role hears the voice here, as the sample has no faces and no words."""
+    """Every modality gets the voice here, as the sample has no faces and no words."""
     words = [
         f"baseline={name}", f"modalities={json.dumps(dict.fromkeys(ROLES[name], 'log-mel'))}",
         f"baseline_options={json.dumps(SMALL[name])}", "threads=1", "workers=1", "accelerator=cpu",
@@ -180,8 +180,8 @@ def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) 
     rng = np.random.default_rng(seed)
     answers = rng.random((clips, branches, 2)).astype(np.float32)
     labels = rng.random((clips, 2)).astype(np.float32)
-    heard = np.ones((clips, branches), np.bool_)
-    found = fusion.search(answers, heard, labels, each=each)
+    present = np.ones((clips, branches), np.bool_)
+    found = fusion.search(answers, present, labels, each=each)
     np.testing.assert_allclose(found.sum(axis=0), 1.0)
 
     def rho(w: Array) -> Array:
@@ -196,18 +196,18 @@ def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) 
     assert best.mean() == pytest.approx(wanted, abs=1e-6)
 
 
-def test_joining_leaves_out_who_heard_nothing() -> None:
+def test_joining_leaves_out_who_has_no_input() -> None:
     answers = torch.tensor([[[1.0], [1.0], [1.0]], [[3.0], [3.0], [3.0]]])
-    heard = torch.tensor([[True, True, False], [True, False, True]])
+    present = torch.tensor([[True, True, False], [True, False, True]])
     even, one = torch.ones(2, 1), torch.tensor([[1.0], [0.0]])
-    assert join(answers, heard, even)[:, 0].tolist() == [2.0, 1.0, 3.0]
-    # Who has no weight is still heard where nobody else is.
-    assert join(answers, heard, one)[:, 0].tolist() == [1.0, 1.0, 3.0]
+    assert join(answers, present, even)[:, 0].tolist() == [2.0, 1.0, 3.0]
+    # Who has no weight is still used where nobody else is.
+    assert join(answers, present, one)[:, 0].tolist() == [1.0, 1.0, 3.0]
     rows = answers.permute(1, 0, 2).numpy()
     for w in ([1.0, 1.0], [1.0, 0.0], [0.3, 0.7]):
         np.testing.assert_allclose(
-            fusion.join(rows, heard.t().numpy(), np.array(w)),
-            join(answers, heard, torch.tensor(w)[:, None]).numpy(),
+            fusion.join(rows, present.t().numpy(), np.array(w)),
+            join(answers, present, torch.tensor(w)[:, None]).numpy(),
             atol=1e-6,
         )
 

@@ -4,7 +4,7 @@ import layer_formulas
 import numpy as np
 import pytest
 import torch
-from tiny_baselines import ROLES, Array, baseline, clip, heard, ignores_padding, lacking, says, weights
+from tiny_baselines import ROLES, Array, baseline, clip, draw_inputs, ignores_padding, lacking, says, weights
 
 from emimic.baselines.inputs import Clip
 from emimic.baselines.system import NAMES, get_system
@@ -21,7 +21,7 @@ def test_baseline() -> None:
     model = baseline("baseline", roles, units=5)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
-    x = {role: frames for role, (_, _, frames) in heard(one).items()}
+    x = {role: frames for role, (_, _, frames) in draw_inputs(one).items()}
     vision = layer_formulas.linear(
         layer_formulas.last(
             x["vision"], layer_formulas.under(w, "branches.vision.0.encoders.vision.gru."), layers=3
@@ -41,7 +41,7 @@ def test_savchenko() -> None:
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
     said = {}
-    for role, (_, _, x) in heard(one).items():
+    for role, (_, _, x) in draw_inputs(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
         said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"branches.{role}.0.output.0."))
     says(model, one, (said["face"] + said["audio"]) / 2)
@@ -58,7 +58,7 @@ def test_yu() -> None:
 
     def wanted(one: Clip) -> dict[str, Array]:
         found = {}
-        for role, (x, there, _) in heard(one).items():
+        for role, (x, there, _) in draw_inputs(one).items():
             name = "audio" if role == "audio" else "vision"
             own = layer_formulas.under(w, f"branches.{name}.0.encoders.{role}.")
             hidden = layer_formulas.tcn(x, there, layer_formulas.under(own, "tcn."), blocks=2)
@@ -91,7 +91,7 @@ def test_zhang() -> None:
         for fold in range(2):
             own, found = layer_formulas.under(w, f"branches.fused.{fold}."), []
             for role in roles:
-                x, there, _ = heard(one)[role]
+                x, there, _ = draw_inputs(one)[role]
                 hidden = layer_formulas.attention(
                     x, there, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
                 )
@@ -180,8 +180,8 @@ def test_zhang_learns_and_reads_as_published() -> None:
         assert group["weight_decay"] == 0.0
         rates |= {id(parameter): group["peak"] for parameter in group["params"]}
     for name, parameter in model.named_parameters():
-        heard_there = ".encoders.audio." in name or ".encoders.text." in name
-        assert rates[id(parameter)] == (1e-4 if heard_there else 1e-6)
+        is_pretrained = ".encoders.audio." in name or ".encoders.text." in name
+        assert rates[id(parameter)] == (1e-4 if is_pretrained else 1e-6)
     longer = store.Sequence.from_frames(np.zeros((400, 1), np.float32), np.arange(400.0))
     shorten = model.system.shorten(model.options)
     assert {role: len(cut(longer).values) for role, cut in shorten.items()} == {
@@ -200,7 +200,7 @@ def test_ours_with_vision() -> None:
     w = layer_formulas.under(weights(model), "branches.pooled.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = []
-        for role, (_, _, x) in heard(one).items():
+        for role, (_, _, x) in draw_inputs(one).items():
             found += [
                 layer_formulas.mean(x),
                 layer_formulas.last(x, layer_formulas.under(w, f"encoders.{role}.last.lstm."), layers=2),
@@ -232,7 +232,7 @@ def test_text_voice_and_face_side_by_side() -> None:
     own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
         found = {}
-        for role, (_, _, x) in heard(one).items():
+        for role, (_, _, x) in draw_inputs(one).items():
             branch = layer_formulas.under(own, f"encoders.{role}.")
             if len(x):
                 found[role] = pooled(x, branch, std=True)
@@ -247,7 +247,7 @@ def test_modalities_are_dropped_while_learning() -> None:
     model.train()
     said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
     found = {}
-    for role, (_, _, x) in heard(one).items():
+    for role, (_, _, x) in draw_inputs(one).items():
         branch = layer_formulas.under(own, f"encoders.{role}.")
         found[role] = pooled(x, branch, std=True)
     every = [
@@ -266,7 +266,7 @@ def test_semantic_matters() -> None:
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        x = {role: frames for role, (_, _, frames) in heard(one).items()}
+        x = {role: frames for role, (_, _, frames) in draw_inputs(one).items()}
         found = [layer_formulas.mean(x["text"])]
         for role in ("audio", "face"):
             lstm = layer_formulas.under(own, f"encoders.{role}.lstm.")
@@ -300,7 +300,7 @@ def test_text_anchored() -> None:
         return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[there]
 
     for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        tokens = {role: prepare(role, x, there) for role, (x, there, _) in heard(one).items()}
+        tokens = {role: prepare(role, x, there) for role, (x, there, _) in draw_inputs(one).items()}
         words = tokens["text"]
         found = [words.mean(axis=0)]
         for role in ("audio", "face"):

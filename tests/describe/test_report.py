@@ -346,12 +346,12 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_an_interrupted_run_goes_on(
     corpus: Path, found: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, heard = decode.load, []
+    load, decoded = decode.load, []
 
     def counting(path: Path, **options: Any) -> Any:
         if stop and "00005" in path.name:
             raise KeyboardInterrupt
-        heard.append(path.name)
+        decoded.append(path.name)
         return load(path, **options)
 
     monkeypatch.setattr(decode, "load", counting)
@@ -359,7 +359,7 @@ def test_an_interrupted_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         describe(corpus, out=tmp_path, workers=1, progress=False)
     assert files(tmp_path) == {}
-    before = list(heard)
+    before = list(decoded)
     assert before[:4] == ["11437.mp3", "00002.mp3", "00003.flac", "00004.flac"]
     # The kill also tore a line, and the disk lost another.
     journal = tmp_path / measure.JOURNAL
@@ -370,21 +370,21 @@ def test_an_interrupted_run_goes_on(
     again = describe(corpus, out=tmp_path, workers=2, progress=False)
     assert again.numbers == found.numbers
     assert files(tmp_path) == files(found.out)
-    assert Counter(heard) - Counter(before) == Counter(
-        [name for name in (path.name for path in _heard(corpus)) if name not in before] + ["00002.mp3"]
+    assert Counter(decoded) - Counter(before) == Counter(
+        [name for name in (path.name for path in _list_decoded(corpus)) if name not in before] + ["00002.mp3"]
     )
     # A third run decodes nothing; a file that changed is decoded again.
-    heard.clear()
+    decoded.clear()
     describe(corpus, out=tmp_path, progress=False)
-    assert heard == []
+    assert decoded == []
 
 
-def _heard(corpus: Path) -> list[Path]:
+def _list_decoded(corpus: Path) -> list[Path]:
     alone = ("00007.mov", "00008.mov")
     return [*(corpus / "audio").iterdir(), *(corpus / "raw" / name for name in alone)]
 
 
-def test_what_changed_is_measured_anew(undrawn: None, tmp_path: Path) -> None:
+def test_what_changed_is_measured_again(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path / "corpus", [p for p in PLAN if p.id in ("6", "21")], damaged=False)
     first = describe(folder, progress=False)
     decode.save(folder / "audio" / "00006.flac", noise(3200), codec="flac")

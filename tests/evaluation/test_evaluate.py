@@ -18,6 +18,7 @@ from emimic.data.corpus import Corpus, Item, Left, Split
 from emimic.evaluation import plots
 from emimic.evaluation import predictions as module
 from emimic.evaluation.evaluate import evaluate, score
+from emimic.reliability import compute_reliability
 from emimic.task import EMOTIONS, CorpusError, ModelError
 
 
@@ -450,7 +451,7 @@ def test_pictures_leave_out_what_is_not_known():
 def test_reliability_has_a_point_for_each_bin():
     x, y = sample(200, 2)
     y[:, 1] = np.nan
-    found = dict(zip("AB", metrics.compute_calibration(x, y, n=50), strict=True))
+    found = dict(zip("AB", compute_reliability(x, y, n=50), strict=True))
     figure = plots.draw_reliability(found)
     first, second = figure.axes
     assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"

@@ -77,7 +77,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def underway(out: Path, finished: int) -> Path:
-    """Waits until so many runs have finished and another has saved a step; that one's folder."""
+    """Waits until this many runs have finished and another has saved a step; that one's folder."""
     end = time.monotonic() + 100
     while time.monotonic() < end:
         states = {

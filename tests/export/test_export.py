@@ -47,7 +47,7 @@ def recordings(tmp_path_factory):
 def every(run, recordings, tmp_path_factory):
     """An int8 export with every layer quantized: its report and its engine."""
     place = tmp_path_factory.mktemp("int8") / "engine"
-    return export.export(run, place, int8=True, calibrate=recordings, least=0.5), GraphEngine(place)
+    return export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5), GraphEngine(place)
 
 
 def list_nodes(folder):
@@ -259,7 +259,9 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path / "run")
     place = tmp_path / "engine"
-    found = export.export(tmp_path / "run", place, int8=True, calibrate=recordings, least=0.5).quantization
+    found = export.export(
+        tmp_path / "run", place, int8=True, calibrate=recordings, min_pearson=0.5
+    ).quantization
     assert found.left == ()
     assert min(found.pearson.values()) > 0.9
     kinds = [node.op_type for node in list_nodes(place)]
@@ -274,7 +276,9 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
 def test_layers_that_cost_too_much_stay_float32(every, run, recordings, tmp_path):
     mean = float(np.mean(list(every[0].quantization.pearson.values())))
     least = mean + 0.2 * (1 - mean)
-    some = export.export(run, tmp_path / "some", int8=True, calibrate=recordings, least=least).quantization
+    some = export.export(
+        run, tmp_path / "some", int8=True, calibrate=recordings, min_pearson=least
+    ).quantization
     assert len(some.left) >= 1
     assert np.mean(list(some.pearson.values())) >= least
     kinds = [node.op_type for node in list_nodes(tmp_path / "some")]
@@ -283,7 +287,7 @@ def test_layers_that_cost_too_much_stay_float32(every, run, recordings, tmp_path
 
 def test_a_limit_that_nothing_reaches(run, recordings, tmp_path):
     with pytest.raises(ModelError, match=r"int8 weights alone bring the mean Pearson .* under 1.1"):
-        export.export(run, tmp_path / "engine", int8=True, calibrate=recordings, least=1.1)
+        export.export(run, tmp_path / "engine", int8=True, calibrate=recordings, min_pearson=1.1)
     assert not (tmp_path / "engine").exists()
 
 
@@ -322,8 +326,8 @@ def test_the_int8_product_equals_its_formula(order):
     (found,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x, "x2": x2})
     rows = np.abs(weight).max(axis=0) / 127
     rounded = np.rint(weight / rows) * rows
-    heard = (np.clip(np.rint(x / scale) + 100, 0, 255) - 100) * scale
-    parts = {"xw": heard @ rounded, "b": bias, "x2": x2}
+    rounded_input = (np.clip(np.rint(x / scale) + 100, 0, 255) - 100) * scale
+    parts = {"xw": rounded_input @ rounded, "b": bias, "x2": x2}
     np.testing.assert_allclose(found, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
 
 

@@ -44,7 +44,7 @@ def engines(run, recordings, tmp_path_factory):
     place = tmp_path_factory.mktemp("engines")
     for to in ("onnx", "openvino"):
         export.export(run, place / to, to=to)
-        export.export(run, place / f"{to}-int8", to=to, int8=True, calibrate=recordings, least=0.5)
+        export.export(run, place / f"{to}-int8", to=to, int8=True, calibrate=recordings, min_pearson=0.5)
     return place
 
 
@@ -215,7 +215,7 @@ def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
 def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings, tmp_path):
     place = shutil.copytree(run, tmp_path / "run")
     assert isinstance(open_engine(place), TorchEngine)
-    export.export(place, int8=True, calibrate=recordings, least=0.5)
+    export.export(place, int8=True, calibrate=recordings, min_pearson=0.5)
     assert isinstance(open_engine(place), TorchEngine), "int8 predicts otherwise: only by name"
     done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
@@ -252,7 +252,7 @@ def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
 def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(graph_files, "LARGE", 1000)
     place = tmp_path / "engine"
-    export.export(run, place, int8=True, calibrate=recordings, least=0.5)
+    export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5)
     weights = place / "encoder.weights"
     files = json.loads((place / "engine.json").read_text())["files"]
     assert set(files["encoder.weights"]) == {"sha256", "fingerprint"}

@@ -168,7 +168,7 @@ def test_what_is_there_needs_no_encoder(
 
 
 @pytest.mark.parametrize("damage", ["empty", "header", "cut", "rubbish"])
-def test_a_damaged_file_is_computed_anew(damage: str, items: tuple[Item, ...], tmp_path: Path) -> None:
+def test_a_damaged_file_is_computed_again(damage: str, items: tuple[Item, ...], tmp_path: Path) -> None:
     model = build()
     source = encoder_cache.compute(model, items, tmp_path, dtype="float32")
     wanted = [source.read(item, 0).values for item in items]

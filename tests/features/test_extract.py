@@ -96,7 +96,7 @@ def test_log_mel_in_patches(corpus: Path) -> None:
     rest = len(frames) - 16 * 96
     np.testing.assert_array_equal(found.values[16].reshape(96, 64)[:rest], frames[16 * 96 :])
     np.testing.assert_allclose(found.values[16].reshape(96, 64)[rest:], np.log(0.01), atol=1e-6)
-    # A patch hears 95 hops and a window: its middle is at 0.4875 s.
+    # A patch covers 95 hops and a window: its middle is at 0.4875 s.
     np.testing.assert_allclose(found.times, 0.4875 + 0.96 * np.arange(17))
     assert report.facts["settings"] == {"max_seconds": None, "patches": True}
 
@@ -131,14 +131,14 @@ def test_speech_is_the_encoder_of_transformers(corpus: Path, family: str) -> Non
     assert f"license: apache-2.0 (looked in {corpus / 'encoder/README.md'})" in report.to_text()
     index = store.index(corpus / "features/frames")
     for clip in LENGTHS:
-        heard = wave(corpus, clip)[:192_000]
-        heard = (heard - heard.mean()) / np.sqrt(heard.var() + 1e-7)
-        if len(heard) < 400:
-            heard = np.pad(heard, (0, 400 - len(heard)))
+        samples = wave(corpus, clip)[:192_000]
+        samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        if len(samples) < 400:
+            samples = np.pad(samples, (0, 400 - len(samples)))
         with torch.inference_mode():
-            wanted = model(torch.tensor(heard, dtype=torch.float32)[None]).last_hidden_state[0].numpy()
+            wanted = model(torch.tensor(samples, dtype=torch.float32)[None]).last_hidden_state[0].numpy()
         frames = store.read(index[clip.lstrip("0")], clip)
-        if len(heard) > 400:
+        if len(samples) > 400:
             np.testing.assert_allclose(frames.values, wanted, atol=1e-4)
         assert frames.values.shape == wanted.shape
         np.testing.assert_allclose(frames.times, (200 + 320 * np.arange(len(wanted))) / 16_000)
@@ -167,9 +167,9 @@ def test_speech_may_have_the_encoders_own_vad(corpus: Path) -> None:
     model.save_pretrained(corpus / "encoder")
     given = {"dtype": "float32", "vad": True}
     extract(corpus, "speech", name="frames", model=str(corpus / "encoder"), overrides=given)
-    heard = wave(corpus, "00001")[:192_000]
-    heard = ((heard - heard.mean()) / np.sqrt(heard.var() + 1e-7)).astype(np.float32)
-    wanted = model.predict([heard], hidden=True)[0]
+    samples = wave(corpus, "00001")[:192_000]
+    samples = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
+    wanted = model.predict([samples], hidden=True)[0]
     frames = store.read(store.index(corpus / "features/frames")["1"], "1")
     np.testing.assert_allclose(frames.values, np.concatenate([wanted.hidden, wanted.vad], axis=1), atol=1e-4)
     AutoModel.from_config(AutoConfig.for_model(**encoder("hubert"))).save_pretrained(corpus / "bare")

@@ -78,11 +78,11 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
         said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
         keeps("features/transcript_schema.json", said)
         assert said["id"] == clip
-        heard = extractor(
+        inputs = extractor(
             soundfile.read(corpus / f"audio/{clip}.wav")[0], sampling_rate=16_000, return_tensors="pt"
         )
         tokens = model.generate(
-            heard.input_features, language="en", task="transcribe", return_timestamps=True, num_beams=5
+            inputs.input_features, language="en", task="transcribe", return_timestamps=True, num_beams=5
         )
         letters = [token for token in tokens[0].tolist() if token < 256]
         assert letters

@@ -17,7 +17,8 @@ from emimic.cli import mimicry_request, predict_request
 from emimic.inference import channels
 from emimic.inference.journal import Journal, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Results
+from emimic.inference.recording import Channel
+from emimic.inference.results import Results
 from emimic.media import decode
 from emimic.task import EMOTIONS, EmimicWarning
 

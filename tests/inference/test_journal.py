@@ -28,7 +28,8 @@ from emimic.inference.engine import DEFAULT
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import Journal, Stamp, stamp
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Result, Results, Timeline, VoiceSegment
+from emimic.inference.recording import Channel
+from emimic.inference.results import Failure, Result, Results, Timeline, VoiceSegment
 from emimic.prediction import Prediction
 from emimic.task import EMOTIONS, EmimicError
 
@@ -271,19 +272,19 @@ def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: f
     out = tmp_path / "out"
     run(bursts, out)
     run(bursts, out, timeline=True)
-    heard, first = len(engine.clips), files(out)
+    count, first = len(engine.clips), files(out)
     assert {f"{number}.csv" for number in range(8)} <= set(first)
     lines = [json.loads(line) for line in (out / journal.NAME).read_text().splitlines()]
     assert [list(line) for line in lines[1:]] == [["clips"], *[["timelines"]] * 8]
     _, told = run(bursts, out, timeline=True)
     assert told[-1] == "8 predicted (8 of them from the journal), 0 failed"
-    assert len(engine.clips) == heard
+    assert len(engine.clips) == count
     assert files(out) == first
     run(bursts, out, hop=0.1)
-    assert len(engine.clips) > heard
-    heard = len(engine.clips)
+    assert len(engine.clips) > count
+    count = len(engine.clips)
     run(bursts, out, timeline=True)
-    assert len(engine.clips) == heard  # the timelines of both grids are stored
+    assert len(engine.clips) == count  # the timelines of both grids are stored
     assert files(out) == first
     run(bursts, tmp_path / "whole", timeline=True)
     assert files(tmp_path / "whole") == first

@@ -220,9 +220,9 @@ def test_steps_in_one_pass_come_within_the_latency(exported: GraphEngine, exact:
     stream = Stream(exported, TimelineOptions(window=1.0, hop=0.25, exact=exact))
     latest = 0.0
     for start in range(0, 90_000, 1600):
-        heard = (start + 1600) / 16_000
+        arrived = (start + 1600) / 16_000
         for step in stream.push(SOUND[start : start + 1600]):
-            latest = max(latest, heard - step.time)
+            latest = max(latest, arrived - step.time)
     assert 0.6 * stream.latency < latest <= stream.latency + 0.1 + 1e-6
     assert len(stream._recent) < 16_000 * 8
 
@@ -244,11 +244,15 @@ def test_silence_is_a_gap_and_is_not_computed() -> None:
 def test_steps_come_once_their_window_has_arrived_and_not_later() -> None:
     stream = Stream(fake_engine.Fake())
     for start in range(0, len(SOUND), 800):
-        heard = (start + 800) / 16_000
+        arrived = (start + 800) / 16_000
         for step in stream.push(SOUND[start : start + 800]):
-            assert heard <= step.time + stream.latency + 0.05 + 1e-6
+            assert arrived <= step.time + stream.latency + 0.05 + 1e-6
             # Half a window; silence needs at most 0.93 s and a group of 0.13 s beyond the hop.
-            assert heard - 0.06 <= max(step.time + 1.25, step.time + 0.1 + 0.93 + 0.13) <= heard + 1e-6 + 0.13
+            assert (
+                arrived - 0.06
+                <= max(step.time + 1.25, step.time + 0.1 + 0.93 + 0.13)
+                <= arrived + 1e-6 + 0.13
+            )
 
 
 def test_reset_starts_over_and_flush_ends() -> None:
@@ -346,15 +350,15 @@ def test_stereo_and_bad_values_in_a_stream() -> None:
 
 def test_a_timeline_is_the_stream_of_its_blocks() -> None:
     engine = fake_engine.Fake()
-    heard: list[float] = []
+    seconds: list[float] = []
     blocks = [SOUND[start : start + 30_000] for start in range(0, len(SOUND), 30_000)]
-    line = compute_timeline(engine, blocks, name="sound", on_progress=heard.append)
+    line = compute_timeline(engine, blocks, name="sound", on_progress=seconds.append)
     stream = Stream(engine)
     steps = joined(in_chunks(stream, SOUND, [1_000]))
     for name, values in steps.items():
         np.testing.assert_array_equal(getattr(line, name), values)
     assert line.voice_segments == stream.voice_segments == voice_activity.find(SOUND)
-    assert heard[-1] == line.seconds == len(SOUND) / 16_000
+    assert seconds[-1] == line.seconds == len(SOUND) / 16_000
     whole = compute_timeline(engine, blocks, name="sound", voice_segments=False)
     assert np.isfinite(whole.intensities).all()
     assert [(r.start, r.end) for r in whole.voice_segments] == [(0.0, line.seconds)]

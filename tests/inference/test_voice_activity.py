@@ -53,14 +53,14 @@ def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
         at += 48_000 + len(clip)
     sound = np.concatenate([*parts, np.zeros(48_000, np.float32)])
     sound += 0.7 * steady(kind, len(sound) / 16_000)[: len(sound)]
-    heard = np.zeros(len(sound), bool)
+    voiced = np.zeros(len(sound), bool)
     for segment in find(sound):
-        heard[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
+        voiced[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
     for start, end in truth:
-        found, length = found + heard[start:end].sum(), length + end - start
-        heard[max(0, start - 8_000) : end + 8_000] = False  # margins, and what the cut to 20 dB left out
+        found, length = found + voiced[start:end].sum(), length + end - start
+        voiced[max(0, start - 8_000) : end + 8_000] = False  # margins, and what the cut to 20 dB left out
     assert found / length > 0.93
-    assert heard.mean() < 0.02
+    assert voiced.mean() < 0.02
 
 
 def test_speech_is_found_by_the_model_even_at_a_level_that_never_falls() -> None:

@@ -49,7 +49,7 @@ def movie(
     jump: float = 0.0,
     wave: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
-    """A picture from `start` on, white while a burst is heard; and the sound `late` seconds later, without the packets
+    """A picture from `start` on, white while a burst sounds; and the sound `late` seconds later, without the packets
     between the two seconds of `gap` of it. jump: seconds more on the stamps behind the gap."""
     form, codec, pictures, kind_of, rate = KINDS[kind]
     wave = talk(rate) if wave is None else wave
@@ -67,15 +67,15 @@ def movie(
             frame.pts, frame.time_base = k + round(25 * start), Fraction(1, 25)
             packets += seen.encode(frame)
         packets += seen.encode() if seen is not None else []
-        heard = []
+        audio_packets = []
         for at in range(0, len(wave), 1024):
             part = wave[None, at : at + 1024]
             part = (part * 32_767).astype(np.int16) if kind_of.startswith("s16") else part
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format=kind_of, layout="mono")
             frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
             frame.pts = at + round((late + start) * rate)
-            heard += track.encode(frame)
-        for packet in [*heard, *track.encode()]:
+            audio_packets += track.encode(frame)
+        for packet in [*audio_packets, *track.encode()]:
             if gap[0] <= float(packet.pts * packet.time_base) - late - start < gap[1]:
                 continue
             if jump and float(packet.pts * packet.time_base) - late - start >= gap[1]:

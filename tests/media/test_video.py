@@ -76,12 +76,12 @@ def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: f
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)  # that the sound starts late
-        heard = np.flatnonzero(np.abs(decode.load(path)) > 0.1)[0] / 16_000
+        onset = np.flatnonzero(np.abs(decode.load(path)) > 0.1)[0] / 16_000
     seen = next(frame.time for frame in video.read_frames(path) if frame.image.mean() > 128)
-    assert heard == pytest.approx(moment, abs=5e-3)
+    assert onset == pytest.approx(moment, abs=5e-3)
     # The first white frame is up to a frame later than the tone, whatever an encoder puts in front of the sound.
     late = np.ceil(moment * 29.83) / 29.83 - moment
-    assert seen - heard == pytest.approx(late, abs=5e-3)
+    assert seen - onset == pytest.approx(late, abs=5e-3)
 
 
 def test_a_silent_film_starts_when_it_says(tmp_path: Path) -> None:

@@ -201,15 +201,15 @@ def test_no_step_of_the_path_leaves_the_band() -> None:
 def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
     rng = np.random.default_rng(number)
     a, b = rng.standard_normal((2, 60, 2))
-    heard = rng.random((2, 60)) > 0.25
-    grid = alignment.place_windows(heard[0], heard[1], width=12, reach=reach, hop=5, voice=0.5)
-    a[~heard[0]], b[~heard[1]] = 0, 0
-    found = list(alignment.correlate_windows(a[None], b, heard[0], heard[1], grid))
+    voiced = rng.random((2, 60)) > 0.25
+    grid = alignment.place_windows(voiced[0], voiced[1], width=12, reach=reach, hop=5, voice=0.5)
+    a[~voiced[0]], b[~voiced[1]] = 0, 0
+    found = list(alignment.correlate_windows(a[None], b, voiced[0], voiced[1], grid))
     assert len(found) == grid.valid.sum()
     for start, r in zip(grid.starts[grid.valid], found, strict=True):
         counts = {}
         for lag in range(-reach, reach + 1):
-            steps = [s for s in range(start, start + 12) if heard[0, s] and heard[1, s + lag]]
+            steps = [s for s in range(start, start + 12) if voiced[0, s] and voiced[1, s + lag]]
             counts[lag] = steps
         usable = [lag for lag in counts if min(len(counts[lag]), len(counts[-lag])) >= 6]
         assert 2 * len(usable) >= len(counts)

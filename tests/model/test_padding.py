@@ -1,4 +1,4 @@
-"""Zero-padding without masks (paper section 6.2) is what it says, wherever a clip is heard."""
+"""Zero-padding without masks (paper section 6.2) is what it says, wherever a clip is predicted."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def items(corpus: Path) -> list[Item]:
 
 
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "wav2vec2-group", "whisper"])
-def test_zeros_are_heard_as_silence_up_to_the_longest_clip(tones: Path, family: str) -> None:
+def test_zeros_are_processed_as_silence_up_to_the_longest_clip(tones: Path, family: str) -> None:
     model = tiny_models.model(family, padding="zeros", max_seconds=SECONDS, vad_pretrained=True)
     inner: Any = model.config.encoder_config
     weights = tiny_models.weights(model)
@@ -79,8 +79,8 @@ def test_a_finished_run_answers_as_it_was_validated(tones: Path, tmp_path: Path,
     labels = np.stack([item.labels for item in clips if item.labels is not None])
     rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert result.history[0]["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
-    heard = emimic.load(tmp_path / "run")(clips[0].path)
-    np.testing.assert_allclose(heard.prediction.intensities, answers[0], **EXACT)
+    predicted = emimic.load(tmp_path / "run")(clips[0].path)
+    np.testing.assert_allclose(predicted.prediction.intensities, answers[0], **EXACT)
 
 
 def test_another_padding_is_refused() -> None:

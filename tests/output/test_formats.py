@@ -515,19 +515,19 @@ def test_over_the_cut_every_table_says_what_its_values_are_about() -> None:
     assert [one.headline.basis for one in three.clips] == bases
     rows = list(csv.DictReader(io.StringIO(formats.to_csv(three))))
     assert [row["Basis"] for row in rows] == bases
-    heard = line.intensities[np.isfinite(line.intensities).all(axis=1)]
-    assert len(heard) == 38
-    np.testing.assert_allclose([float(rows[1][name]) for name in EMOTIONS], heard.mean(axis=0), atol=1e-6)
+    valid = line.intensities[np.isfinite(line.intensities).all(axis=1)]
+    assert len(valid) == 38
+    np.testing.assert_allclose([float(rows[1][name]) for name in EMOTIONS], valid.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(
         [float(rows[0][name]) for name in EMOTIONS], long.prediction.intensities, atol=1e-6
     )
     clips = strictly(formats.to_json(three))["clips"]
     assert [one["headline"]["basis"] for one in clips] == bases
-    assert clips[1]["headline"]["intensities"]["Joy"] == pytest.approx(heard[:, 5].mean(), abs=1e-6)
+    assert clips[1]["headline"]["intensities"]["Joy"] == pytest.approx(valid[:, 5].mean(), abs=1e-6)
     assert clips[1]["intensities"] == clips[0]["intensities"]  # still what the model says of the beginning
     frame = three.to_frame()
     assert list(frame.Basis) == bases
-    assert frame.Joy[1] == pytest.approx(heard[:, 5].mean())
+    assert frame.Joy[1] == pytest.approx(valid[:, 5].mean())
     assert all(basis in three._repr_html_() for basis in bases)
 
 
@@ -624,7 +624,7 @@ def test_corners(corner: str, tmp_path: Path) -> None:
         if result.timeline is None:
             end = (
                 2005 if result.was_cut else 3210
-            )  # 100 frames were heard of the cut clip: 0.0125 + 1.98 + 0.0125 s
+            )  # 100 frames were used of the cut clip: 0.0125 + 1.98 + 0.0125 s
             assert {piece[:2] for pieces in found.values() for piece in pieces} == {(0, end)}
             values = [*result.prediction.intensities]
             if result.prediction.vad is not None:

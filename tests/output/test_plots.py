@@ -201,8 +201,8 @@ def test_silence_is_shaded_in_every_panel():
 
 def test_without_regions_nothing_is_called_silent():
     one = result()
-    heard = replace(one.timeline, voice_segments=(), intensities=np.zeros_like(one.timeline.intensities))
-    assert drawing.find_silences(heard) == []
+    line = replace(one.timeline, voice_segments=(), intensities=np.zeros_like(one.timeline.intensities))
+    assert drawing.find_silences(line) == []
     silent = result(voice_segments=()).timeline
     assert [(r.start, r.end) for r in drawing.find_silences(silent)] == [(0.0, 6.0)]
 

@@ -328,7 +328,7 @@ def test_a_tenth_is_held_out_where_no_split_is(
     ]
 
 
-def test_unlabeled_folders_are_learned_in_depth_but_for_what_is_judged(
+def test_unlabeled_folders_are_learned_recursively_but_for_what_is_judged(
     tones: Path, tmp_path: Path, teacher: Path, settings: Callable[..., TrainSettings]
 ) -> None:
     more = tmp_path / "more"

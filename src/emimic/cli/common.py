@@ -78,7 +78,9 @@ Folder = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="A run folder written by `emimic train`.")]
 ModelFolder = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="A run folder or an exported model; default: the included model."),
+    typer.Option(
+        "--model", "-m", help="A run folder, an exported model, or hf:USER/NAME; default: the included one."
+    ),
 ]
 Workers = Annotated[int, typer.Option(help="Threads that decode ahead.", min=1)]
 OptionalWorkers = Annotated[int | None, typer.Option(min=1, help="Threads; default: one per core.")]

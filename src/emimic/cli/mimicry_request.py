@@ -14,7 +14,8 @@ from rich.table import Table
 from emimic.files import make_folder, make_printable, write_atomically
 from emimic.inference.inputs import expand
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Recording, Result, Results, Timeline
+from emimic.inference.recording import Channel, Recording
+from emimic.inference.results import Failure, Result, Results, Timeline
 from emimic.media import decode
 from emimic.mimicry.compare import compare_all
 from emimic.mimicry.results import MEANING, Dimension, Lead, MimicryError, Report, Settings, summarize

@@ -12,12 +12,14 @@ from emimic.files import make_folder
 from emimic.inference import batch, channels
 from emimic.inference.engine import check_model, find_default_model
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
+from emimic.inference.hub import find_model
 from emimic.inference.inputs import expand
 from emimic.inference.journal import NAME as JOURNAL
 from emimic.inference.journal import Journal
 from emimic.inference.local_backend import LocalBackend
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Failure, Recording, Result, Results, attach_intervals
+from emimic.inference.recording import Recording
+from emimic.inference.results import Failure, Result, Results, attach_intervals
 from emimic.inference.stream import Step, Stream, assemble_timeline
 from emimic.inference.words import WordSource
 from emimic.media import decode
@@ -208,7 +210,7 @@ def _open_journal(
 ) -> Journal:
     """Return the journal of an output folder."""
     options = request.options if request.timelines else None
-    model = find_default_model() if request.model is None else request.model
+    model = find_default_model() if request.model is None else find_model(request.model)
     words = predictor.reader.words.key if predictor.reader.uses_words else ""
     journal = Journal(
         folder, model, targets=predictor.targets, options=options, fresh=request.fresh,

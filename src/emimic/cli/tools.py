@@ -1,10 +1,11 @@
-"""The verb `doctor`, which reports on the installation."""
+"""The verbs `doctor`, which reports on the installation, and `push`, which uploads a run."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from emimic.cli.common import ModelFolder, app, echo
+from emimic.cli.common import TRAIN, ModelFolder, RunFolder, app, check_run, echo
 
 
 @app.command()
@@ -33,3 +34,29 @@ def doctor(
         echo(report.to_text())
     if report.troubles:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=TRAIN)
+def push(
+    run: RunFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="The repository, created if there is none.")
+    ],
+    license_id: Annotated[str, typer.Option("--license", help="The hub's identifier, such as apache-2.0.")],
+    exported: Annotated[
+        Path | None,
+        typer.Option(help="An exported model; default: the fastest in float32 inside the run, if any."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload a run to the Hugging Face hub.
+
+    The repository has safetensors, the exported model, and a card with license and scores. Anyone with access predicts
+    with it: emimic predict FILE --model hf:USER/NAME.
+
+    Example: emimic push runs/paper someone/voice --license cc-by-nc-sa-4.0
+    """
+    check_run(run)
+    from emimic.tools.push import push as upload
+
+    echo(upload(run, name, license_id=license_id, private=private, exported=exported).to_text())

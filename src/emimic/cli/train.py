@@ -280,8 +280,11 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(help="Folder of recordings for --int8, 100 or so.")
     ] = None,
-    least: Annotated[
-        float, typer.Option(help="Minimum mean Pearson with float32; layers that cost more stay float32.")
+    min_pearson: Annotated[
+        float,
+        typer.Option(
+            "--least", help="Minimum mean Pearson with float32; layers that cost more stay float32."
+        ),
     ] = 0.999,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of `emimic calibrate`; default: the run.")
@@ -304,7 +307,7 @@ def export(
     quiet_libraries()
     quiet_tracer()
     report = write(
-        run, out, to=to.value, int8=int8, calibrate=calibrate, least=least, calibration=calibration, card=card,
-        license_file=license_file, progress=not quiet,
+        run, out, to=to.value, int8=int8, calibrate=calibrate, min_pearson=min_pearson, calibration=calibration,
+        card=card, license_file=license_file, progress=not quiet,
     )  # fmt: skip
     echo(report.to_text())

@@ -275,10 +275,10 @@ def _scan(splits: Sequence[Split], workers: int | None, progress: bool, notes: l
 def _add_lengths(split: Split, lengths: Mapping[Path, float | str]) -> Split:
     """Return a split with the lengths of its clips, without those that can't be read."""
     items: list[Item] = []
-    left = list(split.left_out)
+    left_out = list(split.left_out)
     for item in split.items:
         if isinstance(length := lengths[item.path], str):
-            left.append(Left(item.id, length, "unreadable"))
+            left_out.append(Left(item.id, length, "unreadable"))
         else:
             items.append(dataclasses.replace(item, seconds=length))
-    return dataclasses.replace(split, items=tuple(items), left_out=tuple(left))
+    return dataclasses.replace(split, items=tuple(items), left_out=tuple(left_out))

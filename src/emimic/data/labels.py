@@ -18,19 +18,19 @@ def choose_targets(
     wanted: Sequence[str] | None,
     category: str | None,
     notes: list[str],
-    kept: Collection[str] = (),
+    text_columns: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return the columns that are targets.
 
     These are the requested columns; else the paper's six when a table has them all; else none when there are labels of
-    V/A/D; else all numeric columns in file order, except the category's and those `kept` as text.
+    V/A/D; else all numeric columns in file order, except the category's and those `text_columns`.
 
     Args:
         tables: the split tables.
         wanted: requested columns; none for a VAD head alone; None to choose.
         category: the column of classes of the auxiliary task.
         notes: gets a note when the choice is not obvious.
-        kept: columns that are kept as text.
+        text_columns: columns that are kept as text.
 
     Raises:
         CorpusError: the requested columns are not distinct label columns, or there is no label column.
@@ -47,7 +47,7 @@ def choose_targets(
                 "name the targets to predict other columns"
             )
             return ()
-        if names := _find_numeric(table, {category, table.classes, *kept}, notes):
+        if names := _find_numeric(table, {category, table.classes, *text_columns}, notes):
             return names
     if any(table.name in LABELED for table in tables):
         raise CorpusError(

@@ -43,7 +43,7 @@ def match_table(
         ranked: see `corpus.load_corpus`.
     """
     items: list[Item] = []
-    left: list[Left] = []
+    omitted: list[Left] = []
     # V/A/D named as targets are learned as targets only.
     is_vad_read = labels is not None and has_vad(table) and not set(VAD) & set(targets)
     vad = read_vad(table) if is_vad_read else None
@@ -56,12 +56,13 @@ def match_table(
         kind = (category and row.get(category)) or None
         class_name = kind or (ranked and row.get(ranked)) or None
         fault = None if values is None else find_fault(table, i, targets, values, vad, class_name)
-        if (line := lines.setdefault(get_clip_key(name), table.lines[i])) != table.lines[i]:
-            left.append(Left(name, f"listed again in line {table.lines[i]}; line {line} counts", "duplicate"))
+        number = table.lines[i]
+        if (line := lines.setdefault(get_clip_key(name), number)) != number:
+            omitted.append(Left(name, f"listed again in line {number}; line {line} counts", "duplicate"))
         elif not paths:
-            left.append(Left(name, reason, "missing"))
+            omitted.append(Left(name, reason, "missing"))
         elif fault:
-            left.append(Left(name, f"{fault}, expected a finite number", "label"))
+            omitted.append(Left(name, f"{fault}, expected a finite number", "label"))
         else:
             if len(paths) > 1:
                 notes.append(f"{name} could be {', '.join(p.name for p in paths)}; {paths[0].name} was taken")
@@ -77,7 +78,7 @@ def match_table(
             )
     _note_missing(table, targets, items, notes)
     _note_alike(table, (category, ranked, *columns), notes)
-    return Split(table.name, tuple(table.list_ids()), tuple(items), tuple(left))
+    return Split(table.name, tuple(table.list_ids()), tuple(items), tuple(omitted))
 
 
 def _note_missing(table: Table, targets: tuple[str, ...], items: Sequence[Item], notes: list[str]) -> None:

@@ -142,9 +142,9 @@ def _compute_numbers(corpus: Corpus, clips: Sequence[Clip], cut: float) -> dict[
         },
         "audio": numbers.summarize_audio(clips),
         "damaged": [
-            {"split": split.name, "clip": left.id, "kind": left.kind, "reason": left.reason}
+            {"split": split.name, "clip": omitted.id, "kind": omitted.kind, "reason": omitted.reason}
             for split in corpus.splits.values()
-            for left in split.left_out
+            for omitted in split.left_out
         ]
         + [
             {"split": clip.split, "clip": clip.id, "kind": "damaged", "reason": trouble}
@@ -207,7 +207,7 @@ def _format_csv(corpus: Corpus, clips: Sequence[Clip]) -> str:
     measured = {(clip.split, clip.id): clip for clip in clips}
     rows = []
     for split in corpus.splits.values():
-        reasons = {left.id: left.reason for left in split.left_out}
+        reasons = {omitted.id: omitted.reason for omitted in split.left_out}
         seen: set[str] = set()
         for name in split.listed:
             clip = None if name in seen else measured.get((split.name, name))

@@ -28,8 +28,8 @@ from emimic.evaluation.measures import (
     measure,
 )
 from emimic.files import CsvText, fold_case
-from emimic.metrics import assign_bins
 from emimic.progress import show_progress
+from emimic.reliability import assign_bins
 
 MISSING: Final = "(missing)"
 DISTINCT: Final = 10
@@ -251,10 +251,10 @@ def format_csv(column: str, groups: Sequence[Groups]) -> str:
     for part in groups:
         for value, group in part.groups.items():
             facts = [value, group.clips, "" if group.speakers is None else group.speakers]
-            for target, known in group.known.items():
+            for target, count in group.known.items():
                 scores = {name: metric.targets.get(target) for name, metric in (group.metrics or {}).items()}
                 numbers = [number for name in METRICS for number in _format_fields(scores.get(name))]
-                writer.writerow([*facts, target, known, *numbers])
+                writer.writerow([*facts, target, count, *numbers])
     return text.getvalue()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from emimic import metrics
+from emimic.reliability import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,14 +95,14 @@ def draw_residuals(predictions: ArrayLike, labels: ArrayLike, targets: Sequence[
     return figure
 
 
-def draw_reliability(calibrations: Mapping[str, metrics.Calibration]) -> "Figure":
+def draw_reliability(calibrations: Mapping[str, Reliability]) -> "Figure":
     """Draw mean label against mean prediction in bins of the prediction, with 95 % intervals, a panel for each target.
 
     On the dashed line predictions are calibrated; below it they are too high. The gray area is the difference. The
     title gives the expected calibration error.
 
     Args:
-        calibrations: by target, as from `metrics.compute_calibration`.
+        calibrations: by target, as from `reliability.compute_reliability`.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -24,7 +24,7 @@ from emimic.evaluation.measures import (
     make_metric,
     measure,
 )
-from emimic.metrics import Calibration
+from emimic.reliability import Reliability, compute_reliability
 from emimic.wording import pluralize
 
 SCHEMA: Final = "emimic/evaluation/1"
@@ -59,7 +59,7 @@ class Report:
     left_out: tuple[tuple[str, str], ...]
     metrics: Mapping[str, Metric]
     known: Mapping[str, int]
-    calibration: Mapping[str, Calibration]
+    calibration: Mapping[str, Reliability]
     resampled: str
     n_bootstrap: int
     notes: tuple[str, ...]
@@ -117,7 +117,7 @@ class Report:
         return "\n".join(lines if self.vad is None else [*lines, "", self.vad.to_text()])
 
 
-def _list_bins(calibration: Calibration) -> dict[str, Any]:
+def _list_bins(calibration: Reliability) -> dict[str, Any]:
     columns = {
         "prediction": calibration.predicted,
         "label": calibration.observed,
@@ -167,7 +167,7 @@ def score(
     groups = get_resampling_groups(speakers)
     measured = measure(x, y, groups, n_bootstrap, seed)
     by_metric = {name: make_metric(values, targets) for name, values in measured.items()}
-    calibrations = metrics.compute_calibration(x, y, groups=groups, n=n_bootstrap, seed=seed)
+    calibrations = compute_reliability(x, y, groups=groups, n=n_bootstrap, seed=seed)
     notes = [*_explain_undefined(x, y, targets, by_metric), *_note_ignored(by_metric, n_bootstrap)]
     if groups and len(set(groups)) < FEW:
         notes.append(

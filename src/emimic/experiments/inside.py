@@ -192,10 +192,15 @@ def _make_corpus(
         except OSError as error:
             raise OutputError(f"{link} can't be made as a link to {entry} ({error}): allow links") from error
     # Parts that share speakers would be refused as a leak, which is the point here.
-    known = {row.get("Speaker") for row in trained} & {row.get("Speaker") for row in scored} - {"", None}
+    common_speakers = {row.get("Speaker") for row in trained} & {row.get("Speaker") for row in scored} - {
+        "",
+        None,
+    }
     for name, rows in (("train", trained), ("valid", scored)):
         text = CsvText()
-        columns = [column for column in table.header if column and not (known and column == "Speaker")]
+        columns = [
+            column for column in table.header if column and not (common_speakers and column == "Speaker")
+        ]
         writer: Any = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

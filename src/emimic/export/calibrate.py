@@ -53,9 +53,9 @@ class Quantization:
 
 
 def search(
-    graph: bytes, clips: Clips, spec: Spec, *, least: float, form: Name = "onnx", progress: bool = False
+    graph: bytes, clips: Clips, spec: Spec, *, min_pearson: float, form: Name = "onnx", progress: bool = False
 ) -> tuple[bytes, Quantization]:
-    """Find the int8 graph with the fewest float32 products that keeps a mean Pearson of `least`.
+    """Find the int8 graph with the fewest float32 products that keeps a mean Pearson of `min_pearson`.
 
     All layers are quantized first. If the Pearson is too low, the layers with the most damage per saved arithmetic stay
     float32, as many as needed.
@@ -64,12 +64,12 @@ def search(
         graph: ONNX bytes in float32.
         clips: (sample,) each, prepared.
         spec: Of the model.
-        least: Minimum mean Pearson with float32.
+        min_pearson: Minimum mean Pearson with float32.
         form: The runtime.
         progress: Show bars.
 
     Raises:
-        ModelError: There are too few clips, or no graph reaches `least`.
+        ModelError: There are too few clips, or no graph reaches `min_pearson`.
     """
     measured, calibrating = clips[::HELD_OUT], [clip for i, clip in enumerate(clips) if i % HELD_OUT]
     if len(measured) < 8:
@@ -89,13 +89,13 @@ def search(
             float(np.abs(a.intensities - b.intensities).max())
             for a, b in zip(predictions, expected, strict=True)
         )
-        left = tuple(layer.name for layer in layers if layer not in quantized)
+        float_layers = tuple(layer.name for layer in layers if layer not in quantized)
         pearson = _compute_pearson(predictions, expected, spec)
         counts = len(calibrating), len(measured)
-        return small, Quantization(pearson, largest, *counts, left, speed, float_speed)
+        return small, Quantization(pearson, largest, *counts, float_layers, speed, float_speed)
 
     best = measure(layers)
-    if _average(best[1]) >= least:
+    if _average(best[1]) >= min_pearson:
         return best
     single = show_progress(layers, "measuring layers", total=len(layers), show=progress)
     few = _count_few(measured)
@@ -108,14 +108,14 @@ def search(
     while low < high:
         count = (low + high) // 2
         candidate = measure([layer for layer in layers if layer not in order[:count]])
-        if _average(candidate[1]) >= least:
+        if _average(candidate[1]) >= min_pearson:
             best, high = candidate, count
         else:
             low = count + 1
-    if _average(best[1]) < least:
+    if _average(best[1]) < min_pearson:
         raise ModelError(
             f"int8 weights alone bring the mean Pearson with float32 to {_average(best[1]):.4f}, "
-            f"under {least}: export in float32, or lower the limit"
+            f"under {min_pearson}: export in float32, or lower the limit"
         )
     return best
 

@@ -94,7 +94,7 @@ def export(
     to: Name = "onnx",
     int8: bool = False,
     calibrate: str | os.PathLike[str] | None = None,
-    least: float = LEAST,
+    min_pearson: float = LEAST,
     calibration: str | os.PathLike[str] | None = None,
     card: str | os.PathLike[str] | None = None,
     license_file: str | os.PathLike[str] | None = None,
@@ -108,7 +108,7 @@ def export(
         to: The runtime.
         int8: Quantize with scales from calibration clips; the most damaging products stay float32.
         calibrate: Folder of media files for `int8`.
-        least: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
+        min_pearson: Minimum mean Pearson of int8 with float32, both before calibration, so that it holds for any.
         calibration: Folder of `emimic calibrate`; by default the run's own, which a model inside a run always uses.
         card: Text file that becomes README.md.
         license_file: Text file that becomes LICENSE.
@@ -140,7 +140,7 @@ def export(
 
             clips = _read_clips(Path(calibrate), spec, progress=progress)
             small, quantization = search(
-                graph.read_bytes(), clips, spec, least=least, form=to, progress=progress
+                graph.read_bytes(), clips, spec, min_pearson=min_pearson, form=to, progress=progress
             )
         with name_errors(target):
             optimized = write_graphs(graph, small, folder, to, cuts=not model.branches)

@@ -56,9 +56,9 @@ def write_graphs(graph: Path, small: bytes | None, folder: Path, to: Name, *, cu
     from emimic.export.two_graphs import cut, drop_unused_opsets
 
     optimized = to == "onnx" and len(small or b"") >= LARGE
-    whole = onnx.load(graph) if small is None else onnx.load_from_string(small)
+    source = onnx.load(graph) if small is None else onnx.load_from_string(small)
     graph.unlink()
-    parts = dict(zip(PARTS, cut(whole), strict=True)) if cuts else {"model": drop_unused_opsets(whole)}
+    parts = dict(zip(PARTS, cut(source), strict=True)) if cuts else {"model": drop_unused_opsets(source)}
     for name, part in parts.items():
         file = folder / f"{name}.onnx"
         if to == "onnx" and not optimized:

@@ -98,16 +98,16 @@ class Detector:
         canvas = np.full((1, height, width, 3), -1.0 if self.blazeface else 0.0, np.float32)
         small = resize(image, inner[0], inner[1]).astype(np.float32)
         canvas[0, top : top + inner[0], left : left + inner[1]] = self._scale(small)
-        found = self._decode(self.network.predict(canvas), height, width)
-        good = np.isfinite(found.boxes).all(axis=1) & (found.scores >= threshold)
+        candidates = self._decode(self.network.predict(canvas), height, width)
+        good = np.isfinite(candidates.boxes).all(axis=1) & (candidates.scores >= threshold)
         if not good.any():
             return None
         # Candidates for one face overlap; the score decides between those of nearly the same size.
-        sizes = np.prod(np.maximum(found.boxes[:, 2:] - found.boxes[:, :2], 0), axis=1)
-        best = int(np.argmax(np.where(good, sizes * found.scores**2, -1)))
-        x0, y0, x1, y1 = ((found.boxes[best] - [left, top, left, top]) / scale).tolist()
-        eyes = None if found.eyes is None else (found.eyes[best] - [left, top]) / scale
-        return Face((x0, y0, x1, y1), float(found.scores[best]), eyes)
+        sizes = np.prod(np.maximum(candidates.boxes[:, 2:] - candidates.boxes[:, :2], 0), axis=1)
+        best = int(np.argmax(np.where(good, sizes * candidates.scores**2, -1)))
+        x0, y0, x1, y1 = ((candidates.boxes[best] - [left, top, left, top]) / scale).tolist()
+        eyes = None if candidates.eyes is None else (candidates.eyes[best] - [left, top]) / scale
+        return Face((x0, y0, x1, y1), float(candidates.scores[best]), eyes)
 
     def _scale(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return pixels (height, width, 3), 0 to 255 in RGB, as the network takes them."""

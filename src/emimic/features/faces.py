@@ -137,15 +137,15 @@ def crop(
     height, width = image.shape[:2]
     left, top, right, bottom = box
     middle = ((left + right) / 2, (top + bottom) / 2)
-    whole = Image.fromarray(image)
+    rotated = Image.fromarray(image)
     if eyes is not None:
         across, down = eyes[1] - eyes[0]
         angle = math.degrees(math.atan2(down, across))
-        whole = whole.rotate(angle, Image.Resampling.BILINEAR, center=middle)
+        rotated = rotated.rotate(angle, Image.Resampling.BILINEAR, center=middle)
     side = min(max(right - left, bottom - top, 2) * (1 + 2 * margin), width, height)
     x = min(max(middle[0] - side / 2, 0), width - side)
     y = min(max(middle[1] - side / 2, 0), height - side)
-    return whole.resize((size, size), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
+    return rotated.resize((size, size), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
 
 
 def _save(file: Path, image: Image.Image) -> None:

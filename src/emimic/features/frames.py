@@ -83,10 +83,10 @@ def add_frames(
     corpus: Corpus, values: Values, max_seconds: float, *, workers: int = 2, progress: bool = False
 ) -> Corpus:
     """Return a corpus whose clips have their frames, with a warning for each split where some have none."""
-    found = find(corpus.folder, values, max_seconds, workers=workers, progress=progress)
+    frames = find(corpus.folder, values, max_seconds, workers=workers, progress=progress)
     splits, notes = {}, list(corpus.warnings)
     for name, split in corpus.splits.items():
-        items = tuple(replace(item, frames=found.get(get_clip_key(item.id))) for item in split.items)
+        items = tuple(replace(item, frames=frames.get(get_clip_key(item.id))) for item in split.items)
         splits[name] = replace(split, items=items)
         if missing := [item.id for item in items if item.frames is None]:
             notes.append(
@@ -100,10 +100,10 @@ def list_clips(
     folder: Path, values: Values, max_seconds: float, *, workers: int = 2, progress: bool = False
 ) -> dict[str, Path]:
     """Return clip key -> a file or folder of its frames, for a model without audio."""
-    found = find(folder, values, max_seconds, workers=workers, progress=progress)
+    frames = find(folder, values, max_seconds, workers=workers, progress=progress)
     return {
-        key: one if isinstance(one, Path) else next((file for file in one.files if file), folder)
-        for key, one in found.items()
+        key: clip if isinstance(clip, Path) else next((file for file in clip.files if file), folder)
+        for key, clip in frames.items()
     }
 
 

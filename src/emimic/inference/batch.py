@@ -13,7 +13,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from emimic import batching, progress
 from emimic.inference.journal import Journal, Stamp, stamp
-from emimic.inference.results import Failure, Outcome, Recording, Result, Sentence, Speech, Timeline
+from emimic.inference.recording import Recording
+from emimic.inference.results import Failure, Outcome, Result, Sentence, Speech, Timeline
 from emimic.prediction import Prediction
 
 GROUP: Final = 64

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emimic.inference.inputs import read_content
-from emimic.inference.results import Channel, Failure, Recording
+from emimic.inference.recording import Channel, Recording
+from emimic.inference.results import Failure
 from emimic.media import decode
 from emimic.media.waveform import Wave
 from emimic.task import AudioError

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from emimic.inference.channels import read_blocks
 from emimic.inference.engine import Engine
 from emimic.inference.inputs import read_content
-from emimic.inference.results import Failure, Recording, split_recording
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Failure
 from emimic.inference.spec import Spec
 from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.media import decode
@@ -176,8 +177,8 @@ def name_words(path: Path, channel: int | None) -> Path:
 def _list_used(spec: Spec, without: Sequence[str]) -> list[str]:
     """Return the branches beside the voice that are used. Raises SettingsError for a name that can't be left out."""
     branches = [name for name, has in (("text", spec.text), ("vision", spec.vision)) if has]
-    known = branches if spec.audio else []
-    if unknown := [name for name in without if name not in known]:
-        text = ", ".join(known) or "none, since this model has one branch alone"
+    removable = branches if spec.audio else []
+    if unknown := [name for name in without if name not in removable]:
+        text = ", ".join(removable) or "none, since this model has one branch alone"
         raise SettingsError(f"without names {', '.join(unknown)}; expected {text}: leave it out")
     return [name for name in branches if name not in without]

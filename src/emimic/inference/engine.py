@@ -18,6 +18,7 @@ from emimic.inference.graph_engine import TOKENIZER as TOKENIZER
 from emimic.inference.graph_engine import GraphEngine as GraphEngine
 from emimic.inference.graph_engine import WindowPredictions, check_finite, finish_windows, make_word_source
 from emimic.inference.graph_engine import predict_clips as predict_clips
+from emimic.inference.hub import find_model, is_on_hub
 from emimic.inference.runtimes import is_installed
 from emimic.inference.spec import Spec as Spec
 from emimic.inference.words import WordSource
@@ -118,7 +119,7 @@ def open_engine(
     A training run is predicted with the fastest float32 model exported into it (`emimic export RUN`), else with torch.
 
     Args:
-        folder: Written by `emimic export` or `emimic train`.
+        folder: Written by `emimic export` or `emimic train`; or hf:USER/NAME[@REVISION] on the hub.
         device: For a training run, as torch names it (None takes a GPU if there is one); an exported model knows only
             "cpu".
         threads: None takes all cores.
@@ -130,7 +131,7 @@ def open_engine(
     """
     _check_number("threads", threads)
     _check_number("streams", streams)
-    path = Path(folder)
+    path = find_model(folder)
     check_model(path)
     if (path / DESCRIPTION).exists():
         if device not in (None, "cpu"):
@@ -150,6 +151,8 @@ def check_model(path: Path) -> None:
     Raises:
         ModelError: It is not.
     """
+    if is_on_hub(path):
+        return  # downloaded when it is opened
     if not path.exists():
         raise ModelError(
             f"there is no folder {path}; expected one written by `emimic export` or `emimic train`"

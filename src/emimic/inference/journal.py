@@ -22,7 +22,8 @@ from emimic.data.transcripts import Word
 from emimic.files import make_folder
 from emimic.inference.description import hash_model
 from emimic.inference.grid import TimelineOptions
-from emimic.inference.results import Recording, Result, Sentence, Speech, split_recording
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Result, Sentence, Speech
 from emimic.inference.timeline import Timeline, VoiceSegment
 from emimic.journal import JournalFile
 from emimic.prediction import Prediction

@@ -9,7 +9,8 @@ from emimic import batching
 from emimic.inference import batch
 from emimic.inference.clip_reader import DecodedClip
 from emimic.inference.grid import TimelineOptions
-from emimic.inference.results import Failure, Outcome, Recording, Result
+from emimic.inference.recording import Recording
+from emimic.inference.results import Failure, Outcome, Result
 from emimic.inference.timeline import Timeline
 
 

@@ -19,17 +19,11 @@ from emimic.inference.channels import split_channels
 from emimic.inference.clip_reader import ClipReader, DecodedClip, name_words
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
+from emimic.inference.hub import is_on_hub
 from emimic.inference.inputs import expand, read_content
 from emimic.inference.local_backend import LocalBackend
-from emimic.inference.results import (
-    Failure,
-    Outcome,
-    Recording,
-    Result,
-    Results,
-    attach_intervals,
-    split_recording,
-)
+from emimic.inference.recording import Recording, split_recording
+from emimic.inference.results import Failure, Outcome, Result, Results, attach_intervals
 from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
@@ -84,7 +78,7 @@ class Predictor:
             else source
         )
         self.targets = self.engine.spec.targets
-        stored = Path(model).absolute() if isinstance(model, str | os.PathLike) else model
+        stored = _keep_source(model)
         self.reader = ClipReader(self.engine, words, without)
         self._options = {
             "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
@@ -109,7 +103,7 @@ class Predictor:
             TypeError: The predictor was made from an Engine, not from a folder.
         """
         model = self._options["model"]
-        if model is not None and not isinstance(model, Path):
+        if model is not None and not isinstance(model, str | os.PathLike):
             raise TypeError("a Predictor made of an Engine can't be pickled: make it of the model's folder")
         return self._options
 
@@ -308,13 +302,13 @@ class Predictor:
         """
         path, number = split_recording(recording)
 
-        def read(kept: list[str]) -> Iterator[NDArray[np.float32]]:
+        def read(remarks: list[str]) -> Iterator[NDArray[np.float32]]:
             return decode.load_blocks(
                 read_content(path),
                 seconds=_BLOCK,
                 name=os.fspath(path),
                 channel=number and number - 1,
-                notes=kept,
+                notes=remarks,
             )
 
         try:
@@ -440,3 +434,10 @@ class Predictor:
             speech=decoded.speech,
             intervals=self.intervals,
         )
+
+
+def _keep_source(model: Any) -> Any:
+    """Return a model's source such that another process, in another folder, finds it."""
+    if not isinstance(model, str | os.PathLike) or is_on_hub(model):
+        return model
+    return Path(model).absolute()

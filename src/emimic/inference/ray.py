@@ -19,7 +19,8 @@ from emimic.inference.batch import Batches, reduce_frames
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.journal import pack, pack_timeline, unpack, unpack_timeline
 from emimic.inference.predictor import Predictor
-from emimic.inference.results import Channel, Failure, Recording, Result, split_recording
+from emimic.inference.recording import Channel, Recording, split_recording
+from emimic.inference.results import Failure, Result
 from emimic.inference.timeline import Timeline
 from emimic.inference.words import WordSource
 from emimic.install import install

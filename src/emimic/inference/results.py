@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from emimic.calibration import Intervals
 from emimic.files import make_encodable, make_one_line, make_writable
 from emimic.inference import html
+from emimic.inference.headline import Headline, make_intervals, name_values
+from emimic.inference.recording import Channel, Recording
 from emimic.inference.sentences import Sentence as Sentence
 from emimic.inference.steps import Steps, build_steps, make_target_names, mask_infinite
 from emimic.inference.timeline import SCHEMA as SCHEMA
@@ -34,40 +36,6 @@ if TYPE_CHECKING:
 
 UNLIKE: Final = "unlike the training data"
 """The mark of a clip whose novelty is above 1."""
-
-_DIGITS: Final = 6  # decimals of the values to quote, as in JSON and CSV
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One channel of a recording, predicted alone. number: counted from 1."""
-
-    path: Path
-    number: int
-
-
-Recording = Path | Channel
-"""A file with its channels averaged, or one of its channels."""
-
-
-def split_recording(recording: Recording) -> tuple[Path, int | None]:
-    """Return a recording's file and its channel's number, None for all channels averaged."""
-    return (recording.path, recording.number) if isinstance(recording, Channel) else (recording, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """One value per dimension for a recording, and what the values describe.
-
-    Attributes:
-        basis: `whole clip`, `first 12 s` (of a longer recording) or `mean over time` (of its timeline).
-        intensities: (target,), as in the prediction; NaN for silence.
-        vad: (3,) arousal, dominance, valence; None if the model has not learned V/A/D.
-    """
-
-    basis: str
-    intensities: NDArray[np.floating[Any]]
-    vad: NDArray[np.floating[Any]] | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -116,13 +84,13 @@ class Result:
     @property
     def intensities(self) -> dict[str, float]:
         """The intensities to quote by name, see `headline`, rounded to 6 decimals; NaN for silence."""
-        return _name_values(self.targets, self.headline.intensities)
+        return name_values(self.targets, self.headline.intensities)
 
     @property
     def vad(self) -> dict[str, float] | None:
         """Mean Arousal, Dominance and Valence by name, as `intensities`; None if the model has not learned them."""
         vad = self.headline.vad
-        return None if vad is None else _name_values(VAD, vad)
+        return None if vad is None else name_values(VAD, vad)
 
     @property
     def recording(self) -> Recording:
@@ -377,7 +345,7 @@ def _to_fields(result: Result) -> dict[str, Any]:
     if headline.vad is not None:
         fields["headline"]["vad"] = by_vad(headline.vad)
     if result.intervals is not None:
-        fields["intervals"] = _make_intervals(result.intervals, result.targets, headline)
+        fields["intervals"] = make_intervals(result.intervals, result.targets, headline)
     if prediction.novelty is not None:
         fields |= {
             "novelty": round(prediction.novelty, 6),
@@ -395,24 +363,6 @@ def _to_fields(result: Result) -> dict[str, Any]:
     return fields
 
 
-def _make_intervals(intervals: Intervals, targets: tuple[str, ...], headline: Headline) -> dict[str, Any]:
-    """Return a headline's intervals, JSON-ready."""
-    fields = {
-        "level": intervals.level,
-        "intensities": _name_intervals(intervals, targets, headline.intensities),
-    }
-    if headline.vad is not None:
-        fields["vad"] = _name_intervals(intervals, VAD, headline.vad)
-    return fields
-
-
-def _name_intervals(
-    intervals: Intervals, names: tuple[str, ...], values: NDArray[Any]
-) -> dict[str, list[float | None]]:
-    """Return [low, high] by name."""
-    return dict(zip(names, map(round_values, intervals.compute(names, values)), strict=True))
-
-
 def attach_intervals(outcome: Outcome, intervals: Intervals | None) -> Outcome:
     """Return an outcome whose result and timeline have a model's prediction intervals."""
     if isinstance(outcome, Failure) or intervals is None:
@@ -420,10 +370,6 @@ def attach_intervals(outcome: Outcome, intervals: Intervals | None) -> Outcome:
     line = outcome.timeline
     timeline = None if line is None else replace(line, intervals=intervals)
     return replace(outcome, timeline=timeline, intervals=intervals)
-
-
-def _name_values(names: Sequence[str], values: NDArray[np.floating[Any]]) -> dict[str, float]:
-    return {name: round(float(value), _DIGITS) for name, value in zip(names, values, strict=True)}
 
 
 def _name_in_folder(path: Path) -> str:

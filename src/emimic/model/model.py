@@ -212,9 +212,9 @@ class EmiModel(EncoderModel):
         """
         output = self.regress(*self.encode(input_values, attention_mask))
         if labels is not None:
-            known = ~labels.isnan()
-            errors = (output.intensities.float() - labels.nan_to_num()).square() * known
-            output = replace(output, loss=errors.sum() / known.sum().clamp(min=1))
+            labeled = ~labels.isnan()
+            errors = (output.intensities.float() - labels.nan_to_num()).square() * labeled
+            output = replace(output, loss=errors.sum() / labeled.sum().clamp(min=1))
         return output.to_tuple() if return_dict is False else output
 
     @torch.inference_mode()

@@ -119,10 +119,10 @@ def _list_clips(folder: Path, settings: TrainSettings, *, progress: bool) -> dic
 
 def _check_texts(corpora: Sequence[RunCorpus], settings: TrainSettings) -> None:
     """Raise CorpusError where no training clip has the words that a text branch learns from."""
-    items = [item for one in corpora for item in one.list_training(both=False)]
+    items = [item for corpus in corpora for item in corpus.list_training(both=False)]
     if settings.text is not None and all(item.text is None for item in items):
         raise CorpusError(
-            f"no training clip of {', '.join(one.name for one in corpora)} has words, expected some for the text "
+            f"no training clip of {', '.join(corpus.name for corpus in corpora)} has words, expected some for the text "
             "branch: add a column Text or transcripts/ID.txt, or leave text out"
         )
 

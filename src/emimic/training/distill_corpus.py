@@ -88,7 +88,7 @@ def load_student_corpus(folder: Path, settings: TrainSettings, teacher: TeacherT
     labeled = {} if corpus is None else corpus.splits
     by_id = {item.id: item for item in labeled["train"].items} if "train" in labeled else {}
     items = [by_id.get(item.id, item) for item in unlabeled["train"].items]
-    left = list(unlabeled["train"].left_out)
+    left_out = list(unlabeled["train"].left_out)
     if "valid" in labeled:
         valid = _select_predicted(labeled["valid"], teacher)
     elif "valid" in unlabeled:
@@ -102,16 +102,16 @@ def load_student_corpus(folder: Path, settings: TrainSettings, teacher: TeacherT
     excluded = {compute_sha256(path) for path in [*_list_test(folder), *(item.path for item in valid.items)]}
     for other in settings.unlabeled:
         more = _select_predicted(_make_split("train", _list_recordings(Path(other))), teacher)
-        left += more.left_out
+        left_out += more.left_out
         items += [item for item in more.items if compute_sha256(item.path) not in excluded]
     if not items or not valid.items:
         raise CorpusError(
             f"{folder}: {len(items)} recordings are left to learn from and {len(valid.items)} for validation; expected "
-            f"one of each at least. Give more recordings ({UNPREDICTED} holds for {len(left)})"
+            f"one of each at least. Give more recordings ({UNPREDICTED} holds for {len(left_out)})"
         )
-    listed = (*(item.id for item in items), *(one.id for one in left))
+    listed = (*(item.id for item in items), *(omitted.id for omitted in left_out))
     fraction = settings.teacher_fraction
-    train = _mix_labels(Split("train", listed, tuple(items), tuple(left)), teacher, fraction)
+    train = _mix_labels(Split("train", listed, tuple(items), tuple(left_out)), teacher, fraction)
     if settings.train_on == "train+valid":
         valid = _mix_labels(valid, teacher, fraction)
     notes = () if corpus is None else corpus.warnings
@@ -145,8 +145,8 @@ def _select_predicted(split: Split, teacher: TeacherTargets) -> Split:
     """Return a split without the clips that the teacher hasn't predicted; it lists those as left out."""
     items = tuple(item for item in split.items if teacher.has(item))
     ids = {item.id for item in items}
-    left = tuple(Left(item.id, UNPREDICTED) for item in split.items if item.id not in ids)
-    return replace(split, items=items, left_out=(*split.left_out, *left))
+    unpredicted = tuple(Left(item.id, UNPREDICTED) for item in split.items if item.id not in ids)
+    return replace(split, items=items, left_out=(*split.left_out, *unpredicted))
 
 
 def _choose_held_out(items: Sequence[Item]) -> set[str]:

@@ -57,21 +57,22 @@ class Ranks:
         columns = {name: (*targets, *VAD).index(name) for name in quantities}
         orders: dict[str, RankSettings] = {}
         heights: dict[tuple[str, str, str], float] = {}
-        for one in corpora:
-            ranks = one.settings.ranks
+        for run_corpus in corpora:
+            ranks = run_corpus.settings.ranks
             if ranks is None:
                 continue
-            corpus = one.name if len(corpora) > 1 else ""
+            corpus = run_corpus.name if len(corpora) > 1 else ""
             classes = {item.columns[ranks.column] for item in items if item.corpus == corpus}
             orders[corpus] = ranks
             for name, groups in ranks.order.items():
                 if name not in quantities:
                     raise SettingsError(
-                        f"corpora.{one.name}.ranks.order is of {name!r}, expected some of {', '.join(quantities)}"
+                        f"corpora.{run_corpus.name}.ranks.order is of {name!r}, "
+                        f"expected some of {', '.join(quantities)}"
                     )
                 if unknown := [kind for group in groups for kind in group if kind not in classes]:
                     raise CorpusError(
-                        f"{one.corpus.folder}: no training clip has {list_some(unknown)} in the column "
+                        f"{run_corpus.corpus.folder}: no training clip has {list_some(unknown)} in the column "
                         f"{ranks.column!r}, which ranks.order.{name} names; found {list_some(sorted(classes))}. "
                         "Spell them as in the table"
                     )

@@ -101,11 +101,11 @@ def open_run(
     features = _open_features(folders[0], out, settings)
     corpora = load_run_corpora(folders, settings, teacher, features, progress=show)
     if show:
-        for one in corpora:
-            print(one.corpus.to_text())  # noqa: T201 - the report a run starts with
+        for run_corpus in corpora:
+            print(run_corpus.corpus.to_text())  # noqa: T201 - the report a run starts with
     both = settings.train_on == "train+valid"
-    items = [item for one in corpora for item in one.list_training(both=both)]
-    held_out = [item for one in corpora for item in one.list_validation(both=both)]
+    items = [item for run_corpus in corpora for item in run_corpus.list_training(both=both)]
+    held_out = [item for run_corpus in corpora for item in run_corpus.list_validation(both=both)]
     check_mixtures(corpora, settings)
     drawn = make_pools(corpora, both=both)
     ranks = Ranks.from_corpora(corpora, items) if settings.rank_weight else None
@@ -204,10 +204,10 @@ def _solve(
 
 def _list_left_out(corpora: Sequence[RunCorpus]) -> tuple[str, ...]:
     return tuple(
-        f"{one.name + ': ' if len(corpora) > 1 else ''}{split.name}: {left.id}: {left.reason}"
-        for one in corpora
-        for split in one.corpus.splits.values()
-        for left in split.left_out
+        f"{run_corpus.name + ': ' if len(corpora) > 1 else ''}{split.name}: {omitted.id}: {omitted.reason}"
+        for run_corpus in corpora
+        for split in run_corpus.corpus.splits.values()
+        for omitted in split.left_out
     )
 
 
