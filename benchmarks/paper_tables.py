@@ -155,8 +155,8 @@ def make_findings() -> str:
         seeds = [
             a["mean"] - b["mean"] for a, b in zip(first["runs"], second["runs"], strict=True)
         ]  # both have the same seeds, in order
-        spread = f"{first['mean'] - second['mean']:+.3f} ({min(seeds):+.3f} to {max(seeds):+.3f})"
-        made.append((finding, f"{first['label']} - {second['label']}", f"{paper:+.3f}", spread))
+        here = f"{first['mean'] - second['mean']:+.3f} ({min(seeds):+.3f} to {max(seeds):+.3f})"
+        made.append((finding, f"{first['label']} - {second['label']}", f"{paper:+.3f}", here))
     paper = float(PAPERS["fine-tuned"].split(",")[0]) - float(PAPERS["encoder frozen"].split(",")[0])
     runs = read_results("bursts")
     tuned, frozen = (runs[name]["test"]["metrics"]["pearson"]["mean"] for name in ("finetuned", "frozen"))

@@ -11,7 +11,7 @@ from emimic.task import EMOTIONS
 
 SIDE: Final = 32
 
-VISIBLE, SAID, AUDIBLE = EMOTIONS[:2], EMOTIONS[2:4], EMOTIONS[4:]
+VISIBLE, SPOKEN, AUDIBLE = EMOTIONS[:2], EMOTIONS[2:4], EMOTIONS[4:]
 """Labels that follow from the picture's color, from the words, and from the voice's two tones."""
 
 WORDS: Final = {"well": (0, 0.5), "done": (0.25, 1), "so": (0.5, 0), "sorry": (0.75, 0.75), "wow": (1, 0.25)}

@@ -101,7 +101,7 @@ def test_two_thirds_of_the_clips_or_speakers_are_trained_on(tmp_path: Path) -> N
 
 
 def test_each_split_is_trained_and_scored_inside(tmp_path: Path) -> None:
-    corpus = make_pictures(tmp_path / "corpus", train=12, valid=9)
+    corpus = make_pictures(tmp_path / "corpus", train=12, valid=12)
     given: dict[str, Any] = {
         "encoder": None, "encoder_config": STILL, "audio": False, "vision": VISION, "epochs": 1, "batch_size": 4,
         "accelerator": "cpu", "threads": 1, "workers": 1,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from picture_corpus import AUDIBLE, BACKBONES, SAID, VISIBLE, make_pictures, paint, sing
+from picture_corpus import AUDIBLE, BACKBONES, SPOKEN, VISIBLE, make_pictures, paint, sing
 from safetensors.torch import load_file
 from synth_video import film
 from tiny_transcribers import bert
@@ -74,7 +74,7 @@ def score(run: Path, corpus: Path) -> dict[str, float]:
 def test_each_branch_learns_its_own_signal_and_together_they_learn_all(
     corpus: Path, runs: dict[str, Path]
 ) -> None:
-    for branch, own in (("vision", VISIBLE), ("text", SAID), ("audio", AUDIBLE)):
+    for branch, own in (("vision", VISIBLE), ("text", SPOKEN), ("audio", AUDIBLE)):
         found = score(runs[branch], corpus)
         assert min(found[name] for name in own) >= 0.8, branch
         assert max(abs(found[name]) for name in EMOTIONS if name not in own) < 0.6, branch
@@ -230,15 +230,15 @@ def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_picture(
     for name, (_, word, _) in films.items():
         assert clips[name]["seconds"] == pytest.approx(5, abs=0.1)
         assert clips[name]["words"]["text"] == word
-    others = {"picture": (*SAID, *AUDIBLE), "words": (*VISIBLE, *AUDIBLE), "voice": (*VISIBLE, *SAID)}
-    for changed, own in (("picture", VISIBLE), ("words", SAID[:1]), ("voice", AUDIBLE)):
+    others = {"picture": (*SPOKEN, *AUDIBLE), "words": (*VISIBLE, *AUDIBLE), "voice": (*VISIBLE, *SPOKEN)}
+    for changed, own in (("picture", VISIBLE), ("words", SPOKEN[:1]), ("voice", AUDIBLE)):
         difference = {
             emotion: abs(clips[changed]["intensities"][emotion] - clips["first"]["intensities"][emotion])
             for emotion in EMOTIONS
         }
-        least = min(difference[emotion] for emotion in own)
-        assert least > 0.3, (changed, difference)
-        assert max(difference[emotion] for emotion in others[changed]) < least, (changed, difference)
+        smallest = min(difference[emotion] for emotion in own)
+        assert smallest > 0.3, (changed, difference)
+        assert max(difference[emotion] for emotion in others[changed]) < smallest, (changed, difference)
 
 
 def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path
     well, wow = (predictor(tmp_path / f"{name}.wav") for name in ("well", "wow"))  # whatever the sound
     assert wow.speech is not None
     assert wow.speech.text == "wow"
-    assert wow.intensities[SAID[0]] > well.intensities[SAID[0]] + 0.4
+    assert wow.intensities[SPOKEN[0]] > well.intensities[SPOKEN[0]] + 0.4
     (result,) = predictor.predict_files(corpus / "audio/00001.wav").clips
     assert np.isnan(result.prediction.intensities).all()
     assert any("no words were found" in note for note in result.notes)
