@@ -424,7 +424,7 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_the_identity
 
 
 def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "SHORTEST", 0.05)
+    monkeypatch.setattr(calibration_clips, "SHORTEST", 0.05)
     model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5)
     items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
 
