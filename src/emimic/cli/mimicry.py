@@ -98,7 +98,7 @@ def mimicry(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare a seed with its imitations, or voices of conversations, and with chance.
+    """Compare a seed with its imitations, or voices of conversations.
 
     Example: emimic mimicry seed.mp4 mimic.mp4 --out mimicry; of a conversation: emimic mimicry stereo.wav --channels;
     of many: emimic mimicry --study sessions.csv --out study
