@@ -171,28 +171,25 @@ def make_findings() -> str:
 def make_inside() -> str:
     """Make the scores inside splits that are divided 2:1."""
     results = read_results("inside")
+    scored = [(name, row) for name, variant in results["variants"].items() for row in variant["rows"]]
+    paper = next(iter(results["variants"].values()))["paper"]
     rows = [
         (
-            row["split"], row["unit"], row["trained"], row["scored"], f"{row['shared']:.0%}",
+            {"frozen": "frozen", "tuned": "fine-tuned"}[name], row["split"], row["unit"], row["trained"],
+            row["scored"], f"{row['shared']:.0%}",
             format_interval({"value": row["pearson"], "low": row["low"], "high": row["high"]}),
-            f"about {results['paper']}" if row["unit"] == "clip" else "-",
+            f"about {paper}" if row["unit"] == "clip" else "-",
         )
-        for row in results["rows"]
+        for name, row in scored
     ]  # fmt: skip
-    table = make_table(
-        "split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] | paper, vision",
-        rows,
+    header = (
+        "encoder | split | divided by | trained on | scored on | of known speakers | mean Pearson [95 %] "
+        "| paper, vision"
     )
-    over = ", ".join(dict.fromkeys(row["resampled"] for row in results["rows"]))
-    chose = (
-        " The scored clips chose the epoch, too."
-        if any(row["chose_epoch"] for row in results["rows"])
-        else ""
-    )
-    return (
-        f"{table}\n\n{results['note']} Intervals resample {over} of the scored clips.{chose} Machine: "
-        f"{results['machine']}."
-    )
+    over = ", ".join(dict.fromkeys(row["resampled"] for _, row in scored))
+    chose = " The scored clips chose the epoch, too." if any(row["chose_epoch"] for _, row in scored) else ""
+    note = f"{results['note']} Intervals resample {over} of the scored clips.{chose}"
+    return f"{make_table(header, rows)}\n\n{note} Machine: {results['machine']}."
 
 
 def make_evidence() -> str:

@@ -42,6 +42,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "bursts_by_emotion": paper_tables.make_bursts_by_emotion,
     "evidence": paper_tables.make_evidence,
     "findings": paper_tables.make_findings,
+    "inside": paper_tables.make_inside,
     **{name: partial(paper_tables.make_grid, name) for name in paper_tables.GRIDS},
     "mimicry": paper_tables.make_mimicry,
     "bench": speed_tables.make_bench,
