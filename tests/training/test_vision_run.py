@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(**given: Any) -> TrainSettings:
     values: dict[str, Any] = {
         "encoder": None, "encoder_config": STILL, "vision": VISION, "lstm": False, "vad_head": False, "lr": 5e-3,
-        "epochs": 14, "batch_size": 8, "patience": None, "accelerator": "cpu", "threads": 1, "workers": 1,
+        "epochs": 10, "batch_size": 8, "patience": None, "accelerator": "cpu", "threads": 1, "workers": 1,
     }  # fmt: skip
     return TrainSettings(**{**values, **given})
 
@@ -57,8 +57,8 @@ def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     text = {"encoder": str(bert(out / "bert"))}
     given: dict[str, dict[str, Any]] = {
         "vision": {"audio": False},
-        "text": {"audio": False, "vision": None, "text": text},
-        "audio": {"vision": None},
+        "text": {"audio": False, "vision": None, "text": text, "epochs": 14},
+        "audio": {"vision": None, "epochs": 5},
         "all": {"text": text},
     }
     for name, values in given.items():
