@@ -78,9 +78,7 @@ def evaluate(
     model, part, warnings, inputs = open_split(
         run, folder, split, label_scale, without=without, workers=workers, progress=progress
     )
-    if speakers is not None:
-        items = (replace(item, speaker=speakers.get(get_clip_key(item.id))) for item in part.items)
-        part = replace(part, items=tuple(items))
+    part = part if speakers is None else _change_speakers(part, speakers)
     truths = _list_truths(model, part)  # raises before hours of prediction if there are no labels
     _check_columns(folder, part, by)
     name = "-without-".join([part.name, *without])
@@ -103,9 +101,20 @@ def evaluate(
     notes += [*reports[0].notes, *warnings, *_note_similar_groups(part, by)]
     report = replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
     files = _format_files(report, truths[0], predictions[truths[0].vad], part, by, draw=draw)
+    return replace(report, written=_write(out, files))
+
+
+def _change_speakers(part: Split, speakers: Mapping[str, str]) -> Split:
+    """Return a split whose clips have other speakers, by clip key."""
+    items = (replace(item, speaker=speakers.get(get_clip_key(item.id))) for item in part.items)
+    return replace(part, items=tuple(items))
+
+
+def _write(out: Path, files: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    """Write each file into `out`, and return their paths."""
     for name, content in files.items():
         write_atomically(out / name, content)
-    return replace(report, written=tuple(out / name for name in files))
+    return tuple(out / name for name in files)
 
 
 @dataclass(frozen=True)
