@@ -1,7 +1,9 @@
 """EmiModel as one ONNX graph: no branch depends on data, so every length and batch size is possible."""
 
+import contextlib
 import io
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,22 @@ from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
+
+_OPEN_AXES: Final = {
+    "samples": {0: "batch", 1: "sample"},
+    "lengths": {0: "batch"},
+    "rows": {0: "window"},
+    "starts": {0: "window"},
+    "ends": {0: "window"},
+    "intensities": {0: "window"},
+    "tokens": {0: "batch", 1: "token"},
+    "token_lengths": {0: "batch"},
+    "frames": {0: "batch"},
+    "hidden": {0: "batch", 1: "frame"},
+    "pooled": {0: "window"},
+    "vad": {0: "batch", 1: "frame"},
+    "vad_means": {0: "window"},
+}
 
 
 class Graph(nn.Module):
@@ -209,71 +227,73 @@ def to_onnx(model: EmiModel) -> bytes:
     Raises:
         ModelError: The encoder can't be traced.
     """
-    longest = round(model.config.max_seconds * SAMPLE_RATE)
-    shortest = model.clip_format.min_samples
-    long = max(shortest, min(4000, longest))
-    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
-    open_axes = {
-        "samples": {0: "batch", 1: "sample"},
-        "lengths": {0: "batch"},
-        "rows": {0: "window"},
-        "starts": {0: "window"},
-        "ends": {0: "window"},
-        "intensities": {0: "window"},
-        "tokens": {0: "batch", 1: "token"},
-        "token_lengths": {0: "batch"},
-        "frames": {0: "batch"},
-        "hidden": {0: "batch", 1: "frame"},
-        "pooled": {0: "window"},
-        "vad": {0: "batch", 1: "frame"},
-        "vad_means": {0: "window"},
-    }
-    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
+    inputs, outputs = _make_example(model), ["intensities", "frames", "hidden", "pooled"]
+    if model.config.predicts_vad:
+        outputs += ["vad"] if "text" in model.branches else ["vad", "vad_means"]
     file = io.BytesIO()
-    inner: Any = model.config.encoder_config
-    example = [torch.zeros(2, long), torch.tensor([long, short])]
-    inputs = ["samples", "lengths"]
-    configs = [inner]
-    if "text" in model.branches:
-        text: Any = model.branches["text"]
-        configs.append(text.backbone.config)
-        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
-        inputs += ["tokens", "token_lengths"]
-    else:
-        outputs += ["vad_means"] if model.config.predicts_vad else []
-        example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
-        inputs += ["rows", "starts", "ends"]
-        if inner.model_type == "whisper":
-            example.append(torch.tensor(2))
-            inputs.append("reach")
-    attention = [config._attn_implementation for config in configs]
-    # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
-    # here a clip always attends to itself.
-    for config in configs:
-        config._attn_implementation = "eager"
+    family = model.config.encoder_config.model_type
     try:
-        torch.onnx.export(
-            Graph(model),
-            tuple(example),
-            file,  # type: ignore[arg-type]
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs) if name in open_axes},
-            opset_version=17,
-            # torch's newer exporter fixes the LSTM to the length of the example.
-            dynamo=False,
-        )
+        with _use_eager_attention(model):
+            torch.onnx.export(
+                Graph(model),
+                tuple(inputs.values()),
+                file,  # type: ignore[arg-type]
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes={name: _OPEN_AXES[name] for name in (*inputs, *outputs) if name in _OPEN_AXES},
+                opset_version=17,
+                # torch's newer exporter fixes the LSTM to the length of the example.
+                dynamo=False,
+            )
     except Warning as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"this {inner.model_type} encoder can't be exported while warnings are errors; found one of torch's: "
+            f"this {family} encoder can't be exported while warnings are errors; found one of torch's: "
             f"{reason}. Leave -W error out here, or filter it"
         ) from error
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise ModelError(
-            f"this {inner.model_type} encoder can't be exported: {' '.join(str(error).split())[:300]}"
+            f"this {family} encoder can't be exported: {' '.join(str(error).split())[:300]}"
         ) from error
+    return file.getvalue()
+
+
+def _make_example(model: EmiModel) -> dict[str, Tensor]:
+    """Return inputs to trace a model with, by name: two clips, of different lengths where its encoder allows."""
+    longest = round(model.config.max_seconds * SAMPLE_RATE)
+    shortest = model.clip_format.min_samples
+    long = max(shortest, min(4000, longest))
+    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
+    inputs = {"samples": torch.zeros(2, long), "lengths": torch.tensor([long, short])}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        inputs["tokens"] = torch.full((2, 4), text.padding)
+        inputs["token_lengths"] = torch.tensor([4, 0])
+        return inputs
+    inputs["rows"] = torch.tensor([0, 1, 0])
+    inputs["starts"] = torch.tensor([0, 0, 1])
+    inputs["ends"] = torch.tensor([9999, 9999, 9999])
+    if model.config.encoder_config.model_type == "whisper":
+        inputs["reach"] = torch.tensor(2)
+    return inputs
+
+
+@contextlib.contextmanager
+def _use_eager_attention(model: EmiModel) -> Iterator[None]:
+    """Export the encoders' attention as plain products.
+
+    torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time; here a
+    clip always attends to itself.
+    """
+    configs: list[Any] = [model.config.encoder_config]
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        configs.append(text.backbone.config)
+    attention = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = "eager"
+    try:
+        yield
     finally:
         for config, implementation in zip(configs, attention, strict=True):
             config._attn_implementation = implementation
-    return file.getvalue()

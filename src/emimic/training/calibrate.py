@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.calibration import Array, Calibration, Intervals, Map, Single
+from emimic.calibration import Array, Calibration, Intervals, Map, Novelty, Single
 from emimic.data.corpus import Split
 from emimic.data.loader import BatchOptions
 from emimic.files import fingerprint, make_folder
@@ -86,12 +86,7 @@ def calibrate(
         fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
     maps, counts, errors = _fit_maps(targets, fitted)
     intervals = _fit_intervals(targets, fitted, seed)
-    novelty = None
-    if model.config.audio:
-        novelty = fit_novelty(
-            {name: corpus.reference for name, corpus in fitted.items()},
-            {name: corpus.held for name, corpus in fitted.items()},
-        )
+    novelty, novel = _fit_novelty(fitted) if model.config.audio else (None, {})
     facts = {
         "weights": fingerprint(run / WEIGHTS),
         "split": split,
@@ -99,11 +94,6 @@ def calibrate(
         "corpora": {name: corpus.describe() for name, corpus in fitted.items()},
     }
     Calibration(targets, tuple(maps), novelty, facts, intervals).save(out)
-    novel = {
-        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
-        for name, corpus in fitted.items()
-        if novelty is not None
-    }
     coverage = {} if intervals is None else intervals.coverage
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted), coverage)
 
@@ -214,6 +204,18 @@ def _fit_intervals(targets: Sequence[str], corpora: Mapping[str, _Corpus], seed:
     return fit_intervals(
         predictions, dict(zip((*targets, *VAD), (*labels.T, *vad_labels.T), strict=True)), folds
     )
+
+
+def _fit_novelty(corpora: Mapping[str, _Corpus]) -> tuple[Novelty, dict[str, float]]:
+    """Return the novelty score, and by corpus the fraction of held-out clips that are novel by it."""
+    novelty = fit_novelty(
+        {name: corpus.reference for name, corpus in corpora.items()},
+        {name: corpus.held for name, corpus in corpora.items()},
+    )
+    return novelty, {
+        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
+        for name, corpus in corpora.items()
+    }
 
 
 def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
