@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from emimic.model import encoders, frontend
+from emimic.model.attention import Attention
 from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
@@ -57,7 +58,8 @@ class Graph(nn.Module):
             samples: (batch, sample).
             lengths: (batch,).
             further: of a model with a text branch tokens (batch, token) and token_lengths (batch,), 0 for a clip
-                without words; else rows, starts and ends (window,) and, of a Whisper encoder, reach ().
+                without words; else rows, starts and ends (window,) and, of a Whisper encoder that has no
+                `chunk_seconds`, reach ().
         """
         if self.whisper:
             hidden, frames = self._encode_mels(samples, lengths, further[3] if len(further) > 3 else None)
@@ -114,22 +116,23 @@ class Graph(nn.Module):
         real = _make_mask(features.shape[1], mel_frames)[..., None]
         hidden = nn.functional.gelu(self.conv1(_add_neighbors(features * real, 1))) * real
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
-        hidden = hidden + self.positions[: hidden.shape[1]]
         frames = (mel_frames + 1) // 2
-        real = _make_mask(hidden.shape[1], frames)[:, None, None]
+        mask = _make_mask(hidden.shape[1], frames)
+        attention = Attention(chunk=self.model.config.chunk)
+        hidden = attention.split(hidden)
+        hidden = hidden + self.positions[: hidden.shape[1]]
+        real = attention.split(mask[..., None].float())[:, None, None, :, 0] > 0
         if reach is not None:
-            if (limit := self.model.config.reach) is not None:
-                reach = reach.clamp(max=limit)
             frame = torch.arange(hidden.shape[1], device=frames.device)
             real = real & ((frame[:, None] - frame).abs() <= reach)
         bias = (~real).float() * torch.finfo(torch.float32).min
         outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, bias)
-            outputs.append(hidden)
+            outputs.append(attention.join(hidden, mask))
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
-        return encoder.layer_norm(hidden), frames
+        return encoder.layer_norm(outputs[-1]), frames
 
     def _compute_log_mel(self, samples: Tensor) -> Tensor:
         """Return log mel features (batch, mel frame, bin) of (batch, sample), as `frontend.compute_log_mel`."""
@@ -195,10 +198,10 @@ def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
     Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
-    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder, reach
-    (), the number of frames on either side that a frame attends to. Outputs: intensities (window, target), frames
-    (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D vad
-    (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder
+    without `chunk_seconds`, reach (), the number of frames on either side that a frame attends to. Outputs: intensities
+    (window, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the
+    model predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 
     With a text branch the inputs after lengths are tokens (batch, token) and token_lengths (batch,) int64: a clip is
     the window, and there are no vad_means.
@@ -243,7 +246,7 @@ def to_onnx(model: EmiModel) -> bytes:
         outputs += ["vad_means"] if model.config.predicts_vad else []
         example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
         inputs += ["rows", "starts", "ends"]
-        if inner.model_type == "whisper":
+        if inner.model_type == "whisper" and model.config.chunk is None:
             example.append(torch.tensor(2))
             inputs.append("reach")
     attention = [config._attn_implementation for config in configs]
