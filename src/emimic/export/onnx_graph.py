@@ -1,7 +1,7 @@
 """EmiModel as one ONNX graph: no branch depends on data, so every length and batch size is possible."""
 
 import io
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,23 @@ from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
+
+_OPEN_AXES: Final = {
+    "samples": {0: "batch", 1: "sample"},
+    "lengths": {0: "batch"},
+    "rows": {0: "window"},
+    "starts": {0: "window"},
+    "ends": {0: "window"},
+    "intensities": {0: "window"},
+    "tokens": {0: "batch", 1: "token"},
+    "token_lengths": {0: "batch"},
+    "frames": {0: "batch"},
+    "hidden": {0: "batch", 1: "frame"},
+    "pooled": {0: "window"},
+    "vad": {0: "batch", 1: "frame"},
+    "vad_means": {0: "window"},
+}
+"""Axes of any length by input and output."""
 
 
 class Graph(nn.Module):
@@ -212,56 +229,26 @@ def to_onnx(model: EmiModel) -> bytes:
     Raises:
         ModelError: The encoder can't be traced.
     """
-    longest = round(model.config.max_seconds * SAMPLE_RATE)
-    shortest = model.clip_format.min_samples
-    long = max(shortest, min(4000, longest))
-    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
-    open_axes = {
-        "samples": {0: "batch", 1: "sample"},
-        "lengths": {0: "batch"},
-        "rows": {0: "window"},
-        "starts": {0: "window"},
-        "ends": {0: "window"},
-        "intensities": {0: "window"},
-        "tokens": {0: "batch", 1: "token"},
-        "token_lengths": {0: "batch"},
-        "frames": {0: "batch"},
-        "hidden": {0: "batch", 1: "frame"},
-        "pooled": {0: "window"},
-        "vad": {0: "batch", 1: "frame"},
-        "vad_means": {0: "window"},
-    }
-    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
-    file = io.BytesIO()
     inner: Any = model.config.encoder_config
-    example = [torch.zeros(2, long), torch.tensor([long, short])]
-    inputs = ["samples", "lengths"]
-    configs = [inner]
-    if "text" in model.branches:
-        text: Any = model.branches["text"]
-        configs.append(text.backbone.config)
-        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
-        inputs += ["tokens", "token_lengths"]
-    else:
-        outputs += ["vad_means"] if model.config.predicts_vad else []
-        example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
-        inputs += ["rows", "starts", "ends"]
-        if inner.model_type == "whisper" and model.config.chunk is None:
-            example.append(torch.tensor(2))
-            inputs.append("reach")
+    branches: Any = model.branches.values()
+    configs = [inner, *(branch.backbone.config for branch in branches)]
+    example = _make_example(model)
+    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
+    outputs += ["vad_means"] if model.config.predicts_vad and not model.branches else []
+    file = io.BytesIO()
     attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
-    # here a clip always attends to itself.
+    # here masked scores are finite.
     for config in configs:
         config._attn_implementation = "eager"
     try:
         torch.onnx.export(
             Graph(model),
-            tuple(example),
+            tuple(example.values()),
             file,  # type: ignore[arg-type]
-            input_names=inputs,
+            input_names=list(example),
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs) if name in open_axes},
+            dynamic_axes={name: _OPEN_AXES[name] for name in (*example, *outputs) if name in _OPEN_AXES},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,
@@ -280,3 +267,22 @@ def to_onnx(model: EmiModel) -> bytes:
         for config, implementation in zip(configs, attention, strict=True):
             config._attn_implementation = implementation
     return file.getvalue()
+
+
+def _make_example(model: EmiModel) -> dict[str, Tensor]:
+    """Return inputs of the graph by name, in their order, with which it is traced."""
+    longest = round(model.config.max_seconds * SAMPLE_RATE)
+    shortest = model.clip_format.min_samples
+    long = max(shortest, min(4000, longest))
+    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
+    example = {"samples": torch.zeros(2, long), "lengths": torch.tensor([long, short])}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        example["tokens"] = torch.full((2, 4), text.padding)
+        example["token_lengths"] = torch.tensor([4, 0])
+        return example
+    example["rows"], example["starts"] = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
+    example["ends"] = torch.tensor([9999, 9999, 9999])
+    if model.config.encoder_config.model_type == "whisper" and model.config.chunk is None:
+        example["reach"] = torch.tensor(2)
+    return example
