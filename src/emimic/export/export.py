@@ -7,7 +7,7 @@ import secrets
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -120,13 +120,17 @@ def export(
     if int8 != (calibrate is not None):
         raise ModelError("int8 needs --calibrate FOLDER, a folder of recordings, and only int8 needs it")
     target = _choose_folder(run, out, f"{to}-int8" if int8 else to, calibration)
-    model = _open_model(run, to, int8=int8)
+    model = _open_model(run, to)
     texts = {
         name: Path(file).read_text(encoding="utf-8")
         for name, file in (("README.md", card), ("LICENSE", license_file))
         if file is not None
     }
     spec = get_spec(model)
+    if int8 and spec.text:
+        raise ModelError(
+            f"{run} takes words, and int8 is calibrated on recordings alone: export it without int8"
+        )
     calibrated = _find_calibration(run, calibration, spec)
     with _make_beside(target) as folder:
         graph, difference = _write_float_graph(model, spec, to, folder, target)
@@ -143,11 +147,17 @@ def export(
         if calibrated is not None:
             calibrated.save(folder)
         words = _write_tokenizer(model, folder)
-        graphs = None if model.branches else {part: part + RUNTIMES[to].suffix for part in PARTS}
+        parts = {} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}
         description = {
-            **_describe_graphs(to, spec, graphs, words, int8=int8, optimized=optimized),
-            "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
-            **_describe_source(Path(run), difference, quantization),
+            "runtime": to,
+            "precision": "int8" if int8 else "float32",
+            "optimized": optimized,
+            **parts,
+            "spec": asdict(spec),
+            **({} if words is None else {"words": words}),
+            "largest_difference_from_torch": difference,
+            "quantization": None if quantization is None else asdict(quantization),
+            **_describe_origin(Path(run), folder),
         }
         for name, text in texts.items():
             write_atomically(folder / name, text)
@@ -155,38 +165,6 @@ def export(
         GraphEngine(folder).check()
     size = sum(file.stat().st_size for file in target.iterdir())
     return Report(target, size, difference, speed, quantization)
-
-
-def _describe_graphs(
-    to: Name,
-    spec: Spec,
-    graphs: Mapping[str, str] | None,
-    words: Mapping[str, Any] | None,
-    *,
-    int8: bool,
-    optimized: bool,
-) -> dict[str, Any]:
-    """Return the first fields of the description: what runs the graphs, and what they take and give."""
-    return {
-        "schema": SCHEMA,
-        "emimic": __version__,
-        "runtime": to,
-        "precision": "int8" if int8 else "float32",
-        "optimized": optimized,
-        **({} if graphs is None else {"graphs": graphs}),
-        "spec": asdict(spec),
-        **({} if words is None else {"words": words}),
-    }
-
-
-def _describe_source(run: Path, difference: float, quantization: "Quantization | None") -> dict[str, Any]:
-    """Return the last fields of the description: the training run, and how far the graphs differ from it."""
-    return {
-        "weights": fingerprint(run / "model.safetensors"),
-        "largest_difference_from_torch": difference,
-        "quantization": None if quantization is None else asdict(quantization),
-        "training": _read_training(run),
-    }
 
 
 def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
@@ -198,7 +176,18 @@ def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
     return {name: text[name] for name in ("max_tokens", "transcriber", "language")}
 
 
-def _open_model(run: str | os.PathLike[str], to: Name, *, int8: bool) -> Any:
+def _describe_origin(run: Path, folder: Path) -> dict[str, Any]:
+    """Return what the description says of the run, and of the files in the folder so far."""
+    return {
+        "schema": SCHEMA,
+        "emimic": __version__,
+        "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        "weights": fingerprint(run / "model.safetensors"),
+        "training": _read_training(run),
+    }
+
+
+def _open_model(run: str | os.PathLike[str], to: Name) -> Any:
     """Return the run's model, if everything that its export needs is installed."""
     try:
         import_module("emimic.export.calibrate")
@@ -217,10 +206,6 @@ def _open_model(run: str | os.PathLike[str], to: Name, *, int8: bool) -> Any:
         raise ModelError(
             f"{run} takes images, or no voice, and an exported model takes a voice, with or without words: predict "
             "with the training run itself"
-        )
-    if int8 and "text" in model.branches:
-        raise ModelError(
-            f"{run} takes words, and int8 is calibrated on recordings alone: export it without int8"
         )
     return model
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from emimic import batching
 from emimic.inference import batch
-from emimic.inference.decoded_predictor import DecodedPredictor
+from emimic.inference.decoded import DecodedPredictor
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.recording import Recording
 from emimic.inference.results import Result

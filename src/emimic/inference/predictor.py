@@ -13,7 +13,7 @@ from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
 from emimic.inference.channels import split_channels
 from emimic.inference.clip_reader import ClipReader
-from emimic.inference.decoded_predictor import BLOCK, DecodedPredictor
+from emimic.inference.decoded import BLOCK, DecodedPredictor
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.hub import is_on_hub
@@ -123,7 +123,7 @@ class Predictor(DecodedPredictor):
         blocks = read_source(source, self.engine.spec.max_seconds, sample_rate, label, notes)
         images = self.reader.read_images(source, str(label), notes)
         decoded = self.reader.prepare(label, blocks, notes, images)
-        result = self.make_result(label, decoded, self.engine.predict([self.reader.make_input(decoded)])[0])
+        result = self._make_result(label, decoded, self.engine.predict([self.reader.make_input(decoded)])[0])
         for note in notes:
             add_note(note, None)
         _LOG.debug("%s: %.2f s of sound in %.3f s", label, result.seconds, time.perf_counter() - start)
@@ -221,7 +221,7 @@ class Predictor(DecodedPredictor):
             AudioError: The recording can't be used.
             EmimicError: The window or hop is invalid.
         """
-        self.check_audio()
+        self._check_audio()
         remarks: list[str] = []
         label = Path(get_label(source) if name is None else name)
         with bars.make_bar(show=progress) as bar:
@@ -264,7 +264,7 @@ class Predictor(DecodedPredictor):
         """
         label = Path(get_label(source) if name is None else name)
         remarks: list[str] = []
-        _, sentences = self.find_sentences(
+        _, sentences = self._find_sentences(
             label, lambda kept: read_source(source, BLOCK, sample_rate, label, kept), remarks, batch_seconds
         )
         for remark in remarks:
@@ -282,7 +282,7 @@ class Predictor(DecodedPredictor):
         voice_segments: bool = True,
     ) -> Stream:
         """Predict a recording over time while it arrives: push chunks, take steps; see `Stream` and `timeline`."""
-        self.check_audio()
+        self._check_audio()
         options = TimelineOptions(window, hop, exact, vad_frames)
         return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)
 

@@ -1,4 +1,4 @@
-"""The second half of prediction: recordings that were decoded before, with a failure in place of a broken one."""
+"""Predictions of recordings that threads or other processes have decoded before; a failure is passed on."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,17 +29,16 @@ BLOCK: Final = 10.0
 
 
 class DecodedPredictor:
-    """Decodes recordings, and predicts what it decoded; both may run in different threads.
+    """Reads recordings, and predicts what it read.
 
     Attributes:
         engine: The model.
-        reader: Decodes and prepares.
-        targets: Names of the intensities.
+        targets: Its intensities.
+        reader: Of recordings for this model.
     """
 
     def __init__(self, engine: Engine, reader: ClipReader) -> None:
-        self.engine = engine
-        self.reader = reader
+        self.engine, self.reader = engine, reader
         self.targets = engine.spec.targets
 
     @property
@@ -67,7 +66,7 @@ class DecodedPredictor:
         clips = [self.reader.make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
         results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
         return [
-            clip if isinstance(clip, Failure) else self.make_result(recording, clip, next(results))
+            clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
             for recording, clip in zip(recordings, decoded, strict=True)
         ]
 
@@ -90,10 +89,17 @@ class DecodedPredictor:
             on_progress: Called after each block with the seconds done.
         """
         path, number = split_recording(recording)
+        channel = number and number - 1
         try:
             return compute_timeline(
                 self.engine,
-                _read_blocks(recording, file, []),
+                decode.load_blocks(
+                    file or read_content(path),
+                    seconds=BLOCK,
+                    name=os.fspath(path),
+                    channel=channel,
+                    notes=[],
+                ),
                 options,
                 name=path.stem if number is None else f"{path.stem} channel {number}",
                 batch_seconds=batch_seconds,
@@ -102,72 +108,7 @@ class DecodedPredictor:
         except AudioError as error:  # removed or changed since
             return Failure(path, str(error))
 
-    def predict_decoded_sentences(
-        self,
-        recording: Recording,
-        *,
-        batch_seconds: float,
-        on_progress: Callable[[float], object] = lambda seconds: None,
-    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
-        """Find the words of a recording that `read` has decoded before, and predict each sentence.
-
-        Args:
-            recording: As in `read`.
-            batch_seconds: Maximum seconds of audio per forward pass.
-            on_progress: Called with the seconds done.
-        """
-        path, number = split_recording(recording)
-
-        try:
-            return self.find_sentences(
-                name_words(path, number),
-                lambda notes: _read_blocks(recording, None, notes),
-                [],
-                batch_seconds,
-                on_progress=on_progress,
-            )
-        except AudioError as error:
-            return Failure(path, str(error))
-
-    def find_sentences(
-        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
-    ) -> tuple[Speech, tuple[Sentence, ...]]:
-        """Find the words of a recording, and predict each sentence.
-
-        Args:
-            path: Of the recording; its stem names the transcript.
-            read: Reads the recording, which is read twice.
-            notes: Receives the remarks.
-            batch_seconds: Maximum seconds of audio per forward pass.
-            options: Of `predict_sentences`.
-
-        Raises:
-            AudioError: The recording can't be used, or has no words with times.
-            ModelError: The model takes no voice.
-            SettingsError: There is no source of words.
-        """
-        self.check_audio()
-
-        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
-            return self.reader.add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
-
-        speech = find_words(self.reader.words, path, read)
-        assert speech.words is not None
-        sentences = predict_sentences(
-            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
-        )
-        return speech, sentences
-
-    def check_audio(self) -> None:
-        """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
-        if not self.engine.spec.audio:
-            raise ModelError(
-                "this model takes no voice, and timelines, sentences and streams are of the voice: predict its "
-                "recordings as clips"
-            )
-
-    def make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
-        """Return the result of a decoded recording; silence gives NaN."""
+    def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
         clip, (path, number) = decoded.clip, split_recording(recording)
         if decoded.silent:
             vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
@@ -186,14 +127,56 @@ class DecodedPredictor:
             intervals=self.intervals,
         )
 
+    def predict_decoded_sentences(
+        self,
+        recording: Recording,
+        *,
+        batch_seconds: float,
+        on_progress: Callable[[float], object] = lambda seconds: None,
+    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
+        """Find the words of a recording that `read` has decoded before, and predict each sentence.
 
-def _read_blocks(recording: Recording, file: Path | None, notes: list[str]) -> Iterator[NDArray[np.float32]]:
-    """Yield a recording in blocks, (sample,) each. file: where it lies, if its path is only a name."""
-    path, number = split_recording(recording)
-    return decode.load_blocks(
-        file or read_content(path),
-        seconds=BLOCK,
-        name=os.fspath(path),
-        channel=number and number - 1,
-        notes=notes,
-    )
+        Args:
+            recording: As in `read`.
+            batch_seconds: Maximum seconds of audio per forward pass.
+            on_progress: Called with the seconds done.
+        """
+        path, number = split_recording(recording)
+
+        def read(remarks: list[str]) -> Iterator[NDArray[np.float32]]:
+            return decode.load_blocks(
+                read_content(path),
+                seconds=BLOCK,
+                name=os.fspath(path),
+                channel=number and number - 1,
+                notes=remarks,
+            )
+
+        try:
+            name = name_words(path, number)
+            return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
+        except AudioError as error:
+            return Failure(path, str(error))
+
+    def _find_sentences(
+        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
+    ) -> tuple[Speech, tuple[Sentence, ...]]:
+        self._check_audio()
+
+        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
+            return self.reader.add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
+
+        speech = find_words(self.reader.words, path, read)
+        assert speech.words is not None
+        sentences = predict_sentences(
+            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
+        )
+        return speech, sentences
+
+    def _check_audio(self) -> None:
+        """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
+        if not self.engine.spec.audio:
+            raise ModelError(
+                "this model takes no voice, and timelines, sentences and streams are of the voice: predict its "
+                "recordings as clips"
+            )
