@@ -8,7 +8,6 @@ Every engine and number of threads has a process of its own (`bench_worker`), so
 thread pool. What is compared is measured in turns, and a figure is the median over the turns.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import mix, speed_tables
+from benchmarks.command import make_parser
 from emimic.cpus import count_cores
 from emimic.files import write_atomically
 from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
@@ -365,9 +365,7 @@ def _median(measured: Sequence[dict[str, Any]], of: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("models", nargs="*", help="runs or exported models; default: the included model")
     parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
     parser.add_argument("--fast", action="store_true", help="fewer clips, turns and operations")

@@ -1,14 +1,13 @@
 """Three systems on vocal bursts (EmoGator), trained, scored and recorded in docs/results/bursts.json.
 
-    python benchmarks/bursts.py split SOURCE CORPUS        # SOURCE: train_split.csv, valid_split.csv, audio/
-    python benchmarks/bursts.py run CORPUS OUT --encoder WHISPER_BASE_FOLDER
+    python -m benchmarks.bursts split SOURCE CORPUS        # SOURCE: train_split.csv, valid_split.csv, audio/
+    python -m benchmarks.bursts run CORPUS OUT --encoder WHISPER_BASE_FOLDER
 
 `split` keeps SOURCE's validation speakers unseen as the split "test" and holds 37 training speakers out as "valid":
 layers and epochs are chosen on those, the figures come from the unseen ones. Runs that are there already are kept,
 interrupted ones go on.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -20,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.command import make_parser
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "bursts.json"
@@ -55,6 +56,13 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     return f"{os.cpu_count()} cores, {cpu}; other work ran beside it"
+
+
+def record(file: Path, note: str, name: str, figures: Any) -> None:
+    """Write figures into a file of docs/results under a name, beside others in it, with the note and the machine."""
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results |= {"note": note, "machine": machine(), name: figures}
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def timed(command: list[str]) -> dict[str, float]:
@@ -131,9 +139,7 @@ def choose_layer(corpus: Path, out: Path, encoder: str, features: str) -> tuple[
 
 def main() -> None:
     """The two verbs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     splitting = verbs.add_parser("split")
     splitting.add_argument("source", type=Path)

@@ -1,25 +1,24 @@
 """Scores of the included model on speakers that it has not learned from: docs/results/default.json.
 
-    python benchmarks/default.py score MODEL CORPORA --name NAME [--conditions]   # a run or an exported model
-    python benchmarks/default.py ridge CORPORA --encoder WHISPER_BASE
-    python benchmarks/default.py folds RUN CORPORA                                # Joy of EmoDB, speakers left out
+    python -m benchmarks.default score MODEL CORPORA --name NAME [--conditions]   # a run or an exported model
+    python -m benchmarks.default ridge CORPORA --encoder WHISPER_BASE
+    python -m benchmarks.default folds RUN CORPORA                                # Joy of EmoDB, speakers left out
 
 CORPORA: made by benchmarks/default_corpora.py. Intervals resample speakers. `score` looks at the 60 test speakers of
 the bursts, at ASED's even speakers and at TAVA: only a model whose every choice is made is scored.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bursts import machine
-from first_default import CONDITIONS, pooled, predict_by_ridge
 from numpy.typing import NDArray
 
+from benchmarks.bursts import record
+from benchmarks.command import make_parser
+from benchmarks.first_default import CONDITIONS, pooled, predict_by_ridge
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
 from emimic.data.loader import trim_silence
@@ -304,18 +303,9 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     }
 
 
-def record(name: str, found: dict[str, Any]) -> None:
-    """Write into docs/results/default.json, beside what is there."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results |= {"note": NOTE, "machine": machine(), name: found}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     scoring = verbs.add_parser("score")
     scoring.add_argument("folder", type=Path)
@@ -330,11 +320,11 @@ def main() -> None:
     folding.add_argument("corpora", type=Path)
     given = parser.parse_args()
     if given.verb == "score":
-        record(given.name, score(given.folder, given.corpora, conditions=given.conditions))
+        record(RESULTS, NOTE, given.name, score(given.folder, given.corpora, conditions=given.conditions))
     elif given.verb == "ridge":
-        record("ridge", ridge(given.corpora, given.encoder))
+        record(RESULTS, NOTE, "ridge", ridge(given.corpora, given.encoder))
     else:
-        record("folds", folds(given.run, given.corpora))
+        record(RESULTS, NOTE, "folds", folds(given.run, given.corpora))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """The paper's tables on vocal bursts (EmoGator), recorded in docs/results/evidence.json from finished grids.
 
-    python benchmarks/bursts.py split SOURCE CORPUS            # 60 unseen speakers as "test", 37 held out as "valid"
+    python -m benchmarks.bursts split SOURCE CORPUS            # 60 unseen speakers as "test", 37 held out as "valid"
     python -m benchmarks.evidence commands CORPUS OUT MODELS   # prints what runs the grids, each resumable
     python -m benchmarks.evidence record OUT
 
 MODELS holds the encoders of openai/whisper-base and whisper-tiny.en in folders of those names with -encoder behind.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bursts import NOTE, machine
+from benchmarks.command import make_parser
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "evidence.json"
 GRIDS = ("ablation", "losses", "padding", "baselines")
@@ -82,9 +82,7 @@ def record(out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     commands = verbs.add_parser("commands")
     for name in ("corpus", "out", "models"):

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import make_parser
 from benchmarks.fuzz_damage import TEXT, damage
 from benchmarks.fuzz_files import CONTAINERS, DAMAGED, make_files, make_voice
 from emimic.task import EMOTIONS, EmimicError
@@ -175,9 +176,7 @@ class Judge:
 
 def main() -> None:
     """Fuzz for the given minutes, and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=DAMAGED, default=list(DAMAGED))

@@ -7,7 +7,6 @@
 SOURCE holds train_split.csv, valid_split.csv and audio/ of EmoGator, MODELS whisper-tiny.en-encoder.
 """
 
-import argparse
 import csv
 import json
 import random
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 
 SPEAKERS: Final = 60
@@ -74,9 +74,7 @@ def record(out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, names in (
         ("corpus", ("source", "corpus")),

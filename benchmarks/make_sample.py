@@ -1,6 +1,6 @@
 """Cut the sample corpus that ships with emimic from EmoGator (Apache-2.0).
 
-    python benchmarks/make_sample.py SOURCE src/emimic/sample [--speech EMODB]
+    python -m benchmarks.make_sample SOURCE src/emimic/sample [--speech EMODB]
 
 SOURCE holds `clips.csv` (Filename, Speaker, Category, Take, Split), `audio/<Filename>.mp3` and `LICENSE`.
 Twenty speakers of its training split are taken, one take of each of seven categories: 140 clips, 1.2 MB.

@@ -7,7 +7,6 @@ Unrelated pairs must be found similar as often as the level says (5 %), whatever
 with a known lag and leader, or warped by a known path, must be found.
 """
 
-import argparse
 import json
 import math
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import make_parser
 from emimic.inference.results import Timeline
 from emimic.mimicry import Settings, compare
 from emimic.task import EMOTIONS, SAMPLE_RATE
@@ -229,9 +229,7 @@ def _rounded(value: Any) -> Any:
 
 def main() -> None:
     """Run the requested parts and write their figures; other figures stay."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=400, help="unrelated pairs a row")
     parser.add_argument("--draws", type=int, default=99)
     parser.add_argument("--audio-pairs", type=int, default=20)

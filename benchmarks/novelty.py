@@ -1,13 +1,12 @@
 """How often a calibrated model marks sounds as unlike its training data, recorded in docs/results/novelty.json.
 
-    python benchmarks/novelty.py MODEL [--corpus FOLDER ...] [--out docs/results/novelty.json]
+    python -m benchmarks.novelty MODEL [--corpus FOLDER ...] [--out docs/results/novelty.json]
 
 MODEL: a run or an exported model with a calibration. It makes synthetic sounds without a voice: noise, hums, tones,
 chords, clicks, machines, hiss; as a contrast, a synthetic voice (pulses through moving formants). Of each corpus a
 random choice of its media files is taken, so give folders of clips that the model did not learn from.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import emimic
+from benchmarks.command import make_parser
 from emimic.files import walk, write_atomically
 from emimic.inference.predictor import Predictor
 from emimic.media import decode
@@ -147,9 +147,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--corpus", type=Path, action="append", default=[])
     parser.add_argument("--clips", type=int, default=30)

@@ -10,7 +10,6 @@ that the steps are the same. `speed` predicts a file and a stream of speech (Apa
 one pass, in turn, on all cores; the ratio is the median of five.
 """
 
-import argparse
 import itertools
 import json
 import statistics
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
 from emimic.files import write_atomically
@@ -195,9 +195,7 @@ def measure_speed(model: Path, wave: Wave, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("part", choices=("score", "speed"))
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--model", type=Path, help="default: the one in the package")

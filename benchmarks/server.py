@@ -29,6 +29,7 @@ import soundfile
 
 import emimic
 from benchmarks import results, server_clients
+from benchmarks.command import make_parser
 from benchmarks.server_process import Running, run_server
 from emimic.cpus import count_cores
 from emimic.inference.predictor import Predictor
@@ -206,9 +207,7 @@ PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
 
 def main() -> None:
     """Measure the named parts, and write them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=60.0)

@@ -1,12 +1,12 @@
 """A student of the model in the package: its size, arithmetic, speed and scores, recorded in docs/results/student.json.
 
-    python benchmarks/first_default.py split SOURCE CORPUS      # as for its teacher
+    python -m benchmarks.first_default split SOURCE CORPUS      # as for its teacher
     emimic distill src/emimic/default CORPUS --out RUN --config benchmarks/configs/distilled.yaml --train-on train+valid
     emimic export RUN --out ENGINE
     emimic export RUN --out INT8 --int8 --calibrate src/emimic/sample/audio
-    python benchmarks/student.py score CORPUS --run RUN --engine ENGINE --int8 INT8
-    python benchmarks/student.py speed CORPUS --engine ENGINE --int8 INT8      # on a quiet machine
-    python benchmarks/student.py ablation NAME RUN      # Pearson on the 37 held-out speakers, by epoch
+    python -m benchmarks.student score CORPUS --run RUN --engine ENGINE --int8 INT8
+    python -m benchmarks.student speed CORPUS --engine ENGINE --int8 INT8      # on a quiet machine
+    python -m benchmarks.student ablation NAME RUN      # Pearson on the 37 held-out speakers, by epoch
 
 The figures are of the 60 unseen speakers. The ablation's runs learn from 200 speakers with `--set encoder_layers=3
 --epochs 2`: "labels" by `emimic train` with the same settings, "intensities" with `--set teacher_vad_weight=0 --set
@@ -16,7 +16,6 @@ unseen speakers' clips through each engine in turn, round after round; audio sec
 medians of the rounds.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bursts import NOTE, epochs, machine
-from first_default import predict, report, unseen
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.bursts import NOTE, epochs, machine
+from benchmarks.command import make_parser
+from benchmarks.first_default import predict, report, unseen
 from emimic import metrics
 from emimic.inference.engine import Engine, find_default_model, open_engine, read_description
 from emimic.media import decode
@@ -158,9 +158,7 @@ def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, 
 
 def main() -> None:
     """Run a verb."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name in ("score", "speed"):
         verb = verbs.add_parser(name)

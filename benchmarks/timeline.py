@@ -12,7 +12,6 @@ With `--attention`, RUN (whose encoder must accept any length, as wav2vec 2.0) p
 all of them, and in windows; V/A/D of both are compared. Both write docs/results/timeline.json.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -28,6 +27,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from emimic.files import write_atomically
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE
@@ -131,9 +131,7 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--model", help="default: the one in the package")

@@ -1,5 +1,6 @@
 """The benchmarks: operations against torch's own counter, the mix of clips, and a smallest measurement."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from emimic.features import encoder_cache
 from emimic.model.config import EmiConfig
 from emimic.task import ModelError
 
+MODULES = sorted(path.stem for path in (results.ROOT / "benchmarks").glob("*.py"))
+
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_imports(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

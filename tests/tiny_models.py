@@ -5,9 +5,11 @@ The formulas share no code with emimic, torch or transformers: they take a state
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -118,6 +120,13 @@ def predict_items(model: EmiModel, items: Sequence[Item], **options: Any) -> tup
     """Intensities (clip, target) and V/A/D (clip, 3) of items, predicted from their files."""
     source = loader.make_waveform_source(items, model.clip_format)
     return loader.predict_source(model, source, loader.BatchOptions(**options))
+
+
+def write_clips(folder: Path, lengths: Sequence[int]) -> Path:
+    """Write `0.wav` and so on, quiet clips of these numbers of samples, into a folder, and return it."""
+    for number, length in enumerate(lengths):
+        soundfile.write(folder / f"{number}.wav", 0.1 * clip(length, seed=number), 16_000)
+    return folder
 
 
 def clip(samples: int, seed: int = 0) -> NDArray[np.float32]:

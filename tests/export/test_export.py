@@ -5,7 +5,6 @@ import json
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import tiny_models
 import torch
 from json_schema import keeps
@@ -35,9 +34,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """30 recordings and a file that is none."""
-    place = tmp_path_factory.mktemp("recordings")
-    for i in range(30):
-        soundfile.write(place / f"{i}.wav", 0.1 * tiny_models.clip(2000 + 200 * i, seed=i), 16_000)
+    place = tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(2000, 8000, 200))
     (place / "broken.wav").write_bytes(b"RIFF")
     (place / "notes.txt").write_text("no recording")
     return place

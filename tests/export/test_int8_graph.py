@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import tiny_models
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -32,10 +31,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    for i in range(30):
-        soundfile.write(folder / f"{i}.wav", 0.1 * tiny_models.clip(4000 + 100 * i, seed=i), 16_000)
-    return folder
+    return tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(4000, 7000, 100))
 
 
 @pytest.fixture(scope="module")

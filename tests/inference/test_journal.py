@@ -46,11 +46,7 @@ def clips(tmp_path: Path) -> Path:
 @pytest.fixture
 def bursts(tmp_path: Path) -> Path:
     """Eight voices, whose timelines have values."""
-    folder = tmp_path / "bursts"
-    folder.mkdir()
-    for number in range(8):
-        soundfile.write(folder / f"{number}.wav", fake_engine.burst(1.0, seed=number), 16_000)
-    return folder
+    return fake_engine.write_bursts(tmp_path / "bursts", [1.0] * 8)
 
 
 @pytest.fixture
@@ -122,14 +118,19 @@ def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
         assert kept.get_timeline(mark) is None
 
 
+def write_three(folder: Path) -> tuple[Path, list[Stamp], Result]:
+    """Write a journal with one result of three files, a line each; return its path, the files' stamps, the result."""
+    result, _ = strange()
+    stamps = [Stamp(f"/{number}", 1, 1) for number in range(3)]
+    with Journal(folder, DEFAULT, targets=EMOTIONS) as written:
+        for mark in stamps:
+            written.add_clips([(mark, result)])
+    return folder / journal.NAME, stamps, result
+
+
 def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path) -> None:
     """Cut at every byte, the journal holds exactly the batches whose lines are whole, and takes more."""
-    result, _ = strange()
-    marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        for mark in marks:
-            kept.add_clips([(mark, result)])
-    path = tmp_path / journal.NAME
+    path, marks, result = write_three(tmp_path)
     whole = path.read_bytes()
     ends = [number for number, byte in enumerate(whole) if byte == ord("\n")]
     for size in [*range(0, len(whole), 7), *ends, *(end + 1 for end in ends)]:
@@ -145,12 +146,7 @@ def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path)
 
 
 def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
-    result, _ = strange()
-    marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        for mark in marks:
-            kept.add_clips([(mark, result)])
-    path = tmp_path / journal.NAME
+    path, marks, _ = write_three(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     deep = b'{"clips":' + b"[" * 100_000 + b"\n"
     for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n', deep):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import fake_engine
 import pytest
-import soundfile
 from journal_cases import files, write_clips
 
 from emimic.cli import predict_request
@@ -98,10 +97,7 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
 
 
 def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:
-    folder = tmp_path / "voices"
-    folder.mkdir()
-    for number in range(3):
-        soundfile.write(folder / f"{number}.wav", fake_engine.burst(1.0 + number, seed=number), 16_000)
+    fake_engine.write_bursts(tmp_path / "voices", [1.0, 2.0, 3.0])
 
     def run(words: list[str], out: str) -> subprocess.CompletedProcess[str]:
         words = [*words, "voices", "--timeline", "-o", out]

@@ -3,7 +3,7 @@
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def start(folders: tuple[Path, Path], tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., runs.Run]]:
-    opened: list[runs.Run] = []
-
+def start(
+    folders: tuple[Path, Path], tiny: Tiny, open_run: Callable[..., runs.Run]
+) -> Callable[..., runs.Run]:
     def setup(**given: Any) -> runs.Run:
-        out = tmp_path / f"start{len(opened)}"
-        opened.append(runs.open_run(folders, out, TrainSettings(**tiny(**given)), resume=False, show=False))
-        opened[-1].optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
-        return opened[-1]
+        run = open_run(folders, TrainSettings(**tiny(**given)))
+        run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        return run
 
-    yield setup
-    for run in opened:
-        if run.log is not None:
-            run.log.close()
+    return setup
 
 
 def take(run: runs.Run, rows: list[int]) -> tuple[float, dict[str, torch.Tensor]]:

@@ -378,20 +378,13 @@ def test_a_folder_of_recordings_is_a_corpus(
 
 
 @pytest.fixture
-def opened(settings: Callable[..., TrainSettings], tones: Path, tmp_path: Path) -> Any:
+def opened(settings: Callable[..., TrainSettings], tones: Path, open_run: Callable[..., runs.Run]) -> Any:
     """A student's run set up and not yet begun, nothing random in it."""
-    started: list[runs.Run] = []
 
     def make(**given: Any) -> runs.Run:
-        values = settings(still=True, **{"vad_head": True, "vad_dropout": 0.0, **given})
-        out = tmp_path / f"run{len(started)}"
-        started.append(runs.open_run(tones, out, values, resume=False, show=False))
-        return started[-1]
+        return open_run(tones, settings(still=True, **{"vad_head": True, "vad_dropout": 0.0, **given}))
 
-    yield make
-    for run in started:
-        if run.log is not None:
-            run.log.close()
+    return make
 
 
 @pytest.mark.parametrize("seconds", [60.0, 0.3], ids=["one part", "parts"])

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,20 +39,13 @@ GROUP = STILL | {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 
 
 @pytest.fixture
-def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., runs.Run]]:
+def start(tones: Path, tiny: Tiny, open_run: Callable[..., runs.Run]) -> Callable[..., runs.Run]:
     """A run set up and not yet begun."""
-    opened: list[runs.Run] = []
 
     def setup(**given: Any) -> runs.Run:
-        settings = TrainSettings(**tiny(**given))
-        out = tmp_path / f"start{len(opened)}"
-        opened.append(runs.open_run(tones, out, settings, resume=False, show=False))
-        return opened[-1]
+        return open_run(tones, TrainSettings(**tiny(**given)))
 
-    yield setup
-    for run in opened:
-        if run.log is not None:
-            run.log.close()
+    return setup
 
 
 def test_l2_is_in_the_gradient_of_an_update(
