@@ -51,6 +51,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "student": speed_tables.make_student,
     "page": page_tables.make_page,
     "server": server_tables.make_server,
+    "image": server_tables.make_image,
 }
 
 
