@@ -117,7 +117,7 @@ def test_advice() -> None:
     assert said[1] == "little memory: small, 100 MB"
 
 
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+def test_what_is_no_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"neither engine\.json nor config\.json"):
         bench.measure([tmp_path])
 

@@ -113,7 +113,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "number", "told"),
+    ("error", "number", "reason"),
     [
         (OSError(errno.ENOSPC, "No space left"), errno.ENOSPC, "(No space left on device). Free space"),
         (OSError(errno.EFBIG, "x"), errno.EFBIG, "(File too large). This system allows no file"),
@@ -129,13 +129,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_system_refuses_names_the_file(
-    error: Exception, number: int | None, told: str, tmp_path: Path
+    error: Exception, number: int | None, reason: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "b\udce4r.json"
     target.write_text("old")
     with pytest.raises(OutputError) as found, replace_atomically(target):
         raise error
-    assert str(found.value).startswith(f"{target} can't be written {told}")
+    assert str(found.value).startswith(f"{target} can't be written {reason}")
     assert isinstance(found.value, EmimicError)
     assert isinstance(found.value, OSError)
     assert found.value.errno == number
@@ -183,8 +183,8 @@ def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
     assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list(make_folder(tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
-    for path, told in (("file", "A file has this name"), ("file/below", "A part of this path is a file")):
-        with pytest.raises(OutputError, match=f"{path} can't be written .*{told}"):
+    for path, reason in (("file", "A file has this name"), ("file/below", "A part of this path is a file")):
+        with pytest.raises(OutputError, match=f"{path} can't be written .*{reason}"):
             make_folder(tmp_path / path)
 
 

@@ -4,7 +4,7 @@ import layer_formulas
 import numpy as np
 import pytest
 import torch
-from tiny_baselines import ROLES, Array, baseline, clip, draw_inputs, ignores_padding, lacking, says, weights
+from tiny_baselines import ROLES, Array, baseline, clip, draw_inputs, drop, ignores_padding, says, weights
 
 from emimic.baselines.inputs import Clip
 from emimic.baselines.system import NAMES, get_system
@@ -31,8 +31,8 @@ def test_baseline() -> None:
     )
     audio = layer_formulas.linear(x["audio"].mean(axis=0), w, "branches.audio.0.output.")
     says(model, one, (vision + audio) / 2)
-    says(model, lacking(one, "vision"), audio)
-    says(model, lacking(one, "audio"), vision)
+    says(model, drop(one, "vision"), audio)
+    says(model, drop(one, "audio"), vision)
 
 
 def test_savchenko() -> None:
@@ -47,7 +47,7 @@ def test_savchenko() -> None:
     says(model, one, (said["face"] + said["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
     says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
-    says(model, lacking(one, "audio"), said["face"])
+    says(model, drop(one, "audio"), said["face"])
 
 
 def test_yu() -> None:
@@ -75,10 +75,10 @@ def test_yu() -> None:
 
     said = wanted(one)
     says(model, one, (said["vision"] + said["audio"]) / 2)
-    says(model, lacking(one, "audio"), said["vision"])
-    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
-    said = wanted(lacking(one, "units"))
-    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+    says(model, drop(one, "audio"), said["vision"])
+    says(model, drop(drop(one, "face"), "units"), said["audio"])
+    said = wanted(drop(one, "units"))
+    says(model, drop(one, "units"), (said["vision"] + said["audio"]) / 2)
 
 
 def test_zhang() -> None:
@@ -86,7 +86,7 @@ def test_zhang() -> None:
     model = baseline("zhang", roles, units=8, layers=2, heads=2, folds=2)
     ignores_padding(model, roles)
     w = weights(model)
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         votes = []
         for fold in range(2):
             own, found = layer_formulas.under(w, f"branches.fused.{fold}."), []
@@ -144,8 +144,8 @@ def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], f
     model = baseline("savchenko", roles, folds=folds).train()
     clips = [clip(seed, roles) for seed in range(8)]
     labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
-    answers = model.regress(*model.collate(clips)).intensities
-    losses.compute_pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
+    outputs = model.regress(*model.collate(clips)).intensities
+    losses.compute_pearson_loss(outputs, labels.repeat(1, len(roles) * folds)).backward()
     add_l2(model, 1 / 512)
     parts, masks = model.collate(clips)
     for role in roles:
@@ -198,7 +198,7 @@ def test_ours_with_vision() -> None:
     ignores_padding(model, roles)
     ignores_padding(baseline("vision_lstm", ("vision",)), ("vision",))
     w = layer_formulas.under(weights(model), "branches.pooled.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         found = []
         for role, (_, _, x) in draw_inputs(one).items():
             found += [
@@ -213,7 +213,7 @@ def test_ours_with_vision() -> None:
 
 
 def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
-    """Vectors side by side, a learned one where a modality is lacking -> dense layer, ReLU -> answers."""
+    """Vectors side by side, a learned one where a modality is missing -> dense layer, ReLU -> predictions."""
     whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
     return layer_formulas.linear(
         np.maximum(layer_formulas.linear(whole, own, "output.0."), 0), own, "output.3."
@@ -230,7 +230,7 @@ def test_text_voice_and_face_side_by_side() -> None:
     model = baseline("concatenated", roles, units=8)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         found = {}
         for role, (_, _, x) in draw_inputs(one).items():
             branch = layer_formulas.under(own, f"encoders.{role}.")
@@ -265,7 +265,7 @@ def test_semantic_matters() -> None:
     model = baseline("semantic_matters", roles, head_units=9, face_units=7)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         x = {role: frames for role, (_, _, frames) in draw_inputs(one).items()}
         found = [layer_formulas.mean(x["text"])]
         for role in ("audio", "face"):
@@ -299,7 +299,7 @@ def test_text_anchored() -> None:
         places = np.stack([np.sin(time), np.cos(time)], axis=-1).reshape(len(x), 8)
         return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[there]
 
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         tokens = {role: prepare(role, x, there) for role, (x, there, _) in draw_inputs(one).items()}
         words = tokens["text"]
         found = [words.mean(axis=0)]

@@ -50,7 +50,7 @@ def test_labels_come_from_the_class(tmp_path: Path) -> None:
     assert [item.vad is None for item in train.items] == [False, False, True, True]
     assert [item.category for item in train.items] == ["laugh", "sob", "sigh", "gasp"]
     assert [left.id for left in train.left_out] == ["5"]  # neither a label nor a class
-    # A clip of valid may lack labels as well, yet not all.
+    # A clip of valid may be without labels as well, yet not all.
     assert [item.id for item in valid.items] == ["2", "7", "9"]
     assert [left.id for left in valid.left_out] == ["8"]
     assert "targets.csv has no row for gasp" in " ".join(found.warnings)
@@ -100,7 +100,7 @@ def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:
 def test_training_scores_what_is_known_alone(
     undrawn: None, tmp_path: Path, tiny: Callable[..., dict[str, Any]]
 ) -> None:
-    """A target that some clips lack is compared over the others; and the verbs see ordinary columns."""
+    """A target that some clips don't have is compared over the others; and the verbs see ordinary columns."""
     folder = corpus(
         tmp_path / "corpus",
         valid=[f"{i},{('laugh', 'sob', 'cheer')[i % 3]},c" for i in range(20, 32)],

@@ -120,7 +120,7 @@ def test_a_part_of_the_six_is_pointed_out(tmp_path: Path) -> None:
     assert "(Joy of the six emotions, the others are missing)" in corpus.warnings[0]
 
 
-def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
+def test_the_test_split_may_have_no_labels(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "test_split.csv").write_text("Filename\n00003\n4.mp4\n", encoding="utf-8")
     wav(tmp_path / "audio" / "3.wav")

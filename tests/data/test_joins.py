@@ -35,7 +35,7 @@ def sound(one: Item) -> np.ndarray:
 
 
 def within(part: np.ndarray, whole: np.ndarray) -> int:
-    """The sample at which a part lies in a whole, -1 if nowhere; parts are noise, so that ten samples tell."""
+    """The sample at which a part lies in a whole, -1 if nowhere; parts are noise, so that ten samples suffice."""
     for start in np.flatnonzero(np.isclose(whole, part[0], rtol=1e-4, atol=0)):
         if start + len(part) <= len(whole) and np.allclose(
             whole[start : start + len(part)], part, rtol=1e-3, atol=1e-6

@@ -76,7 +76,7 @@ def test_clips_can_stay_as_they_are(tones: Path) -> None:
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
 def test_each_prediction_is_its_own_clips(batch_seconds: float, tones: Path, model: EmiModel) -> None:
-    """Whatever shares a batch, and over the border between two groups."""
+    """Whatever else is in a batch, and over the border between two groups."""
     clips = items(tones)
     source = dataclasses.replace(loader.make_waveform_source(clips, model.clip_format), group=4)
     found, vad = loader.predict_source(model, source, loader.BatchOptions(batch_seconds, workers=3))

@@ -250,7 +250,9 @@ def test_leaks_are_looked_for_in_tables_that_are_not_loaded(tmp_path: Path) -> N
     make(tmp_path, header, **rows, test=[row("3", speaker="ann"), row("4", speaker="cy")])
     both = {"splits": ["train", "valid"]}
     refused(tmp_path, "train_split.csv and test_split.csv both name the speakers ann", **both)
-    assert load_corpus(tmp_path, splits=["valid"]).warnings == ()  # valid shares nothing with the others
+    assert (
+        load_corpus(tmp_path, splits=["valid"]).warnings == ()
+    )  # valid has nothing in common with the others
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True, **both)
     assert corpus.warnings == ("train_split.csv and test_split.csv both name speakers: ann",)
     make(tmp_path, header, clips=False, **rows, test=[row("02.wav", speaker="cy")])

@@ -217,7 +217,7 @@ def test_shapes_are_checked():
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    """A run whose model answers what `predictions` says, and a split made by hand."""
+    """A run whose model predicts what `predictions` says, and a split made by hand."""
     x, y = sample(clips=12)
     items = tuple(Item(f"{i:05}", tmp_path / f"{i:05}.mp3", y[i], f"s{i % 4}", 1.0) for i in range(12))
     left = (Left("00099", "no such file", "missing"),)
@@ -240,7 +240,7 @@ def stub(monkeypatch, tmp_path):
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, options):
+    def predict(model, items, options):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items]), state.vad
@@ -248,17 +248,17 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
     monkeypatch.setattr(module, "make_source", lambda model, items, inputs, without: items)
-    monkeypatch.setattr(module.loader, "predict_source", answer)
+    monkeypatch.setattr(module.loader, "predict_source", predict)
     return state
 
 
-def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
+def test_evaluate_writes_report_predictions_and_plots(stub, tmp_path):
     run = tmp_path / "run"
     report = evaluate(run, tmp_path / "corpus", label_scale=100, n_bootstrap=30, progress=False)
     assert stub.asked == (tmp_path / "corpus", list(EMOTIONS), ["valid"], 100)
     out = run / "evaluation" / "valid"
-    pictures_of = ("scatter.png", "residuals.png", "reliability.png")
-    files = {"report.json", "predictions.csv", *pictures_of}
+    plots = ("scatter.png", "residuals.png", "reliability.png")
+    files = {"report.json", "predictions.csv", *plots}
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
@@ -274,7 +274,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert header == ["Filename", *EMOTIONS]
     assert [row[0] for row in rows] == [item.id for item in stub.split.items]
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
-    for name in pictures_of:
+    for name in plots:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -357,7 +357,7 @@ def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
         evaluate("somebody/model", tmp_path, progress=False)
 
 
-def test_evaluate_writes_where_it_is_told(stub, tmp_path, undrawn):
+def test_evaluate_writes_where_asked(stub, tmp_path, undrawn):
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -381,7 +381,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, undrawn, value):
+def test_vad_that_is_not_finite_is_refused_where_it_is_predicted(stub, tmp_path, undrawn, value):
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
@@ -392,7 +392,7 @@ def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, 
 
 @pytest.mark.parametrize("draw", [plots.draw_scatter, plots.draw_residuals])
 @pytest.mark.parametrize(("clips", "targets"), [(1, 1), (30, 4), (700, 2)])
-def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
+def test_plots_have_a_panel_for_each_target(draw, clips, targets):
     x, y = sample(clips, targets)
     names = [f"Target {i}" for i in range(targets)]
     figure = draw(x, y, names)
@@ -406,7 +406,7 @@ def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
     assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 
 
-def test_pictures_of_constants():
+def test_plots_of_constants():
     x, y = sample(600, 3)
     x[:, 0], y[:, 1] = 0.2, 0.0
     figure = plots.draw_scatter(x, y, ["A", "B", "C"])
@@ -435,7 +435,7 @@ def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
     assert means[0] == pytest.approx((x.astype(float) - y)[lowest].mean())
 
 
-def test_pictures_leave_out_what_is_not_known():
+def test_plots_leave_out_what_is_not_known():
     x, y = sample(700, 3)
     y[:650, 0], y[:, 1] = np.nan, np.nan
     for draw in (plots.draw_scatter, plots.draw_residuals):
@@ -475,7 +475,7 @@ def test_every_clip_is_in_a_bin():
             assert mesh.get_array().sum() == 700
 
 
-def test_pictures_are_gray_and_leave_no_global_state():
+def test_plots_are_gray_and_leave_no_global_state():
     from matplotlib.image import imread
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it

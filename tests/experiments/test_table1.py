@@ -57,8 +57,8 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     out = tmp_path / "out"
     rows = [name for name in NAMES if name != "wavlm_tcn"]
     wanted = [*rows, "baseline-vision", "vision_lstm-vision", "zhang-audio", "ours"]
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
+    assert result.exit_code == 0, result.output
     found = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
     assert set(found) == set(wanted)
     for name in rows:
@@ -77,9 +77,9 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     assert found["ours"]["mean"] is None
     assert found["ours"]["failed"]["0"]
     assert found["vision_lstm-vision"]["paper"] == {"validation": None, "test": None}
-    assert "| 0.463 " in answer.output
-    assert "| published, validation |" in answer.output
-    assert "paper, validation" not in answer.output
+    assert "| 0.463 " in result.output
+    assert "| published, validation |" in result.output
+    assert "paper, validation" not in result.output
     with pytest.raises(ModelError, match="use emimic evaluate or emimic submit"):
         EmiModel.open_run(out / "yu" / "seed-0")
 
@@ -133,26 +133,26 @@ def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
 def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
-    assert "yet label_scale is 50" in str(answer.exception)
+    result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
+    assert "yet label_scale is 50" in str(result.exception)
     for rows, refused in (([{"name": "gv"}, {"name": "full"}], True), ([{"name": "yu"}], False)):
         (out / "results.json").write_text(json.dumps({"rows": rows}))
-        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
-        assert ("rows of another verb (full, gv)" in str(answer.exception)) is refused
-        assert isinstance(answer.exception, SettingsError)
+        result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
+        assert ("rows of another verb (full, gv)" in str(result.exception)) is refused
+        assert isinstance(result.exception, SettingsError)
 
 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    logged: list[str] = []
     request = Request(tones, tmp_path, "savchenko,yu", "0")
-    savchenko, yu = table1.run_baselines(request, ["units=mine"], log=told.append).rows
+    savchenko, yu = table1.run_baselines(request, ["units=mine"], log=logged.append).rows
     assert "emimic features tones0 --kind challenge" in savchenko.failed[0]
     assert "--kind face-descriptors" in savchenko.failed[0]
     assert "--name mine" in yu.failed[0]
     assert not list(tmp_path.glob("*/*/model.safetensors"))
 
 
-def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
+def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
     tones: Path, tmp_path: Path
 ) -> None:
     items = [item for part in load_corpus(tones).splits.values() for item in part.items]
@@ -166,9 +166,9 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
         frames = store.Sequence.from_frames(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
         store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
-    cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", cells))
-    assert answer.exit_code == 0, answer.output
+    chosen = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
+    result = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", chosen))
+    assert result.exit_code == 0, result.output
     found = json.loads((out / "results.json").read_text())
     assert found["clips"] == 3
     rows = {row["name"]: row for row in found["rows"]}

@@ -105,8 +105,8 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
     whole, killed = place / "whole", place / "killed"
     kinds = ("full", "w2v2-l", "gv", "frozen", "zeros", "loss-mse-ccc")
     more = ("--seeds", "0", "--encoder", "w2v2-l=/no/such/folder")
-    answer = CliRunner().invoke(app, words(place, speech, whole, *more))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(place, speech, whole, *more))
+    assert result.exit_code == 0, result.output
     rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
     assert rows.keys() == ROWS
     for name, row in rows.items():
@@ -122,7 +122,7 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
         assert run["settings"]["seed"] == 0
         assert run["versions"]["torch"]
     text = (whole / "table.md").read_text()
-    assert text.strip() in answer.output
+    assert text.strip() in result.output
     assert re.search(r"W2V2-L; global vector +\| failed +\| 0\.017", text)
     assert "/no/such/folder: no such folder" in text
     for published in ("0.342", "0.356", "0.375", "0.377", "0.386", "0.389", "0.262", "0.021"):
@@ -133,8 +133,8 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
     chosen = place / "chosen"
     for name in (*kinds, "features"):
         shutil.copytree(whole / name, chosen / name)
-    answer = CliRunner().invoke(app, words(place, speech, chosen, *more))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(place, speech, chosen, *more))
+    assert result.exit_code == 0, result.output
     process = start(*words(place, speech, killed, *more))
     struck = underway(killed, 3)
     process.kill()
@@ -142,8 +142,8 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "table.md").exists()
     before = {file: file.stat().st_mtime_ns for file in killed.glob("*/*/model.safetensors")}
-    answer = CliRunner().invoke(app, words(place, speech, killed, *more))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(place, speech, killed, *more))
+    assert result.exit_code == 0, result.output
     assert (killed / "table.md").read_bytes() == (chosen / "table.md").read_bytes()
     assert timeless(killed) == timeless(chosen)
     for file, written in before.items():  # what was finished wasn't trained again
@@ -222,17 +222,17 @@ def test_changed_settings_are_refused_and_a_moved_folder_is_not(
 ) -> None:
     def once(out: Path, *sets: str) -> results_table.Outcome:
         request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
-        return table2.ablate(request, log=told.append)
+        return table2.ablate(request, log=logged.append)
 
-    told: list[str] = []
+    logged: list[str] = []
     first = once(tmp_path / "a")
     assert (tmp_path / "a" / "features").is_dir()
     with pytest.raises(SettingsError, match=r"full/seed-0 was started with other settings \(lr differ\)"):
         once(tmp_path / "a", "lr=0.1")
     (tmp_path / "a").rename(tmp_path / "b")
-    told.clear()
+    logged.clear()
     assert once(tmp_path / "b").to_markdown() == first.to_markdown()
-    assert not told
+    assert not logged
 
 
 def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Path) -> None:
@@ -247,19 +247,19 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
 
 
 def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    logged: list[str] = []
     request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
     with hold(tmp_path / "gv" / "seed-0" / grid.LOCK) as ours:
         assert ours
-        found = table2.ablate(request, log=told.append)
-        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
+        found = table2.ablate(request, log=logged.append)
+        result = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
     assert found.rows[0].open == (0,)
     assert found.elsewhere == ("gv seed 0",)
-    assert told == ["gv seed 0: another process is at it"]
-    assert answer.exit_code == 1
-    assert "not run yet" in answer.output
-    assert "not all runs are done: another command has some (gv seed 0)" in answer.output
-    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
+    assert logged == ["gv seed 0: another process is at it"]
+    assert result.exit_code == 1
+    assert "not run yet" in result.output
+    assert "not all runs are done: another command has some (gv seed 0)" in result.output
+    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in result.output
 
 
 def test_what_failed_is_tried_once_more(
@@ -298,9 +298,9 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
         request = Request(
             corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
         )
-        return table2.ablate(request, log=told.append)
+        return table2.ablate(request, log=logged.append)
 
-    told: list[str] = []
+    logged: list[str] = []
     first = copy(tones, tmp_path / "first")
     (valid,) = first.glob("val*_split.csv")
     lines = valid.read_text().splitlines()
@@ -308,26 +308,26 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
     valid.write_text("\n".join(lines[:-2]) + "\n")
     once(first)
     once(first, "test")
-    told.clear()
+    logged.clear()
     first.rename(tmp_path / "moved")
     moved = tmp_path / "moved"
     assert once(moved).corpus == "moved"  # what lies elsewhere is no other corpus
     for split, table in (("train", "train"), ("valid", valid.stem.removesuffix("_split")), ("test", "test")):
         text = (moved / f"{table}_split.csv").read_text().splitlines()[1]
-        cells = text.split(",")
+        fields = text.split(",")
         other = copy(
-            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([cells[0], "0.123", *cells[2:]]))}
+            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([fields[0], "0.123", *fields[2:]]))}
         )
         with pytest.raises(CorpusError, match=f"other-{split}.* clips or labels"):
             once(other, "test")
     fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
     with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
         once(fewer, "test")
-    assert not told  # nothing was trained or scored again
+    assert not logged  # nothing was trained or scored again
     notes = tmp_path / "out/gv/seed-0/grid.json"
     notes.write_text("{}")  # a score of which nobody knows on what
     once(moved, "test")
-    assert told == ["gv seed 0"]
+    assert logged == ["gv seed 0"]
     assert json.loads(notes.read_text())["scored"].keys() == {"test"}
 
 
@@ -336,9 +336,9 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
 ) -> None:
     def refused(corpus: Path, said: str, *more: str) -> None:
         command = words(place, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
-        answer = CliRunner().invoke(app, command)
-        assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
-        assert re.search(said, str(answer.exception))
+        result = CliRunner().invoke(app, command)
+        assert isinstance(result.exception, CorpusError)  # which main makes exit 2
+        assert re.search(said, str(result.exception))
         assert not list((tmp_path / "out").glob("*"))
 
     corpus = copy(tones, tmp_path / "corpus")
@@ -354,12 +354,12 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     train.rename(tmp_path / "train")
     refused(corpus, "has no train_split.csv")
     head, *rows = text.splitlines()
-    cells = [row.split(",") for row in rows]
+    fields = [row.split(",") for row in rows]
     columns = [head.split(",").index(name) for name in EMOTIONS]
-    for row in cells:
+    for row in fields:
         for column in columns:
             row[column] = str(100 * float(row[column]) + 30)
-    train.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    train.write_text("\n".join([head, *map(",".join, fields)]) + "\n")
     refused(corpus, "label_scale=100")
     refused(corpus, "even after division by label_scale 3", "--label-scale", "3")
     train.write_text(text)

@@ -216,13 +216,13 @@ def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings
     done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
     export.export(place)
-    for quick, slow in (("onnx", "openvino"), ("openvino", "onnx")):
-        for name, speed in ((quick, 2.0), (slow, 1.0)):
+    for fast, slow in (("onnx", "openvino"), ("openvino", "onnx")):
+        for name, speed in ((fast, 2.0), (slow, 1.0)):
             file = place / "engines" / name / "engine.json"
             file.write_text(json.dumps({**json.loads(file.read_text()), "speed": speed}))
         found = open_engine(place)
         assert isinstance(found, GraphEngine)
-        assert found.runtime == quick
+        assert found.runtime == fast
     assert isinstance(open_engine(place, device="cpu"), TorchEngine), "a device is torch's"
     tiny_models.model("wav2vec2-layer", seed=1, **SHORT).save_pretrained(place)
     assert isinstance(open_engine(place), TorchEngine), "trained further: the engines are of older weights"

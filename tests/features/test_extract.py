@@ -1,4 +1,4 @@
-"""`emimic features`: what is made of sound and of the challenge's files, and the ways all kinds share."""
+"""`emimic features`: what is made of sound and of the challenge's files, and what is common to all kinds."""
 
 import json
 import os
@@ -155,7 +155,7 @@ def test_speech_of_one_layer_is_no_speech_of_two(corpus: Path) -> None:
     assert {"torch", "transformers", "emimic"} <= facts["versions"].keys()
     with pytest.raises(CorpusError, match=r"holds other features \(weights .*settings"):
         extract(corpus, "speech", model=str(corpus / "encoder"))
-    # How many share a batch changes nothing.
+    # The number in a batch changes nothing.
     (report,) = extract(
         corpus, "speech", model=str(corpus / "encoder"), overrides={"layers": 1, "batch_seconds": 9}
     )
@@ -228,8 +228,8 @@ def test_frames_of_another_size_cost_only_their_clip(tmp_path: Path) -> None:
         (tmp_path / f"vit/{clip}.pkl").write_bytes(pickle.dumps(np.ones(shape)))
     (report,) = extract(tmp_path, "challenge")
     assert report.made == ("00001",)
-    told = "00002.pkl holds 384 frames of 5 features, expected 384 features"
-    assert told in report.failed["00002"]
+    message = "00002.pkl holds 384 frames of 5 features, expected 384 features"
+    assert message in report.failed["00002"]
     assert list(report.failed) == ["00002", "00003", "00004", "00005"]
     (tmp_path / "features").rename(tmp_path / "before")
     (report,) = extract(tmp_path, "challenge", overrides={"vit_size": None})
@@ -302,7 +302,7 @@ def test_a_folder_without_the_challenges_files_is_named(corpus: Path) -> None:
         extract(corpus, "challenge", model="mine")
 
 
-# What all share
+# Common to all kinds
 
 
 def test_a_run_goes_on_where_it_was(corpus: Path) -> None:
@@ -334,7 +334,7 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "told"),
+    ("given", "error", "message"),
     [
         ({"kind": "smell"}, SettingsError, "expected one of challenge, speech"),
         ({"overrides": {"color": 1}}, SettingsError, "color: .*known names: max_seconds, patches"),
@@ -348,10 +348,10 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_named(
-    corpus: Path, given: dict[str, Any], error: type[Exception], told: str
+    corpus: Path, given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     asked = {"folder": corpus, "kind": "log-mel", **given}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         extract(asked.pop("folder"), asked.pop("kind"), **asked)
 
 
@@ -411,7 +411,7 @@ def test_every_kind_has_its_command_and_says_what_may_be_set() -> None:
             assert field.description, f"{kind}: {name}"
 
 
-def test_the_command_tells_what_became_of_the_clips(corpus: Path) -> None:
+def test_the_command_reports_what_became_of_the_clips(corpus: Path) -> None:
     asked = ["features", str(corpus), "--kind", "log-mel", "--set", "patches=true", "--name", "vggish", "-q"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1  # a clip is broken

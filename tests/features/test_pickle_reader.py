@@ -270,17 +270,17 @@ from emimic.task import CorpusError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
 before = set(sys.modules)
-told = {}
+outcomes = {}
 for file in sorted(Path(sys.argv[1]).glob("*.pkl")):
     start = time.process_time()
     try:
-        answer = f"read: {read_arrays(file)}"
+        outcome = f"read: {read_arrays(file)}"
     except CorpusError as error:
-        answer = str(error)
+        outcome = str(error)
     except BaseException as error:
-        answer = f"raised {type(error).__name__}: {error}"
-    told[file.name] = [answer, time.process_time() - start]
-print(json.dumps({"told": told, "imported": sorted(set(sys.modules) - before)}))
+        outcome = f"raised {type(error).__name__}: {error}"
+    outcomes[file.name] = [outcome, time.process_time() - start]
+print(json.dumps({"outcomes": outcomes, "imported": sorted(set(sys.modules) - before)}))
 """
 
 
@@ -312,11 +312,11 @@ def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> Non
         timeout=300, env={**os.environ, "PYTHONPATH": home},
     )  # fmt: skip
     report = json.loads(done.stdout)
-    assert set(report["told"]) == set(names)
-    for file, (answer, seconds) in report["told"].items():
-        assert answer.startswith(str(place / file)), f"{names[file]}: {answer[:300]}"
+    assert set(report["outcomes"]) == set(names)
+    for file, (outcome, seconds) in report["outcomes"].items():
+        assert outcome.startswith(str(place / file)), f"{names[file]}: {outcome[:300]}"
         assert seconds < 5, f"{names[file]} took {seconds:.1f} s"
-        assert len(answer) < 600
+        assert len(outcome) < 600
     assert not list(canary.iterdir())
     assert {"pickle", "subprocess", "os.system", "numpy.f2py", "antigravity"}.isdisjoint(report["imported"])
 
@@ -330,7 +330,7 @@ def test_the_canary_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("os.system by STACK_GLOBAL", "os.system"),
         ("numpy.load of a pickle", "numpy.load"),
@@ -340,12 +340,12 @@ def test_the_canary_works(tmp_path: Path) -> None:
         ("no pickle", "is no pickle"),
     ],
 )
-def test_the_error_says_what_was_found(tmp_path: Path, name: str, told: str) -> None:
+def test_the_error_says_what_was_found(tmp_path: Path, name: str, message: str) -> None:
     file = tmp_path / "00042.pkl"
     file.write_bytes(FILES[name]())
     with pytest.raises(CorpusError, match=r"00042\.pkl") as caught:
         read_arrays(file)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:

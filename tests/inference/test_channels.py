@@ -170,19 +170,19 @@ def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     path = folder / "talk.wav"
     recordings = [path, Channel(path, 1), Channel(path, 2)]
     predictor = Predictor(fake_engine.Fake())
-    told = predictor.predict_decoded(
+    outcomes = predictor.predict_decoded(
         recordings, [predictor.read(one) for one in recordings], batch_seconds=30
     )
-    assert [one.channel for one in told] == [None, 1, 2]
-    assert Results.from_outcomes(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
+    assert [one.channel for one in outcomes] == [None, 1, 2]
+    assert Results.from_outcomes(EMOTIONS, outcomes).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "engine.json").write_text("{}")
     marks = [stamp(one) for one in recordings]
     assert len(set(marks)) == 3
     with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
-        journal.add_clips([(mark, one) for mark, one in zip(marks, told, strict=True) if mark])
+        journal.add_clips([(mark, one) for mark, one in zip(marks, outcomes, strict=True) if mark])
     with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
-        for mark, recording, one in zip(marks, recordings, told, strict=True):
+        for mark, recording, one in zip(marks, recordings, outcomes, strict=True):
             known = journal.get_clip(mark, recording)
             assert known is not None
             assert known.channel == one.channel

@@ -185,7 +185,7 @@ def test_no_model_there(tmp_path):
         open_engine(tmp_path / "file")
 
 
-def test_an_engine_folder_knows_only_the_cpu(folders):
+def test_an_exported_model_knows_only_the_cpu(folders):
     assert open_engine(folders[1], device="cpu").spec.targets
     with pytest.raises(ModelError, match="runs on the cpu; found device 'cuda'"):
         open_engine(folders[1], device="cuda")
@@ -284,7 +284,7 @@ def test_the_package_without_a_model(monkeypatch, tmp_path):
     assert engine.find_default_model() == tmp_path
 
 
-def test_an_engine_folder_needs_no_torch(folders):
+def test_an_exported_model_needs_no_torch(folders):
     code = f"""
 import sys
 import numpy as np

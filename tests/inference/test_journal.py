@@ -58,9 +58,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> fake_engine.Fake:
 
 
 def run(clips: Path, out: Path, **given: object) -> tuple[Results, list[str]]:
-    told: list[str] = []
+    logged: list[str] = []
     asked = predict_request.Request(files=(str(clips),), out=out, form="csv", **given)  # type: ignore[arg-type]
-    return predict_request.run(asked, told.append), told
+    return predict_request.run(asked, logged.append), logged
 
 
 def table(out: Path) -> list[list[str]]:
@@ -238,27 +238,27 @@ def test_a_second_run_predicts_only_new_or_changed_files(
     clips: Path, tmp_path: Path, engine: fake_engine.Fake
 ) -> None:
     out = tmp_path / "out"
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == len(results.clips) == 149
-    assert told[-1].startswith("149 predicted, 1 failed; ")
+    assert logged[-1].startswith("149 predicted, 1 failed; ")
     first = files(out)
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == 149
     assert len(results.failed) == 1  # tried again, and named again
-    assert told[-1] == "149 predicted (149 of them from the journal), 1 failed"
+    assert logged[-1] == "149 predicted (149 of them from the journal), 1 failed"
     assert files(out) == first
     shutil.copy(clips / "0001.wav", clips / "0070.wav")  # fixed
     shutil.copy(clips / "0002.wav", clips / "0003.wav")  # changed
     (clips / "0004.wav").unlink()
     write_clips(clips / "more", 3)
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == 149 + 1 + 1 + 3
     assert [result.path for result in results.clips] == sorted(clips.rglob("*.wav"))
-    assert told[-1].startswith("152 predicted (147 of them from the journal), 0 failed; ")
+    assert logged[-1].startswith("152 predicted (147 of them from the journal), 0 failed; ")
     rows = table(out)
     assert len(rows) == 153
     third = files(out)
-    _, told = run(clips, tmp_path / "other")
+    _, logged = run(clips, tmp_path / "other")
     assert files(tmp_path / "other") == third
     run(clips, out, fresh=True)
     assert len(engine.clips) == 154 + 152 * 2
@@ -272,8 +272,8 @@ def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: f
     assert {f"{number}.csv" for number in range(8)} <= set(first)
     lines = [json.loads(line) for line in (out / journal.NAME).read_text().splitlines()]
     assert [list(line) for line in lines[1:]] == [["clips"], *[["timelines"]] * 8]
-    _, told = run(bursts, out, timeline=True)
-    assert told[-1] == "8 predicted (8 of them from the journal), 0 failed"
+    _, logged = run(bursts, out, timeline=True)
+    assert logged[-1] == "8 predicted (8 of them from the journal), 0 failed"
     assert len(engine.clips) == count
     assert files(out) == first
     run(bursts, out, hop=0.1)
@@ -286,36 +286,36 @@ def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: f
     assert files(tmp_path / "whole") == first
 
 
-@pytest.mark.parametrize("curves", [False, True])
+@pytest.mark.parametrize("timelines", [False, True])
 def test_ctrl_c_keeps_the_results_and_says_how_to_resume(
     clips: Path,
     bursts: Path,
     tmp_path: Path,
     engine: fake_engine.Fake,
     monkeypatch: pytest.MonkeyPatch,
-    curves: bool,
+    timelines: bool,
 ) -> None:
     predict, calls = fake_engine.Fake.predict, 0
 
     def interrupted(self: fake_engine.Fake, clips: list[np.ndarray], **given: float) -> list[Prediction]:
         nonlocal calls
         calls += 1
-        if calls == (6 if curves else 2):
+        if calls == (6 if timelines else 2):
             raise KeyboardInterrupt
         return predict(self, clips, **given)
 
     monkeypatch.setattr(fake_engine.Fake, "predict", interrupted)
-    folder, out = bursts if curves else clips, tmp_path / "out"
-    words = ["predict", str(folder), "-o", str(out), "-q", *(["--timeline"] * curves)]
+    folder, out = bursts if timelines else clips, tmp_path / "out"
+    words = ["predict", str(folder), "-o", str(out), "-q", *(["--timeline"] * timelines)]
     stopped = CliRunner().invoke(cli.app, words)
     assert stopped.exit_code == 130
     assert "journal.jsonl: give the same command again to go on" in stopped.output
     assert [path.name for path in out.iterdir()] == [journal.NAME]
     lines = (out / journal.NAME).read_text().splitlines()
-    assert '"timelines"' in lines[-1] if curves else '"clips"' in lines[-1]
+    assert '"timelines"' in lines[-1] if timelines else '"clips"' in lines[-1]
     done = CliRunner().invoke(cli.app, words)
-    assert f"{8 if curves else 149} predicted (" in done.output
-    run(folder, tmp_path / "whole", timeline=curves)
+    assert f"{8 if timelines else 149} predicted (" in done.output
+    run(folder, tmp_path / "whole", timeline=timelines)
     assert files(tmp_path / "whole") == files(out)
 
 
@@ -346,8 +346,8 @@ def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, t
 
     found = sorted(clips.iterdir())
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        told, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
-        assert [one.path for one in told] == found
+        outcomes, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
+        assert [one.path for one in outcomes] == found
         mark = stamp(found[0])
         assert mark is not None
         kept.add_clips([(mark, strange()[0])])
@@ -376,8 +376,8 @@ def test_the_tally_counts_the_predictions_of_this_run() -> None:
 
 
 def test_a_slow_run_has_a_speed() -> None:
-    told = batch.Tally(predicted=3, audio=30.0, wall=90.0).summarize(0)
-    assert told == "3 predicted, 0 failed; 0.033 clips/s, 0.33 x real time"
+    summary = batch.Tally(predicted=3, audio=30.0, wall=90.0).summarize(0)
+    assert summary == "3 predicted, 0 failed; 0.033 clips/s, 0.33 x real time"
 
 
 # Real processes, really killed

@@ -84,15 +84,15 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     assert process.returncode == 1, said
     assert printed == plain.stdout
     assert files(tmp_path / "out") == files(tmp_path / "plain")
-    told, as_plain = (
+    lines, as_plain = (
         [line for line in text.splitlines() if line.startswith("emimic: clips/")]
         for text in (said, plain.stderr)
     )
-    assert told == as_plain
-    assert len(told) == 3
-    assert "cut short; only" in told[0]
-    assert "clips/0070.wav: " in told[1]
-    assert "clips/0500.wav: " in told[2]
+    assert lines == as_plain
+    assert len(lines) == 3
+    assert "cut short; only" in lines[0]
+    assert "clips/0070.wav: " in lines[1]
+    assert "clips/0500.wav: " in lines[2]
     assert "598 predicted, 2 failed; " in said
 
 
@@ -118,13 +118,13 @@ def work(**given: object) -> ray.Work:
 
 
 def test_errors_of_a_worker_are_returned(tmp_path: Path) -> None:
-    def told(worker: ray.Worker) -> dict[str, str]:
+    def call(worker: ray.Worker) -> dict[str, str]:
         (text,) = worker({"item": ['{"clips": []}']})["outcomes"]
         return dict(json.loads(text))
 
     missing = ray.Worker(work(model=tmp_path / "nowhere"))
-    assert "on a worker: there is no folder" in told(missing)["error"]
-    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["error"]
+    assert "on a worker: there is no folder" in call(missing)["error"]
+    assert "a worker has emimic" in call(ray.Worker(work(version="9")))["error"]
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:

@@ -26,7 +26,7 @@ from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.output import formats, terminal
 from emimic.task import EMOTIONS, AudioError, EmimicError, SettingsError
 
-# transformers takes the spread of one token's times where only one was said; the command line is silent about it.
+# transformers takes the std of one token's times where only one was said; the command line is silent about it.
 pytestmark = pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 
 WORDS = (

@@ -305,7 +305,7 @@ def test_some_values_that_are_no_numbers_become_zero() -> None:
     np.testing.assert_array_equal(samples, sound)
 
 
-def test_a_bad_value_does_not_spread_when_resampling() -> None:
+def test_a_bad_value_does_not_propagate_when_resampling() -> None:
     sound = media_files.noise(1.0, 48_000)
     broken = np.stack([sound, sound], axis=1)
     broken[20_000, 1] = np.nan

@@ -36,8 +36,8 @@ LENIENT = Settings(
 
 def binomial(rate: float, pairs: int) -> tuple[float, float]:
     """The counts between which 99.9 % of experiments end."""
-    share = [math.comb(pairs, k) * rate**k * (1 - rate) ** (pairs - k) for k in range(pairs + 1)]
-    total = np.cumsum(share)
+    probabilities = [math.comb(pairs, k) * rate**k * (1 - rate) ** (pairs - k) for k in range(pairs + 1)]
+    total = np.cumsum(probabilities)
     return float(np.searchsorted(total, 0.0005)), float(np.searchsorted(total, 0.9995))
 
 
@@ -242,7 +242,7 @@ def test_surrogates_keep_neighbors_together(steps: int, turn: int, number: int) 
     assert np.abs(np.diff(orders, axis=1)).max(initial=0) <= 1
 
 
-def test_chance_is_the_share_of_draws_as_high_corrected_by_the_largest() -> None:
+def test_chance_is_the_fraction_of_draws_as_high_corrected_by_the_largest() -> None:
     rng = np.random.default_rng(8)
     draws = np.tanh(rng.standard_normal((99, 3)) * [0.3, 0.6, 0.1])
     observed = np.tanh([0.6, 3.6, math.nan])
@@ -284,15 +284,15 @@ def test_vad_frames_are_averaged_within_half_a_hop() -> None:
     line = timeline(values)
     assert line.vad is not None
     assert line.vad_times is not None
-    spread = line.vad + np.tile(np.linspace(-0.09, 0.09, 10), 4)[:, None].astype(np.float32)
-    spread[13] = np.nan
-    found = make_series(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread}))
+    varied = line.vad + np.tile(np.linspace(-0.09, 0.09, 10), 4)[:, None].astype(np.float32)
+    varied[13] = np.nan
+    found = make_series(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": varied}))
     assert found.dimensions == (*EMOTIONS, "Arousal", "Dominance", "Valence")
     assert found.values[[0, 2, 3], 6:] == pytest.approx(values[[0, 2, 3], 6:], abs=1e-6)
-    assert found.values[1, 6:] == pytest.approx(np.delete(spread[10:20], 3, axis=0).mean(axis=0))
-    spread[10:20] = np.nan
+    assert found.values[1, 6:] == pytest.approx(np.delete(varied[10:20], 3, axis=0).mean(axis=0))
+    varied[10:20] = np.nan
     assert not make_series(
-        Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread})
+        Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": varied})
     ).voiced[1]
 
 

@@ -1,4 +1,4 @@
-"""Encoders against their formulas in NumPy, their frame arithmetic against counting, SpecAugment against its share."""
+"""Encoders against their formulas in NumPy, frame arithmetic against counting, SpecAugment against its fraction."""
 
 import numpy as np
 import pytest
@@ -187,7 +187,7 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     found = encoder.config
     clip = torch.from_numpy(tiny_models.clip(6000).astype(np.float64))[None].requires_grad_()
     if family == "whisper":
-        # Without the peak's floor, which every frame shares: loud noise never comes near it.
+        # Without the peak's floor, common to all frames: loud noise never comes near it.
         features, _ = frontend.compute_log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
         stack = encoder.conv2(torch.nn.functional.gelu(encoder.conv1(features)))
     else:
@@ -250,7 +250,7 @@ def test_clips_without_a_frame_are_refused(family):
 
 
 @pytest.mark.parametrize("family", tiny_models.INEXACT)
-def test_padding_is_refused_where_it_would_change_the_answer(family):
+def test_padding_is_refused_where_it_would_change_the_output(family):
     encoder = build(family)
     assert not encoders.is_exact_under_padding(encoder.config)
     with pytest.raises(ModelError, match="would be changed by padding"):
@@ -318,19 +318,19 @@ def test_spans_start_anywhere_they_fit():
     assert starts == {0, 1, 2, 3}
 
 
-def test_the_expected_share_of_spans():
+def test_the_expected_fraction_of_spans():
     torch.manual_seed(0)
-    for length, share in ((599, 0.05), (45, 0.1)):
-        changes = {"mask_time_prob": share, "mask_time_min_masks": 0, "mask_time_length": 3}
+    for length, fraction in ((599, 0.05), (45, 0.1)):
+        changes = {"mask_time_prob": fraction, "mask_time_min_masks": 0, "mask_time_length": 3}
         drawn = masks([length], draws=2000, **changes)
         masked = np.mean([float(m.float().mean()) for m in drawn])
-        expected = expected_share(length, share, 3)
+        expected = expected_fraction(length, fraction, 3)
         assert masked == pytest.approx(expected, rel=0.05)
 
 
-def expected_share(length, share, span):
-    """Mean masked share of spans starting at distinct places: per frame, 1 - P(no start near), over both counts."""
-    wanted = share * length / span
+def expected_fraction(length, fraction, span):
+    """Mean masked fraction of spans starting at distinct places: per frame, 1 - P(no start near), over both counts."""
+    wanted = fraction * length / span
     places = length - span + 1
     total = 0.0
     for count, odds in ((int(wanted), 1 - wanted % 1), (int(wanted) + 1, wanted % 1)):
@@ -430,7 +430,7 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
         family, encoder={"feat_extract_norm": "layer"}
     ).encoder.feature_extractor.double()
     samples = torch.randn(2, 4321, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    told, called = [], []
+    outputs, called = [], []
     for layer in stack.conv_layers:
         layer.conv.register_forward_hook(lambda *_: called.append(stack.training))
     for training in (True, False):
@@ -438,9 +438,9 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
         stack.zero_grad()
         made = stack(samples)
         made.sin().sum().backward()
-        told.append([made, *(parameter.grad.clone() for parameter in stack.parameters())])
+        outputs.append([made, *(parameter.grad.clone() for parameter in stack.parameters())])
     assert called == [False] * 7, "the other way computes no convolution, transformers' own seven"
-    for one, other in zip(*told, strict=True):
+    for one, other in zip(*outputs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 

@@ -114,7 +114,7 @@ def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_cached_features_are_told_apart_by_their_layers() -> None:
+def test_cached_features_are_distinguished_by_their_layers() -> None:
     keys = {
         encoder_cache.compute_key(tiny_models.model(hidden_layers=layers), "float16")
         for layers in (None, [1], [2], [1, 2])
@@ -231,9 +231,9 @@ def test_the_heads_equal_their_formula_whatever_lies_in_the_padding(config: dict
     hidden = torch.randn(4, 30, model.config.hidden_features, dtype=torch.float64) * 2
     mask = torch.arange(30) < torch.tensor(counts)[:, None]
     with torch.no_grad():
-        told = model.regress(hidden, mask, torch.tensor(domains))
+        named = model.regress(hidden, mask, torch.tensor(domains))
         guessed = model.regress(hidden.masked_fill(~mask[..., None], 1e3), mask)
-    for output, known in ((told, domains), (guessed, (-1,) * 4)):
+    for output, known in ((named, domains), (guessed, (-1,) * 4)):
         for row, (count, domain) in enumerate(zip(counts, known, strict=True)):
             intensities, vad, logits = formula(model, hidden[row, :count].numpy(), domain)
             np.testing.assert_allclose(output.intensities[row], intensities, **EXACT)

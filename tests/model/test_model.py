@@ -96,7 +96,7 @@ def test_other_depths_of_the_lstm(layers):
 
 
 @pytest.mark.parametrize("on", [{"lstm": False}, {"lstm": True}, {"lstm": True, "vad_head": False}])
-def test_the_spread_of_frames_stands_beside_their_mean(on):
+def test_the_std_of_frames_stands_beside_their_mean(on):
     model = tiny_models.model(global_std=True, **on).double()
     w = tiny_models.weights(model)
     hidden = torch.randn(2, 9, 16, dtype=torch.float64)
@@ -107,15 +107,15 @@ def test_the_spread_of_frames_stands_beside_their_mean(on):
         frames = hidden[row, :count].numpy()
         if model.config.vad_head:
             frames = np.concatenate([frames, tiny_models.tanh_head(w, "vad", frames)], axis=1)
-        spread = np.sqrt(np.square(frames - frames.mean(axis=0)).mean(axis=0) + 1e-5)
-        parts = [frames.mean(axis=0), spread]
+        std = np.sqrt(np.square(frames - frames.mean(axis=0)).mean(axis=0) + 1e-5)
+        parts = [frames.mean(axis=0), std]
         if on["lstm"]:
             parts.append(tiny_models.lstm(tiny_models.under(w, "lstm."), frames)[-1])
         own = tiny_models.tanh_head(w, "head", np.concatenate(parts))
         np.testing.assert_allclose(found[row], own, rtol=0, atol=1e-12)
 
 
-def test_the_spread_of_one_frame_has_a_gradient():
+def test_the_std_of_one_frame_has_a_gradient():
     model = tiny_models.model(global_std=True)
     model(*batch(tiny_models.clip(400), dtype=torch.float32)).intensities.sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -132,23 +132,23 @@ def test_other_widths_of_the_lstm(units):
     with torch.no_grad():
         found = model.regress(torch.from_numpy(hidden)[None], torch.ones(1, 7, dtype=torch.bool)).intensities
     frames = np.concatenate([hidden, tiny_models.tanh_head(w, "vad", hidden)], axis=1)
-    steps, cell = np.zeros((2, units)), np.zeros((2, units))
+    steps, carry = np.zeros((2, units)), np.zeros((2, units))
     for step in frames:
         for layer in range(2):
             last = {name[: -len("_l0")]: value for name, value in w.items() if name.endswith(f"_l{layer}")}
             gates = last["lstm.weight_ih"] @ step + last["lstm.bias_ih"] + last["lstm.bias_hh"]
             gates += last["lstm.weight_hh"] @ steps[layer]
             let_in, forget, candidate, let_out = np.split(gates, 4)
-            cell[layer] = tiny_models.sigmoid(forget) * cell[layer] + tiny_models.sigmoid(let_in) * np.tanh(
+            carry[layer] = tiny_models.sigmoid(forget) * carry[layer] + tiny_models.sigmoid(let_in) * np.tanh(
                 candidate
             )
-            steps[layer] = step = tiny_models.sigmoid(let_out) * np.tanh(cell[layer])
+            steps[layer] = step = tiny_models.sigmoid(let_out) * np.tanh(carry[layer])
     own = tiny_models.tanh_head(w, "head", np.concatenate([frames.mean(axis=0), steps[1]]))
     np.testing.assert_allclose(found[0], own, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("regression_head", [True, False])
-def test_categories_are_for_training_and_change_no_answer(regression_head):
+def test_categories_are_for_training_and_change_no_prediction(regression_head):
     model = tiny_models.model(
         categories=["calm", "keen"], regression_head=regression_head, encoder=quiet("wav2vec2-layer")
     )
@@ -238,7 +238,7 @@ def test_scaled_targets_come_back_to_the_labels_scale():
 
 @pytest.fixture(scope="module", params=tiny_models.FAMILIES)
 def pool(request):
-    """A tiny model of each family, 40 clips of 14 lengths, and each clip's own answer."""
+    """A tiny model of each family, 40 clips of 14 lengths, and each clip's own prediction."""
     model = tiny_models.model(request.param, vad_pretrained=True)
     rng = np.random.default_rng(0)
     lengths = [400, 4000, *rng.integers(401, 4000, size=12)]
@@ -254,18 +254,18 @@ def drawn(rng, clips):
 
 
 def agree(found, rows, alone):
-    """Every row equals its own clip's answer and no other's."""
-    answers = np.concatenate([output.intensities.numpy() for output in alone])
+    """Every row equals its own clip's prediction and no other's."""
+    predictions = np.concatenate([output.intensities.numpy() for output in alone])
     for row, values in zip(rows, found, strict=True):
-        distances = np.abs(answers - values).max(axis=1)
+        distances = np.abs(predictions - values).max(axis=1)
         assert distances[row] <= 1e-5
         assert distances.argmin() == row
 
 
 def test_clips_of_the_pool_differ(pool):
     _, _, alone = pool
-    answers = np.concatenate([output.intensities.numpy() for output in alone])
-    apart = np.abs(answers[:, None] - answers[None]).max(axis=-1) + np.eye(len(answers))
+    predictions = np.concatenate([output.intensities.numpy() for output in alone])
+    apart = np.abs(predictions[:, None] - predictions[None]).max(axis=-1) + np.eye(len(predictions))
     assert apart.min() > 1e-4, "so a swapped row would be seen"
 
 
@@ -314,12 +314,12 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
     run = encoders.encode
     monkeypatch.setattr(encoders, "encode", spy)
     model.predict(clips)
-    assert len(seen) < len(clips), "clips share batches"
+    assert len(seen) < len(clips), "a batch holds several clips"
     assert all(seen) or model.exact_under_padding
     assert model.exact_under_padding == (not all(seen))
 
 
-def test_hidden_states_kept_give_the_same_answers(pool):
+def test_hidden_states_stored_give_the_same_predictions(pool):
     model, clips, alone = pool
     with torch.inference_mode():
         hidden = [model.encode(torch.from_numpy(clip)[None])[0][0].numpy() for clip in clips[:8]]
@@ -405,7 +405,7 @@ def test_vad_that_was_never_learned_is_not_shown():
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_silence_gives_finite_answers(family):
+def test_silence_gives_finite_predictions(family):
     model = tiny_models.model(family, vad_pretrained=True)
     for prediction in model.predict([np.zeros(n, np.float32) for n in (400, 4000)]):
         for values in (prediction.intensities, prediction.vad):

@@ -84,7 +84,7 @@ def same_state(one, other):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_a_saved_model_answers_with_the_same_bits(family, dtype, tmp_path):
+def test_a_saved_model_predicts_with_the_same_bits(family, dtype, tmp_path):
     # Positional convolutions of 8 channels a group are refused in bf16.
     groups = {} if family == "whisper" else {"num_conv_pos_embedding_groups": 1}
     model = tiny_models.model(family, vad_pretrained=True, encoder=groups).to(dtype)
@@ -106,7 +106,7 @@ def test_a_saved_model_answers_with_the_same_bits(family, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_two_loads_answer_with_the_same_bits(family, tmp_path):
+def test_two_loads_predict_with_the_same_bits(family, tmp_path):
     model = tiny_models.model(family)
     model.save_pretrained(tmp_path)
     clips = [tiny_models.clip(400), tiny_models.clip(3000, seed=1)]
@@ -428,7 +428,7 @@ def test_the_audeering_layout(spelling, shards, tmp_path):
     assert model.config.do_normalize
     assert model.config.targets == list(EMOTIONS)
 
-    # The mean before the head, as the checkpoint answers; per frame, as the paper's model uses it.
+    # The mean before the head, as the checkpoint computes it; per frame, as the paper's model uses it.
     model, source = model.double(), source.double()
     samples = torch.from_numpy(tiny_models.clip(3300)).double()[None]
     with torch.no_grad():
@@ -525,7 +525,7 @@ def test_bare_encoders(family, spelling, layers, tmp_path):
     assert model.config.do_normalize == (family != "whisper")
 
 
-def test_the_first_layers_answer_as_the_stack_cut_there(tmp_path):
+def test_the_first_layers_compute_as_the_stack_cut_there(tmp_path):
     source = bare("wav2vec2-layer").double()
     model = start(write(tmp_path / "bare", source), layers=1).double().eval()
     settings = tiny_models.encoder("wav2vec2-layer", num_hidden_layers=1)
@@ -587,11 +587,11 @@ def test_half_precision_checkpoints_become_float32(tmp_path):
 
 
 def test_the_vector_of_specaugment_may_be_missing_or_needless(tmp_path):
-    """facebook/wav2vec2-base-960h lacks it, though its configuration masks."""
+    """facebook/wav2vec2-base-960h has none, though its configuration masks."""
     source = bare("wav2vec2-group")
-    lacking = write(tmp_path / "lacking", source)
-    edit_weights(lacking, lambda tensors: tensors.pop("masked_spec_embed"))
-    model = start(lacking)
+    incomplete = write(tmp_path / "incomplete", source)
+    edit_weights(incomplete, lambda tensors: tensors.pop("masked_spec_embed"))
+    model = start(incomplete)
     assert torch.isfinite(model.encoder.masked_spec_embed).all()
     needless = write(tmp_path / "needless", source)
     edit_config(needless, mask_time_prob=0.0)

@@ -43,7 +43,7 @@ HOSTILE = 'Ünï "quoted" & <b>bold\' §%41#;'
 # audformat 1.4 on pandas 3.1: its own calls are to change, not ours.
 pandas_4 = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
-QUICK = settings(
+FAST = settings(
     max_examples=15,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -147,7 +147,7 @@ def expected(result: Result) -> Iterator[tuple[str, list[tuple[float, float, flo
             yield name, pieces
 
 
-# Readers: none shares code with the writers
+# Readers: none has code of the writers
 
 
 def by_praat(paths: list[Path]) -> Pieces:
@@ -158,8 +158,10 @@ def by_praat(paths: list[Path]) -> Pieces:
     for n in range(1, int(parselmouth.praat.call(grid, "Get number of tiers")) + 1):
         found[parselmouth.praat.call(grid, "Get tier name", n)] = []
     for n in range(1, int(parselmouth.praat.call(table, "Get number of rows")) + 1):
-        cell = {c: parselmouth.praat.call(table, "Get value", n, c) for c in ("tmin", "tmax", "tier", "text")}
-        found[cell["tier"]].append((ms(cell["tmin"]), ms(cell["tmax"]), number(cell["text"])))
+        entry = {
+            c: parselmouth.praat.call(table, "Get value", n, c) for c in ("tmin", "tmax", "tier", "text")
+        }
+        found[entry["tier"]].append((ms(entry["tmin"]), ms(entry["tmax"]), number(entry["text"])))
     return found
 
 
@@ -263,7 +265,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pandas_4
 @pytest.mark.parametrize("reader", READERS)
-@settings(QUICK)
+@settings(FAST)
 @given(result=results())
 def test_intervals_come_back(reader: str, result: Result, shelf: Path) -> None:
     kind, read = READERS[reader]
@@ -310,16 +312,16 @@ def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
     return found
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_nova_has_each_value_on_the_line_of_its_time(result: Result, shelf: Path) -> None:
     found = by_nova(formats.write(result, shelf, ["nova"]))
     line = result.timeline
-    curves = dict(zip(EMOTIONS, ((line.times, v) for v in line.intensities.T), strict=True))
+    series = dict(zip(EMOTIONS, ((line.times, v) for v in line.intensities.T), strict=True))
     if line.vad is not None:
-        curves |= zip(VAD, ((line.vad_times, v) for v in line.vad.T), strict=True)
-    assert set(found) == {name.lower().replace(" ", "_") for name in curves}
-    for name, (times, values) in curves.items():
+        series |= zip(VAD, ((line.vad_times, v) for v in line.vad.T), strict=True)
+    assert set(found) == {name.lower().replace(" ", "_") for name in series}
+    for name, (times, values) in series.items():
         rate, data = found[name.lower().replace(" ", "_")]
         if len(times) > 1:
             assert rate == pytest.approx(1 / line.hop if name in EMOTIONS else 50, rel=1e-6)
@@ -366,7 +368,7 @@ def by_w3c(path: Path) -> list[tuple[int, int, str]]:
     return cues
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_captions_name_the_strongest_and_leave_gaps(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["vtt"])
@@ -412,26 +414,26 @@ def strictly(text: str) -> Any:
     return whole
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_json_holds_everything_and_keeps_its_schema(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["json"])
     whole = strictly(path.read_text("utf-8"))
     (one,) = whole["clips"]
-    line, curves = result.timeline, one["timeline"]
+    line, stored = result.timeline, one["timeline"]
     for key in ("times", "starts", "ends"):
-        np.testing.assert_allclose(curves[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
-        assert all(round(value, 3) == value for value in curves[key])  # and no more
+        np.testing.assert_allclose(stored[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
+        assert all(round(value, 3) == value for value in stored[key])  # and no more
     for name, values in zip(EMOTIONS, line.intensities.T, strict=True):
-        np.testing.assert_allclose(np.array(curves["intensities"][name], float), values, atol=1e-6)
-    assert [(r["start"], r["end"]) for r in curves["voice_segments"]] == [
+        np.testing.assert_allclose(np.array(stored["intensities"][name], float), values, atol=1e-6)
+    assert [(r["start"], r["end"]) for r in stored["voice_segments"]] == [
         (r.start, r.end) for r in line.voice_segments
     ]
-    assert ("vad" in curves) == (line.vad is not None) == ("vad_mean" in one)
+    assert ("vad" in stored) == (line.vad is not None) == ("vad_mean" in one)
     if line.vad is not None:
-        np.testing.assert_allclose(curves["vad"]["times"], line.vad_times, atol=5.01e-4)
+        np.testing.assert_allclose(stored["vad"]["times"], line.vad_times, atol=5.01e-4)
         for name, values in zip(VAD, line.vad.T, strict=True):
-            np.testing.assert_allclose(np.array(curves["vad"]["values"][name], float), values, atol=1e-6)
+            np.testing.assert_allclose(np.array(stored["vad"]["values"][name], float), values, atol=1e-6)
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:
@@ -459,18 +461,18 @@ def test_the_schema_refuses_what_is_wrong() -> None:
             jsonschema.Draft202012Validator(SCHEMA).validate(whole)
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_csv_has_a_row_a_step(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["csv"])
     header, *rows = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
     line = result.timeline
     assert header == ["Seconds", "Start", "End", *EMOTIONS, *(VAD if line.vad is not None else ())]
-    cells = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
+    fields = np.array([[float(field) if field else np.nan for field in row] for row in rows])
     np.testing.assert_allclose(
-        cells[:, :3], np.stack([line.times, line.starts, line.ends], axis=1), atol=1e-4
+        fields[:, :3], np.stack([line.times, line.starts, line.ends], axis=1), atol=1e-4
     )
-    np.testing.assert_allclose(cells[:, 3:9], line.intensities, atol=1e-6)
+    np.testing.assert_allclose(fields[:, 3:9], line.intensities, atol=1e-6)
 
 
 def test_csv_of_many_has_vad_where_it_is_known() -> None:

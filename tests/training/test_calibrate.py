@@ -126,7 +126,7 @@ def test_a_fitted_map_rises_strictly_and_stays_within_bounds(
     assert np.abs(mapped - np.interp(raw, fit.x, fit.y)).max() <= SLOPE
 
 
-def test_a_map_tells_the_truth_about_clips_that_it_has_not_seen() -> None:
+def test_a_map_is_right_about_clips_that_it_has_not_seen() -> None:
     rng = np.random.default_rng(0)
     raw = rng.uniform(-0.2, 0.7, 8000)
     labels = (rng.random(8000) < np.clip(raw, 0, 1) ** 2).astype(float)
@@ -170,8 +170,8 @@ def test_a_map_of_other_knots_is_refused(x: tuple[float, ...], y: tuple[float, .
 
 def test_corpora_weigh_the_same_however_large() -> None:
     labels, groups = np.array([0, 0, 0, 1, np.nan]), np.array([0, 0, 0, 1, 1])
-    share = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
-    np.testing.assert_allclose(share, [1 / 3, 1 / 3, 1 / 3, 2, 0])
+    clip_weights = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
+    np.testing.assert_allclose(clip_weights, [1 / 3, 1 / 3, 1 / 3, 2, 0])
     with pytest.raises(CorpusError, match=r"Joy has labels from 0 to 3, expected 0 to 1"):
         calibrate._weight_clips(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
     with pytest.raises(CorpusError, match="no clip has a label of Joy"):
@@ -479,7 +479,7 @@ def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
     assert "expected NAME=x" in result.output
 
 
-def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
+def test_a_run_that_learned_from_the_split_is_reported(place: Path) -> None:
     counts = {"Joy": 200}
     (note,) = calibrate._list_notes({"train_on": "train+valid"}, "valid", counts, {})
     assert note.startswith("the run was trained on valid")
@@ -510,9 +510,9 @@ def test_novelty_is_shown_wherever_results_are() -> None:
 
 
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
-    def printed(*answers: Result) -> str:
+    def printed(*results: Result) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(terminal.make_table(Results(EMOTIONS, answers, ())))
+        console.print(terminal.make_table(Results(EMOTIONS, results, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))

@@ -149,8 +149,8 @@ def test_the_union_of_targets(tmp_path: Path, tiny: Tiny) -> None:
         folder = tmp_path / name
         (folder / "audio").mkdir(parents=True)
         for number, split in enumerate(("train", "valid")):
-            cells = ",".join(["0.5"] * header.count(","))
-            (folder / f"{split}_split.csv").write_text(f"{header}\n{number},{cells}\n")
+            fields = ",".join(["0.5"] * header.count(","))
+            (folder / f"{split}_split.csv").write_text(f"{header}\n{number},{fields}\n")
             soundfile.write(folder / "audio" / f"{number}.wav", np.full(800, 0.1, np.float32), 16_000)
         made.append(folder)
 

@@ -47,14 +47,14 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(teacher: Path) -> Path:
-    """The same teacher as an engine folder."""
+    """The same teacher as an exported model."""
     export.export(teacher, teacher.parent / "engine")
     return teacher.parent / "engine"
 
 
 @pytest.fixture
 def settings(tones: Path, teacher: Path, tmp_path: Path, tiny: Tiny) -> Callable[..., TrainSettings]:
-    """A student's settings, its teacher having answered every clip of `tones`."""
+    """A student's settings, its teacher having predicted every clip of `tones`."""
 
     def make(**given: Any) -> TrainSettings:
         done = predict_recordings(teacher, sorted((tones / "audio").iterdir()), tmp_path / "cache")
@@ -84,7 +84,7 @@ def test_framewise_is_the_mean_of_each_clips_known_frames_summed() -> None:
 # Times and targets
 
 
-def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
+def test_an_augmented_clips_offset_says_where_its_recording_lies() -> None:
     click = np.zeros(16_000, np.float32)
     at = 9_000
     click[at] = 1.0
@@ -179,7 +179,7 @@ def test_predictions_are_the_teachers(
     assert (again.cached, again.predicted) == (15, 0)
 
 
-def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_stale_prediction_is_never_used(tones: Path, teacher: Path, tmp_path: Path) -> None:
     place = tmp_path / "recordings"
     shutil.copytree(tones / "audio", place)
     files = sorted(place.iterdir())
@@ -220,7 +220,7 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
     assert {one.path.name for one in done.failures} == {"broken.wav", "gone.wav"}
     assert all(str(one.path) in one.reason for one in done.failures)
     assert all(one.reason in done.to_text() for one in done.failures)
-    # It isn't answered the next time either, and named again.
+    # It isn't predicted the next time either, and named again.
     assert len(predict_recordings(teacher, files, tmp_path / "cache").failures) == 2
 
 
@@ -239,7 +239,7 @@ def test_predictions_of_nobody_are_refused(tmp_path: Path) -> None:
 
 
 def relabel(corpus: Path, to: Path, **columns: Any) -> Path:
-    """A copy of a corpus whose tables have other cells: name of a split -> function of (row, line)."""
+    """A copy of a corpus whose tables have other fields: name of a split -> function of (row, line)."""
     shutil.copytree(corpus, to)
     for name, change in columns.items():
         file = to / f"{name}_split.csv"
@@ -261,9 +261,9 @@ def student_corpus(folder: Path, settings: TrainSettings) -> tuple[Any, TeacherT
 def test_labels_and_predictions_are_mixed(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
-    def holes(cells: list[str], line: int) -> str:
-        cells = [cells[0], *[""] * 6] if line == 0 else cells
-        return ",".join([*cells[:2], "", *cells[3:]] if line == 1 else cells)
+    def holes(fields: list[str], line: int) -> str:
+        fields = [fields[0], *[""] * 6] if line == 0 else fields
+        return ",".join([*fields[:2], "", *fields[3:]] if line == 1 else fields)
 
     folder = relabel(tones, tmp_path / "holes", train=holes)
     corpus, targets = student_corpus(folder, settings(teacher_fraction=0.3))
@@ -291,8 +291,8 @@ def test_labels_and_predictions_are_mixed(
 def test_without_labels_the_teacher_speaks_alone(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
-    def bare(cells: list[str], line: int) -> str:
-        return ",".join([cells[0], *[""] * 6])
+    def bare(fields: list[str], line: int) -> str:
+        return ",".join([fields[0], *[""] * 6])
 
     folder = relabel(tones, tmp_path / "bare", train=bare, valid=bare)
     corpus, targets = student_corpus(folder, settings())
@@ -400,7 +400,7 @@ def test_a_step_minimizes_the_formula(
     items = [run.train.items[row] for row in rows]
     decoded = [run.train.read(item, 1) for item in items]
     states = np.concatenate([run.teacher.read(item, hidden=True).hidden for item in run.train.items])
-    center, spread = states.mean(axis=0), states.std(axis=0)
+    center, std = states.mean(axis=0), states.std(axis=0)
     run.model.eval()
     intensities, apart = [], 0.0
     for item, clip in zip(items, decoded, strict=True):  # each clip alone: padding can't have counted
@@ -420,7 +420,7 @@ def test_a_step_minimizes_the_formula(
             state = np.array([np.interp(at, predicted.times, column) for column in predicted.hidden.T])
             frames.append(
                 0.7 * np.mean((vad[t] - truth) ** 2)
-                + 0.3 * np.mean((projected[t] - (state - center) / spread) ** 2)
+                + 0.3 * np.mean((projected[t] - (state - center) / std) ** 2)
             )
         apart += float(np.mean(frames)) if frames else 0.0
     x = torch.stack(intensities)

@@ -351,8 +351,8 @@ def test_a_step_of_one_clip_is_finite(mix: dict[str, float], start: Callable[...
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
 
 
-def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.Run]) -> None:
-    """The loss is in standard deviations, the answers are on the labels' scale."""
+def test_standardized_targets_stay_out_of_the_predictions(start: Callable[..., runs.Run]) -> None:
+    """The loss is in standard deviations, the predictions are on the labels' scale."""
     run = start(still=True, standardize_targets=True)
     labels = np.stack([item.labels for item in run.train.items]).astype(np.float64)
     np.testing.assert_allclose(run.model.config.target_mean, labels.mean(axis=0))
@@ -361,8 +361,8 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers, _ = loader.predict_source(run.model, run.train)
-    np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
+    predictions, _ = loader.predict_source(run.model, run.train)
+    np.testing.assert_allclose(predictions, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
 
@@ -414,7 +414,7 @@ def test_gradients_are_summed_over_processes(start: Callable[..., runs.Run]) -> 
 
 
 def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict[str, torch.Tensor]]:
-    """Validation that answers from a script; the weights at each validation."""
+    """Validation with predictions from a script; the weights at each validation."""
     seen: list[dict[str, torch.Tensor]] = []
 
     def validate(run: runs.Run, _: loader.Source) -> dict[str, Any]:
@@ -501,10 +501,10 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(tones, splits=["valid"], workers=1).splits["valid"].items
-    answers, vad = predict_items(EmiModel.from_pretrained(tmp_path / "run"), items)
+    predictions, vad = predict_items(EmiModel.from_pretrained(tmp_path / "run"), items)
     assert np.isnan(vad).all()
-    answers, labels = answers.astype(np.float64), np.stack([item.labels for item in items])
-    rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
+    predictions, labels = predictions.astype(np.float64), np.stack([item.labels for item in items])
+    rho = [np.corrcoef(predictions[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert list(entry["targets"]) == list(EMOTIONS)
     np.testing.assert_allclose(list(entry["targets"].values()), rho, atol=1e-4)
     assert entry["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
@@ -517,9 +517,9 @@ def test_an_undefined_pearson_does_not_end_training(
     original = loader.predict_source
 
     def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-        answers, vad = original(*arguments, **options)
-        answers[:, 2] = 0.25
-        return answers, vad
+        predictions, vad = original(*arguments, **options)
+        predictions[:, 2] = 0.25
+        return predictions, vad
 
     monkeypatch.setattr(loader, "predict_source", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)

@@ -29,7 +29,7 @@ from emimic.training import loop
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
-# transformers takes the spread of one token's times where only one was said; the command line is silent about it.
+# transformers takes the std of one token's times where only one was said; the command line is silent about it.
 pytestmark = pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 
 NARROW = {"conv_dim": [4] * 7, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
