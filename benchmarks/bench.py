@@ -263,8 +263,8 @@ def _ask(process: Any, what: dict[str, Any]) -> dict[str, Any]:
 def _read_line(process: Any) -> dict[str, Any]:
     line = process.stdout.readline()
     if not line:
-        said = process.stderr.read().strip().splitlines()
-        raise ModelError(f"a model can't be measured: {said[-1] if said else 'its process ended'}")
+        message = process.stderr.read().strip().splitlines()
+        raise ModelError(f"a model can't be measured: {message[-1] if message else 'its process ended'}")
     found: dict[str, Any] = json.loads(line)
     return found
 
@@ -333,14 +333,14 @@ def advice(rows: Sequence[Row]) -> tuple[str, ...]:
     near = [row for row in rows if row.clips_per_second * ALIKE >= best]
     chosen = min(near, key=lambda row: row.peak_mb)
     batch = 0.1 if chosen.batch_seconds is None else chosen.batch_seconds  # a clip longer than it stays alone
-    said = [
+    message = [
         f"many clips: {chosen.model}, --threads {chosen.threads} --batch-seconds {batch:g}: "
         f"{chosen.clips_per_second:.1f} clips a second, {chosen.peak_mb} MB"
     ]
     least = min(rows, key=lambda row: row.peak_mb)
     if least.peak_mb * 2 < chosen.peak_mb:
-        said.append(f"little memory: {least.model}, {least.peak_mb} MB")
-    return tuple(said)
+        message.append(f"little memory: {least.model}, {least.peak_mb} MB")
+    return tuple(message)
 
 
 def machine() -> dict[str, Any]:

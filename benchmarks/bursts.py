@@ -58,7 +58,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {cpu}; other work ran beside it"
 
 
-def record(file: Path, note: str, name: str, figures: Any) -> None:
+def write_record(file: Path, note: str, name: str, figures: Any) -> None:
     """Write figures into a file of docs/results under a name, beside others in it, with the note and the machine."""
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     results |= {"note": note, "machine": machine(), name: figures}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bursts import record
+from benchmarks.bursts import write_record
 from benchmarks.command import make_parser
 from benchmarks.first_default import CONDITIONS, pooled, predict_by_ridge
 from emimic import metrics
@@ -320,11 +320,13 @@ def main() -> None:
     folding.add_argument("corpora", type=Path)
     given = parser.parse_args()
     if given.verb == "score":
-        record(RESULTS, NOTE, given.name, score(given.folder, given.corpora, conditions=given.conditions))
+        write_record(
+            RESULTS, NOTE, given.name, score(given.folder, given.corpora, conditions=given.conditions)
+        )
     elif given.verb == "ridge":
-        record(RESULTS, NOTE, "ridge", ridge(given.corpora, given.encoder))
+        write_record(RESULTS, NOTE, "ridge", ridge(given.corpora, given.encoder))
     else:
-        record(RESULTS, NOTE, "folds", folds(given.run, given.corpora))
+        write_record(RESULTS, NOTE, "folds", folds(given.run, given.corpora))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.bursts import NOTE, record
+from benchmarks.bursts import NOTE, write_record
 from benchmarks.bursts import split as split_speakers
 from benchmarks.command import make_parser
 from benchmarks.default_corpora import WORDS, read, write
@@ -259,9 +259,11 @@ def main() -> None:
     elif given.verb == "soften":
         soften(given.source, given.corpus, given.out, given.teachers)
     elif given.verb == "score":
-        record(RESULTS, NOTE, given.name, measure(given.folder, given.corpus, conditions=given.conditions))
+        write_record(
+            RESULTS, NOTE, given.name, measure(given.folder, given.corpus, conditions=given.conditions)
+        )
     else:
-        record(RESULTS, NOTE, "ridge", ridge(given.corpus, given.encoder))
+        write_record(RESULTS, NOTE, "ridge", ridge(given.corpus, given.encoder))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from benchmarks.bursts import record
+from benchmarks.bursts import write_record
 from benchmarks.command import make_parser
 from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, joy
 from emimic.data import loader
@@ -114,7 +114,7 @@ def main() -> None:
         own = [i for i, item in enumerate(emodb) if item.speaker == speaker]
         slope, intercept = solve(means[kept], [items[i] for i in kept])
         left_out[own, EMOTIONS.index("Joy")] = 1 / (1 + np.exp(-(means[own] @ slope + intercept)))
-    record(
+    write_record(
         RESULTS,
         NOTE,
         "folds",

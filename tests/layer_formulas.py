@@ -33,9 +33,9 @@ def norm(x: Array, w: Weights, name: str) -> Array:
     return scaled * w[f"{name}weight"] + w[f"{name}bias"]
 
 
-def tcn(x: Array, there: Array, w: Weights, *, blocks: int) -> Array:
+def tcn(x: Array, present: Array, w: Weights, *, blocks: int) -> Array:
     """(frame, feature), (frame,) -> (frame, unit), frames that are not there included."""
-    hidden = linear(x, w, "input.") * there[:, None]
+    hidden = linear(x, w, "input.") * present[:, None]
     for block in range(blocks):
         inner = hidden
         for part in range(2):
@@ -46,12 +46,12 @@ def tcn(x: Array, there: Array, w: Weights, *, blocks: int) -> Array:
                 for tap in range(kernel.shape[2]):
                     if 0 <= (at := t + (tap - middle) * 2**block) < len(x):
                         made[t] += kernel[:, :, tap] @ inner[at]
-            inner = np.maximum(made, 0) * there[:, None]
+            inner = np.maximum(made, 0) * present[:, None]
         hidden = np.maximum(hidden + inner, 0)
     return hidden
 
 
-def attention(x: Array, there: Array, w: Weights, *, layers: int, heads: int) -> Array:
+def attention(x: Array, present: Array, w: Weights, *, layers: int, heads: int) -> Array:
     """(frame, feature), (frame,) -> (frame, unit), 0 where a frame is not there."""
     hidden = linear(x, w, "input.")
     units = hidden.shape[1]
@@ -61,9 +61,9 @@ def attention(x: Array, there: Array, w: Weights, *, layers: int, heads: int) ->
             hidden[t, 2 * pair] += math.sin(angle)
             hidden[t, 2 * pair + 1] += math.cos(angle)
     out = np.zeros_like(hidden)
-    if not there.any():
+    if not present.any():
         return out
-    hidden, wide = hidden[there], units // heads
+    hidden, wide = hidden[present], units // heads
     for layer in range(layers):
         own = under(w, f"encoder.layers.{layer}.")
         query, key, value = np.split(linear(hidden, under(own, "self_attn.in_proj_")), 3, axis=1)
@@ -75,7 +75,7 @@ def attention(x: Array, there: Array, w: Weights, *, layers: int, heads: int) ->
         hidden = norm(hidden + linear(mixed, own, "self_attn.out_proj."), own, "norm1.")
         inner = np.maximum(linear(hidden, own, "linear1."), 0)
         hidden = norm(hidden + linear(inner, own, "linear2."), own, "norm2.")
-    out[there] = hidden
+    out[present] = hidden
     return out
 
 

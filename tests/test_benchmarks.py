@@ -112,9 +112,9 @@ def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> ben
 def test_advice() -> None:
     few, many = row("small", 9.8, 100), row("large", 10.0, 900)
     assert bench.advice([few, many])[0].startswith("many clips: small, --threads 2 --batch-seconds 30: 9.8")
-    said = bench.advice([row("small", 5.0, 100), many, row("slow", 1.0, 300)])
-    assert said[0].startswith("many clips: large")
-    assert said[1] == "little memory: small, 100 MB"
+    message = bench.advice([row("small", 5.0, 100), many, row("slow", 1.0, 300)])
+    assert message[0].startswith("many clips: large")
+    assert message[1] == "little memory: small, 100 MB"
 
 
 def test_what_is_no_model_is_reported(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def double(module: Any, seed: int = 0) -> Any:
 
 
 def clips(frames: torch.Tensor, mask: torch.Tensor) -> list[Array]:
-    return [row[there].numpy() for row, there in zip(frames, mask, strict=True)]
+    return [row[present].numpy() for row, present in zip(frames, mask, strict=True)]
 
 
 def test_means_and_statistics() -> None:
@@ -54,8 +54,8 @@ def test_means_and_statistics() -> None:
 
 def test_compact_keeps_order() -> None:
     frames, mask = batch()
-    moved, there = layers.compact(frames, mask)
-    for x, row, own in zip(clips(frames, mask), moved, there, strict=True):
+    moved, present = layers.compact(frames, mask)
+    for x, row, own in zip(clips(frames, mask), moved, present, strict=True):
         wanted = x if len(x) else np.zeros((1, 6))
         assert own.tolist() == [i < len(wanted) for i in range(len(own))]
         np.testing.assert_array_equal(row[own].numpy(), wanted)
@@ -77,8 +77,8 @@ def test_tcn() -> None:
     network = double(layers.Tcn(6, 4, 3, kernel=3, dropout=0.3))
     w = weights(network)
     found = network(frames, mask).detach().numpy()
-    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        np.testing.assert_allclose(rows, layer_formulas.tcn(x, there, w, blocks=3), atol=1e-12)
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+        np.testing.assert_allclose(rows, layer_formulas.tcn(x, present, w, blocks=3), atol=1e-12)
     for row, count in ((0, 7), (2, 12)):
         alone = network(frames[row : row + 1, :count], mask[row : row + 1, :count]).detach().numpy()
         np.testing.assert_allclose(found[row, :count], alone[0], atol=1e-12)
@@ -89,8 +89,10 @@ def test_attention() -> None:
     network = double(layers.Attention(6, 8, layers=2, heads=2, wide=10, dropout=0.2))
     w = weights(network)
     found = network(frames, mask).detach().numpy()
-    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        np.testing.assert_allclose(rows, layer_formulas.attention(x, there, w, layers=2, heads=2), atol=1e-10)
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+        np.testing.assert_allclose(
+            rows, layer_formulas.attention(x, present, w, layers=2, heads=2), atol=1e-10
+        )
 
 
 def test_attentive_statistics() -> None:

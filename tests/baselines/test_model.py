@@ -138,8 +138,8 @@ def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     for role in roles:
         files = sorted((folder / "features" / role).glob("*.safetensors"))
         data = [file.read_bytes() for file in files]
-        for file, place in zip(files, rng.permutation(len(files)), strict=True):
-            file.write_bytes(data[place])
+        for file, number in zip(files, rng.permutation(len(files)), strict=True):
+            file.write_bytes(data[number])
     submit(tmp_path / "run", folder, out=tmp_path / "after.csv", progress=False)
     before, after = ((tmp_path / f"{name}.csv").read_text().splitlines()[1:] for name in ("before", "after"))
     assert after == [before[i] for i in order]
@@ -236,10 +236,10 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
             else:
                 assert torch.equal(wide[i, 0, fold], labels[i])
     one = clip(0, ("audio",))
-    said, _ = model.regress_branches(*model.collate([one]))
-    assert said.shape == (1, 3, 1, 6)
+    branches, _ = model.regress_branches(*model.collate([one]))
+    assert branches.shape == (1, 3, 1, 6)
     np.testing.assert_allclose(
-        model.predict([one])[0].intensities, said.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
+        model.predict([one])[0].intensities, branches.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
     )
 
 
@@ -325,13 +325,13 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
 
 def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus", ("audio",))
-    place = folder / "features" / "audio"
-    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
+    cache = folder / "features" / "audio"
+    store.describe(cache, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
     values = {"modalities": {"audio": "audio"}, "batch_size": 24, "epochs": 1}
     learned("savchenko", folder, tmp_path / "run", **values)
-    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
+    store.describe(cache, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
     evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)  # versions decide nothing
-    store.describe(place, {"kind": "speech", "weights": "b", "settings": {}})
+    store.describe(cache, {"kind": "speech", "weights": "b", "settings": {}})
     with pytest.raises(
         CorpusError, match=r"features/audio was made by another model, or with other settings"
     ):
@@ -349,10 +349,10 @@ def test_modalities_that_clips_miss_are_reported(tmp_path: Path, capsys: pytest.
     chosen = {"modalities": made.modalities("face", "audio"), "batch_size": 24, "epochs": 1}
     settings = TrainSettings.read(overrides={"baseline": "savchenko", "accelerator": "cpu", **chosen})
     result = train(folder, tmp_path / "run", settings)
-    said = capsys.readouterr().out
-    assert "00027.safetensors is damaged" in said
-    assert "train: 1 of 24 clips have no audio and are used without it: 3" in said
-    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in said
+    message = capsys.readouterr().out
+    assert "00027.safetensors is damaged" in message
+    assert "train: 1 of 24 clips have no audio and are used without it: 3" in message
+    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in message
     notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
     assert any("used without it: 26, 27" in note for note in notes)
     assert "those found on validation" in result.to_text()

@@ -40,14 +40,16 @@ def test_savchenko() -> None:
     model = baseline("savchenko", roles)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
-    said = {}
+    branch_outputs = {}
     for role, (_, _, x) in draw_inputs(one).items():
         found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"branches.{role}.0.output.0."))
-    says(model, one, (said["face"] + said["audio"]) / 2)
+        branch_outputs[role] = layer_formulas.sigmoid(
+            layer_formulas.linear(found, w, f"branches.{role}.0.output.0.")
+        )
+    says(model, one, (branch_outputs["face"] + branch_outputs["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
-    says(model, drop(one, "audio"), said["face"])
+    says(model, one, 0.1 * branch_outputs["face"] + 0.9 * branch_outputs["audio"])
+    says(model, drop(one, "audio"), branch_outputs["face"])
 
 
 def test_yu() -> None:
@@ -58,27 +60,27 @@ def test_yu() -> None:
 
     def wanted(one: Clip) -> dict[str, Array]:
         found = {}
-        for role, (x, there, _) in draw_inputs(one).items():
+        for role, (x, present, _) in draw_inputs(one).items():
             name = "audio" if role == "audio" else "vision"
             own = layer_formulas.under(w, f"branches.{name}.0.encoders.{role}.")
-            hidden = layer_formulas.tcn(x, there, layer_formulas.under(own, "tcn."), blocks=2)
+            hidden = layer_formulas.tcn(x, present, layer_formulas.under(own, "tcn."), blocks=2)
             if name == "vision":
                 hidden = layer_formulas.attention(
-                    hidden, there, layer_formulas.under(own, "attention."), layers=2, heads=2
+                    hidden, present, layer_formulas.under(own, "attention."), layers=2, heads=2
                 )
-            found[role] = layer_formulas.mean(hidden[there])
+            found[role] = layer_formulas.mean(hidden[present])
         vision = np.concatenate([found["face"], found["units"]])
         return {
             "vision": layer_formulas.linear(vision, w, "branches.vision.0.output."),
             "audio": layer_formulas.linear(found["audio"], w, "branches.audio.0.output."),
         }
 
-    said = wanted(one)
-    says(model, one, (said["vision"] + said["audio"]) / 2)
-    says(model, drop(one, "audio"), said["vision"])
-    says(model, drop(drop(one, "face"), "units"), said["audio"])
-    said = wanted(drop(one, "units"))
-    says(model, drop(one, "units"), (said["vision"] + said["audio"]) / 2)
+    branch_outputs = wanted(one)
+    says(model, one, (branch_outputs["vision"] + branch_outputs["audio"]) / 2)
+    says(model, drop(one, "audio"), branch_outputs["vision"])
+    says(model, drop(drop(one, "face"), "units"), branch_outputs["audio"])
+    branch_outputs = wanted(drop(one, "units"))
+    says(model, drop(one, "units"), (branch_outputs["vision"] + branch_outputs["audio"]) / 2)
 
 
 def test_zhang() -> None:
@@ -91,11 +93,11 @@ def test_zhang() -> None:
         for fold in range(2):
             own, found = layer_formulas.under(w, f"branches.fused.{fold}."), []
             for role in roles:
-                x, there, _ = draw_inputs(one)[role]
+                x, present, _ = draw_inputs(one)[role]
                 hidden = layer_formulas.attention(
-                    x, there, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
+                    x, present, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
                 )
-                found.append(layer_formulas.mean(hidden[there]))  # 0 without any
+                found.append(layer_formulas.mean(hidden[present]))  # 0 without any
             votes.append(layer_formulas.linear(np.concatenate(found), own, "output."))
         says(model, one, np.mean(votes, axis=0))
 
@@ -245,7 +247,7 @@ def test_modalities_are_dropped_while_learning() -> None:
     one, own = clip(3, roles), layer_formulas.under(weights(model), "branches.joined.0.")
     torch.manual_seed(0)
     model.train()
-    said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
+    branch_outputs = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
     found = {}
     for role, (_, _, x) in draw_inputs(one).items():
         branch = layer_formulas.under(own, f"encoders.{role}.")
@@ -253,8 +255,8 @@ def test_modalities_are_dropped_while_learning() -> None:
     every = [
         joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
     ]
-    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in said]
-    for row, kept in zip(said, which, strict=True):
+    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in branch_outputs]
+    for row, kept in zip(branch_outputs, which, strict=True):
         np.testing.assert_allclose(row, every[kept], atol=3e-6)
     assert len(set(which)) > 4
     assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
@@ -292,15 +294,15 @@ def test_text_anchored() -> None:
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
 
-    def prepare(role: str, x: Array, there: Array) -> Array:
-        if not there.any():
+    def prepare(role: str, x: Array, present: Array) -> Array:
+        if not present.any():
             return own[f"missing.{role}"][None]
         time = np.arange(len(x))[:, None] / 10_000 ** (np.arange(0, 8, 2) / 8)
         places = np.stack([np.sin(time), np.cos(time)], axis=-1).reshape(len(x), 8)
-        return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[there]
+        return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[present]
 
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
-        tokens = {role: prepare(role, x, there) for role, (x, there, _) in draw_inputs(one).items()}
+        tokens = {role: prepare(role, x, present) for role, (x, present, _) in draw_inputs(one).items()}
         words = tokens["text"]
         found = [words.mean(axis=0)]
         for role in ("audio", "face"):
@@ -330,9 +332,9 @@ def test_wavlm_tcn() -> None:
         one = clip(seed, ("audio",))
         x = one.parts["audio"].astype(np.float64)
         means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
-        there = np.ones(len(means), np.bool_)
+        present = np.ones(len(means), np.bool_)
         branch = layer_formulas.under(own, "encoders.audio.")
-        hidden = layer_formulas.tcn(means, there, layer_formulas.under(branch, "tcn."), blocks=3)
+        hidden = layer_formulas.tcn(means, present, layer_formulas.under(branch, "tcn."), blocks=3)
         found = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
         says(model, one, layer_formulas.linear(found, own, "output."))
 

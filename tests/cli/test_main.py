@@ -161,12 +161,12 @@ def test_any_error_is_one_line_unless_debug(
     from emimic.tools import doctor
 
     monkeypatch.setattr(doctor, "examine", _fails(error))
-    found, said = run_main("doctor")
+    found, message = run_main("doctor")
     assert found == code
-    assert said.startswith("emimic: ")
-    assert said.count("\n") == 1
-    assert part in said
-    assert "Traceback" not in said
+    assert message.startswith("emimic: ")
+    assert message.count("\n") == 1
+    assert part in message
+    assert "Traceback" not in message
     monkeypatch.setattr(sys, "argv", ["emimic", "--debug", "doctor"])
     with pytest.raises(type(error)):
         cli.main()

@@ -70,7 +70,7 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "said"),
+    ("targets", "message"),
     [
         ("", ["targets.csv", "the header is ''"]),
         ("Category\nlaugh\n", ["the header is 'Category'"]),
@@ -86,8 +86,8 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
         ("Category,Joy,Speaker\nlaugh,1,2\n", ["targets.csv and", "train_split.csv both have the column Speaker"]),
     ],
 )  # fmt: skip
-def test_a_table_that_makes_no_sense_is_refused(targets: str, said: list[str], tmp_path: Path) -> None:
-    refused(corpus(tmp_path, targets), *said)
+def test_a_table_that_makes_no_sense_is_refused(targets: str, message: list[str], tmp_path: Path) -> None:
+    refused(corpus(tmp_path, targets), *message)
 
 
 def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     assert corpus.targets == ("Valence", "Arousal")
     np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
     assert corpus.splits["train"].list_outside() == ("a",)
-    said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
-    assert corpus.warnings[0].startswith(said)
+    message = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
+    assert corpus.warnings[0].startswith(message)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
     assert (
         corpus.warnings[2]

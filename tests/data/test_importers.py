@@ -403,11 +403,11 @@ def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(CorpusError, match=r"can't be written.*rerun the command to resume"):
             bring("emodb", folder, workers=1)
     assert not list(out.glob("*.csv"))
-    there = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
-    assert 0 < len(there) < 28
+    files = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
+    assert 0 < len(files) < 28
     _, report = bring("emodb", folder)
-    assert (report.made, report.skipped) == (28 - len(there), len(there))
-    assert {path: path.stat().st_mtime_ns for path in there} == there
+    assert (report.made, report.skipped) == (28 - len(files), len(files))
+    assert {path: path.stat().st_mtime_ns for path in files} == files
     tables = {path.name: path.read_bytes() for path in out.glob("*.csv")}
     whole = import_layout(LAYOUTS["emodb"], folder, tmp_path / "b")
     assert (whole.made, whole.skipped) == (28, 0)
@@ -451,9 +451,9 @@ def test_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
     clip(folder / "holiday.wav")
     with pytest.raises(CorpusError) as caught:
         bring(name, folder)
-    said = str(caught.value)
-    assert "found 1 recording such as holiday.wav" in said
-    assert LAYOUTS[name].expected in said
+    message = str(caught.value)
+    assert "found 1 recording such as holiday.wav" in message
+    assert LAYOUTS[name].expected in message
     assert not (tmp_path / "out").exists()
 
 
@@ -477,13 +477,13 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
-    for name, options, said in (
+    for name, options, message in (
         ("emodb", {"link": True, "trim": True}, "--link and --trim"),
         ("emodb", {"song": True}, "emodb has no option --song"),
         ("nemo", {"test_set": "Test2"}, "nemo has no option --test-set"),
         ("msp-podcast", {"valid_speakers": 3}, "msp-podcast has no option --valid-speakers"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=message):
             import_layout(LAYOUTS[name], tmp_path, tmp_path / "out", **options)
     with pytest.raises(CorpusError, match=r"found 'x', expected a corpus of crema-d, ravdess"):
         find_layout("x")

@@ -166,8 +166,8 @@ def test_vad_named_as_targets_is_no_label_of_the_head(tmp_path: Path) -> None:
 )
 def test_vad_on_another_scale_is_refused(field: str, low: str, high: str, tmp_path: Path) -> None:
     make(tmp_path, ALONE, train=[f"1,0,{field},0"], valid=["2,0,0,0"])
-    said = f"Arousal, Dominance, Valence go from {low} to {high}; expected 0 to 1. Rescale"
-    refused(tmp_path, "train_split.csv", said)
+    message = f"Arousal, Dominance, Valence go from {low} to {high}; expected 0 to 1. Rescale"
+    refused(tmp_path, "train_split.csv", message)
     assert load_corpus(tmp_path, labels=False, scan=False).splits["train"].items[0].vad is None
 
 
@@ -208,7 +208,7 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
 
 
 @pytest.mark.parametrize(
-    ("given", "targets", "items", "said"),
+    ("given", "targets", "items", "message"),
     [
         (
             {"category": "Mood"},
@@ -250,9 +250,9 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
     ],
 )
 def test_nothing_to_learn_is_refused(
-    given: dict[str, Any], targets: str, items: list[Item], said: str, tiny: Tiny
+    given: dict[str, Any], targets: str, items: list[Item], message: str, tiny: Tiny
 ) -> None:
-    with pytest.raises(CorpusError, match=said):
+    with pytest.raises(CorpusError, match=message):
         build.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
 
 

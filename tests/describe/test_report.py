@@ -287,10 +287,10 @@ def test_sound(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
 
 def test_damage_is_named(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     facts = {(entry["split"], entry["clip"]): entry for entry in numbers["damaged"]}
-    for name, (file, said) in DAMAGED.items():
+    for name, (file, message) in DAMAGED.items():
         entry = facts.pop(("train", name))
-        assert said in entry["reason"]
-        assert said in rows[name]["troubles"]
+        assert message in entry["reason"]
+        assert message in rows[name]["troubles"]
         assert entry["kind"] == ("missing" if file is None else "damaged")
         assert entry["reason"].startswith(f"{file}: ") or file is None
     assert facts.pop(("train", "3"))["kind"] == "duplicate"
@@ -407,9 +407,9 @@ def test_a_file_that_vanishes_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     corpus = load_corpus(folder, scan=False)
     (folder / "audio" / "00006.flac").unlink()
-    gone, there = measure.measure(corpus, tmp_path)
+    gone, whole = measure.measure(corpus, tmp_path)
     assert gone.measured.troubles == ("audio/00006.flac: does not exist. Check the path.",)
-    assert (gone.seconds, there.seconds) == (None, 10.0)
+    assert (gone.seconds, whole.seconds) == (None, 10.0)
 
 
 def test_damage_inside_a_video_is_reported(undrawn: None, tmp_path: Path) -> None:
@@ -515,11 +515,11 @@ def test_less_than_an_hour_is_given_in_minutes(numbers: Any, hours: float, text:
 
 
 def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
-    for arguments, said in (
+    for arguments, message in (
         ((tmp_path / "nowhere",), "is not a folder"),
         ((tmp_path,), "no train_split.csv, valid_split.csv"),
     ):
-        with pytest.raises(CorpusError, match=said):
+        with pytest.raises(CorpusError, match=message):
             describe(*arguments, progress=False)
     for cut in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(CorpusError, match="expected a positive number of seconds"):

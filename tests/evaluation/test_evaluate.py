@@ -79,14 +79,14 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     assert any("all clips are of one speaker" in note for note in report.notes) is (speakers == ["s"] * 40)
 
 
-@pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])
-def test_few_speakers_are_said(speakers, said):
+@pytest.mark.parametrize(("speakers", "is_reported"), [(19, True), (20, False)])
+def test_few_speakers_are_reported(speakers, is_reported):
     x, y = sample()
     report = score(x, y, EMOTIONS, [f"s{i % speakers}" for i in range(40)], n_bootstrap=10)
-    assert ("intervals rest on 19 speakers only and are probably too narrow" in report.notes) is said
+    assert ("intervals rest on 19 speakers only and are probably too narrow" in report.notes) is is_reported
 
 
-def test_constant_predictions_are_said_plainly():
+def test_constant_predictions_are_reported_plainly():
     x, y = sample()
     x[:, 5] = 0.25
     report = score(x, y, EMOTIONS, n_bootstrap=50)
@@ -257,8 +257,8 @@ def test_evaluate_writes_report_predictions_and_plots(stub, tmp_path):
     report = evaluate(run, tmp_path / "corpus", label_scale=100, n_bootstrap=30, progress=False)
     assert stub.asked == (tmp_path / "corpus", list(EMOTIONS), ["valid"], 100)
     out = run / "evaluation" / "valid"
-    plots = ("scatter.png", "residuals.png", "reliability.png")
-    files = {"report.json", "predictions.csv", *plots}
+    images = ("scatter.png", "residuals.png", "reliability.png")
+    files = {"report.json", "predictions.csv", *images}
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
@@ -274,7 +274,7 @@ def test_evaluate_writes_report_predictions_and_plots(stub, tmp_path):
     assert header == ["Filename", *EMOTIONS]
     assert [row[0] for row in rows] == [item.id for item in stub.split.items]
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
-    for name in plots:
+    for name in images:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -292,7 +292,7 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, undrawn, given
 
 
 @pytest.mark.parametrize(
-    ("train_on", "split", "said"),
+    ("train_on", "split", "is_reported"),
     [
         ("train", "train", True),
         ("train", "valid", False),
@@ -301,17 +301,17 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, undrawn, given
         ("train+valid", "test", False),
     ],
 )
-def test_a_split_that_was_trained_on_is_said(stub, tmp_path, undrawn, train_on, split, said):
+def test_a_split_that_was_trained_on_is_reported(stub, tmp_path, undrawn, train_on, split, is_reported):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
     note = f"{split} was trained on: these scores say nothing about unseen clips"
-    assert (note in report.notes) is said
-    assert (note in report.to_text()) is said
+    assert (note in report.notes) is is_reported
+    assert (note in report.to_text()) is is_reported
 
 
 @pytest.mark.parametrize(
-    ("split", "settings", "corpus", "said"),
+    ("split", "settings", "corpus", "is_reported"),
     [
         ("valid", {"train_on": "train"}, None, True),
         ("valid", {"train_on": "train", "epochs": 30}, "same", True),
@@ -322,7 +322,9 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, undrawn, train_on, 
         ("valid", {}, None, False),
     ],
 )
-def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, undrawn, split, settings, corpus, said):
+def test_a_split_that_chose_the_epoch_is_reported(
+    stub, tmp_path, undrawn, split, settings, corpus, is_reported
+):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, **settings)
     if corpus:
@@ -331,7 +333,7 @@ def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, undrawn, split, se
         facts |= {"corpus": {"folder": f"elsewhere/{name}"}}
         (run / "train.json").write_text(json.dumps(facts))
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
-    assert ("valid chose the epoch, so these scores are a little too good" in report.to_text()) is said
+    assert ("valid chose the epoch, so these scores are a little too good" in report.to_text()) is is_reported
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 3}'])

@@ -178,12 +178,12 @@ def test_evaluate_by_columns(scored_run: tuple[Path, Path, np.ndarray], undrawn:
     assert [groups[value]["speakers"] for value in ("f", "m", MISSING)] == [3, 3, 1]
     assert groups[MISSING]["note"] == "fewer than 2 clips: not scored"
     rows = [i for i in range(1, 24) if i % 6 >= 3]
-    for place, target in enumerate(("Calm", "Keen")):
+    for position, target in enumerate(("Calm", "Keen")):
         one, two = (groups[value]["metrics"] for value in "fm")
         assert one["pearson"]["targets"][target]["value"] == pytest.approx(1)
         assert two["pearson"]["targets"][target]["value"] == pytest.approx(-1)
         assert one["mse"]["targets"][target]["value"] == pytest.approx(0, abs=1e-9)
-        bias = float(np.mean(2 * predictions[rows, place].astype(float) - 0.5))
+        bias = float(np.mean(2 * predictions[rows, position].astype(float) - 0.5))
         assert two["calibration_error"]["targets"][target]["value"] == pytest.approx(abs(bias), abs=1e-5)
         difference = report["differences"]["Gender"]["pearson"][target]
         assert difference["value"] == pytest.approx(2)

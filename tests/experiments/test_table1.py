@@ -156,18 +156,18 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
     tones: Path, tmp_path: Path
 ) -> None:
     items = [item for part in load_corpus(tones).splits.values() for item in part.items]
-    place = tmp_path / "corpus"
-    place.mkdir()
+    folder = tmp_path / "corpus"
+    folder.mkdir()
     for name in ("audio", "train_split.csv", "valid_split.csv"):
-        (place / name).symlink_to(tones / name)
-    (place / "features" / "audio").mkdir(parents=True)
+        (folder / name).symlink_to(tones / name)
+    (folder / "features" / "audio").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for item in items[:-1]:  # the last clip, of valid, has none
         frames = store.Sequence.from_frames(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
-        store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
+        store.write(folder / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
     chosen = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    result = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", chosen))
+    result = CliRunner().invoke(app, words(folder, out, tmp_path, "--rows", chosen))
     assert result.exit_code == 0, result.output
     found = json.loads((out / "results.json").read_text())
     assert found["clips"] == 3
@@ -179,7 +179,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"modalities": ["ear=x"]}, "MODALITY=NAME"),
         ({"encoders": ["yu=x"]}, "ROW=SOURCE with a row of vision_lstm, wavlm_tcn"),
@@ -187,8 +187,10 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
         ({"encoders": ["vision_lstm=x"]}, r"vision_lstm reads features \(vit, wav2vec2\)"),
     ],
 )
-def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_what_is_not_understood_is_reported(
+    tmp_path: Path, given: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
         table1.run_baselines(Request(tmp_path, tmp_path), **given)
 
 

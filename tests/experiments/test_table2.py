@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the settings of all rows and an encoder's configuration."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "common.yaml").write_text(yaml.safe_dump(COMMON))
@@ -64,9 +64,9 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def words(place: Path, corpus: Path, out: Path, *more: str) -> list[str]:
-    given = ["ablate", str(corpus), "--out", str(out), "--config", str(place / "common.yaml"), "--quiet"]
-    return [*given, "--encoder", "xlsr=" + str(place / "encoder.json"), *more]
+def words(base: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    given = ["ablate", str(corpus), "--out", str(out), "--config", str(base / "common.yaml"), "--quiet"]
+    return [*given, "--encoder", "xlsr=" + str(base / "encoder.json"), *more]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -101,11 +101,11 @@ def timeless(out: Path) -> Any:
     return found
 
 
-def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, speech: Path) -> None:
-    whole, killed = place / "whole", place / "killed"
+def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(base: Path, speech: Path) -> None:
+    whole, killed = base / "whole", base / "killed"
     kinds = ("full", "w2v2-l", "gv", "frozen", "zeros", "loss-mse-ccc")
     more = ("--seeds", "0", "--encoder", "w2v2-l=/no/such/folder")
-    result = CliRunner().invoke(app, words(place, speech, whole, *more))
+    result = CliRunner().invoke(app, words(base, speech, whole, *more))
     assert result.exit_code == 0, result.output
     rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
     assert rows.keys() == ROWS
@@ -130,19 +130,19 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
     # Killed and run again: a row of each kind, all of which the first command has done.
     more += ("--rows", ",".join(kinds))
-    chosen = place / "chosen"
+    chosen = base / "chosen"
     for name in (*kinds, "features"):
         shutil.copytree(whole / name, chosen / name)
-    result = CliRunner().invoke(app, words(place, speech, chosen, *more))
+    result = CliRunner().invoke(app, words(base, speech, chosen, *more))
     assert result.exit_code == 0, result.output
-    process = start(*words(place, speech, killed, *more))
+    process = start(*words(base, speech, killed, *more))
     struck = underway(killed, 3)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "table.md").exists()
     before = {file: file.stat().st_mtime_ns for file in killed.glob("*/*/model.safetensors")}
-    result = CliRunner().invoke(app, words(place, speech, killed, *more))
+    result = CliRunner().invoke(app, words(base, speech, killed, *more))
     assert result.exit_code == 0, result.output
     assert (killed / "table.md").read_bytes() == (chosen / "table.md").read_bytes()
     assert timeless(killed) == timeless(chosen)
@@ -152,27 +152,27 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
-    command = words(place, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
+def test_a_signal_saves_and_leaves(base: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = words(base, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
     process = start(*command, "--set", "patience=null")
     folder = underway(tmp_path, 0)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "rerun the command to continue" in said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == code, message
+    assert "rerun the command to continue" in message
     state = checkpoint.read_progress(folder)
     assert state is not None
     assert not state.finished
 
 
-def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_the_same_command_twice_shares_the_runs(base: Path, tones: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "out", "full,gv,gv-head,xlsr"
-    other = start(*words(place, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
+    other = start(*words(base, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
     underway(out, 0)
     ours: list[str] = []
     sets = ("epochs=5",)
-    request = Request(tones, out, names, "0", config=place / "common.yaml", sets=sets, show=False)
-    found = table2.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
+    request = Request(tones, out, names, "0", config=base / "common.yaml", sets=sets, show=False)
+    found = table2.ablate(request, [f"xlsr={base / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
@@ -181,9 +181,9 @@ def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_pa
     assert all(row.scores or row.open for row in found.rows)
 
 
-def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_another_row_to_compare_with(base: Path, tones: Path, tmp_path: Path) -> None:
     request = Request(
-        tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
+        tones, tmp_path, "gv,gv-head", "0", config=base / "common.yaml", against="gv", show=False
     )
     gv, head = table2.ablate(request, log=lambda _: None).rows
     assert gv.difference is None
@@ -207,10 +207,8 @@ def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_torchrun_trains_a_row_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
-    request = Request(
-        tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
-    )
+def test_torchrun_trains_a_row_in_two_processes(base: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(tones, tmp_path, "gv,w2v2-l", "0", config=base / "common.yaml", processes=2, show=False)
     gone, row = table2.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
     assert math.isfinite(row.mean)
     assert json.loads((tmp_path / "gv/seed-0/train.json").read_text())["processes"] == 2
@@ -218,10 +216,10 @@ def test_torchrun_trains_a_row_in_two_processes(place: Path, tones: Path, tmp_pa
 
 
 def test_changed_settings_are_refused_and_a_moved_folder_is_not(
-    place: Path, tones: Path, tmp_path: Path
+    base: Path, tones: Path, tmp_path: Path
 ) -> None:
     def once(out: Path, *sets: str) -> results_table.Outcome:
-        request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
+        request = Request(tones, out, "frozen", "0", config=base / "common.yaml", sets=sets, show=False)
         return table2.ablate(request, log=logged.append)
 
     logged: list[str] = []
@@ -235,10 +233,10 @@ def test_changed_settings_are_refused_and_a_moved_folder_is_not(
     assert not logged
 
 
-def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_frozen_rows_share_their_features(base: Path, tones: Path, tmp_path: Path) -> None:
     sets = ("freeze_encoder=true", "encoder=null")
     request = Request(
-        tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
+        tones, tmp_path, "gv,gv-head,full", "0", config=base / "common.yaml", sets=sets, show=False
     )
     table2.ablate(request, log=lambda _: None)
     assert str(tmp_path) not in (tmp_path / "results.json").read_text()
@@ -246,13 +244,13 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
     assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
 
 
-def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_is_passed_over(base: Path, tones: Path, tmp_path: Path) -> None:
     logged: list[str] = []
-    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+    request = Request(tones, tmp_path, "gv", "0", config=base / "common.yaml", show=False)
     with hold(tmp_path / "gv" / "seed-0" / grid.LOCK) as ours:
         assert ours
         found = table2.ablate(request, log=logged.append)
-        result = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
+        result = CliRunner().invoke(app, words(base, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
     assert found.rows[0].open == (0,)
     assert found.elsewhere == ("gv seed 0",)
     assert logged == ["gv seed 0: another process is at it"]
@@ -263,10 +261,10 @@ def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Pat
 
 
 def test_what_failed_is_tried_once_more(
-    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def once() -> results_table.RowScores:
-        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+        request = Request(tones, tmp_path, "gv", "0", config=base / "common.yaml", show=False)
         (row,) = table2.ablate(request, log=lambda _: None).rows
         return row
 
@@ -293,10 +291,10 @@ def copy(corpus: Path, to: Path, **changed: tuple[str, str]) -> Path:
     return to
 
 
-def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_runs_of_another_corpus_are_refused(base: Path, tones: Path, tmp_path: Path) -> None:
     def once(corpus: Path, split: str = "valid") -> results_table.Outcome:
         request = Request(
-            corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
+            corpus, tmp_path / "out", "gv", "0", config=base / "common.yaml", split=split, show=False
         )
         return table2.ablate(request, log=logged.append)
 
@@ -331,14 +329,12 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
     assert json.loads(notes.read_text())["scored"].keys() == {"test"}
 
 
-def test_what_is_wrong_for_every_row_is_said_once_and_before(
-    place: Path, tones: Path, tmp_path: Path
-) -> None:
-    def refused(corpus: Path, said: str, *more: str) -> None:
-        command = words(place, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
+def test_what_is_wrong_for_every_row_is_said_once_and_before(base: Path, tones: Path, tmp_path: Path) -> None:
+    def refused(corpus: Path, message: str, *more: str) -> None:
+        command = words(base, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
         result = CliRunner().invoke(app, command)
         assert isinstance(result.exception, CorpusError)  # which main makes exit 2
-        assert re.search(said, str(result.exception))
+        assert re.search(message, str(result.exception))
         assert not list((tmp_path / "out").glob("*"))
 
     corpus = copy(tones, tmp_path / "corpus")
@@ -367,12 +363,12 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     refused(corpus, "no clip of split 'train' can be used")
 
 
-def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_a_loss_that_diverges_is_named_and_the_others_go_on(base: Path, tones: Path, tmp_path: Path) -> None:
     rows = (
         Row("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
         Row("good", "x", ("all",)),
     )
-    given = TrainSettings.read(place / "common.yaml")
+    given = TrainSettings.read(base / "common.yaml")
     planned = grid.plan(tones, tmp_path, rows, [0], given, show=False)
     grid.run_jobs(planned, lambda _: None)
     bad, good = planned.jobs
@@ -425,15 +421,15 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"chosen": "table3"}, "table3 is no row; expected some of the groups table2"),
         ({"seeds": "a"}, "found the seeds 'a'"),
         ({"seeds": "1,1"}, r"found the seeds \[1, 1\]"),
     ],
 )
-def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, str], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_what_is_not_understood_is_reported(tmp_path: Path, given: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         table2.ablate(Request(tmp_path, tmp_path, **given))
 
 
@@ -524,7 +520,7 @@ def test_a_table_says_what_the_scored_split_chose() -> None:
     assert made("valid", row("a", train_on="train+valid")).describe_selection() == ""
 
 
-def test_what_is_undefined_is_said(tmp_path: Path) -> None:
+def test_what_is_undefined_is_reported(tmp_path: Path) -> None:
     flat = significance.resample_pearson(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
     fine = significance.resample_pearson(
         np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0

@@ -24,27 +24,27 @@ HEADS = tiny_models.HEADS | {"lstm": False}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A tiny Whisper run, with facts of its training that name folders."""
-    place = tmp_path_factory.mktemp("run")
-    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place)
+    folder = tmp_path_factory.mktemp("run")
+    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(folder)
     facts = {"settings": {"encoder": "/home/someone/whisper", "lr": 1e-3}, "corpus": {"folder": "../bursts"}}
-    (place / "train.json").write_text(json.dumps(facts))
-    return place
+    (folder / "train.json").write_text(json.dumps(facts))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """30 recordings and a file that is none."""
-    place = tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(2000, 8000, 200))
-    (place / "broken.wav").write_bytes(b"RIFF")
-    (place / "notes.txt").write_text("no recording")
-    return place
+    folder = tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(2000, 8000, 200))
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    (folder / "notes.txt").write_text("no recording")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def every(run, recordings, tmp_path_factory):
     """An int8 export with every layer quantized: its report and its engine."""
-    place = tmp_path_factory.mktemp("int8") / "engine"
-    return export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5), GraphEngine(place)
+    folder = tmp_path_factory.mktemp("int8") / "engine"
+    return export.export(run, folder, int8=True, calibrate=recordings, min_pearson=0.5), GraphEngine(folder)
 
 
 def list_nodes(folder):
@@ -192,9 +192,9 @@ def test_what_is_written(run, tmp_path):
 
 def test_folders_that_are_not_overwritten(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    for place in (tmp_path, tmp_path / "file"):
+    for folder in (tmp_path, tmp_path / "file"):
         with pytest.raises(ModelError, match="exists already; give a new folder"):
-            export.export(run, place)
+            export.export(run, folder)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -255,16 +255,16 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     model = tiny_models.model("whisper", do_normalize=False, **SHORT, **HEADS)
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path / "run")
-    place = tmp_path / "engine"
+    folder = tmp_path / "engine"
     found = export.export(
-        tmp_path / "run", place, int8=True, calibrate=recordings, min_pearson=0.5
+        tmp_path / "run", folder, int8=True, calibrate=recordings, min_pearson=0.5
     ).quantization
     assert found.left == ()
     assert min(found.pearson.values()) > 0.9
-    kinds = [node.op_type for node in list_nodes(place)]
+    kinds = [node.op_type for node in list_nodes(folder)]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6, "convolutions and layers"
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
-    engine = GraphEngine(place)
+    engine = GraphEngine(folder)
     for one, clip in zip(engine.predict(clips), clips, strict=True):
         (own,) = engine.predict([clip])
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)

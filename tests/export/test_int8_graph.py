@@ -37,11 +37,11 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engines(run, recordings, tmp_path_factory):
     """An engine of each kind, by its name."""
-    place = tmp_path_factory.mktemp("engines")
+    folder = tmp_path_factory.mktemp("engines")
     for to in ("onnx", "openvino"):
-        export.export(run, place / to, to=to)
-        export.export(run, place / f"{to}-int8", to=to, int8=True, calibrate=recordings, min_pearson=0.5)
-    return place
+        export.export(run, folder / to, to=to)
+        export.export(run, folder / f"{to}-int8", to=to, int8=True, calibrate=recordings, min_pearson=0.5)
+    return folder
 
 
 def graph_of(nodes, inputs, outputs, weights):
@@ -209,30 +209,30 @@ def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
 
 
 def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings, tmp_path):
-    place = shutil.copytree(run, tmp_path / "run")
-    assert isinstance(open_engine(place), TorchEngine)
-    export.export(place, int8=True, calibrate=recordings, min_pearson=0.5)
-    assert isinstance(open_engine(place), TorchEngine), "int8 predicts otherwise: only by name"
-    done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
+    folder = shutil.copytree(run, tmp_path / "run")
+    assert isinstance(open_engine(folder), TorchEngine)
+    export.export(folder, int8=True, calibrate=recordings, min_pearson=0.5)
+    assert isinstance(open_engine(folder), TorchEngine), "int8 predicts otherwise: only by name"
+    done = CliRunner().invoke(cli.app, ["export", str(folder), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
-    export.export(place)
+    export.export(folder)
     for fast, slow in (("onnx", "openvino"), ("openvino", "onnx")):
         for name, speed in ((fast, 2.0), (slow, 1.0)):
-            file = place / "engines" / name / "engine.json"
+            file = folder / "engines" / name / "engine.json"
             file.write_text(json.dumps({**json.loads(file.read_text()), "speed": speed}))
-        found = open_engine(place)
+        found = open_engine(folder)
         assert isinstance(found, GraphEngine)
         assert found.runtime == fast
-    assert isinstance(open_engine(place, device="cpu"), TorchEngine), "a device is torch's"
-    tiny_models.model("wav2vec2-layer", seed=1, **SHORT).save_pretrained(place)
-    assert isinstance(open_engine(place), TorchEngine), "trained further: the engines are of older weights"
+    assert isinstance(open_engine(folder, device="cpu"), TorchEngine), "a device is torch's"
+    tiny_models.model("wav2vec2-layer", seed=1, **SHORT).save_pretrained(folder)
+    assert isinstance(open_engine(folder), TorchEngine), "trained further: the engines are of older weights"
 
 
 def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
-    place = shutil.copytree(run, tmp_path / "run")
-    shutil.copytree(engines / "openvino", place / "engines" / "openvino")
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(engines / "openvino", folder / "engines" / "openvino")
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "openvino" else object())
-    assert isinstance(open_engine(place), TorchEngine)
+    assert isinstance(open_engine(folder), TorchEngine)
     with pytest.raises(ModelError, match="needs openvino, which isn't installed: pip install openvino"):
         open_engine(engines / "openvino")
     with pytest.raises(ModelError, match="needs openvino, which isn't installed"):
@@ -247,28 +247,28 @@ def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
 
 def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(graph_files, "LARGE", 1000)
-    place = tmp_path / "engine"
-    export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5)
-    weights = place / "encoder.weights"
-    files = json.loads((place / "engine.json").read_text())["files"]
+    folder = tmp_path / "engine"
+    export.export(run, folder, int8=True, calibrate=recordings, min_pearson=0.5)
+    weights = folder / "encoder.weights"
+    files = json.loads((folder / "engine.json").read_text())["files"]
     assert set(files["encoder.weights"]) == {"sha256", "fingerprint"}
-    ours = GraphEngine(place)
+    ours = GraphEngine(folder)
     clip = [tiny_models.clip(3000)]
     own = ours.predict(clip)[0].intensities
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(fingerprint"):
-        GraphEngine(place)
+        GraphEngine(folder)
     weights.write_bytes(whole[:-1])
     with pytest.raises(ModelError, match=r"encoder.weights is not the file"):
-        GraphEngine(place)
+        GraphEngine(folder)
     weights.write_bytes(whole)
-    np.testing.assert_array_equal(GraphEngine(place).predict(clip)[0].intensities, own)
+    np.testing.assert_array_equal(GraphEngine(folder).predict(clip)[0].intensities, own)
     files["encoder.weights"]["sha256"] = "0" * 64  # what no sample saw
-    description = json.loads((place / "engine.json").read_text())
-    (place / "engine.json").write_text(json.dumps({**description, "files": files}))
+    description = json.loads((folder / "engine.json").read_text())
+    (folder / "engine.json").write_text(json.dumps({**description, "files": files}))
     with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(sha256"):
-        GraphEngine(place).check()
+        GraphEngine(folder).check()
     weights.unlink()
     with pytest.raises(ModelError, match=r"has no encoder.weights; the folder is incomplete"):
-        GraphEngine(place)
+        GraphEngine(folder)

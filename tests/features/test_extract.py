@@ -192,9 +192,9 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
         "wav2vec2/00001": sound,
         "wav2vec2/00002": sound[0],
     }
-    for place, content in written.items():
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{place}.pkl").write_bytes(pickle.dumps(content))
+    for folder, content in written.items():
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{folder}.pkl").write_bytes(pickle.dumps(content))
     (tmp_path / "vit/00006.pkl").write_bytes(pickle.dumps([face, face[:2]]))
     (tmp_path / "vit/00007.pkl").write_bytes(b"cos\nsystem\n(Vtouch ran\ntR.")
     vit, wav2vec2 = extract(tmp_path, "challenge", workers=1)
@@ -307,13 +307,13 @@ def test_a_folder_without_the_challenges_files_is_named(corpus: Path) -> None:
 
 def test_a_run_goes_on_where_it_was(corpus: Path) -> None:
     extract(corpus, "log-mel")
-    place = corpus / "features/log-mel"
-    times = {file.name: file.stat().st_mtime_ns for file in place.glob("*.safetensors")}
-    (place / "00003.safetensors").write_bytes((place / "00003.safetensors").read_bytes()[:100])
+    folder = corpus / "features/log-mel"
+    times = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
+    (folder / "00003.safetensors").write_bytes((folder / "00003.safetensors").read_bytes()[:100])
     (report,) = extract(corpus, "log-mel")
     assert report.made == ("00003",)
     assert report.skipped == ("00001", "00002", "00004")
-    changed = [f.name for f in place.glob("*.safetensors") if f.stat().st_mtime_ns != times[f.name]]
+    changed = [f.name for f in folder.glob("*.safetensors") if f.stat().st_mtime_ns != times[f.name]]
     assert changed == ["00003.safetensors"]
 
 

@@ -36,10 +36,10 @@ def read(source: Any, seconds: float = 12.0, **given: Any) -> np.ndarray[Any, An
 def make_crops(folder: Path, present: list[bool], fps: float) -> Crops:
     folder.mkdir(parents=True)
     files = []
-    for number, there in enumerate(present):
+    for number, has_face in enumerate(present):
         file = folder / f"{number}.png"
         Image.fromarray(np.full((20, 20, 3), 10 * number + 5, np.uint8)).save(file)
-        files.append(file if there else None)
+        files.append(file if has_face else None)
     return Crops("1", np.arange(len(present)) / fps, tuple(files))
 
 

@@ -287,13 +287,13 @@ print(json.dumps({"outcomes": outcomes, "imported": sorted(set(sys.modules) - be
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
 def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> None:
     assert len(FILES) >= 50
-    canary, place = tmp_path / "canary", tmp_path / "pickles"
+    canary, folder = tmp_path / "canary", tmp_path / "pickles"
     canary.mkdir()
-    place.mkdir()
+    folder.mkdir()
     names = {f"{i:03d}.pkl": name for i, name in enumerate(FILES)}
     for file, name in names.items():
-        (place / file).write_bytes(FILES[name]())
-    with (place / "worst.pkl").open("wb") as worst:
+        (folder / file).write_bytes(FILES[name]())
+    with (folder / "worst.pkl").open("wb") as worst:
         # As many objects as there may be, letters of four bytes each, and bytes up to the largest size.
         letters = b"x" * (2**25 - 4) + "😀".encode()
         worst.write(b"\x80\x04" + b"C\x00\x94" * 249_990 + b"X" + struct.pack("<I", len(letters)) + letters)
@@ -301,20 +301,20 @@ def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> Non
         worst.truncate(PICKLE_BYTES - 1)
         worst.seek(PICKLE_BYTES - 1)
         worst.write(b".")
-    with (place / "large.pkl").open("wb") as large:
+    with (folder / "large.pkl").open("wb") as large:
         large.truncate(PICKLE_BYTES + 1)
     names |= {"worst.pkl": "the most memory", "large.pkl": "more than 192 MB"}
     # Relative: the files say CANARY/ran.
     (tmp_path / "CANARY").symlink_to(canary)
     home = str(Path(emimic.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", TRY_ALL, str(place)], capture_output=True, text=True, check=True, cwd=tmp_path,
+        [sys.executable, "-c", TRY_ALL, str(folder)], capture_output=True, text=True, check=True, cwd=tmp_path,
         timeout=300, env={**os.environ, "PYTHONPATH": home},
     )  # fmt: skip
     report = json.loads(done.stdout)
     assert set(report["outcomes"]) == set(names)
     for file, (outcome, seconds) in report["outcomes"].items():
-        assert outcome.startswith(str(place / file)), f"{names[file]}: {outcome[:300]}"
+        assert outcome.startswith(str(folder / file)), f"{names[file]}: {outcome[:300]}"
         assert seconds < 5, f"{names[file]} took {seconds:.1f} s"
         assert len(outcome) < 600
     assert not list(canary.iterdir())

@@ -61,10 +61,13 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def say(corpus: Path, clip: str, words: list[tuple[str, float, float]], name: str = "transcripts") -> None:
-    place = corpus / "features" / name
-    place.mkdir(parents=True, exist_ok=True)
-    said = {"id": clip, "words": [{"word": word, "start": start, "end": end} for word, start, end in words]}
-    (place / f"{clip}.json").write_text(json.dumps(said))
+    folder = corpus / "features" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    transcript = {
+        "id": clip,
+        "words": [{"word": word, "start": start, "end": end} for word, start, end in words],
+    }
+    (folder / f"{clip}.json").write_text(json.dumps(transcript))
 
 
 def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: Path) -> None:
@@ -75,9 +78,9 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
     extractor = WhisperFeatureExtractor.from_pretrained(tiny_whisper)
     tokenizer = WhisperTokenizer.from_pretrained(tiny_whisper)
     for clip, samples in LENGTHS.items():
-        said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
-        keeps("features/transcript_schema.json", said)
-        assert said["id"] == clip
+        transcript = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
+        keeps("features/transcript_schema.json", transcript)
+        assert transcript["id"] == clip
         inputs = extractor(
             soundfile.read(corpus / f"audio/{clip}.wav")[0], sampling_rate=16_000, return_tensors="pt"
         )
@@ -86,9 +89,9 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
         )
         letters = [token for token in tokens[0].tolist() if token < 256]
         assert letters
-        assert said["text"] == tokenizer.decode(letters)
-        assert "".join(word["word"] for word in said["words"]) == said["text"]
-        times = [time for word in said["words"] for time in (word["start"], word["end"])]
+        assert transcript["text"] == tokenizer.decode(letters)
+        assert "".join(word["word"] for word in transcript["words"]) == transcript["text"]
+        times = [time for word in transcript["words"] for time in (word["start"], word["end"])]
         assert times == sorted(times)
         assert 0 <= times[0] <= times[-1] <= samples / 16_000
     again = extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "en"})[0]

@@ -133,9 +133,9 @@ def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
-    said = channels.NOTE
-    assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [said]
-    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
+    message = channels.NOTE
+    assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [message]
+    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{message}"')
 
 
 def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:

@@ -25,10 +25,10 @@ SHORT = {"max_seconds": 0.5, "vad_learned": True}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A tiny Whisper run and its exported model."""
-    place = tmp_path_factory.mktemp("engines")
-    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place / "run")
-    export.export(place / "run", place / "engine")
-    return place / "run", place / "engine"
+    folder = tmp_path_factory.mktemp("engines")
+    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(folder / "run")
+    export.export(folder / "run", folder / "engine")
+    return folder / "run", folder / "engine"
 
 
 @pytest.fixture

@@ -85,19 +85,19 @@ def strange() -> tuple[Result, Timeline]:
 def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
-        kept.add_clips([(mark, result)])
-        kept.add_timelines([(mark, line)])
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as store:
+        store.add_clips([(mark, result)])
+        store.add_timelines([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
-        kept.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
-        kept.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
+        store.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
+        store.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
-        again, stored = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
-        assert kept.get_clip(replace(mark, size=4), Path("b")) is None
-        assert kept.get_clip(replace(mark, changed=0), Path("b")) is None
-        assert kept.get_clip(None, Path("b")) is None
-        noted = kept.get_clip(channel, Channel(Path("x/../a.wav"), 2))
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as store:
+        again, stored = store.get_clip(mark, Path("b")), store.get_timeline(mark)
+        assert store.get_clip(replace(mark, size=4), Path("b")) is None
+        assert store.get_clip(replace(mark, changed=0), Path("b")) is None
+        assert store.get_clip(None, Path("b")) is None
+        noted = store.get_clip(channel, Channel(Path("x/../a.wav"), 2))
     assert noted is not None
     assert noted.notes == ("x/../a.wav: damaged",)  # the path as it is given now
     assert again is not None
@@ -114,8 +114,8 @@ def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     assert (stored.vad, stored.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
         assert getattr(stored, name).tobytes() == getattr(line, name).tobytes()
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions(hop=0.1)) as kept:
-        assert kept.get_timeline(mark) is None
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions(hop=0.1)) as store:
+        assert store.get_timeline(mark) is None
 
 
 def write_three(folder: Path) -> tuple[Path, list[Stamp], Result]:
@@ -135,14 +135,14 @@ def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path)
     ends = [number for number, byte in enumerate(whole) if byte == ord("\n")]
     for size in [*range(0, len(whole), 7), *ends, *(end + 1 for end in ends)]:
         path.write_bytes(whole[:size])
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            found = [kept.get_clip(mark, Path("a")) is not None for mark in marks]
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            found = [store.get_clip(mark, Path("a")) is not None for mark in marks]
             assert found == [end < size for end in ends[1:]]
-            assert kept.note is None
-            kept.add_clips([(marks[2], result)])
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert kept.get_clip(marks[2], Path("a")) is not None
-            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
+            assert store.note is None
+            store.add_clips([(marks[2], result)])
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            assert store.get_clip(marks[2], Path("a")) is not None
+            assert [store.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
 
 
 def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
     deep = b'{"clips":' + b"[" * 100_000 + b"\n"
     for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n', deep):
         path.write_bytes(b"".join([*lines[:2], damage, lines[3]]))
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            assert [store.get_clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b'"', b',"x":' + b"[" * 100_000], ids=("byte", "quote", "depth"))
@@ -162,8 +162,8 @@ def test_a_damaged_head_starts_over_and_says_so(damage: bytes, tmp_path: Path) -
     path = tmp_path / journal.NAME
     head = path.read_bytes()
     path.write_bytes(head[:-2] + damage + head[-2:])
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        assert kept.note == f"{path} is damaged: everything is computed again"
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        assert store.note == f"{path} is damaged: everything is computed again"
     assert path.read_bytes() == head
 
 
@@ -178,10 +178,10 @@ def test_another_model_or_version_starts_over_and_says_so(
     (model / "model.safetensors").write_bytes(b"weights")
 
     def opened() -> tuple[bool, str | None]:
-        with Journal(tmp_path, model, targets=EMOTIONS) as kept:
-            known = kept.get_clip(mark, Path("a")) is not None
-            kept.add_clips([(mark, result)])
-            return known, kept.note
+        with Journal(tmp_path, model, targets=EMOTIONS) as store:
+            known = store.get_clip(mark, Path("a")) is not None
+            store.add_clips([(mark, result)])
+            return known, store.note
 
     assert opened() == (False, None)
     assert opened() == (True, None)
@@ -345,14 +345,14 @@ def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, t
             raise AssertionError
 
     found = sorted(clips.iterdir())
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        outcomes, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        outcomes, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=store)
         assert [one.path for one in outcomes] == found
         mark = stamp(found[0])
         assert mark is not None
-        kept.add_clips([(mark, strange()[0])])
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
+        store.add_clips([(mark, strange()[0])])
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=store)
     assert seen[0][1:] == seen[1][1:]
     assert seen[0][0] == "0000.wav," + seen[1][0]
 
@@ -425,6 +425,6 @@ def test_killed_at_random_moments_every_file_is_there_once(tmp_path: Path) -> No
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     rows = table(tmp_path / "out")[1:]
     assert [row[0] for row in rows] == [f"{number:04d}" for number in range(600) if number != 70]
-    kept = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
-    names = [Path(one["file"]).stem for line in kept[1:] for one in line["clips"]]
+    store = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
+    names = [Path(one["file"]).stem for line in store[1:] for one in line["clips"]]
     assert sorted(names) == [row[0] for row in rows]  # nothing stored was predicted twice

@@ -237,9 +237,9 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
     rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
-    said = "silent (below -65 dB of full scale), so it has no values"
-    assert rows[2] == ["quiet", *[""] * 9, "whole clip", said]
-    assert as_json["notes"] == [said]
+    message = "silent (below -65 dB of full scale), so it has no values"
+    assert rows[2] == ["quiet", *[""] * 9, "whole clip", message]
+    assert as_json["notes"] == [message]
     table.show(Results(results.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown

@@ -35,15 +35,15 @@ AT_ONCE = {**os.environ, "RAY_worker_niceness": "0"}  # however busy the machine
 def actors(driver: int) -> dict[int, str]:
     """The actors that a process's local Ray runs, and what each does, by process id."""
     parents, names = {}, {}
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             try:
-                name = (place / "cmdline").read_bytes().rstrip(b"\0").decode()
-                parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                name = (process / "cmdline").read_bytes().rstrip(b"\0").decode()
+                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
             if name.startswith("ray::MapWorker"):
-                names[int(place.name)] = name
+                names[int(process.name)] = name
     found = {}
     for actor, name in names.items():
         above = actor
@@ -64,7 +64,7 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     words = [*PLAIN, "clips", "-o", "plain"]
     plain = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert plain.returncode == 1, plain.stderr
-    kept = tmp_path / "out" / journal.NAME
+    file = tmp_path / "out" / journal.NAME
     process = subprocess.Popen(
         [*RAY, "local", "clips", "-o", "out"], cwd=tmp_path, env=AT_ONCE,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -73,27 +73,27 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     while process.poll() is None and not victim:
         # One at work: its name ends with what it does.
         busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")]
-        if kept.exists() and kept.read_bytes().count(b"\n") > 1 and busy:
+        if file.exists() and file.read_bytes().count(b"\n") > 1 and busy:
             victim = busy[0]
             os.kill(victim, signal.SIGKILL)
-            at = kept.read_bytes().count(b"\n") - 1
+            at = file.read_bytes().count(b"\n") - 1
         time.sleep(0.005)
-    printed, said = process.communicate()
-    assert victim, said
+    printed, message = process.communicate()
+    assert victim, message
     assert at < -(-600 // 64) - 1, "it was killed midway"
-    assert process.returncode == 1, said
+    assert process.returncode == 1, message
     assert printed == plain.stdout
     assert files(tmp_path / "out") == files(tmp_path / "plain")
     lines, as_plain = (
         [line for line in text.splitlines() if line.startswith("emimic: clips/")]
-        for text in (said, plain.stderr)
+        for text in (message, plain.stderr)
     )
     assert lines == as_plain
     assert len(lines) == 3
     assert "cut short; only" in lines[0]
     assert "clips/0070.wav: " in lines[1]
     assert "clips/0500.wav: " in lines[2]
-    assert "598 predicted, 2 failed; " in said
+    assert "598 predicted, 2 failed; " in message
 
 
 def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:

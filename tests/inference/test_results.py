@@ -113,7 +113,7 @@ def test_frames(result: Result, line: Timeline) -> None:
     assert len(empty) == 0
 
 
-def test_a_missing_pandas_is_said(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pandas_is_reported(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     for thing in (result, result.timeline):
         with pytest.raises(EmimicError, match=r"pip install '.*\[formats\]'"):

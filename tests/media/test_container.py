@@ -200,13 +200,13 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
 
 def test_refusals_name_the_file(tmp_path: Any) -> None:
     whole = video(30, 60)  # its index stands at the end
-    for content, said in (
+    for content, message in (
         (whole[: len(whole) // 2], "can be read"),
         (b"no video" * 99, "can be read"),
         (b"", "empty"),
     ):
         (tmp_path / "1.mp4").write_bytes(content)
-        with pytest.raises(AudioError, match=rf"raw/1\.mp4: .*{said}"):
+        with pytest.raises(AudioError, match=rf"raw/1\.mp4: .*{message}"):
             probe(tmp_path / "1.mp4", name="raw/1.mp4")
     with pytest.raises(AudioError, match=r"nowhere\.mp4: does not exist"):
         probe(tmp_path / "nowhere.mp4")

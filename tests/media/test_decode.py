@@ -527,8 +527,8 @@ def test_broken_bytes_give_samples_or_an_error_never_a_crash(kind: str, seed: in
     )
     ORIGINALS[kind] = ORIGINALS[kind] or bytes(content)
     random = np.random.default_rng(seed)
-    for place in random.integers(0, len(content), many):
-        content[place] = random.integers(256)
+    for position in random.integers(0, len(content), many):
+        content[position] = random.integers(256)
     try:
         samples, _ = read(bytes(content), max_seconds=1.0)
     except AudioError as error:

@@ -431,9 +431,9 @@ def test_the_plot_names_everything_and_is_the_same_each_time(method: Any) -> Non
     drawn = draw_comparison(result, form="svg")
     assert ET.fromstring(drawn).tag.endswith("svg")
     # Letters are drawn as outlines; each text stands beside them as a comment.
-    said = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
-    assert {*EMOTIONS, "Arousal", "Dominance", "Valence", "Overall", "no variance", "Lag (s)"} <= said
-    assert {"seed: seed", "mimic: mimic"} <= said or {"first: seed", "second: mimic"} <= said
+    labels = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
+    assert {*EMOTIONS, "Arousal", "Dominance", "Valence", "Overall", "no variance", "Lag (s)"} <= labels
+    assert {"seed: seed", "mimic: mimic"} <= labels or {"first: seed", "second: mimic"} <= labels
     if method == "dtw":
         assert drawn == draw_comparison(result, form="svg")
     else:

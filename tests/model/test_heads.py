@@ -201,8 +201,8 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
         own = tiny_models.linear(w, f"domains.own.{name}", probed.mean(axis=0))
         own = tiny_models.sigmoid(own) if config.bounded else own
         for target, value in zip(targets, own, strict=True):
-            place, weight = config.targets.index(target), weights[config.domains.index(name)]
-            intensities[place] += weight * (value - common[place])
+            position, weight = config.targets.index(target), weights[config.domains.index(name)]
+            intensities[position] += weight * (value - common[position])
     if config.target_std is not None:
         intensities = intensities * config.target_std + config.target_mean
     return intensities, vad, logits

@@ -297,10 +297,10 @@ def test_random_masked_batches_equal_single_clips(pool):
         with torch.inference_mode():
             output = model(values, mask)
         agree(output.intensities.numpy(), rows, alone)
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             count = alone[row].vad.shape[1]
-            assert output.frame_mask[place].sum() == count
-            assert (output.vad[place, :count] - alone[row].vad[0]).abs().max() <= 1e-5
+            assert output.frame_mask[position].sum() == count
+            assert (output.vad[position, :count] - alone[row].vad[0]).abs().max() <= 1e-5
 
 
 def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):

@@ -66,7 +66,7 @@ def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> 
         np.testing.assert_allclose(predictions, direct, atol=2e-3)
         folders[padding] = encoder_cache.compute_key(model, "float16")
     assert folders["masked"] != folders["zeros"]
-    assert {place.name for place in tmp_path.iterdir()} == set(folders.values())
+    assert {folder.name for folder in tmp_path.iterdir()} == set(folders.values())
 
 
 def test_a_finished_run_predicts_as_it_was_validated(tones: Path, tmp_path: Path, tiny: Any) -> None:

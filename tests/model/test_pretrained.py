@@ -227,9 +227,9 @@ def test_a_flipped_bit_in_the_header_is_refused_or_harmless(folder, saved):
     clean = load(saved).state_dict()
     rng = np.random.default_rng(0)
     outcomes = {"refused": 0, "same": 0}
-    for place in [0, 3, 7, 8, *rng.integers(9, header, size=40)]:
+    for position in [0, 3, 7, 8, *rng.integers(9, header, size=40)]:
         broken = bytearray(whole)
-        broken[place] ^= 1 << int(rng.integers(8))
+        broken[position] ^= 1 << int(rng.integers(8))
         (folder / WEIGHTS).write_bytes(broken)
         try:
             found = load(folder)
@@ -515,11 +515,11 @@ def test_a_weight_of_another_shape_is_named(tmp_path):
 def test_bare_encoders(family, spelling, layers, tmp_path):
     source = bare(family)
     model = start(write(tmp_path / "bare", source, spelling=spelling), layers=layers)
-    kept = model.encoder.state_dict()
+    weights = model.encoder.state_dict()
     state = source.state_dict()
     gone = {name for name in state if layers == 1 and re.match(r"(encoder\.)?layers\.1\.", name)}
     assert bool(gone) == (layers == 1)
-    same_state({name: tensor for name, tensor in state.items() if name not in gone}, kept)
+    same_state({name: tensor for name, tensor in state.items() if name not in gone}, weights)
     assert model.config.encoder_config.num_hidden_layers == (layers or 2)
     assert not model.config.vad_pretrained
     assert model.config.do_normalize == (family != "whisper")
@@ -599,11 +599,11 @@ def test_the_vector_of_specaugment_may_be_missing_or_needless(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "whisper"])
-@pytest.mark.parametrize("said", [True, False, None])
-def test_normalization_follows_the_preprocessor(family, said, tmp_path):
-    settings = {"sampling_rate": 16_000} | ({} if said is None else {"do_normalize": said})
+@pytest.mark.parametrize("message", [True, False, None])
+def test_normalization_follows_the_preprocessor(family, message, tmp_path):
+    settings = {"sampling_rate": 16_000} | ({} if message is None else {"do_normalize": message})
     folder = write(tmp_path / "bare", bare(family), **settings)
-    expected = said if said is not None else family != "whisper"
+    expected = message if message is not None else family != "whisper"
     assert start(folder).config.do_normalize is expected
     assert start(folder, do_normalize=not expected).config.do_normalize is not expected
 

@@ -178,12 +178,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize(("status", "said"), [(200, "is reachable"), (503, "is reachable (status 503)")])
+@pytest.mark.parametrize(("status", "message"), [(200, "is reachable"), (503, "is reachable (status 503)")])
 def test_the_hub_is_checked_on_request(
-    server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, said: str
+    server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, message: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/{status}")
-    assert doctor.examine(hub=True).hub == f"{server}/{status} {said}"
+    assert doctor.examine(hub=True).hub == f"{server}/{status} {message}"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "nonsense"])

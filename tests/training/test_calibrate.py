@@ -522,9 +522,9 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
-    said = "is unlike the data the model was trained on"
-    assert said in html_page.make_page(result(1.2), b"", "audio/wav", wave)
-    assert said not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
+    message = "is unlike the data the model was trained on"
+    assert message in html_page.make_page(result(1.2), b"", "audio/wav", wave)
+    assert message not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
 
 
 def test_novelty_survives_the_journal_and_slimming() -> None:

@@ -167,28 +167,30 @@ def test_the_union_of_targets(tmp_path: Path, tiny: Tiny) -> None:
 
 
 def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Path, tiny: Tiny) -> None:
-    def said(error: type[Exception], text: str, *given: Path, **values: Any) -> None:
+    def message(error: type[Exception], text: str, *given: Path, **values: Any) -> None:
         with pytest.raises(error, match=text):
             train(given or folders, tmp_path / "run", TrainSettings(**tiny(**values)), show=False)
         assert not (tmp_path / "run").exists()
 
-    said(CorpusError, "expected folders with different names", folders[0], folders[0])
-    said(CorpusError, "has no valid_split.csv", folders[1], folders[0])
-    said(SettingsError, "settings for mood; the corpora of this run are tones, moods", corpora={"mood": {}})
-    said(
+    message(CorpusError, "expected folders with different names", folders[0], folders[0])
+    message(CorpusError, "has no valid_split.csv", folders[1], folders[0])
+    message(
+        SettingsError, "settings for mood; the corpora of this run are tones, moods", corpora={"mood": {}}
+    )
+    message(
         SettingsError,
         "fractions given come to 1.1.*tones 0.6, moods 0.5",
         corpora={"tones": {"fraction": 0.6}, "moods": {"fraction": 0.5}},
     )
-    said(CorpusError, "has no column Spaeker", corpora={"moods": {"together": "Spaeker"}})
-    said(CorpusError, "no corpus has a column Emotion", category="Emotion")
+    message(CorpusError, "has no column Spaeker", corpora={"moods": {"together": "Spaeker"}})
+    message(CorpusError, "no corpus has a column Emotion", category="Emotion")
     ranks = {
         "corpora": {"moods": {"ranks": RANKS | {"order": {"Fear": [["rage"], ["sob"]]}}}},
         "rank_weight": 1,
     }
-    said(SettingsError, "corpora.moods.ranks.order is of 'Fear', expected some of Admiration", **ranks)
+    message(SettingsError, "corpora.moods.ranks.order is of 'Fear', expected some of Admiration", **ranks)
     ranks["corpora"] = {"moods": {"ranks": RANKS | {"order": {"Joy": [["joy"], ["sob"]]}}}}
-    said(CorpusError, "no training clip has joy in the column 'Mood'.*found calm, rage, sob", **ranks)
+    message(CorpusError, "no training clip has joy in the column 'Mood'.*found calm, rage, sob", **ranks)
     for values, text in (
         ({"rank_weight": 1.0}, "no corpus has ranks"),
         (

@@ -495,8 +495,8 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     values = tiny(ema=0.9)
     del values["encoder"]
     app(words(engine, tones, out, values, "--unlabeled", str(more), "--epochs", "2"), standalone_mode=False)
-    said = capsys.readouterr().out
-    assert str(more / "broken.wav") in said
+    message = capsys.readouterr().out
+    assert str(more / "broken.wav") in message
     with safe_open(out / "model.safetensors", "pt") as file:
         assert not [name for name in file.keys() if name.startswith("projection")]  # noqa: SIM118
     facts = json.loads((out / "train.json").read_text())

@@ -773,7 +773,7 @@ def test_the_run_says_what_it_is(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"loss": {"mae": 1.0}}, "unknown loss 'mae'"),
         ({"loss": {"mse": 0.0}}, "above 0"),
@@ -781,9 +781,9 @@ def test_the_run_says_what_it_is(
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_made(
-    given: dict[str, Any], said: str, tones: Path, tmp_path: Path, tiny: Tiny
+    given: dict[str, Any], message: str, tones: Path, tmp_path: Path, tiny: Tiny
 ) -> None:
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         train(tones, tmp_path / "run", TrainSettings(**tiny(**given)), show=False)
     assert not (tmp_path / "run").exists()
 

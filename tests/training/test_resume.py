@@ -261,9 +261,9 @@ def test_the_command_line_stops_by_signal_and_resumes(
                 assert started[number].poll() is None, started[number].communicate()
         time.sleep(0.002)
     for number, process in started.items():
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 128 + number, said
-        assert f"stopped by signal {int(number)}; go on with --resume" in said
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, message
+        assert f"stopped by signal {int(number)}; go on with --resume" in message
         assert 1 <= steps_saved(runs[number]) < 48
     train(tones, tmp_path / "whole", TrainSettings(**values), show=False)
     whole = state(tmp_path / "whole")
@@ -399,8 +399,8 @@ def test_a_folder_with_a_run_is_refused_before_torch_is_imported(tones: Path, tm
         "except Exception as error: print(error, 'torch' in sys.modules)"
     )
     words = [sys.executable, "-c", script, "train", str(tones), "--out", str(tmp_path)]
-    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert said == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
+    message = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert message == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -219,10 +219,10 @@ def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_image(
     }  # fmt: skip
     for name, (color, _, high) in films.items():
         make_film(tmp_path / f"{name}.mp4", color, sound=sing(high, 80_000), images=30)
-    said = make_transcripts(tmp_path, {name: word for name, (_, word, _) in films.items()})
+    transcripts = make_transcripts(tmp_path, {name: word for name, (_, word, _) in films.items()})
     request = Request(
         files=tuple(str(tmp_path / f"{name}.mp4") for name in films),
-        model=take_whole_images(runs["all"], tmp_path / "run"), form="json", words=WordSource(said), threads=1,
+        model=take_whole_images(runs["all"], tmp_path / "run"), form="json", words=WordSource(transcripts), threads=1,
         streams=1,
     )  # fmt: skip
     predict_request.run(request, lambda _: None)
@@ -244,8 +244,8 @@ def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_image(
 def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     for name in ("well", "wow"):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000), 16_000)
-    said = make_transcripts(tmp_path, {"well": "well", "wow": "wow"})
-    predictor = Predictor(runs["text"], device="cpu", words=WordSource(said))
+    transcripts = make_transcripts(tmp_path, {"well": "well", "wow": "wow"})
+    predictor = Predictor(runs["text"], device="cpu", words=WordSource(transcripts))
     well, wow = (predictor(tmp_path / f"{name}.wav") for name in ("well", "wow"))  # whatever the sound
     assert wow.speech is not None
     assert wow.speech.text == "wow"
