@@ -211,7 +211,7 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
     voices.mkdir()
     for file in sorted((sample_folder() / "audio").glob("*.mp3"))[: 8 * HELD_OUT]:
         (voices / file.name).write_bytes(file.read_bytes())
-    found = [Subject(family, run, "torch", "float32")]
+    figures = [Subject(family, run, "torch", "float32")]
     for runtime in RUNTIMES:
         for int8 in (False, True) if is_installed(runtime) else ():
             precision = "int8" if int8 else "float32"
@@ -223,8 +223,8 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
             except ModelError as error:
                 missing.append(f"{family}, {runtime} {precision}: {error}")
             else:
-                found.append(Subject(family, out, runtime, precision))
-    return found, missing
+                figures.append(Subject(family, out, runtime, precision))
+    return figures, missing
 
 
 def _batches(key: tuple[Subject, int], most: int, *, paper: bool) -> tuple[float | None, ...]:
@@ -265,8 +265,8 @@ def _read_line(process: Any) -> dict[str, Any]:
     if not line:
         message = process.stderr.read().strip().splitlines()
         raise ModelError(f"a model can't be measured: {message[-1] if message else 'its process ended'}")
-    found: dict[str, Any] = json.loads(line)
-    return found
+    figures: dict[str, Any] = json.loads(line)
+    return figures
 
 
 def _start(subject: Subject, folder: Path, turns: int) -> Start:
@@ -375,10 +375,10 @@ def main() -> None:
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)  # before the work
     report = measure(given.models, paper=given.paper, fast=given.fast, threads=given.threads)
-    found = report.to_dict()
+    figures = report.to_dict()
     if given.json is not None:
-        write_atomically(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join([speed_tables.make_bench_of(found), *report.missing, *report.advice]))
+        write_atomically(given.json, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    print("\n".join([speed_tables.make_bench_of(figures), *report.missing, *report.advice]))
 
 
 if __name__ == "__main__":

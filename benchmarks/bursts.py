@@ -129,12 +129,12 @@ def entry(corpus: Path, run: Path, config: str, sets: list[str]) -> dict[str, ob
 
 def choose_layer(corpus: Path, out: Path, encoder: str, features: str) -> tuple[int, dict[str, float]]:
     """Best held-out mean Pearson over the encoder's six layers."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for layer in range(1, 7):
         run = out / f"layer{layer}"
         train(corpus, run, "layer", [f"encoder={encoder}", f"encoder_layers={layer}", f"features={features}"])
-        found[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in epochs(run))
-    return int(max(found, key=lambda layer: found[layer])), found
+        figures[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in epochs(run))
+    return int(max(figures, key=lambda layer: figures[layer])), figures
 
 
 def main() -> None:
@@ -161,9 +161,9 @@ def main() -> None:
     results["code"] = f"commit {commit.stdout.strip() or 'unknown'}"
     for name in given.only:
         if name == "layers":
-            best, found = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))
+            best, figures = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))
             results["layer_choice"] = {
-                "held_out_pearson_by_layer": found,
+                "held_out_pearson_by_layer": figures,
                 "chosen": best,
                 "config": "layer.yaml",
             }

@@ -66,7 +66,7 @@ def encoders(models: Path, out: Path) -> None:
 
 def record(out: Path) -> dict[str, Any]:
     """What the grids came to, without what is too long for a record."""
-    found: dict[str, Any] = {"note": NOTE, "encoders": STANDING_IN, "machine": machine()}
+    figures: dict[str, Any] = {"note": NOTE, "encoders": STANDING_IN, "machine": machine()}
     for grid in GRIDS:
         file = out / grid / "results.json"
         if not file.exists():
@@ -76,8 +76,8 @@ def record(out: Path) -> dict[str, Any]:
             row["runs"] = [
                 {name: run[name] for name in ("seed", "mean", "epochs", "seconds")} for run in row["runs"]
             ]
-        found[grid] = results
-    return found
+        figures[grid] = results
+    return figures
 
 
 def main() -> None:

@@ -166,16 +166,16 @@ def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
     def score_changed(changed: Sequence[Wave]) -> Report:
         return report(predict(engine, changed), part)
 
-    found: dict[str, Any] = {"test": score_changed(clips).to_dict()}
-    print(f"clean: {found['test']['metrics']['pearson']['mean']}", flush=True)
+    figures: dict[str, Any] = {"test": score_changed(clips).to_dict()}
+    print(f"clean: {figures['test']['metrics']['pearson']['mean']}", flush=True)
     if conditions:
-        found["conditions"] = {}
+        figures["conditions"] = {}
         for name, change in CONDITIONS.items():
             rng = np.random.default_rng(0)
             result = score_changed([change(clip, rng) for clip in clips]).to_dict()["metrics"]["pearson"]
-            found["conditions"][name] = result["mean"]
+            figures["conditions"][name] = result["mean"]
             print(f"{name}: {result['mean']}", flush=True)
-    return found
+    return figures
 
 
 def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:

@@ -193,7 +193,7 @@ def main() -> None:
         for kind in given.kinds:
             if (result := judge(kind, folders[kind] / DAMAGED[kind])) != "read":
                 sys.exit(f"the whole {kind} file is {result}; {judge.log.read_text()[-500:]}")
-        found: dict[str, dict[str, Any]] = {
+        figures: dict[str, dict[str, Any]] = {
             kind: {"inputs": 0, "read": 0, "refused": 0} for kind in given.kinds
         }
         findings: list[dict[str, Any]] = []
@@ -204,9 +204,9 @@ def main() -> None:
                 file = folders[kind] / DAMAGED[kind]
                 file.write_bytes(data)
                 result = judge(kind, file)
-                found[kind]["inputs"] += 1
+                figures[kind]["inputs"] += 1
                 if result in ("read", "refused"):
-                    found[kind][result] += 1
+                    figures[kind][result] += 1
                     continue
                 findings.append({"kind": kind, "number": number, "what": result})
                 given.found.mkdir(parents=True, exist_ok=True)
@@ -215,10 +215,10 @@ def main() -> None:
             number += 1
         judge.stop()
     minutes = (time.monotonic() - start) / 60
-    results = {"seed": given.seed, "minutes": round(minutes, 1), "kinds": found, "findings": findings}
+    results = {"seed": given.seed, "minutes": round(minutes, 1), "kinds": figures, "findings": findings}
     OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(
-        f"{sum(one['inputs'] for one in found.values())} inputs in {minutes:.1f} minutes, {len(findings)} findings"
+        f"{sum(one['inputs'] for one in figures.values())} inputs in {minutes:.1f} minutes, {len(findings)} findings"
     )
     sys.exit(1 if findings else 0)
 

@@ -62,14 +62,14 @@ def make_command(variant: str, corpus: Path, out: Path, models: Path) -> str:
 
 def record(out: Path) -> dict[str, Any]:
     """Return the scores of the variants that are done, with their commands and the machine."""
-    found: dict[str, Any] = {"note": NOTE, "machine": machine(), "variants": {}}
+    figures: dict[str, Any] = {"note": NOTE, "machine": machine(), "variants": {}}
     for variant in VARIANTS:
         file = out / variant / "inside.json"
         if file.exists():
             command = make_command(variant, Path("CORPUS"), Path("OUT"), Path("MODELS"))
             scores = json.loads(file.read_text(encoding="utf-8"))
-            found["variants"][variant] = {"command": command, **scores}
-    return found
+            figures["variants"][variant] = {"command": command, **scores}
+    return figures
 
 
 def main() -> None:

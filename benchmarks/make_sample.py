@@ -88,14 +88,14 @@ Rebuilt by `benchmarks/make_sample.py`.
 
 def speakers_in(rows: list[dict[str, str]], audio: Path) -> dict[str, dict[str, dict[str, str]]]:
     """Speaker -> category -> its first take of a sensible size; only speakers who have all seven."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    figures: dict[str, dict[str, dict[str, str]]] = {}
     for row in sorted(rows, key=lambda row: row["Filename"]):
         # Only training speakers: the source's validation speakers stay unseen by anyone who uses the sample.
         if row["Split"] != "train" or row["Category"] not in CAST:
             continue
         if SMALLEST <= (audio / f"{row['Filename']}.mp3").stat().st_size <= LARGEST:
-            found.setdefault(row["Speaker"], {}).setdefault(row["Category"], row)
-    return {speaker: takes for speaker, takes in found.items() if len(takes) == len(CAST)}
+            figures.setdefault(row["Speaker"], {}).setdefault(row["Category"], row)
+    return {speaker: takes for speaker, takes in figures.items() if len(takes) == len(CAST)}
 
 
 def write(path: Path, header: list[str], rows: list[list[str]]) -> None:

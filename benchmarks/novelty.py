@@ -119,9 +119,9 @@ def make(kind: str, rng: Rng) -> NDArray[np.float32]:
     return (wave / np.abs(wave).max() * np.exp(rng.uniform(np.log(low), np.log(high)))).astype(np.float32)
 
 
-def row(found: Sequence[float | None]) -> dict[str, Any]:
+def row(figures: Sequence[float | None]) -> dict[str, Any]:
     """Clips with a novelty, the fraction of them marked, and quartiles. Raises ModelError when the model has none."""
-    values = np.array([value for value in found if value is not None])
+    values = np.array([value for value in figures if value is not None])
     if not len(values):
         raise ModelError("this model gives no novelty: run emimic calibrate, and export again")
     quartiles = [round(float(q), 3) for q in np.quantile(values, [0.25, 0.5, 0.75])]
@@ -136,8 +136,10 @@ def measure(
     for number, kind in enumerate(KINDS):
         rng = np.random.default_rng((seed, number))
         sounds = [make(kind, rng) for _ in range(clips)]
-        found = [predictor(sound, sample_rate=SAMPLE_RATE, name=kind).prediction.novelty for sound in sounds]
-        rows[kind] = row(found)
+        figures = [
+            predictor(sound, sample_rate=SAMPLE_RATE, name=kind).prediction.novelty for sound in sounds
+        ]
+        rows[kind] = row(figures)
     for folder in corpora:
         paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
         chosen = np.random.default_rng(seed).permutation(len(paths))[:files]

@@ -114,7 +114,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     clips = [decode.load(item.path) for item in part.items]
     predictions = {name: predict(open_engine(folder), clips) for name, folder in folders.items()}
     speakers = [item.speaker or "" for item in part.items]
-    found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
+    figures: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
         name: metrics.resample_statistic(metrics.compute_pearson, values, part.labels, groups=speakers).mean(
             axis=1
@@ -124,7 +124,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     for name, values in predictions.items():
         one = report(values, part).to_dict()["metrics"]["pearson"]
         below = drawn["teacher"] - drawn[name]
-        found["scores"][name] = {
+        figures["scores"][name] = {
             "mean": one["mean"],
             "targets": one["targets"],
             "with_teacher": metrics.compute_mean_pearson(values, predictions["teacher"]),
@@ -132,7 +132,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
             "megabytes": sum(file.stat().st_size for file in folders[name].iterdir()) / 1e6,
         }
         print(name, one["mean"]["value"], flush=True)
-    return found
+    return figures
 
 
 def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, 
             engine.predict(ready[name], batch_seconds=30.0)
             if turn:  # the first warms up
                 spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    found = {}
+    figures = {}
     for name, times in spent.items():
         wall_s, cpu_s = np.median(np.array(times), axis=0)
-        found[name] = {"per_wall_second": seconds / wall_s, "per_cpu_second": seconds / cpu_s}
-        print(name, found[name], flush=True)
-    return {"audio_seconds": seconds, "clips": len(clips), "rounds": rounds, "engines": found}
+        figures[name] = {"per_wall_second": seconds / wall_s, "per_cpu_second": seconds / cpu_s}
+        print(name, figures[name], flush=True)
+    return {"audio_seconds": seconds, "clips": len(clips), "rounds": rounds, "engines": figures}
 
 
 def main() -> None:

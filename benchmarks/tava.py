@@ -121,7 +121,7 @@ def main() -> None:
     write(given.out / "all", given.tava, {"train": rows})
     items = items_of(given.out / "all", "train")
     speakers = np.array([row["Speaker"] for row in rows])
-    found: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, float]] = {}
 
     def ridge(encoder: Path, layers: int) -> dict[str, float]:
         features = pooled(EmiModel.from_encoder(encoder, layers=layers, vad_head=False).eval(), items)
@@ -134,24 +134,24 @@ def main() -> None:
         return score(predictions, labels)
 
     _, vad = predict_items(given.run, items)
-    found["the default model, nothing of TAVA in training (weak labels)"] = score(vad, labels)
+    figures["the default model, nothing of TAVA in training (weak labels)"] = score(vad, labels)
 
     left_out = "each speaker left out (not shipped)"
-    found[f"ridge regression on the frozen encoder (layer 3), {left_out}"] = ridge(given.encoder, 3)
-    found[f"ridge regression on the default model's second layer, {left_out}"] = ridge(given.run, LAYER)
+    figures[f"ridge regression on the frozen encoder (layer 3), {left_out}"] = ridge(given.encoder, 3)
+    figures[f"ridge regression on the default model's second layer, {left_out}"] = ridge(given.run, LAYER)
     changed = {} if given.threads is None else {"threads": given.threads}
     predictions = predict_left_out(given.tava, given.out, rows, given.run, **changed)
-    found[f"a linear head trained on the default model's second layer, {left_out}"] = score(
+    figures[f"a linear head trained on the default model's second layer, {left_out}"] = score(
         predictions, labels
     )
-    for label, value in found.items():
+    for label, value in figures.items():
         print(label, value)
     note = (
         "TAVA (AGPL-3.0, used for measuring only): 192 acted sentences, 12 speakers; Pearson with the mean ratings "
         f"over all clips. Machine: {machine()}."
     )
     RESULTS.write_text(
-        json.dumps({"note": note, "settings": SETTINGS, "models": found}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"note": note, "settings": SETTINGS, "models": figures}, indent=1) + "\n", encoding="utf-8"
     )
 
 

@@ -94,15 +94,15 @@ def test_a_run_computes_what_its_shapes_say(tmp_path: Path) -> None:
 
 def test_the_model_in_the_package_is_measured() -> None:
     report = bench.measure(fast=True, threads=1)
-    found: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
-    keeps(str(Path(bench.__file__).with_name("bench_schema.json")), found)
+    actual: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
+    keeps(str(Path(bench.__file__).with_name("bench_schema.json")), actual)
     assert [(row.model, row.batch_seconds) for row in report.rows] == [
         ("default, onnx int8", batch) for batch in bench.BATCHES
     ]
     assert all(row.clips_per_second > 0 and row.peak_mb > 20 and row.ratio is None for row in report.rows)
     assert report.peak[1] > 1
     assert all(one.cpu > 0.1 and one.peak_mb > 20 for one in report.starts)
-    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(found)
+    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(actual)
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
@@ -148,6 +148,6 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
 def test_tables_hold_the_figures() -> None:
     for name in ("bench", "training"):
         made = tables.TABLES[name]()
-        found = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        assert str(found["machine"]["cpu"]) in made
+        actual = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        assert str(actual["machine"]["cpu"]) in made
     assert made.count("\n| ") >= 9

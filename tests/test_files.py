@@ -133,12 +133,12 @@ def test_what_the_system_refuses_names_the_file(
 ) -> None:
     target = tmp_path / "b\udce4r.json"
     target.write_text("old")
-    with pytest.raises(OutputError) as found, replace_atomically(target):
+    with pytest.raises(OutputError) as actual, replace_atomically(target):
         raise error
-    assert str(found.value).startswith(f"{target} can't be written {reason}")
-    assert isinstance(found.value, EmimicError)
-    assert isinstance(found.value, OSError)
-    assert found.value.errno == number
+    assert str(actual.value).startswith(f"{target} can't be written {reason}")
+    assert isinstance(actual.value, EmimicError)
+    assert isinstance(actual.value, OSError)
+    assert actual.value.errno == number
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -322,8 +322,8 @@ def test_a_walk_passes_by_what_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "deep" / "itself").symlink_to("itself")
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "deeper")
     troubles: list[OSError] = []
-    found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
-    assert found == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
+    actual = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
+    assert actual == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
     assert [path.name for path in walk(tmp_path / ".Trash-1000", troubles)] == ["a.wav"]  # somebody named it
     assert [entry.name for entry in list_visible(tmp_path)] == ["b", "deep", "link"]
     assert troubles == []

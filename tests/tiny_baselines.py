@@ -106,6 +106,6 @@ def ignores_padding(model: BaselineModel, roles: tuple[str, ...]) -> None:
             parts[role] = torch.cat([parts[role], 1e3 * more], dim=1)
             masks[role] = torch.cat([masks[role], torch.zeros(1, 9, dtype=torch.bool)], dim=1)
         with torch.inference_mode():
-            found = model.regress(parts, masks).intensities[0].numpy()
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+            actual = model.regress(parts, masks).intensities[0].numpy()
+        np.testing.assert_allclose(actual, wanted, atol=2e-6)
     assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # the input counts

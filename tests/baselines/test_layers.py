@@ -44,8 +44,8 @@ def clips(frames: torch.Tensor, mask: torch.Tensor) -> list[Array]:
 
 def test_means_and_statistics() -> None:
     frames, mask = batch()
-    means, found = layers.average(frames, mask).numpy(), layers.compute_statistics(frames, mask).numpy()
-    for x, mean, four in zip(clips(frames, mask), means, found, strict=True):
+    means, actual = layers.average(frames, mask).numpy(), layers.compute_statistics(frames, mask).numpy()
+    for x, mean, four in zip(clips(frames, mask), means, actual, strict=True):
         four_of = [x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)] if len(x) else [np.zeros(24)]
         wanted = np.concatenate(four_of)
         np.testing.assert_allclose(mean, wanted[:6], atol=1e-12)
@@ -67,8 +67,8 @@ def test_the_last_output(kind: Any, learning: bool) -> None:
     frames, mask = batch()
     network = double(kind(6, 5, 2, batch_first=True))
     network.train(learning)
-    found = layers.get_last_output(network, frames, mask).detach().numpy()
-    for x, row in zip(clips(frames, mask), found, strict=True):
+    actual = layers.get_last_output(network, frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), actual, strict=True):
         np.testing.assert_allclose(row, layer_formulas.last(x, weights(network), layers=2), atol=1e-12)
 
 
@@ -76,20 +76,20 @@ def test_tcn() -> None:
     frames, mask = batch()
     network = double(layers.Tcn(6, 4, 3, kernel=3, dropout=0.3))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, present, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+    actual = network(frames, mask).detach().numpy()
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), actual, strict=True):
         np.testing.assert_allclose(rows, layer_formulas.tcn(x, present, w, blocks=3), atol=1e-12)
     for row, count in ((0, 7), (2, 12)):
         alone = network(frames[row : row + 1, :count], mask[row : row + 1, :count]).detach().numpy()
-        np.testing.assert_allclose(found[row, :count], alone[0], atol=1e-12)
+        np.testing.assert_allclose(actual[row, :count], alone[0], atol=1e-12)
 
 
 def test_attention() -> None:
     frames, mask = batch()
     network = double(layers.Attention(6, 8, layers=2, heads=2, wide=10, dropout=0.2))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, present, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
+    actual = network(frames, mask).detach().numpy()
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), actual, strict=True):
         np.testing.assert_allclose(
             rows, layer_formulas.attention(x, present, w, layers=2, heads=2), atol=1e-10
         )
@@ -99,8 +99,8 @@ def test_attentive_statistics() -> None:
     frames, mask = batch()
     network = double(AttentiveStatistics(6, 5))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, row in zip(clips(frames, mask), found, strict=True):
+    actual = network(frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), actual, strict=True):
         np.testing.assert_allclose(row, layer_formulas.attentive_statistics(x, w), atol=1e-12)
 
 

@@ -55,8 +55,8 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips == 12
     assert np.isfinite(report.mean_pearson)
-    found = submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
-    assert found.rows == 6
+    actual = submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
+    assert actual.rows == 6
     with (tmp_path / "p.csv").open(newline="") as file:
         assert [row["Filename"] for row in csv.DictReader(file)] == [str(n) for n in range(37, 43)]
 
@@ -79,14 +79,14 @@ def test_a_clip_without_a_modality_is_predicted_from_the_others(name: str) -> No
     model = baseline(name, roles, **SMALL[name])
     for role in roles if len(roles) > 1 else ():
         one, other = clip(1, roles), clip(2, roles)
-        found = model.predict([drop(one, role), drop(other, role), one])
-        assert np.isfinite([output.intensities for output in found]).all()
-        assert np.abs(found[0].intensities - found[1].intensities).max() > 1e-4
-        assert np.abs(found[0].intensities - found[2].intensities).max() > 1e-4
+        actual = model.predict([drop(one, role), drop(other, role), one])
+        assert np.isfinite([output.intensities for output in actual]).all()
+        assert np.abs(actual[0].intensities - actual[1].intensities).max() > 1e-4
+        assert np.abs(actual[0].intensities - actual[2].intensities).max() > 1e-4
         # Whatever stands in frames where nothing was found.
         rubbish, nowhere = other.parts[role], np.zeros_like(other.masks[role])
         unseen = Clip({**one.parts, role: rubbish}, {**one.masks, role: nowhere})
-        says(model, unseen, found[0].intensities)
+        says(model, unseen, actual[0].intensities)
 
 
 @pytest.fixture(scope="module")
@@ -181,15 +181,15 @@ def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) 
     outputs = rng.random((clips, branches, 2)).astype(np.float32)
     labels = rng.random((clips, 2)).astype(np.float32)
     present = np.ones((clips, branches), np.bool_)
-    found = fusion.search(outputs, present, labels, each=each)
-    np.testing.assert_allclose(found.sum(axis=0), 1.0)
+    actual = fusion.search(outputs, present, labels, each=each)
+    np.testing.assert_allclose(actual.sum(axis=0), 1.0)
 
     def rho(w: Array) -> Array:
         joined = (outputs.astype(np.float64) * w[None]).sum(axis=1)
         both = [np.corrcoef(joined[:, t], labels[:, t])[0, 1] for t in range(2)]
         return np.nan_to_num(both)
 
-    best = rho(found)
+    best = rho(actual)
     grid = [w for w in np.ndindex(*(11,) * branches) if sum(w) == 10]
     tried = np.stack([rho(np.repeat(np.array(w)[:, None] / 10, 2, axis=1)) for w in grid])
     wanted = tried.max(axis=0).mean() if each else tried.mean(axis=1).max()
@@ -369,11 +369,11 @@ def frames(times: list[float]) -> store.Sequence:
 
 
 def test_shortening() -> None:
-    found = frames([i / 10 for i in range(11)])
-    assert inputs.take_every(5)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.take_first(3)(found).values[:, 0].tolist() == [0, 1, 2]
-    assert inputs.take_evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.take_evenly(20)(found) is found
+    actual = frames([i / 10 for i in range(11)])
+    assert inputs.take_every(5)(actual).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_first(3)(actual).values[:, 0].tolist() == [0, 1, 2]
+    assert inputs.take_evenly(3)(actual).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_evenly(20)(actual) is actual
     nothing = frames([])
     for how in (inputs.take_every(2), inputs.take_first(2), inputs.take_evenly(2)):
         assert len(how(nothing).values) == 0

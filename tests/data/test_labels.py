@@ -121,9 +121,9 @@ def test_a_slip_is_not_a_missing_label(split: str, slip: str, tmp_path: Path) ->
     """An empty field says that a label is missing; one that says nan or inf says that something went wrong."""
     rows = {name: [f"{row(str(clip))},0,0,0,"] for name, clip in (("train", 1), ("valid", 2), ("test", 3))}
     rows[split] += [f"{row('8', 0, slip, '', 0, 0, 0)},0,0,0,", f"{row('9')},0,{slip},,"]
-    found = load_corpus(make(tmp_path, BOTH, **rows), workers=1).splits[split]
-    assert [item.id for item in found.items] == [{"train": "1", "valid": "2", "test": "3"}[split]]
-    assert [clip.reason for clip in found.left_out] == [
+    actual = load_corpus(make(tmp_path, BOTH, **rows), workers=1).splits[split]
+    assert [item.id for item in actual.items] == [{"train": "1", "valid": "2", "test": "3"}[split]]
+    assert [clip.reason for clip in actual.left_out] == [
         f"Amusement is {slip}, Determination is empty, expected a finite number",
         f"Dominance is {slip}, expected a finite number",
     ]
@@ -327,11 +327,11 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
     assert model.config.categories == sorted(CLASSES)
     assert load_file(run / "model.safetensors")["category.weight"].shape == (2, model.category.in_features)
     predictions, vad = predict_items(model, items)
-    for found, truth, names, prefix in (
+    for actual, truth, names, prefix in (
         (predictions, [item.labels for item in items], EMOTIONS, ""),
         (vad, [item.vad for item in items], VAD, "vad_"),
     ):
-        rho = correlations(found, np.stack(truth))
+        rho = correlations(actual, np.stack(truth))
         assert list(entry[prefix + "targets"]) == list(names)
         np.testing.assert_allclose(list(entry[prefix + "targets"].values()), rho, atol=1e-4)
         assert entry[prefix + "pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
@@ -395,10 +395,10 @@ def test_evaluation_leaves_out_unknown_labels_alone(
     chosen = {"Arousal": ("1", "2", "6", "7"), "Valence": ("1", "2", "5", "6", "7", "10")}
     items = {clip.id: clip for clip in load_corpus(mixed, **reading()).splits["train"].items}
     for name, clips in chosen.items():
-        place = VAD.index(name)
-        truth = np.array([[table[int(clip)].split(",")[7 + place]] for clip in clips], float)
+        column_index = VAD.index(name)
+        truth = np.array([[table[int(clip)].split(",")[7 + column_index]] for clip in clips], float)
         _, vad = predict_items(EmiModel.open_run(both[0]), [items[clip] for clip in clips])
-        (wanted,) = correlations(vad[:, [place]], truth)
+        (wanted,) = correlations(vad[:, [column_index]], truth)
         assert report.vad.metrics["pearson"].targets[name].value == pytest.approx(wanted, abs=1e-4)
 
 

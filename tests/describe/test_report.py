@@ -135,26 +135,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(corpus: Path) -> Description:
+def actual(corpus: Path) -> Description:
     return describe(corpus, progress=False)
 
 
 @pytest.fixture(scope="module")
-def numbers(found: Description) -> Any:
+def numbers(actual: Description) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    text = (found.out / "description.json").read_text(encoding="utf-8")
+    text = (actual.out / "description.json").read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=refuse)
-    assert read == found.numbers
+    assert read == actual.numbers
     keeps("describe/description_schema.json", read)
-    keeps("describe/facts_schema.json", *json_lines(found.out / "facts.jsonl"))
+    keeps("describe/facts_schema.json", *json_lines(actual.out / "facts.jsonl"))
     return read
 
 
 @pytest.fixture(scope="module")
-def rows(found: Description) -> dict[str, dict[str, str]]:
-    with (found.out / "clips.csv").open(newline="", encoding="utf-8") as file:
+def rows(actual: Description) -> dict[str, dict[str, str]]:
+    with (actual.out / "clips.csv").open(newline="", encoding="utf-8") as file:
         every = list(csv.DictReader(file))
     assert [row["Filename"] for row in every].count("3") == 1
     return {row["Filename"]: row for row in every}
@@ -214,8 +214,8 @@ def test_splits_and_labels(numbers: Any, rows: dict[str, dict[str, str]]) -> Non
     assert numbers["clips"]["train"]["hours"] == pytest.approx(hours / 3600, rel=1e-12)
     assert set(numbers["labels"]) == {"train", "valid"}
     for split, extra in (("train", 4), ("valid", 0)):  # four damaged clips have a file and labels of zero
-        for place, name in enumerate(EMOTIONS):
-            column = [p.labels[place] for p in PLAN if p.split == split and p.labels] + [0.0] * extra
+        for index, name in enumerate(EMOTIONS):
+            column = [p.labels[index] for p in PLAN if p.split == split and p.labels] + [0.0] * extra
             facts = numbers["labels"][split][name]
             assert facts["clips"] == len(column)
             assert facts["zero"] == column.count(0) / len(column)
@@ -299,8 +299,8 @@ def test_damage_is_named(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     assert len(numbers["damaged"]) == 7
 
 
-def test_the_report_shows_the_papers_values_beside_its_own(found: Description, numbers: Any) -> None:
-    text = (found.out / "description.md").read_text(encoding="utf-8")
+def test_the_report_shows_the_papers_values_beside_its_own(actual: Description, numbers: Any) -> None:
+    text = (actual.out / "description.md").read_text(encoding="utf-8")
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     table = {line[0]: line[1:] for line in lines if len(line) == 3}
     for quantity, own, paper in (
@@ -324,8 +324,8 @@ def test_the_report_shows_the_papers_values_beside_its_own(found: Description, n
     assert "train 95: no file of that name" in text
     for name in ("labels", "durations", "cuts"):
         assert f"({name}.png)" in text
-        assert (found.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-        assert (found.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+        assert (actual.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (actual.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     other = markdown.render({**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl")
     assert "| over 5 s | 2 (12.5 %) | - |" in other  # the paper has no value for another cut
 
@@ -344,7 +344,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_interrupted_run_goes_on(
-    corpus: Path, found: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, actual: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load, decoded = decode.load, []
 
@@ -368,8 +368,8 @@ def test_an_interrupted_run_goes_on(
     journal.write_bytes(b"".join([*lines[:2], b"\0" * 20 + b"\n", *lines[3:], lines[1][:-30]]))
     stop = False
     again = describe(corpus, out=tmp_path, workers=2, progress=False)
-    assert again.numbers == found.numbers
-    assert files(tmp_path) == files(found.out)
+    assert again.numbers == actual.numbers
+    assert files(tmp_path) == files(actual.out)
     assert Counter(decoded) - Counter(before) == Counter(
         [name for name in (path.name for path in _list_decoded(corpus)) if name not in before] + ["00002.mp3"]
     )
@@ -538,12 +538,12 @@ def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
         describe(folder, progress=False)
 
 
-def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
+def test_the_command(corpus: Path, actual: Description, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["describe", str(corpus), "--out", str(tmp_path), "--quiet"])
     assert result.exit_code == 0, result.output
     assert "this corpus" in result.stdout
     assert "damaged or missing: 7" in result.stdout
-    assert files(tmp_path) == files(found.out)
+    assert files(tmp_path) == files(actual.out)
 
 
 # Numbers against formulas written again.
@@ -556,10 +556,10 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
 def test_the_cost_of_cuts_against_brute_force(lengths: list[float], cuts: list[float]) -> None:
     cuts += lengths[:3]
     kept, lost = statistics.compute_cost(np.sort(np.array(lengths)), cuts)
-    for place, cut in enumerate(cuts):
-        assert kept[place] == sum(length <= cut for length in lengths) / len(lengths)
+    for index, cut in enumerate(cuts):
+        assert kept[index] == sum(length <= cut for length in lengths) / len(lengths)
         gone = sum((Fraction(length) - Fraction(cut) for length in lengths if length > cut), Fraction(0))
-        assert lost[place] == pytest.approx(float(gone / sum(map(Fraction, lengths))), abs=1e-9)
+        assert lost[index] == pytest.approx(float(gone / sum(map(Fraction, lengths))), abs=1e-9)
 
 
 def test_errors_of_recording_are_counted_and_left_out() -> None:
@@ -592,8 +592,8 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
     facts = statistics.compare_splits(labels, targets)
     assert [row["target"] for row in facts] == list(targets)
     ps = []
-    for place, row in enumerate(facts):
-        x, y = (sorted(labels[split][:, place]) for split in ("train", "valid"))
+    for index, row in enumerate(facts):
+        x, y = (sorted(labels[split][:, index]) for split in ("train", "valid"))
         gaps = [
             abs(Fraction(sum(v <= at for v in x), len(x)) - Fraction(sum(v <= at for v in y), len(y)))
             for at in {*x, *y}
@@ -602,9 +602,9 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
         ps.append(kolmogorov(len(x), len(y), float(max(gaps))))
         assert row["p"] == pytest.approx(ps[-1], abs=1e-9)
         assert row["difference"] == pytest.approx(sum(y) / len(y) - sum(x) / len(x), abs=1e-12)
-    for place, row in enumerate(facts):
+    for index, row in enumerate(facts):
         # Holm: the largest of p times the number of tests not yet passed, over all tests up to this one.
-        corrected = max(min(1.0, q * sum(other >= q for other in ps)) for q in ps if q <= ps[place])
+        corrected = max(min(1.0, q * sum(other >= q for other in ps)) for q in ps if q <= ps[index])
         assert row["p_holm"] == pytest.approx(corrected, abs=1e-9)
         assert row["shifts"] == (row["p_holm"] < 0.05)
 
@@ -623,8 +623,8 @@ def test_a_shift_is_found() -> None:
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.just(math.nan))), min_size=1, max_size=30))
 def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, float]]) -> None:
     facts = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
-    for place, name in enumerate("ab"):
-        column = sorted(row[place] for row in values if not math.isnan(row[place]))
+    for index, name in enumerate("ab"):
+        column = sorted(row[index] for row in values if not math.isnan(row[index]))
         assert facts[name]["clips"] == len(column)
         if not column:
             continue

@@ -453,17 +453,19 @@ def test_plots_leave_out_what_is_not_known():
 def test_reliability_has_a_point_for_each_bin():
     x, y = sample(200, 2)
     y[:, 1] = np.nan
-    found = dict(zip("AB", compute_reliability(x, y, n=50), strict=True))
-    figure = plots.draw_reliability(found)
+    actual = dict(zip("AB", compute_reliability(x, y, n=50), strict=True))
+    figure = plots.draw_reliability(actual)
     first, second = figure.axes
-    assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"
+    assert first.get_title() == f"A\ncalibration error {actual['A'].error:.3f}"
     assert second.get_title() == "B\ncalibration error undefined"
     diagonal, points = first.get_lines()[:2]
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
-    np.testing.assert_allclose(points.get_xydata(), np.stack([found["A"].predicted, found["A"].observed], 1))
+    np.testing.assert_allclose(
+        points.get_xydata(), np.stack([actual["A"].predicted, actual["A"].observed], 1)
+    )
     bars = np.array([path.vertices for path in first.collections[-1].get_paths()])
-    np.testing.assert_allclose(bars[:, 0, 1], found["A"].low)
-    np.testing.assert_allclose(bars[:, 1, 1], found["A"].high)
+    np.testing.assert_allclose(bars[:, 0, 1], actual["A"].low)
+    np.testing.assert_allclose(bars[:, 1, 1], actual["A"].high)
     assert first.get_xlim() == first.get_ylim()
     assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 

@@ -39,12 +39,12 @@ def test_a_group_is_scored_as_if_alone() -> None:
     y[::5, 0] = np.nan
     fields = ["ab"[i % 2] if i % 3 else "" for i in range(120)]
     speakers = [f"s{i % 8}" for i in range(120)]
-    found = by(x, y, fields, speakers)
-    assert list(found.groups) == ["a", "b", MISSING]
+    actual = by(x, y, fields, speakers)
+    assert list(actual.groups) == ["a", "b", MISSING]
     for value, text in (("a", "a"), ("b", "b"), (MISSING, "")):
         rows = [i for i, field in enumerate(fields) if field == text]
         alone = score(x[rows], y[rows], ["T0", "T1"], n_bootstrap=5)
-        group = found.groups[value]
+        group = actual.groups[value]
         assert (group.clips, group.speakers) == (40, len({speakers[i] for i in rows}))
         assert dict(group.known) == dict(alone.known)
         assert group.metrics.keys() == alone.metrics.keys()
@@ -60,8 +60,8 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     x[::3, 1] += 0.4 * np.random.default_rng(1).normal(size=40)
     speakers = [f"s{i % 10}" for i in range(120)]  # every speaker is in all groups
     fields = ["abc"[i % 3] for i in range(120)]
-    found = by(x, y, fields, speakers, n=80)
-    one = found.differences["pearson"]["T1"]
+    actual = by(x, y, fields, speakers, n=80)
+    one = actual.differences["pearson"]["T1"]
     values = {c: metrics.compute_pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
     assert (one.highest, one.lowest) == (max(values, key=values.__getitem__), "a")
     assert one.score.value == pytest.approx(max(values.values()) - values["a"])
@@ -73,33 +73,33 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
         high, low = (np.corrcoef(x[part, 1], y[part, 1])[0, 1] for part in parts)
         drawn.append(high - low)
     np.testing.assert_allclose([one.score.low, one.score.high], np.percentile(drawn, [2.5, 97.5]), rtol=1e-7)
-    mean = found.differences["mse"]["mean"]
+    mean = actual.differences["mse"]["mean"]
     errors = {c: np.square(x[i::3] - y[i::3]).mean() for i, c in enumerate("abc")}
     assert mean.score.value == pytest.approx(max(errors.values()) - min(errors.values()))
-    assert f"({one.highest} over a)" in found.to_text()
+    assert f"({one.highest} over a)" in actual.to_text()
 
 
 def test_means_are_over_the_targets_that_every_group_has() -> None:
     x, y = sample(clips=60)
     fields = ["en" if i % 2 else "de" for i in range(60)]
     y[::2, 1] = np.nan  # unknown in German
-    found = by(x, y, fields)
-    assert found.shared["pearson"] == ("T0",)
-    assert found.groups["en"].means["pearson"].value == pytest.approx(
+    actual = by(x, y, fields)
+    assert actual.shared["pearson"] == ("T0",)
+    assert actual.groups["en"].means["pearson"].value == pytest.approx(
         metrics.compute_pearson(x[1::2, 0], y[1::2, 0])
     )
-    assert "T1" not in found.differences["pearson"]
-    json.dumps([found.to_dict(), found.list_differences()], allow_nan=False)
+    assert "T1" not in actual.differences["pearson"]
+    json.dumps([actual.to_dict(), actual.list_differences()], allow_nan=False)
 
 
 def test_small_groups_say_so() -> None:
     x, y = sample(clips=30)
-    found = by(x, y, ["a"] * 29 + ["b"])
-    assert found.groups["b"].metrics is None
-    assert found.differences == {}
-    assert "not scored, fewer than 2 clips: b" in found.to_text()
-    assert "nan" not in found.to_text()
-    assert found.to_dict()["b"]["note"] == "fewer than 2 clips: not scored"
+    actual = by(x, y, ["a"] * 29 + ["b"])
+    assert actual.groups["b"].metrics is None
+    assert actual.differences == {}
+    assert "not scored, fewer than 2 clips: b" in actual.to_text()
+    assert "nan" not in actual.to_text()
+    assert actual.to_dict()["b"]["note"] == "fewer than 2 clips: not scored"
     nothing = by(x[:2], y[:2], ["a", "b"])
     assert "not scored, fewer than 2 clips: a, b" in nothing.to_text()
 

@@ -59,24 +59,24 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     wanted = [*rows, "baseline-vision", "vision_lstm-vision", "zhang-audio", "ours"]
     result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
     assert result.exit_code == 0, result.output
-    found = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
-    assert set(found) == set(wanted)
+    actual = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert set(actual) == set(wanted)
     for name in rows:
-        assert found[name]["paper"] == {
+        assert actual[name]["paper"] == {
             "validation": get_system(name).published["valid"],
             "test": get_system(name).published["test"],
         }
-        (run,) = found[name]["runs"]
+        (run,) = actual[name]["runs"]
         assert run["mean"] is not None
         assert run["settings"]["modalities"] == {role: role for role in get_system(name).modalities}
         assert run["settings"]["epochs"] == 1  # what the user set goes over the system's own
-    assert found["zhang"]["runs"][0]["settings"]["betas"] == [0.0, 0.99]  # and its own over the paper's
-    assert found["baseline-vision"]["paper"]["test"] == 0.09
-    assert found["zhang-audio"]["paper"] == {"validation": None, "test": None}
+    assert actual["zhang"]["runs"][0]["settings"]["betas"] == [0.0, 0.99]  # and its own over the paper's
+    assert actual["baseline-vision"]["paper"]["test"] == 0.09
+    assert actual["zhang-audio"]["paper"] == {"validation": None, "test": None}
     # There is no sound in this corpus: the paper's own row is named.
-    assert found["ours"]["mean"] is None
-    assert found["ours"]["failed"]["0"]
-    assert found["vision_lstm-vision"]["paper"] == {"validation": None, "test": None}
+    assert actual["ours"]["mean"] is None
+    assert actual["ours"]["failed"]["0"]
+    assert actual["vision_lstm-vision"]["paper"] == {"validation": None, "test": None}
     assert "| 0.463 " in result.output
     assert "| published, validation |" in result.output
     assert "paper, validation" not in result.output
@@ -169,9 +169,9 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
     chosen = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
     result = CliRunner().invoke(app, words(folder, out, tmp_path, "--rows", chosen))
     assert result.exit_code == 0, result.output
-    found = json.loads((out / "results.json").read_text())
-    assert found["clips"] == 3
-    rows = {row["name"]: row for row in found["rows"]}
+    actual = json.loads((out / "results.json").read_text())
+    assert actual["clips"] == 3
+    rows = {row["name"]: row for row in actual["rows"]}
     for name in ("baseline-audio", "ours-frozen", "wavlm_tcn"):
         assert rows[name]["difference"]["value"] is not None, name
     assert rows["ours"]["difference"] is None

@@ -93,12 +93,12 @@ def underway(out: Path, finished: int) -> Path:
 
 
 def timeless(out: Path) -> Any:
-    found = json.loads((out / "results.json").read_text())
-    keeps("experiments/comparison_schema.json", found)
-    for row in found["rows"]:
+    actual = json.loads((out / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", actual)
+    for row in actual["rows"]:
         for run in row["runs"]:
             assert run.pop("seconds") >= 0
-    return found
+    return actual
 
 
 def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(base: Path, speech: Path) -> None:
@@ -172,13 +172,13 @@ def test_the_same_command_twice_shares_the_runs(base: Path, tones: Path, tmp_pat
     ours: list[str] = []
     sets = ("epochs=5",)
     request = Request(tones, out, names, "0", config=base / "common.yaml", sets=sets, show=False)
-    found = table2.ablate(request, [f"xlsr={base / 'encoder.json'}"], ours.append)
+    actual = table2.ablate(request, [f"xlsr={base / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
     assert "full seed 0: another process is at it" in ours
     assert other.returncode == 0 or "another command has some" in theirs
-    assert all(row.scores or row.open for row in found.rows)
+    assert all(row.scores or row.open for row in actual.rows)
 
 
 def test_another_row_to_compare_with(base: Path, tones: Path, tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_a_run_that_another_process_holds_is_passed_over(base: Path, tones: Path
     request = Request(tones, tmp_path, "gv", "0", config=base / "common.yaml", show=False)
     with hold(tmp_path / "gv" / "seed-0" / grid.LOCK) as ours:
         assert ours
-        found = table2.ablate(request, log=logged.append)
+        actual = table2.ablate(request, log=logged.append)
         result = CliRunner().invoke(app, words(base, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
-    assert found.rows[0].open == (0,)
-    assert found.elsewhere == ("gv seed 0",)
+    assert actual.rows[0].open == (0,)
+    assert actual.elsewhere == ("gv seed 0",)
     assert logged == ["gv seed 0: another process is at it"]
     assert result.exit_code == 1
     assert "not run yet" in result.output
@@ -453,10 +453,10 @@ def test_the_paired_t_is_scipys() -> None:
     for seeds in range(3, 14):
         ours, theirs = rng.normal(size=(2, seeds))
         expected = stats.ttest_rel(ours, theirs)
-        found = significance.compute_t_test(ours - theirs)
-        assert found.t == pytest.approx(expected.statistic, rel=1e-12)
-        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-        assert found.freedom == seeds - 1
+        actual = significance.compute_t_test(ours - theirs)
+        assert actual.t == pytest.approx(expected.statistic, rel=1e-12)
+        assert actual.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert actual.freedom == seeds - 1
     for freedom in range(1, 20):
         for t in (0.0, -0.4, 1.7, 12.0):
             assert significance.compute_p(t, freedom) == pytest.approx(
@@ -487,12 +487,12 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
         [significance.resample_pearson(run, labels, speakers, n=200, seed=0) for run in runs]
         for runs in (ours, theirs)
     ]
-    found = significance.subtract(*both)
+    actual = significance.subtract(*both)
     everyone = rho(ours, slice(None)), rho(theirs, slice(None))
-    assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
-    assert found.test is not None
-    assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
+    assert actual.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
+    assert (actual.low, actual.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    assert actual.test is not None
+    assert actual.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
     assert significance.subtract(both[0][:2], both[1][:2]).test is None
 
 
@@ -514,9 +514,9 @@ def test_a_table_says_what_the_scored_split_chose() -> None:
     assert "| 0.417 (unreviewed) |" in text
     mean = row("b", baseline="savchenko", baseline_options={"fusion": "mean"})
     assert "weights of fusion" not in made("valid", mean).to_markdown()
-    found = made("test", plain, fused).to_dict()
-    assert found["split_chose"] == ""
-    assert [one["unsure"] for one in found["rows"]] == ["", "unreviewed"]
+    actual = made("test", plain, fused).to_dict()
+    assert actual["split_chose"] == ""
+    assert [one["unsure"] for one in actual["rows"]] == ["", "unreviewed"]
     assert made("valid", row("a", train_on="train+valid")).describe_selection() == ""
 
 
@@ -547,6 +547,6 @@ def test_what_is_undefined_is_reported(tmp_path: Path) -> None:
     assert "Table B" not in text  # the full model alone is no comparison
     assert "6 clips, the same for both, too narrow where clips share a speaker" in text
     made.write(tmp_path)
-    found = json.loads((tmp_path / "results.json").read_text())
-    keeps("experiments/comparison_schema.json", found)
-    assert found["rows"][1]["mean"] is None
+    actual = json.loads((tmp_path / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", actual)
+    assert actual["rows"][1]["mean"] is None

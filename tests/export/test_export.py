@@ -66,10 +66,10 @@ def test_random_lengths_and_batches_equal_torch(family):
     own = [model.predict([clip])[0] for clip in clips]
     for _ in range(20):
         rows = rng.integers(len(clips), size=rng.integers(1, 9))
-        found = predict_clips(
+        actual = predict_clips(
             runs, spec, [clips[i] for i in rows], batch_seconds=float(rng.choice([0.5, 60]))
         )
-        for row, one in zip(rows, found, strict=True):
+        for row, one in zip(rows, actual, strict=True):
             np.testing.assert_allclose(one.intensities, own[row].intensities, rtol=0, atol=1e-5)
             np.testing.assert_allclose(one.vad, own[row].vad, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(one.times, own[row].times)
@@ -91,8 +91,8 @@ def test_every_switch_of_the_model(config):
     tiny_models.standardize(model)
     runs = open_runtime("onnx", to_onnx(model))
     clips = [tiny_models.clip(n, seed=n) for n in (500, 8000, 3000)]
-    found = predict_clips(runs, get_spec(model), clips, pooled=True)
-    for one, own in zip(found, model.predict(clips), strict=True):
+    actual = predict_clips(runs, get_spec(model), clips, pooled=True)
+    for one, own in zip(actual, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
     names = {"intensities", "frames", "hidden", "pooled"}
@@ -112,12 +112,12 @@ def test_windows_are_predicted_as_clips_of_their_frames(config):
     starts, ends = np.array([3, 0, 39, 24, 5, 0]), np.array([9, 40, 40, 99, 6, 99])
     feed = {"hidden": hidden, "frames": counts, "rows": rows, "starts": starts, "ends": ends}
     names = ["intensities", "pooled", "vad_means"]
-    found = open_runtime("onnx", head.SerializeToString()).run(names, feed)
+    actual = open_runtime("onnx", head.SerializeToString()).run(names, feed)
     for window, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True)):
         part = torch.from_numpy(hidden[None, row, start : min(end, counts[row])])
         with torch.inference_mode():
             own = model.regress(part, torch.ones(part.shape[:2], dtype=torch.bool))
-        for value, expected in zip(found, (own.intensities, own.pooled, own.vad.mean(dim=1)), strict=True):
+        for value, expected in zip(actual, (own.intensities, own.pooled, own.vad.mean(dim=1)), strict=True):
             np.testing.assert_allclose(value[window], expected[0].numpy(), rtol=0, atol=3e-5)
 
 
@@ -138,8 +138,8 @@ def test_layers_and_domains_of_other_families(family):
     model = tiny_models.model(family, **SHORT, **HEADS)
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3000)]
-    found = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), clips)
-    for one, own in zip(found, model.predict(clips), strict=True):
+    actual = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), clips)
+    for one, own in zip(actual, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.vad, own.vad, rtol=0, atol=1e-5)
 
@@ -150,18 +150,18 @@ def test_the_graph_equals_the_formula():
     clip = tiny_models.clip(3210)
     hidden = tiny_models.whisper(tiny_models.under(w, "encoder."), tiny_models.encoder("whisper"), clip)
     intensities, vad = tiny_models.heads(w, hidden)
-    (found,) = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), [clip])
-    np.testing.assert_allclose(found.intensities, intensities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found.vad, vad, rtol=0, atol=1e-5)
+    (actual,) = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), [clip])
+    np.testing.assert_allclose(actual.intensities, intensities, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual.vad, vad, rtol=0, atol=1e-5)
 
 
 def test_silence():
     model = tiny_models.model("whisper", **SHORT)
-    (found,) = predict_clips(
+    (actual,) = predict_clips(
         open_runtime("onnx", to_onnx(model)), get_spec(model), [np.zeros(4000, np.float32)]
     )
     (own,) = model.predict([np.zeros(4000, np.float32)])
-    np.testing.assert_allclose(found.intensities, own.intensities, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual.intensities, own.intensities, rtol=0, atol=1e-5)
 
 
 # The folder
@@ -178,14 +178,14 @@ def test_what_is_written(run, tmp_path):
     assert report.size == sum(file.stat().st_size for file in (tmp_path / "engine").iterdir())
     assert report.difference < 1e-5
     assert "of torch" in report.to_text()
-    found = json.loads((tmp_path / "engine" / "engine.json").read_text())
-    assert found["precision"] == "float32"
-    assert found["training"] == {
+    actual = json.loads((tmp_path / "engine" / "engine.json").read_text())
+    assert actual["precision"] == "float32"
+    assert actual["training"] == {
         "settings": {"encoder": "whisper", "lr": 1e-3},
         "corpus": {"folder": "bursts"},
     }
-    assert found["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
-    keeps("inference/engine_schema.json", found)
+    assert actual["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
+    keeps("inference/engine_schema.json", actual)
     domains = {node.domain for node in list_nodes(tmp_path / "engine")}
     assert domains == {""}, "float32 has standard operators only"
 
@@ -256,11 +256,11 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path / "run")
     folder = tmp_path / "engine"
-    found = export.export(
+    actual = export.export(
         tmp_path / "run", folder, int8=True, calibrate=recordings, min_pearson=0.5
     ).quantization
-    assert found.left == ()
-    assert min(found.pearson.values()) > 0.9
+    assert actual.left == ()
+    assert min(actual.pearson.values()) > 0.9
     kinds = [node.op_type for node in list_nodes(folder)]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6, "convolutions and layers"
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
@@ -320,12 +320,12 @@ def test_the_int8_product_equals_its_formula(order):
     x = rng.standard_normal((5, 48)).astype(np.float32) * 2
     x2 = rng.standard_normal((5, 32)).astype(np.float32)
     assert ("Add" in [node.op_type for node in changed.graph.node]) == ("b" not in order)
-    (found,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x, "x2": x2})
+    (actual,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x, "x2": x2})
     rows = np.abs(weight).max(axis=0) / 127
     rounded = np.rint(weight / rows) * rows
     rounded_input = (np.clip(np.rint(x / scale) + 100, 0, 255) - 100) * scale
     parts = {"xw": rounded_input @ rounded, "b": bias, "x2": x2}
-    np.testing.assert_allclose(found, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(actual, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 200])
@@ -341,8 +341,8 @@ def test_no_8_bit_sum_overflows(rows):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     x = np.full((rows, 512), 255, np.uint8)
-    (found,) = open_runtime("onnx", model.SerializeToString()).run(["y"], {"x": x})
-    np.testing.assert_array_equal(found, x.astype(np.int32) @ weight.astype(np.int32))
+    (actual,) = open_runtime("onnx", model.SerializeToString()).run(["y"], {"x": x})
+    np.testing.assert_array_equal(actual, x.astype(np.int32) @ weight.astype(np.int32))
 
 
 def test_the_range_that_rounds_and_clips_least():

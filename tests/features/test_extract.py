@@ -90,14 +90,14 @@ def test_log_mel_in_patches(corpus: Path) -> None:
     (report,) = extract(corpus, "log-mel", name="vggish", overrides={"patches": True, "max_seconds": None})
     index = store.index(corpus / "features/vggish")
     frames = logmel.compute_log_mel(wave(corpus, "00004"))
-    found = store.read(index["4"], "00004")
-    assert found.values.shape == (17, 96 * 64)
-    np.testing.assert_array_equal(found.values[3].reshape(96, 64), frames[3 * 96 : 4 * 96])
+    actual = store.read(index["4"], "00004")
+    assert actual.values.shape == (17, 96 * 64)
+    np.testing.assert_array_equal(actual.values[3].reshape(96, 64), frames[3 * 96 : 4 * 96])
     rest = len(frames) - 16 * 96
-    np.testing.assert_array_equal(found.values[16].reshape(96, 64)[:rest], frames[16 * 96 :])
-    np.testing.assert_allclose(found.values[16].reshape(96, 64)[rest:], np.log(0.01), atol=1e-6)
+    np.testing.assert_array_equal(actual.values[16].reshape(96, 64)[:rest], frames[16 * 96 :])
+    np.testing.assert_allclose(actual.values[16].reshape(96, 64)[rest:], np.log(0.01), atol=1e-6)
     # A patch covers 95 hops and a window: its middle is at 0.4875 s.
-    np.testing.assert_allclose(found.times, 0.4875 + 0.96 * np.arange(17))
+    np.testing.assert_allclose(actual.times, 0.4875 + 0.96 * np.arange(17))
     assert report.facts["settings"] == {"max_seconds": None, "patches": True}
 
 
@@ -247,8 +247,8 @@ def test_numbered_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> No
     )
     extract(tmp_path, "challenge")
     for clip, wanted in (("1", [2, 1, 0]), ("2", [0, 1])):
-        found = store.read(tmp_path / f"features/vit/{clip}.safetensors", clip)
-        assert found.values[:, 0].tolist() == wanted
+        actual = store.read(tmp_path / f"features/vit/{clip}.safetensors", clip)
+        assert actual.values[:, 0].tolist() == wanted
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -71,9 +71,9 @@ def test_crops_are_cut_at_their_times_and_missing_where_there_is_no_face(corpus:
     assert list(report.failed) == ["00009"]
     assert "00009.mp4" in report.failed["00009"]
     assert any("00010.mp4: no face in 5 frames" in note for note in report.warnings)
-    found = faces.find(corpus / "features/faces", 6.0)
-    assert list(found) == ["7", "8", "10"]
-    crops = found["8"]
+    actual = faces.find(corpus / "features/faces", 6.0)
+    assert list(actual) == ["7", "8", "10"]
+    crops = actual["8"]
     np.testing.assert_allclose(crops.times, np.arange(40) / FPS, atol=1e-3)
     missing = [k for k, file in enumerate(crops.files) if file is None]
     assert missing == [k for k in range(40) if 0.3 <= k / FPS < 0.5]
@@ -84,7 +84,7 @@ def test_crops_are_cut_at_their_times_and_missing_where_there_is_no_face(corpus:
             wanted = (255, 205, 205) if k / FPS < TURN else (205, 255, 205)
             np.testing.assert_allclose(image[40:-40, 40:-40].mean(axis=(0, 1)), wanted, atol=14)
     # The same film with a sound that starts 0.2 s late, which moves no image: time 0 is the container's.
-    np.testing.assert_allclose(found["7"].times, crops.times, atol=2e-3)
+    np.testing.assert_allclose(actual["7"].times, crops.times, atol=2e-3)
 
 
 def test_descriptors_change_with_the_face_and_are_never_of_a_black_image(corpus: Path) -> None:
@@ -133,9 +133,9 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
         (corpus / "face_images" / clip).mkdir(parents=True)
         for number in numbers:
             Image.new("RGB", (20, 20)).save(corpus / "face_images" / clip / f"frame_{number}.png")
-    found = faces.find(corpus / "face_images", 6.0)
-    np.testing.assert_allclose(found["2"].times, np.arange(4) / 6)
-    assert [file is not None for file in found["2"].files] == [False, False, False, True]
+    actual = faces.find(corpus / "face_images", 6.0)
+    np.testing.assert_allclose(actual["2"].times, np.arange(4) / 6)
+    assert [file is not None for file in actual["2"].files] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("network", [{"batch": 1}, {"batch": 2}, {"last": True}, {"size": 64}, {}])
@@ -157,10 +157,10 @@ def test_images_are_normalized_as_asked(
     for number, color in enumerate(shown):
         Image.new("RGB", (80, 80), color).save(corpus / f"face_images/1/{number}.png")
     report = describe(corpus, "other.onnx", outputs=["color"], **settings)
-    found = store.read(store.index(report.folder)["1"], "1")
-    np.testing.assert_allclose(found.values, [formula(np.array(one)) for one in shown], atol=2e-2)
+    actual = store.read(store.index(report.folder)["1"], "1")
+    np.testing.assert_allclose(actual.values, [formula(np.array(one)) for one in shown], atol=2e-2)
     # A black image that is there is a image.
-    assert found.present.all()
+    assert actual.present.all()
 
 
 def test_a_network_over_gray_images_sees_their_brightness(corpus: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_network_over_gray_images_sees_their_brightness(corpus: Path) -> None:
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
     report = describe(corpus, "other.onnx", outputs=["color"], normalize="bytes")
-    found = store.read(store.index(report.folder)["1"], "1")
-    np.testing.assert_allclose(found.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
+    actual = store.read(store.index(report.folder)["1"], "1")
+    np.testing.assert_allclose(actual.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
 
 
 def test_networks_over_something_else_are_refused(corpus: Path) -> None:
@@ -186,24 +186,24 @@ def test_networks_over_something_else_are_refused(corpus: Path) -> None:
 def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
     image = square(120, 80)
     for pixels in (False, True):
-        found = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(image, 0.6)
-        assert found is not None
-        np.testing.assert_allclose(found.box, (120, 80, 160, 120), atol=0.1)
-        assert found.score == pytest.approx(1, abs=0.01)
+        actual = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(image, 0.6)
+        assert actual is not None
+        np.testing.assert_allclose(actual.box, (120, 80, 160, 120), atol=0.1)
+        assert actual.score == pytest.approx(1, abs=0.01)
     # Twice the size is seen through half the resolution, and reported in pixels of the frame.
-    found = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
-    assert found is not None
-    np.testing.assert_allclose(found.box, (240, 160, 320, 240), atol=0.1)
+    actual = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
+    assert actual is not None
+    np.testing.assert_allclose(actual.box, (240, 160, 320, 240), atol=0.1)
     detector = Detector(str(yunet(tmp_path / "y.onnx")))
     assert detector.yunet
     both = square(64, 96, 32, (0, 0, 255), shape=(256, 320)) + square(
         192, 96, 32, (255, 0, 0), shape=(256, 320)
     )
-    found = detector.detect(both, 0.6)
-    assert found is not None
+    actual = detector.detect(both, 0.6)
+    assert actual is not None
     # Square (3, 2) of the stride of 32, shifted by a quarter, twice the size; the red square is none.
     np.testing.assert_allclose(
-        found.box, (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
+        actual.box, (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
     )
     assert detector.detect(np.zeros((100, 50, 3), np.uint8), 0.6) is None
 
@@ -268,9 +268,9 @@ def test_the_included_network_describes_faces_by_default(corpus: Path) -> None:
 
 def test_the_detector_is_given_no_stretched_image(tmp_path: Path) -> None:
     wide = square(0, 0, 80, shape=(240, 640))
-    found = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
-    assert found is not None
-    np.testing.assert_allclose(found.box, (0, 0, 80, 80), atol=0.1)
+    actual = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
+    assert actual is not None
+    np.testing.assert_allclose(actual.box, (0, 0, 80, 80), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ def test_a_crop_is_a_square_within_the_image(
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (120, 160, 3), np.uint8)
     side = wanted[2] - wanted[0]
-    found = np.asarray(faces.crop(image, box, margin, side))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found, image[wanted[1] : wanted[3], wanted[0] : wanted[2]])
+    actual = np.asarray(faces.crop(image, box, margin, side))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(actual, image[wanted[1] : wanted[3], wanted[0] : wanted[2]])
 
 
 def test_what_is_there_is_kept_and_the_rest_is_made(corpus: Path) -> None:

@@ -44,10 +44,10 @@ def test_an_array_of_any_protocol_is_read_as_it_was_written(
 ) -> None:
     file = tmp_path / "00001.pkl"
     file.write_bytes(pickle.dumps(array, protocol))
-    ((place, found),) = read_arrays(file).items()
-    assert place == ""
-    assert found.dtype == array.dtype
-    np.testing.assert_array_equal(found, array, strict=True)
+    ((name_in_file, actual),) = read_arrays(file).items()
+    assert name_in_file == ""
+    assert actual.dtype == array.dtype
+    np.testing.assert_array_equal(actual, array, strict=True)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -60,10 +60,10 @@ def test_arrays_in_lists_and_dicts_are_named_by_their_place(tmp_path: Path, prot
     }
     file = tmp_path / "clip.pkl"
     file.write_bytes(pickle.dumps(content, protocol))
-    found = read_arrays(file)
-    assert list(found) == ["frames/0", "frames/1", "frames/2", "nested/a/b"]
-    np.testing.assert_array_equal(found["frames/1"], shared)
-    np.testing.assert_array_equal(found["nested/a/b"], [0, 1])
+    actual = read_arrays(file)
+    assert list(actual) == ["frames/0", "frames/1", "frames/2", "nested/a/b"]
+    np.testing.assert_array_equal(actual["frames/1"], shared)
+    np.testing.assert_array_equal(actual["nested/a/b"], [0, 1])
 
 
 def test_the_older_names_of_numpy_are_known(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_older_names_of_numpy_are_known(tmp_path: Path) -> None:
 def test_a_list_of_ten_thousand_arrays_is_no_bomb(tmp_path: Path) -> None:
     file = tmp_path / "clip.pkl"
     file.write_bytes(pickle.dumps([np.full(4, i, np.float32) for i in range(10_000)]))
-    found = read_arrays(file)
-    assert [int(array[0]) for array in found.values()] == list(range(10_000))
+    actual = read_arrays(file)
+    assert [int(array[0]) for array in actual.values()] == list(range(10_000))
 
 
 # Hostile files. Those that would run something would leave a file in the folder CANARY stands for.

@@ -135,9 +135,9 @@ def test_vad_that_was_never_learned_is_not_predicted(tmp_path):
     tiny_models.model("whisper", do_normalize=False, max_seconds=0.5).save_pretrained(tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "engine")
     for folder in ("run", "engine"):
-        found = open_engine(tmp_path / folder)
-        assert not found.spec.vad
-        assert found.predict([tiny_models.clip(500)])[0].vad is None
+        actual = open_engine(tmp_path / folder)
+        assert not actual.spec.vad
+        assert actual.predict([tiny_models.clip(500)])[0].vad is None
 
 
 @pytest.mark.parametrize("options", [{"threads": "2"}, {"threads": 0}, {"threads": 1.5}, {"streams": True}])

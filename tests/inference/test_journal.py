@@ -136,13 +136,13 @@ def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path)
     for size in [*range(0, len(whole), 7), *ends, *(end + 1 for end in ends)]:
         path.write_bytes(whole[:size])
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
-            found = [store.get_clip(mark, Path("a")) is not None for mark in marks]
-            assert found == [end < size for end in ends[1:]]
+            actual = [store.get_clip(mark, Path("a")) is not None for mark in marks]
+            assert actual == [end < size for end in ends[1:]]
             assert store.note is None
             store.add_clips([(marks[2], result)])
         with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
             assert store.get_clip(marks[2], Path("a")) is not None
-            assert [store.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
+            assert [store.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == actual[:2]
 
 
 def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
@@ -344,15 +344,15 @@ def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, t
         def predict_timelines(self, results: object, on_progress: object) -> batch.Batches[Timeline]:
             raise AssertionError
 
-    found = sorted(clips.iterdir())
+    actual = sorted(clips.iterdir())
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
-        outcomes, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=store)
-        assert [one.path for one in outcomes] == found
-        mark = stamp(found[0])
+        outcomes, _ = batch.predict_files(Backend(), actual, timeline=False, max_seconds=12, journal=store)
+        assert [one.path for one in outcomes] == actual
+        mark = stamp(actual[0])
         assert mark is not None
         store.add_clips([(mark, strange()[0])])
     with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
-        batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=store)
+        batch.predict_files(Backend(), actual, timeline=False, max_seconds=12, journal=store)
     assert seen[0][1:] == seen[1][1:]
     assert seen[0][0] == "0000.wav," + seen[1][0]
 

@@ -44,14 +44,14 @@ def actors(driver: int) -> dict[int, str]:
                 continue
             if name.startswith("ray::MapWorker"):
                 names[int(process.name)] = name
-    found = {}
+    actual = {}
     for actor, name in names.items():
         above = actor
         while above in parents and above != driver:
             above = parents[above]
         if above == driver:
-            found[actor] = name
-    return found
+            actual[actor] = name
+    return actual
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")

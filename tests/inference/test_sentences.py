@@ -204,8 +204,10 @@ def _check_tiers(out: Path, result: Result) -> None:
     ]
     assert eaf.get_annotation_data_for_tier("Joy (sentences)") == joy
     tiers = {tier.name: tier for tier in textgrid.TextGrid.fromFile(out / "clip.TextGrid")}
-    found = [(round(i.minTime * 1000), round(i.maxTime * 1000), i.mark) for i in tiers["sentences"] if i.mark]
-    assert found == spans
+    actual = [
+        (round(i.minTime * 1000), round(i.maxTime * 1000), i.mark) for i in tiers["sentences"] if i.mark
+    ]
+    assert actual == spans
     captions = [(c.start, c.end, c.lines[0]) for c in webvtt.read(out / "clip.vtt")]
     assert captions == [
         ("00:00:00.200", "00:00:01.400", TEXTS[0]), ("00:00:01.500", "00:00:01.900", TEXTS[1]),

@@ -30,22 +30,22 @@ def video_track(facts: Facts) -> VideoTrack:
 @pytest.mark.parametrize("form", ["mp4", "matroska", "mov"])
 def test_fps_frames_and_length(form: str, fps: Fraction | int, frames: int) -> None:
     facts = probe(video(fps, frames, form))
-    found = video_track(facts)
-    assert (found.codec, found.width, found.height, found.frames) == ("mpeg4", 48, 32, frames)
-    assert found.fps == float(fps)
-    assert found.expected == frames
+    actual = video_track(facts)
+    assert (actual.codec, actual.width, actual.height, actual.frames) == ("mpeg4", 48, 32, frames)
+    assert actual.fps == float(fps)
+    assert actual.expected == frames
     # Matroska's timestamps are whole milliseconds.
-    assert found.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
+    assert actual.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
     assert facts.sound is None
     assert not facts.broken
 
 
 def test_a_recorders_timestamps_are_no_frame_rate() -> None:
     """30 frames a second, stamped in milliseconds: the container states 1000, and the frames have the true rate."""
-    found = video_track(probe(video(30, 60, "matroska", tick=Fraction(1, 1000))))
-    assert found.fps == 1000
-    assert found.expected == 60
-    assert found.frames / found.seconds == pytest.approx(30, rel=1e-3)
+    actual = video_track(probe(video(30, 60, "matroska", tick=Fraction(1, 1000))))
+    assert actual.fps == 1000
+    assert actual.expected == 60
+    assert actual.frames / actual.seconds == pytest.approx(30, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_recorders_timestamps_are_no_frame_rate() -> None:
 )
 def test_frames_left_out_are_expected(form: str, codec: str) -> None:
     """The paper's clip 11437: 6.54 s at 30 fps are 196 frames, however many of them are there."""
-    found = video_track(probe(video(30, 196, form, codec=codec, skip=(100, 150))))
-    assert (found.fps, found.frames, found.expected) == (30.0, 146, 196)
-    assert found.seconds == pytest.approx(196 / 30, abs=1e-3)
+    actual = video_track(probe(video(30, 196, form, codec=codec, skip=(100, 150))))
+    assert (actual.fps, actual.frames, actual.expected) == (30.0, 146, 196)
+    assert actual.seconds == pytest.approx(196 / 30, abs=1e-3)
     one = video_track(probe(video(30, 60, form, codec=codec, skip=(31, 32))))
     assert (one.fps, one.frames, one.expected) == (30.0, 59, 60)
 
@@ -71,8 +71,8 @@ def test_frames_left_out_are_expected(form: str, codec: str) -> None:
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 @pytest.mark.parametrize("fps", [Fraction(2983, 100), Fraction(125, 2)])
 def test_odd_rates_stay_what_they_are_with_frames_left_out(form: str, fps: Fraction) -> None:
-    found = video_track(probe(video(fps, 90, form, skip=(20, 30))))
-    assert (found.fps, found.frames, found.expected) == (float(fps), 80, 90)
+    actual = video_track(probe(video(fps, 90, form, skip=(20, 30))))
+    assert (actual.fps, actual.frames, actual.expected) == (float(fps), 80, 90)
 
 
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
@@ -139,10 +139,10 @@ def _png() -> bytes:
 
 def test_what_is_cut_off_is_not_counted() -> None:
     whole = video(30, 300, "avi")
-    found = video_track(probe(whole[: len(whole) // 2]))
-    assert found.promised == 300
-    assert 50 < found.frames < 200
-    assert found.seconds == pytest.approx(found.frames / 30)
+    actual = video_track(probe(whole[: len(whole) // 2]))
+    assert actual.promised == 300
+    assert 50 < actual.frames < 200
+    assert actual.seconds == pytest.approx(actual.frames / 30)
 
 
 def test_damage_in_the_middle_is_reported() -> None:

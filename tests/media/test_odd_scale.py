@@ -67,9 +67,9 @@ SAME: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_what_is_the_same_sound(name: str) -> None:
-    found = to_floats(SAME[name]())
-    found = found if found.ndim == 1 else found[:, 0]
-    np.testing.assert_allclose(found, SOUND, atol=2.0**-14 * (1 if name[:5] != "quiet" else 512))
+    actual = to_floats(SAME[name]())
+    actual = actual if actual.ndim == 1 else actual[:, 0]
+    np.testing.assert_allclose(actual, SOUND, atol=2.0**-14 * (1 if name[:5] != "quiet" else 512))
 
 
 class Refuses:

@@ -80,12 +80,12 @@ def flv_twice() -> bytes:
 
 def pages(content: bytes) -> list[bytes]:
     """Of an Ogg file."""
-    found, at = [], 0
+    actual, at = [], 0
     while at < len(content):
         end = at + 27 + content[at + 26] + sum(content[at + 27 : at + 27 + content[at + 26]])
-        found.append(content[at:end])
+        actual.append(content[at:end])
         at = end
-    return found
+    return actual
 
 
 def without(kind: str, *lost: int) -> bytes:
@@ -234,8 +234,8 @@ def test_every_time_is_the_files_or_noted(name: str) -> None:
     make, expected, note = INPUTS[name]
     samples, notes = load(make())
     if expected is not None:
-        found = [time - first_loud() for time in onsets(samples)]
-        np.testing.assert_allclose(found, expected, atol=TRUTH)
+        actual = [time - first_loud() for time in onsets(samples)]
+        np.testing.assert_allclose(actual, expected, atol=TRUTH)
     assert bool(notes) == bool(note), notes
     assert re.search(note, " ".join(notes)), notes
     assert note.startswith(DAMAGED) or not any("damaged" in one for one in notes)
@@ -267,8 +267,8 @@ def test_a_recorders_drift_is_made_up_for(speed: float) -> None:
 
 def test_a_file_of_a_recorder_that_is_slow() -> None:
     samples, _ = load(flac_mkv(edit=lambda time: time * 0.98))
-    found = [time - first_loud() for time in onsets(samples)]
-    np.testing.assert_allclose(found, [0.98, 2.94], atol=OVERLAP)
+    actual = [time - first_loud() for time in onsets(samples)]
+    np.testing.assert_allclose(actual, [0.98, 2.94], atol=OVERLAP)
 
 
 def test_frames_of_an_ogg_have_the_times_of_the_sound() -> None:

@@ -157,12 +157,12 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
     assert result.timeline is not None
     voice_segments = find(truth)
     assert len(voice_segments) == 2
-    found = in_formats(result, tmp_path / "out")
+    actual = in_formats(result, tmp_path / "out")
     for kind in ("eaf", "textgrid"):
-        np.testing.assert_allclose(found[kind], [segment.start for segment in voice_segments], atol=TRUTH)
+        np.testing.assert_allclose(actual[kind], [segment.start for segment in voice_segments], atol=TRUTH)
     step = 0.2 * int(voice_segments[0].start / 0.2)  # with a voice in any part of it
     for kind in ("csv", "nova", "vtt"):
-        assert found[kind] == pytest.approx([step], abs=TRUTH)
+        assert actual[kind] == pytest.approx([step], abs=TRUTH)
 
 
 def test_timestamps_that_start_late_count_from_zero() -> None:

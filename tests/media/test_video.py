@@ -27,20 +27,20 @@ def test_frame_k_of_any_rate_is_at_k_over_it_to_a_millisecond(
 def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -> None:
     put = [0.0, 0.033, 0.04, 0.5, 0.501, 2.0, 2.75]
     levels = dict(zip(put, range(30, 240, 30), strict=True))
-    found = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: gray(levels[time]))))
-    np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
+    actual = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: gray(levels[time]))))
+    np.testing.assert_allclose([frame.time for frame in actual], put, atol=1e-3)
     # The image travels with its time.
-    np.testing.assert_allclose([frame.image.mean() for frame in found], list(levels.values()), atol=6)
-    assert found[0].image.shape == (64, 64, 3)
-    assert found[0].image.dtype == np.uint8
+    np.testing.assert_allclose([frame.image.mean() for frame in actual], list(levels.values()), atol=6)
+    assert actual[0].image.shape == (64, 64, 3)
+    assert actual[0].image.dtype == np.uint8
 
 
 def test_frames_that_refer_forward_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
     put = even(29.83, 30)
     path = film(tmp_path / "a.mp4", put, lambda time: gray(round(time * 200) + 20), codec="libx264")
-    found = list(video.read_frames(path))
-    np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
-    assert (np.diff([frame.image.mean() for frame in found]) > 0).all()
+    actual = list(video.read_frames(path))
+    np.testing.assert_allclose([frame.time for frame in actual], put, atol=1e-3)
+    assert (np.diff([frame.image.mean() for frame in actual]) > 0).all()
 
 
 @pytest.mark.parametrize("fps", [6, 2.5, 12, 100])
@@ -114,9 +114,9 @@ def test_a_damaged_film_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     data[(start + end) // 2 : end - 4] = bytes(end - 4 - (start + end) // 2)
     path.write_bytes(data)
     with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only frames up to"):
-        found = times(path)
-    assert 10 < len(found) < 60
-    np.testing.assert_allclose(found, np.arange(len(found)) / 20, atol=1e-3)
+        actual = times(path)
+    assert 10 < len(actual) < 60
+    np.testing.assert_allclose(actual, np.arange(len(actual)) / 20, atol=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 5000])
@@ -148,10 +148,10 @@ def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
     data[third : third + 20_000] = rng.bytes(20_000)
     path.write_bytes(data)
     with pytest.warns(EmimicWarning, match=r"a\.ts: damaged or cut short"):
-        found = times(path)
-    assert 10 < len(found) < 60
-    assert (np.diff(found) > 0).all()
-    assert np.abs(found[:, None] - whole).min(axis=1).max() < 1e-3
+        actual = times(path)
+    assert 10 < len(actual) < 60
+    assert (np.diff(actual) > 0).all()
+    assert np.abs(actual[:, None] - whole).min(axis=1).max() < 1e-3
 
 
 def test_absurd_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,10 +184,10 @@ def test_warping_is_the_cheapest_way(rows: int, columns: int, number: int, draws
         )
         assert warped.cost[draw] == pytest.approx(paid, rel=1e-5, abs=1e-5)
         x, y = np.array([seeds[draw, i] for i, _ in path]), np.array([mimic[j] for _, j in path])
-        for place in range(2):
-            if min(x[:, place].std(), y[:, place].std()) > 0.01:
-                expected = np.corrcoef(x[:, place], y[:, place])[0, 1]
-                assert warped.similarity[draw, place] == pytest.approx(expected)
+        for index in range(2):
+            if min(x[:, index].std(), y[:, index].std()) > 0.01:
+                expected = np.corrcoef(x[:, index], y[:, index])[0, 1]
+                assert warped.similarity[draw, index] == pytest.approx(expected)
 
 
 def test_no_step_of_the_path_leaves_the_band() -> None:
@@ -223,10 +223,10 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
         if start not in valid:
             continue
         for lag, steps in counts.items():
-            for place in range(2):
-                value = valid[start][lag + reach, place]
+            for index in range(2):
+                value = valid[start][lag + reach, index]
                 if lag in usable:
-                    x, y = a[steps, place], b[[s + lag for s in steps], place]
+                    x, y = a[steps, index], b[[s + lag for s in steps], index]
                     assert value == pytest.approx(np.corrcoef(x, y)[0, 1])
                 else:
                     assert math.isnan(value)
@@ -250,11 +250,11 @@ def test_chance_is_the_fraction_of_draws_as_high_corrected_by_the_largest() -> N
     known = np.concatenate([observed[None], draws])[:, :2]
     z = np.arctanh(known)
     z = (z - z.mean(axis=0)) / z.std(axis=0)
-    for place, one in enumerate((first, second)):
-        assert one.p_alone == pytest.approx((1 + (draws[:, place] >= observed[place]).sum()) / 100)
-        assert one.p == pytest.approx((1 + (z[1:].max(axis=1) >= z[0, place]).sum()) / 100)
-        assert one.beyond == (one.p <= 0.05) == (observed[place] > one.high)
-        assert one.low == pytest.approx(draws[:, place].min())
+    for index, one in enumerate((first, second)):
+        assert one.p_alone == pytest.approx((1 + (draws[:, index] >= observed[index]).sum()) / 100)
+        assert one.p == pytest.approx((1 + (z[1:].max(axis=1) >= z[0, index]).sum()) / 100)
+        assert one.beyond == (one.p <= 0.05) == (observed[index] > one.high)
+        assert one.low == pytest.approx(draws[:, index].min())
         assert one.high < 1
     assert second.beyond
     assert math.isnan(third.p)

@@ -41,20 +41,20 @@ def outputs(module: Any, clip: Array, layers: list[int]) -> Array:
     samples = torch.from_numpy(clip).double()[None]
     with torch.no_grad():
         hidden, _ = encoders.encode(module, samples, torch.ones(1, len(clip), dtype=torch.bool), layers)
-    found: Array = hidden[0].numpy()
-    return found
+    actual: Array = hidden[0].numpy()
+    return actual
 
 
 @pytest.mark.parametrize("family", tiny_models.FORMULAS)
 def test_outputs_of_layers_equal_their_formula(family: str) -> None:
     module, clip = encoder(family), tiny_models.clip(2345)
-    found = outputs(module, clip, [1, 2])
+    actual = outputs(module, clip, [1, 2])
     for layer in (1, 2):
         name = "encoder_layers" if family == "whisper" else "num_hidden_layers"
         settings = tiny_models.encoder(family, **{name: layer})
         own: Any = tiny_models.FORMULAS[family]
         np.testing.assert_allclose(
-            found[:, 16 * (layer - 1) : 16 * layer],
+            actual[:, 16 * (layer - 1) : 16 * layer],
             own(tiny_models.weights(module), settings, clip, bare=True),
             **EXACT,
         )
@@ -66,13 +66,13 @@ def test_the_outputs_of_a_layer_are_those_of_the_encoder_cut_there(family: str) 
     for layer in (1, 2, 3):
         cut = encoder(family, layers=layer)
         cut.load_state_dict({name: whole.state_dict()[name] for name in cut.state_dict()})
-        found = outputs(whole, clip, [layer])
+        actual = outputs(whole, clip, [layer])
         if family != "data2vec":
-            found = tiny_models.norm(tiny_models.weights(whole), "encoder.layer_norm", found)
+            actual = tiny_models.norm(tiny_models.weights(whole), "encoder.layer_norm", actual)
         samples = torch.from_numpy(clip).double()[None]
         with torch.no_grad():
             last, _ = encoders.encode(cut, samples, torch.ones(samples.shape, dtype=torch.bool))
-        np.testing.assert_allclose(found, last[0], **EXACT)
+        np.testing.assert_allclose(actual, last[0], **EXACT)
 
 
 @pytest.mark.parametrize("drop", [0.5, 1.0])
@@ -87,10 +87,10 @@ def test_a_dropped_layer_puts_out_its_input(drop: float) -> None:
     seen = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        found = np.split(outputs(module, tiny_models.clip(900), [1, 2, 3]), 3, axis=1)
-        seen.add((np.array_equal(found[0], found[1]), np.array_equal(found[1], found[2])))
+        actual = np.split(outputs(module, tiny_models.clip(900), [1, 2, 3]), 3, axis=1)
+        seen.add((np.array_equal(actual[0], actual[1]), np.array_equal(actual[1], actual[2])))
         if not any(seen):
-            np.testing.assert_allclose(found[0], still[:, :16], **EXACT)
+            np.testing.assert_allclose(actual[0], still[:, :16], **EXACT)
     assert seen == {(True, True)} if drop == 1 else len(seen) > 1
 
 
@@ -150,8 +150,8 @@ def test_a_pooling_has_its_width_and_ignores_padding(pool: pooling.Pooling) -> N
 )
 def test_smooth_is_the_mean_of_real_neighbors(real: list[bool], width: int, seed: int) -> None:
     frames = np.random.default_rng(seed).standard_normal((len(real), 3))
-    (found,) = pooling.smooth(torch.from_numpy(frames)[None], torch.tensor(real)[None], width).numpy()
-    for i, row in enumerate(found):
+    (actual,) = pooling.smooth(torch.from_numpy(frames)[None], torch.tensor(real)[None], width).numpy()
+    for i, row in enumerate(actual):
         near = [k for k in range(len(real)) if abs(k - i) <= width // 2 and real[k]]
         wanted = frames[near].mean(axis=0) if real[i] else np.zeros(3)
         np.testing.assert_allclose(row, wanted, **EXACT)
@@ -252,11 +252,11 @@ def test_clips_in_a_batch_equal_clips_alone(family: str) -> None:
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 4000, 1234, 8000, 719)]
     together = model.predict(clips)
-    for found, clip in zip(together, clips, strict=True):
+    for actual, clip in zip(together, clips, strict=True):
         (own,) = model.predict([clip])
-        np.testing.assert_allclose(found.intensities, own.intensities, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found.vad, own.vad, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found.pooled, own.pooled, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(actual.intensities, own.intensities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual.vad, own.vad, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual.pooled, own.pooled, rtol=0, atol=1e-4)
     assert np.ptp([one.intensities for one in together], axis=0).max() > 1e-3
 
 

@@ -38,7 +38,7 @@ def test_zeros_are_processed_as_silence_up_to_the_longest_clip(tones: Path, fami
     model = tiny_models.model(family, padding="zeros", max_seconds=SECONDS, vad_pretrained=True)
     inner: Any = model.config.encoder_config
     weights = tiny_models.weights(model)
-    found, vad = tiny_models.predict_items(model, clips := items(tones), batch_seconds=0.7)
+    actual, vad = tiny_models.predict_items(model, clips := items(tones), batch_seconds=0.7)
     masked = tiny_models.model(family, max_seconds=SECONDS)
     other, _ = tiny_models.predict_items(masked, clips, batch_seconds=0.7)
     for row, item in enumerate(clips):
@@ -47,10 +47,10 @@ def test_zeros_are_processed_as_silence_up_to_the_longest_clip(tones: Path, fami
         formula = tiny_models.FORMULAS[family]
         hidden = formula(tiny_models.under(weights, "encoder."), inner.to_dict(), silent)
         expected, vad_frames = tiny_models.heads(weights, hidden)
-        np.testing.assert_allclose(found[row], expected, **EXACT)
+        np.testing.assert_allclose(actual[row], expected, **EXACT)
         assert vad_frames is not None
         np.testing.assert_allclose(vad[row], vad_frames.mean(axis=0), **EXACT)
-        assert np.abs(found[row] - other[row]).max() > 1e-3  # and a mask predictions otherwise
+        assert np.abs(actual[row] - other[row]).max() > 1e-3  # and a mask predictions otherwise
 
 
 def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> None:

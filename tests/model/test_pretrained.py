@@ -232,12 +232,12 @@ def test_a_flipped_bit_in_the_header_is_refused_or_harmless(folder, saved):
         broken[position] ^= 1 << int(rng.integers(8))
         (folder / WEIGHTS).write_bytes(broken)
         try:
-            found = load(folder)
+            actual = load(folder)
         except ModelError as error:
             assert str(folder) in str(error)  # noqa: PT017 - both outcomes are right, depending on the byte
             outcomes["refused"] += 1
         else:
-            same_state(clean, found.state_dict())
+            same_state(clean, actual.state_dict())
             outcomes["same"] += 1
     assert outcomes["refused"] > 30
 

@@ -111,10 +111,10 @@ def test_an_exported_graph_equals_the_model(source: Path, tmp_path: Path) -> Non
     graph = GraphEngine(tmp_path / "exported", threads=1)
     np.testing.assert_array_equal(graph.tokenize(TEXTS[2]), clips[2].further["text"])
     together = graph.predict_raw(clips)
-    for clip, found in zip(clips, together, strict=True):
+    for clip, actual in zip(clips, together, strict=True):
         wanted = model.predict([clip])[0]
-        np.testing.assert_allclose(found.intensities, wanted.intensities, atol=1e-5)
-        np.testing.assert_allclose(found.vad, wanted.vad, atol=1e-5)
+        np.testing.assert_allclose(actual.intensities, wanted.intensities, atol=1e-5)
+        np.testing.assert_allclose(actual.vad, wanted.vad, atol=1e-5)
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_dropout_replaces_whole_texts(source: Path) -> None:

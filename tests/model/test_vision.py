@@ -101,8 +101,8 @@ def test_a_published_encoder_gives_its_own_features(backbone: str, tmp_path: Pat
             if backbone in ("dinov2", "vit")
             else output.pooler_output.flatten(1)
         )
-        found = branch.encode_frames(torch.from_numpy(branch.preprocessing.prepare(image))[None])
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        actual = branch.encode_frames(torch.from_numpy(branch.preprocessing.prepare(image))[None])
+    torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="image processor"):
         vision.make_config(settings)
@@ -117,9 +117,9 @@ def test_images_are_those_of_the_processor(name: str, shape: tuple[int, int], tm
     assert Preprocessing.of_dict(json.loads(json.dumps(vars(own)))) == own
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     wanted = processor(image, return_tensors="np")["pixel_values"][0]
-    found = own.prepare(image) * np.array(own.scale) + np.array(own.shift)
-    assert found.shape[:2] == own.shape
-    np.testing.assert_allclose(found.transpose(2, 0, 1), wanted, atol=1e-5)
+    actual = own.prepare(image) * np.array(own.scale) + np.array(own.shift)
+    assert actual.shape[:2] == own.shape
+    np.testing.assert_allclose(actual.transpose(2, 0, 1), wanted, atol=1e-5)
 
 
 def compute_gradients(model: EmiModel, clips: list[Inputs]) -> dict[str, torch.Tensor]:

@@ -69,8 +69,8 @@ def data(reader: Reader) -> Any:
 
 
 def same(stored: list[float | None], values: Any) -> None:
-    found = np.array([np.nan if v is None else v for v in stored])
-    np.testing.assert_allclose(found, values, atol=5.1e-5)
+    actual = np.array([np.nan if v is None else v for v in stored])
+    np.testing.assert_allclose(actual, values, atol=5.1e-5)
 
 
 def test_the_data_are_the_results():
@@ -120,10 +120,10 @@ def test_what_is_to_be_known_of_the_recording():
     """The page has the notes without the path, states a missing voice, and mentions bands only where there are any."""
     notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
     one = replace(result(voice_segments=()), notes=notes)
-    found = [e[2] for e in read(one).find("p")]
-    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
-    assert "No voice was found in it." in found[0]
-    assert "band" not in found[0]
+    actual = [e[2] for e in read(one).find("p")]
+    assert actual[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
+    assert "No voice was found in it." in actual[0]
+    assert "band" not in actual[0]
     unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
     assert "No voice" not in read(unasked).find("p")[0][2]
     long = result(seconds=240.0)
@@ -291,11 +291,11 @@ def test_the_notice_is_on_the_page():
 def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
     """The points of each piece of the line of a class."""
     (path,) = reader.find("path", **{"class": look})
-    found = []
+    actual = []
     for piece in path[1]["d"].split("M")[1:]:
         numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-        found.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
-    return found
+        actual.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
+    return actual
 
 
 def test_gaps_are_gaps_and_silences_are_gray():

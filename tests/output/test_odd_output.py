@@ -71,8 +71,8 @@ def read_back(folder: Path) -> None:
         elif path.suffix == ".yaml":
             assert yaml.safe_load(text)
         elif path.suffix == ".TextGrid":
-            found = textgrid.TextGrid.fromFile(str(path))
-            assert all(one.maxTime <= found.maxTime for one in found)
+            actual = textgrid.TextGrid.fromFile(str(path))
+            assert all(one.maxTime <= actual.maxTime for one in actual)
         elif path.suffix == ".vtt":
             assert text.startswith("WEBVTT")
             assert all(line.count("-->") <= 1 for line in text.splitlines())

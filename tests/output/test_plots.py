@@ -113,16 +113,16 @@ def texts(root: Any) -> list[str]:
 
 
 def test_svg_has_names_and_numbers_as_text():
-    found = texts(svg(result(HARD, intensities=EQUAL, voice_segments=((0, 6),))))
-    assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(found)
-    assert found.count("mean 0.50") >= 6
-    assert found.count("max 1.00") >= 6
-    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(found)
+    actual = texts(svg(result(HARD, intensities=EQUAL, voice_segments=((0, 6),))))
+    assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(actual)
+    assert actual.count("mean 0.50") >= 6
+    assert actual.count("max 1.00") >= 6
+    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(actual)
 
 
 def test_bars_carry_their_values():
-    found = texts(svg(with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, 0.126])))
-    assert {"−0.40", "0.00", "1.00", "1.30", "0.13", *EMOTIONS} <= set(found)
+    actual = texts(svg(with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, 0.126])))
+    assert {"−0.40", "0.00", "1.00", "1.30", "0.13", *EMOTIONS} <= set(actual)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_the_same_input_gives_the_same_file_and_settings_stay(form):
 
 def moves(root: Any, color: str) -> list[list[tuple[float, float]]]:
     """The pieces of the lines of one color, each a list of points (x, y)."""
-    found = []
+    actual = []
     for path in root.iter(f"{SVG}path"):
         style = path.get("style", "").lower()
         if f"stroke: {color.lower()}" in style and "fill: none" in style:
             for piece in path.get("d").split("M")[1:]:
                 numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-                found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
-    return found
+                actual.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return actual
 
 
 def test_a_gap_is_a_gap():

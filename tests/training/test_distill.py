@@ -40,9 +40,11 @@ Tiny = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Whisper run: frames every 20 ms from 0 on, where the student's are centerd elsewhere."""
-    place = tmp_path_factory.mktemp("teacher") / "run"
-    tiny_models.model("whisper", do_normalize=False, vad_learned=True, max_seconds=0.2).save_pretrained(place)
-    return place
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    tiny_models.model("whisper", do_normalize=False, vad_learned=True, max_seconds=0.2).save_pretrained(
+        folder
+    )
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +93,11 @@ def test_an_augmented_clips_offset_says_where_its_recording_lies() -> None:
     augment, changed = Augment(1.0, 3), 0
     for epoch in range(60):
         decoded, time_map = augment.apply(click, "clip", epoch)
-        place = np.argmax(np.abs(decoded)) / 16_000
+        peak = np.argmax(np.abs(decoded)) / 16_000
         if time_map != TimeMap():
             changed += 1
             # The loudest sample may be the click's echo or noise only where these were drawn loud.
-            assert abs(float(time_map.to_recording(np.float64(place))) - at / 16_000) < 0.002
+            assert abs(float(time_map.to_recording(np.float64(peak))) - at / 16_000) < 0.002
         assert len(decoded) / 16_000 == pytest.approx(time_map.start + 1 / time_map.rate, abs=1e-4)
     assert changed > 20
 
@@ -115,8 +117,8 @@ def test_each_feature_is_interpolated() -> None:
 def test_targets_are_at_the_students_frames(
     tones: Path, settings: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
-    place = tmp_path / "cache" / str(settings().teacher)
-    targets = TeacherTargets(place)
+    folder = tmp_path / "cache" / str(settings().teacher)
+    targets = TeacherTargets(folder)
     items = load_corpus(tones, scan=False).splits["train"].items
     targets.measure(items)
     states = np.concatenate([targets.read(item, hidden=True).hidden for item in items])
@@ -180,9 +182,9 @@ def test_predictions_are_the_teachers(
 
 
 def test_a_stale_prediction_is_never_used(tones: Path, teacher: Path, tmp_path: Path) -> None:
-    place = tmp_path / "recordings"
-    shutil.copytree(tones / "audio", place)
-    files = sorted(place.iterdir())
+    folder = tmp_path / "recordings"
+    shutil.copytree(tones / "audio", folder)
+    files = sorted(folder.iterdir())
     first = predict_recordings(teacher, files, tmp_path / "cache")
     targets = TeacherTargets(tmp_path / "cache" / first.teacher.key)
     (item,) = [
@@ -191,7 +193,7 @@ def test_a_stale_prediction_is_never_used(tones: Path, teacher: Path, tmp_path: 
     assert targets.has(item)
     # The recording changes under its name.
     soundfile.write(files[0], 0.1 * tiny_models.clip(3000, seed=9), 16_000)
-    moved = distill_corpus._list_recordings(place)[0]
+    moved = distill_corpus._list_recordings(folder)[0]
     assert not TeacherTargets(targets.folder).has(moved)
     assert predict_recordings(teacher, files, tmp_path / "cache").predicted == 1
     assert TeacherTargets(targets.folder).has(moved)
@@ -508,7 +510,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
     export.export(out, tmp_path / "exported")
     clip = ClipFormat().prepare(decode.load(tones / "audio" / "00001.wav")).samples
-    (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
+    (one,), (other,) = (open_engine(folder).predict([clip]) for folder in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
 
 

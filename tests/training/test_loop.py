@@ -252,14 +252,14 @@ def relabel(run: runs.Run, rows: list[int]) -> None:
     """Give the clips of a step labels of every kind, some of them missing: targets, VAD, classes."""
     rng = np.random.default_rng(5)
     items = list(run.train.items)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         labels = items[row].labels.copy()
-        labels[rng.random(6) < (0.4, 1.0, 0.2, 0.0, 0.5)[place]] = np.nan
+        labels[rng.random(6) < (0.4, 1.0, 0.2, 0.0, 0.5)[position]] = np.nan
         vad = rng.random(3).astype(np.float32)
-        vad[1 if place == 2 else 3 :] = np.nan
-        category = (None, "calm", "keen", None, "calm")[place]
+        vad[1 if position == 2 else 3 :] = np.nan
+        category = (None, "calm", "keen", None, "calm")[position]
         items[row] = dataclasses.replace(
-            items[row], labels=labels, vad=None if place == 4 else vad, category=category
+            items[row], labels=labels, vad=None if position == 4 else vad, category=category
         )
     run.train = dataclasses.replace(run.train, items=items)
 
@@ -314,7 +314,7 @@ def test_parts_add_up_whatever_labels_are_missing(
     vad = torch.from_numpy(np.stack([clips.get_vad(item) for item in items]))
     assert int((~vad.isnan()).sum()) == 10
     wanted = wanted + 0.7 * (means - vad)[~vad.isnan()].square().mean()
-    classes = torch.cat([outputs[place].categories for place in (1, 2, 4)])
+    classes = torch.cat([outputs[position].categories for position in (1, 2, 4)])
     wanted = wanted + 0.3 * torch.nn.functional.cross_entropy(classes, torch.tensor([0, 1, 0]))
     wanted.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
