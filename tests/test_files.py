@@ -133,12 +133,12 @@ def test_what_the_system_refuses_names_the_file(
 ) -> None:
     target = tmp_path / "b\udce4r.json"
     target.write_text("old")
-    with pytest.raises(OutputError) as actual, replace_atomically(target):
+    with pytest.raises(OutputError) as caught, replace_atomically(target):
         raise error
-    assert str(actual.value).startswith(f"{target} can't be written {reason}")
-    assert isinstance(actual.value, EmimicError)
-    assert isinstance(actual.value, OSError)
-    assert actual.value.errno == number
+    assert str(caught.value).startswith(f"{target} can't be written {reason}")
+    assert isinstance(caught.value, EmimicError)
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == number
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
