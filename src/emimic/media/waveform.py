@@ -54,7 +54,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFormat:
-    """The form in which an encoder takes clips; the one place that cuts, normalizes and pads (of the page: waveform.js).
+    """The form in which an encoder takes clips; the one place that cuts, normalizes and pads; the page has a copy in JavaScript.
 
     Attributes:
         max_seconds: length to which clips are cut; None for no limit.
