@@ -54,7 +54,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFormat:
-    """The form in which an encoder takes clips; the one place that cuts, normalizes and pads; the page has a copy in JavaScript.
+    """The form in which an encoder takes clips; what cuts, normalizes and pads them, in Python (the page has a copy).
 
     Attributes:
         max_seconds: length to which clips are cut; None for no limit.
