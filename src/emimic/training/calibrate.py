@@ -78,12 +78,10 @@ def calibrate(
     out = make_folder(run if out is None else out)  # before the work
     settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
-    rng = np.random.default_rng(seed)
     options = BatchOptions(batch_seconds, workers, progress)
-    fitted: dict[str, _Corpus] = {}
-    for name, folder in zip(names, corpora, strict=True):
-        splits = load_splits(model, folder, split, scale, workers=workers, progress=progress)
-        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
+    fitted = _predict_corpora(
+        model, dict(zip(names, corpora, strict=True)), weight, split, scale, clips, seed, options
+    )
     maps, counts, errors = _fit_maps(targets, fitted)
     intervals = _fit_intervals(targets, fitted, seed)
     novelty, novel = _fit_novelty(fitted) if model.config.audio else (None, {})
@@ -138,6 +136,25 @@ class _Corpus:
         """Return the corpus's weight and numbers of clips, for the calibration's record."""
         counts = {"labeled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
+
+
+def _predict_corpora(
+    model: EmiModel,
+    folders: Mapping[str, Path],
+    weights: Mapping[str, float],
+    split: str,
+    scale: float | None,
+    clips: int,
+    seed: int,
+    options: BatchOptions,
+) -> dict[str, _Corpus]:
+    """Load the corpora in these folders, by name, and predict their clips, see `calibrate`."""
+    rng = np.random.default_rng(seed)
+    predicted = {}
+    for name, folder in folders.items():
+        splits = load_splits(model, folder, split, scale, workers=options.workers, progress=options.progress)
+        predicted[name] = _predict_corpus(model, name, weights[name], splits, clips, seed, rng, options)
+    return predicted
 
 
 def _predict_corpus(
