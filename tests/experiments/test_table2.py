@@ -93,12 +93,12 @@ def underway(out: Path, finished: int) -> Path:
 
 
 def timeless(out: Path) -> Any:
-    actual = json.loads((out / "results.json").read_text())
-    keeps("experiments/comparison_schema.json", actual)
-    for row in actual["rows"]:
+    collected = json.loads((out / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", collected)
+    for row in collected["rows"]:
         for run in row["runs"]:
             assert run.pop("seconds") >= 0
-    return actual
+    return collected
 
 
 def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(base: Path, speech: Path) -> None:

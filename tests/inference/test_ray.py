@@ -44,14 +44,14 @@ def actors(driver: int) -> dict[int, str]:
                 continue
             if name.startswith("ray::MapWorker"):
                 names[int(process.name)] = name
-    actual = {}
+    collected = {}
     for actor, name in names.items():
         above = actor
         while above in parents and above != driver:
             above = parents[above]
         if above == driver:
-            actual[actor] = name
-    return actual
+            collected[actor] = name
+    return collected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")
