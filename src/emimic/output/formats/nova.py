@@ -13,7 +13,7 @@ from emimic.output.formats.common import Format
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.task import VAD
 
-_SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line that it starts
+SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line that it starts
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
@@ -61,7 +61,7 @@ def _make_lines(
     hop: float, times: NDArray[np.float64], values: NDArray[np.float64], seconds: float
 ) -> NDArray[np.float64]:
     """Return one score per line for values (step,) at their centers, NaN where there is none."""
-    lines = np.floor((times + _SLACK) / hop).astype(np.int64)
+    lines = np.floor((times + SLACK) / hop).astype(np.int64)
     scores = np.full(max(int(seconds / hop + 0.5), lines.max(initial=0) + 1), np.nan)
     scores[lines] = values.clip(0.0, 1.0)
     return scores
