@@ -1,5 +1,6 @@
 """NOVA: one annotation pair per dimension, `.annotation` (XML, CONTINUOUS) and `.annotation~` (score;confidence)."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -33,7 +34,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         if not np.array_equal(times, grid.times):
             hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
         series += [(hop, times, values[:, column]) for column in range(values.shape[1])]
-    schemes = make_unique(name.lower().replace(" ", "_") for name in grid.names)
+    schemes = make_scheme_names(grid.names)
     written = []
     dimensions = (*result.targets, *VAD)[: len(series)]
     for scheme, dimension, (hop, times, values) in zip(schemes, dimensions, series, strict=True):
@@ -47,6 +48,11 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         write_atomically(path, _make_header(scheme, 1 / hop, len(scores)))
         written += [path, data]
     return written
+
+
+def make_scheme_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the dimensions' schemes, such as empathic_pain."""
+    return make_unique(name.lower().replace(" ", "_") for name in names)
 
 
 def _compute_confidence(result: Result, dimension: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emimic.files import write_atomically
 from emimic.inference.results import Result
+from emimic.inference.steps import Steps
 from emimic.output.formats.common import Format
 from emimic.output.formats.nova import SLACK
 
@@ -20,18 +21,23 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     clipped.
     """
     grid = result.to_steps()
-    timeline = result.timeline
-    hop = result.covered if timeline is None else timeline.hop
-    rows = np.floor((grid.times + SLACK) / hop).astype(np.int64)
-    count = max(int(grid.total / 1000 / hop + 0.5), int(rows.max(initial=0)) + 1)
-    values: NDArray[np.float32] = np.full((count, len(grid.names)), np.nan, dtype="<f4")
-    values[rows] = grid.values
+    hop = result.covered if result.timeline is None else result.timeline.hop
+    values = make_rows(grid, hop)
     path = folder / f"{stem}.stream"
     data = path.with_name(path.name + "~")
     # The values first: a header without them would be taken for a complete stream.
     write_atomically(data, values.tobytes())
-    write_atomically(path, _make_header(grid.names, hop, count))
+    write_atomically(path, _make_header(grid.names, hop, len(values)))
     return [path, data]
+
+
+def make_rows(grid: Steps, hop: float) -> NDArray[np.float32]:
+    """Return the values (row, dimension) of a recording from its start, one row every `hop` seconds."""
+    rows = np.floor((grid.times + SLACK) / hop).astype(np.int64)
+    count = max(int(grid.total / 1000 / hop + 0.5), int(rows.max(initial=0)) + 1)
+    values: NDArray[np.float32] = np.full((count, len(grid.names)), np.nan, dtype="<f4")
+    values[rows] = grid.values
+    return values
 
 
 def _make_header(names: tuple[str, ...], hop: float, count: int) -> str:
