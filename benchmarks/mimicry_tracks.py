@@ -50,12 +50,15 @@ def _find_audio(folder: Path, name: str) -> Path:
 
 def join_clips(clips: Sequence[Path], seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Return clips in random order, again from the start if they don't suffice, with pauses of 0.2 to 1.5 s."""
-    parts: list[np.ndarray] = []
-    while sum(map(len, parts)) < seconds * SAMPLE_RATE:
+    size, parts, total = round(seconds * SAMPLE_RATE), [], 0
+    while total < size:
         for index in rng.permutation(len(clips)):
             pause = rng.normal(scale=1e-4, size=int(rng.uniform(0.2, 1.5) * SAMPLE_RATE))
             parts += [decode.load(clips[index]), pause.astype(np.float32)]
-    return np.concatenate(parts)[: round(seconds * SAMPLE_RATE)]
+            total += len(parts[-2]) + len(parts[-1])
+            if total >= size:
+                break
+    return np.concatenate(parts)[:size]
 
 
 def make_tracks(clips: Clips, number: int, seconds: float) -> Iterator[np.ndarray]:
