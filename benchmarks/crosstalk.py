@@ -1,9 +1,9 @@
-"""Hits and false alarms of the crosstalk warning on recordings its threshold was not chosen on: docs/results/crosstalk.json.
+"""Hits and false alarms of the crosstalk warning, on joined bursts: docs/results/crosstalk.json.
 
     python -m benchmarks.crosstalk BURSTS
 
-Recordings of 20 s are joined from the vocal bursts of two validation speakers, at the same level. The first voice is added
-to the second one's recording at -20, -30 and -40 dB, 3 ms later, or not at all.
+Recordings of 20 s are joined from the vocal bursts of two validation speakers, at the same level. The first voice is
+added to the second one's recording at -20, -30 and -40 dB, 3 ms later, or not at all.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def split(wave: np.ndarray) -> list[np.ndarray]:
 def measure(folder: Path, pairs: int) -> list[dict[str, Any]]:
     """Return, for each level, the windows and the recordings with crosstalk."""
     clips = list_bursts(folder)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(2)
     found: dict[int | None, list[tuple[int, float, bool]]] = {level: [] for level in LEVELS}
     for _ in range(pairs):
         names = rng.choice(sorted(clips), 2, replace=False)
@@ -55,12 +55,18 @@ def measure(folder: Path, pairs: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bursts", type=Path)
     parser.add_argument("--pairs", type=int, default=60)
     arguments = parser.parse_args()
     rows = measure(arguments.bursts, arguments.pairs)
-    result = {"command": f"python -m benchmarks.crosstalk BURSTS --pairs {arguments.pairs}", "sharp": SHARP, "rows": rows}
+    result = {
+        "command": f"python -m benchmarks.crosstalk BURSTS --pairs {arguments.pairs}",
+        "sharp": SHARP,
+        "rows": rows,
+    }
     (RESULTS / "crosstalk.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 

@@ -88,7 +88,9 @@ def binomial(rate: float, pairs: int, level: float = 0.99) -> tuple[float, float
         for k in range(pairs + 1)
     ]  # fmt: skip
     total = np.cumsum(np.exp(logs))
-    return float(np.searchsorted(total, (1 - level) / 2) / pairs), float(np.searchsorted(total, (1 + level) / 2) / pairs)
+    return float(np.searchsorted(total, (1 - level) / 2) / pairs), float(
+        np.searchsorted(total, (1 + level) / 2) / pairs
+    )
 
 
 def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:

@@ -88,7 +88,7 @@ def count_pairs(pairs: Iterator[list[Timeline]], number: int) -> dict[str, list[
 
 
 def count_sessions(source: Source, seconds: int, studies: int, size: int) -> dict[str, Any]:
-    """Return the counts of the sessions of studies, judged by pseudo-dyads, and mean and spread of SUSY's effect size."""
+    """Return the counts of the sessions of studies, judged by pseudo-dyads, and mean and std of SUSY's es."""
     found: dict[str, list[int]] = {name: [0, 0] for name in NAMES}
     sizes: list[float] = []
     rng = np.random.default_rng([3, seconds])
@@ -100,7 +100,9 @@ def count_sessions(source: Source, seconds: int, studies: int, size: int) -> dic
                 sessions.append(Session.from_timelines(f"s{len(sessions)}", next(pairs)))
             except MimicryError:
                 continue
-        study = analyze(sessions, settings=Settings(alignment="windowed", draws=19, level=1 - LEVEL, seed=number))
+        study = analyze(
+            sessions, settings=Settings(alignment="windowed", draws=19, level=1 - LEVEL, seed=number)
+        )
         for name, test in study.voices[0].tests.items():
             p = test.p[:, -1]
             found[name][0] += int((p <= LEVEL + 1e-9).sum())

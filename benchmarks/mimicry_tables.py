@@ -6,7 +6,12 @@ from typing import Any, Final
 from benchmarks.mimicry_rates import NOISE
 from benchmarks.results import make_table, read_results
 
-_NAMES: Final = {"synthetic": "synthetic", "bursts": "bursts", "tava": "sentences", **dict.fromkeys(NOISE, "")}
+_NAMES: Final = {
+    "synthetic": "synthetic",
+    "bursts": "bursts",
+    "tava": "sentences",
+    **dict.fromkeys(NOISE, ""),
+}
 
 
 def make_rates() -> str:

@@ -72,7 +72,9 @@ def make_tracks(clips: Clips, number: int, seconds: float) -> Iterator[np.ndarra
 
 def main() -> None:
     """Predict the tracks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bursts", type=Path)
     parser.add_argument("--tava", type=Path)

@@ -50,7 +50,10 @@ def join(clips: list[Path], seconds: float, rng: np.random.Generator) -> np.ndar
     size, parts = round(seconds * SAMPLE_RATE), []
     while sum(map(len, parts)) < size:
         for index in rng.permutation(len(clips)):
-            parts += [decode.load(clips[index]), np.zeros(int(rng.uniform(0.2, 1.5) * SAMPLE_RATE), np.float32)]
+            parts += [
+                decode.load(clips[index]),
+                np.zeros(int(rng.uniform(0.2, 1.5) * SAMPLE_RATE), np.float32),
+            ]
     return np.concatenate(parts)[:size]
 
 
@@ -110,13 +113,17 @@ def run(voices: Path, number: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run, and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("voices", type=Path)
     parser.add_argument("--sessions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=30.0)
     arguments = parser.parse_args()
     found = run(arguments.voices, arguments.sessions, arguments.seconds)
-    found["command"] = f"python -m benchmarks.study VOICES --sessions {arguments.sessions} --seconds {arguments.seconds:g}"
+    found["command"] = (
+        f"python -m benchmarks.study VOICES --sessions {arguments.sessions} --seconds {arguments.seconds:g}"
+    )
     (RESULTS / "study.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 

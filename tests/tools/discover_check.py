@@ -23,7 +23,8 @@ def main(folder: Path, recording: Path) -> None:
     assert not trainer.meta_is_iterable
     assert trainer.meta_is_processable
     spec = importlib.util.spec_from_file_location("module", folder / trainer.model_script_path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     outputs = [io for io in trainer.meta_io if io.io_type == "output"]
@@ -44,7 +45,9 @@ def main(folder: Path, recording: Path) -> None:
         data=wave, sample_rate=rate, duration=int(1000 * len(wave) / rate), name="audio", ext=".wav",
         sample_shape=(1, None, 1), num_samples=len(wave), dtype=np.dtype(np.float32),
     )  # fmt: skip
-    processor = getattr(script, trainer.model_create)(model_io=trainer.meta_io, opts={"channel": ""}, trainer=trainer)
+    processor = getattr(script, trainer.model_create)(
+        model_io=trainer.meta_io, opts={"channel": ""}, trainer=trainer
+    )
     values = processor.process_data(manager)
     session.output_data_templates = processor.to_output(values)
     manager.save()

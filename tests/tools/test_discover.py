@@ -1,4 +1,4 @@
-"""The module for DISCOVER: its .trainer as hcai-discover-utils reads it, and its Processor in a stand-in of the package.
+"""The module for DISCOVER: its .trainer, and its Processor in a stand-in of hcai-discover-utils.
 
 `discover_check.py` runs the module in the package itself.
 """
@@ -118,6 +118,8 @@ def test_a_model_is_copied_and_a_full_folder_refused(tmp_path: Path) -> None:
     for file in included.iterdir():
         (model / file.name).symlink_to(file)
     discover.write_module(tmp_path / "out", model)
-    assert (tmp_path / "out" / "model" / "engine.json").read_bytes() == (included / "engine.json").read_bytes()
+    assert (tmp_path / "out" / "model" / "engine.json").read_bytes() == (
+        included / "engine.json"
+    ).read_bytes()
     with pytest.raises(ModelError, match="expected a new folder"):
         discover.write_module(tmp_path / "out")

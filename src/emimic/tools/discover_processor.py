@@ -51,7 +51,9 @@ class Emimic(Processor):  # type: ignore[misc]
         for name, output in outputs.items():
             if name == STREAM:
                 meta = output.meta_data
-                labels = [{"id": row, "name": key} for row, key in enumerate(key for key in data if key != STREAM)]
+                labels = [
+                    {"id": row, "name": key} for row, key in enumerate(key for key in data if key != STREAM)
+                ]
                 outputs[name] = SSIStream(
                     data=data[name], sample_rate=1 / self.hop, dim_labels=labels, media_type="feature",
                     role=meta.role, dataset=meta.dataset, name=meta.name, session=meta.session,

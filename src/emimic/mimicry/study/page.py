@@ -171,9 +171,7 @@ def _make_table(caption: str, header: Sequence[str], rows: Iterable[tuple[Sequen
     )
     body = "".join(
         ("<tr class='beyond'>" if is_beyond else "<tr>")
-        + "".join(
-            f"<td{kind}>{html.escape(str(text))}</td>" for text, kind in zip(texts, kinds, strict=True)
-        )
+        + "".join(f"<td{kind}>{html.escape(str(text))}</td>" for text, kind in zip(texts, kinds, strict=True))
         + "</tr>"
         for texts, is_beyond in rows
     )

@@ -45,4 +45,3 @@ def _fill(voice: Series) -> Floats:
     """Return the values (step, dimension) with silence interpolated."""
     steps, on = np.arange(len(voice.times)), voice.voiced
     return np.stack([np.interp(steps, steps[on], column[on]) for column in voice.values.T], axis=1)
-

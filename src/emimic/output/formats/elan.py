@@ -51,7 +51,9 @@ def render_tiers(
         # The timeline starts at the media file's time 0.
         eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
     for path, media_type in links:
-        eaf.add_secondary_linked_file(make_address(path), f"./{make_writable(path.name)}", mimetype=media_type)
+        eaf.add_secondary_linked_file(
+            make_address(path), f"./{make_writable(path.name)}", mimetype=media_type
+        )
     tiers = {name: _clean(pieces) for name, pieces in tiers.items()}
     # pympi numbers time slots in the order of annotations; ELAN expects the order of time, and no shared slots.
     edges = [

@@ -27,9 +27,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """
     grid = result.to_steps()
     name = f"{stem}-series"
-    table, config, document = (
-        folder / f"{name}{end}" for end in (".csv", "_tsconf.xml", ".eaf")
-    )
+    table, config, document = (folder / f"{name}{end}" for end in (".csv", "_tsconf.xml", ".eaf"))
     tiers = {
         tier: pieces for tier, pieces in list_tiers(result).items() if tier in (VOICE_SEGMENTS, SENTENCES)
     }
