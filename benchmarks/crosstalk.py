@@ -6,13 +6,13 @@ Recordings of 20 s are joined from the vocal bursts of two validation speakers, 
 added to the second one's recording at -20, -30 and -40 dB, 3 ms later, or not at all.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command import make_parser
 from benchmarks.mimicry_tracks import join_clips, list_bursts
 from benchmarks.results import RESULTS
 from emimic.mimicry.crosstalk import SHARP, WINDOW, find_crosstalk, split_windows
@@ -55,9 +55,7 @@ def measure(folder: Path, pairs: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, and write the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("bursts", type=Path)
     parser.add_argument("--pairs", type=int, default=60)
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ measure only). Each measure is tested at 5 %: in a single pair by surrogates, in
 have the second timeline follow the first one, with noise of a given power: how many are found?
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from benchmarks.mimicry import HOP, KINDS, LEVEL, binomial, make_timeline, make_values, silences
 from benchmarks.results import RESULTS
 from emimic.inference.results import Timeline
@@ -169,9 +169,7 @@ def list_rows(tracks: Path, scale: float) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Run all tests, and write their counts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("tracks", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of pairs")
     arguments = parser.parse_args()

@@ -15,24 +15,24 @@ _NAMES: Final = {
 
 
 def make_rates() -> str:
-    """Make the share of unrelated single pairs with p of at most 5 %, by measure, recordings and length."""
-    return _make_shares("surrogates", "Measure")
+    """Make the fraction of unrelated single pairs with p of at most 5 %, by measure, recordings and length."""
+    return _make_fractions("surrogates", "Measure")
 
 
 def make_study_rates() -> str:
-    """Make the same share of the sessions of studies."""
-    table = _make_shares("pseudo-dyads", "Measure")
+    """Make the same fraction of the sessions of studies."""
+    table = _make_fractions("pseudo-dyads", "Measure")
     rows = [row for row in read_results("mimicry_rates")["rows"] if row["test"] == "pseudo-dyads"]
-    cells = [f"{row['susy_es']['mean']:.2f} ({row['susy_es']['std']:.2f})" for row in rows]
+    texts = [f"{row['susy_es']['mean']:.2f} ({row['susy_es']['std']:.2f})" for row in rows]
     order = [_get_key(row) for row in rows]
-    found = dict(zip(order, cells, strict=True))
+    found = dict(zip(order, texts, strict=True))
     last = " | ".join(["`susy_es`: mean (std)", *(found[key] for key in _list_keys(rows))])
     return f"{table}\n| {last} |"
 
 
 def make_power() -> str:
-    """Make the share of coupled pairs that are found, by measure, strength and length."""
-    return _make_shares("power", "Measure")
+    """Make the fraction of coupled pairs that are found, by measure, strength and length."""
+    return _make_fractions("power", "Measure")
 
 
 def make_study() -> str:
@@ -56,7 +56,7 @@ def _list_keys(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
     return sorted(keys, key=lambda key: (kinds.index(key[0]), key[1]))
 
 
-def _make_shares(test: str, first: str) -> str:
+def _make_fractions(test: str, first: str) -> str:
     """Make a row per measure and a column per kind of recordings and length, in percent."""
     rows = [row for row in read_results("mimicry_rates")["rows"] if row["test"] == test]
     keys = _list_keys(rows)
@@ -65,13 +65,13 @@ def _make_shares(test: str, first: str) -> str:
         for name, count in row["counts"].items():
             counts.setdefault(name, {})[_get_key(row)] = count
     header = [first, *(f"{_NAMES[kind] or kind} {seconds} s" for kind, seconds in keys)]
-    body = [(f"`{name}`", *_format_cells(found, keys)) for name, found in counts.items()]
+    body = [(f"`{name}`", *_format_texts(found, keys)) for name, found in counts.items()]
     largest = {key: max(found[key][1] for found in counts.values() if key in found) for key in keys}
     body.append(("pairs", *(str(largest[key]) for key in keys)))
     return make_table(" | ".join(header), body)
 
 
-def _format_cells(found: dict[tuple[str, int], list[int]], keys: list[tuple[str, int]]) -> Iterator[str]:
+def _format_texts(found: dict[tuple[str, int], list[int]], keys: list[tuple[str, int]]) -> Iterator[str]:
     """Yield percentages; a dash where fewer than 10 pairs have a value."""
     for key in keys:
         hits, number = found.get(key, (0, 0))

@@ -7,7 +7,6 @@ writes FOLDER/bursts.npz and FOLDER/tava.npz: an array (step, 9) of intensities,
 tables of clips (EmoGator, Apache-2.0; TAVA, AGPL-3.0, whose recordings serve only to measure).
 """
 
-import argparse
 import csv
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import emimic
+from benchmarks.command import make_parser
 from emimic.media import decode
 from emimic.mimicry.compare import make_series
 from emimic.task import SAMPLE_RATE
@@ -72,9 +72,7 @@ def make_tracks(clips: Clips, number: int, seconds: float) -> Iterator[np.ndarra
 
 def main() -> None:
     """Predict the tracks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bursts", type=Path)
     parser.add_argument("--tava", type=Path)

@@ -7,7 +7,6 @@ channels are joined from them, of unrelated speakers. The study runs once as a w
 half of the voices and resumed; the files must be the same. The figures go to docs/results/study.json.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE
@@ -113,9 +113,7 @@ def run(voices: Path, number: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run, and write the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("voices", type=Path)
     parser.add_argument("--sessions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=30.0)

@@ -1,4 +1,4 @@
-"""Curves for ELAN's time series viewer and NOVA's streams, read as these programs read them."""
+"""Timelines for ELAN's time series viewer and NOVA's streams, read as these programs read them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def read_table(path: Path) -> dict[int, list[tuple[float, float]]]:
     }
 
 
-def test_elan_finds_the_curves_of_an_eaf(one: Result, tmp_path: Path) -> None:
+def test_elan_finds_the_timelines_of_an_eaf(one: Result, tmp_path: Path) -> None:
     document, table, config = formats.write(one, tmp_path / "out", ["elan-series"])
     assert [path.name for path in (document, table, config)] == [
         "a b-series.eaf", "a b-series.csv", "a b-series_tsconf.xml",
@@ -54,18 +54,18 @@ def test_elan_finds_the_curves_of_an_eaf(one: Result, tmp_path: Path) -> None:
     assert source.get("sample-type") == "Discontinuous Rate"
     assert source.find("property").get("key") == "provider"
     columns = read_table(table)
-    curves: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for track in source.findall("track"):
         (position,) = track.findall("sample-position/pos")
         assert (track.find("range").get("min"), track.find("range").get("max")) == ("0.0", "1.0")
         assert all(0 <= int(part) <= 255 for part in track.findtext("color").split(","))
-        curves[track.get("name")] = np.array(columns[int(position.get("col"))])
+        lines[track.get("name")] = np.array(columns[int(position.get("col"))])
     assert source.get("time-column") == "0"
     steps = one.to_steps()
-    assert list(curves) == [*one.targets, *VAD]
+    assert list(lines) == [*one.targets, *VAD]
     for name, values in zip(steps.names, steps.values.T, strict=True):
-        np.testing.assert_allclose(curves[name][:, 0], steps.times, atol=5e-4)
-        np.testing.assert_allclose(curves[name][:, 1], values, atol=1e-5)  # NaN where silent
+        np.testing.assert_allclose(lines[name][:, 0], steps.times, atol=5e-4)
+        np.testing.assert_allclose(lines[name][:, 1], values, atol=1e-5)  # NaN where silent
 
 
 def read_stream(path: Path) -> tuple[float, Any]:

@@ -45,6 +45,7 @@ FORMATS: Final = {
     for form in (
         json_csv.JSON,
         json_csv.CSV,
+        json_csv.INTERVALS,
         praat.FORMAT,
         elan.FORMAT,
         elan_series.FORMAT,

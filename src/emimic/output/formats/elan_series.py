@@ -1,4 +1,4 @@
-"""ELAN's time series viewer: curves as CSV, their configuration (`_tsconf.xml`), and an .eaf that is linked to both."""
+"""ELAN's time series viewer: timelines as CSV, their configuration (`_tsconf.xml`), and an .eaf linked to both."""
 
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write `stem`-series.csv, `stem`-series_tsconf.xml and `stem`-series.eaf.
 
     The .eaf has the voice segments and the sentences, if any, as annotations, and no annotation per step. ELAN finds
-    the curves by absolute paths.
+    them by absolute paths.
     """
     grid = result.to_steps()
     name = f"{stem}-series"
@@ -53,7 +53,7 @@ def _make_table(grid: Steps) -> str:
 
 
 def _make_config(grid: Steps, table: Path) -> str:
-    """Return the XML that describes the curves: one track per dimension, from 0 to 1.
+    """Return the XML that describes the timelines: one track per dimension, from 0 to 1.
 
     The sample type is discontinuous: ELAN rounds the rate of a continuous one to a whole number per second.
     """
@@ -79,7 +79,7 @@ def _make_config(grid: Steps, table: Path) -> str:
 
 FORMAT: Final = Format(
     "elan-series",
-    "ELAN: curves for its time series viewer, linked to the recording",
+    "ELAN: lines for its time series viewer, linked to the recording",
     write,
     aliases=("tsconf", "eaf-series"),
     extra=Extra("formats", "ELAN files", ("pympi",)),
