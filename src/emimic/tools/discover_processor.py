@@ -23,6 +23,9 @@ class Emimic(Processor):  # type: ignore[misc]
     Options: `hop`, seconds between values; `channel`, the channel to predict, counted from 1, or 0 for the mean of all.
     """
 
+    options: dict[str, str]
+    session: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.options = OPTIONS | {name: text for name, text in self.options.items() if text != ""}
