@@ -48,6 +48,21 @@ def make_server() -> str:
     return f"{make_table('part | result', rows)}\n\n{format_machine(found['machine'])} It was busy: load {load:.0f}."
 
 
+def make_image() -> str:
+    """Make what was measured of the image's steps in `benchmarks.image`."""
+    found = read_results("image")
+    size, server = found["megabytes"], found["server"]
+    rows = [
+        ("all steps that run a command", f"{sum(found['seconds'].values()):.0f} s"),
+        ("added to `python:3.13-slim`", f"{size['all']:.0f} MB, of which the page {size['page']:.0f} MB"),
+        ("start to a healthy `/ready`", f"{server['seconds_to_healthy']:.1f} s"),
+    ]
+    return (
+        f"{make_table('part | result', rows)}\n\nThe steps were executed in a folder, without Docker "
+        f"(`python -m benchmarks.image`). Machine: {found['machine']}."
+    )
+
+
 def _count(statuses: dict[str, int], failures: dict[str, Any] | None = None) -> str:
     """Return numbers of statuses as text."""
     text = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))

@@ -82,6 +82,7 @@ def test_a_broken_model_is_one_line(run_main: Run, tmp_path: Path) -> None:
         ("predict", clip, "--model", tmp_path / "nowhere"),
         ("mimicry", clip, clip, "--model", tmp_path / "model"),
         ("predict", clip, "--formats", "doc"),
+        ("predict", clip, "--formats", "intervals", "--model", constant_engine(tmp_path / "uncalibrated")),
     ):
         code, error = run_main(*words)
         assert code == 2

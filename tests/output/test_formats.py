@@ -30,6 +30,7 @@ from json_schema import keeps
 
 import emimic
 from emimic import EMOTIONS, EmimicError
+from emimic.calibration import HalfWidth, Intervals
 from emimic.inference.results import Failure, Result, Results, Timeline, VoiceSegment
 from emimic.output import formats
 from emimic.prediction import Prediction
@@ -473,6 +474,28 @@ def test_csv_has_a_row_a_step(result: Result, shelf: Path) -> None:
     np.testing.assert_allclose(cells[:, 3:9], line.intensities, atol=1e-6)
 
 
+def test_intervals_have_a_low_and_a_high_end_for_each_value(tmp_path: Path) -> None:
+    """Without one for its dimension, and in silence, both are empty."""
+    result = replace(make(gaps=[3]), intervals=INTERVALS)
+    (path,) = formats.write(result, tmp_path, ["intervals"])
+    assert path.name == "clip.intervals.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+    values = result.to_steps().values[:, EMOTIONS.index("Joy")]
+    assert [float(row["Seconds"]) for row in rows] == pytest.approx(result.to_steps().times)
+    assert rows[3]["Joy low"] == rows[3]["Joy high"] == rows[0]["Amusement low"] == ""
+    for row, value in zip(rows, values, strict=True):
+        if not np.isnan(value):
+            half = np.interp(value, (0.2, 0.6), (0.1, 0.3))
+            expected = np.clip([value - half, value + half], 0, 1)
+            assert [float(row["Joy low"]), float(row["Joy high"])] == pytest.approx(expected, abs=1e-6)
+    assert float(rows[0]["Valence high"]) - float(rows[0]["Valence low"]) <= 0.5 + 1e-6
+
+
+def test_intervals_need_a_model_that_has_some(tmp_path: Path) -> None:
+    with pytest.raises(EmimicError, match=r"clip\.wav: the model has no prediction intervals"):
+        formats.write(make(), tmp_path, ["intervals"])
+
+
 def test_csv_of_many_has_vad_where_it_is_known() -> None:
     both = Results(EMOTIONS, (clip(), clip(vad=False, path=Path("ä, b.wav"))), ())
     rows = list(csv.reader(io.StringIO(formats.to_csv(both))))
@@ -582,6 +605,10 @@ def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
 
 # Corners
 
+INTERVALS = Intervals(
+    0.9, {"Joy": HalfWidth((0.2, 0.6), (0.1, 0.3)), "Valence": HalfWidth((0.5,), (0.25,))}, {}
+)
+
 CORNERS = {
     "no voice_segments": make(voice_segments=()),
     "one step": make(1, rest=0.1, voice_segments=(VoiceSegment(0.02, 0.1),)),
@@ -600,7 +627,7 @@ CORNERS = {
 @pandas_4
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner: str, tmp_path: Path) -> None:
-    result = CORNERS[corner]
+    result = replace(CORNERS[corner], intervals=INTERVALS)
     made = {kind: formats.write(result, tmp_path / kind, [kind]) for kind in formats.FORMATS}
     for kind, paths in made.items():
         on_disk = {path for path in (tmp_path / kind).rglob("*") if path.is_file()}
@@ -738,14 +765,15 @@ def test_ordinary_names_stay() -> None:
 def test_a_disk_that_fills_up_leaves_the_old_file(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = {path: path.read_bytes() for path in formats.write(make(), tmp_path, [kind])}
+    first, second = (replace(made, intervals=INTERVALS) for made in (make(), make(5, seed=1)))
+    old = {path: path.read_bytes() for path in formats.write(first, tmp_path, [kind])}
 
     def full(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        formats.write(make(5, seed=1), tmp_path, [kind])
+        formats.write(second, tmp_path, [kind])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == old
 
 
@@ -765,7 +793,7 @@ def test_a_missing_library_names_the_extra(
 
 
 def test_an_unknown_kind_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(EmimicError, match=r"'wav'.*json, csv, textgrid"):
+    with pytest.raises(EmimicError, match=r"'wav'.*json, csv, intervals, textgrid"):
         formats.write(make(), tmp_path / "out", ["json", "wav"])
     assert not (tmp_path / "out").exists()
 

@@ -55,7 +55,12 @@ def predict(clips: Path, out: Path, **options: Any) -> Results:
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
+    results = predict(
+        clips,
+        tmp_path / "out",
+        html=True,
+        kinds=tuple(kind for kind in formats.FORMATS if kind != "intervals"),
+    )
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({fold_case(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)

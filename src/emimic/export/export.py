@@ -147,20 +147,17 @@ def export(
         if calibrated is not None:
             calibrated.save(folder)
         words = _write_tokenizer(model, folder)
+        parts = {} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}
         description = {
-            "schema": SCHEMA,
-            "emimic": __version__,
             "runtime": to,
             "precision": "int8" if int8 else "float32",
             "optimized": optimized,
-            **({} if model.branches else {"graphs": {part: part + RUNTIMES[to].suffix for part in PARTS}}),
+            **parts,
             "spec": asdict(spec),
             **({} if words is None else {"words": words}),
-            "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
-            "weights": fingerprint(Path(run) / "model.safetensors"),
             "largest_difference_from_torch": difference,
             "quantization": None if quantization is None else asdict(quantization),
-            "training": _read_training(Path(run)),
+            **_describe_origin(Path(run), folder),
         }
         for name, text in texts.items():
             write_atomically(folder / name, text)
@@ -177,6 +174,17 @@ def _write_tokenizer(model: Any, folder: Path) -> dict[str, Any] | None:
         return None
     write_atomically(folder / TOKENIZER, text["tokenizer"])
     return {name: text[name] for name in ("max_tokens", "transcriber", "language")}
+
+
+def _describe_origin(run: Path, folder: Path) -> dict[str, Any]:
+    """Return what the description says of the run, and of the files in the folder so far."""
+    return {
+        "schema": SCHEMA,
+        "emimic": __version__,
+        "files": {file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        "weights": fingerprint(run / "model.safetensors"),
+        "training": _read_training(run),
+    }
 
 
 def _open_model(run: str | os.PathLike[str], to: Name) -> Any:

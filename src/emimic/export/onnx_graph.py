@@ -1,16 +1,34 @@
 """EmiModel as one ONNX graph: no branch depends on data, so every length and batch size is possible."""
 
 import io
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from emimic.model import encoders, frontend
+from emimic.model.attention import Attention
 from emimic.model.layers import concatenate_layers, record_layers
 from emimic.model.model import EmiModel
 from emimic.model.windows import Windows, regress_windows
 from emimic.task import SAMPLE_RATE, ModelError
+
+_OPEN_AXES: Final = {
+    "samples": {0: "batch", 1: "sample"},
+    "lengths": {0: "batch"},
+    "rows": {0: "window"},
+    "starts": {0: "window"},
+    "ends": {0: "window"},
+    "intensities": {0: "window"},
+    "tokens": {0: "batch", 1: "token"},
+    "token_lengths": {0: "batch"},
+    "frames": {0: "batch"},
+    "hidden": {0: "batch", 1: "frame"},
+    "pooled": {0: "window"},
+    "vad": {0: "batch", 1: "frame"},
+    "vad_means": {0: "window"},
+}
+"""Axes of any length by input and output."""
 
 
 class Graph(nn.Module):
@@ -57,7 +75,8 @@ class Graph(nn.Module):
             samples: (batch, sample).
             lengths: (batch,).
             further: of a model with a text branch tokens (batch, token) and token_lengths (batch,), 0 for a clip
-                without words; else rows, starts and ends (window,) and, of a Whisper encoder, reach ().
+                without words; else rows, starts and ends (window,) and, of a Whisper encoder that has no
+                `chunk_seconds`, reach ().
         """
         if self.whisper:
             hidden, frames = self._encode_mels(samples, lengths, further[3] if len(further) > 3 else None)
@@ -114,22 +133,23 @@ class Graph(nn.Module):
         real = _make_mask(features.shape[1], mel_frames)[..., None]
         hidden = nn.functional.gelu(self.conv1(_add_neighbors(features * real, 1))) * real
         hidden = nn.functional.gelu(self.conv2(_add_neighbors(hidden, 2)))
-        hidden = hidden + self.positions[: hidden.shape[1]]
         frames = (mel_frames + 1) // 2
-        real = _make_mask(hidden.shape[1], frames)[:, None, None]
+        mask = _make_mask(hidden.shape[1], frames)
+        attention = Attention(chunk=self.model.config.chunk)
+        hidden = attention.split(hidden)
+        hidden = hidden + self.positions[: hidden.shape[1]]
+        real = attention.split(mask[..., None].float())[:, None, None, :, 0] > 0
         if reach is not None:
-            if (limit := self.model.config.reach) is not None:
-                reach = reach.clamp(max=limit)
             frame = torch.arange(hidden.shape[1], device=frames.device)
             real = real & ((frame[:, None] - frame).abs() <= reach)
         bias = (~real).float() * torch.finfo(torch.float32).min
         outputs = []
         for layer in encoder.layers:
             hidden = layer(hidden, bias)
-            outputs.append(hidden)
+            outputs.append(attention.join(hidden, mask))
         if (layers := self.model.config.hidden_layers) is not None:
             return torch.cat([outputs[layer - 1] for layer in layers], dim=-1), frames
-        return encoder.layer_norm(hidden), frames
+        return encoder.layer_norm(outputs[-1]), frames
 
     def _compute_log_mel(self, samples: Tensor) -> Tensor:
         """Return log mel features (batch, mel frame, bin) of (batch, sample), as `frontend.compute_log_mel`."""
@@ -195,10 +215,10 @@ def to_onnx(model: EmiModel) -> bytes:
     """Return the model as ONNX (opset 17, with weights), not optimized.
 
     Inputs: samples (batch, sample) float32, prepared; and, all int64, lengths (batch,), and windows of the clips'
-    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder, reach
-    (), the number of frames on either side that a frame attends to. Outputs: intensities (window, target), frames
-    (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the model predicts V/A/D vad
-    (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
+    frames: rows, starts and ends (window,), which beyond a clip's frames end with it; and, of a Whisper encoder
+    without `chunk_seconds`, reach (), the number of frames on either side that a frame attends to. Outputs: intensities
+    (window, target), frames (batch,) int64, hidden (batch, frame, feature), pooled (window, 2 * feature), and if the
+    model predicts V/A/D vad (batch, frame, 3) and vad_means (window, 3). `two_graphs.cut` cuts it at hidden and frames.
 
     With a text branch the inputs after lengths are tokens (batch, token) and token_lengths (batch,) int64: a clip is
     the window, and there are no vad_means.
@@ -209,56 +229,26 @@ def to_onnx(model: EmiModel) -> bytes:
     Raises:
         ModelError: The encoder can't be traced.
     """
-    longest = round(model.config.max_seconds * SAMPLE_RATE)
-    shortest = model.clip_format.min_samples
-    long = max(shortest, min(4000, longest))
-    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
-    open_axes = {
-        "samples": {0: "batch", 1: "sample"},
-        "lengths": {0: "batch"},
-        "rows": {0: "window"},
-        "starts": {0: "window"},
-        "ends": {0: "window"},
-        "intensities": {0: "window"},
-        "tokens": {0: "batch", 1: "token"},
-        "token_lengths": {0: "batch"},
-        "frames": {0: "batch"},
-        "hidden": {0: "batch", 1: "frame"},
-        "pooled": {0: "window"},
-        "vad": {0: "batch", 1: "frame"},
-        "vad_means": {0: "window"},
-    }
-    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
-    file = io.BytesIO()
     inner: Any = model.config.encoder_config
-    example = [torch.zeros(2, long), torch.tensor([long, short])]
-    inputs = ["samples", "lengths"]
-    configs = [inner]
-    if "text" in model.branches:
-        text: Any = model.branches["text"]
-        configs.append(text.backbone.config)
-        example += [torch.full((2, 4), text.padding), torch.tensor([4, 0])]
-        inputs += ["tokens", "token_lengths"]
-    else:
-        outputs += ["vad_means"] if model.config.predicts_vad else []
-        example += [torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([9999, 9999, 9999])]
-        inputs += ["rows", "starts", "ends"]
-        if inner.model_type == "whisper":
-            example.append(torch.tensor(2))
-            inputs.append("reach")
+    branches: Any = model.branches.values()
+    configs = [inner, *(branch.backbone.config for branch in branches)]
+    example = _make_example(model)
+    outputs = ["intensities", "frames", "hidden", "pooled", *(["vad"] if model.config.predicts_vad else [])]
+    outputs += ["vad_means"] if model.config.predicts_vad and not model.branches else []
+    file = io.BytesIO()
     attention = [config._attn_implementation for config in configs]
     # torch's fused attention is exported with a guard for fully masked rows, which takes a twentieth of the time;
-    # here a clip always attends to itself.
+    # here masked scores are finite.
     for config in configs:
         config._attn_implementation = "eager"
     try:
         torch.onnx.export(
             Graph(model),
-            tuple(example),
+            tuple(example.values()),
             file,  # type: ignore[arg-type]
-            input_names=inputs,
+            input_names=list(example),
             output_names=outputs,
-            dynamic_axes={name: open_axes[name] for name in (*inputs, *outputs) if name in open_axes},
+            dynamic_axes={name: _OPEN_AXES[name] for name in (*example, *outputs) if name in _OPEN_AXES},
             opset_version=17,
             # torch's newer exporter fixes the LSTM to the length of the example.
             dynamo=False,
@@ -277,3 +267,22 @@ def to_onnx(model: EmiModel) -> bytes:
         for config, implementation in zip(configs, attention, strict=True):
             config._attn_implementation = implementation
     return file.getvalue()
+
+
+def _make_example(model: EmiModel) -> dict[str, Tensor]:
+    """Return inputs of the graph by name, in their order, with which it is traced."""
+    longest = round(model.config.max_seconds * SAMPLE_RATE)
+    shortest = model.clip_format.min_samples
+    long = max(shortest, min(4000, longest))
+    short = max(shortest, long * 5 // 8) if model.exact_under_padding else long
+    example = {"samples": torch.zeros(2, long), "lengths": torch.tensor([long, short])}
+    if "text" in model.branches:
+        text: Any = model.branches["text"]
+        example["tokens"] = torch.full((2, 4), text.padding)
+        example["token_lengths"] = torch.tensor([4, 0])
+        return example
+    example["rows"], example["starts"] = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
+    example["ends"] = torch.tensor([9999, 9999, 9999])
+    if model.config.encoder_config.model_type == "whisper" and model.config.chunk is None:
+        example["reach"] = torch.tensor(2)
+    return example

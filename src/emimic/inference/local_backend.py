@@ -3,44 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
 
 from emimic import batching
 from emimic.inference import batch
-from emimic.inference.clip_reader import DecodedClip
+from emimic.inference.decoded import DecodedPredictor
 from emimic.inference.grid import TimelineOptions
 from emimic.inference.recording import Recording
-from emimic.inference.results import Failure, Outcome, Result
+from emimic.inference.results import Result
 from emimic.inference.timeline import Timeline
-
-
-class DecodedPredictor(Protocol):
-    """What reads recordings, and predicts what it read; `Predictor` does."""
-
-    def read(self, recording: Recording) -> DecodedClip | Failure:
-        """Decode a recording."""
-        ...
-
-    def predict_decoded(
-        self,
-        recordings: Sequence[Recording],
-        decoded: Sequence[DecodedClip | Failure],
-        *,
-        batch_seconds: float,
-    ) -> list[Outcome]:
-        """Predict decoded recordings; failures are passed on."""
-        ...
-
-    def predict_decoded_timeline(
-        self,
-        recording: Recording,
-        *,
-        options: TimelineOptions,
-        batch_seconds: float,
-        on_progress: Callable[[float], object],
-    ) -> Timeline | Failure:
-        """Predict a recording over time."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

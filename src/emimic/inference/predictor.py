@@ -3,43 +3,35 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emimic import progress as bars
-from emimic.calibration import Calibration, Intervals
 from emimic.inference import batch
 from emimic.inference.blocks import Source, read_source
 from emimic.inference.channels import split_channels
-from emimic.inference.clip_reader import ClipReader, DecodedClip, name_words
+from emimic.inference.clip_reader import ClipReader
+from emimic.inference.decoded import BLOCK, DecodedPredictor
 from emimic.inference.engine import Engine, find_default_model, open_engine
 from emimic.inference.grid import HOP, WINDOW, TimelineOptions
 from emimic.inference.hub import is_on_hub
-from emimic.inference.inputs import expand, read_content
+from emimic.inference.inputs import expand
 from emimic.inference.local_backend import LocalBackend
-from emimic.inference.recording import Recording, split_recording
-from emimic.inference.results import Failure, Outcome, Result, Results, attach_intervals
-from emimic.inference.sentences import Reader, Sentence, find_words, predict_sentences
+from emimic.inference.recording import Recording
+from emimic.inference.results import Failure, Result, Results, attach_intervals
+from emimic.inference.sentences import Sentence
 from emimic.inference.stream import Stream, compute_timeline
 from emimic.inference.timeline import Timeline
-from emimic.inference.words import Speech, WordSource
-from emimic.media import decode
+from emimic.inference.words import WordSource
 from emimic.media.source import get_label, is_one, resolve
-from emimic.model.inputs import Inputs
-from emimic.prediction import Prediction
-from emimic.task import SAMPLE_RATE, AudioError, ModelError, add_note
+from emimic.task import SAMPLE_RATE, add_note
 
 _LOG: Final = logging.getLogger("emimic.predict")
 
-_BLOCK: Final = 10.0  # seconds of a long recording held at a time
 
-
-class Predictor:
+class Predictor(DecodedPredictor):
     """A finished model that predicts recordings.
 
     Threads may share one. It is pickled by its model's path and options; unpickling opens the model again.
@@ -72,25 +64,18 @@ class Predictor:
             SettingsError: The model has no branch of a name in `without`.
         """
         source, start = find_default_model() if model is None else model, time.perf_counter()
-        self.engine: Engine = (
+        engine: Engine = (
             open_engine(source, device=device, threads=threads, streams=streams)
             if isinstance(source, str | os.PathLike)
             else source
         )
-        self.targets = self.engine.spec.targets
+        super().__init__(engine, ClipReader(engine, words, without))
         stored = _keep_source(model)
-        self.reader = ClipReader(self.engine, words, without)
         self._options = {
             "model": stored, "device": device, "threads": threads, "streams": streams, "words": words,
             "without": tuple(without),
         }  # fmt: skip
         _LOG.info("opened the model %s in %.2f s", stored or "in the package", time.perf_counter() - start)
-
-    @property
-    def intervals(self) -> Intervals | None:
-        """The model's prediction intervals, None without any."""
-        calibration: Calibration | None = getattr(self.engine, "calibration", None)
-        return None if calibration is None else calibration.intervals
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items() if value)
@@ -243,7 +228,7 @@ class Predictor:
             task = bar.add_task(label.name, total=seconds)
             line = compute_timeline(
                 self.engine,
-                read_source(source, _BLOCK, sample_rate, label, remarks),
+                read_source(source, BLOCK, sample_rate, label, remarks),
                 TimelineOptions(window, hop, exact, vad_frames),
                 name=label.stem,
                 voice_segments=voice_segments,
@@ -280,57 +265,11 @@ class Predictor:
         label = Path(get_label(source) if name is None else name)
         remarks: list[str] = []
         _, sentences = self._find_sentences(
-            label, lambda kept: read_source(source, _BLOCK, sample_rate, label, kept), remarks, batch_seconds
+            label, lambda kept: read_source(source, BLOCK, sample_rate, label, kept), remarks, batch_seconds
         )
         for remark in remarks:
             add_note(remark, notes)
         return sentences
-
-    def predict_decoded_sentences(
-        self,
-        recording: Recording,
-        *,
-        batch_seconds: float,
-        on_progress: Callable[[float], object] = lambda seconds: None,
-    ) -> tuple[Speech, tuple[Sentence, ...]] | Failure:
-        """Find the words of a recording that `read` has decoded before, and predict each sentence.
-
-        Args:
-            recording: As in `read`.
-            batch_seconds: Maximum seconds of audio per forward pass.
-            on_progress: Called with the seconds done.
-        """
-        path, number = split_recording(recording)
-
-        def read(remarks: list[str]) -> Iterator[NDArray[np.float32]]:
-            return decode.load_blocks(
-                read_content(path),
-                seconds=_BLOCK,
-                name=os.fspath(path),
-                channel=number and number - 1,
-                notes=remarks,
-            )
-
-        try:
-            name = name_words(path, number)
-            return self._find_sentences(name, read, [], batch_seconds, on_progress=on_progress)
-        except AudioError as error:
-            return Failure(path, str(error))
-
-    def _find_sentences(
-        self, path: Path, read: Reader, notes: list[str], batch_seconds: float, **options: Any
-    ) -> tuple[Speech, tuple[Sentence, ...]]:
-        self._check_audio()
-
-        def prepare(sound: NDArray[np.float32], text: str) -> NDArray[np.float32] | Inputs:
-            return self.reader.add_words(self.engine.spec.clip_format.prepare(sound).samples, text)
-
-        speech = find_words(self.reader.words, path, read)
-        assert speech.words is not None
-        sentences = predict_sentences(
-            self.engine, read(notes), speech.words, prepare=prepare, batch_seconds=batch_seconds, **options
-        )
-        return speech, sentences
 
     def stream(
         self,
@@ -346,94 +285,6 @@ class Predictor:
         self._check_audio()
         options = TimelineOptions(window, hop, exact, vad_frames)
         return Stream(self.engine, options, sample_rate=sample_rate, voice_segments=voice_segments)
-
-    def _check_audio(self) -> None:
-        """Raise ModelError for a model without audio, which has nothing to predict over time from a voice."""
-        if not self.engine.spec.audio:
-            raise ModelError(
-                "this model takes no voice, and timelines, sentences and streams are of the voice: predict its "
-                "recordings as clips"
-            )
-
-    def read(self, recording: Recording, file: Path | None = None) -> DecodedClip | Failure:
-        """Decode a recording for `predict_decoded`, see `ClipReader.read`."""
-        return self.reader.read(recording, file)
-
-    def predict_decoded(
-        self,
-        recordings: Sequence[Recording],
-        decoded: Sequence[DecodedClip | Failure],
-        *,
-        batch_seconds: float,
-    ) -> list[Outcome]:
-        """Predict what `read` gave for these recordings; failures are passed on.
-
-        Raises:
-            ModelError: The model predicts NaN.
-        """
-        clips = [self.reader.make_input(clip) for clip in decoded if isinstance(clip, DecodedClip)]
-        results = iter(self.engine.predict(clips, batch_seconds=batch_seconds) if clips else [])
-        return [
-            clip if isinstance(clip, Failure) else self._make_result(recording, clip, next(results))
-            for recording, clip in zip(recordings, decoded, strict=True)
-        ]
-
-    def predict_decoded_timeline(
-        self,
-        recording: Recording,
-        file: Path | None = None,
-        *,
-        options: TimelineOptions,
-        batch_seconds: float,
-        on_progress: Callable[[float], object] = lambda seconds: None,
-    ) -> Timeline | Failure:
-        """Predict over time a recording that `read` has decoded before, which gave the remarks about it.
-
-        Args:
-            recording: As in `read`.
-            file: As in `read`.
-            options: Of the timeline.
-            batch_seconds: Maximum seconds of audio per forward pass.
-            on_progress: Called after each block with the seconds done.
-        """
-        path, number = split_recording(recording)
-        channel = number and number - 1
-        try:
-            return compute_timeline(
-                self.engine,
-                decode.load_blocks(
-                    file or read_content(path),
-                    seconds=_BLOCK,
-                    name=os.fspath(path),
-                    channel=channel,
-                    notes=[],
-                ),
-                options,
-                name=path.stem if number is None else f"{path.stem} channel {number}",
-                batch_seconds=batch_seconds,
-                on_progress=on_progress,
-            )
-        except AudioError as error:  # removed or changed since
-            return Failure(path, str(error))
-
-    def _make_result(self, recording: Recording, decoded: DecodedClip, prediction: Prediction) -> Result:
-        clip, (path, number) = decoded.clip, split_recording(recording)
-        if decoded.silent:
-            vad = None if prediction.vad is None else np.full_like(prediction.vad, np.nan)
-            prediction = Prediction(np.full_like(prediction.intensities, np.nan), vad, prediction.times)
-        return Result(
-            path,
-            self.targets,
-            clip.seconds,
-            clip.was_cut,
-            clip.was_padded,
-            prediction,
-            was_silent=decoded.silent,
-            channel=number,
-            notes=decoded.notes,
-            speech=decoded.speech,
-            intervals=self.intervals,
-        )
 
 
 def _keep_source(model: Any) -> Any:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from emimic.media.waveform import ClipFormat
 from emimic.model import encoders, whisper
+from emimic.model.attention import Attention
 from emimic.task import SAMPLE_RATE
 
 
@@ -103,9 +104,8 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             input_values: (batch, sample).
             attention_mask: (batch, sample), nonzero at real samples; None: all are.
-            reach: frames on either side that a frame attends to, at most; see `attention_seconds`.
+            reach: frames on either side that a frame attends to, at most, if the model has no `chunk_seconds`.
         """
-        limits = [limit for limit in (reach, self.config.reach) if limit is not None]
         mask = torch.ones_like(input_values) if attention_mask is None else attention_mask
         if not self.config.audio:
             return input_values.new_zeros(len(input_values), 0, 0), mask.bool()[:, :0]
@@ -116,7 +116,7 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
                 mask.bool(),
                 self.config.hidden_layers,
                 self.config.frozen_layers,
-                min(limits, default=None),
+                Attention(reach, self.config.chunk),
             )
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
             frames,
             config.hidden_layers,
             config.frozen_layers,
-            config.reach,
+            Attention(chunk=config.chunk),
         )
         return states, frames
 
@@ -140,5 +140,10 @@ class EncoderModel(PreTrainedModel):  # type: ignore[misc]
         """Return the hidden states of `encode`, (batch, frame, feature), from the outputs of the frozen layers."""
         config = self.config
         return whisper.encode_rest(
-            self.encoder, states, frame_mask, config.hidden_layers, config.frozen_layers, config.reach
+            self.encoder,
+            states,
+            frame_mask,
+            config.hidden_layers,
+            config.frozen_layers,
+            Attention(chunk=config.chunk),
         )

@@ -14,6 +14,7 @@ import transformers
 from torch import Tensor, nn
 
 from emimic.model import whisper
+from emimic.model.attention import EVERYWHERE, Attention
 from emimic.model.frontend import MEL_HOP, MEL_WINDOW
 from emimic.model.layers import concatenate_layers, draw_time_mask, record, record_layers
 from emimic.task import SAMPLE_RATE, ModelError
@@ -198,7 +199,7 @@ def encode(
     mask: Tensor,
     layers: Sequence[int] | None = None,
     frozen: int = 0,
-    reach: int | None = None,
+    attention: Attention = EVERYWHERE,
 ) -> tuple[Tensor, Tensor]:
     """Encode a batch of waveforms.
 
@@ -209,7 +210,7 @@ def encode(
         layers: numbers, from 1, of the layers whose outputs are concatenated, before any final norm of the encoder;
             None: the last hidden states.
         frozen: Whisper's layers up to this one run in evaluation mode, without SpecAugment.
-        reach: frames on either side that a frame of Whisper's attends to, in each layer; None: all.
+        attention: of Whisper's layers.
 
     Returns:
         Hidden states (batch, frame, feature) and frame mask (batch, frame).
@@ -235,7 +236,7 @@ def encode(
     _check_bf16(encoder, samples)
     frames = compute_frame_mask(config, mask, count_frames(config, longest))
     if config.model_type == "whisper":
-        return whisper.encode(encoder, samples, mask, frames, layers, frozen, reach), frames
+        return whisper.encode(encoder, samples, mask, frames, layers, frozen, attention), frames
     masked = draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
         output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)

@@ -156,12 +156,12 @@ class ModelSettings:
             "training clips"
         ),
     ] = False
-    attention_seconds: Annotated[
+    chunk_seconds: Annotated[
         float | None,
         Field(
             gt=0,
-            description="seconds on either side of a frame to which it attends, in each layer of a Whisper encoder "
-            "(less than a timeline's window, one pass agrees better with its windows alone); null: the entire clip",
+            description="length of the chunks within which a Whisper encoder's frames attend to each other (shorter "
+            "than a timeline's window, one pass agrees with its windows alone); null: the entire clip",
         ),
     ] = None
     global_vector: Annotated[bool, Field(description="pool the mean over frames (Table 2)")] = True
