@@ -51,7 +51,8 @@ lint: $(BIN)/.ready
 pytest: $(BIN)/.ready
 	-@$(MAKE) --no-print-directory node_modules/.package-lock.json
 	-@$(MAKE) --no-print-directory browser
-	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/slipcover --json --out .coverage.json -m pytest -n 2 --dist worksteal
+	$(BIN)/slipcover --fail-under 95 --out .coverage.json --merge .coverage.json
 
 # The page in the browser: src/emimic/server/built, for `emimic serve` or any static host; npm brings ONNX Runtime's WebAssembly.
 page: $(BIN)/.ready node_modules/.package-lock.json
