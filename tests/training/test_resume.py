@@ -398,6 +398,29 @@ def test_a_folder_with_a_run_is_refused_before_torch_is_imported(tones: Path, tm
     assert said == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
 
 
+def test_a_missing_encoder_is_named_before_torch_is_imported(tones: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from emimic.cli import app\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "except Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    out = tmp_path / "run"
+    words = [
+        sys.executable,
+        "-c",
+        script,
+        "train",
+        str(tones),
+        "--out",
+        str(out),
+        "--set",
+        "encoder=/no/such",
+    ]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == "the encoder /no/such can't be read: there is no such folder False\n"
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_in_use_is_refused(
     resume: bool, stopped: Path, tones: Path, tmp_path: Path, tiny: Callable[..., Any]
