@@ -1,20 +1,20 @@
 """Fit the included model's prediction intervals: on its 37 held-out speakers of vocal bursts.
 
-    python benchmarks/default_intervals.py CORPORA     # made by benchmarks/default_corpora.py
+    python -m benchmarks.default_intervals CORPORA     # made by benchmarks/default_corpora.py
 
 Each half of the speakers is mapped by calibration maps of the other half, as `emimic calibrate` does. Writes the
 model's calibration.json and engine.json, and docs/results/default_intervals.json with the coverage per value.
 """
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
-from bursts import machine
-from default import items_of, loads, predict
 
+from benchmarks.bursts import machine
+from benchmarks.command import make_parser
+from benchmarks.default import items_of, loads, predict
 from emimic.export.graph_files import hash_file
 from emimic.files import write_atomically
 from emimic.inference.description import DESCRIPTION
@@ -27,9 +27,7 @@ OUT = Path(__file__).parent.parent / "docs" / "results" / "default_intervals.jso
 
 def main() -> None:
     """Fit, write and print the intervals."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("corpora", type=Path)
     corpora: Path = parser.parse_args().corpora
     folder = find_default_model()
