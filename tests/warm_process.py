@@ -14,7 +14,7 @@ FORKS.set_forkserver_preload(["emimic.experiments.table2", "emimic.training.loop
 
 
 def _run(words: tuple[str, ...], output: Path, errors: Path) -> None:
-    """Do what `python -m emimic` does, in the process that was forked."""
+    """Run `emimic` in the process that was forked, its streams in files."""
     for number, file in ((1, output), (2, errors)):
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, number)
