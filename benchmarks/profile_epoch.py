@@ -51,7 +51,8 @@ WRAPPED: Final = {
     "validation: forward": ("emimic.model.encoder_model:EncoderModel.encode",),
     "checkpoints": (
         "emimic.training.checkpoint:write_last", "emimic.training.checkpoint:write_model",
-        "emimic.training.checkpoint:Writer.write", "emimic.training.checkpoint:Writer.wait",
+        "emimic.training.checkpoint:copy_state", "emimic.training.background:Writer.write",
+        "emimic.training.background:Writer.wait",
     ),
     "setup: corpus": ("emimic.training.setup:load_run_corpora", "emimic.training.setup:fingerprint_recordings"),
     "setup: rest": ("emimic.training.setup:open_run",),
@@ -96,7 +97,10 @@ class Stopwatch:
     def wrap(self, part: str, name: str) -> None:
         """Count the time of a function, "module:Class.name", for a part."""
         module, _, path = name.partition(":")
-        owner: Any = importlib.import_module(module)
+        try:
+            owner: Any = importlib.import_module(module)
+        except ModuleNotFoundError:
+            return
         *parents, last = path.split(".")
         for parent in parents:
             owner = getattr(owner, parent, None)
