@@ -7,7 +7,6 @@ Unrelated pairs must be found similar as often as the level says (5 %), whatever
 with a known lag and leader, or warped by a known path, must be found.
 """
 
-import argparse
 import json
 import math
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import make_parser
 from emimic.inference.results import Timeline
 from emimic.mimicry import Settings, compare
 from emimic.task import EMOTIONS, SAMPLE_RATE
@@ -71,12 +71,12 @@ def make_timeline(values: np.ndarray, name: str, gaps: np.ndarray | None = None)
 
 def silences(steps: int, rng: np.random.Generator) -> np.ndarray:
     """Speech of 2 to 12 s and pauses of 0.4 to 3 s, in turn: (step,) True in pauses."""
-    gaps, place = np.zeros(steps, bool), 0
-    while place < steps:
-        place += int(rng.integers(10, 60))
+    gaps, position = np.zeros(steps, bool), 0
+    while position < steps:
+        position += int(rng.integers(10, 60))
         length = int(rng.integers(2, 15))
-        gaps[place : place + length] = True
-        place += length
+        gaps[position : position + length] = True
+        position += length
     return gaps
 
 
@@ -110,9 +110,9 @@ def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                         gaps = silences(length, rng) if gapped else None
                         sides.append(make_timeline(make_values(length, kind, rng), name, gaps))
                     settings = Settings(alignment=alignment, draws=draws, level=1 - LEVEL, seed=number)
-                    found = compare(sides[0], sides[1], settings=settings)
-                    overall += found.overall.chance.beyond
-                    any_one += any(one.chance.beyond for one in found.dimensions)
+                    compared = compare(sides[0], sides[1], settings=settings)
+                    overall += compared.overall.chance.beyond
+                    any_one += any(one.chance.beyond for one in compared.dimensions)
                 yield {
                     "alignment": alignment, "seconds": seconds, "timelines": kind, "gaps": gapped, "pairs": pairs,
                     "overall": overall / pairs, "any_dimension": any_one / pairs, "binomial_99": [low, high],
@@ -139,15 +139,15 @@ def led(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
                 ) + rng.normal(size=9)
                 gaps = [silences(steps, rng) if gapped else None for _ in range(2)]
                 settings = Settings(alignment="windowed", draws=draws, seed=number)
-                found = compare(
+                compared = compare(
                     make_timeline(first, "a", gaps[0]), make_timeline(second, "b", gaps[1]), settings=settings
                 )
-                lead = found.leads[-1]
+                lead = compared.leads[-1]
                 worst = max(worst, abs(lead.lag - lag * HOP))
                 within += abs(lead.lag - lag * HOP) <= HOP + 1e-9
                 whole += abs(lead.whole_lag - lag * HOP) <= HOP + 1e-9
                 leader += (lead.lag > 0) == (lag > 0) and lead.lag != 0
-                beyond += found.overall.chance.beyond
+                beyond += compared.overall.chance.beyond
             yield {
                 "timelines": kind, "gaps": gapped, "pairs": pairs, "seconds": 60, "noise_to_signal": 1.0,
                 "lag_within_one_hop": within, "whole_lag_within_one_hop": whole, "leader": leader,
@@ -164,19 +164,19 @@ def warped(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
             for number in range(pairs):
                 seed = make_values(steps, kind, rng)
                 length = round(steps * rng.uniform(0.75, 1.35))
-                place = np.linspace(0, 1, length)
-                path = (place + 0.06 * np.sin(2 * np.pi * place) * rng.choice((-1, 1))) * (steps - 1)
+                positions = np.linspace(0, 1, length)
+                path = (positions + 0.06 * np.sin(2 * np.pi * positions) * rng.choice((-1, 1))) * (steps - 1)
                 mimic = np.stack([np.interp(path, np.arange(steps), one) for one in seed.T], axis=1)
                 noise = make_values(length, kind, rng) * np.sqrt(0.5)
-                found = compare(
+                compared = compare(
                     make_timeline(seed, "seed"),
                     make_timeline(mimic + noise, "mimic"),
                     settings=Settings(draws=draws, seed=number),
                 )
-                beyond += found.overall.chance.beyond
-                assert found.path is not None
-                truth = np.interp(found.path.mimic, HOP * np.arange(length), path * HOP)
-                errors.append(np.abs(found.path.seed - truth).mean())
+                beyond += compared.overall.chance.beyond
+                assert compared.path is not None
+                truth = np.interp(compared.path.mimic, HOP * np.arange(length), path * HOP)
+                errors.append(np.abs(compared.path.seed - truth).mean())
             yield {
                 "seconds": seconds, "timelines": kind, "pairs": pairs, "noise_to_signal": 0.5,
                 "more_than_chance": beyond, "mean_path_error_seconds": float(np.mean(errors)),
@@ -207,14 +207,16 @@ def compare_recordings(model: str | None, pairs: int, draws: int) -> dict[str, A
             predictor.predict_timeline(wave.astype(np.float32), sample_rate=SAMPLE_RATE)
             for wave in (first, second + noise)
         ]
-        found = compare(sides[0], sides[1], settings=Settings(alignment="windowed", draws=draws, seed=number))
-        lead = found.leads[-1]
+        compared = compare(
+            sides[0], sides[1], settings=Settings(alignment="windowed", draws=draws, seed=number)
+        )
+        lead = compared.leads[-1]
         rows.append(
             {
                 "lag": lag,
                 "found": lead.lag,
-                "similarity": found.overall.similarity,
-                "p": found.overall.chance.p,
+                "similarity": compared.overall.similarity,
+                "p": compared.overall.chance.p,
             }
         )
     right = [abs(row["found"] - row["lag"]) <= HOP + 1e-9 for row in rows]
@@ -229,9 +231,7 @@ def _rounded(value: Any) -> Any:
 
 def main() -> None:
     """Run the requested parts and write their figures; other figures stay."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=400, help="unrelated pairs a row")
     parser.add_argument("--draws", type=int, default=99)
     parser.add_argument("--audio-pairs", type=int, default=20)

@@ -29,6 +29,7 @@ import soundfile
 
 import emimic
 from benchmarks import results, server_clients
+from benchmarks.command import make_parser
 from benchmarks.server_process import Running, run_server
 from emimic.cpus import count_cores
 from emimic.inference.predictor import Predictor
@@ -75,21 +76,21 @@ def measure_contract(given: Given) -> dict[str, Any]:
 
     sample = next(iter(sorted((get_folder() / "audio").iterdir())))
     register_files([encode("wav", "pcm_s16le"), encode("mp4", "aac"), sample.read_bytes()])
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with run_server() as server:
         paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
         seed = 0
-        while found.get("cases", 0) < given.cases:
-            found = add_counts(found, call_operations(server.url, dict.fromkeys(paths, 400), seed=seed))
+        while figures.get("cases", 0) < given.cases:
+            figures = add_counts(figures, call_operations(server.url, dict.fromkeys(paths, 400), seed=seed))
             seed += 1
-    return found
+    return figures
 
 
 def measure_hostile(_: Given) -> dict[str, Any]:
     """Send 60 hostile files."""
     with run_server() as server:
-        found = server_clients.send_hostile(server, server_clients.make_hostile_files(60))
-        return found | {"healthy_after": is_healthy(server)}
+        figures = server_clients.send_hostile(server, server_clients.make_hostile_files(60))
+        return figures | {"healthy_after": is_healthy(server)}
 
 
 def measure_broken(_: Given) -> dict[str, Any]:
@@ -107,8 +108,8 @@ def measure_crowd(_: Given) -> dict[str, Any]:
     differences = np.abs(values[:, None] - values[None]).max(axis=2)
     nearest = float(differences[~np.eye(len(values), dtype=bool)].min())
     with run_server() as server:
-        found = asyncio.run(server_clients.send_at_once(server, clips, known))
-        return found | {
+        figures = asyncio.run(server_clients.send_at_once(server, clips, known))
+        return figures | {
             "smallest_difference_of_known": round(nearest, 5),
             "healthy_after": is_healthy(server),
         }
@@ -134,8 +135,8 @@ def measure_kill(_: Given) -> dict[str, Any]:
 
     with run_server() as server:
         steady = server_clients.send_steadily(server, clips, seconds=20.0, clients=4, on_second=kill)
-        found = asyncio.run(steady)
-        return {"killed": len(killed), "statuses": found["statuses"], "healthy_after": is_healthy(server)}
+        figures = asyncio.run(steady)
+        return {"killed": len(killed), "statuses": figures["statuses"], "healthy_after": is_healthy(server)}
 
 
 def measure_steady(given: Given) -> dict[str, Any]:
@@ -143,11 +144,11 @@ def measure_steady(given: Given) -> dict[str, Any]:
     clips = make_clips(140)
     with run_server() as server:
         steady = server_clients.send_steadily(server, clips, seconds=60.0 * given.minutes, clients=4)
-        found = asyncio.run(steady)
-    memory = [sample["server"] for _, sample in found.pop("memory")]
+        figures = asyncio.run(steady)
+    memory = [sample["server"] for _, sample in figures.pop("memory")]
     quarter = len(memory) // 4
     second, last = (statistics.fmean(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
-    return found | {
+    return figures | {
         "server_megabytes": {"second_quarter": round(second, 1), "last_quarter": round(last, 1)},
         "drift_percent": round(100 * (last / second - 1), 2),
     }
@@ -170,8 +171,8 @@ def measure_speed(_: Given) -> dict[str, Any]:
                 start = time.perf_counter()
                 predictor.predict_files(folder)
                 program.append(round(len(clips) / (time.perf_counter() - start), 1))
-                found = asyncio.run(server_clients.send_steadily(server, clips, seconds=15.0, clients=4))
-                server_speed.append(found["requests_per_second"])
+                figures = asyncio.run(server_clients.send_steadily(server, clips, seconds=15.0, clients=4))
+                server_speed.append(figures["requests_per_second"])
     ratio = statistics.median(server_speed) / statistics.median(program)
     return {
         "requests_per_second": server_speed,
@@ -206,20 +207,18 @@ PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
 
 def main() -> None:
     """Measure the named parts, and write them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=60.0)
     given = parser.parse_args()
-    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     for name in given.parts or PARTS:
         start, load = time.monotonic(), os.getloadavg()[0]
-        found[name] = PARTS[name](given) | {"load_before": round(load, 1)}
-        print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(found[name])}", flush=True)
-        found["machine"] = describe_machine()
-        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        figures[name] = PARTS[name](given) | {"load_before": round(load, 1)}
+        print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(figures[name])}", flush=True)
+        figures["machine"] = describe_machine()
+        OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "summary": model_tables.make_summary,
     "default": model_tables.make_default,
     "default_by_emotion": model_tables.make_default_by_emotion,
+    "default_intervals": model_tables.make_default_intervals,
     "speech": model_tables.make_speech,
     "speech_by_sex": model_tables.make_speech_by_sex,
     "conditions": model_tables.make_conditions,
@@ -52,6 +53,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "student": speed_tables.make_student,
     "page": page_tables.make_page,
     "server": server_tables.make_server,
+    "image": server_tables.make_image,
 }
 
 

@@ -19,7 +19,7 @@ FILE: Final = "train.json"
 
 
 AUTO_SECONDS: Final = 60.0
-"""`batch_seconds: auto` where no GPU's memory sets it: 2 to 4 GB with the paper's encoder."""
+"""`batch_seconds: auto` where no GPU's memory sets it."""
 
 
 def check_new(out: Path) -> None:

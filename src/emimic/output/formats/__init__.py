@@ -36,6 +36,7 @@ FORMATS: Final = {
     for form in (
         json_csv.JSON,
         json_csv.CSV,
+        json_csv.INTERVALS,
         praat.FORMAT,
         elan.FORMAT,
         nova.FORMAT,
