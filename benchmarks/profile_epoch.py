@@ -57,7 +57,7 @@ WRAPPED: Final = {
     "setup: corpus": ("emimic.training.setup:load_run_corpora", "emimic.training.setup:fingerprint_recordings"),
     "setup: rest": ("emimic.training.setup:open_run",),
 }  # fmt: skip
-"""Part of an epoch -> the functions in which its time passes; what an older checkout lacks is left out."""
+"""Part of an epoch -> the functions in which its time passes; those missing in an older checkout are left out."""
 
 
 class Stopwatch:
@@ -168,7 +168,7 @@ def measure(corpus: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarize(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians of several turns, and the shares of an epoch's parts; the setup is apart."""
+    """Return the medians of several turns, and the fractions of an epoch's parts; the setup is apart."""
     names = sorted({name for turn in turns for name in turn["parts"]})
     parts = {
         name: [

@@ -103,14 +103,14 @@ def make_profile() -> str:
         "-" if epoch is None else f"{epoch['outside']['cpu']:.1%} ({epoch['outside']['wall']:.1%})"
         for epoch in (before, after)
     ]
-    rows.append(("**outside forward, backward and optimizer**", *(f"**{share}**" for share in outside)))
+    rows.append(("**outside forward, backward and optimizer**", *(f"**{part}**" for part in outside)))
     speeds = [
         (workers, row["clips_per_second"], row["best_clips_per_second"], row["cpu_ms_per_clip"])
         for workers, row in results["decoding"].items()
     ]
     train, valid = results["clips"]
     return (
-        f"{make_table('part of an epoch | before: CPU s, share (of wall) | after', rows)}\n\n"
+        f"{make_table('part of an epoch | before: CPU s, fraction (of wall) | after', rows)}\n\n"
         f"{make_table('decoding threads | clips a second | the best turn | CPU ms a clip', speeds)}\n\n"
         f"One epoch of {train} clips, validation on {valid}, a small WavLM, medians of {after['turns']} turns, before "
         f"and after in turn, with a load of {results['load']:g} on the machine. CPU: of the training thread. "

@@ -94,9 +94,9 @@ def test_the_first_process_scans_for_all(tmp_path: Path, decoded: dict[str, int]
     def load() -> Any:
         return load_corpus(folder)
 
-    first: Any = run_corpora.share_run_corpora(make_fabric(0), load)
+    first: Any = run_corpora.load_run_corpora_once(make_fabric(0), load)
     scan._scanned.clear()  # the second process has its own memory
-    second: Any = run_corpora.share_run_corpora(make_fabric(1), load)
+    second: Any = run_corpora.load_run_corpora_once(make_fabric(1), load)
     assert set(decoded.values()) == {1}
     assert first.to_dict() == second.to_dict()
 
@@ -105,5 +105,5 @@ def test_the_first_process_scans_for_all(tmp_path: Path, decoded: dict[str, int]
 
     for rank in (0, 1):  # no process waits for one that failed
         with pytest.raises(CorpusError, match="no corpus"):
-            run_corpora.share_run_corpora(make_fabric(rank), fail)
+            run_corpora.load_run_corpora_once(make_fabric(rank), fail)
     assert len(sent) == 2

@@ -15,7 +15,7 @@ from emimic.training.learner import Features
 from emimic.training.settings import TrainSettings
 
 
-def share_run_corpora(fabric: Any, load: Callable[[], tuple[RunCorpus, ...]]) -> tuple[RunCorpus, ...]:
+def load_run_corpora_once(fabric: Any, load: Callable[[], tuple[RunCorpus, ...]]) -> tuple[RunCorpus, ...]:
     """Return a run's corpora, whose recordings the first process scans for all of them.
 
     Args:
