@@ -104,6 +104,8 @@ def make_profile() -> str:
         for epoch in (before, after)
     ]
     rows.append(("**outside forward, backward and optimizer**", *(f"**{part}**" for part in outside)))
+    threads = (f"{epoch['other_threads_cpu_s']:.3f} s" if epoch else "-" for epoch in (before, after))
+    rows.append(("beside: threads that scan, decode and write", *threads))
     speeds = [
         (workers, row["clips_per_second"], row["best_clips_per_second"], row["cpu_ms_per_clip"])
         for workers, row in results["decoding"].items()
