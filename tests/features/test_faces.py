@@ -159,7 +159,7 @@ def test_images_are_normalized_as_asked(
     report = describe(corpus, "other.onnx", outputs=["color"], **settings)
     actual = store.read(store.index(report.folder)["1"], "1")
     np.testing.assert_allclose(actual.values, [formula(np.array(one)) for one in shown], atol=2e-2)
-    # A black image that is there is a image.
+    # A black image that is there is an image.
     assert actual.present.all()
 
 
