@@ -84,11 +84,7 @@ def evaluate(
     _check_columns(folder, part, by)
     name = "-without-".join([part.name, *without])
     out = make_folder(run / "evaluation" / name if out is None else out)
-    settings = read_stored(run) if cached else {}
-    features = (
-        (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
-    )
-    precision = settings["precision"] if settings else DEFAULT.precision
+    features, precision = _read_cache(run) if cached else (None, DEFAULT.precision)
     options = BatchOptions(batch_seconds, workers, progress, precision)
     predictions = predict_split(run, model, part, inputs, options, features=features, without=without)
     reports = [
@@ -104,6 +100,15 @@ def evaluate(
     report = replace(reports[0], vad=reports[1] if len(reports) > 1 else None, notes=tuple(notes))
     files = _format_files(report, truths[0], predictions[truths[0].vad], part, by, draw=draw)
     return replace(report, written=_write(out, files))
+
+
+def _read_cache(run: Path) -> tuple[tuple[Path, str] | None, str]:
+    """Return the folder and type of a run's stored features, None without settings, and the run's precision."""
+    settings = read_stored(run)
+    if not settings:
+        return None, DEFAULT.precision
+    folder = Path(settings.get("features") or run / "features")
+    return (folder, settings["feature_dtype"]), settings["precision"]
 
 
 def _change_speakers(part: Split, speakers: Mapping[str, str]) -> Split:
