@@ -88,9 +88,7 @@ def binomial(rate: float, pairs: int) -> tuple[float, float]:
         for k in range(pairs + 1)
     ]  # fmt: skip
     total = np.cumsum(np.exp(logs))
-    return float(np.searchsorted(total, (1 - level) / 2) / pairs), float(
-        np.searchsorted(total, (1 + level) / 2) / pairs
-    )
+    return float(np.searchsorted(total, 0.005) / pairs), float(np.searchsorted(total, 0.995) / pairs)
 
 
 def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:
