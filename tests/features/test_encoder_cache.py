@@ -127,8 +127,8 @@ def test_the_key_ignores_where_the_encoder_came_from() -> None:
 
 def cached(folder: Path) -> dict[Path, int]:
     """The cached features: named by a hash, unlike a run's own files."""
-    actual = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
-    return {path: path.stat().st_mtime_ns for path in actual}
+    collected = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
+    return {path: path.stat().st_mtime_ns for path in collected}
 
 
 @pytest.mark.parametrize("written", [0, 1, 5])

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from emimic.baselines.system import get_system
 from emimic.data.corpus_settings import ContextSettings, CorpusSettings, MixtureSettings, Numbers
-from emimic.model.settings import ModelSettings
+from emimic.model.settings import ModelSettings, check_source
 from emimic.task import EMOTIONS, SettingsError
 from emimic.training.baseline_settings import check_baseline, read_defaults, uses_waveform
 from emimic.training.settings_file import apply_overrides, read_yaml
@@ -26,6 +26,14 @@ def check_new(out: Path) -> None:
     """Raise SettingsError where a folder holds a training run already."""
     if (out / FILE).exists():
         raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+
+
+def check_encoder(out: Path, settings: "TrainSettings | None") -> None:
+    """Raise ModelError where a new run's encoder is a missing folder; a run that resumes has its encoder."""
+    if settings is None or (out / FILE).exists() or settings.baseline is not None or not settings.audio:
+        return
+    if settings.encoder is not None:
+        check_source(settings.encoder)
 
 
 class TrainSettings(Numbers, ModelSettings):
