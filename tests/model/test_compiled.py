@@ -15,11 +15,11 @@ def forget() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # within torch's tracer
-@pytest.mark.parametrize("family", ["wav2vec2-layer", "hubert", "whisper"])
+@pytest.mark.parametrize("family", ["wav2vec2-layer", "whisper"])
 def test_compiled_layers_compute_the_same(family: str) -> None:
     plain = tiny_models.model(family, lstm=False)
     compiled = copy.deepcopy(plain)
-    assert compile_layers(compiled.encoder, backend="aot_eager") == 2
+    assert compile_layers(compiled.encoder, backend="eager") == 2
     assert list(compiled.state_dict()) == list(plain.state_dict())
     for lengths in ((4000, 3000), (2400, 2400, 2000)):
         samples, mask = torch.zeros(len(lengths), lengths[0]), torch.zeros(len(lengths), lengths[0])
