@@ -14,7 +14,7 @@ def make_server() -> str:
         (
             "start to `/ready`",
             f"{cold['median']:.1f} s (median of {len(cold['seconds'])} starts), "
-            f"{cold['cpu_seconds_of_the_server']:.1f} s of CPU time",
+            f"{cold['cpu_seconds_median']:.1f} s of CPU time",
         ),
         (
             "cases of the OpenAPI document",
