@@ -74,8 +74,8 @@ def measure_contract(given: Given) -> dict[str, Any]:
     from benchmarks.server_contract import add_counts, call_operations, make_voices, register_files
 
     voices = make_voices()
-    register_files([*voices, *voices, encode("wav", "pcm_s16le"), encode("mp4", "aac")])
-    tight = ("--at-work", "1", "--waiting", "3", "--timeout", "1", "--seconds", "8", "--megabytes", "0.4")
+    register_files([*voices, encode("wav", "pcm_s16le"), encode("mp4", "aac")])
+    tight = ("--at-work", "1", "--waiting", "3", "--timeout", "1", "--seconds", "10", "--megabytes", "0.4")
     found: dict[str, Any] = {}
     with run_server() as usual, run_server(*tight) as strict:
         paths = httpx.get(f"{usual.url}/openapi.json").json()["paths"]

@@ -30,16 +30,15 @@ FILES = ("file", "seed", "mimic")
 OTHER_TYPES = ("text/plain", "application/json", "application/x-www-form-urlencoded", "image/png")
 
 
-def make_voices(seconds: float = 12.0) -> list[bytes]:
-    """Return WAV files that can be compared: two short voices, and two as the channels of a longer one (windowed)."""
+def make_voices() -> list[bytes]:
+    """Return WAV files that can be compared: twice two voices of 3 s, and both as the channels of 11 s (windowed)."""
     files = sorted((get_folder() / "audio").iterdir())
-    size = round(seconds * SAMPLE_RATE)
     voices = [
-        np.resize(np.concatenate([decode.load(file) for file in part]), size)
+        np.resize(np.concatenate([decode.load(file) for file in part]), 11 * SAMPLE_RATE)
         for part in (files[:3], files[3:6])
     ]
-    short = SAMPLE_RATE * 4
-    return [to_wav(voices[0][:short]), to_wav(voices[1][:short]), *[to_wav(np.stack(voices, axis=1))] * 2]
+    short = [to_wav(voice[: 3 * SAMPLE_RATE]) for voice in voices]
+    return [*short, *short, to_wav(np.stack(voices, axis=1))]
 
 
 def to_wav(samples: Any) -> bytes:
