@@ -8,7 +8,6 @@ Every engine and number of threads has a process of its own (`bench_worker`), so
 thread pool. What is compared is measured in turns, and a figure is the median over the turns.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import mix, speed_tables
+from benchmarks.command import make_parser
 from emimic.cpus import count_cores
 from emimic.files import write_atomically
 from emimic.inference.engine import DESCRIPTION, find_default_model, read_description
@@ -211,7 +211,7 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
     voices.mkdir()
     for file in sorted((sample_folder() / "audio").glob("*.mp3"))[: 8 * HELD_OUT]:
         (voices / file.name).write_bytes(file.read_bytes())
-    found = [Subject(family, run, "torch", "float32")]
+    figures = [Subject(family, run, "torch", "float32")]
     for runtime in RUNTIMES:
         for int8 in (False, True) if is_installed(runtime) else ():
             precision = "int8" if int8 else "float32"
@@ -223,8 +223,8 @@ def _paper(folder: Path) -> tuple[list[Subject], list[str]]:
             except ModelError as error:
                 missing.append(f"{family}, {runtime} {precision}: {error}")
             else:
-                found.append(Subject(family, out, runtime, precision))
-    return found, missing
+                figures.append(Subject(family, out, runtime, precision))
+    return figures, missing
 
 
 def _batches(key: tuple[Subject, int], most: int, *, paper: bool) -> tuple[float | None, ...]:
@@ -263,10 +263,10 @@ def _ask(process: Any, what: dict[str, Any]) -> dict[str, Any]:
 def _read_line(process: Any) -> dict[str, Any]:
     line = process.stdout.readline()
     if not line:
-        said = process.stderr.read().strip().splitlines()
-        raise ModelError(f"a model can't be measured: {said[-1] if said else 'its process ended'}")
-    found: dict[str, Any] = json.loads(line)
-    return found
+        message = process.stderr.read().strip().splitlines()
+        raise ModelError(f"a model can't be measured: {message[-1] if message else 'its process ended'}")
+    figures: dict[str, Any] = json.loads(line)
+    return figures
 
 
 def _start(subject: Subject, folder: Path, turns: int) -> Start:
@@ -333,14 +333,14 @@ def advice(rows: Sequence[Row]) -> tuple[str, ...]:
     near = [row for row in rows if row.clips_per_second * ALIKE >= best]
     chosen = min(near, key=lambda row: row.peak_mb)
     batch = 0.1 if chosen.batch_seconds is None else chosen.batch_seconds  # a clip longer than it stays alone
-    said = [
+    message = [
         f"many clips: {chosen.model}, --threads {chosen.threads} --batch-seconds {batch:g}: "
         f"{chosen.clips_per_second:.1f} clips a second, {chosen.peak_mb} MB"
     ]
     least = min(rows, key=lambda row: row.peak_mb)
     if least.peak_mb * 2 < chosen.peak_mb:
-        said.append(f"little memory: {least.model}, {least.peak_mb} MB")
-    return tuple(said)
+        message.append(f"little memory: {least.model}, {least.peak_mb} MB")
+    return tuple(message)
 
 
 def machine() -> dict[str, Any]:
@@ -365,9 +365,7 @@ def _median(measured: Sequence[dict[str, Any]], of: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("models", nargs="*", help="runs or exported models; default: the included model")
     parser.add_argument("--paper", action="store_true", help="also the paper's size, random weights")
     parser.add_argument("--fast", action="store_true", help="fewer clips, turns and operations")
@@ -377,10 +375,10 @@ def main() -> None:
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)  # before the work
     report = measure(given.models, paper=given.paper, fast=given.fast, threads=given.threads)
-    found = report.to_dict()
+    figures = report.to_dict()
     if given.json is not None:
-        write_atomically(given.json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join([speed_tables.make_bench_of(found), *report.missing, *report.advice]))
+        write_atomically(given.json, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    print("\n".join([speed_tables.make_bench_of(figures), *report.missing, *report.advice]))
 
 
 if __name__ == "__main__":

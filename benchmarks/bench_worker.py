@@ -55,8 +55,8 @@ def _model(folder: Path, threads: int, count: int) -> Callable[[Any], dict[str, 
     if not graph:
         from benchmarks.arithmetic import per_second
 
-        found = per_second(engine.model.config, mix.seconds(count).tolist())
-        return lambda asked: work(asked) | {"operations": found}
+        figures = per_second(engine.model.config, mix.seconds(count).tolist())
+        return lambda asked: work(asked) | {"operations": figures}
     return work
 
 

@@ -181,8 +181,8 @@ class Page:
 
     def choose_file(self, selector: str, path: Path) -> None:
         """Choose a file in an input element."""
-        found = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
-        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+        figures = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=figures["result"]["objectId"])
 
     def press(self, key: str, code: int) -> None:
         """Press a key, such as "Tab" with the code 9."""

@@ -64,15 +64,15 @@ def finish(words: list[str], out: Path) -> dict[str, Any]:
     done = subprocess.run(
         [*words, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True
     )
-    found = SUMMARY.search(done.stderr)
-    assert found is not None, done.stderr
-    predicted, before, failed = (int(text or 0) for text in found.groups()[:3])
+    summary = SUMMARY.search(done.stderr)
+    assert summary is not None, done.stderr
+    predicted, before, failed = (int(text or 0) for text in summary.groups()[:3])
     return {
         "predicted": predicted - before,
         "kept_from_before": before,
         "failed": failed,
-        "clips_per_s": float(found[4] or 0),
-        "times_real_time": int(found[5] or 0),
+        "clips_per_s": float(summary[4] or 0),
+        "times_real_time": int(summary[5] or 0),
         "wall_s": round(time.perf_counter() - start, 1),
     }
 
@@ -111,32 +111,32 @@ def main() -> None:
     random.seed(given.seed)
     load = os.getloadavg()[2]
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        (place / "clips").mkdir()
-        names = make(place / "clips", given.files)
+        folder = Path(temporary)
+        (folder / "clips").mkdir()
+        names = make(folder / "clips", given.files)
         words = [
             sys.executable,
             "-m",
             "emimic",
             "predict",
-            str(place / "clips"),
+            str(folder / "clips"),
             "--format",
             "csv",
             "-q",
             "-o",
         ]
-        whole = finish(words, place / "whole")
+        whole = finish(words, folder / "whole")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        first = killed(words, place / "out", round(given.files * random.uniform(0.1, 0.4)))
-        second = killed(words, place / "out", round(given.files * random.uniform(0.5, 0.8)))
-        last = finish(words, place / "out")
-        check(names, place / "out", place / "whole")
+        first = killed(words, folder / "out", round(given.files * random.uniform(0.1, 0.4)))
+        second = killed(words, folder / "out", round(given.files * random.uniform(0.5, 0.8)))
+        last = finish(words, folder / "out")
+        check(names, folder / "out", folder / "whole")
         stems = [
             Path(clip["file"]).stem
-            for line in (place / "out" / NAME).read_text().splitlines()[1:]
+            for line in (folder / "out" / NAME).read_text().splitlines()[1:]
             for clip in json.loads(line)["clips"]
         ]
-        size = (place / "out" / NAME).stat().st_size
+        size = (folder / "out" / NAME).stat().st_size
     result = {
         "command": f"python -m benchmarks.bulk --files {given.files} --seed {given.seed}",
         "cores": len(os.sched_getaffinity(0)),

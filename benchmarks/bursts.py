@@ -1,14 +1,13 @@
 """Three systems on vocal bursts (EmoGator), trained, scored and recorded in docs/results/bursts.json.
 
-    python benchmarks/bursts.py split SOURCE CORPUS        # SOURCE: train_split.csv, valid_split.csv, audio/
-    python benchmarks/bursts.py run CORPUS OUT --encoder WHISPER_BASE_FOLDER
+    python -m benchmarks.bursts split SOURCE CORPUS        # SOURCE: train_split.csv, valid_split.csv, audio/
+    python -m benchmarks.bursts run CORPUS OUT --encoder WHISPER_BASE_FOLDER
 
 `split` keeps SOURCE's validation speakers unseen as the split "test" and holds 37 training speakers out as "valid":
 layers and epochs are chosen on those, the figures come from the unseen ones. Runs that are there already are kept,
 interrupted ones go on.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -20,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.command import make_parser
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "bursts.json"
@@ -55,6 +56,13 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     return f"{os.cpu_count()} cores, {cpu}; other work ran beside it"
+
+
+def write_record(file: Path, note: str, name: str, figures: Any) -> None:
+    """Write figures into a file of docs/results under a name, beside others in it, with the note and the machine."""
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results |= {"note": note, "machine": machine(), name: figures}
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def timed(command: list[str]) -> dict[str, float]:
@@ -121,19 +129,17 @@ def entry(corpus: Path, run: Path, config: str, sets: list[str]) -> dict[str, ob
 
 def choose_layer(corpus: Path, out: Path, encoder: str, features: str) -> tuple[int, dict[str, float]]:
     """Best held-out mean Pearson over the encoder's six layers."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for layer in range(1, 7):
         run = out / f"layer{layer}"
         train(corpus, run, "layer", [f"encoder={encoder}", f"encoder_layers={layer}", f"features={features}"])
-        found[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in epochs(run))
-    return int(max(found, key=lambda layer: found[layer])), found
+        figures[str(layer)] = max(epoch["pearson"] or -1.0 for epoch in epochs(run))
+    return int(max(figures, key=lambda layer: figures[layer])), figures
 
 
 def main() -> None:
     """The two verbs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     splitting = verbs.add_parser("split")
     splitting.add_argument("source", type=Path)
@@ -155,9 +161,9 @@ def main() -> None:
     results["code"] = f"commit {commit.stdout.strip() or 'unknown'}"
     for name in given.only:
         if name == "layers":
-            best, found = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))
+            best, figures = choose_layer(given.corpus, given.out, given.encoder, str(given.out / "features"))
             results["layer_choice"] = {
-                "held_out_pearson_by_layer": found,
+                "held_out_pearson_by_layer": figures,
                 "chosen": best,
                 "config": "layer.yaml",
             }

@@ -1,25 +1,24 @@
 """Scores of the included model on speakers that it has not learned from: docs/results/default.json.
 
-    python benchmarks/default.py score MODEL CORPORA --name NAME [--conditions]   # a run or an exported model
-    python benchmarks/default.py ridge CORPORA --encoder WHISPER_BASE
-    python benchmarks/default.py folds RUN CORPORA                                # Joy of EmoDB, speakers left out
+    python -m benchmarks.default score MODEL CORPORA --name NAME [--conditions]   # a run or an exported model
+    python -m benchmarks.default ridge CORPORA --encoder WHISPER_BASE
+    python -m benchmarks.default folds RUN CORPORA                                # Joy of EmoDB, speakers left out
 
 CORPORA: made by benchmarks/default_corpora.py. Intervals resample speakers. `score` looks at the 60 test speakers of
 the bursts, at ASED's even speakers and at TAVA: only a model whose every choice is made is scored.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bursts import machine
-from first_default import CONDITIONS, pooled, predict_by_ridge
 from numpy.typing import NDArray
 
+from benchmarks.bursts import write_record
+from benchmarks.command import make_parser
+from benchmarks.first_default import CONDITIONS, pooled, predict_by_ridge
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
 from emimic.data.loader import trim_silence
@@ -74,24 +73,24 @@ def interval(statistic: Any, x: Array, y: Array, speakers: Sequence[Any]) -> dic
     draws = metrics.resample_statistic(statistic, x, y, groups=speakers, n=1000).reshape(1000, -1)
     low, high = metrics.compute_interval(draws)
     mean_low, mean_high = metrics.compute_interval(draws.mean(axis=1))
-    found = [
+    figures = [
         {"value": float(v), "low": float(a), "high": float(b)}
         for v, a, b in zip(values, low, high, strict=True)
     ]
     mean = {"value": float(values.mean()), "low": float(mean_low), "high": float(mean_high)}
-    return {"mean": mean, "columns": found}
+    return {"mean": mean, "columns": figures}
 
 
-def named(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def named(figures: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """`interval`'s columns by name."""
-    return {"mean": found["mean"], "targets": dict(zip(names, found["columns"], strict=True))}
+    return {"mean": figures["mean"], "targets": dict(zip(names, figures["columns"], strict=True))}
 
 
 def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
     """Pearson and AUC over all categories, unknown labels left out; and Pearson over the seven of before."""
     labels = np.stack([item.labels for item in items]).astype(np.float64)  # type: ignore[arg-type]
     speakers = [item.speaker for item in items]
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "clips": len(items),
         "speakers": len(set(speakers)),
         "pearson": named(interval(metrics.compute_pearson, predictions, labels, speakers), EMOTIONS),
@@ -101,16 +100,16 @@ def open_set(predictions: Array, items: Sequence[Item]) -> dict[str, Any]:
     columns = [EMOTIONS.index(name) for name in UNCHANGED]
     own = {"Adoration": 0, "Amusement": 1, "Triumph": 2, "Sympathy": 3, "Elation": 5}
     truth = np.zeros((len(rows), len(EMOTIONS)))
-    for place, i in enumerate(rows):
+    for position, i in enumerate(rows):
         if (target := own.get(items[i].row["Category"])) is not None:
-            truth[place, target] = 1.0
+            truth[position, target] = 1.0
     seven = interval(
         metrics.compute_pearson,
         predictions[np.ix_(rows, columns)],
         truth[:, columns],
         [speakers[i] for i in rows],
     )
-    return found | {"pearson_seven_categories": named(seven, UNCHANGED)}
+    return figures | {"pearson_seven_categories": named(seven, UNCHANGED)}
 
 
 def cross_calibrated(raw: Array, items: Sequence[Item]) -> dict[str, Any]:
@@ -171,7 +170,7 @@ def cut_to(samples: Wave, seconds: float) -> Wave:
 def lengths(engine: Engine, clips: Sequence[Wave]) -> dict[str, Any]:
     """Mean absolute difference of one prediction for a recording of each length to the mean over its 2.5 s windows."""
     size, hop = round(WINDOW * SAMPLE_RATE), round(0.5 * SAMPLE_RATE)
-    found = {}
+    figures = {}
     for seconds in LENGTHS:
         whole = [cut_to(clip, seconds) for clip in clips]
         windows, owner = [], []
@@ -189,11 +188,11 @@ def lengths(engine: Engine, clips: Sequence[Wave]) -> dict[str, Any]:
         if seconds < WINDOW:
             reference = predict(engine, [cut_to(clip, WINDOW) for clip in clips])
             differences = [np.abs(a - b).mean(axis=0) for a, b in zip(one, reference, strict=True)]
-        found[f"{seconds:g} s"] = {
+        figures[f"{seconds:g} s"] = {
             "six": float(differences[0].mean()), "V/A/D": float(differences[1].mean()),
             **{name: float(x) for name, x in zip((*EMOTIONS, *VAD), np.concatenate(differences), strict=True)},
         }  # fmt: skip
-    return found
+    return figures
 
 
 def loads(items: Sequence[Item], *, trim: bool = False) -> list[Wave]:
@@ -210,11 +209,11 @@ def score(folder: Path, corpora: Path, *, conditions: bool) -> dict[str, Any]:
     bursts = items_of(corpora, "bursts", "test")
     clips = loads(bursts)
     predictions, _ = predict(engine, clips)
-    found: dict[str, Any] = {"bursts": open_set(predictions, bursts)}
-    print(f"bursts: {found['bursts']['pearson']['mean']} {found['bursts']['auc']['mean']}", flush=True)
-    found["calibration"] = cross_calibrated(predictions, bursts)
+    figures: dict[str, Any] = {"bursts": open_set(predictions, bursts)}
+    print(f"bursts: {figures['bursts']['pearson']['mean']} {figures['bursts']['auc']['mean']}", flush=True)
+    figures["calibration"] = cross_calibrated(predictions, bursts)
     category = np.array([item.row["Category"] for item in bursts])
-    found["bursts"]["mean_by_category"] = {
+    figures["bursts"]["mean_by_category"] = {
         name: dict(zip(EMOTIONS, predictions[category == name].mean(axis=0).round(4).tolist(), strict=True))
         for name in sorted(set(category.tolist()))
     }
@@ -222,41 +221,43 @@ def score(folder: Path, corpora: Path, *, conditions: bool) -> dict[str, Any]:
         half = set(sorted({item.speaker for item in bursts if item.speaker})[::2])
         rows = [i for i, item in enumerate(bursts) if item.speaker in half]
         one = open_set(predictions[rows], [bursts[i] for i in rows])
-        found["conditions"] = {"as recorded": {"pearson": one["pearson"]["mean"], "auc": one["auc"]["mean"]}}
+        figures["conditions"] = {
+            "as recorded": {"pearson": one["pearson"]["mean"], "auc": one["auc"]["mean"]}
+        }
         for name, change in CONDITIONS.items():
             rng = np.random.default_rng(0)
             changed, _ = predict(engine, [change(clips[i], rng) for i in rows])
             one = open_set(changed, [bursts[i] for i in rows])
-            found["conditions"][name] = {"pearson": one["pearson"]["mean"], "auc": one["auc"]["mean"]}
-            print(f"{name}: {found['conditions'][name]}", flush=True)
+            figures["conditions"][name] = {"pearson": one["pearson"]["mean"], "auc": one["auc"]["mean"]}
+            print(f"{name}: {figures['conditions'][name]}", flush=True)
     engine.calibration = calibration
     ased = items_of(corpora, "ased", "test")
     spoken, vad = predict(engine, loads(ased))
-    found["ased"] = joy(spoken, ased) | {"by_sex": by_group(spoken, ased, "Gender")}
+    figures["ased"] = joy(spoken, ased) | {"by_sex": by_group(spoken, ased, "Gender")}
     odd = items_of(corpora, "ased", "valid")
     spoken, _ = predict(engine, loads(odd))
-    found["ased_odd"] = joy(spoken, odd) | {"by_sex": by_group(spoken, odd, "Gender")}
+    figures["ased_odd"] = joy(spoken, odd) | {"by_sex": by_group(spoken, odd, "Gender")}
     emodb = items_of(corpora, "emodb", "train")
     german = loads(emodb, trim=True)
-    found["emodb_learned_from"] = joy(predict(engine, german)[0], emodb)
+    figures["emodb_learned_from"] = joy(predict(engine, german)[0], emodb)
     plain = items_of(corpora, "plain", "train")[::8]
-    found["plain_learned_from"] = {"mean_of_six": float(predict(engine, loads(plain))[0].mean())}
+    figures["plain_learned_from"] = {"mean_of_six": float(predict(engine, loads(plain))[0].mean())}
     tava = items_of(corpora, "tava", "test")
     spoken, vad = predict(engine, loads(tava))
-    found["tava"] = vad_scores(vad, tava) | {"mean_of_six": float(spoken.mean())}
-    print(f"speech: {found['ased']} {found['tava']}", flush=True)
+    figures["tava"] = vad_scores(vad, tava) | {"mean_of_six": float(spoken.mean())}
+    print(f"speech: {figures['ased']} {figures['tava']}", flush=True)
     some = [*clips[::120], *german[::40], *loads(ased[::24])]
-    found["lengths"] = lengths(engine, some) | {"recordings": len(some)}
-    return found
+    figures["lengths"] = lengths(engine, some) | {"recordings": len(some)}
+    return figures
 
 
 def by_group(predictions: Array, items: Sequence[Item], column: str) -> dict[str, Any]:
     """`joy` for each value of a column."""
-    found = {}
+    figures = {}
     for value in sorted({item.row[column] for item in items}):
         rows = [i for i, item in enumerate(items) if item.row[column] == value]
-        found[value] = joy(predictions[rows], [items[i] for i in rows])
-    return found
+        figures[value] = joy(predictions[rows], [items[i] for i in rows])
+    return figures
 
 
 def ridge(corpora: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
@@ -304,18 +305,9 @@ def folds(run: Path, corpora: Path) -> dict[str, Any]:
     }
 
 
-def record(name: str, found: dict[str, Any]) -> None:
-    """Write into docs/results/default.json, beside what is there."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results |= {"note": NOTE, "machine": machine(), name: found}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     scoring = verbs.add_parser("score")
     scoring.add_argument("folder", type=Path)
@@ -330,11 +322,13 @@ def main() -> None:
     folding.add_argument("corpora", type=Path)
     given = parser.parse_args()
     if given.verb == "score":
-        record(given.name, score(given.folder, given.corpora, conditions=given.conditions))
+        write_record(
+            RESULTS, NOTE, given.name, score(given.folder, given.corpora, conditions=given.conditions)
+        )
     elif given.verb == "ridge":
-        record("ridge", ridge(given.corpora, given.encoder))
+        write_record(RESULTS, NOTE, "ridge", ridge(given.corpora, given.encoder))
     else:
-        record("folds", folds(given.run, given.corpora))
+        write_record(RESULTS, NOTE, "folds", folds(given.run, given.corpora))
 
 
 if __name__ == "__main__":

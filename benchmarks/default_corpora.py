@@ -1,6 +1,6 @@
 """The corpora of the included model.
 
-    python benchmarks/default_corpora.py SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
+    python -m benchmarks.default_corpora SOURCE CORPORA         # SOURCE: bursts/, speech/*/, tava/
 
 Training: `bursts` (EmoGator; 237 speakers; 60 others are its test split), `emodb` (acted German) and `plain` (English
 commands and wake words, cut into pieces of at most 3 s, since a step of 8 s clips would be four times as long). For
@@ -12,7 +12,6 @@ people gave the emotions' names in Russell and Mehrabian (1977, Journal of Resea
 which, as in voices, anger is dominant and fear is not.
 """
 
-import argparse
 import csv
 import random
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import soundfile
 
+from benchmarks.command import make_parser
 from emimic.data.importers.masks import get_category_labels
 from emimic.media import decode
 from emimic.task import EMOTIONS, SAMPLE_RATE, VAD
@@ -170,9 +170,7 @@ def make(source: Path, out: Path) -> None:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()

@@ -1,18 +1,18 @@
 """The paper's tables on vocal bursts (EmoGator), recorded in docs/results/evidence.json from finished grids.
 
-    python benchmarks/bursts.py split SOURCE CORPUS            # 60 unseen speakers as "test", 37 held out as "valid"
+    python -m benchmarks.bursts split SOURCE CORPUS            # 60 unseen speakers as "test", 37 held out as "valid"
     python -m benchmarks.evidence commands CORPUS OUT MODELS   # prints what runs the grids, each resumable
     python -m benchmarks.evidence record OUT
 
 MODELS holds the encoders of openai/whisper-base and whisper-tiny.en in folders of those names with -encoder behind.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bursts import NOTE, machine
+from benchmarks.command import make_parser
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "evidence.json"
 GRIDS = ("ablation", "losses", "padding", "baselines")
@@ -66,7 +66,7 @@ def encoders(models: Path, out: Path) -> None:
 
 def record(out: Path) -> dict[str, Any]:
     """What the grids came to, without what is too long for a record."""
-    found: dict[str, Any] = {"note": NOTE, "encoders": STANDING_IN, "machine": machine()}
+    figures: dict[str, Any] = {"note": NOTE, "encoders": STANDING_IN, "machine": machine()}
     for grid in GRIDS:
         file = out / grid / "results.json"
         if not file.exists():
@@ -76,15 +76,13 @@ def record(out: Path) -> dict[str, Any]:
             row["runs"] = [
                 {name: run[name] for name in ("seed", "mean", "epochs", "seconds")} for run in row["runs"]
             ]
-        found[grid] = results
-    return found
+        figures[grid] = results
+    return figures
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     commands = verbs.add_parser("commands")
     for name in ("corpus", "out", "models"):

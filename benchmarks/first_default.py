@@ -2,14 +2,14 @@
 
 Its encoder is what the present one starts from.
 
-    python benchmarks/first_default.py split SOURCE CORPUS  # SOURCE: clips.csv, the splits, audio/
+    python -m benchmarks.first_default split SOURCE CORPUS  # SOURCE: clips.csv, the splits, audio/
     emimic train CORPUS --out TEACHER --config benchmarks/configs/teacher.yaml --set encoder=WHISPER_BASE
-    python benchmarks/first_default.py soften SOURCE CORPUS SOFT TEACHER FINETUNED
+    python -m benchmarks.first_default soften SOURCE CORPUS SOFT TEACHER FINETUNED
     emimic train SOFT --out FIRST --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set epochs=3
-    python benchmarks/first_default.py soften SOURCE CORPUS SOFTER FIRST
+    python -m benchmarks.first_default soften SOURCE CORPUS SOFTER FIRST
     emimic train SOFTER --out RUN --config benchmarks/configs/student.yaml --set encoder=WHISPER_BASE --set seed=N
-    python benchmarks/first_default.py score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
-    python benchmarks/first_default.py ridge CORPUS --encoder WHISPER_BASE
+    python -m benchmarks.first_default score RUN_OR_ENGINE CORPUS --name NAME [--conditions]
+    python -m benchmarks.first_default ridge CORPUS --encoder WHISPER_BASE
 
 `split` keeps SOURCE's validation speakers unseen as "test" and holds 37 training speakers out as "valid", as
 bursts.py does; training has every category: the 23 beside the six's (and Neutral) have no targets, which the loss
@@ -20,9 +20,7 @@ and learn from all 237 speakers, the held-out ones, too. The first is kept as in
 `git archive c966fb9 src/emimic/default | tar x`.
 """
 
-import argparse
 import csv
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,11 +29,12 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from bursts import NOTE, machine
-from bursts import split as split_speakers
-from default_corpora import WORDS, read, write
 from numpy.typing import NDArray
 
+from benchmarks.bursts import NOTE, write_record
+from benchmarks.bursts import split as split_speakers
+from benchmarks.command import make_parser
+from benchmarks.default_corpora import WORDS, read, write
 from emimic.data.corpus import Item, Split, load_corpus
 from emimic.evaluation.report import Report, score
 from emimic.inference.engine import Engine, open_engine
@@ -167,16 +166,16 @@ def measure(folder: Path, corpus: Path, *, conditions: bool) -> dict[str, Any]:
     def score_changed(changed: Sequence[Wave]) -> Report:
         return report(predict(engine, changed), part)
 
-    found: dict[str, Any] = {"test": score_changed(clips).to_dict()}
-    print(f"clean: {found['test']['metrics']['pearson']['mean']}", flush=True)
+    figures: dict[str, Any] = {"test": score_changed(clips).to_dict()}
+    print(f"clean: {figures['test']['metrics']['pearson']['mean']}", flush=True)
     if conditions:
-        found["conditions"] = {}
+        figures["conditions"] = {}
         for name, change in CONDITIONS.items():
             rng = np.random.default_rng(0)
             result = score_changed([change(clip, rng) for clip in clips]).to_dict()["metrics"]["pearson"]
-            found["conditions"][name] = result["mean"]
+            figures["conditions"][name] = result["mean"]
             print(f"{name}: {result['mean']}", flush=True)
-    return found
+    return figures
 
 
 def pooled(model: EmiModel, items: Sequence[Item]) -> NDArray[np.float64]:
@@ -236,9 +235,7 @@ def ridge(corpus: Path, encoder: str, layer: int = 3) -> dict[str, Any]:
 
 def main() -> None:
     """The verbs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     splitting = verbs.add_parser("split")
     splitting.add_argument("source", type=Path)
@@ -262,16 +259,11 @@ def main() -> None:
     elif given.verb == "soften":
         soften(given.source, given.corpus, given.out, given.teachers)
     elif given.verb == "score":
-        record(given.name, measure(given.folder, given.corpus, conditions=given.conditions))
+        write_record(
+            RESULTS, NOTE, given.name, measure(given.folder, given.corpus, conditions=given.conditions)
+        )
     else:
-        record("ridge", ridge(given.corpus, given.encoder))
-
-
-def record(name: str, found: dict[str, Any]) -> None:
-    """Into docs/results/first_default.json, beside what is there."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results |= {"note": NOTE, "machine": machine(), name: found}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_record(RESULTS, NOTE, "ridge", ridge(given.corpus, given.encoder))
 
 
 if __name__ == "__main__":

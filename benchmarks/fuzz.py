@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import make_parser
 from benchmarks.fuzz_damage import TEXT, damage
 from benchmarks.fuzz_files import CONTAINERS, DAMAGED, make_files, make_voice
 from emimic.task import EMOTIONS, EmimicError
@@ -175,9 +176,7 @@ class Judge:
 
 def main() -> None:
     """Fuzz for the given minutes, and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=DAMAGED, default=list(DAMAGED))
@@ -194,7 +193,7 @@ def main() -> None:
         for kind in given.kinds:
             if (result := judge(kind, folders[kind] / DAMAGED[kind])) != "read":
                 sys.exit(f"the whole {kind} file is {result}; {judge.log.read_text()[-500:]}")
-        found: dict[str, dict[str, Any]] = {
+        figures: dict[str, dict[str, Any]] = {
             kind: {"inputs": 0, "read": 0, "refused": 0} for kind in given.kinds
         }
         findings: list[dict[str, Any]] = []
@@ -205,9 +204,9 @@ def main() -> None:
                 file = folders[kind] / DAMAGED[kind]
                 file.write_bytes(data)
                 result = judge(kind, file)
-                found[kind]["inputs"] += 1
+                figures[kind]["inputs"] += 1
                 if result in ("read", "refused"):
-                    found[kind][result] += 1
+                    figures[kind][result] += 1
                     continue
                 findings.append({"kind": kind, "number": number, "what": result})
                 given.found.mkdir(parents=True, exist_ok=True)
@@ -216,10 +215,10 @@ def main() -> None:
             number += 1
         judge.stop()
     minutes = (time.monotonic() - start) / 60
-    results = {"seed": given.seed, "minutes": round(minutes, 1), "kinds": found, "findings": findings}
+    results = {"seed": given.seed, "minutes": round(minutes, 1), "kinds": figures, "findings": findings}
     OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(
-        f"{sum(one['inputs'] for one in found.values())} inputs in {minutes:.1f} minutes, {len(findings)} findings"
+        f"{sum(one['inputs'] for one in figures.values())} inputs in {minutes:.1f} minutes, {len(findings)} findings"
     )
     sys.exit(1 if findings else 0)
 

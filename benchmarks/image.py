@@ -7,7 +7,6 @@ each step works from the files that .dockerignore lets in, that the server start
 to its base image. It doesn't show the base images themselves. MB are those of the files.
 """
 
-import argparse
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any, Final
 
 from benchmarks import results
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from emimic.files import write_atomically
 
 OUT: Final = results.RESULTS / "image.json"
@@ -130,7 +130,7 @@ class Build:
 
 
 def measure_server(build: Build) -> dict[str, Any]:
-    """Start the image's command as its user, and return how it answers."""
+    """Start the image's command as its user, and return what it returns."""
     words = [*build.get("ENTRYPOINT"), *build.get("CMD"), "--port", str(_PORT)]
     user, group = map(int, build.get("USER")[0].split(":"))
     temporary = build.root / "tmp"
@@ -169,9 +169,7 @@ def measure_size(folder: Path) -> float:
 
 def main() -> None:
     """Execute the steps, and write what was measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--keep", type=Path, help="new folder for the steps; default: a temporary one")
     parser.add_argument("--python", default=sys.executable, help="the image's; one that any user can execute")
     given = parser.parse_args()

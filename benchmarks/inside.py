@@ -7,7 +7,6 @@
 SOURCE holds train_split.csv, valid_split.csv and audio/ of EmoGator, MODELS whisper-tiny.en-encoder.
 """
 
-import argparse
 import csv
 import json
 import random
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 
 SPEAKERS: Final = 60
@@ -62,21 +62,19 @@ def make_command(variant: str, corpus: Path, out: Path, models: Path) -> str:
 
 def record(out: Path) -> dict[str, Any]:
     """Return the scores of the variants that are done, with their commands and the machine."""
-    found: dict[str, Any] = {"note": NOTE, "machine": machine(), "variants": {}}
+    figures: dict[str, Any] = {"note": NOTE, "machine": machine(), "variants": {}}
     for variant in VARIANTS:
         file = out / variant / "inside.json"
         if file.exists():
             command = make_command(variant, Path("CORPUS"), Path("OUT"), Path("MODELS"))
             scores = json.loads(file.read_text(encoding="utf-8"))
-            found["variants"][variant] = {"command": command, **scores}
-    return found
+            figures["variants"][variant] = {"command": command, **scores}
+    return figures
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, names in (
         ("corpus", ("source", "corpus")),

@@ -1,6 +1,6 @@
 """Cut the sample corpus that ships with emimic from EmoGator (Apache-2.0).
 
-    python benchmarks/make_sample.py SOURCE src/emimic/sample [--speech EMODB]
+    python -m benchmarks.make_sample SOURCE src/emimic/sample [--speech EMODB]
 
 SOURCE holds `clips.csv` (Filename, Speaker, Category, Take, Split), `audio/<Filename>.mp3` and `LICENSE`.
 Twenty speakers of its training split are taken, one take of each of seven categories: 140 clips, 1.2 MB.
@@ -88,14 +88,14 @@ Rebuilt by `benchmarks/make_sample.py`.
 
 def speakers_in(rows: list[dict[str, str]], audio: Path) -> dict[str, dict[str, dict[str, str]]]:
     """Speaker -> category -> its first take of a sensible size; only speakers who have all seven."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    figures: dict[str, dict[str, dict[str, str]]] = {}
     for row in sorted(rows, key=lambda row: row["Filename"]):
         # Only training speakers: the source's validation speakers stay unseen by anyone who uses the sample.
         if row["Split"] != "train" or row["Category"] not in CAST:
             continue
         if SMALLEST <= (audio / f"{row['Filename']}.mp3").stat().st_size <= LARGEST:
-            found.setdefault(row["Speaker"], {}).setdefault(row["Category"], row)
-    return {speaker: takes for speaker, takes in found.items() if len(takes) == len(CAST)}
+            figures.setdefault(row["Speaker"], {}).setdefault(row["Category"], row)
+    return {speaker: takes for speaker, takes in figures.items() if len(takes) == len(CAST)}
 
 
 def write(path: Path, header: list[str], rows: list[list[str]]) -> None:

@@ -14,8 +14,8 @@ WHOLE = 0.956
 
 def seconds(count: int) -> NDArray[np.float64]:
     """Return the lengths of `count` clips, shortest first: evenly spaced, cut at 12 s, mean 6.9 s (section 3.2)."""
-    place = (np.arange(count) + 0.5) / count
-    return np.minimum(MAX_SECONDS, SHORTEST + (MAX_SECONDS - SHORTEST) * place / WHOLE)
+    quantile = (np.arange(count) + 0.5) / count
+    return np.minimum(MAX_SECONDS, SHORTEST + (MAX_SECONDS - SHORTEST) * quantile / WHOLE)
 
 
 def clips(count: int, *, seed: int = 0) -> list[NDArray[np.float32]]:

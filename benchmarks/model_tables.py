@@ -85,6 +85,20 @@ def make_default_by_emotion() -> str:
     return make_table(header, rows)
 
 
+def make_default_intervals() -> str:
+    """Make the coverage of the prediction intervals per value, and their mean width."""
+    found = read_results("default_intervals")
+    rows = [
+        (name, f"{found['coverage'][name]:.3f}", f"{found['mean_width'][name]:.2f}")
+        for name in found["coverage"]
+    ]
+    table = make_table("value | coverage | mean width", rows)
+    return (
+        f"{table}\n\n{found['clips']} bursts of {found['speakers']} speakers; the intervals of each half of them are "
+        f"fitted to the other half. Machine: {found['machine']}."
+    )
+
+
 def make_speech() -> str:
     """Make the scores of Joy in acted speech: happy against angry and against all others; neutral speech."""
     results = read_results("default")

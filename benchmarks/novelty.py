@@ -1,13 +1,12 @@
 """How often a calibrated model marks sounds as unlike its training data, recorded in docs/results/novelty.json.
 
-    python benchmarks/novelty.py MODEL [--corpus FOLDER ...] [--out docs/results/novelty.json]
+    python -m benchmarks.novelty MODEL [--corpus FOLDER ...] [--out docs/results/novelty.json]
 
 MODEL: a run or an exported model with a calibration. It makes synthetic sounds without a voice: noise, hums, tones,
 chords, clicks, machines, hiss; as a contrast, a synthetic voice (pulses through moving formants). Of each corpus a
 random choice of its media files is taken, so give folders of clips that the model did not learn from.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import emimic
+from benchmarks.command import make_parser
 from emimic.files import walk, write_atomically
 from emimic.inference.predictor import Predictor
 from emimic.media import decode
@@ -119,9 +119,9 @@ def make(kind: str, rng: Rng) -> NDArray[np.float32]:
     return (wave / np.abs(wave).max() * np.exp(rng.uniform(np.log(low), np.log(high)))).astype(np.float32)
 
 
-def row(found: Sequence[float | None]) -> dict[str, Any]:
+def row(figures: Sequence[float | None]) -> dict[str, Any]:
     """Clips with a novelty, the fraction of them marked, and quartiles. Raises ModelError when the model has none."""
-    values = np.array([value for value in found if value is not None])
+    values = np.array([value for value in figures if value is not None])
     if not len(values):
         raise ModelError("this model gives no novelty: run emimic calibrate, and export again")
     quartiles = [round(float(q), 3) for q in np.quantile(values, [0.25, 0.5, 0.75])]
@@ -136,8 +136,10 @@ def measure(
     for number, kind in enumerate(KINDS):
         rng = np.random.default_rng((seed, number))
         sounds = [make(kind, rng) for _ in range(clips)]
-        found = [predictor(sound, sample_rate=SAMPLE_RATE, name=kind).prediction.novelty for sound in sounds]
-        rows[kind] = row(found)
+        figures = [
+            predictor(sound, sample_rate=SAMPLE_RATE, name=kind).prediction.novelty for sound in sounds
+        ]
+        rows[kind] = row(figures)
     for folder in corpora:
         paths = sorted(path for path in walk(folder, []) if path.suffix.lower() in decode.MEDIA_SUFFIXES)
         chosen = np.random.default_rng(seed).permutation(len(paths))[:files]
@@ -147,9 +149,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--corpus", type=Path, action="append", default=[])
     parser.add_argument("--clips", type=int, default=30)

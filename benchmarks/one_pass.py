@@ -10,7 +10,6 @@ that the steps are the same. `speed` predicts a file and a stream of speech (Apa
 one pass, in turn, on all cores; the ratio is the median of five.
 """
 
-import argparse
 import itertools
 import json
 import statistics
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from emimic import metrics
 from emimic.data.corpus import Item, load_corpus
 from emimic.files import write_atomically
@@ -87,13 +87,13 @@ def score(engine: Engine, items: Sequence[Item]) -> dict[str, Any]:
         i for i in range(len(names)) if np.isfinite(labels[:, i]).sum() > 20 and np.nanstd(labels[:, i]) > 0
     ]
     speakers = [item.speaker for item in items]
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "clips": len(items),
         "speakers": len(set(speakers)),
         "seconds": round(len(wave) / SAMPLE_RATE, 1),
     }
     base = average_clips(exact, edges)
-    found["exact"] = summarize(base[:, known], labels[:, known], [names[i] for i in known], speakers)
+    figures["exact"] = summarize(base[:, known], labels[:, known], [names[i] for i in known], speakers)
     for name, line in lines.items():
         assert line.method == "one pass"
         both = stack(exact), stack(line)
@@ -103,7 +103,7 @@ def score(engine: Engine, items: Sequence[Item]) -> dict[str, Any]:
 
         draws = [_resample(side[:, known], labels[:, known], speakers) for side in (means, base)]
         low, high = metrics.compute_interval(draws[0] - draws[1])
-        found[name] = summarize(means[:, known], labels[:, known], [names[i] for i in known], speakers) | {
+        figures[name] = summarize(means[:, known], labels[:, known], [names[i] for i in known], speakers) | {
             "agreement": {
                 n: {"pearson": round(a, 4), "rms": round(float(b), 4)}
                 for n, a, b in zip(names, r, rms, strict=True)
@@ -115,7 +115,7 @@ def score(engine: Engine, items: Sequence[Item]) -> dict[str, Any]:
                 "high": float(high),
             },
         }
-    return found
+    return figures
 
 
 def _average(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -195,9 +195,7 @@ def measure_speed(model: Path, wave: Wave, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("part", choices=("score", "speed"))
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--model", type=Path, help="default: the one in the package")

@@ -194,8 +194,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="*")
     given = parser.parse_args()
     paths = choose_files([emimic.sample.get_folder(), *given.folders], COUNT)
-    with tempfile.TemporaryDirectory() as place, serve_folder(BUILT) as address:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary, serve_folder(BUILT) as address:
+        folder = Path(temporary)
         (folder / "saved").mkdir()
         converted = convert(paths, folder)
         microphone = folder / "microphone.wav"

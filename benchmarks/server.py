@@ -27,6 +27,7 @@ import numpy as np
 
 import emimic
 from benchmarks import results, server_clients
+from benchmarks.command import make_parser
 from benchmarks.server_contract import to_wav
 from benchmarks.server_process import Running, run_server
 from emimic.cpus import count_cores
@@ -76,26 +77,26 @@ def measure_contract(given: Given) -> dict[str, Any]:
     voices = make_voices()
     register_files([*voices, encode("wav", "pcm_s16le"), encode("mp4", "aac")])
     tight = ("--at-work", "1", "--waiting", "3", "--timeout", "1", "--seconds", "10", "--megabytes", "0.4")
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with run_server() as usual, run_server(*tight) as strict:
         paths = httpx.get(f"{usual.url}/openapi.json").json()["paths"]
         seed = 0
-        while found.get("cases", 0) < given.cases:
+        while figures.get("cases", 0) < given.cases:
             is_tight = seed % 4 == 3
             with server_clients.keep_busy(strict, voices[0], clients=4 if is_tight else 0):
                 url = (strict if is_tight else usual).url
                 one = call_operations(url, dict.fromkeys(paths, 200), seed=seed)
-            found = add_counts(found, one)
-            print(f"{found['cases']} cases: {found['statuses']}", flush=True)
+            figures = add_counts(figures, one)
+            print(f"{figures['cases']} cases: {figures['statuses']}", flush=True)
             seed += 1
-    return found
+    return figures
 
 
 def measure_hostile(_: Given) -> dict[str, Any]:
     """Send 60 hostile files."""
     with run_server() as server:
-        found = server_clients.send_hostile(server, server_clients.make_hostile_files(60))
-        return found | {"healthy_after": is_healthy(server)}
+        figures = server_clients.send_hostile(server, server_clients.make_hostile_files(60))
+        return figures | {"healthy_after": is_healthy(server)}
 
 
 def measure_broken(_: Given) -> dict[str, Any]:
@@ -113,8 +114,8 @@ def measure_crowd(_: Given) -> dict[str, Any]:
     differences = np.abs(values[:, None] - values[None]).max(axis=2)
     nearest = float(differences[~np.eye(len(values), dtype=bool)].min())
     with run_server() as server:
-        found = asyncio.run(server_clients.send_at_once(server, clips, known))
-        return found | {
+        figures = asyncio.run(server_clients.send_at_once(server, clips, known))
+        return figures | {
             "smallest_difference_of_known": round(nearest, 5),
             "healthy_after": is_healthy(server),
         }
@@ -140,8 +141,8 @@ def measure_kill(_: Given) -> dict[str, Any]:
 
     with run_server() as server:
         steady = server_clients.send_steadily(server, clips, seconds=20.0, clients=4, on_second=kill)
-        found = asyncio.run(steady)
-        return {"killed": len(killed), "statuses": found["statuses"], "healthy_after": is_healthy(server)}
+        figures = asyncio.run(steady)
+        return {"killed": len(killed), "statuses": figures["statuses"], "healthy_after": is_healthy(server)}
 
 
 def measure_steady(given: Given) -> dict[str, Any]:
@@ -151,14 +152,14 @@ def measure_steady(given: Given) -> dict[str, Any]:
         steady = server_clients.send_steadily(
             server, make_varied(140), seconds=60.0 * given.minutes, clients=3, fields=fields, pause=given.pause
         )
-        found = asyncio.run(steady)
-    memory = [(seconds, sample["server"]) for seconds, sample in found.pop("memory")]
+        figures = asyncio.run(steady)
+    memory = [(seconds, sample["server"]) for seconds, sample in figures.pop("memory")]
     quarter = len(memory) // 4
     second, last = (
         statistics.fmean(value for _, value in part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
     )
     every = max(1, len(memory) // 20)
-    return found | {
+    return figures | {
         "server_megabytes": {"second_quarter": round(second, 1), "last_quarter": round(last, 1)},
         "drift_percent": round(100 * (last / second - 1), 2),
         "megabytes_by_second": [[round(seconds), round(value)] for seconds, value in memory[::every]],
@@ -196,8 +197,8 @@ def measure_speed(_: Given) -> dict[str, Any]:
                 start = time.perf_counter()
                 predictor.predict_files(folder)
                 program.append(round(len(clips) / (time.perf_counter() - start), 1))
-                found = asyncio.run(server_clients.send_steadily(server, clips, seconds=15.0, clients=4))
-                server_speed.append(found["requests_per_second"])
+                figures = asyncio.run(server_clients.send_steadily(server, clips, seconds=15.0, clients=4))
+                server_speed.append(figures["requests_per_second"])
     ratio = statistics.median(server_speed) / statistics.median(program)
     return {
         "requests_per_second": server_speed,
@@ -232,21 +233,19 @@ PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
 
 def main() -> None:
     """Measure the named parts, and write them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests of steady load")
     given = parser.parse_args()
-    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     for name in given.parts or PARTS:
         start, load = time.monotonic(), os.getloadavg()[0]
-        found[name] = PARTS[name](given) | {"load_before": round(load, 1)}
-        print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(found[name])}", flush=True)
-        found["machine"] = describe_machine()
-        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        figures[name] = PARTS[name](given) | {"load_before": round(load, 1)}
+        print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(figures[name])}", flush=True)
+        figures["machine"] = describe_machine()
+        OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

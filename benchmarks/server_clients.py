@@ -182,9 +182,9 @@ async def send_at_once(
     }  # fmt: skip
 
 
-def is_known(found: dict[str, float], known: dict[str, float]) -> bool:
+def is_known(figures: dict[str, float], known: dict[str, float]) -> bool:
     """Return True if intensities are the known ones."""
-    return all(abs(found[name] - value) <= TOLERANCE for name, value in known.items())
+    return all(abs(figures[name] - value) <= TOLERANCE for name, value in known.items())
 
 
 async def send_steadily(

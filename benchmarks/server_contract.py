@@ -70,8 +70,8 @@ def call_operations(url: str, cases: dict[str, int], *, seed: int = 0) -> dict[s
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     statuses: dict[str, Counter[str]] = {}
     failures: Counter[str] = Counter()
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    for result in schema.get_all_operations():
+        operation = result.ok()
         counts = statuses.setdefault(f"{operation.method.upper()} {operation.path}", Counter())
         for mode in MODES:
             _call(operation, mode, max(1, cases[operation.path] // 2), counts, failures, seed)

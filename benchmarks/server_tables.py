@@ -8,8 +8,8 @@ from benchmarks.results import format_machine, make_table, read_results
 
 def make_server() -> str:
     """Make what was measured of the server, one row per part of `benchmarks.server`."""
-    found = read_results("server")
-    cold, crowd, steady, speed = (found[name] for name in ("cold", "crowd", "steady", "speed"))
+    figures = read_results("server")
+    cold, crowd, steady, speed = (figures[name] for name in ("cold", "crowd", "steady", "speed"))
     rows = [
         (
             "start to `/ready`",
@@ -18,21 +18,21 @@ def make_server() -> str:
         ),
         (
             "cases of the OpenAPI document",
-            _count(found["contract"]["statuses"], found["contract"]["failures"]),
+            _count(figures["contract"]["statuses"], figures["contract"]["failures"]),
         ),
         (
             "hostile files",
-            f"{_count(found['hostile']['statuses'])}; slowest {found['hostile']['slowest_seconds']:.1f} s",
+            f"{_count(figures['hostile']['statuses'])}; slowest {figures['hostile']['slowest_seconds']:.1f} s",
         ),
         (
-            f"{found['broken']['connections']} broken and slow connections",
-            f"a client beside them: {_count(found['broken']['healthy_client'])}",
+            f"{figures['broken']['connections']} broken and slow connections",
+            f"a client beside them: {_count(figures['broken']['healthy_client'])}",
         ),
         (
             f"{crowd['clients']} clients at once",
             f"at first {_count(crowd['first_statuses'])}; after retries all have a result, {crowd['wrong']} wrong",
         ),
-        (f"{found['kill']['killed']} decoders killed under load", _count(found["kill"]["statuses"])),
+        (f"{figures['kill']['killed']} decoders killed under load", _count(figures["kill"]["statuses"])),
         (
             f"{steady['seconds'] / 60:.0f} minutes of steady load",
             f"{_count(steady['statuses'])}; memory {steady['server_megabytes']['last_quarter']:.0f} MB, drift "
@@ -44,22 +44,22 @@ def make_server() -> str:
             f"{median(speed['predict_files_per_second']):.0f}; ratio {speed['ratio']:.2f}",
         ),
     ]
-    load = max(part["load_before"] for part in found.values() if "load_before" in part)
-    return f"{make_table('part | result', rows)}\n\n{format_machine(found['machine'])} It was busy: load {load:.0f}."
+    load = max(part["load_before"] for part in figures.values() if "load_before" in part)
+    return f"{make_table('part | result', rows)}\n\n{format_machine(figures['machine'])} It was busy: load {load:.0f}."
 
 
 def make_image() -> str:
     """Make what was measured of the image's steps in `benchmarks.image`."""
-    found = read_results("image")
-    size, server = found["megabytes"], found["server"]
+    figures = read_results("image")
+    size, server = figures["megabytes"], figures["server"]
     rows = [
-        ("all steps that run a command", f"{sum(found['seconds'].values()):.0f} s"),
+        ("all steps that run a command", f"{sum(figures['seconds'].values()):.0f} s"),
         ("added to `python:3.13-slim`", f"{size['all']:.0f} MB, of which the page {size['page']:.0f} MB"),
         ("start to a healthy `/ready`", f"{server['seconds_to_healthy']:.1f} s"),
     ]
     return (
         f"{make_table('part | result', rows)}\n\nThe steps were executed in a folder, without Docker "
-        f"(`python -m benchmarks.image`). Machine: {found['machine']}."
+        f"(`python -m benchmarks.image`). Machine: {figures['machine']}."
     )
 
 

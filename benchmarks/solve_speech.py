@@ -1,13 +1,12 @@
 """Solve the layer for Joy of speech again in an exported model that benchmarks/configs/default.yaml has made.
 
-    python benchmarks/solve_speech.py MODEL CORPORA OUT     # writes `folds` of docs/results/default.json, too
+    python -m benchmarks.solve_speech MODEL CORPORA OUT     # writes `folds` of docs/results/default.json, too
 
 MODEL: the ONNX export, float32 or int8. CORPORA: made by benchmarks/default_corpora.py. The layer is linear in the
 means of frozen layers' frames, so it has a solution in closed form (emimic.training.probes) that needs no training;
 the rest of the graph stays as it is. It is fitted to the recordings as they are, at the export's own precision.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -18,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from default import Array, Wave, by_group, items_of, joy, record
 from onnx import helper, numpy_helper
 
+from benchmarks.bursts import write_record
+from benchmarks.command import make_parser
+from benchmarks.default import NOTE, RESULTS, Array, Wave, by_group, items_of, joy
 from emimic.data import loader
 from emimic.data.corpus import Item
 from emimic.inference.engine import open_engine
@@ -96,9 +97,7 @@ def remove_unused(graph: onnx.GraphProto) -> None:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("corpora", type=Path)
     parser.add_argument("out", type=Path)
@@ -115,7 +114,12 @@ def main() -> None:
         own = [i for i, item in enumerate(emodb) if item.speaker == speaker]
         slope, intercept = solve(means[kept], [items[i] for i in kept])
         left_out[own, EMOTIONS.index("Joy")] = 1 / (1 + np.exp(-(means[own] @ slope + intercept)))
-    record("folds", {"joy": joy(left_out, emodb) | {"by_sex": by_group(left_out, emodb, "Gender")}})
+    write_record(
+        RESULTS,
+        NOTE,
+        "folds",
+        {"joy": joy(left_out, emodb) | {"by_sex": by_group(left_out, emodb, "Gender")}},
+    )
     replace(model, *solve(means, items))
     shutil.copytree(given.model, given.out)
     onnx.save(model, given.out / "model.onnx")

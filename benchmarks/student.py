@@ -1,12 +1,12 @@
 """A student of the model in the package: its size, arithmetic, speed and scores, recorded in docs/results/student.json.
 
-    python benchmarks/first_default.py split SOURCE CORPUS      # as for its teacher
+    python -m benchmarks.first_default split SOURCE CORPUS      # as for its teacher
     emimic distill src/emimic/default CORPUS --out RUN --config benchmarks/configs/distilled.yaml --train-on train+valid
     emimic export RUN --out ENGINE
     emimic export RUN --out INT8 --int8 --calibrate src/emimic/sample/audio
-    python benchmarks/student.py score CORPUS --run RUN --engine ENGINE --int8 INT8
-    python benchmarks/student.py speed CORPUS --engine ENGINE --int8 INT8      # on a quiet machine
-    python benchmarks/student.py ablation NAME RUN      # Pearson on the 37 held-out speakers, by epoch
+    python -m benchmarks.student score CORPUS --run RUN --engine ENGINE --int8 INT8
+    python -m benchmarks.student speed CORPUS --engine ENGINE --int8 INT8      # on a quiet machine
+    python -m benchmarks.student ablation NAME RUN      # Pearson on the 37 held-out speakers, by epoch
 
 The figures are of the 60 unseen speakers. The ablation's runs learn from 200 speakers with `--set encoder_layers=3
 --epochs 2`: "labels" by `emimic train` with the same settings, "intensities" with `--set teacher_vad_weight=0 --set
@@ -16,7 +16,6 @@ unseen speakers' clips through each engine in turn, round after round; audio sec
 medians of the rounds.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bursts import NOTE, epochs, machine
-from first_default import predict, report, unseen
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.bursts import NOTE, epochs, machine
+from benchmarks.command import make_parser
+from benchmarks.first_default import predict, report, unseen
 from emimic import metrics
 from emimic.inference.engine import Engine, find_default_model, open_engine, read_description
 from emimic.media import decode
@@ -114,7 +114,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     clips = [decode.load(item.path) for item in part.items]
     predictions = {name: predict(open_engine(folder), clips) for name, folder in folders.items()}
     speakers = [item.speaker or "" for item in part.items]
-    found: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
+    figures: dict[str, Any] = {"arithmetic": arithmetic(run), "scores": {}}
     drawn = {
         name: metrics.resample_statistic(metrics.compute_pearson, values, part.labels, groups=speakers).mean(
             axis=1
@@ -124,7 +124,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
     for name, values in predictions.items():
         one = report(values, part).to_dict()["metrics"]["pearson"]
         below = drawn["teacher"] - drawn[name]
-        found["scores"][name] = {
+        figures["scores"][name] = {
             "mean": one["mean"],
             "targets": one["targets"],
             "with_teacher": metrics.compute_mean_pearson(values, predictions["teacher"]),
@@ -132,7 +132,7 @@ def score(corpus: Path, run: Path, folders: dict[str, Path]) -> dict[str, Any]:
             "megabytes": sum(file.stat().st_size for file in folders[name].iterdir()) / 1e6,
         }
         print(name, one["mean"]["value"], flush=True)
-    return found
+    return figures
 
 
 def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, Any]:
@@ -148,19 +148,17 @@ def speed(corpus: Path, folders: dict[str, Path], rounds: int = 7) -> dict[str, 
             engine.predict(ready[name], batch_seconds=30.0)
             if turn:  # the first warms up
                 spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    found = {}
+    figures = {}
     for name, times in spent.items():
         wall_s, cpu_s = np.median(np.array(times), axis=0)
-        found[name] = {"per_wall_second": seconds / wall_s, "per_cpu_second": seconds / cpu_s}
-        print(name, found[name], flush=True)
-    return {"audio_seconds": seconds, "clips": len(clips), "rounds": rounds, "engines": found}
+        figures[name] = {"per_wall_second": seconds / wall_s, "per_cpu_second": seconds / cpu_s}
+        print(name, figures[name], flush=True)
+    return {"audio_seconds": seconds, "clips": len(clips), "rounds": rounds, "engines": figures}
 
 
 def main() -> None:
     """Run a verb."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name in ("score", "speed"):
         verb = verbs.add_parser(name)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks import (
+    mimicry_tables,
     model_tables,
     page_tables,
     paper_tables,
@@ -31,6 +32,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "summary": model_tables.make_summary,
     "default": model_tables.make_default,
     "default_by_emotion": model_tables.make_default_by_emotion,
+    "default_intervals": model_tables.make_default_intervals,
     "speech": model_tables.make_speech,
     "speech_by_sex": model_tables.make_speech_by_sex,
     "conditions": model_tables.make_conditions,
@@ -45,6 +47,10 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "inside": paper_tables.make_inside,
     **{name: partial(paper_tables.make_grid, name) for name in paper_tables.GRIDS},
     "mimicry": paper_tables.make_mimicry,
+    "mimicry_rates": mimicry_tables.make_rates,
+    "mimicry_study_rates": mimicry_tables.make_study_rates,
+    "mimicry_power": mimicry_tables.make_power,
+    "study": mimicry_tables.make_study,
     "bench": speed_tables.make_bench,
     "training": speed_tables.make_training,
     "one_pass": timeline_tables.make_one_pass,

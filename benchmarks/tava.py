@@ -1,6 +1,6 @@
 """Valence, arousal and dominance on acted sentences with crowd ratings (TAVA), recorded in docs/results/tava.json.
 
-    python benchmarks/tava.py TAVA OUT --encoder WHISPER_BASE_FOLDER --run RUN
+    python -m benchmarks.tava TAVA OUT --encoder WHISPER_BASE_FOLDER --run RUN
 
 TAVA: train_split.csv, valid_split.csv (Valence, Arousal, Dominance in -1 to 1, Speaker), audio/. RUN, the default
 model's, predicts as it is, without any of TAVA. Then each speaker in turn is left out: ridge regression on the frozen
@@ -8,21 +8,22 @@ encoder, the same on RUN's second layer, and a linear head that `train` fits the
 TAVA is AGPL: nothing trained on it is shipped.
 """
 
-import argparse
 import csv
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bursts import machine
-from first_default import pooled, predict_by_ridge
 from numpy.typing import NDArray
 
+from benchmarks.bursts import machine
+from benchmarks.command import make_parser
+from benchmarks.first_default import pooled, predict_by_ridge
 from emimic.data.corpus import Item, load_corpus
-from emimic.data.loader import predict
+from emimic.data.loader import make_waveform_source, predict_source
 from emimic.model.model import EmiModel
 from emimic.task import VAD
 from emimic.training.loop import train
@@ -92,7 +93,7 @@ def predict_left_out(
             write(fold, tava, tables)
             settings = TrainSettings.read(None, {**SETTINGS, "encoder": str(run), **changed})
             train(fold, fold / "run", settings, resume=True, show=False)
-            left_out, _ = predict(EmiModel.open_run(fold / "run", device="cpu"), items_of(fold, "test"))
+            left_out, _ = predict_items(fold / "run", items_of(fold, "test"))
             np.save(result, left_out)
             shutil.rmtree(fold / "run")
         predictions[mine] = np.load(result)
@@ -100,11 +101,15 @@ def predict_left_out(
     return predictions
 
 
+def predict_items(run: Path, items: Sequence[Item]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Intensities (clip, target) and V/A/D (clip, 3) of a training run."""
+    model = EmiModel.open_run(run, device="cpu")
+    return predict_source(model, make_waveform_source(items, model.clip_format))
+
+
 def main() -> None:
     """Score all three, and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("tava", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--encoder", type=Path, required=True)
@@ -116,7 +121,7 @@ def main() -> None:
     write(given.out / "all", given.tava, {"train": rows})
     items = items_of(given.out / "all", "train")
     speakers = np.array([row["Speaker"] for row in rows])
-    found: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, float]] = {}
 
     def ridge(encoder: Path, layers: int) -> dict[str, float]:
         features = pooled(EmiModel.from_encoder(encoder, layers=layers, vad_head=False).eval(), items)
@@ -128,25 +133,25 @@ def main() -> None:
             )[0]
         return score(predictions, labels)
 
-    _, vad = predict(EmiModel.open_run(given.run, device="cpu"), items)
-    found["the default model, nothing of TAVA in training (weak labels)"] = score(vad, labels)
+    _, vad = predict_items(given.run, items)
+    figures["the default model, nothing of TAVA in training (weak labels)"] = score(vad, labels)
 
     left_out = "each speaker left out (not shipped)"
-    found[f"ridge regression on the frozen encoder (layer 3), {left_out}"] = ridge(given.encoder, 3)
-    found[f"ridge regression on the default model's second layer, {left_out}"] = ridge(given.run, LAYER)
+    figures[f"ridge regression on the frozen encoder (layer 3), {left_out}"] = ridge(given.encoder, 3)
+    figures[f"ridge regression on the default model's second layer, {left_out}"] = ridge(given.run, LAYER)
     changed = {} if given.threads is None else {"threads": given.threads}
     predictions = predict_left_out(given.tava, given.out, rows, given.run, **changed)
-    found[f"a linear head trained on the default model's second layer, {left_out}"] = score(
+    figures[f"a linear head trained on the default model's second layer, {left_out}"] = score(
         predictions, labels
     )
-    for label, value in found.items():
+    for label, value in figures.items():
         print(label, value)
     note = (
         "TAVA (AGPL-3.0, used for measuring only): 192 acted sentences, 12 speakers; Pearson with the mean ratings "
         f"over all clips. Machine: {machine()}."
     )
     RESULTS.write_text(
-        json.dumps({"note": note, "settings": SETTINGS, "models": found}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"note": note, "settings": SETTINGS, "models": figures}, indent=1) + "\n", encoding="utf-8"
     )
 
 

@@ -12,7 +12,6 @@ With `--attention`, RUN (whose encoder must accept any length, as wav2vec 2.0) p
 all of them, and in windows; V/A/D of both are compared. Both write docs/results/timeline.json.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -28,6 +27,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.bursts import machine
+from benchmarks.command import make_parser
 from emimic.files import write_atomically
 from emimic.media import decode
 from emimic.task import SAMPLE_RATE
@@ -61,11 +61,11 @@ def run_predict(paths: list[Path], model: str | None, *options: str) -> tuple[fl
 
 def speed(folder: Path, minutes: int, model: str | None) -> dict[str, Any]:
     """Measure one long file, and the same in minutes."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         wave = joined(folder, 60.0 * minutes)
-        whole = Path(place) / "long.wav"
+        whole = Path(temporary) / "long.wav"
         soundfile.write(whole, wave, SAMPLE_RATE, "PCM_16")
-        pieces = [Path(place) / f"{i:04d}.wav" for i in range(minutes)]
+        pieces = [Path(temporary) / f"{i:04d}.wav" for i in range(minutes)]
         for path, piece in zip(pieces, wave.reshape(minutes, -1), strict=True):
             soundfile.write(path, piece, SAMPLE_RATE, "PCM_16")
         del wave
@@ -113,7 +113,7 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
         whole = model(torch.from_numpy(clip)[None]).vad[0].numpy()
     times = model.compute_frame_times(len(whole))
     predictor = Predictor(TorchEngine(run))
-    found: dict[str, Any] = {"seconds": seconds, "windows": {}}
+    figures: dict[str, Any] = {"seconds": seconds, "windows": {}}
     for window, hop in ((2.5, 0.2), (12.0, 6.0)):
         line = predictor.predict_timeline(
             wave, sample_rate=SAMPLE_RATE, name="joined", window=window, hop=hop, voice_segments=False
@@ -123,17 +123,15 @@ def attention(folder: Path, run: str, seconds: float = 120.0) -> dict[str, Any]:
         own = np.stack([np.interp(line.vad_times, times, values) for values in whole.T], axis=1)
         apart = np.sqrt(np.square(line.vad - own).mean(axis=0)) / own.std(axis=0)
         together = [float(np.corrcoef(line.vad[:, i], own[:, i])[0, 1]) for i in range(3)]
-        found["windows"][f"{window:g} s every {hop:g} s"] = {
+        figures["windows"][f"{window:g} s every {hop:g} s"] = {
             "rms_difference_in_stds": [round(float(v), 3) for v in apart],
             "pearson": [round(v, 4) for v in together],
         }
-    return found
+    return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--model", help="default: the one in the package")

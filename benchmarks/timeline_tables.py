@@ -14,8 +14,10 @@ def make_one_pass() -> str:
     rows = []
     for sound, label in SOUNDS.items():
         for way, name in WAYS.items():
-            found = results["scores"][sound][way]
-            rows.append((label, name, format_interval(found["pearson"]["mean"]), *_format_agreement(found)))
+            figures = results["scores"][sound][way]
+            rows.append(
+                (label, name, format_interval(figures["pearson"]["mean"]), *_format_agreement(figures))
+            )
     header = (
         "joined clips | timeline | mean Pearson with the labels [95 %] | less exact [95 %] | r with exact"
     )
@@ -33,11 +35,11 @@ def make_one_pass() -> str:
     )
 
 
-def _format_agreement(found: dict[str, Any]) -> tuple[str, str, str]:
+def _format_agreement(figures: dict[str, Any]) -> tuple[str, str, str]:
     """Return the difference from exact in Pearson, and the ranges of r and rms over targets and V/A/D."""
-    if "agreement" not in found:
+    if "agreement" not in figures:
         return "", "", ""
-    less = found["less_exact"]
-    r, rms = ([one[key] for one in found["agreement"].values()] for key in ("pearson", "rms"))
+    less = figures["less_exact"]
+    r, rms = ([one[key] for one in figures["agreement"].values()] for key in ("pearson", "rms"))
     difference = f"{less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
     return difference, f"{min(r):.2f} to {max(r):.2f}", f"{min(rms):.2f} to {max(rms):.2f}"

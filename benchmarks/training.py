@@ -175,14 +175,14 @@ class Times:
             way: {
                 "loss": self.losses[way],
                 "repetitions": len(self.taken[way]),
-                **{f"{of}_s_per_clip": round(seconds / clips, 5) for of, seconds in found.items()},
+                **{f"{of}_s_per_clip": round(seconds / clips, 5) for of, seconds in figures.items()},
                 **{
-                    f"{of}_times_{base.replace(' ', '_')}": round(median[base][of] / found[of], 2)
+                    f"{of}_times_{base.replace(' ', '_')}": round(median[base][of] / figures[of], 2)
                     for base in ("as released", "clip by clip")
                     for of in ("wall", "cpu")
                 },
             }
-            for way, found in median.items()
+            for way, figures in median.items()
         }
 
 
@@ -215,9 +215,9 @@ def frozen(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
             with again(state, start):
                 (loss, waited), taken = timed(lambda state=state: epoch(state))
             times.add(way, loss, taken)
-    found = times.summary(count)
-    found["cached features"]["fraction_of_time_waiting_for_files"] = round(waited, 4)
-    return found
+    figures = times.summary(count)
+    figures["cached features"]["fraction_of_time_waiting_for_files"] = round(waited, 4)
+    return figures
 
 
 def tiny() -> EmiModel:
@@ -261,16 +261,18 @@ def tuned(folder: Path, count: int, repetitions: int) -> dict[str, Any]:
             with again(state, starts[name]):
                 (loss, _), taken = timed(lambda state=state: epoch(state))
             times.add(name, loss, taken)
-    found = times.summary(count)
+    figures = times.summary(count)
     for name in ["clip by clip", *WAYS]:
         words = [sys.executable, "-m", "benchmarks.training", "--memory", name, str(folder)]
         words += ["--threads", str(torch.get_num_threads())]
-        found[name]["peak_mb"] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-    found["waiting"] = {}
+        figures[name]["peak_mb"] = int(
+            subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        )
+    figures["waiting"] = {}
     for workers in (1, 2):
         with again(alone, starts["buckets"]):
-            found["waiting"][f"{workers} workers"] = round(epoch(alone, workers)[1], 4)
-    return found
+            figures["waiting"][f"{workers} workers"] = round(epoch(alone, workers)[1], 4)
+    return figures
 
 
 def memory(folder: Path, way: str) -> int:

@@ -78,12 +78,12 @@ def measure(clips: list[tuple[Array, Array]], kind: str, below: float) -> dict[s
         ("silero", decide(speech, np.full(len(levels), -100.0))),
         ("both", decide(speech, levels)),
     ):
-        found = np.repeat(chunks, CHUNK)[: len(sound)]
-        fractions = [found[a:b][loud[a:b]].mean() for a, b in places]
+        figures = np.repeat(chunks, CHUNK)[: len(sound)]
+        fractions = [figures[a:b][loud[a:b]].mean() for a, b in places]
         made[name] = {
-            "recall": round(float(found[loud].mean()), 4),
+            "recall": round(float(figures[loud].mean()), 4),
             "missed": round(float(np.mean(np.array(fractions) < 0.5)), 4),
-            "false_alarm": round(float(found[pause].mean()), 4),
+            "false_alarm": round(float(figures[pause].mean()), 4),
         }
     return made
 

@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: a corpus of tones, and settings that train on it in about a second."""
+"""Fixtures of several tests: a corpus of tones, and settings that train on it in about a second."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import soundfile
 from onnx import TensorProto, helper
 
 from emimic import files
@@ -66,6 +67,14 @@ def burst(seconds: float = 1.0, *, seed: int = 0, level: float = 0.3) -> Array:
     tone = sum(np.sin(2 * np.pi * 220 * h * time + h + seed) / h for h in range(1, 9))
     wave = level * tone * np.clip(np.sin(2 * np.pi * 5 * time), 0, None)
     return np.asarray(wave, np.float32)
+
+
+def write_bursts(folder: Path, seconds: Sequence[float]) -> Path:
+    """Write `0.wav` and so on, a burst of each length in seconds, into a new folder, and return it."""
+    folder.mkdir()
+    for number, length in enumerate(seconds):
+        soundfile.write(folder / f"{number}.wav", burst(length, seed=number), 16_000)
+    return folder
 
 
 def hush(seconds: float, *, level: float = 0.001, seed: int = 0) -> Array:

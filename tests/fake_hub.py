@@ -56,13 +56,13 @@ class Handler(BaseHTTPRequestHandler):
             name, revision = "/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main"
             commit = self.hub.find(name, revision)
             if commit is None:
-                self.answer(
+                self.reply(
                     404,
                     {"error": "not found"},
                     {"X-Error-Code": "RevisionNotFound" if name in self.hub.repositories else "RepoNotFound"},
                 )
             elif len(parts) > 4 and parts[4] == "tree":
-                self.answer(
+                self.reply(
                     200,
                     [
                         {
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
                 )
             else:
                 siblings = [{"rfilename": file} for file in commit[1]]
-                self.answer(
+                self.reply(
                     200,
                     {
                         "id": name,
@@ -91,10 +91,10 @@ class Handler(BaseHTTPRequestHandler):
         name, revision, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
         commit = self.hub.find(name, revision)
         if parts[2] != "resolve" or commit is None or file not in commit[1]:
-            self.answer(404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"})
+            self.reply(404, {"error": "not found"}, {"X-Error-Code": "EntryNotFound"})
             return
         data = commit[1][file]
-        self.answer(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit[0]})
+        self.reply(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit[0]})
 
     def do_POST(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -105,15 +105,15 @@ class Handler(BaseHTTPRequestHandler):
             given = json.loads(body)
             name = f"{given['organization']}/{given['name']}" if given.get("organization") else given["name"]
             self.hub.repositories.setdefault(name, [])
-            self.answer(200, {"url": f"{self.hub.address}/{name}", "name": name})
+            self.reply(200, {"url": f"{self.hub.address}/{name}", "name": name})
         elif path == "/api/validate-yaml":
-            self.answer(200, {"errors": [], "warnings": []})
+            self.reply(200, {"errors": [], "warnings": []})
         elif parts[4] == "preupload":
             files = [
                 {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
                 for file in json.loads(body)["files"]
             ]
-            self.answer(200, {"files": files})
+            self.reply(200, {"files": files})
         else:
             lines = [json.loads(line) for line in body.splitlines() if line]
             name = "/".join(parts[2:4])
@@ -123,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
                 if line["key"] == "file"
             }
             commit = self.hub.commit(name, files)
-            self.answer(
+            self.reply(
                 200,
                 {
                     "commitOid": commit,
@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
                 },
             )
 
-    def answer(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+    def reply(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for key, value in {

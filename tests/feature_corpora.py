@@ -36,7 +36,7 @@ def corpus(
     without: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Tables and features; clips are numbered on through the splits. without: role -> clips that lack it."""
+    """Tables and features; clips are numbered on through the splits. without: role -> clips without it."""
     rng = np.random.default_rng(seed)
     number = 0
     folder.mkdir(parents=True, exist_ok=True)

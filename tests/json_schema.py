@@ -13,10 +13,10 @@ PACKAGE = Path(emimic.__file__).parent
 
 def keeps(schema: str, *written: Any) -> None:
     """Assert that each is as the schema (a file of the package) says, with no field that it does not name."""
-    found = json.loads((PACKAGE / schema).read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(found)
-    assert found["$id"] == "urn:" + found["title"].replace("/", ":")
-    strict = jsonschema.Draft202012Validator(closed(found))
+    actual = json.loads((PACKAGE / schema).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(actual)
+    assert actual["$id"] == "urn:" + actual["title"].replace("/", ":")
+    strict = jsonschema.Draft202012Validator(closed(actual))
     for one in written:
         strict.validate(one)
 

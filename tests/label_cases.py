@@ -11,8 +11,8 @@ CLASSES = ("calm", "keen")
 
 
 def write(folder: Path, *, six: bool = True, vad: bool = True, train: int = 10, valid: int = 5) -> Path:
-    """Noisy tones whose labels follow from pitch and loudness. Of five training clips one has all labels, one lacks
-    the six, one lacks VAD and a class, one has a class alone, one half of the six and valence.
+    """Noisy tones whose labels follow from pitch and loudness. Of five training clips one has all labels, one all
+    but the six, one all but VAD and a class, one has a class alone, one half of the six and valence.
     """
     rng = np.random.default_rng(0)
     (folder / "audio").mkdir(parents=True)
@@ -20,20 +20,20 @@ def write(folder: Path, *, six: bool = True, vad: bool = True, train: int = 10, 
     number = 0
     for name, count in (("train", train), ("valid", valid)):
         lines = [",".join(columns)]
-        for place in range(count):
+        for index in range(count):
             number += 1
             pitch, loudness = rng.random(2)
-            samples = 1200 + 400 * (place % 5)
+            samples = 1200 + 400 * (index % 5)
             tone = np.sin(2 * np.pi * (200 + 1500 * pitch) * np.arange(samples) / 16_000)
             wave = (0.1 + 0.6 * loudness) * tone + 0.02 * rng.standard_normal(samples)
             soundfile.write(folder / "audio" / f"{number}.wav", wave.astype(np.float32), 16_000)
             emotions = [pitch, loudness, 1 - pitch, pitch * loudness, rng.random(), 0.5 * (pitch + loudness)]
-            cells = dict(zip(EMOTIONS, emotions, strict=True))
-            cells |= dict(zip(VAD, (loudness, 0.5 * loudness, pitch), strict=True))
-            text = {column: f"{cells[column]:.4f}" for column in columns[1:-1]}
+            fields = dict(zip(EMOTIONS, emotions, strict=True))
+            fields |= dict(zip(VAD, (loudness, 0.5 * loudness, pitch), strict=True))
+            text = {column: f"{fields[column]:.4f}" for column in columns[1:-1]}
             text |= {"Filename": str(number), "Category": CLASSES[int(loudness > 0.5)]}
             if name == "train":
-                kind = place % 5
+                kind = index % 5
                 gone = {
                     1: EMOTIONS,
                     2: (*VAD, "Category"),

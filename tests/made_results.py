@@ -16,7 +16,7 @@ def result(
     *,
     seconds: float = 6.0,
     targets: tuple[str, ...] = EMOTIONS,
-    curves: Any = None,
+    intensities: Any = None,
     voice_segments: tuple[tuple[float, float], ...] = ((0.0, 2.0), (4.0, 6.0)),
     timeline: bool = True,
     vad: bool = True,
@@ -24,7 +24,7 @@ def result(
 ) -> Result:
     """Return a result; with a timeline every 0.2 s and V/A/D every 20 ms, NaN between the voice_segments.
 
-    curves: values of each target, (step, target); random when None.
+    intensities: values of each target, (step, target); random when None.
     """
     random = np.random.default_rng(3)
     times = np.arange(0.0, max(seconds, 0.1), 0.2)
@@ -37,7 +37,9 @@ def result(
     )
     whole = None
     if timeline:
-        values = random.uniform(size=(len(times), len(targets))) if curves is None else np.array(curves)
+        values = (
+            random.uniform(size=(len(times), len(targets))) if intensities is None else np.array(intensities)
+        )
         whole = Timeline(
             name=Path(name).stem,
             seconds=seconds,

@@ -32,8 +32,8 @@ def make(folder: Path, header: str = HEADER, clips: bool = True, **tables: list[
     return folder
 
 
-def refused(folder: Path, *said: str, **arguments: Any) -> None:
+def refused(folder: Path, *message: str, **arguments: Any) -> None:
     with pytest.raises(CorpusError) as caught:
         load_corpus(folder, **arguments)
-    for text in said:
+    for text in message:
         assert text in str(caught.value)

@@ -79,7 +79,7 @@ def contain(
     form, default, video = CONTAINERS[kind]
     file = io.BytesIO()
     with av.open(file, "w", format=form, options=options or {}) as container:
-        picture = _video(container, video or "mpeg4") if video or samples is None else None
+        images = _video(container, video or "mpeg4") if video or samples is None else None
         sound = None
         if samples is not None:
             columns = samples.reshape(len(samples), -1)
@@ -87,12 +87,12 @@ def contain(
             sound = container.add_stream(codec or default, rate=rate, layout=layout)
             if (codec or default) == "aac":
                 sound.bit_rate = 256_000  # at its default FFmpeg's encoder distorts a sine
-        if picture is not None:
+        if images is not None:
             for index in range(5):
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), index * 20, np.uint8), format="rgb24")
                 frame.pts, frame.time_base = index, Fraction(1, 25)
-                container.mux(picture.encode(frame))
-            container.mux(picture.encode())
+                container.mux(images.encode(frame))
+            container.mux(images.encode())
         if sound is not None:
             for audio in _frames(columns, layout, rate, sound.format.name):
                 container.mux(sound.encode(audio))
@@ -159,10 +159,10 @@ def surround(layout: str) -> tuple[bytes, list[float]]:
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("wavpack", rate=48_000, layout=layout)
-        # from_ndarray can't fill eight planes, so FFmpeg itself spreads the packed samples.
-        spread = av.AudioResampler(stream.format.name, layout, 48_000)
+        # from_ndarray can't fill eight planes, so FFmpeg itself distributes the packed samples.
+        resampler = av.AudioResampler(stream.format.name, layout, 48_000)
         for packed in _frames(columns, layout, 48_000, "flt"):
-            for frame in spread.resample(packed):
+            for frame in resampler.resample(packed):
                 container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue(), levels

@@ -23,15 +23,15 @@ def film(
     codec: str = "mpeg4",
     rotation: int | None = None,
 ) -> Path:
-    """A video with frames at `times` (seconds on the container's clock) of what `paint` gives for a time; `sound`
+    """A video with frames at `times` (seconds by the container's timestamps) of what `paint` gives for a time; `sound`
     (sample,) float32 at 16 kHz begins at `sound_start`."""
-    clock, rate = Fraction(1, 60_000), 16_000
+    tick, rate = Fraction(1, 60_000), 16_000
     with av.open(str(path), "w") as container:
         height, width = paint(times[0]).shape[:2]
         stream = container.add_stream(codec, rate=30)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = clock
+        stream.codec_context.time_base = tick
         stream.bit_rate = 4_000_000
         if rotation is not None:
             stream.set_display_rotation(rotation)
@@ -40,7 +40,7 @@ def film(
             track = container.add_stream("mp2" if path.suffix == ".mpg" else "aac", rate=rate, layout="mono")
         for time in times:
             frame = av.VideoFrame.from_ndarray(paint(time), format="rgb24")
-            frame.pts, frame.time_base = round(time / clock), clock
+            frame.pts, frame.time_base = round(time / tick), tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound is not None and track is not None:
@@ -67,9 +67,9 @@ def square(
     shape: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> Image:
     """A square of one color on black."""
-    picture = np.zeros((*shape, 3), np.uint8)
-    picture[top : top + side, left : left + side] = color
-    return picture
+    image = np.zeros((*shape, 3), np.uint8)
+    image[top : top + side, left : left + side] = color
+    return image
 
 
 def gray(level: int, shape: tuple[int, int] = (64, 64)) -> Image:
@@ -83,26 +83,26 @@ def video(
     *,
     codec: str = "mpeg4",
     skip: tuple[int, int] = (0, 0),
-    clock: Fraction | None = None,
+    tick: Fraction | None = None,
     times: Sequence[int] | None = None,
     sound: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
     """Gray frames of 48 x 32, without those numbered skip[0] to skip[1], and PCM at 16 kHz if any.
 
-    clock: seconds of a tick that times are rounded to. times: of the frames, in milliseconds.
+    tick: seconds that times are rounded to. times: of the frames, in milliseconds.
     """
-    clock = Fraction(1, 1000) if times else clock
+    tick = Fraction(1, 1000) if times else tick
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=1 / clock if clock else Fraction(fps))
+        stream = container.add_stream(codec, rate=1 / tick if tick else Fraction(fps))
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
         track = None if sound is None else container.add_stream("pcm_s16le", rate=16_000, layout="mono")
         for number in range(frames):
             if skip[0] <= number < skip[1]:
                 continue
             frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), number % 200, np.uint8), format="rgb24")
-            frame.time_base = clock or 1 / Fraction(fps)
-            frame.pts = number if clock is None else round(Fraction(number) / Fraction(fps) / clock)
+            frame.time_base = tick or 1 / Fraction(fps)
+            frame.pts = number if tick is None else round(Fraction(number) / Fraction(fps) / tick)
             frame.pts = times[number] if times else frame.pts
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

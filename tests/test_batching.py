@@ -61,9 +61,9 @@ def test_an_empty_batch_is_refused():
 
 @pytest.mark.parametrize("count", [0, 1, batching.CHUNK, batching.CHUNK + 1, 3 * batching.CHUNK])
 def test_chunks_cover_every_row_once(count):
-    found = batching.split(range(count))
-    assert [row for chunk in found for row in chunk] == list(range(count))
-    assert all(1 <= len(chunk) <= batching.CHUNK for chunk in found)
+    actual = batching.split(range(count))
+    assert [row for chunk in actual for row in chunk] == list(range(count))
+    assert all(1 <= len(chunk) <= batching.CHUNK for chunk in actual)
 
 
 @pytest.mark.parametrize("groups", [[], [[1]], [[3, 1], [2], [], [5, 4], [6]]])
@@ -72,8 +72,8 @@ def test_reading_ahead_keeps_the_order(groups):
         time.sleep(0.002 * (7 - number))  # later ones are done first
         return number * 10
 
-    found = list(batching.read_groups(read, groups, workers=4))
-    assert found == [(i, [10 * number for number in group]) for i, group in enumerate(groups)]
+    actual = list(batching.read_groups(read, groups, workers=4))
+    assert actual == [(i, [10 * number for number in group]) for i, group in enumerate(groups)]
 
 
 def test_reading_ahead_reads_two_groups_more_and_no_further():

@@ -1,5 +1,6 @@
 """The benchmarks: operations against torch's own counter, the mix of clips, and a smallest measurement."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from emimic.features import encoder_cache
 from emimic.model.config import EmiConfig
 from emimic.task import ModelError
 
+MODULES = sorted(path.stem for path in (results.ROOT / "benchmarks").glob("*.py"))
+
 FAMILIES = ("wav2vec2-layer", "wav2vec2-group", "hubert", "data2vec")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_imports(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -86,15 +94,15 @@ def test_a_run_computes_what_its_shapes_say(tmp_path: Path) -> None:
 
 def test_the_model_in_the_package_is_measured() -> None:
     report = bench.measure(fast=True, threads=1)
-    found: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
-    keeps(str(Path(bench.__file__).with_name("bench_schema.json")), found)
+    actual: dict[str, Any] = json.loads(json.dumps(report.to_dict()))
+    keeps(str(Path(bench.__file__).with_name("bench_schema.json")), actual)
     assert [(row.model, row.batch_seconds) for row in report.rows] == [
         ("default, onnx int8", batch) for batch in bench.BATCHES
     ]
     assert all(row.clips_per_second > 0 and row.peak_mb > 20 and row.ratio is None for row in report.rows)
     assert report.peak[1] > 1
     assert all(one.cpu > 0.1 and one.peak_mb > 20 for one in report.starts)
-    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(found)
+    assert "| default, onnx int8 | 1 | one clip |" in speed_tables.make_bench_of(actual)
 
 
 def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> bench.Row:
@@ -104,12 +112,12 @@ def row(name: str, speed: float, memory: int, batch: float | None = 30.0) -> ben
 def test_advice() -> None:
     few, many = row("small", 9.8, 100), row("large", 10.0, 900)
     assert bench.advice([few, many])[0].startswith("many clips: small, --threads 2 --batch-seconds 30: 9.8")
-    said = bench.advice([row("small", 5.0, 100), many, row("slow", 1.0, 300)])
-    assert said[0].startswith("many clips: large")
-    assert said[1] == "little memory: small, 100 MB"
+    message = bench.advice([row("small", 5.0, 100), many, row("slow", 1.0, 300)])
+    assert message[0].startswith("many clips: large")
+    assert message[1] == "little memory: small, 100 MB"
 
 
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+def test_what_is_no_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"neither engine\.json nor config\.json"):
         bench.measure([tmp_path])
 
@@ -140,6 +148,6 @@ def test_the_ways_of_training_that_are_compared_do_the_same_step(tmp_path: Path)
 def test_tables_hold_the_figures() -> None:
     for name in ("bench", "training"):
         made = tables.TABLES[name]()
-        found = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        assert str(found["machine"]["cpu"]) in made
+        actual = json.loads((results.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        assert str(actual["machine"]["cpu"]) in made
     assert made.count("\n| ") >= 9

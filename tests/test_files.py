@@ -113,7 +113,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "number", "told"),
+    ("error", "number", "reason"),
     [
         (OSError(errno.ENOSPC, "No space left"), errno.ENOSPC, "(No space left on device). Free space"),
         (OSError(errno.EFBIG, "x"), errno.EFBIG, "(File too large). This system allows no file"),
@@ -129,16 +129,16 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_system_refuses_names_the_file(
-    error: Exception, number: int | None, told: str, tmp_path: Path
+    error: Exception, number: int | None, reason: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "b\udce4r.json"
     target.write_text("old")
-    with pytest.raises(OutputError) as found, replace_atomically(target):
+    with pytest.raises(OutputError) as caught, replace_atomically(target):
         raise error
-    assert str(found.value).startswith(f"{target} can't be written {told}")
-    assert isinstance(found.value, EmimicError)
-    assert isinstance(found.value, OSError)
-    assert found.value.errno == number
+    assert str(caught.value).startswith(f"{target} can't be written {reason}")
+    assert isinstance(caught.value, EmimicError)
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == number
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -183,8 +183,8 @@ def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
     assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list(make_folder(tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
-    for path, told in (("file", "A file has this name"), ("file/below", "A part of this path is a file")):
-        with pytest.raises(OutputError, match=f"{path} can't be written .*{told}"):
+    for path, reason in (("file", "A file has this name"), ("file/below", "A part of this path is a file")):
+        with pytest.raises(OutputError, match=f"{path} can't be written .*{reason}"):
             make_folder(tmp_path / path)
 
 
@@ -322,8 +322,8 @@ def test_a_walk_passes_by_what_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "deep" / "itself").symlink_to("itself")
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "deeper")
     troubles: list[OSError] = []
-    found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
-    assert found == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
+    actual = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, troubles)]
+    assert actual == ["b", "deep/c.wav", "deep/itself", "deep/deeper/a.wav"]
     assert [path.name for path in walk(tmp_path / ".Trash-1000", troubles)] == ["a.wav"]  # somebody named it
     assert [entry.name for entry in list_visible(tmp_path)] == ["b", "deep", "link"]
     assert troubles == []

@@ -300,8 +300,8 @@ def test_resamples_of_masked_labels_equal_a_plain_loop(case):
         expected = np.array([statistic(side[0][own], side[1][own])[0] for own in rows])
         if len({name for name, label in zip(groups, y[:, 2], strict=True) if not math.isnan(label)}) < 2:
             expected[:] = math.nan
-        found = metrics.resample_statistic(statistic, *side, groups=groups, n=5, seed=7)
-        np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9, atol=1e-9)
+        actual = metrics.resample_statistic(statistic, *side, groups=groups, n=5, seed=7)
+        np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_target_known_of_one_speaker_alone_has_no_interval():
@@ -356,7 +356,7 @@ def test_the_bootstrap_of_auc_is_that_of_all_pairs(grouped):
         rows = [row for g in draws.integers(len(units), size=len(units)) for row in units[g]]
         known = [[row for row in rows if not math.isnan(y[row, i])] for i in range(2)]
         expected.append([wins(x[own, i].tolist(), y[own, i].tolist()) for i, own in enumerate(known)])
-    found = metrics.resample_statistic(metrics.compute_auc, x, y, groups=groups, n=150, seed=3)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    actual = metrics.resample_statistic(metrics.compute_auc, x, y, groups=groups, n=150, seed=3)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
     low, high = metrics.bootstrap(metrics.compute_auc, x, y, groups=groups, n=150, seed=3)
     np.testing.assert_allclose([low, high], np.percentile(expected, [2.5, 97.5], axis=0), rtol=1e-12)

@@ -18,16 +18,16 @@ def test_bins_of_a_constructed_calibration():
     y = np.zeros(200)
     y[50:65], y[100:140], y[150:195] = 1, 1, 1  # of 50: 0, 15, 40, 45
     order = np.random.default_rng(0).permutation(200)
-    (found,) = compute_reliability(x[order], y[order], bins=4, n=200)
-    np.testing.assert_allclose(found.predicted, [0.1, 0.3, 0.6, 0.9])
-    np.testing.assert_allclose(found.observed, [0, 0.3, 0.8, 0.9])
-    assert found.counts.tolist() == [50] * 4
-    assert found.error == pytest.approx((0.1 + 0 + 0.2 + 0) / 4)
-    assert (found.low <= found.observed).all()
-    assert (found.observed <= found.high).all()
-    assert found.low[2] == pytest.approx(0.8 - 1.96 * math.sqrt(0.8 * 0.2 / 50), abs=0.04)
+    (actual,) = compute_reliability(x[order], y[order], bins=4, n=200)
+    np.testing.assert_allclose(actual.predicted, [0.1, 0.3, 0.6, 0.9])
+    np.testing.assert_allclose(actual.observed, [0, 0.3, 0.8, 0.9])
+    assert actual.counts.tolist() == [50] * 4
+    assert actual.error == pytest.approx((0.1 + 0 + 0.2 + 0) / 4)
+    assert (actual.low <= actual.observed).all()
+    assert (actual.observed <= actual.high).all()
+    assert actual.low[2] == pytest.approx(0.8 - 1.96 * math.sqrt(0.8 * 0.2 / 50), abs=0.04)
     # Ten bins make no more of four predictions than four do.
-    assert metrics.compute_calibration_error(x, y) == pytest.approx(found.error)
+    assert metrics.compute_calibration_error(x, y) == pytest.approx(actual.error)
 
 
 def test_perfect_calibration_and_a_bias():
@@ -56,25 +56,25 @@ def test_few_clips_get_few_bins_and_unknown_labels_none():
 def test_the_bootstrap_of_the_calibration_error_keeps_the_bins():
     x, y = sample(clips=120, targets=1)
     groups = [i % 5 for i in range(120)]
-    place = np.argsort(np.argsort(x[:, 0], kind="stable")) * 6 // 120
+    assigned = np.argsort(np.argsort(x[:, 0], kind="stable")) * 6 // 120
     draws = np.random.default_rng(2)
     expected = []
     for _ in range(20):
         rows = [i for g in draws.integers(5, size=5) for i in range(120) if i % 5 == g]
-        gaps = [sum(x[i, 0] - y[i, 0] for i in rows if place[i] == b) for b in range(6)]
+        gaps = [sum(x[i, 0] - y[i, 0] for i in rows if assigned[i] == b) for b in range(6)]
         expected.append(sum(map(abs, gaps)) / len(rows))
-    found = metrics.resample_statistic(metrics.compute_calibration_error, x, y, groups=groups, n=20, seed=2)
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9)
+    actual = metrics.resample_statistic(metrics.compute_calibration_error, x, y, groups=groups, n=20, seed=2)
+    np.testing.assert_allclose(actual[:, 0], expected, rtol=1e-9)
 
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 8))
 @settings(max_examples=100)
 def test_equal_bins_rise_and_never_split_equal_values(values, bins):
-    place = assign_bins(np.array(values, dtype=float), bins)
-    assert sorted(set(place.tolist())) == list(range(len(set(place.tolist()))))
-    assert len(set(place.tolist())) <= bins
-    for (a, one), (b, two) in itertools.product(zip(values, place, strict=True), repeat=2):
+    assigned = assign_bins(np.array(values, dtype=float), bins)
+    assert sorted(set(assigned.tolist())) == list(range(len(set(assigned.tolist()))))
+    assert len(set(assigned.tolist())) <= bins
+    for (a, one), (b, two) in itertools.product(zip(values, assigned, strict=True), repeat=2):
         assert (one == two) if a == b else (one <= two) == (a < b) or one == two
     if len(set(values)) == len(values) >= bins:
-        counts = np.bincount(place, minlength=bins)
+        counts = np.bincount(assigned, minlength=bins)
         assert counts.max() - counts.min() <= 1

@@ -47,8 +47,13 @@ def test_license_origin_and_size(corpus: Corpus) -> None:
     folder = corpus.folder
     assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    for said in ("github.com/fredbuhl/EmoGator", "arXiv 2301.00508", "*intended*", "mapping of emimic's own"):
-        assert said in readme
+    for message in (
+        "github.com/fredbuhl/EmoGator",
+        "arXiv 2301.00508",
+        "*intended*",
+        "mapping of emimic's own",
+    ):
+        assert message in readme
     with (folder / "sources.csv").open(newline="", encoding="utf-8") as handle:
         sources = list(csv.DictReader(handle))
     stems = sorted(path.stem for path in (folder / "audio").iterdir())

@@ -80,7 +80,7 @@ def draw_inputs(one: Clip) -> dict[str, tuple[Array, Array, Array]]:
     }
 
 
-def lacking(one: Clip, role: str) -> Clip:
+def drop(one: Clip, role: str) -> Clip:
     """A clip without one of its modalities, as the reader gives it."""
     return Clip(
         {**one.parts, role: np.zeros((1, made.SIZES[role]), np.float32)},
@@ -93,10 +93,10 @@ def says(model: BaselineModel, one: Clip, wanted: Array) -> None:
 
 
 def ignores_padding(model: BaselineModel, roles: tuple[str, ...]) -> None:
-    """Each clip's answer is the same alone, in a batch with longer ones, and with more frames that are not there."""
+    """Each clip's prediction is the same alone, beside longer clips, and with more frames that are not there."""
     clips = [clip(seed, roles) for seed in range(7)]
     alone = [model.predict([one])[0].intensities for one in clips]
-    together = [answer.intensities for answer in model.predict(clips)]
+    together = [output.intensities for output in model.predict(clips)]
     np.testing.assert_allclose(together, alone, atol=2e-6)
     rubbish = np.random.default_rng(1)
     for one, wanted in zip(clips, alone, strict=True):
@@ -106,6 +106,6 @@ def ignores_padding(model: BaselineModel, roles: tuple[str, ...]) -> None:
             parts[role] = torch.cat([parts[role], 1e3 * more], dim=1)
             masks[role] = torch.cat([masks[role], torch.zeros(1, 9, dtype=torch.bool)], dim=1)
         with torch.inference_mode():
-            found = model.regress(parts, masks).intensities[0].numpy()
-        np.testing.assert_allclose(found, wanted, atol=2e-6)
+            actual = model.regress(parts, masks).intensities[0].numpy()
+        np.testing.assert_allclose(actual, wanted, atol=2e-6)
     assert np.abs(np.diff(alone, axis=0)).max(axis=1).min() > 1e-4  # the input counts

@@ -5,9 +5,11 @@ The formulas share no code with emimic, torch or transformers: they take a state
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ from emimic.data.items import Item
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 
-torch.set_num_threads(1)  # the tests share two cores
+torch.set_num_threads(1)  # the tests run on two cores
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]
@@ -79,7 +81,7 @@ HEADS: dict[str, Any] = {
     "domains": ["bursts", "plain", "speech"],
     "domain_targets": {"speech": ["Joy", "Amusement"], "plain": ["Joy"]},
 }
-"""Every part that the paper's model lacks."""
+"""Every part that the paper's model doesn't have."""
 
 
 def encoder(family: str, **changes: Any) -> dict[str, Any]:
@@ -118,6 +120,13 @@ def predict_items(model: EmiModel, items: Sequence[Item], **options: Any) -> tup
     """Intensities (clip, target) and V/A/D (clip, 3) of items, predicted from their files."""
     source = loader.make_waveform_source(items, model.clip_format)
     return loader.predict_source(model, source, loader.BatchOptions(**options))
+
+
+def write_clips(folder: Path, lengths: Sequence[int]) -> Path:
+    """Write `0.wav` and so on, quiet clips of these numbers of samples, into a folder, and return it."""
+    for number, length in enumerate(lengths):
+        soundfile.write(folder / f"{number}.wav", 0.1 * clip(length, seed=number), 16_000)
+    return folder
 
 
 def clip(samples: int, seed: int = 0) -> NDArray[np.float32]:
@@ -179,8 +188,8 @@ def attention(w: Weights, x: Array, heads: int) -> Array:
     for head in range(heads):
         own = slice(head * width, (head + 1) * width)
         scores = query[:, own] @ key[:, own].T / math.sqrt(width)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        mixed[:, own] = shares / shares.sum(axis=1, keepdims=True) @ value[:, own]
+        softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
+        mixed[:, own] = softmax / softmax.sum(axis=1, keepdims=True) @ value[:, own]
     return linear(w, "out_proj", mixed)
 
 
@@ -267,21 +276,21 @@ def tanh_head(w: Weights, name: str, x: Array) -> Array:
 def lstm(w: Weights, x: Array, layers: int = 2) -> Array:
     """Outputs of a stacked LSTM, gate by gate: (time, feature) -> (time, feature)."""
     for layer in range(layers):
-        hidden = cell = np.zeros(x.shape[1])
+        hidden = carry = np.zeros(x.shape[1])
         outputs = []
         for step in x:
             gates = w[f"weight_ih_l{layer}"] @ step + w[f"bias_ih_l{layer}"]
             gates = gates + w[f"weight_hh_l{layer}"] @ hidden + w[f"bias_hh_l{layer}"]
             let_in, forget, candidate, let_out = np.split(gates, 4)
-            cell = sigmoid(forget) * cell + sigmoid(let_in) * np.tanh(candidate)
-            hidden = sigmoid(let_out) * np.tanh(cell)
+            carry = sigmoid(forget) * carry + sigmoid(let_in) * np.tanh(candidate)
+            hidden = sigmoid(let_out) * np.tanh(carry)
             outputs.append(hidden)
         x = np.stack(outputs)
     return x
 
 
 def heads(w: Weights, hidden: Array) -> tuple[Array, Array | None]:
-    """Paper section 4 from the hidden states on; the weights' names tell the switches but the global vector's.
+    """Paper section 4 from the hidden states on; the weights' names give the switches but the global vector's.
 
     (frame, feature) -> intensities (target,), VAD (frame, 3) or None.
     """
@@ -295,8 +304,8 @@ def heads(w: Weights, hidden: Array) -> tuple[Array, Array | None]:
     if recurrent:
         parts.append(lstm(under(w, "lstm."), frames)[-1])
     pooled = np.concatenate(parts)
-    answer = tanh_head(w, "head", pooled) if "head.dense.weight" in w else linear(w, "head", pooled)
-    return answer, vad
+    intensities = tanh_head(w, "head", pooled) if "head.dense.weight" in w else linear(w, "head", pooled)
+    return intensities, vad
 
 
 FORMULAS = {"wav2vec2-layer": wav2vec2, "wav2vec2-group": wav2vec2, "whisper": whisper}

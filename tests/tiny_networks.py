@@ -27,15 +27,15 @@ def _save(
 
 
 def ultraface(path: Path, *, pixels: bool = False) -> Path:
-    """Boxes and scores over a grid of 40 x 40 pixels in a picture of 240 x 320: a cell's score is its brightness, from
-    the range that UltraFace wants, (x - 127) / 128. pixels: boxes in pixels, not in shares of the picture."""
+    """Boxes and scores over a grid of 40 x 40 pixels in an image of 240 x 320: a square's score is its brightness, from
+    the range that UltraFace wants, (x - 127) / 128. pixels: boxes in pixels, not in fractions of the image."""
     row, column = np.divmod(np.arange(48), 8)
     boxes = np.stack([column, row, column + 1, row + 1], axis=1) * 40.0
     boxes = boxes if pixels else boxes / [320, 240, 320, 240]
     nodes = [
         helper.make_node("ReduceMean", ["input"], ["light"], axes=[1], keepdims=1),
-        helper.make_node("AveragePool", ["light"], ["cells"], kernel_shape=[40, 40], strides=[40, 40]),
-        helper.make_node("Relu", ["cells"], ["positive"]),
+        helper.make_node("AveragePool", ["light"], ["squares"], kernel_shape=[40, 40], strides=[40, 40]),
+        helper.make_node("Relu", ["squares"], ["positive"]),
         helper.make_node("Reshape", ["positive", "column"], ["face"]),
         helper.make_node("Sub", ["one", "face"], ["none"]),
         helper.make_node("Concat", ["none", "face"], ["scores"], axis=2),
@@ -54,8 +54,8 @@ def ultraface(path: Path, *, pixels: bool = False) -> Path:
 
 
 def yunet(path: Path) -> Path:
-    """YuNet's outputs for pictures of any size: a cell's cls and obj are its blue, 0 to 1; on the stride of 32 the box
-    is a quarter to the right of the cell's middle and twice its size, on the others it is tiny."""
+    """YuNet's outputs for images of any size: a square's cls and obj are its blue, 0 to 1; on the stride of 32 the box
+    is a quarter to the right of the square's middle and twice its size, on the others it is tiny."""
     nodes, outputs = [], []
     constants: dict[str, Any] = {
         "full": np.float32(255),
@@ -87,7 +87,7 @@ def yunet(path: Path) -> Path:
 
 
 def blazeface(path: Path, anchor: int, values: list[float]) -> Path:
-    """BlazeFace's outputs, whatever the picture: one anchor has these 16 values and a score of sigmoid(4)."""
+    """BlazeFace's outputs, whatever the image: one anchor has these 16 values and a score of sigmoid(4)."""
     regressors, scores = np.zeros((1, 896, 16), np.float32), np.full((1, 896, 1), -20, np.float32)
     regressors[0, anchor], scores[0, anchor] = values, 4
     nodes = [
@@ -115,22 +115,22 @@ def colors(
     size: Any = None,
     channels: int = 3,
 ) -> Path:
-    """Outputs `color`, the mean of each channel times `scale`, and `spread`, (batch, 1): red less blue. batch: the
-    only batch it takes. last: channels come last. size: of the pictures, any by default."""
+    """Outputs `color`, the mean of each channel times `scale`, and `contrast`, (batch, 1): red less blue. batch: the
+    only batch it takes. last: channels come last. size: of the images, any by default."""
     shape = [batch, size, size, channels] if last else [batch, channels, size, size]
     axes = [1, 2] if last else [2, 3]
     nodes = [
-        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=axes, keepdims=0),
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=axes, keepdims=0),
         helper.make_node("Mul", ["mean", "scale"], ["color"]),
-        helper.make_node("MatMul", ["color", "weights"], ["spread"]),
+        helper.make_node("MatMul", ["color", "weights"], ["contrast"]),
     ]
     return _save(
         path,
         nodes,
-        [helper.make_tensor_value_info("picture", FLOAT, shape)],
+        [helper.make_tensor_value_info("image", FLOAT, shape)],
         [
             helper.make_tensor_value_info("color", FLOAT, [batch, channels]),
-            helper.make_tensor_value_info("spread", FLOAT, [batch, 1]),
+            helper.make_tensor_value_info("contrast", FLOAT, [batch, 1]),
         ],
         {"scale": np.float32(scale), "weights": np.array([[1], [0], [-1], [0], [0]], np.float32)[:channels]},
     )

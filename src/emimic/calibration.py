@@ -36,6 +36,11 @@ Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 
+def _are_knots(x: Array, y: Array) -> bool:
+    """Return True if these are finite values of one or more knots, with increasing x."""
+    return len(x) == len(y) > 0 and bool(np.isfinite([x, y]).all() and (np.diff(x) > 0).all())
+
+
 @dataclass(frozen=True, slots=True)
 class Map:
     """A strictly increasing map from any real number into (0, 1): linear between knots, nearly flat beyond them.
@@ -51,13 +56,7 @@ class Map:
 
     def __post_init__(self) -> None:
         x, y = np.array(self.x, dtype=float), np.array(self.y, dtype=float)
-        if not (
-            len(x) == len(y) > 0
-            and np.isfinite(x).all()
-            and (np.diff(x) > 0).all()
-            and (np.diff(y) >= 0).all()
-            and ((y >= 0) & (y <= 1)).all()
-        ):
+        if not (_are_knots(x, y) and (np.diff(y) >= 0).all() and ((y >= 0) & (y <= 1)).all()):
             raise ValueError("expected knots with increasing x, and y in [0, 1] that doesn't decrease")
 
     def __call__(self, values: ArrayLike) -> Array:
@@ -139,8 +138,7 @@ class HalfWidth:
 
     def __post_init__(self) -> None:
         x, y = np.array(self.x, dtype=float), np.array(self.y, dtype=float)
-        is_valid = len(x) == len(y) > 0 and np.isfinite([x, y]).all()
-        if not is_valid or (np.diff(x) <= 0).any() or (y < 0).any():
+        if not _are_knots(x, y) or (y < 0).any():
             raise ValueError("expected knots with increasing x, and y of 0 or more")
 
     def __call__(self, values: ArrayLike) -> Array:

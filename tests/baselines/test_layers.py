@@ -39,13 +39,13 @@ def double(module: Any, seed: int = 0) -> Any:
 
 
 def clips(frames: torch.Tensor, mask: torch.Tensor) -> list[Array]:
-    return [row[there].numpy() for row, there in zip(frames, mask, strict=True)]
+    return [row[present].numpy() for row, present in zip(frames, mask, strict=True)]
 
 
 def test_means_and_statistics() -> None:
     frames, mask = batch()
-    means, found = layers.average(frames, mask).numpy(), layers.compute_statistics(frames, mask).numpy()
-    for x, mean, four in zip(clips(frames, mask), means, found, strict=True):
+    means, actual = layers.average(frames, mask).numpy(), layers.compute_statistics(frames, mask).numpy()
+    for x, mean, four in zip(clips(frames, mask), means, actual, strict=True):
         four_of = [x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)] if len(x) else [np.zeros(24)]
         wanted = np.concatenate(four_of)
         np.testing.assert_allclose(mean, wanted[:6], atol=1e-12)
@@ -54,8 +54,8 @@ def test_means_and_statistics() -> None:
 
 def test_compact_keeps_order() -> None:
     frames, mask = batch()
-    moved, there = layers.compact(frames, mask)
-    for x, row, own in zip(clips(frames, mask), moved, there, strict=True):
+    moved, present = layers.compact(frames, mask)
+    for x, row, own in zip(clips(frames, mask), moved, present, strict=True):
         wanted = x if len(x) else np.zeros((1, 6))
         assert own.tolist() == [i < len(wanted) for i in range(len(own))]
         np.testing.assert_array_equal(row[own].numpy(), wanted)
@@ -67,8 +67,8 @@ def test_the_last_output(kind: Any, learning: bool) -> None:
     frames, mask = batch()
     network = double(kind(6, 5, 2, batch_first=True))
     network.train(learning)
-    found = layers.get_last_output(network, frames, mask).detach().numpy()
-    for x, row in zip(clips(frames, mask), found, strict=True):
+    actual = layers.get_last_output(network, frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), actual, strict=True):
         np.testing.assert_allclose(row, layer_formulas.last(x, weights(network), layers=2), atol=1e-12)
 
 
@@ -76,29 +76,31 @@ def test_tcn() -> None:
     frames, mask = batch()
     network = double(layers.Tcn(6, 4, 3, kernel=3, dropout=0.3))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        np.testing.assert_allclose(rows, layer_formulas.tcn(x, there, w, blocks=3), atol=1e-12)
+    actual = network(frames, mask).detach().numpy()
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), actual, strict=True):
+        np.testing.assert_allclose(rows, layer_formulas.tcn(x, present, w, blocks=3), atol=1e-12)
     for row, count in ((0, 7), (2, 12)):
         alone = network(frames[row : row + 1, :count], mask[row : row + 1, :count]).detach().numpy()
-        np.testing.assert_allclose(found[row, :count], alone[0], atol=1e-12)
+        np.testing.assert_allclose(actual[row, :count], alone[0], atol=1e-12)
 
 
 def test_attention() -> None:
     frames, mask = batch()
     network = double(layers.Attention(6, 8, layers=2, heads=2, wide=10, dropout=0.2))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, there, rows in zip(frames.numpy(), mask.numpy(), found, strict=True):
-        np.testing.assert_allclose(rows, layer_formulas.attention(x, there, w, layers=2, heads=2), atol=1e-10)
+    actual = network(frames, mask).detach().numpy()
+    for x, present, rows in zip(frames.numpy(), mask.numpy(), actual, strict=True):
+        np.testing.assert_allclose(
+            rows, layer_formulas.attention(x, present, w, layers=2, heads=2), atol=1e-10
+        )
 
 
 def test_attentive_statistics() -> None:
     frames, mask = batch()
     network = double(AttentiveStatistics(6, 5))
     w = weights(network)
-    found = network(frames, mask).detach().numpy()
-    for x, row in zip(clips(frames, mask), found, strict=True):
+    actual = network(frames, mask).detach().numpy()
+    for x, row in zip(clips(frames, mask), actual, strict=True):
         np.testing.assert_allclose(row, layer_formulas.attentive_statistics(x, w), atol=1e-12)
 
 

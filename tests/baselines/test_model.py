@@ -1,4 +1,4 @@
-"""What the compared systems have in common: loop, reader, verbs; what each answers is in test_systems.py."""
+"""What the compared systems have in common: loop, reader, verbs; what each predicts is in test_systems.py."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_baselines import ROLES, SMALL, Array, baseline, clip, lacking, says
+from tiny_baselines import ROLES, SMALL, Array, baseline, clip, drop, says
 from typer.testing import CliRunner
 
 import emimic.sample
@@ -55,14 +55,14 @@ def test_it_trains_scores_and_submits_by_the_same_verbs(name: str, tmp_path: Pat
     report = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)
     assert report.clips == 12
     assert np.isfinite(report.mean_pearson)
-    found = submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
-    assert found.rows == 6
+    actual = submit(tmp_path / "run", folder, out=tmp_path / "p.csv", progress=False)
+    assert actual.rows == 6
     with (tmp_path / "p.csv").open(newline="") as file:
         assert [row["Filename"] for row in csv.DictReader(file)] == [str(n) for n in range(37, 43)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_finished_system_answers_as_the_one_that_learned(name: str, tmp_path: Path) -> None:
+def test_a_finished_system_predicts_as_the_one_that_learned(name: str, tmp_path: Path) -> None:
     roles = ROLES[name]
     model, one = baseline(name, roles, **SMALL[name]), clip(1, roles)
     checkpoint.write_model(tmp_path, model, None)
@@ -74,19 +74,19 @@ def test_a_finished_system_answers_as_the_one_that_learned(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_clip_without_a_modality_is_answered_from_the_others(name: str) -> None:
+def test_a_clip_without_a_modality_is_predicted_from_the_others(name: str) -> None:
     roles = ROLES[name]
     model = baseline(name, roles, **SMALL[name])
     for role in roles if len(roles) > 1 else ():
         one, other = clip(1, roles), clip(2, roles)
-        found = model.predict([lacking(one, role), lacking(other, role), one])
-        assert np.isfinite([answer.intensities for answer in found]).all()
-        assert np.abs(found[0].intensities - found[1].intensities).max() > 1e-4
-        assert np.abs(found[0].intensities - found[2].intensities).max() > 1e-4
+        actual = model.predict([drop(one, role), drop(other, role), one])
+        assert np.isfinite([output.intensities for output in actual]).all()
+        assert np.abs(actual[0].intensities - actual[1].intensities).max() > 1e-4
+        assert np.abs(actual[0].intensities - actual[2].intensities).max() > 1e-4
         # Whatever stands in frames where nothing was found.
         rubbish, nowhere = other.parts[role], np.zeros_like(other.masks[role])
         unseen = Clip({**one.parts, role: rubbish}, {**one.masks, role: nowhere})
-        says(model, unseen, found[0].intensities)
+        says(model, unseen, actual[0].intensities)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_the_verbs_work_on_the_samples_features(name: str, sample: Path, tmp_pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
-    """Rows in another order, files under each other's names, numbers with and without zeros: the same answers."""
+    """Rows in another order, files under each other's names, numbers with and without zeros: the same predictions."""
     roles = ROLES[name]
     folder = made.corpus(tmp_path / "corpus", roles)
     learned(
@@ -138,8 +138,8 @@ def test_predictions_follow_the_ids(name: str, tmp_path: Path) -> None:
     for role in roles:
         files = sorted((folder / "features" / role).glob("*.safetensors"))
         data = [file.read_bytes() for file in files]
-        for file, place in zip(files, rng.permutation(len(files)), strict=True):
-            file.write_bytes(data[place])
+        for file, number in zip(files, rng.permutation(len(files)), strict=True):
+            file.write_bytes(data[number])
     submit(tmp_path / "run", folder, out=tmp_path / "after.csv", progress=False)
     before, after = ((tmp_path / f"{name}.csv").read_text().splitlines()[1:] for name in ("before", "after"))
     assert after == [before[i] for i in order]
@@ -155,7 +155,7 @@ def test_the_loop_learns(tmp_path: Path) -> None:
     assert max(entry["pearson"] for entry in result.history) > 0.9
 
 
-def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
+def test_weights_are_searched_stored_and_reported(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus")
     run = tmp_path / "run"
     learned("savchenko", folder, run, modalities=made.modalities("face", "audio"), batch_size=8)
@@ -178,18 +178,18 @@ def test_weights_are_searched_kept_and_told(tmp_path: Path) -> None:
 @settings(max_examples=20)
 def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) -> None:
     rng = np.random.default_rng(seed)
-    answers = rng.random((clips, branches, 2)).astype(np.float32)
+    outputs = rng.random((clips, branches, 2)).astype(np.float32)
     labels = rng.random((clips, 2)).astype(np.float32)
     present = np.ones((clips, branches), np.bool_)
-    found = fusion.search(answers, present, labels, each=each)
-    np.testing.assert_allclose(found.sum(axis=0), 1.0)
+    actual = fusion.search(outputs, present, labels, each=each)
+    np.testing.assert_allclose(actual.sum(axis=0), 1.0)
 
     def rho(w: Array) -> Array:
-        joined = (answers.astype(np.float64) * w[None]).sum(axis=1)
+        joined = (outputs.astype(np.float64) * w[None]).sum(axis=1)
         both = [np.corrcoef(joined[:, t], labels[:, t])[0, 1] for t in range(2)]
         return np.nan_to_num(both)
 
-    best = rho(found)
+    best = rho(actual)
     grid = [w for w in np.ndindex(*(11,) * branches) if sum(w) == 10]
     tried = np.stack([rho(np.repeat(np.array(w)[:, None] / 10, 2, axis=1)) for w in grid])
     wanted = tried.max(axis=0).mean() if each else tried.mean(axis=1).max()
@@ -197,17 +197,17 @@ def test_no_tenths_are_better(branches: int, clips: int, seed: int, each: bool) 
 
 
 def test_joining_leaves_out_who_has_no_input() -> None:
-    answers = torch.tensor([[[1.0], [1.0], [1.0]], [[3.0], [3.0], [3.0]]])
+    outputs = torch.tensor([[[1.0], [1.0], [1.0]], [[3.0], [3.0], [3.0]]])
     present = torch.tensor([[True, True, False], [True, False, True]])
     even, one = torch.ones(2, 1), torch.tensor([[1.0], [0.0]])
-    assert join(answers, present, even)[:, 0].tolist() == [2.0, 1.0, 3.0]
+    assert join(outputs, present, even)[:, 0].tolist() == [2.0, 1.0, 3.0]
     # Who has no weight is still used where nobody else is.
-    assert join(answers, present, one)[:, 0].tolist() == [1.0, 1.0, 3.0]
-    rows = answers.permute(1, 0, 2).numpy()
+    assert join(outputs, present, one)[:, 0].tolist() == [1.0, 1.0, 3.0]
+    rows = outputs.permute(1, 0, 2).numpy()
     for w in ([1.0, 1.0], [1.0, 0.0], [0.3, 0.7]):
         np.testing.assert_allclose(
             fusion.join(rows, present.t().numpy(), np.array(w)),
-            join(answers, present, torch.tensor(w)[:, None]).numpy(),
+            join(outputs, present, torch.tensor(w)[:, None]).numpy(),
             atol=1e-6,
         )
 
@@ -236,14 +236,14 @@ def test_folds_go_without_their_speakers(tmp_path: Path) -> None:
             else:
                 assert torch.equal(wide[i, 0, fold], labels[i])
     one = clip(0, ("audio",))
-    said, _ = model.regress_branches(*model.collate([one]))
-    assert said.shape == (1, 3, 1, 6)
+    branches, _ = model.regress_branches(*model.collate([one]))
+    assert branches.shape == (1, 3, 1, 6)
     np.testing.assert_allclose(
-        model.predict([one])[0].intensities, said.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
+        model.predict([one])[0].intensities, branches.mean(dim=(0, 1))[0].detach().numpy(), atol=1e-6
     )
 
 
-def test_folds_without_speakers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_without_speakers_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.corpus(tmp_path / "corpus", ("audio",))
     values = {
         "modalities": {"audio": "audio"},
@@ -325,13 +325,13 @@ def test_a_waveform_goes_through_an_encoder_that_learns(tones: Path, tiny: Any, 
 
 def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
     folder = made.corpus(tmp_path / "corpus", ("audio",))
-    place = folder / "features" / "audio"
-    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
+    cache = folder / "features" / "audio"
+    store.describe(cache, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "1"}})
     values = {"modalities": {"audio": "audio"}, "batch_size": 24, "epochs": 1}
     learned("savchenko", folder, tmp_path / "run", **values)
-    store.describe(place, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
+    store.describe(cache, {"kind": "speech", "weights": "a", "settings": {}, "versions": {"emimic": "2"}})
     evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False)  # versions decide nothing
-    store.describe(place, {"kind": "speech", "weights": "b", "settings": {}})
+    store.describe(cache, {"kind": "speech", "weights": "b", "settings": {}})
     with pytest.raises(
         CorpusError, match=r"features/audio was made by another model, or with other settings"
     ):
@@ -342,17 +342,17 @@ def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
         train(folder, tmp_path / "run", resume=True, show=False)
 
 
-def test_what_clips_go_without_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_modalities_that_clips_miss_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = made.corpus(tmp_path / "corpus", without={"audio": (3, 26)})
     cut = folder / "features" / "audio" / "00027.safetensors"
     cut.write_bytes(cut.read_bytes()[:100])
     chosen = {"modalities": made.modalities("face", "audio"), "batch_size": 24, "epochs": 1}
     settings = TrainSettings.read(overrides={"baseline": "savchenko", "accelerator": "cpu", **chosen})
     result = train(folder, tmp_path / "run", settings)
-    said = capsys.readouterr().out
-    assert "00027.safetensors is damaged" in said
-    assert "train: 1 of 24 clips have no audio and are used without it: 3" in said
-    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in said
+    message = capsys.readouterr().out
+    assert "00027.safetensors is damaged" in message
+    assert "train: 1 of 24 clips have no audio and are used without it: 3" in message
+    assert "valid: 2 of 12 clips have no audio and are used without it: 26, 27" in message
     notes = evaluate(tmp_path / "run", folder, n_bootstrap=10, progress=False).notes
     assert any("used without it: 26, 27" in note for note in notes)
     assert "those found on validation" in result.to_text()
@@ -369,11 +369,11 @@ def frames(times: list[float]) -> store.Sequence:
 
 
 def test_shortening() -> None:
-    found = frames([i / 10 for i in range(11)])
-    assert inputs.take_every(5)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.take_first(3)(found).values[:, 0].tolist() == [0, 1, 2]
-    assert inputs.take_evenly(3)(found).values[:, 0].tolist() == [0, 5, 10]
-    assert inputs.take_evenly(20)(found) is found
+    actual = frames([i / 10 for i in range(11)])
+    assert inputs.take_every(5)(actual).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_first(3)(actual).values[:, 0].tolist() == [0, 1, 2]
+    assert inputs.take_evenly(3)(actual).values[:, 0].tolist() == [0, 5, 10]
+    assert inputs.take_evenly(20)(actual) is actual
     nothing = frames([])
     for how in (inputs.take_every(2), inputs.take_first(2), inputs.take_evenly(2)):
         assert len(how(nothing).values) == 0

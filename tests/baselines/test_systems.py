@@ -4,7 +4,7 @@ import layer_formulas
 import numpy as np
 import pytest
 import torch
-from tiny_baselines import ROLES, Array, baseline, clip, draw_inputs, ignores_padding, lacking, says, weights
+from tiny_baselines import ROLES, Array, baseline, clip, draw_inputs, drop, ignores_padding, says, weights
 
 from emimic.baselines.inputs import Clip
 from emimic.baselines.system import NAMES, get_system
@@ -31,8 +31,8 @@ def test_baseline() -> None:
     )
     audio = layer_formulas.linear(x["audio"].mean(axis=0), w, "branches.audio.0.output.")
     says(model, one, (vision + audio) / 2)
-    says(model, lacking(one, "vision"), audio)
-    says(model, lacking(one, "audio"), vision)
+    says(model, drop(one, "vision"), audio)
+    says(model, drop(one, "audio"), vision)
 
 
 def test_savchenko() -> None:
@@ -40,14 +40,16 @@ def test_savchenko() -> None:
     model = baseline("savchenko", roles)
     ignores_padding(model, roles)
     w, one = weights(model), clip(3, roles)
-    said = {}
+    branch_outputs = {}
     for role, (_, _, x) in draw_inputs(one).items():
-        found = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
-        said[role] = layer_formulas.sigmoid(layer_formulas.linear(found, w, f"branches.{role}.0.output.0."))
-    says(model, one, (said["face"] + said["audio"]) / 2)
+        actual = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        branch_outputs[role] = layer_formulas.sigmoid(
+            layer_formulas.linear(actual, w, f"branches.{role}.0.output.0.")
+        )
+    says(model, one, (branch_outputs["face"] + branch_outputs["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
-    says(model, one, 0.1 * said["face"] + 0.9 * said["audio"])
-    says(model, lacking(one, "audio"), said["face"])
+    says(model, one, 0.1 * branch_outputs["face"] + 0.9 * branch_outputs["audio"])
+    says(model, drop(one, "audio"), branch_outputs["face"])
 
 
 def test_yu() -> None:
@@ -57,28 +59,28 @@ def test_yu() -> None:
     w, one = weights(model), clip(3, roles)
 
     def wanted(one: Clip) -> dict[str, Array]:
-        found = {}
-        for role, (x, there, _) in draw_inputs(one).items():
+        actual = {}
+        for role, (x, present, _) in draw_inputs(one).items():
             name = "audio" if role == "audio" else "vision"
             own = layer_formulas.under(w, f"branches.{name}.0.encoders.{role}.")
-            hidden = layer_formulas.tcn(x, there, layer_formulas.under(own, "tcn."), blocks=2)
+            hidden = layer_formulas.tcn(x, present, layer_formulas.under(own, "tcn."), blocks=2)
             if name == "vision":
                 hidden = layer_formulas.attention(
-                    hidden, there, layer_formulas.under(own, "attention."), layers=2, heads=2
+                    hidden, present, layer_formulas.under(own, "attention."), layers=2, heads=2
                 )
-            found[role] = layer_formulas.mean(hidden[there])
-        vision = np.concatenate([found["face"], found["units"]])
+            actual[role] = layer_formulas.mean(hidden[present])
+        vision = np.concatenate([actual["face"], actual["units"]])
         return {
             "vision": layer_formulas.linear(vision, w, "branches.vision.0.output."),
-            "audio": layer_formulas.linear(found["audio"], w, "branches.audio.0.output."),
+            "audio": layer_formulas.linear(actual["audio"], w, "branches.audio.0.output."),
         }
 
-    said = wanted(one)
-    says(model, one, (said["vision"] + said["audio"]) / 2)
-    says(model, lacking(one, "audio"), said["vision"])
-    says(model, lacking(lacking(one, "face"), "units"), said["audio"])
-    said = wanted(lacking(one, "units"))
-    says(model, lacking(one, "units"), (said["vision"] + said["audio"]) / 2)
+    branch_outputs = wanted(one)
+    says(model, one, (branch_outputs["vision"] + branch_outputs["audio"]) / 2)
+    says(model, drop(one, "audio"), branch_outputs["vision"])
+    says(model, drop(drop(one, "face"), "units"), branch_outputs["audio"])
+    branch_outputs = wanted(drop(one, "units"))
+    says(model, drop(one, "units"), (branch_outputs["vision"] + branch_outputs["audio"]) / 2)
 
 
 def test_zhang() -> None:
@@ -86,17 +88,17 @@ def test_zhang() -> None:
     model = baseline("zhang", roles, units=8, layers=2, heads=2, folds=2)
     ignores_padding(model, roles)
     w = weights(model)
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         votes = []
         for fold in range(2):
-            own, found = layer_formulas.under(w, f"branches.fused.{fold}."), []
+            own, actual = layer_formulas.under(w, f"branches.fused.{fold}."), []
             for role in roles:
-                x, there, _ = draw_inputs(one)[role]
+                x, present, _ = draw_inputs(one)[role]
                 hidden = layer_formulas.attention(
-                    x, there, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
+                    x, present, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
                 )
-                found.append(layer_formulas.mean(hidden[there]))  # 0 without any
-            votes.append(layer_formulas.linear(np.concatenate(found), own, "output."))
+                actual.append(layer_formulas.mean(hidden[present]))  # 0 without any
+            votes.append(layer_formulas.linear(np.concatenate(actual), own, "output."))
         says(model, one, np.mean(votes, axis=0))
 
 
@@ -130,9 +132,9 @@ TRAINING = {
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_trained_as_its_source_says(name: str) -> None:
     chosen = TrainSettings.read(overrides={"baseline": name})
-    found = {key: getattr(chosen, key) for key in COMMON}
-    assert {key: value for key, value in found["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
-    assert {**found, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
+    actual = {key: getattr(chosen, key) for key in COMMON}
+    assert {key: value for key, value in actual["loss"].items() if value} == (COMMON | TRAINING[name])["loss"]
+    assert {**actual, "loss": None} == {**COMMON, **TRAINING[name], "loss": None}
     assert get_system(name).options().fusion == ("global" if name == "savchenko" else "mean")
 
 
@@ -144,19 +146,19 @@ def test_the_l2_of_a_branch_stands_beside_its_own_loss(roles: tuple[str, ...], f
     model = baseline("savchenko", roles, folds=folds).train()
     clips = [clip(seed, roles) for seed in range(8)]
     labels = torch.rand(8, len(EMOTIONS), generator=torch.Generator().manual_seed(0))
-    answers = model.regress(*model.collate(clips)).intensities
-    losses.compute_pearson_loss(answers, labels.repeat(1, len(roles) * folds)).backward()
+    outputs = model.regress(*model.collate(clips)).intensities
+    losses.compute_pearson_loss(outputs, labels.repeat(1, len(roles) * folds)).backward()
     add_l2(model, 1 / 512)
     parts, masks = model.collate(clips)
     for role in roles:
         for branch in model.branches[role]:
             dense = branch.output[0]
-            found = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
+            actual = [parameter.grad.clone() for parameter in (dense.weight, dense.bias)]
             alone = (
                 losses.compute_pearson_loss(branch(parts, masks), labels) + dense.weight.square().sum() / 512
             )
             wanted = torch.autograd.grad(alone, [dense.weight, dense.bias])
-            for one, other in zip(found, wanted, strict=True):
+            for one, other in zip(actual, wanted, strict=True):
                 torch.testing.assert_close(one * len(roles) * folds, other, atol=1e-6, rtol=1e-4)
 
 
@@ -198,31 +200,31 @@ def test_ours_with_vision() -> None:
     ignores_padding(model, roles)
     ignores_padding(baseline("vision_lstm", ("vision",)), ("vision",))
     w = layer_formulas.under(weights(model), "branches.pooled.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        found = []
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
+        actual = []
         for role, (_, _, x) in draw_inputs(one).items():
-            found += [
+            actual += [
                 layer_formulas.mean(x),
                 layer_formulas.last(x, layer_formulas.under(w, f"encoders.{role}.last.lstm."), layers=2),
             ]
-        hidden = np.tanh(layer_formulas.linear(np.concatenate(found), w, "output.dense."))
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(actual), w, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, w, "output.out_proj."))
     assert TrainSettings.read(overrides={"baseline": "vision_lstm"}).encoder is None
     tuned = TrainSettings.read(overrides={"baseline": "vision_lstm", "modalities.audio": "waveform"})
     assert tuned.encoder == TrainSettings().encoder
 
 
-def joined(found: dict[str, Array], own: dict[str, Array]) -> Array:
-    """Vectors side by side, a learned one where a modality is lacking -> dense layer, ReLU -> answers."""
-    whole = np.concatenate([found.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
+def joined(actual: dict[str, Array], own: dict[str, Array]) -> Array:
+    """Vectors side by side, a learned one where a modality is missing -> dense layer, ReLU -> predictions."""
+    whole = np.concatenate([actual.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
     return layer_formulas.linear(
         np.maximum(layer_formulas.linear(whole, own, "output.0."), 0), own, "output.3."
     )
 
 
 def pooled(x: Array, own: dict[str, Array], *, std: bool) -> Array:
-    found = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if std else x.mean(axis=0)
-    return np.maximum(layer_formulas.linear(layer_formulas.norm(found, own, "norm."), own, "dense."), 0)
+    actual = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if std else x.mean(axis=0)
+    return np.maximum(layer_formulas.linear(layer_formulas.norm(actual, own, "norm."), own, "dense."), 0)
 
 
 def test_text_voice_and_face_side_by_side() -> None:
@@ -230,13 +232,13 @@ def test_text_voice_and_face_side_by_side() -> None:
     model = baseline("concatenated", roles, units=8)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        found = {}
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
+        actual = {}
         for role, (_, _, x) in draw_inputs(one).items():
             branch = layer_formulas.under(own, f"encoders.{role}.")
             if len(x):
-                found[role] = pooled(x, branch, std=True)
-        says(model, one, joined(found, own))
+                actual[role] = pooled(x, branch, std=True)
+        says(model, one, joined(actual, own))
 
 
 def test_modalities_are_dropped_while_learning() -> None:
@@ -245,16 +247,17 @@ def test_modalities_are_dropped_while_learning() -> None:
     one, own = clip(3, roles), layer_formulas.under(weights(model), "branches.joined.0.")
     torch.manual_seed(0)
     model.train()
-    said = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
-    found = {}
+    branch_outputs = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
+    actual = {}
     for role, (_, _, x) in draw_inputs(one).items():
         branch = layer_formulas.under(own, f"encoders.{role}.")
-        found[role] = pooled(x, branch, std=True)
+        actual[role] = pooled(x, branch, std=True)
     every = [
-        joined({role: found[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
+        joined({role: actual[role] for n, role in enumerate(roles) if kept >> n & 1}, own)
+        for kept in range(8)
     ]
-    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in said]
-    for row, kept in zip(said, which, strict=True):
+    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in branch_outputs]
+    for row, kept in zip(branch_outputs, which, strict=True):
         np.testing.assert_allclose(row, every[kept], atol=3e-6)
     assert len(set(which)) > 4
     assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
@@ -265,16 +268,16 @@ def test_semantic_matters() -> None:
     model = baseline("semantic_matters", roles, head_units=9, face_units=7)
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         x = {role: frames for role, (_, _, frames) in draw_inputs(one).items()}
-        found = [layer_formulas.mean(x["text"])]
+        actual = [layer_formulas.mean(x["text"])]
         for role in ("audio", "face"):
             lstm = layer_formulas.under(own, f"encoders.{role}.lstm.")
             units = lstm["weight_hh_l0"].shape[1]
-            found.append(layer_formulas.last(x[role], lstm, layers=2) if len(x[role]) else np.zeros(units))
-        hidden = np.tanh(layer_formulas.linear(np.concatenate(found), own, "output.dense."))
+            actual.append(layer_formulas.last(x[role], lstm, layers=2) if len(x[role]) else np.zeros(units))
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(actual), own, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, own, "output.out_proj."))
-    assert [len(part) for part in found] == [6, 12, 7]
+    assert [len(part) for part in actual] == [6, 12, 7]
 
 
 def test_semantic_matters_has_the_sizes_of_its_code() -> None:
@@ -292,17 +295,17 @@ def test_text_anchored() -> None:
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
 
-    def prepare(role: str, x: Array, there: Array) -> Array:
-        if not there.any():
+    def prepare(role: str, x: Array, present: Array) -> Array:
+        if not present.any():
             return own[f"missing.{role}"][None]
         time = np.arange(len(x))[:, None] / 10_000 ** (np.arange(0, 8, 2) / 8)
         places = np.stack([np.sin(time), np.cos(time)], axis=-1).reshape(len(x), 8)
-        return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[there]
+        return (layer_formulas.linear(x, own, f"encoders.{role}.") + places)[present]
 
-    for one in (clip(3, roles), *(lacking(clip(4, roles), role) for role in roles)):
-        tokens = {role: prepare(role, x, there) for role, (x, there, _) in draw_inputs(one).items()}
+    for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
+        tokens = {role: prepare(role, x, present) for role, (x, present, _) in draw_inputs(one).items()}
         words = tokens["text"]
-        found = [words.mean(axis=0)]
+        actual = [words.mean(axis=0)]
         for role in ("audio", "face"):
             w, b = own[f"attention.{role}.in_proj_weight"], own[f"attention.{role}.in_proj_bias"]
             q, k, v = (
@@ -316,8 +319,8 @@ def test_text_anchored() -> None:
             attended = layer_formulas.linear(
                 np.concatenate(heads, axis=1), own, f"attention.{role}.out_proj."
             )
-            found.append(layer_formulas.norm(words + attended, own, f"norms.{role}.").mean(axis=0))
-        hidden = np.maximum(layer_formulas.linear(np.concatenate(found), own, "output.0."), 0)
+            actual.append(layer_formulas.norm(words + attended, own, f"norms.{role}.").mean(axis=0))
+        hidden = np.maximum(layer_formulas.linear(np.concatenate(actual), own, "output.0."), 0)
         says(model, one, layer_formulas.linear(hidden, own, "output.3."))
     ignores_padding(baseline("text_anchored", ("audio",), units=8, heads=2), ("audio",))
 
@@ -330,11 +333,11 @@ def test_wavlm_tcn() -> None:
         one = clip(seed, ("audio",))
         x = one.parts["audio"].astype(np.float64)
         means = np.stack([x[start : start + 4].mean(axis=0) for start in range(0, len(x), 4)])
-        there = np.ones(len(means), np.bool_)
+        present = np.ones(len(means), np.bool_)
         branch = layer_formulas.under(own, "encoders.audio.")
-        hidden = layer_formulas.tcn(means, there, layer_formulas.under(branch, "tcn."), blocks=3)
-        found = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
-        says(model, one, layer_formulas.linear(found, own, "output."))
+        hidden = layer_formulas.tcn(means, present, layer_formulas.under(branch, "tcn."), blocks=3)
+        actual = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
+        says(model, one, layer_formulas.linear(actual, own, "output."))
 
 
 def test_wavlm_tcn_learns_as_published() -> None:

@@ -82,6 +82,7 @@ def test_a_broken_model_is_one_line(run_main: Run, tmp_path: Path) -> None:
         ("predict", clip, "--model", tmp_path / "nowhere"),
         ("mimicry", clip, clip, "--model", tmp_path / "model"),
         ("predict", clip, "--formats", "doc"),
+        ("predict", clip, "--formats", "intervals", "--model", constant_engine(tmp_path / "uncalibrated")),
     ):
         code, error = run_main(*words)
         assert code == 2
@@ -106,8 +107,8 @@ def test_all_settings_are_printed_as_yaml_that_train_takes(tmp_path: Path) -> No
     (tmp_path / "all.yaml").write_text(result.stdout, encoding="utf-8")
     assert TrainSettings.read(tmp_path / "all.yaml") == TrainSettings()
     for name, field in TrainSettings.model_fields.items():
-        before, found, _ = result.stdout.partition(f"\n{name}: ")
-        assert found, name
+        before, actual, _ = result.stdout.partition(f"\n{name}: ")
+        assert actual, name
         assert (field.description or "?").split()[-1] in before.splitlines()[-1] or name in (
             "context", "corpora", "mixtures", "text", "vision",
         )  # fmt: skip
@@ -161,12 +162,12 @@ def test_any_error_is_one_line_unless_debug(
     from emimic.tools import doctor
 
     monkeypatch.setattr(doctor, "examine", _fails(error))
-    found, said = run_main("doctor")
-    assert found == code
-    assert said.startswith("emimic: ")
-    assert said.count("\n") == 1
-    assert part in said
-    assert "Traceback" not in said
+    actual, message = run_main("doctor")
+    assert actual == code
+    assert message.startswith("emimic: ")
+    assert message.count("\n") == 1
+    assert part in message
+    assert "Traceback" not in message
     monkeypatch.setattr(sys, "argv", ["emimic", "--debug", "doctor"])
     with pytest.raises(type(error)):
         cli.main()

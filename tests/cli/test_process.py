@@ -11,7 +11,6 @@ from pathlib import Path
 import fake_engine
 import numpy as np
 import pytest
-import soundfile
 import torch
 from typer.testing import CliRunner
 
@@ -32,10 +31,7 @@ from emimic.training import checkpoint, loop, setup
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     """Two bursts, one of them cut short, and a file that is no sound."""
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for number in range(2):
-        soundfile.write(folder / f"{number}.wav", fake_engine.burst(0.5, seed=number), 16_000)
+    folder = fake_engine.write_bursts(tmp_path / "clips", [0.5] * 2)
     (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:10_000])
     (folder / "2.wav").write_text("no sound")
     return folder

@@ -78,7 +78,7 @@ def test_the_work_is_done_wherever_output_goes(
         ("ascii:xmlcharrefreplace", b"&#9608; &#128512; &#56575;\n"),
     ],
 )
-def test_letters_that_the_encoding_lacks_are_replaced(encoding: str, shown: bytes, tmp_path: Path) -> None:
+def test_letters_outside_the_encoding_are_replaced(encoding: str, shown: bytes, tmp_path: Path) -> None:
     done = run(tmp_path / "file", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stdout.replace(b"\r\n", b"\n")) == (0, shown)
 

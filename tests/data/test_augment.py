@@ -83,14 +83,14 @@ def test_each_change_acts_on_its_fraction(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_whatever_comes_stays_sound(samples: int, seed: int, epoch: int, level: float) -> None:
     given_clip = (level * np.sin(np.arange(1, samples + 1))).astype(np.float32)
-    found = Augment(1.0, seed)(given_clip, "clip", epoch)
-    assert found.dtype == np.float32
-    assert found.ndim == 1
-    assert found.flags.c_contiguous
-    assert np.isfinite(found).all()
-    assert max(1, samples / 1.1 - 1) <= len(found) <= samples / 0.9 + 1 + SAMPLE_RATE / 2
+    actual = Augment(1.0, seed)(given_clip, "clip", epoch)
+    assert actual.dtype == np.float32
+    assert actual.ndim == 1
+    assert actual.flags.c_contiguous
+    assert np.isfinite(actual).all()
+    assert max(1, samples / 1.1 - 1) <= len(actual) <= samples / 0.9 + 1 + SAMPLE_RATE / 2
     if level == 0:
-        assert not found.any(), "silence stays silence"
+        assert not actual.any(), "silence stays silence"
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -99,11 +99,11 @@ def test_only_speed_and_lead_change_the_length(change: Change, samples: int) -> 
     lengths = set()
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        found = change(voice(samples, seed) if samples > 2 else np.full(samples, 0.3, np.float32), rng)
-        assert found.dtype == np.float32
-        assert np.isfinite(found).all()
+        actual = change(voice(samples, seed) if samples > 2 else np.full(samples, 0.3, np.float32), rng)
+        assert actual.dtype == np.float32
+        assert np.isfinite(actual).all()
         assert not change(np.zeros(samples, np.float32), rng).any()
-        lengths.add(len(found))
+        lengths.add(len(actual))
     if change is module.change_speed:
         assert samples / 1.1 - 1 <= min(lengths) <= max(lengths) <= samples / 0.9 + 1
         assert len(lengths) > 5 or samples < 400
@@ -147,10 +147,10 @@ def strength(samples: np.ndarray, frequency: float) -> float:
 
 @pytest.mark.parametrize("rate", [0.9, 1.0, 1.1])
 def test_speed_moves_the_pitch_along(rate: float) -> None:
-    found = module.change_speed(tone(1000).astype(np.float32), Drawn(rate))
-    assert len(found) == pytest.approx(SAMPLE_RATE / rate, abs=1)
-    assert strength(found, 1000 * rate) == pytest.approx(0, abs=0.3)
-    assert strength(found, 1000 / rate) < -30 or rate == 1
+    actual = module.change_speed(tone(1000).astype(np.float32), Drawn(rate))
+    assert len(actual) == pytest.approx(SAMPLE_RATE / rate, abs=1)
+    assert strength(actual, 1000 * rate) == pytest.approx(0, abs=0.3)
+    assert strength(actual, 1000 / rate) < -30 or rate == 1
 
 
 def test_a_clip_too_short_to_be_resampled_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,18 +163,18 @@ def test_a_telephone_attenuates_what_is_outside_its_band() -> None:
     """By 40 dB an octave and 60 dB at most, what is inside being left alone; then as loud as before."""
     tones = (75.0, 150.0, 300.0, 1000.0, 3400.0, 6800.0)
     samples = sum(map(tone, tones)).astype(np.float32)
-    found = module.limit_band(samples, Drawn(coin=0.0))
-    kept = strength(found, 1000)
+    actual = module.limit_band(samples, Drawn(coin=0.0))
+    kept = strength(actual, 1000)
     for frequency, lost in zip(tones, (-60, -40, 0, 0, 0, -40), strict=True):
-        assert strength(found, frequency) - kept == pytest.approx(lost, abs=1)
-    assert decibels(found) == pytest.approx(decibels(samples), abs=0.01)
+        assert strength(actual, frequency) - kept == pytest.approx(lost, abs=1)
+    assert decibels(actual) == pytest.approx(decibels(samples), abs=0.01)
 
 
 def test_a_dull_microphone() -> None:
     samples = sum(map(tone, (100.0, 2500.0, 5000.0))).astype(np.float32)
-    found = module.limit_band(samples, Drawn(100.0, 2500.0, coin=0.9))
-    assert strength(found, 100) == pytest.approx(strength(found, 2500), abs=0.5)
-    assert strength(found, 5000) - strength(found, 2500) == pytest.approx(-40, abs=1)
+    actual = module.limit_band(samples, Drawn(100.0, 2500.0, coin=0.9))
+    assert strength(actual, 100) == pytest.approx(strength(actual, 2500), abs=0.5)
+    assert strength(actual, 5000) - strength(actual, 2500) == pytest.approx(-40, abs=1)
 
 
 @pytest.mark.parametrize("below", [0.0, 12.0, 30.0])
@@ -192,33 +192,33 @@ def test_a_room_adds_what_decays() -> None:
     """Of a click, the sound itself, and after it an echo as strong as drawn, 60 dB weaker at the end."""
     click = np.zeros(SAMPLE_RATE, np.float32)
     click[100] = 1.0
-    found = module.add_room(click, Drawn(0.5, -6.0)).astype(np.float64)
-    assert decibels(found) == pytest.approx(decibels(click), abs=0.01), "as loud as before"
-    found /= found[100]
-    assert not np.abs(found[:100]).max() > 1e-6
-    echo = found[101 : 101 + 8000]
+    actual = module.add_room(click, Drawn(0.5, -6.0)).astype(np.float64)
+    assert decibels(actual) == pytest.approx(decibels(click), abs=0.01), "as loud as before"
+    actual /= actual[100]
+    assert not np.abs(actual[:100]).max() > 1e-6
+    echo = actual[101 : 101 + 8000]
     assert 10 * np.log10(np.square(echo).sum()) == pytest.approx(-6, abs=0.1)
     ends = [decibels(echo[:800]), decibels(echo[-800:])]
     assert ends[0] - ends[1] == pytest.approx(60 * 0.9, abs=1.5)
-    assert np.abs(found[101 + 8000 :]).max() < 1e-6
+    assert np.abs(actual[101 + 8000 :]).max() < 1e-6
 
 
 def test_lead_is_silence_before_the_clip() -> None:
     samples = voice(500)
-    found = module.add_lead(samples, Drawn(0.25))
-    assert not found[:4000].any()
-    np.testing.assert_array_equal(found[4000:], samples)
+    actual = module.add_lead(samples, Drawn(0.25))
+    assert not actual[:4000].any()
+    np.testing.assert_array_equal(actual[4000:], samples)
 
 
 @pytest.mark.parametrize(("level", "peak"), [(-12.0, 0.5 * 10**-0.6), (0.0, 0.5), (12.0, 1.0)])
 def test_gain_clips_as_a_recorder(level: float, peak: float) -> None:
     samples = (0.5 * tone(440, 1000)).astype(np.float32)
-    found = module.change_gain(samples, Drawn(level))
-    assert np.abs(found).max() == pytest.approx(peak, rel=1e-3)
+    actual = module.change_gain(samples, Drawn(level))
+    assert np.abs(actual).max() == pytest.approx(peak, rel=1e-3)
     if level <= 0:
-        np.testing.assert_allclose(found, samples * 10 ** (level / 20), rtol=1e-6)
+        np.testing.assert_allclose(actual, samples * 10 ** (level / 20), rtol=1e-6)
     else:
-        assert np.mean(np.abs(found) == 1.0) > 0.5
+        assert np.mean(np.abs(actual) == 1.0) > 0.5
 
 
 def test_after_gain_no_peak_leaves_the_range() -> None:

@@ -38,9 +38,9 @@ def corpus(folder: Path, targets: str = TARGETS, **tables: list[str]) -> Path:
 
 
 def test_labels_come_from_the_class(tmp_path: Path) -> None:
-    found = load_corpus(corpus(tmp_path), **SPLITS, category="Category")
-    assert found.targets == EMOTIONS
-    train, valid = (found.splits[name] for name in ("train", "valid"))
+    actual = load_corpus(corpus(tmp_path), **SPLITS, category="Category")
+    assert actual.targets == EMOTIONS
+    train, valid = (actual.splits[name] for name in ("train", "valid"))
     nothing = [np.nan] * 6
     wanted = {"1": [0, 1, 0, 0, np.nan, 1], "3": [0, 0, 0, 1, 0, 0], "4": nothing, "6": nothing}
     assert {item.id for item in train.items} == wanted.keys()
@@ -50,10 +50,10 @@ def test_labels_come_from_the_class(tmp_path: Path) -> None:
     assert [item.vad is None for item in train.items] == [False, False, True, True]
     assert [item.category for item in train.items] == ["laugh", "sob", "sigh", "gasp"]
     assert [left.id for left in train.left_out] == ["5"]  # neither a label nor a class
-    # A clip of valid may lack labels as well, yet not all.
+    # A clip of valid may be without labels as well, yet not all.
     assert [item.id for item in valid.items] == ["2", "7", "9"]
     assert [left.id for left in valid.left_out] == ["8"]
-    assert "targets.csv has no row for gasp" in " ".join(found.warnings)
+    assert "targets.csv has no row for gasp" in " ".join(actual.warnings)
 
 
 def test_without_the_auxiliary_task_a_clip_of_a_class_alone_is_left_out(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "said"),
+    ("targets", "message"),
     [
         ("", ["targets.csv", "the header is ''"]),
         ("Category\nlaugh\n", ["the header is 'Category'"]),
@@ -86,8 +86,8 @@ def test_a_class_that_no_split_has_is_a_warning(tmp_path: Path) -> None:
         ("Category,Joy,Speaker\nlaugh,1,2\n", ["targets.csv and", "train_split.csv both have the column Speaker"]),
     ],
 )  # fmt: skip
-def test_a_table_that_makes_no_sense_is_refused(targets: str, said: list[str], tmp_path: Path) -> None:
-    refused(corpus(tmp_path, targets), *said)
+def test_a_table_that_makes_no_sense_is_refused(targets: str, message: list[str], tmp_path: Path) -> None:
+    refused(corpus(tmp_path, targets), *message)
 
 
 def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_unlabeled_split_needs_no_classes(tmp_path: Path) -> None:
 def test_training_scores_what_is_known_alone(
     undrawn: None, tmp_path: Path, tiny: Callable[..., dict[str, Any]]
 ) -> None:
-    """A target that some clips lack is compared over the others; and the verbs see ordinary columns."""
+    """A target that some clips don't have is compared over the others; and the verbs see ordinary columns."""
     folder = corpus(
         tmp_path / "corpus",
         valid=[f"{i},{('laugh', 'sob', 'cheer')[i % 3]},c" for i in range(20, 32)],
@@ -123,8 +123,8 @@ def test_training_scores_what_is_known_alone(
         if y.min() < y.max():
             wanted[name] = float(np.corrcoef(x, y)[0, 1])
     assert wanted.keys() == {*EMOTIONS} - {"Admiration"}  # whose labels are all 0
-    found = {name: value for name, value in entry["targets"].items() if value is not None}
-    assert found == pytest.approx(wanted, rel=1e-5)
+    actual = {name: value for name, value in entry["targets"].items() if value is not None}
+    assert actual == pytest.approx(wanted, rel=1e-5)
     assert entry["watched"] == pytest.approx(np.mean(list(wanted.values())), rel=1e-5)
     train(folder, tmp_path / "run", settings, show=False)
     with warnings.catch_warnings():

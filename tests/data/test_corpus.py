@@ -101,8 +101,8 @@ def test_other_numeric_columns_are_targets(tmp_path: Path) -> None:
     assert corpus.targets == ("Valence", "Arousal")
     np.testing.assert_array_equal(corpus.splits["train"].labels, [[-0.5, 3]])
     assert corpus.splits["train"].list_outside() == ("a",)
-    said = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
-    assert corpus.warnings[0].startswith(said)
+    message = "the targets are all numeric columns of train_split.csv: Valence, Arousal; name the targets"
+    assert corpus.warnings[0].startswith(message)
     assert corpus.warnings[1].startswith("train_split.csv: Arousal goes from 3 to 3")
     assert (
         corpus.warnings[2]
@@ -120,7 +120,7 @@ def test_a_part_of_the_six_is_pointed_out(tmp_path: Path) -> None:
     assert "(Joy of the six emotions, the others are missing)" in corpus.warnings[0]
 
 
-def test_the_test_split_may_lack_labels(tmp_path: Path) -> None:
+def test_the_test_split_may_have_no_labels(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "test_split.csv").write_text("Filename\n00003\n4.mp4\n", encoding="utf-8")
     wav(tmp_path / "audio" / "3.wav")

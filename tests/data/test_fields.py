@@ -37,14 +37,14 @@ def test_other_numbers():
 
 
 @pytest.mark.parametrize("slip", SLIPS)
-def test_a_slip_is_an_error_even_where_every_cell_has_it(slip, tmp_path):
-    cell = f'"{slip}"'
+def test_a_slip_is_an_error_even_where_every_field_has_it(slip, tmp_path):
+    field = f'"{slip}"'
     assert seems_number(slip)
-    make(tmp_path, train=[row("1", cell, 0, 0, 0, 0, 0)])
+    make(tmp_path, train=[row("1", field, 0, 0, 0, 0, 0)])
     refused(tmp_path, "train_split.csv, line 2 (clip 1): Admiration is", "such as 0.5")
-    make(tmp_path, "Filename,Calm", train=[f"1,{cell}"], valid=["2,0.5"])
+    make(tmp_path, "Filename,Calm", train=[f"1,{field}"], valid=["2,0.5"])
     refused(tmp_path, "train_split.csv, line 2 (clip 1): Calm is", "such as 0.5")
-    (tmp_path / "targets.csv").write_text(f"Kind,Joy\nlaugh,{cell}\n", encoding="utf-8")
+    (tmp_path / "targets.csv").write_text(f"Kind,Joy\nlaugh,{field}\n", encoding="utf-8")
     refused(tmp_path, "targets.csv, line 2: Joy is", "a finite number")
 
 
@@ -115,9 +115,12 @@ def test_a_speaker_in_two_splits_with_letters_that_cannot_be_seen(one, two, tmp_
     ],
 )  # fmt: skip
 def test_speakers_that_differ_in_signs_alone_are_asked_about(one, two, tmp_path):
-    cells = [f'"{name}"' for name in (one, two)]
+    fields = [f'"{name}"' for name in (one, two)]
     make(
-        tmp_path, HEADER + ",Speaker", train=[row("1", speaker=cells[0])], valid=[row("2", speaker=cells[1])]
+        tmp_path,
+        HEADER + ",Speaker",
+        train=[row("1", speaker=fields[0])],
+        valid=[row("2", speaker=fields[1])],
     )
     (note,) = load_corpus(tmp_path, scan=False).warnings
     written = two.replace('""', '"')

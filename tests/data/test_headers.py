@@ -119,7 +119,7 @@ def test_shuffled_ids_of_many_rows_are_no_labels(tmp_path):
     assert load_corpus(tmp_path, scan=False).targets == ("Calm",)
 
 
-def test_the_table_that_lacks_a_column_is_named_with_both_headers(tmp_path):
+def test_the_table_without_a_column_is_named_with_both_headers(tmp_path):
     make(tmp_path)
     short = "Filename,Admiration,Amusement"
     for wrong, right in (("train", "valid"), ("valid", "train")):

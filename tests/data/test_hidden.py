@@ -68,9 +68,9 @@ def test_faces(tmp_path: Path) -> None:
         (tmp_path / faces.FACES / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / faces.FACES / name).touch()
     assert list(faces.find(tmp_path / faces.FACES, 6.0)) == ["1"]
-    found = measure._list_face_folders(tmp_path / faces.FACES)
-    assert list(found or ()) == ["1"]
-    assert measure._count_faces(found, "1") == 2
+    actual = measure._list_face_folders(tmp_path / faces.FACES)
+    assert list(actual or ()) == ["1"]
+    assert measure._count_faces(actual, "1") == 2
 
 
 def test_what_a_killed_export_left_is_no_engine(tmp_path: Path) -> None:

@@ -51,12 +51,12 @@ def clip(path: Path, data: bytes = TONE) -> None:
 
 
 def rows(out: Path, *splits: str) -> dict[str, dict[str, str]]:
-    found = {}
+    actual = {}
     for split in splits or ("train", "valid", "test"):
         if (table := out / f"{split}_split.csv").is_file():
             with table.open(newline="", encoding="utf-8") as file:
-                found |= {row["Filename"]: row | {"split": split} for row in csv.DictReader(file)}
-    return found
+                actual |= {row["Filename"]: row | {"split": split} for row in csv.DictReader(file)}
+    return actual
 
 
 def labels(row: dict[str, str]) -> str:
@@ -132,8 +132,8 @@ def msp_podcast(folder: Path, *more: str) -> Path:
 
 def test_masks_are_those_of_the_data() -> None:
     for category, wanted in WANTED.items():
-        found = get_category_labels(category)
-        assert " ".join(f"{found[name]:g}" if name in found else "-" for name in EMOTIONS) == wanted
+        actual = get_category_labels(category)
+        assert " ".join(f"{actual[name]:g}" if name in actual else "-" for name in EMOTIONS) == wanted
     assert set(WANTED) == set(MASKS)
     assert get_category_labels("") == {}
     assert get_category_labels("anger", 0.3)["Joy"] == 0.3
@@ -169,11 +169,11 @@ def test_a_fifth_of_the_speakers_by_default() -> None:
 
 def test_ravdess(tmp_path: Path) -> None:
     out, report = bring("ravdess", ravdess(tmp_path / "in"))
-    found = rows(out)
-    assert len(found) == 80
+    actual = rows(out)
+    assert len(actual) == 80
     assert report.planned == {"song (--song takes it)": 1}
     emotions = ["neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"]
-    for name, row in found.items():
+    for name, row in actual.items():
         assert row["Emotion"] == emotions[int(name[6:8]) - 1]
         assert labels(row) == WANTED[row["Emotion"]]
         assert row["Speaker"] == f"ravdess-{name[18:20]}"
@@ -209,13 +209,13 @@ def test_ravdess_song_video_and_copies(tmp_path: Path) -> None:
 
 def test_emodb(tmp_path: Path) -> None:
     out, report = bring("emodb", emodb(tmp_path / "in"), valid_speakers=2)
-    found = rows(out)
-    assert found["03a01Fa.wav"]["Joy"] == "0.9"
-    assert labels(found["03a01Wa.wav"]) == WANTED["anger"]
-    assert found["03a01Wa.wav"]["RecognizedPercent"] == "95.5"
-    assert found["08a01Fa.wav"]["Joy"] == "1"  # not in the table
+    actual = rows(out)
+    assert actual["03a01Fa.wav"]["Joy"] == "0.9"
+    assert labels(actual["03a01Wa.wav"]) == WANTED["anger"]
+    assert actual["03a01Wa.wav"]["RecognizedPercent"] == "95.5"
+    assert actual["08a01Fa.wav"]["Joy"] == "1"  # not in the table
     assert {row["Gender"] for row in rows(out, "valid").values()} == {"male", "female"}
-    assert found["03a01Na.wav"] | {"split": ""} == {
+    assert actual["03a01Na.wav"] | {"split": ""} == {
         "Filename": "03a01Na.wav",
         **dict.fromkeys(EMOTIONS, "0"),
         "Speaker": "emodb-03",
@@ -269,19 +269,19 @@ def test_crema_d_joy_is_the_fraction_of_votes_times_their_level(tmp_path: Path) 
     (folder / "processedResults" / "tabulatedVotes.csv").write_text(COUNTS)
     (folder / "finishedResponses.csv").write_text(VOTES)  # the better table counts
     out, report = bring("crema-d", folder, valid_speakers=1)
-    found = rows(out)
-    assert len(found) == 31
-    assert all(name.endswith(".wav") for name in found)
-    assert labels(found["1001_IEO_HAP_HI.wav"]) == "- - - 0 - 0.483"
-    assert labels(found["1001_IEO_ANG_HI.wav"]) == "0 0 - - 0 0.1"
-    assert labels(found["1001_IEO_NEU_HI.wav"]) == "0 0 0 0 0 0"
-    assert found["1001_ITH_SAD_X.wav"]["Joy"] == "0.2"
-    assert labels(found["1002_IEO_HAP_HI.wav"]) == WANTED["happiness"]  # nobody voted
-    row = found["1001_IEO_HAP_HI.wav"]
+    actual = rows(out)
+    assert len(actual) == 31
+    assert all(name.endswith(".wav") for name in actual)
+    assert labels(actual["1001_IEO_HAP_HI.wav"]) == "- - - 0 - 0.483"
+    assert labels(actual["1001_IEO_ANG_HI.wav"]) == "0 0 - - 0 0.1"
+    assert labels(actual["1001_IEO_NEU_HI.wav"]) == "0 0 0 0 0 0"
+    assert actual["1001_ITH_SAD_X.wav"]["Joy"] == "0.2"
+    assert labels(actual["1002_IEO_HAP_HI.wav"]) == WANTED["happiness"]  # nobody voted
+    row = actual["1001_IEO_HAP_HI.wav"]
     assert [row[name] for name in ("Speaker", "Gender", "Age", "Sentence", "Intensity")] == [
         "crema-d-1001", "male", "51", "IEO", "high",
     ]  # fmt: skip
-    assert found["1005_IEO_HAP_HI.wav"]["Gender"] == ""  # not among the actors
+    assert actual["1005_IEO_HAP_HI.wav"]["Gender"] == ""  # not among the actors
     assert report.notes == ("27 clips have no votes: their Joy is 1 for happiness, else as masked",)
     assert not report.left_out
     assert load_corpus(out, splits=["train"]).targets == EMOTIONS
@@ -302,17 +302,17 @@ def test_crema_d_other_tables(
     if table:
         (folder / table).write_text(text)
     out, report = bring("crema-d", folder)
-    found = rows(out)
-    assert found["1001_IEO_HAP_HI.wav"]["Joy"] == happy
-    assert found["1001_IEO_ANG_HI.wav"]["Joy"] == angry
+    actual = rows(out)
+    assert actual["1001_IEO_HAP_HI.wav"]["Joy"] == happy
+    assert actual["1001_IEO_ANG_HI.wav"]["Joy"] == angry
     assert len(report.notes) == notes
 
 
 def test_nemo(tmp_path: Path) -> None:
     folder = nemo(tmp_path / "in")
     out, _ = bring("nemo", folder)
-    found = rows(out)
-    row = found["WR0_surprised_38.wav"]
+    actual = rows(out)
+    row = actual["WR0_surprised_38.wav"]
     assert labels(row) == WANTED["surprise"]
     assert [row[name] for name in ("Speaker", "Emotion", "Gender", "Age", "Sentence", "Text")] == [
         "nemo-WR0", "surprise", "male", "23", "38", '"Ród, smoka” to serial.',
@@ -327,17 +327,17 @@ def test_nemo(tmp_path: Path) -> None:
 
 def test_msp_podcast(tmp_path: Path) -> None:
     out, report = bring("msp-podcast", msp_podcast(tmp_path / "in"))
-    found = rows(out)
-    assert {name[12:21]: row["split"] for name, row in found.items()} == {
+    actual = rows(out)
+    assert {name[12:21]: row["split"] for name, row in actual.items()} == {
         "0001_0001": "train", "0001_0002": "train", "0002_0001": "train", "0003_0001": "valid", "0004_0001": "test",
     }  # fmt: skip
-    row = found["MSP-PODCAST_0001_0001.wav"]
+    row = actual["MSP-PODCAST_0001_0001.wav"]
     assert [row[name] for name in ("Arousal", "Dominance", "Valence")] == ["1", "0.5", "0"]
     assert (row["Speaker"], row["Gender"], row["Emotion"]) == ("msp-podcast-30", "male", "anger")
-    nobody = found["MSP-PODCAST_0002_0001.wav"]
+    nobody = actual["MSP-PODCAST_0002_0001.wav"]
     assert labels(nobody) == "- - - - - -"
     assert [nobody[name] for name in ("Arousal", "Dominance", "Speaker", "Gender")] == ["0.25", "", "", ""]
-    assert labels(found["MSP-PODCAST_0004_0001.wav"]) == WANTED["contempt"]
+    assert labels(actual["MSP-PODCAST_0004_0001.wav"]) == WANTED["contempt"]
     assert report.planned == {"of Test2": 1, "of Test3": 1}
     assert not report.left_out
     corpus = load_corpus(out)
@@ -403,11 +403,11 @@ def test_an_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(CorpusError, match=r"can't be written.*rerun the command to resume"):
             bring("emodb", folder, workers=1)
     assert not list(out.glob("*.csv"))
-    there = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
-    assert 0 < len(there) < 28
+    files = {path: path.stat().st_mtime_ns for path in (out / "audio").iterdir()}
+    assert 0 < len(files) < 28
     _, report = bring("emodb", folder)
-    assert (report.made, report.skipped) == (28 - len(there), len(there))
-    assert {path: path.stat().st_mtime_ns for path in there} == there
+    assert (report.made, report.skipped) == (28 - len(files), len(files))
+    assert {path: path.stat().st_mtime_ns for path in files} == files
     tables = {path.name: path.read_bytes() for path in out.glob("*.csv")}
     whole = import_layout(LAYOUTS["emodb"], folder, tmp_path / "b")
     assert (whole.made, whole.skipped) == (28, 0)
@@ -451,9 +451,9 @@ def test_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
     clip(folder / "holiday.wav")
     with pytest.raises(CorpusError) as caught:
         bring(name, folder)
-    said = str(caught.value)
-    assert "found 1 recording such as holiday.wav" in said
-    assert LAYOUTS[name].expected in said
+    message = str(caught.value)
+    assert "found 1 recording such as holiday.wav" in message
+    assert LAYOUTS[name].expected in message
     assert not (tmp_path / "out").exists()
 
 
@@ -477,13 +477,13 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
-    for name, options, said in (
+    for name, options, message in (
         ("emodb", {"link": True, "trim": True}, "--link and --trim"),
         ("emodb", {"song": True}, "emodb has no option --song"),
         ("nemo", {"test_set": "Test2"}, "nemo has no option --test-set"),
         ("msp-podcast", {"valid_speakers": 3}, "msp-podcast has no option --valid-speakers"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=message):
             import_layout(LAYOUTS[name], tmp_path, tmp_path / "out", **options)
     with pytest.raises(CorpusError, match=r"found 'x', expected a corpus of crema-d, ravdess"):
         find_layout("x")

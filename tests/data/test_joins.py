@@ -35,7 +35,7 @@ def sound(one: Item) -> np.ndarray:
 
 
 def within(part: np.ndarray, whole: np.ndarray) -> int:
-    """The sample at which a part lies in a whole, -1 if nowhere; parts are noise, so that ten samples tell."""
+    """The sample at which a part lies in a whole, -1 if nowhere; parts are noise, so that ten samples suffice."""
     for start in np.flatnonzero(np.isclose(whole, part[0], rtol=1e-4, atol=0)):
         if start + len(part) <= len(whole) and np.allclose(
             whole[start : start + len(part)], part, rtol=1e-3, atol=1e-6
@@ -57,33 +57,33 @@ def test_lengths() -> None:
     kinds = {"as it was": 0, "crop": 0, "repeat": 0, "join": 0}
     for epoch in range(200):
         loaded: list[Item] = []
-        found, time_map = joins.apply(
+        actual, time_map = joins.apply(
             own, same[0], epoch, lambda one, to=loaded: (to.append(one), sound(one))[1]
         )
         again, _ = joins.apply(own, same[0], epoch, sound)
-        np.testing.assert_array_equal(found, again)
+        np.testing.assert_array_equal(actual, again)
         assert time_map.rate == 1
         at = round(time_map.start * RATE)
         if loaded:
             kinds["join"] += 1
             assert loaded[0] in same[1:]
-            np.testing.assert_array_equal(found[at : at + len(own)], own)
+            np.testing.assert_array_equal(actual[at : at + len(own)], own)
             other = sound(loaded[0])
             other *= np.sqrt(np.mean(own**2) / np.mean(other**2))
-            place = within(other[-50:], found[:at]) if at else within(other[:50], found[len(own) :])
-            assert place >= 0
-            assert 4 * RATE <= len(found) <= 4.4 * RATE
-        elif len(found) > len(own):
+            offset = within(other[-50:], actual[:at]) if at else within(other[:50], actual[len(own) :])
+            assert offset >= 0
+            assert 4 * RATE <= len(actual) <= 4.4 * RATE
+        elif len(actual) > len(own):
             kinds["repeat"] += 1
             assert at == 0
-            assert len(found) <= 6 * RATE
-            np.testing.assert_array_equal(found[: len(own)], own)
-            if len(found) > 2.5 * RATE:
-                assert 0 <= within(own[:50], found[len(own) :]) <= 0.4 * RATE
-        elif len(found) < len(own):
+            assert len(actual) <= 6 * RATE
+            np.testing.assert_array_equal(actual[: len(own)], own)
+            if len(actual) > 2.5 * RATE:
+                assert 0 <= within(own[:50], actual[len(own) :]) <= 0.4 * RATE
+        elif len(actual) < len(own):
             kinds["crop"] += 1
-            assert len(found) >= RATE / 2
-            np.testing.assert_array_equal(found, own[-at : -at + len(found)])
+            assert len(actual) >= RATE / 2
+            np.testing.assert_array_equal(actual, own[-at : -at + len(actual)])
         else:
             kinds["as it was"] += 1
     expected = {"as it was": 0.25, "crop": 0.375, "repeat": 0.1875, "join": 0.1875}
@@ -121,8 +121,8 @@ def test_the_labels_of_a_mixture() -> None:
     # The sound is mixed in the same epochs.
     own = sound(first)
     for epoch, one in enumerate(mixed):
-        found, _ = joins.apply(own, first, epoch, sound)
-        assert np.array_equal(found, own) is (one is first)
+        actual, _ = joins.apply(own, first, epoch, sound)
+        assert np.array_equal(actual, own) is (one is first)
 
 
 def test_the_sound_of_a_mixture() -> None:
@@ -132,29 +132,29 @@ def test_the_sound_of_a_mixture() -> None:
     other = other * np.sqrt(np.mean(own**2) / np.mean(other**2))
     places = []
     for epoch in range(60):
-        found, time_map = joins.apply(own, first, epoch, sound)
+        actual, time_map = joins.apply(own, first, epoch, sound)
         at = round(time_map.start * RATE)
-        if len(found) == len(own):
-            over = found - own
+        if len(actual) == len(own):
+            over = actual - own
             level = 10 * np.log10(np.mean(over**2) / np.mean(own**2))
             assert -15.01 <= level <= 0.01
             assert np.corrcoef(over, other)[0, 1] > 0.999
             places.append("over")
         else:
-            np.testing.assert_array_equal(found[at : at + len(own)], own)
+            np.testing.assert_array_equal(actual[at : at + len(own)], own)
             np.testing.assert_allclose(
-                found[: len(other)] if at else found[-len(other) :], other, rtol=1e-3, atol=1e-6
+                actual[: len(other)] if at else actual[-len(other) :], other, rtol=1e-3, atol=1e-6
             )
             places.append("before" if at else "after")
     assert all(places.count(name) > 8 for name in ("before", "after", "over"))
     # Where there is no room, nothing of the clip is cut.
     tight = replace(joins, max_seconds=2.95)
     for epoch in range(30):
-        found, time_map = tight.apply(own, first, epoch, sound)
+        actual, time_map = tight.apply(own, first, epoch, sound)
         at = round(time_map.start * RATE)
-        assert len(found) <= 2.95 * RATE
-        if len(found) > len(own):
-            np.testing.assert_array_equal(found[at : at + len(own)], own)
+        assert len(actual) <= 2.95 * RATE
+        if len(actual) > len(own):
+            np.testing.assert_array_equal(actual[at : at + len(own)], own)
 
 
 def test_silence_is_no_trouble() -> None:
@@ -164,8 +164,8 @@ def test_silence_is_no_trouble() -> None:
     )
     for epoch in range(20):
         for a, b in ((np.zeros(400, np.float32), sound(second)), (sound(first), np.zeros(30, np.float32))):
-            found, _ = joins.apply(a, first, epoch, lambda _, b=b: b)
-            assert np.isfinite(found).all()
+            actual, _ = joins.apply(a, first, epoch, lambda _, b=b: b)
+            assert np.isfinite(actual).all()
 
 
 # --- codecs
@@ -177,13 +177,13 @@ def test_codecs() -> None:
     power = lambda x, f: abs(np.vdot(np.exp(2j * np.pi * f * t), x))  # noqa: E731
     kinds = set()
     for seed in range(12):
-        found = changes.apply_codec(tone, np.random.default_rng(seed))
-        assert found.shape == tone.shape
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, changes.apply_codec(tone, np.random.default_rng(seed)))
-        assert power(found, 440) == pytest.approx(power(tone, 440), rel=0.1)
-        kinds.add(bool(power(found, 6000) < 0.01 * power(tone, 6000)))
-        error = np.mean((found - tone) ** 2) / np.mean(tone**2)
+        actual = changes.apply_codec(tone, np.random.default_rng(seed))
+        assert actual.shape == tone.shape
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, changes.apply_codec(tone, np.random.default_rng(seed)))
+        assert power(actual, 440) == pytest.approx(power(tone, 440), rel=0.1)
+        kinds.add(bool(power(actual, 6000) < 0.01 * power(tone, 6000)))
+        error = np.mean((actual - tone) ** 2) / np.mean(tone**2)
         assert 1e-7 < error < 0.2  # neither as it was, nor shifted in time
     assert kinds == {True, False}
     for length in (1, 50, 700):
@@ -195,9 +195,9 @@ def test_a_codec_changes_nothing_else() -> None:
     wave = sound(item("x"))
     for epoch in range(30):
         plain, time_map = Augment(0.5, 0).apply(wave, "x", epoch)
-        found, later = Augment(0.5, 0, codec=0.5).apply(wave, "x", epoch)
+        actual, later = Augment(0.5, 0, codec=0.5).apply(wave, "x", epoch)
         assert time_map == later
-        assert found.shape == plain.shape
+        assert actual.shape == plain.shape
     changed = [
         not np.array_equal(Augment(0.0, 0, codec=0.4)(wave[:800], str(i), 0), wave[:800]) for i in range(300)
     ]
@@ -232,9 +232,9 @@ def test_a_step_learns_the_labels_of_its_mixtures(
     run.log.close()
     rows = list(range(13))
     run.progress.epoch = 2
-    found = steps.Labels.from_rows(run, rows).targets.numpy()
+    actual = steps.Labels.from_rows(run, rows).targets.numpy()
     plain = np.stack([one.labels for one in run.train.items])
-    changed = [row for row in rows if not np.array_equal(found[row], plain[row])]
+    changed = [row for row in rows if not np.array_equal(actual[row], plain[row])]
     mixed = [row for row in rows if run.train.relabel(run.train.items[row], 2) is not run.train.items[row]]
     assert 2 <= len(mixed) < 11
     assert set(changed) <= set(mixed) <= set(range(11))

@@ -51,7 +51,7 @@ def reading(**given: Any) -> dict[str, Any]:
 # --- tables
 
 
-def test_what_a_training_clip_may_lack(mixed: Path) -> None:
+def test_which_labels_a_training_clip_needs(mixed: Path) -> None:
     corpus = load_corpus(mixed, **reading(category="Category"))
     train = corpus.splits["train"]
     assert corpus.targets == EMOTIONS
@@ -118,12 +118,12 @@ def test_a_row_keeps_its_other_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 @pytest.mark.parametrize("slip", ["nan", "inf", "-inf"])
 def test_a_slip_is_not_a_missing_label(split: str, slip: str, tmp_path: Path) -> None:
-    """An empty cell says that a label is missing; one that says nan or inf says that something went wrong."""
+    """An empty field says that a label is missing; one that says nan or inf says that something went wrong."""
     rows = {name: [f"{row(str(clip))},0,0,0,"] for name, clip in (("train", 1), ("valid", 2), ("test", 3))}
     rows[split] += [f"{row('8', 0, slip, '', 0, 0, 0)},0,0,0,", f"{row('9')},0,{slip},,"]
-    found = load_corpus(make(tmp_path, BOTH, **rows), workers=1).splits[split]
-    assert [item.id for item in found.items] == [{"train": "1", "valid": "2", "test": "3"}[split]]
-    assert [clip.reason for clip in found.left_out] == [
+    actual = load_corpus(make(tmp_path, BOTH, **rows), workers=1).splits[split]
+    assert [item.id for item in actual.items] == [{"train": "1", "valid": "2", "test": "3"}[split]]
+    assert [clip.reason for clip in actual.left_out] == [
         f"Amusement is {slip}, Determination is empty, expected a finite number",
         f"Dominance is {slip}, expected a finite number",
     ]
@@ -162,16 +162,16 @@ def test_vad_named_as_targets_is_no_label_of_the_head(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "low", "high"), [("1.5", "0", "1.5"), ("-0.1", "-0.1", "0"), ("7", "0", "7")]
+    ("field", "low", "high"), [("1.5", "0", "1.5"), ("-0.1", "-0.1", "0"), ("7", "0", "7")]
 )
-def test_vad_on_another_scale_is_refused(cell: str, low: str, high: str, tmp_path: Path) -> None:
-    make(tmp_path, ALONE, train=[f"1,0,{cell},0"], valid=["2,0,0,0"])
-    said = f"Arousal, Dominance, Valence go from {low} to {high}; expected 0 to 1. Rescale"
-    refused(tmp_path, "train_split.csv", said)
+def test_vad_on_another_scale_is_refused(field: str, low: str, high: str, tmp_path: Path) -> None:
+    make(tmp_path, ALONE, train=[f"1,0,{field},0"], valid=["2,0,0,0"])
+    message = f"Arousal, Dominance, Valence go from {low} to {high}; expected 0 to 1. Rescale"
+    refused(tmp_path, "train_split.csv", message)
     assert load_corpus(tmp_path, labels=False, scan=False).splits["train"].items[0].vad is None
 
 
-def test_a_vad_cell_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_a_vad_field_that_is_no_number_is_refused(tmp_path: Path) -> None:
     make(tmp_path, ALONE, train=["1,0,much,0"], valid=["2,0,0,0"])
     refused(tmp_path, "train_split.csv, line 2 (clip 1): Dominance is 'much'")
 
@@ -208,7 +208,7 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
 
 
 @pytest.mark.parametrize(
-    ("given", "targets", "items", "said"),
+    ("given", "targets", "items", "message"),
     [
         (
             {"category": "Mood"},
@@ -250,22 +250,22 @@ FELT = {"vad": np.float32([0.1, 0.2, np.nan])}
     ],
 )
 def test_nothing_to_learn_is_refused(
-    given: dict[str, Any], targets: str, items: list[Item], said: str, tiny: Tiny
+    given: dict[str, Any], targets: str, items: list[Item], message: str, tiny: Tiny
 ) -> None:
-    with pytest.raises(CorpusError, match=said):
+    with pytest.raises(CorpusError, match=message):
         build.build_model(TrainSettings(**tiny(**given)), Stub(*targets), items)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("given", "felt", "answers"),
+    ("given", "felt", "predicted"),
     [({}, FELT, True), ({}, {}, False), ({"vad_weight": 0}, FELT, False), ({"vad_head": False}, FELT, False)],
 )
-def test_vad_is_answered_where_it_was_learned(
-    given: dict[str, Any], felt: dict[str, Any], answers: bool, tiny: Tiny
+def test_vad_is_predicted_where_it_was_learned(
+    given: dict[str, Any], felt: dict[str, Any], predicted: bool, tiny: Tiny
 ) -> None:
     model = build.build_model(TrainSettings(**tiny(**given)), Stub("a"), [item(1, [0.5], **felt)])  # type: ignore[arg-type]
-    assert model.config.vad_learned == model.config.predicts_vad == answers
-    assert (model.predict([np.ones(800, np.float32)])[0].vad is not None) == answers
+    assert model.config.vad_learned == model.config.predicts_vad == predicted
+    assert (model.predict([np.ones(800, np.float32)])[0].vad is not None) == predicted
 
 
 def test_missing_labels_do_not_count_in_what_targets_are_scaled_by(tiny: Tiny) -> None:
@@ -298,9 +298,9 @@ def test_a_run_is_on_its_labels_of_every_kind() -> None:
 # --- trained and scored
 
 
-def correlations(answers: np.ndarray, labels: np.ndarray) -> list[float]:
+def correlations(predictions: np.ndarray, labels: np.ndarray) -> list[float]:
     return [
-        float(np.corrcoef(answers[:, i].astype(float), labels[:, i].astype(float))[0, 1])
+        float(np.corrcoef(predictions[:, i].astype(float), labels[:, i].astype(float))[0, 1])
         for i in range(labels.shape[1])
     ]
 
@@ -326,12 +326,12 @@ def test_all_kinds_of_labels_are_learned_and_watched(both: tuple[Path, Result], 
     assert model.config.predicts_vad
     assert model.config.categories == sorted(CLASSES)
     assert load_file(run / "model.safetensors")["category.weight"].shape == (2, model.category.in_features)
-    answers, vad = predict_items(model, items)
-    for found, truth, names, prefix in (
-        (answers, [item.labels for item in items], EMOTIONS, ""),
+    predictions, vad = predict_items(model, items)
+    for actual, truth, names, prefix in (
+        (predictions, [item.labels for item in items], EMOTIONS, ""),
         (vad, [item.vad for item in items], VAD, "vad_"),
     ):
-        rho = correlations(found, np.stack(truth))
+        rho = correlations(actual, np.stack(truth))
         assert list(entry[prefix + "targets"]) == list(names)
         np.testing.assert_allclose(list(entry[prefix + "targets"].values()), rho, atol=1e-4)
         assert entry[prefix + "pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
@@ -395,10 +395,10 @@ def test_evaluation_leaves_out_unknown_labels_alone(
     chosen = {"Arousal": ("1", "2", "6", "7"), "Valence": ("1", "2", "5", "6", "7", "10")}
     items = {clip.id: clip for clip in load_corpus(mixed, **reading()).splits["train"].items}
     for name, clips in chosen.items():
-        place = VAD.index(name)
-        truth = np.array([[table[int(clip)].split(",")[7 + place]] for clip in clips], float)
+        column_index = VAD.index(name)
+        truth = np.array([[table[int(clip)].split(",")[7 + column_index]] for clip in clips], float)
         _, vad = predict_items(EmiModel.open_run(both[0]), [items[clip] for clip in clips])
-        (wanted,) = correlations(vad[:, [place]], truth)
+        (wanted,) = correlations(vad[:, [column_index]], truth)
         assert report.vad.metrics["pearson"].targets[name].value == pytest.approx(wanted, abs=1e-4)
 
 
@@ -431,8 +431,8 @@ def test_vad_alone_trains_its_head_alone(felt: tuple[Path, Result], alone: Path)
     assert "validation Pearson; the model of epoch" in result.to_text()
     assert {name.split(".")[0] for name in load_file(run / "model.safetensors")} == {"encoder", "vad"}
     items = load_corpus(alone, **reading()).splits["valid"].items
-    answers, vad = predict_items(EmiModel.open_run(run), items)
-    assert answers.shape == (5, 0)
+    predictions, vad = predict_items(EmiModel.open_run(run), items)
+    assert predictions.shape == (5, 0)
     rho = correlations(vad, np.stack([item.vad for item in items]))
     np.testing.assert_allclose(list(entry["targets"].values()), rho, atol=1e-4)
     (prediction,) = EmiModel.open_run(run).predict([np.ones(1600, np.float32)])

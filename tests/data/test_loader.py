@@ -38,10 +38,10 @@ def test_clips_come_prepared(tones: Path, model: EmiModel) -> None:
         wave = soundfile.read(item.path, dtype="float64")[0][:2400]
         wanted = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         wanted = np.pad(wanted, (0, max(0, 400 - len(wanted))))
-        found = source.read(item, 0).values
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-        seen.add(len(found))
+        actual = source.read(item, 0).values
+        assert actual.dtype == np.float32
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
+        seen.add(len(actual))
     assert {400, 2400} < seen
     assert not source.encoded
 
@@ -56,13 +56,13 @@ def test_only_augmented_clips_differ_from_epoch_to_epoch(tones: Path) -> None:
     for item in clips:
         np.testing.assert_array_equal(plain.read(item, 0).values, plain.read(item, 1).values)
         for epoch in range(3):
-            found = changed.read(item, epoch).values
-            assert 400 <= len(found) <= 11_200, "cut after it got longer, padded as any clip"
+            actual = changed.read(item, epoch).values
+            assert 400 <= len(actual) <= 11_200, "cut after it got longer, padded as any clip"
             waves = augment(decode.load(item.path), item.id, epoch)[:11_200]
-            wanted = np.zeros_like(found)
+            wanted = np.zeros_like(actual)
             wanted[: len(waves)] = (waves - waves.mean()) / np.sqrt(waves.var() + 1e-7)
-            np.testing.assert_allclose(found, wanted, atol=1e-4)
-            seen.add(found.tobytes())
+            np.testing.assert_allclose(actual, wanted, atol=1e-4)
+            seen.add(actual.tobytes())
     assert len(seen) == 18
 
 
@@ -76,12 +76,12 @@ def test_clips_can_stay_as_they_are(tones: Path) -> None:
 
 @pytest.mark.parametrize("batch_seconds", [0.01, 0.3, 60.0])
 def test_each_prediction_is_its_own_clips(batch_seconds: float, tones: Path, model: EmiModel) -> None:
-    """Whatever shares a batch, and over the border between two groups."""
+    """Whatever else is in a batch, and over the border between two groups."""
     clips = items(tones)
     source = dataclasses.replace(loader.make_waveform_source(clips, model.clip_format), group=4)
-    found, vad = loader.predict_source(model, source, loader.BatchOptions(batch_seconds, workers=3))
-    assert (found.shape, vad.shape) == ((15, 6), (15, 3))
-    assert found.dtype == vad.dtype == np.float32
+    actual, vad = loader.predict_source(model, source, loader.BatchOptions(batch_seconds, workers=3))
+    assert (actual.shape, vad.shape) == ((15, 6), (15, 3))
+    assert actual.dtype == vad.dtype == np.float32
     assert np.isnan(vad).all(), "an untrained VAD head predicts nothing"
     model.eval()
     with torch.inference_mode():
@@ -89,15 +89,15 @@ def test_each_prediction_is_its_own_clips(batch_seconds: float, tones: Path, mod
             model(torch.from_numpy(source.read(item, 0).values)[None]).intensities[0].numpy()
             for item in clips
         ]
-    np.testing.assert_allclose(found, np.stack(alone), atol=2e-6)
-    assert np.unique(found.round(5), axis=0).shape == (15, 6)
+    np.testing.assert_allclose(actual, np.stack(alone), atol=2e-6)
+    assert np.unique(actual.round(5), axis=0).shape == (15, 6)
     backwards, _ = predict_items(model, clips[::-1], batch_seconds=batch_seconds)
-    np.testing.assert_allclose(backwards[::-1], found, atol=2e-6)
+    np.testing.assert_allclose(backwards[::-1], actual, atol=2e-6)
 
 
 def test_no_clips_give_no_predictions(model: EmiModel) -> None:
-    found, vad = predict_items(model, [])
-    assert (found.shape, vad.shape) == ((0, 6), (0, 3))
+    actual, vad = predict_items(model, [])
+    assert (actual.shape, vad.shape) == ((0, 6), (0, 3))
 
 
 def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
@@ -107,8 +107,8 @@ def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
     source = loader.Source(items(tones), read)
     groups = [[3, 1], [], [14], [0]]
     for epoch in (0, 7):
-        found = [
+        actual = [
             [clip.values.tolist() for clip in group]
             for group in loader.decode_ahead(source, groups, workers=2, epoch=epoch)
         ]
-        assert found == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]
+        assert actual == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]

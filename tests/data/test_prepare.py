@@ -24,14 +24,14 @@ SECONDS = 1.5
 def video(path: Path, *, sound: bool = True, seconds: float = SECONDS) -> None:
     """A small mp4: gray at 10 frames a second and, with `sound`, 220 Hz in stereo at 44.1 kHz."""
     with av.open(str(path), "w", format="mp4") as container:
-        picture = container.add_stream("mpeg4", rate=10)
-        picture.width = picture.height = 32
-        picture.pix_fmt = "yuv420p"
+        images = container.add_stream("mpeg4", rate=10)
+        images.width = images.height = 32
+        images.pix_fmt = "yuv420p"
         track = container.add_stream("aac", rate=44_100, layout="stereo") if sound else None
         for _ in range(round(seconds * 10)):
             frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 128, np.uint8), format="rgb24")
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
+            container.mux(images.encode(frame))
+        container.mux(images.encode(None))
         if track is None:
             return
         tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(round(seconds * 44_100)) / 44_100)

@@ -26,7 +26,7 @@ def test_no_folder_no_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ("", "the header is ''"),
         ("\n\n", "the header is ''"),
@@ -49,10 +49,10 @@ def test_no_folder_no_tables(tmp_path: Path) -> None:
         (HEADER + ",Note\n" + row("1") + "," + "x" * 200_000, "line 2 can't be read"),
     ],
 )
-def test_tables_that_cannot_be_read(tmp_path: Path, table: str, said: str) -> None:
+def test_tables_that_cannot_be_read(tmp_path: Path, table: str, message: str) -> None:
     make(tmp_path)
     (tmp_path / "train_split.csv").write_text(table, encoding="utf-8")
-    refused(tmp_path, "train_split.csv", said)
+    refused(tmp_path, "train_split.csv", message)
 
 
 def test_tables_without_labels(tmp_path: Path) -> None:
@@ -181,8 +181,10 @@ def test_invalid_targets(tmp_path: Path, targets: list[str]) -> None:
 
 
 def test_no_targets_need_vad_labels(tmp_path: Path) -> None:
-    said = "without targets there must be the columns Arousal, Dominance, Valence; found Filename, Admiration"
-    refused(make(tmp_path), "train_split.csv", said, targets=[])
+    message = (
+        "without targets there must be the columns Arousal, Dominance, Valence; found Filename, Admiration"
+    )
+    refused(make(tmp_path), "train_split.csv", message, targets=[])
     assert load_corpus(tmp_path, targets=[], labels=False).targets == ()
 
 
@@ -250,7 +252,9 @@ def test_leaks_are_looked_for_in_tables_that_are_not_loaded(tmp_path: Path) -> N
     make(tmp_path, header, **rows, test=[row("3", speaker="ann"), row("4", speaker="cy")])
     both = {"splits": ["train", "valid"]}
     refused(tmp_path, "train_split.csv and test_split.csv both name the speakers ann", **both)
-    assert load_corpus(tmp_path, splits=["valid"]).warnings == ()  # valid shares nothing with the others
+    assert (
+        load_corpus(tmp_path, splits=["valid"]).warnings == ()
+    )  # valid has nothing in common with the others
     corpus = load_corpus(tmp_path, allow_speaker_overlap=True, **both)
     assert corpus.warnings == ("train_split.csv and test_split.csv both name speakers: ann",)
     make(tmp_path, header, clips=False, **rows, test=[row("02.wav", speaker="cy")])

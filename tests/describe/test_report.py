@@ -135,26 +135,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(corpus: Path) -> Description:
+def actual(corpus: Path) -> Description:
     return describe(corpus, progress=False)
 
 
 @pytest.fixture(scope="module")
-def numbers(found: Description) -> Any:
+def numbers(actual: Description) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    text = (found.out / "description.json").read_text(encoding="utf-8")
+    text = (actual.out / "description.json").read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=refuse)
-    assert read == found.numbers
+    assert read == actual.numbers
     keeps("describe/description_schema.json", read)
-    keeps("describe/facts_schema.json", *json_lines(found.out / "facts.jsonl"))
+    keeps("describe/facts_schema.json", *json_lines(actual.out / "facts.jsonl"))
     return read
 
 
 @pytest.fixture(scope="module")
-def rows(found: Description) -> dict[str, dict[str, str]]:
-    with (found.out / "clips.csv").open(newline="", encoding="utf-8") as file:
+def rows(actual: Description) -> dict[str, dict[str, str]]:
+    with (actual.out / "clips.csv").open(newline="", encoding="utf-8") as file:
         every = list(csv.DictReader(file))
     assert [row["Filename"] for row in every].count("3") == 1
     return {row["Filename"]: row for row in every}
@@ -214,28 +214,28 @@ def test_splits_and_labels(numbers: Any, rows: dict[str, dict[str, str]]) -> Non
     assert numbers["clips"]["train"]["hours"] == pytest.approx(hours / 3600, rel=1e-12)
     assert set(numbers["labels"]) == {"train", "valid"}
     for split, extra in (("train", 4), ("valid", 0)):  # four damaged clips have a file and labels of zero
-        for place, name in enumerate(EMOTIONS):
-            column = [p.labels[place] for p in PLAN if p.split == split and p.labels] + [0.0] * extra
-            told = numbers["labels"][split][name]
-            assert told["clips"] == len(column)
-            assert told["zero"] == column.count(0) / len(column)
-            assert told["mean"] == pytest.approx(sum(column) / len(column), abs=1e-7)
-            assert told["highest"] == pytest.approx(max(column), abs=1e-7)
+        for index, name in enumerate(EMOTIONS):
+            column = [p.labels[index] for p in PLAN if p.split == split and p.labels] + [0.0] * extra
+            facts = numbers["labels"][split][name]
+            assert facts["clips"] == len(column)
+            assert facts["zero"] == column.count(0) / len(column)
+            assert facts["mean"] == pytest.approx(sum(column) / len(column), abs=1e-7)
+            assert facts["highest"] == pytest.approx(max(column), abs=1e-7)
 
 
 def test_durations(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     every = [*SECONDS.values(), cut_short(rows)]
-    told = numbers["durations"]
-    assert told["clips"] == len(every) == 16
-    assert (told["shortest"], told["longest"]) == (0.064, 31.25)
-    assert told["mean"] == pytest.approx(sum(every) / len(every), rel=1e-12)
-    assert told["under_1s"] == {"count": 4, "fraction": 0.25}  # 2, 7, 21, 32
-    assert told["over_cut"] == {"count": 2, "fraction": 0.125}  # 4, 22; 00003 has 12 s
-    assert told["kept_whole"] == 14 / 16
+    facts = numbers["durations"]
+    assert facts["clips"] == len(every) == 16
+    assert (facts["shortest"], facts["longest"]) == (0.064, 31.25)
+    assert facts["mean"] == pytest.approx(sum(every) / len(every), rel=1e-12)
+    assert facts["under_1s"] == {"count": 4, "fraction": 0.25}  # 2, 7, 21, 32
+    assert facts["over_cut"] == {"count": 2, "fraction": 0.125}  # 4, 22; 00003 has 12 s
+    assert facts["kept_whole"] == 14 / 16
     lost = sum(max(0.0, seconds - 12) for seconds in every)
-    assert told["audio_lost"] == pytest.approx(lost / sum(every), rel=1e-12)
-    assert [step["cut"] for step in told["cuts"]] == [half / 2 for half in range(1, 121)]
-    for step in told["cuts"]:
+    assert facts["audio_lost"] == pytest.approx(lost / sum(every), rel=1e-12)
+    assert [step["cut"] for step in facts["cuts"]] == [half / 2 for half in range(1, 121)]
+    for step in facts["cuts"]:
         kept = [seconds for seconds in every if seconds <= step["cut"]]
         assert step["kept_whole"] == len(kept) / 16
         gone = sum(seconds - step["cut"] for seconds in every if seconds > step["cut"])
@@ -244,16 +244,16 @@ def test_durations(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
 
 def test_rates_and_frames(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
     rates = [p.fps for p in PLAN if p.fps] + [Fraction(30)]  # and the one cut short
-    told = numbers["fps"]
-    assert told["videos"] == len(rates) == 10
-    assert (told["lowest"], told["highest"]) == (25.0, 1000.0)
-    assert told["mean"] == pytest.approx(float(sum(rates) / 10), rel=1e-12)
-    assert {value: share["count"] for value, share in told["values"].items()} == {
+    facts = numbers["fps"]
+    assert facts["videos"] == len(rates) == 10
+    assert (facts["lowest"], facts["highest"]) == (25.0, 1000.0)
+    assert facts["mean"] == pytest.approx(float(sum(rates) / 10), rel=1e-12)
+    assert {value: entry["count"] for value, entry in facts["values"].items()} == {
         "30": 5, "1000": 2, "25": 1, "29.83": 1, "62.5": 1,
     }  # fmt: skip
-    assert list(told["values"])[:2] == ["30", "1000"]
-    assert told["values"]["30"]["fraction"] == 0.5
-    assert told["true_mean"] == pytest.approx(told["mean"], rel=1e-9)
+    assert list(facts["values"])[:2] == ["30", "1000"]
+    assert facts["values"]["30"]["fraction"] == 0.5
+    assert facts["true_mean"] == pytest.approx(facts["mean"], rel=1e-9)
     frames, left = numbers["frames"], int(rows["94"]["frames"])
     assert frames["found"] == sum(p.frames for p in PLAN) + left
     assert frames["expected"] == frames["found"]
@@ -272,35 +272,35 @@ def test_rates_and_frames(numbers: Any, rows: dict[str, dict[str, str]]) -> None
 
 
 def test_sound(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
-    told = numbers["audio"]
-    assert {rate: share["count"] for rate, share in told["rates"].items()} == {"16000": told["tracks"]}
-    assert told["channels"]["1"]["fraction"] == 1.0
-    assert told["kilobits"]["64"]["count"] == 3
-    assert told["kilobits"]["256"]["count"] == 1
-    assert told["decoded"] == 15
-    assert told["clipped"] == ["train 6", "valid 21"]
-    assert told["silent"] == ["train 5"]
+    facts = numbers["audio"]
+    assert {rate: entry["count"] for rate, entry in facts["rates"].items()} == {"16000": facts["tracks"]}
+    assert facts["channels"]["1"]["fraction"] == 1.0
+    assert facts["kilobits"]["64"]["count"] == 3
+    assert facts["kilobits"]["256"]["count"] == 1
+    assert facts["decoded"] == 15
+    assert facts["clipped"] == ["train 6", "valid 21"]
+    assert facts["silent"] == ["train 5"]
     total = sum(int(row["samples"]) for row in rows.values() if row["samples"])
     spoken = sum(int(row["samples"]) * float(row["speech"]) for row in rows.values() if row["samples"])
-    assert told["speech"] == pytest.approx(spoken / total, abs=1e-12)
+    assert facts["speech"] == pytest.approx(spoken / total, abs=1e-12)
 
 
 def test_damage_is_named(numbers: Any, rows: dict[str, dict[str, str]]) -> None:
-    told = {(entry["split"], entry["clip"]): entry for entry in numbers["damaged"]}
-    for name, (file, said) in DAMAGED.items():
-        entry = told.pop(("train", name))
-        assert said in entry["reason"]
-        assert said in rows[name]["troubles"]
+    facts = {(entry["split"], entry["clip"]): entry for entry in numbers["damaged"]}
+    for name, (file, message) in DAMAGED.items():
+        entry = facts.pop(("train", name))
+        assert message in entry["reason"]
+        assert message in rows[name]["troubles"]
         assert entry["kind"] == ("missing" if file is None else "damaged")
         assert entry["reason"].startswith(f"{file}: ") or file is None
-    assert told.pop(("train", "3"))["kind"] == "duplicate"
-    assert "has no audio track" in told.pop(("train", "8"))["reason"]
-    assert not told
+    assert facts.pop(("train", "3"))["kind"] == "duplicate"
+    assert "has no audio track" in facts.pop(("train", "8"))["reason"]
+    assert not facts
     assert len(numbers["damaged"]) == 7
 
 
-def test_the_report_shows_the_papers_values_beside_its_own(found: Description, numbers: Any) -> None:
-    text = (found.out / "description.md").read_text(encoding="utf-8")
+def test_the_report_shows_the_papers_values_beside_its_own(actual: Description, numbers: Any) -> None:
+    text = (actual.out / "description.md").read_text(encoding="utf-8")
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     table = {line[0]: line[1:] for line in lines if len(line) == 3}
     for quantity, own, paper in (
@@ -324,8 +324,8 @@ def test_the_report_shows_the_papers_values_beside_its_own(found: Description, n
     assert "train 95: no file of that name" in text
     for name in ("labels", "durations", "cuts"):
         assert f"({name}.png)" in text
-        assert (found.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-        assert (found.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+        assert (actual.out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (actual.out / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     other = markdown.render({**numbers, "durations": {**numbers["durations"], "cut": 5.0}}, (), "facts.jsonl")
     assert "| over 5 s | 2 (12.5 %) | - |" in other  # the paper has no value for another cut
 
@@ -344,7 +344,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_interrupted_run_goes_on(
-    corpus: Path, found: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, actual: Description, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load, decoded = decode.load, []
 
@@ -368,8 +368,8 @@ def test_an_interrupted_run_goes_on(
     journal.write_bytes(b"".join([*lines[:2], b"\0" * 20 + b"\n", *lines[3:], lines[1][:-30]]))
     stop = False
     again = describe(corpus, out=tmp_path, workers=2, progress=False)
-    assert again.numbers == found.numbers
-    assert files(tmp_path) == files(found.out)
+    assert again.numbers == actual.numbers
+    assert files(tmp_path) == files(actual.out)
     assert Counter(decoded) - Counter(before) == Counter(
         [name for name in (path.name for path in _list_decoded(corpus)) if name not in before] + ["00002.mp3"]
     )
@@ -403,16 +403,16 @@ def test_what_changed_is_measured_again(undrawn: None, tmp_path: Path) -> None:
             describe(folder, progress=False)
 
 
-def test_a_file_that_vanishes_is_told(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     corpus = load_corpus(folder, scan=False)
     (folder / "audio" / "00006.flac").unlink()
-    gone, there = measure.measure(corpus, tmp_path)
+    gone, whole = measure.measure(corpus, tmp_path)
     assert gone.measured.troubles == ("audio/00006.flac: does not exist. Check the path.",)
-    assert (gone.seconds, there.seconds) == (None, 10.0)
+    assert (gone.seconds, whole.seconds) == (None, 10.0)
 
 
-def test_damage_inside_a_video_is_told(undrawn: None, tmp_path: Path) -> None:
+def test_damage_inside_a_video_is_reported(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     stream = bytearray(video(30, 90, "mpegts", codec="mpeg2video"))
     stream[len(stream) // 3 // 188 * 188 : len(stream) // 2 // 188 * 188] = b""
@@ -424,14 +424,14 @@ def test_damage_inside_a_video_is_told(undrawn: None, tmp_path: Path) -> None:
 def test_audio_alone(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     (folder / "raw").rmdir()
-    told = describe(folder, out=tmp_path / "out" / "deep", cut=5, progress=False)
-    assert told.numbers["fps"] is None
-    assert told.numbers["frames"] == {
+    described = describe(folder, out=tmp_path / "out" / "deep", cut=5, progress=False)
+    assert described.numbers["fps"] is None
+    assert described.numbers["frames"] == {
         "videos": 0, "found": 0, "expected": 0, "with_gaps": {"count": 0, "fraction": None}, "faces": None,
     }  # fmt: skip
-    assert told.numbers["durations"]["audio_lost"] == pytest.approx(5 / 11)
-    assert "There are no videos." in (told.out / "description.md").read_text(encoding="utf-8")
-    assert "over 5 s" in told.to_text()
+    assert described.numbers["durations"]["audio_lost"] == pytest.approx(5 / 11)
+    assert "There are no videos." in (described.out / "description.md").read_text(encoding="utf-8")
+    assert "over 5 s" in described.to_text()
 
 
 def test_video_alone(undrawn: None, tmp_path: Path) -> None:
@@ -440,27 +440,27 @@ def test_video_alone(undrawn: None, tmp_path: Path) -> None:
     for path in (folder / "audio").iterdir():
         path.unlink()
     (folder / "audio").rmdir()
-    told = describe(folder, progress=False)
-    one, two = told.clips
+    described = describe(folder, progress=False)
+    one, two = described.clips
     assert (one.audio, one.video, one.seconds) == ("raw/00001.mov", "raw/00001.mov", 0.5)
     assert two.measured.waveform is None
     assert "raw/00021.mov: has no audio track" in two.measured.troubles[0]
-    assert told.numbers["fps"]["values"]["30"]["count"] == 2
+    assert described.numbers["fps"]["values"]["30"]["count"] == 2
 
 
-def test_frames_missing_in_the_video_are_told(undrawn: None, tmp_path: Path) -> None:
+def test_frames_missing_in_the_video_are_reported(undrawn: None, tmp_path: Path) -> None:
     folder = write(tmp_path, [p for p in PLAN if p.id in ("6", "23")], damaged=False)
     (folder / "raw" / "6.mp4").write_bytes(video(30, 196, skip=(100, 150)))
-    (folder / "raw" / "23.mkv").write_bytes(video(30, 60, "matroska", clock=Fraction(1, 1000)))
-    told = describe(folder, progress=False)
-    frames, fps = told.numbers["frames"], told.numbers["fps"]
+    (folder / "raw" / "23.mkv").write_bytes(video(30, 60, "matroska", tick=Fraction(1, 1000)))
+    described = describe(folder, progress=False)
+    frames, fps = described.numbers["frames"], described.numbers["fps"]
     assert (frames["found"], frames["expected"]) == (146 + 60, 196 + 60)
     assert frames["with_gaps"] == {"count": 1, "fraction": 0.5}
     assert set(fps["values"]) == {
         "30",
         "1000",
-    }  # as the containers state them; the clock's 1000 are not expected
-    assert "206 of 256 expected" in (told.out / "description.md").read_text(encoding="utf-8")
+    }  # as the containers state them; the 1000 of the timestamps are not expected
+    assert "206 of 256 expected" in (described.out / "description.md").read_text(encoding="utf-8")
 
 
 def test_other_targets_and_holes(undrawn: None, tmp_path: Path) -> None:
@@ -468,16 +468,16 @@ def test_other_targets_and_holes(undrawn: None, tmp_path: Path) -> None:
     header = ",".join(["Filename", *EMOTIONS, "Speaker"])
     (folder / "train_split.csv").write_text(f"{header}\n6,,0,0,0,0,0,a\n")
     (folder / "valid_split.csv").write_text(f"{header}\n23,0.5,1,0,0,0,0,b\n")
-    told = describe(folder, progress=False).numbers
-    assert told["labels"]["train"]["Admiration"] == {"clips": 0}
-    assert told["labels"]["train"]["Amusement"]["zero"] == 1.0
-    assert [row["target"] for row in told["shifts"]] == list(EMOTIONS[1:])
-    assert told["speakers"] == 2
+    described = describe(folder, progress=False).numbers
+    assert described["labels"]["train"]["Admiration"] == {"clips": 0}
+    assert described["labels"]["train"]["Amusement"]["zero"] == 1.0
+    assert [row["target"] for row in described["shifts"]] == list(EMOTIONS[1:])
+    assert described["speakers"] == 2
     (folder / "train_split.csv").write_text("Filename,Arousal,Dominance,Valence\n6,0,1,0.5\n")
     (folder / "valid_split.csv").write_text("Filename,Arousal,Dominance,Valence\n23,0,1,0.5\n")
-    told = describe(folder, progress=False)
-    assert told.numbers["labels"] == {}
-    assert "## Labels" not in (told.out / "description.md").read_text(encoding="utf-8")
+    described = describe(folder, progress=False)
+    assert described.numbers["labels"] == {}
+    assert "## Labels" not in (described.out / "description.md").read_text(encoding="utf-8")
 
 
 def test_one_table_or_none_will_do(undrawn: None, tmp_path: Path) -> None:
@@ -507,19 +507,19 @@ def test_one_table_or_none_will_do(undrawn: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "told"), [(0.04, "2.4 min"), (0.999, "59.9 min"), (1.0, "1.00 h"), (33, "33.00 h")]
+    ("hours", "text"), [(0.04, "2.4 min"), (0.999, "59.9 min"), (1.0, "1.00 h"), (33, "33.00 h")]
 )
-def test_less_than_an_hour_is_told_in_minutes(numbers: Any, hours: float, told: str) -> None:
+def test_less_than_an_hour_is_given_in_minutes(numbers: Any, hours: float, text: str) -> None:
     changed = {**numbers, "clips": {"all": {"listed": 1, "hours": hours}}}
-    assert markdown.compare_with_paper(changed)[1] == ("length, all", told, "about 15 h, 9 h, 9 h")
+    assert markdown.compare_with_paper(changed)[1] == ("length, all", text, "about 15 h, 9 h, 9 h")
 
 
 def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
-    for arguments, said in (
+    for arguments, message in (
         ((tmp_path / "nowhere",), "is not a folder"),
         ((tmp_path,), "no train_split.csv, valid_split.csv"),
     ):
-        with pytest.raises(CorpusError, match=said):
+        with pytest.raises(CorpusError, match=message):
             describe(*arguments, progress=False)
     for cut in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(CorpusError, match="expected a positive number of seconds"):
@@ -538,12 +538,12 @@ def test_refusals_say_what_to_do(tmp_path: Path, corpus: Path) -> None:
         describe(folder, progress=False)
 
 
-def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
+def test_the_command(corpus: Path, actual: Description, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["describe", str(corpus), "--out", str(tmp_path), "--quiet"])
     assert result.exit_code == 0, result.output
     assert "this corpus" in result.stdout
     assert "damaged or missing: 7" in result.stdout
-    assert files(tmp_path) == files(found.out)
+    assert files(tmp_path) == files(actual.out)
 
 
 # Numbers against formulas written again.
@@ -556,24 +556,24 @@ def test_the_command(corpus: Path, found: Description, tmp_path: Path) -> None:
 def test_the_cost_of_cuts_against_brute_force(lengths: list[float], cuts: list[float]) -> None:
     cuts += lengths[:3]
     kept, lost = statistics.compute_cost(np.sort(np.array(lengths)), cuts)
-    for place, cut in enumerate(cuts):
-        assert kept[place] == sum(length <= cut for length in lengths) / len(lengths)
+    for index, cut in enumerate(cuts):
+        assert kept[index] == sum(length <= cut for length in lengths) / len(lengths)
         gone = sum((Fraction(length) - Fraction(cut) for length in lengths if length > cut), Fraction(0))
-        assert lost[place] == pytest.approx(float(gone / sum(map(Fraction, lengths))), abs=1e-9)
+        assert lost[index] == pytest.approx(float(gone / sum(map(Fraction, lengths))), abs=1e-9)
 
 
 def test_errors_of_recording_are_counted_and_left_out() -> None:
-    told = statistics.summarize_durations([1.0, 3.0, 13.0, 7201.0, 7200.0], 12.0)
-    assert (told["clips"], told["over_two_hours"], told["longest"]) == (5, 1, 7200.0)
-    assert told["mean"] == (1 + 3 + 13 + 7200) / 4
-    assert told["over_cut"]["count"] == 3
-    assert told["kept_whole"] == 2 / 5
-    assert told["audio_lost"] == pytest.approx((1 + 7188) / 7217)
+    facts = statistics.summarize_durations([1.0, 3.0, 13.0, 7201.0, 7200.0], 12.0)
+    assert (facts["clips"], facts["over_two_hours"], facts["longest"]) == (5, 1, 7200.0)
+    assert facts["mean"] == (1 + 3 + 13 + 7200) / 4
+    assert facts["over_cut"]["count"] == 3
+    assert facts["kept_whole"] == 2 / 5
+    assert facts["audio_lost"] == pytest.approx((1 + 7188) / 7217)
     assert statistics.summarize_durations([8000.0], 12.0)["longest"] == 8000.0
 
 
 def kolmogorov(n: int, m: int, gap: float) -> float:
-    """Kolmogorov's distribution beyond the gap, by Jacobi's other series of it, which is quick where this one isn't."""
+    """Kolmogorov's distribution beyond the gap, by Jacobi's other series of it, which is fast where this one isn't."""
     at = gap * math.sqrt(n * m / (n + m))
     if at < 1e-3:
         return 1.0
@@ -589,11 +589,11 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
         split: np.array(data.draw(st.lists(st.tuples(LABELS, LABELS, LABELS), min_size=1, max_size=20)))
         for split in ("train", "valid")
     }
-    told = statistics.compare_splits(labels, targets)
-    assert [row["target"] for row in told] == list(targets)
+    facts = statistics.compare_splits(labels, targets)
+    assert [row["target"] for row in facts] == list(targets)
     ps = []
-    for place, row in enumerate(told):
-        x, y = (sorted(labels[split][:, place]) for split in ("train", "valid"))
+    for index, row in enumerate(facts):
+        x, y = (sorted(labels[split][:, index]) for split in ("train", "valid"))
         gaps = [
             abs(Fraction(sum(v <= at for v in x), len(x)) - Fraction(sum(v <= at for v in y), len(y)))
             for at in {*x, *y}
@@ -602,9 +602,9 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
         ps.append(kolmogorov(len(x), len(y), float(max(gaps))))
         assert row["p"] == pytest.approx(ps[-1], abs=1e-9)
         assert row["difference"] == pytest.approx(sum(y) / len(y) - sum(x) / len(x), abs=1e-12)
-    for place, row in enumerate(told):
+    for index, row in enumerate(facts):
         # Holm: the largest of p times the number of tests not yet passed, over all tests up to this one.
-        corrected = max(min(1.0, q * sum(other >= q for other in ps)) for q in ps if q <= ps[place])
+        corrected = max(min(1.0, q * sum(other >= q for other in ps)) for q in ps if q <= ps[index])
         assert row["p_holm"] == pytest.approx(corrected, abs=1e-9)
         assert row["shifts"] == (row["p_holm"] < 0.05)
 
@@ -612,24 +612,24 @@ def test_shifts_against_their_definition(data: st.DataObject) -> None:
 def test_a_shift_is_found() -> None:
     rng = np.random.default_rng(0)
     one, two = (rng.random((400, 3)) * (rng.random((400, 3)) > zero) for zero in (0.8, [0.8, 0.35, 0.8]))
-    told = statistics.compare_splits({"train": one, "valid": two}, ("Admiration", "Determination", "Joy"))
-    assert [row["shifts"] for row in told] == [False, True, False]
+    facts = statistics.compare_splits({"train": one, "valid": two}, ("Admiration", "Determination", "Joy"))
+    assert [row["shifts"] for row in facts] == [False, True, False]
     # scipy's own test approximates the same distribution.
     theirs = [stats.ks_2samp(one[:, i], two[:, i], method="asymp") for i in range(3)]
-    assert [row["ks"] for row in told] == pytest.approx([test.statistic for test in theirs])
-    assert [row["p"] for row in told] == pytest.approx([test.pvalue for test in theirs], rel=0.2)
+    assert [row["ks"] for row in facts] == pytest.approx([test.statistic for test in theirs])
+    assert [row["p"] for row in facts] == pytest.approx([test.pvalue for test in theirs], rel=0.2)
 
 
 @given(st.lists(st.tuples(LABELS, st.one_of(LABELS, st.just(math.nan))), min_size=1, max_size=30))
 def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, float]]) -> None:
-    told = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
-    for place, name in enumerate("ab"):
-        column = sorted(row[place] for row in values if not math.isnan(row[place]))
-        assert told[name]["clips"] == len(column)
+    facts = statistics.summarize_labels({"train": np.array(values)}, ("a", "b"))["train"]
+    for index, name in enumerate("ab"):
+        column = sorted(row[index] for row in values if not math.isnan(row[index]))
+        assert facts[name]["clips"] == len(column)
         if not column:
             continue
-        assert told[name]["zero"] == column.count(0.0) / len(column)
-        for quarter, value in enumerate(told[name]["quartiles"], 1):
+        assert facts[name]["zero"] == column.count(0.0) / len(column)
+        for quarter, value in enumerate(facts[name]["quartiles"], 1):
             place_in = quarter / 4 * (len(column) - 1)
             low, high = column[math.floor(place_in)], column[math.ceil(place_in)]
             assert value == pytest.approx(low + (high - low) * (place_in % 1), abs=1e-12)
@@ -645,15 +645,15 @@ def test_zeros_and_quartiles_against_their_definition(values: list[tuple[float, 
 )
 def test_clipping_and_silence_against_their_definition(parts: list[tuple[float, int]]) -> None:
     samples = np.concatenate([np.full(count, value, np.float32) for value, count in parts])
-    told = measure.analyze(samples)
+    facts = measure.analyze(samples)
     runs = [(key, len(list(run))) for key, run in itertools.groupby(abs(float(v)) >= 0.999 for v in samples)]
-    assert told.clipped == sum(length for loud, length in runs if loud and length >= 3)
+    assert facts.clipped == sum(length for loud, length in runs if loud and length >= 3)
     chunks = [samples[at : at + 512].astype(float) for at in range(0, len(samples), 512)]
-    assert told.silence == sum(math.sqrt((c**2).mean()) < 1e-3 for c in chunks) / len(chunks)
-    assert told.peak == abs(samples).max()
+    assert facts.silence == sum(math.sqrt((c**2).mean()) < 1e-3 for c in chunks) / len(chunks)
+    assert facts.peak == abs(samples).max()
 
 
-def test_the_share_of_speech_is_silero_vads() -> None:
+def test_the_fraction_of_speech_is_silero_vads() -> None:
     """The model's probabilities over the whole clip at once, the last chunk counted for the samples it has."""
     import onnxruntime
 
@@ -667,15 +667,15 @@ def test_the_share_of_speech_is_silero_vads() -> None:
         zero = np.zeros((1, 1, 128), np.float32)
         return session.run(["speech_probs"], {"input": frames, "h": zero, "c": zero})[0]
 
-    told = []
+    facts = []
     for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:12]:
         samples = decode.load(path)
         samples = samples[: 512 * int(np.argmax(probabilities(samples))) + 400]  # ends where speech is likely
         sizes = [min(512, len(samples) - at) for at in range(0, len(samples), 512)]
         spoken = sum(size for size, p in zip(sizes, probabilities(samples), strict=True) if p >= 0.5)
-        told.append(silero_vad.measure_speech(samples))
-        assert told[-1] == pytest.approx(spoken / len(samples), abs=1e-9)
-    assert 0 < np.mean(told) < 1
+        facts.append(silero_vad.measure_speech(samples))
+        assert facts[-1] == pytest.approx(spoken / len(samples), abs=1e-9)
+    assert 0 < np.mean(facts) < 1
     assert silero_vad.measure_speech(np.zeros(0, np.float32)) == 0.0
 
 

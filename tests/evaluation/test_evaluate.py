@@ -79,14 +79,14 @@ def test_speakers_are_resampled_when_all_are_known(speakers, resampled):
     assert any("all clips are of one speaker" in note for note in report.notes) is (speakers == ["s"] * 40)
 
 
-@pytest.mark.parametrize(("speakers", "said"), [(19, True), (20, False)])
-def test_few_speakers_are_said(speakers, said):
+@pytest.mark.parametrize(("speakers", "is_reported"), [(19, True), (20, False)])
+def test_few_speakers_are_reported(speakers, is_reported):
     x, y = sample()
     report = score(x, y, EMOTIONS, [f"s{i % speakers}" for i in range(40)], n_bootstrap=10)
-    assert ("intervals rest on 19 speakers only and are probably too narrow" in report.notes) is said
+    assert ("intervals rest on 19 speakers only and are probably too narrow" in report.notes) is is_reported
 
 
-def test_constant_predictions_are_said_plainly():
+def test_constant_predictions_are_reported_plainly():
     x, y = sample()
     x[:, 5] = 0.25
     report = score(x, y, EMOTIONS, n_bootstrap=50)
@@ -217,7 +217,7 @@ def test_shapes_are_checked():
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    """A run whose model answers what `predictions` says, and a split made by hand."""
+    """A run whose model predicts what `predictions` says, and a split made by hand."""
     x, y = sample(clips=12)
     items = tuple(Item(f"{i:05}", tmp_path / f"{i:05}.mp3", y[i], f"s{i % 4}", 1.0) for i in range(12))
     left = (Left("00099", "no such file", "missing"),)
@@ -240,7 +240,7 @@ def stub(monkeypatch, tmp_path):
         state.asked = (folder, list(targets), list(splits), label_scale)
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, options):
+    def predict(model, items, options):
         assert model is state.model
         rows = {item.id: row for item, row in zip(split.items, state.predictions, strict=True)}
         return np.array([rows[item.id] for item in items]), state.vad
@@ -248,17 +248,17 @@ def stub(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "open_run", lambda run: state.model)
     monkeypatch.setattr(module, "load_corpus", load)
     monkeypatch.setattr(module, "make_source", lambda model, items, inputs, without: items)
-    monkeypatch.setattr(module.loader, "predict_source", answer)
+    monkeypatch.setattr(module.loader, "predict_source", predict)
     return state
 
 
-def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
+def test_evaluate_writes_report_predictions_and_plots(stub, tmp_path):
     run = tmp_path / "run"
     report = evaluate(run, tmp_path / "corpus", label_scale=100, n_bootstrap=30, progress=False)
     assert stub.asked == (tmp_path / "corpus", list(EMOTIONS), ["valid"], 100)
     out = run / "evaluation" / "valid"
-    pictures_of = ("scatter.png", "residuals.png", "reliability.png")
-    files = {"report.json", "predictions.csv", *pictures_of}
+    images = ("scatter.png", "residuals.png", "reliability.png")
+    files = {"report.json", "predictions.csv", *images}
     assert {path.name for path in out.iterdir()} == files
     assert {*report.written} == {out / name for name in files}
     data = strict((out / "report.json").read_text())
@@ -274,7 +274,7 @@ def test_evaluate_writes_report_predictions_and_pictures(stub, tmp_path):
     assert header == ["Filename", *EMOTIONS]
     assert [row[0] for row in rows] == [item.id for item in stub.split.items]
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), stub.predictions, atol=6e-7)
-    for name in pictures_of:
+    for name in images:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -292,7 +292,7 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, undrawn, given
 
 
 @pytest.mark.parametrize(
-    ("train_on", "split", "said"),
+    ("train_on", "split", "is_reported"),
     [
         ("train", "train", True),
         ("train", "valid", False),
@@ -301,17 +301,17 @@ def test_the_scale_of_the_training_is_the_default(stub, tmp_path, undrawn, given
         ("train+valid", "test", False),
     ],
 )
-def test_a_split_that_was_trained_on_is_said(stub, tmp_path, undrawn, train_on, split, said):
+def test_a_split_that_was_trained_on_is_reported(stub, tmp_path, undrawn, train_on, split, is_reported):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, train_on=train_on)
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
     note = f"{split} was trained on: these scores say nothing about unseen clips"
-    assert (note in report.notes) is said
-    assert (note in report.to_text()) is said
+    assert (note in report.notes) is is_reported
+    assert (note in report.to_text()) is is_reported
 
 
 @pytest.mark.parametrize(
-    ("split", "settings", "corpus", "said"),
+    ("split", "settings", "corpus", "is_reported"),
     [
         ("valid", {"train_on": "train"}, None, True),
         ("valid", {"train_on": "train", "epochs": 30}, "same", True),
@@ -322,7 +322,9 @@ def test_a_split_that_was_trained_on_is_said(stub, tmp_path, undrawn, train_on, 
         ("valid", {}, None, False),
     ],
 )
-def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, undrawn, split, settings, corpus, said):
+def test_a_split_that_chose_the_epoch_is_reported(
+    stub, tmp_path, undrawn, split, settings, corpus, is_reported
+):
     stub.split = dataclasses.replace(stub.split, name=split)
     run = settle(tmp_path / "run", label_scale=None, **settings)
     if corpus:
@@ -331,7 +333,7 @@ def test_a_split_that_chose_the_epoch_is_said(stub, tmp_path, undrawn, split, se
         facts |= {"corpus": {"folder": f"elsewhere/{name}"}}
         (run / "train.json").write_text(json.dumps(facts))
     report = evaluate(run, tmp_path, split=split, n_bootstrap=5, progress=False)
-    assert ("valid chose the epoch, so these scores are a little too good" in report.to_text()) is said
+    assert ("valid chose the epoch, so these scores are a little too good" in report.to_text()) is is_reported
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 3}'])
@@ -357,7 +359,7 @@ def test_a_run_must_be_a_folder_here(tmp_path, monkeypatch):
         evaluate("somebody/model", tmp_path, progress=False)
 
 
-def test_evaluate_writes_where_it_is_told(stub, tmp_path, undrawn):
+def test_evaluate_writes_where_asked(stub, tmp_path, undrawn):
     evaluate(tmp_path / "run", tmp_path, split="val", out=tmp_path / "a" / "b", n_bootstrap=5, progress=False)
     assert (tmp_path / "a" / "b" / "report.json").is_file()
     assert not list((tmp_path / "run").rglob("*.*"))
@@ -381,7 +383,7 @@ def test_predictions_that_are_not_finite_are_refused(stub, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, undrawn, value):
+def test_vad_that_is_not_finite_is_refused_where_it_is_predicted(stub, tmp_path, undrawn, value):
     stub.vad = np.zeros((12, 3), np.float32)
     stub.vad[5, 1] = value
     assert evaluate(tmp_path / "run", tmp_path, n_bootstrap=5, progress=False).vad is None
@@ -392,7 +394,7 @@ def test_vad_that_is_not_finite_is_refused_where_it_is_answered(stub, tmp_path, 
 
 @pytest.mark.parametrize("draw", [plots.draw_scatter, plots.draw_residuals])
 @pytest.mark.parametrize(("clips", "targets"), [(1, 1), (30, 4), (700, 2)])
-def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
+def test_plots_have_a_panel_for_each_target(draw, clips, targets):
     x, y = sample(clips, targets)
     names = [f"Target {i}" for i in range(targets)]
     figure = draw(x, y, names)
@@ -406,7 +408,7 @@ def test_pictures_have_a_panel_for_each_target(draw, clips, targets):
     assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 
 
-def test_pictures_of_constants():
+def test_plots_of_constants():
     x, y = sample(600, 3)
     x[:, 0], y[:, 1] = 0.2, 0.0
     figure = plots.draw_scatter(x, y, ["A", "B", "C"])
@@ -435,7 +437,7 @@ def test_scatter_draws_the_least_squares_line_and_residuals_the_mean_error():
     assert means[0] == pytest.approx((x.astype(float) - y)[lowest].mean())
 
 
-def test_pictures_leave_out_what_is_not_known():
+def test_plots_leave_out_what_is_not_known():
     x, y = sample(700, 3)
     y[:650, 0], y[:, 1] = np.nan, np.nan
     for draw in (plots.draw_scatter, plots.draw_residuals):
@@ -451,17 +453,19 @@ def test_pictures_leave_out_what_is_not_known():
 def test_reliability_has_a_point_for_each_bin():
     x, y = sample(200, 2)
     y[:, 1] = np.nan
-    found = dict(zip("AB", compute_reliability(x, y, n=50), strict=True))
-    figure = plots.draw_reliability(found)
+    actual = dict(zip("AB", compute_reliability(x, y, n=50), strict=True))
+    figure = plots.draw_reliability(actual)
     first, second = figure.axes
-    assert first.get_title() == f"A\ncalibration error {found['A'].error:.3f}"
+    assert first.get_title() == f"A\ncalibration error {actual['A'].error:.3f}"
     assert second.get_title() == "B\ncalibration error undefined"
     diagonal, points = first.get_lines()[:2]
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
-    np.testing.assert_allclose(points.get_xydata(), np.stack([found["A"].predicted, found["A"].observed], 1))
+    np.testing.assert_allclose(
+        points.get_xydata(), np.stack([actual["A"].predicted, actual["A"].observed], 1)
+    )
     bars = np.array([path.vertices for path in first.collections[-1].get_paths()])
-    np.testing.assert_allclose(bars[:, 0, 1], found["A"].low)
-    np.testing.assert_allclose(bars[:, 1, 1], found["A"].high)
+    np.testing.assert_allclose(bars[:, 0, 1], actual["A"].low)
+    np.testing.assert_allclose(bars[:, 1, 1], actual["A"].high)
     assert first.get_xlim() == first.get_ylim()
     assert figures.render(figure, dpi=40).startswith(b"\x89PNG")
 
@@ -475,7 +479,7 @@ def test_every_clip_is_in_a_bin():
             assert mesh.get_array().sum() == 700
 
 
-def test_pictures_are_gray_and_leave_no_global_state():
+def test_plots_are_gray_and_leave_no_global_state():
     from matplotlib.image import imread
 
     before = "matplotlib.pyplot" in sys.modules  # other libraries of other tests import it

@@ -27,24 +27,24 @@ def sample(clips: int = 120, targets: int = 2, seed: int = 0) -> tuple[np.ndarra
     return 0.2 + 0.5 * labels + 0.1 * rng.normal(size=labels.shape), labels
 
 
-def by(x: Any, y: Any, cells: list[str], speakers: Any = None, n: int = 50) -> Any:
+def by(x: Any, y: Any, fields: list[str], speakers: Any = None, n: int = 50) -> Any:
     names = [f"T{i}" for i in range(y.shape[1])]
     speakers = speakers or [None] * len(x)
-    return score_groups(names, x, y, {"Column": cells}, speakers, n_bootstrap=n)["Column"]
+    return score_groups(names, x, y, {"Column": fields}, speakers, n_bootstrap=n)["Column"]
 
 
 def test_a_group_is_scored_as_if_alone() -> None:
     x, y = sample()
     y[:, 1] = y[:, 1] > 0.5
     y[::5, 0] = np.nan
-    cells = ["ab"[i % 2] if i % 3 else "" for i in range(120)]
+    fields = ["ab"[i % 2] if i % 3 else "" for i in range(120)]
     speakers = [f"s{i % 8}" for i in range(120)]
-    found = by(x, y, cells, speakers)
-    assert list(found.groups) == ["a", "b", MISSING]
+    actual = by(x, y, fields, speakers)
+    assert list(actual.groups) == ["a", "b", MISSING]
     for value, text in (("a", "a"), ("b", "b"), (MISSING, "")):
-        rows = [i for i, cell in enumerate(cells) if cell == text]
+        rows = [i for i, field in enumerate(fields) if field == text]
         alone = score(x[rows], y[rows], ["T0", "T1"], n_bootstrap=5)
-        group = found.groups[value]
+        group = actual.groups[value]
         assert (group.clips, group.speakers) == (40, len({speakers[i] for i in rows}))
         assert dict(group.known) == dict(alone.known)
         assert group.metrics.keys() == alone.metrics.keys()
@@ -59,9 +59,9 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     x, y = sample(clips=120)
     x[::3, 1] += 0.4 * np.random.default_rng(1).normal(size=40)
     speakers = [f"s{i % 10}" for i in range(120)]  # every speaker is in all groups
-    cells = ["abc"[i % 3] for i in range(120)]
-    found = by(x, y, cells, speakers, n=80)
-    one = found.differences["pearson"]["T1"]
+    fields = ["abc"[i % 3] for i in range(120)]
+    actual = by(x, y, fields, speakers, n=80)
+    one = actual.differences["pearson"]["T1"]
     values = {c: metrics.compute_pearson(x[i::3, 1], y[i::3, 1]) for i, c in enumerate("abc")}
     assert (one.highest, one.lowest) == (max(values, key=values.__getitem__), "a")
     assert one.score.value == pytest.approx(max(values.values()) - values["a"])
@@ -69,37 +69,37 @@ def test_the_largest_difference_is_resampled_on_the_same_speakers() -> None:
     drawn = []
     for _ in range(80):
         own = [i for g in draws.integers(10, size=10) for i in range(120) if i % 10 == g]
-        parts = [[i for i in own if cells[i] == value] for value in (one.highest, one.lowest)]
+        parts = [[i for i in own if fields[i] == value] for value in (one.highest, one.lowest)]
         high, low = (np.corrcoef(x[part, 1], y[part, 1])[0, 1] for part in parts)
         drawn.append(high - low)
     np.testing.assert_allclose([one.score.low, one.score.high], np.percentile(drawn, [2.5, 97.5]), rtol=1e-7)
-    mean = found.differences["mse"]["mean"]
+    mean = actual.differences["mse"]["mean"]
     errors = {c: np.square(x[i::3] - y[i::3]).mean() for i, c in enumerate("abc")}
     assert mean.score.value == pytest.approx(max(errors.values()) - min(errors.values()))
-    assert f"({one.highest} over a)" in found.to_text()
+    assert f"({one.highest} over a)" in actual.to_text()
 
 
 def test_means_are_over_the_targets_that_every_group_has() -> None:
     x, y = sample(clips=60)
-    cells = ["en" if i % 2 else "de" for i in range(60)]
+    fields = ["en" if i % 2 else "de" for i in range(60)]
     y[::2, 1] = np.nan  # unknown in German
-    found = by(x, y, cells)
-    assert found.shared["pearson"] == ("T0",)
-    assert found.groups["en"].means["pearson"].value == pytest.approx(
+    actual = by(x, y, fields)
+    assert actual.shared["pearson"] == ("T0",)
+    assert actual.groups["en"].means["pearson"].value == pytest.approx(
         metrics.compute_pearson(x[1::2, 0], y[1::2, 0])
     )
-    assert "T1" not in found.differences["pearson"]
-    json.dumps([found.to_dict(), found.list_differences()], allow_nan=False)
+    assert "T1" not in actual.differences["pearson"]
+    json.dumps([actual.to_dict(), actual.list_differences()], allow_nan=False)
 
 
 def test_small_groups_say_so() -> None:
     x, y = sample(clips=30)
-    found = by(x, y, ["a"] * 29 + ["b"])
-    assert found.groups["b"].metrics is None
-    assert found.differences == {}
-    assert "not scored, fewer than 2 clips: b" in found.to_text()
-    assert "nan" not in found.to_text()
-    assert found.to_dict()["b"]["note"] == "fewer than 2 clips: not scored"
+    actual = by(x, y, ["a"] * 29 + ["b"])
+    assert actual.groups["b"].metrics is None
+    assert actual.differences == {}
+    assert "not scored, fewer than 2 clips: b" in actual.to_text()
+    assert "nan" not in actual.to_text()
+    assert actual.to_dict()["b"]["note"] == "fewer than 2 clips: not scored"
     nothing = by(x[:2], y[:2], ["a", "b"])
     assert "not scored, fewer than 2 clips: a, b" in nothing.to_text()
 
@@ -153,13 +153,13 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
     for number, values in enumerate(predictions.astype(float)):
         gender = "f" if number % 6 < 3 else "m"
         labels = values if gender == "f" else 0.5 - values
-        cells = [
+        fields = [
             *map(repr, labels.tolist()),
             f"s{number % 6}",
             "" if number == 0 else gender,
             str(number + 18),
         ]
-        rows.append(",".join([str(number), *cells]))
+        rows.append(",".join([str(number), *fields]))
     (corpus / "valid_split.csv").write_text("\n".join(rows))
     return run, corpus, predictions
 
@@ -167,7 +167,7 @@ def scored_run(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
 def test_evaluate_by_columns(scored_run: tuple[Path, Path, np.ndarray], undrawn: None) -> None:
     run, corpus, predictions = scored_run
     command = ["evaluate", str(run), str(corpus), "-q", "--bootstrap", "20", "--by", "Gender", "--by", "Age"]
-    told = CliRunner().invoke(app, command, catch_exceptions=False)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     out = run / "evaluation" / "valid"
     report = json.loads((out / "report.json").read_text())
     keeps("evaluation/evaluation_schema.json", report)
@@ -178,12 +178,12 @@ def test_evaluate_by_columns(scored_run: tuple[Path, Path, np.ndarray], undrawn:
     assert [groups[value]["speakers"] for value in ("f", "m", MISSING)] == [3, 3, 1]
     assert groups[MISSING]["note"] == "fewer than 2 clips: not scored"
     rows = [i for i in range(1, 24) if i % 6 >= 3]
-    for place, target in enumerate(("Calm", "Keen")):
+    for position, target in enumerate(("Calm", "Keen")):
         one, two = (groups[value]["metrics"] for value in "fm")
         assert one["pearson"]["targets"][target]["value"] == pytest.approx(1)
         assert two["pearson"]["targets"][target]["value"] == pytest.approx(-1)
         assert one["mse"]["targets"][target]["value"] == pytest.approx(0, abs=1e-9)
-        bias = float(np.mean(2 * predictions[rows, place].astype(float) - 0.5))
+        bias = float(np.mean(2 * predictions[rows, position].astype(float) - 0.5))
         assert two["calibration_error"]["targets"][target]["value"] == pytest.approx(abs(bias), abs=1e-5)
         difference = report["differences"]["Gender"]["pearson"][target]
         assert difference["value"] == pytest.approx(2)
@@ -198,10 +198,10 @@ def test_evaluate_by_columns(scored_run: tuple[Path, Path, np.ndarray], undrawn:
         ["m", "12", "3", "Keen", "12", "-1.000000"],
     ]
     assert set(table[4][5:]) == {""}
-    assert "by Gender  clips  speakers  Pearson" in told.stdout
-    assert "Pearson: mean 2.000 [2.000, 2.000] (f over m)" in told.stdout
+    assert "by Gender  clips  speakers  Pearson" in result.stdout
+    assert "Pearson: mean 2.000 [2.000, 2.000] (f over m)" in result.stdout
     files = ["report.json", "predictions.csv", "by_Gender.csv", "by_Age.csv"]
-    assert told.stderr.startswith("written: " + ", ".join(str(out / name) for name in files))
+    assert result.stderr.startswith("written: " + ", ".join(str(out / name) for name in files))
     assert all((out / name).is_file() for name in files)
 
 
@@ -210,9 +210,9 @@ def test_an_unknown_column_is_refused_before_predicting(
 ) -> None:
     run, corpus, _ = scored_run
     monkeypatch.setattr(loader, "predict_source", lambda *_, **__: pytest.fail("predicted in vain"))
-    told = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
-    assert isinstance(told.exception, CorpusError)
-    assert str(told.exception) == (
+    result = CliRunner().invoke(app, ["evaluate", str(run), str(corpus), "-q", "--by", "Language"])
+    assert isinstance(result.exception, CorpusError)
+    assert str(result.exception) == (
         f"{corpus / 'valid_split.csv'} has no column Language; found Filename, Calm, Keen, Speaker, Gender, Age. "
         "Name one of these (--by)"
     )

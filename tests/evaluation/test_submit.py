@@ -20,8 +20,8 @@ def stub(monkeypatch, tmp_path):
     """A test split without labels; the listed order is not that of the items."""
     items = tuple(Item(name, tmp_path / name, None, None, 1.0) for name in ("00012", "7", "take two"))
     split = Split("test", ("take two", "00012", "7"), items, ())
-    answers = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
-    state = SimpleNamespace(split=split, answers=answers, warnings=())
+    predictions = {"00012": (0.25, -0.5), "7": (1.75, 1 / 3), "take two": (0.5, 1.0)}
+    state = SimpleNamespace(split=split, predictions=predictions, warnings=())
     model = SimpleNamespace(
         config=SimpleNamespace(targets=list(TARGETS), predicts_vad=False, max_seconds=12.0)
     )
@@ -32,14 +32,14 @@ def stub(monkeypatch, tmp_path):
         assert (list(targets), list(splits)) == (TARGETS, ["test"])
         return Corpus(folder, tuple(targets), {state.split.name: state.split}, state.warnings)
 
-    def answer(model, items, options):
-        answers = np.array([state.answers[item.id] for item in items], dtype=np.float32)
-        return answers, np.full((len(items), 3), np.nan, np.float32)
+    def predict(model, items, options):
+        predictions = np.array([state.predictions[item.id] for item in items], dtype=np.float32)
+        return predictions, np.full((len(items), 3), np.nan, np.float32)
 
     monkeypatch.setattr(shared, "open_run", lambda run: model)
     monkeypatch.setattr(shared, "load_corpus", load)
     monkeypatch.setattr(shared, "make_source", lambda model, items, inputs, without: items)
-    monkeypatch.setattr(shared.loader, "predict_source", answer)
+    monkeypatch.setattr(shared.loader, "predict_source", predict)
     return state
 
 
@@ -65,7 +65,7 @@ def test_names_with_a_suffix_become_stems(stub, tmp_path):
     names = ("00003.mp3", "a.b.mp4", "000")
     items = tuple(Item(name, tmp_path / name, None, None, 1.0) for name in names)
     stub.split = Split("test", names, items, ())
-    stub.answers = dict.fromkeys(names, (0.5, 0.5))
+    stub.predictions = dict.fromkeys(names, (0.5, 0.5))
     assert [row[0] for row in read(write(tmp_path).path)] == ["Filename", "3", "a.b", "0"]
 
 
@@ -131,7 +131,7 @@ def test_labels_play_no_part(stub, tmp_path, monkeypatch):
 
 
 def test_nan_is_never_submitted(stub, tmp_path):
-    stub.answers["7"] = (np.nan, 0.5)
+    stub.predictions["7"] = (np.nan, 0.5)
     with pytest.raises(ModelError, match=r"1 of 3 clips \(7\)"):
         write(tmp_path)
     assert not list((tmp_path / "new").glob("*"))

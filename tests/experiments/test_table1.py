@@ -57,29 +57,29 @@ def test_every_system_stands_in_one_table_with_its_published_figures(corpus: Pat
     out = tmp_path / "out"
     rows = [name for name in NAMES if name != "wavlm_tcn"]
     wanted = [*rows, "baseline-vision", "vision_lstm-vision", "zhang-audio", "ours"]
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
-    assert answer.exit_code == 0, answer.output
-    found = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
-    assert set(found) == set(wanted)
+    result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", ",".join(wanted)))
+    assert result.exit_code == 0, result.output
+    actual = {row["name"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert set(actual) == set(wanted)
     for name in rows:
-        assert found[name]["paper"] == {
+        assert actual[name]["paper"] == {
             "validation": get_system(name).published["valid"],
             "test": get_system(name).published["test"],
         }
-        (run,) = found[name]["runs"]
+        (run,) = actual[name]["runs"]
         assert run["mean"] is not None
         assert run["settings"]["modalities"] == {role: role for role in get_system(name).modalities}
         assert run["settings"]["epochs"] == 1  # what the user set goes over the system's own
-    assert found["zhang"]["runs"][0]["settings"]["betas"] == [0.0, 0.99]  # and its own over the paper's
-    assert found["baseline-vision"]["paper"]["test"] == 0.09
-    assert found["zhang-audio"]["paper"] == {"validation": None, "test": None}
+    assert actual["zhang"]["runs"][0]["settings"]["betas"] == [0.0, 0.99]  # and its own over the paper's
+    assert actual["baseline-vision"]["paper"]["test"] == 0.09
+    assert actual["zhang-audio"]["paper"] == {"validation": None, "test": None}
     # There is no sound in this corpus: the paper's own row is named.
-    assert found["ours"]["mean"] is None
-    assert found["ours"]["failed"]["0"]
-    assert found["vision_lstm-vision"]["paper"] == {"validation": None, "test": None}
-    assert "| 0.463 " in answer.output
-    assert "| published, validation |" in answer.output
-    assert "paper, validation" not in answer.output
+    assert actual["ours"]["mean"] is None
+    assert actual["ours"]["failed"]["0"]
+    assert actual["vision_lstm-vision"]["paper"] == {"validation": None, "test": None}
+    assert "| 0.463 " in result.output
+    assert "| published, validation |" in result.output
+    assert "paper, validation" not in result.output
     with pytest.raises(ModelError, match="use emimic evaluate or emimic submit"):
         EmiModel.open_run(out / "yu" / "seed-0")
 
@@ -133,45 +133,45 @@ def test_a_table_is_printed_when_it_was_asked_for(tmp_path: Path) -> None:
 def test_the_tables_of_another_verb_and_another_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
-    assert "yet label_scale is 50" in str(answer.exception)
+    result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "yu", "--label-scale", "50"))
+    assert "yet label_scale is 50" in str(result.exception)
     for rows, refused in (([{"name": "gv"}, {"name": "full"}], True), ([{"name": "yu"}], False)):
         (out / "results.json").write_text(json.dumps({"rows": rows}))
-        answer = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
-        assert ("rows of another verb (full, gv)" in str(answer.exception)) is refused
-        assert isinstance(answer.exception, SettingsError)
+        result = CliRunner().invoke(app, words(corpus, out, tmp_path, "--rows", "wrong"))
+        assert ("rows of another verb (full, gv)" in str(result.exception)) is refused
+        assert isinstance(result.exception, SettingsError)
 
 
 def test_missing_features_are_named_with_the_command_that_makes_them(tones: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    logged: list[str] = []
     request = Request(tones, tmp_path, "savchenko,yu", "0")
-    savchenko, yu = table1.run_baselines(request, ["units=mine"], log=told.append).rows
+    savchenko, yu = table1.run_baselines(request, ["units=mine"], log=logged.append).rows
     assert "emimic features tones0 --kind challenge" in savchenko.failed[0]
     assert "--kind face-descriptors" in savchenko.failed[0]
     assert "--name mine" in yu.failed[0]
     assert not list(tmp_path.glob("*/*/model.safetensors"))
 
 
-def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
+def test_systems_and_the_paper_are_compared_on_the_clips_that_all_predicted(
     tones: Path, tmp_path: Path
 ) -> None:
     items = [item for part in load_corpus(tones).splits.values() for item in part.items]
-    place = tmp_path / "corpus"
-    place.mkdir()
+    folder = tmp_path / "corpus"
+    folder.mkdir()
     for name in ("audio", "train_split.csv", "valid_split.csv"):
-        (place / name).symlink_to(tones / name)
-    (place / "features" / "audio").mkdir(parents=True)
+        (folder / name).symlink_to(tones / name)
+    (folder / "features" / "audio").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for item in items[:-1]:  # the last clip, of valid, has none
         frames = store.Sequence.from_frames(rng.random((5, 4), dtype=np.float32), np.arange(5.0))
-        store.write(place / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
+        store.write(folder / "features" / "audio" / f"{item.id}.safetensors", item.id, frames)
     out = tmp_path / "out"
-    cells = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
-    answer = CliRunner().invoke(app, words(place, out, tmp_path, "--rows", cells))
-    assert answer.exit_code == 0, answer.output
-    found = json.loads((out / "results.json").read_text())
-    assert found["clips"] == 3
-    rows = {row["name"]: row for row in found["rows"]}
+    chosen = "baseline-audio,ours,ours-frozen,wavlm_tcn,ours-train+valid"
+    result = CliRunner().invoke(app, words(folder, out, tmp_path, "--rows", chosen))
+    assert result.exit_code == 0, result.output
+    actual = json.loads((out / "results.json").read_text())
+    assert actual["clips"] == 3
+    rows = {row["name"]: row for row in actual["rows"]}
     for name in ("baseline-audio", "ours-frozen", "wavlm_tcn"):
         assert rows[name]["difference"]["value"] is not None, name
     assert rows["ours"]["difference"] is None
@@ -179,7 +179,7 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"modalities": ["ear=x"]}, "MODALITY=NAME"),
         ({"encoders": ["yu=x"]}, "ROW=SOURCE with a row of vision_lstm, wavlm_tcn"),
@@ -187,8 +187,10 @@ def test_systems_and_the_paper_are_compared_on_the_clips_that_all_answered(
         ({"encoders": ["vision_lstm=x"]}, r"vision_lstm reads features \(vit, wav2vec2\)"),
     ],
 )
-def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, list[str]], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_what_is_not_understood_is_reported(
+    tmp_path: Path, given: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
         table1.run_baselines(Request(tmp_path, tmp_path), **given)
 
 

@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the settings of all rows and an encoder's configuration."""
     folder = tmp_path_factory.mktemp("ablation")
     (folder / "common.yaml").write_text(yaml.safe_dump(COMMON))
@@ -64,9 +64,9 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def words(place: Path, corpus: Path, out: Path, *more: str) -> list[str]:
-    given = ["ablate", str(corpus), "--out", str(out), "--config", str(place / "common.yaml"), "--quiet"]
-    return [*given, "--encoder", "xlsr=" + str(place / "encoder.json"), *more]
+def words(base: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    given = ["ablate", str(corpus), "--out", str(out), "--config", str(base / "common.yaml"), "--quiet"]
+    return [*given, "--encoder", "xlsr=" + str(base / "encoder.json"), *more]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -93,20 +93,20 @@ def underway(out: Path, finished: int) -> Path:
 
 
 def timeless(out: Path) -> Any:
-    found = json.loads((out / "results.json").read_text())
-    keeps("experiments/comparison_schema.json", found)
-    for row in found["rows"]:
+    actual = json.loads((out / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", actual)
+    for row in actual["rows"]:
         for run in row["runs"]:
             assert run.pop("seconds") >= 0
-    return found
+    return actual
 
 
-def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, speech: Path) -> None:
-    whole, killed = place / "whole", place / "killed"
+def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(base: Path, speech: Path) -> None:
+    whole, killed = base / "whole", base / "killed"
     kinds = ("full", "w2v2-l", "gv", "frozen", "zeros", "loss-mse-ccc")
     more = ("--seeds", "0", "--encoder", "w2v2-l=/no/such/folder")
-    answer = CliRunner().invoke(app, words(place, speech, whole, *more))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(base, speech, whole, *more))
+    assert result.exit_code == 0, result.output
     rows = {row["name"]: row for row in json.loads((whole / "results.json").read_text())["rows"]}
     assert rows.keys() == ROWS
     for name, row in rows.items():
@@ -122,7 +122,7 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
         assert run["settings"]["seed"] == 0
         assert run["versions"]["torch"]
     text = (whole / "table.md").read_text()
-    assert text.strip() in answer.output
+    assert text.strip() in result.output
     assert re.search(r"W2V2-L; global vector +\| failed +\| 0\.017", text)
     assert "/no/such/folder: no such folder" in text
     for published in ("0.342", "0.356", "0.375", "0.377", "0.386", "0.389", "0.262", "0.021"):
@@ -130,20 +130,20 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
     # Killed and run again: a row of each kind, all of which the first command has done.
     more += ("--rows", ",".join(kinds))
-    chosen = place / "chosen"
+    chosen = base / "chosen"
     for name in (*kinds, "features"):
         shutil.copytree(whole / name, chosen / name)
-    answer = CliRunner().invoke(app, words(place, speech, chosen, *more))
-    assert answer.exit_code == 0, answer.output
-    process = start(*words(place, speech, killed, *more))
+    result = CliRunner().invoke(app, words(base, speech, chosen, *more))
+    assert result.exit_code == 0, result.output
+    process = start(*words(base, speech, killed, *more))
     struck = underway(killed, 3)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "table.md").exists()
     before = {file: file.stat().st_mtime_ns for file in killed.glob("*/*/model.safetensors")}
-    answer = CliRunner().invoke(app, words(place, speech, killed, *more))
-    assert answer.exit_code == 0, answer.output
+    result = CliRunner().invoke(app, words(base, speech, killed, *more))
+    assert result.exit_code == 0, result.output
     assert (killed / "table.md").read_bytes() == (chosen / "table.md").read_bytes()
     assert timeless(killed) == timeless(chosen)
     for file, written in before.items():  # what was finished wasn't trained again
@@ -152,38 +152,38 @@ def test_all_rows_run_on_the_sample_and_a_kill_changes_no_byte(place: Path, spee
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves(place: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
-    command = words(place, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
+def test_a_signal_saves_and_leaves(base: Path, tones: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = words(base, tones, tmp_path, "--seeds", "0", "--rows", "full", "--set", "epochs=300")
     process = start(*command, "--set", "patience=null")
     folder = underway(tmp_path, 0)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "rerun the command to continue" in said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == code, message
+    assert "rerun the command to continue" in message
     state = checkpoint.read_progress(folder)
     assert state is not None
     assert not state.finished
 
 
-def test_the_same_command_twice_shares_the_runs(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_the_same_command_twice_shares_the_runs(base: Path, tones: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "out", "full,gv,gv-head,xlsr"
-    other = start(*words(place, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
+    other = start(*words(base, tones, out, "--seeds", "0", "--rows", names, "--set", "epochs=5"))
     underway(out, 0)
     ours: list[str] = []
     sets = ("epochs=5",)
-    request = Request(tones, out, names, "0", config=place / "common.yaml", sets=sets, show=False)
-    found = table2.ablate(request, [f"xlsr={place / 'encoder.json'}"], ours.append)
+    request = Request(tones, out, names, "0", config=base / "common.yaml", sets=sets, show=False)
+    actual = table2.ablate(request, [f"xlsr={base / 'encoder.json'}"], ours.append)
     _, theirs = other.communicate(timeout=100)
     trained = [line for line in ours + theirs.splitlines() if re.fullmatch(r"\S+ seed \d", line)]
     assert sorted(trained) == sorted(f"{name} seed 0" for name in names.split(",")), "a run was done twice"
     assert "full seed 0: another process is at it" in ours
     assert other.returncode == 0 or "another command has some" in theirs
-    assert all(row.scores or row.open for row in found.rows)
+    assert all(row.scores or row.open for row in actual.rows)
 
 
-def test_another_row_to_compare_with(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_another_row_to_compare_with(base: Path, tones: Path, tmp_path: Path) -> None:
     request = Request(
-        tones, tmp_path, "gv,gv-head", "0", config=place / "common.yaml", against="gv", show=False
+        tones, tmp_path, "gv,gv-head", "0", config=base / "common.yaml", against="gv", show=False
     )
     gv, head = table2.ablate(request, log=lambda _: None).rows
     assert gv.difference is None
@@ -207,10 +207,8 @@ def test_an_encoder_is_named_without_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_torchrun_trains_a_row_in_two_processes(place: Path, tones: Path, tmp_path: Path) -> None:
-    request = Request(
-        tones, tmp_path, "gv,w2v2-l", "0", config=place / "common.yaml", processes=2, show=False
-    )
+def test_torchrun_trains_a_row_in_two_processes(base: Path, tones: Path, tmp_path: Path) -> None:
+    request = Request(tones, tmp_path, "gv,w2v2-l", "0", config=base / "common.yaml", processes=2, show=False)
     gone, row = table2.ablate(request, ["w2v2-l=/no/such"], lambda _: None).rows
     assert math.isfinite(row.mean)
     assert json.loads((tmp_path / "gv/seed-0/train.json").read_text())["processes"] == 2
@@ -218,27 +216,27 @@ def test_torchrun_trains_a_row_in_two_processes(place: Path, tones: Path, tmp_pa
 
 
 def test_changed_settings_are_refused_and_a_moved_folder_is_not(
-    place: Path, tones: Path, tmp_path: Path
+    base: Path, tones: Path, tmp_path: Path
 ) -> None:
     def once(out: Path, *sets: str) -> results_table.Outcome:
-        request = Request(tones, out, "frozen", "0", config=place / "common.yaml", sets=sets, show=False)
-        return table2.ablate(request, log=told.append)
+        request = Request(tones, out, "frozen", "0", config=base / "common.yaml", sets=sets, show=False)
+        return table2.ablate(request, log=logged.append)
 
-    told: list[str] = []
+    logged: list[str] = []
     first = once(tmp_path / "a")
     assert (tmp_path / "a" / "features").is_dir()
     with pytest.raises(SettingsError, match=r"full/seed-0 was started with other settings \(lr differ\)"):
         once(tmp_path / "a", "lr=0.1")
     (tmp_path / "a").rename(tmp_path / "b")
-    told.clear()
+    logged.clear()
     assert once(tmp_path / "b").to_markdown() == first.to_markdown()
-    assert not told
+    assert not logged
 
 
-def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_frozen_rows_share_their_features(base: Path, tones: Path, tmp_path: Path) -> None:
     sets = ("freeze_encoder=true", "encoder=null")
     request = Request(
-        tones, tmp_path, "gv,gv-head,full", "0", config=place / "common.yaml", sets=sets, show=False
+        tones, tmp_path, "gv,gv-head,full", "0", config=base / "common.yaml", sets=sets, show=False
     )
     table2.ablate(request, log=lambda _: None)
     assert str(tmp_path) not in (tmp_path / "results.json").read_text()
@@ -246,27 +244,27 @@ def test_frozen_rows_share_their_features(place: Path, tones: Path, tmp_path: Pa
     assert len(list(cache.iterdir())) == 15  # a file a clip, for training and scoring of all three
 
 
-def test_a_run_that_another_process_holds_is_passed_over(place: Path, tones: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+def test_a_run_that_another_process_holds_is_passed_over(base: Path, tones: Path, tmp_path: Path) -> None:
+    logged: list[str] = []
+    request = Request(tones, tmp_path, "gv", "0", config=base / "common.yaml", show=False)
     with hold(tmp_path / "gv" / "seed-0" / grid.LOCK) as ours:
         assert ours
-        found = table2.ablate(request, log=told.append)
-        answer = CliRunner().invoke(app, words(place, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
-    assert found.rows[0].open == (0,)
-    assert found.elsewhere == ("gv seed 0",)
-    assert told == ["gv seed 0: another process is at it"]
-    assert answer.exit_code == 1
-    assert "not run yet" in answer.output
-    assert "not all runs are done: another command has some (gv seed 0)" in answer.output
-    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in answer.output
+        actual = table2.ablate(request, log=logged.append)
+        result = CliRunner().invoke(app, words(base, tones, tmp_path, "--rows", "gv", "--seeds", "0"))
+    assert actual.rows[0].open == (0,)
+    assert actual.elsewhere == ("gv seed 0",)
+    assert logged == ["gv seed 0: another process is at it"]
+    assert result.exit_code == 1
+    assert "not run yet" in result.output
+    assert "not all runs are done: another command has some (gv seed 0)" in result.output
+    assert f"written: {tmp_path / 'table.md'}, {tmp_path / 'results.json'}" in result.output
 
 
 def test_what_failed_is_tried_once_more(
-    place: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def once() -> results_table.RowScores:
-        request = Request(tones, tmp_path, "gv", "0", config=place / "common.yaml", show=False)
+        request = Request(tones, tmp_path, "gv", "0", config=base / "common.yaml", show=False)
         (row,) = table2.ablate(request, log=lambda _: None).rows
         return row
 
@@ -293,14 +291,14 @@ def copy(corpus: Path, to: Path, **changed: tuple[str, str]) -> Path:
     return to
 
 
-def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_runs_of_another_corpus_are_refused(base: Path, tones: Path, tmp_path: Path) -> None:
     def once(corpus: Path, split: str = "valid") -> results_table.Outcome:
         request = Request(
-            corpus, tmp_path / "out", "gv", "0", config=place / "common.yaml", split=split, show=False
+            corpus, tmp_path / "out", "gv", "0", config=base / "common.yaml", split=split, show=False
         )
-        return table2.ablate(request, log=told.append)
+        return table2.ablate(request, log=logged.append)
 
-    told: list[str] = []
+    logged: list[str] = []
     first = copy(tones, tmp_path / "first")
     (valid,) = first.glob("val*_split.csv")
     lines = valid.read_text().splitlines()
@@ -308,37 +306,35 @@ def test_runs_of_another_corpus_are_refused(place: Path, tones: Path, tmp_path: 
     valid.write_text("\n".join(lines[:-2]) + "\n")
     once(first)
     once(first, "test")
-    told.clear()
+    logged.clear()
     first.rename(tmp_path / "moved")
     moved = tmp_path / "moved"
     assert once(moved).corpus == "moved"  # what lies elsewhere is no other corpus
     for split, table in (("train", "train"), ("valid", valid.stem.removesuffix("_split")), ("test", "test")):
         text = (moved / f"{table}_split.csv").read_text().splitlines()[1]
-        cells = text.split(",")
+        fields = text.split(",")
         other = copy(
-            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([cells[0], "0.123", *cells[2:]]))}
+            moved, tmp_path / f"other-{split}", **{table: (text, ",".join([fields[0], "0.123", *fields[2:]]))}
         )
         with pytest.raises(CorpusError, match=f"other-{split}.* clips or labels"):
             once(other, "test")
     fewer = copy(moved, tmp_path / "fewer", test=(lines[-1] + "\n", ""))
     with pytest.raises(CorpusError, match=r"split 'test' than .*gv/seed-0 was scored on"):
         once(fewer, "test")
-    assert not told  # nothing was trained or scored again
+    assert not logged  # nothing was trained or scored again
     notes = tmp_path / "out/gv/seed-0/grid.json"
     notes.write_text("{}")  # a score of which nobody knows on what
     once(moved, "test")
-    assert told == ["gv seed 0"]
+    assert logged == ["gv seed 0"]
     assert json.loads(notes.read_text())["scored"].keys() == {"test"}
 
 
-def test_what_is_wrong_for_every_row_is_said_once_and_before(
-    place: Path, tones: Path, tmp_path: Path
-) -> None:
-    def refused(corpus: Path, said: str, *more: str) -> None:
-        command = words(place, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
-        answer = CliRunner().invoke(app, command)
-        assert isinstance(answer.exception, CorpusError)  # which main makes exit 2
-        assert re.search(said, str(answer.exception))
+def test_what_is_wrong_for_every_row_is_said_once_and_before(base: Path, tones: Path, tmp_path: Path) -> None:
+    def refused(corpus: Path, message: str, *more: str) -> None:
+        command = words(base, corpus, tmp_path / "out", "--rows", "gv,gv-head", "--seeds", "0", *more)
+        result = CliRunner().invoke(app, command)
+        assert isinstance(result.exception, CorpusError)  # which main makes exit 2
+        assert re.search(message, str(result.exception))
         assert not list((tmp_path / "out").glob("*"))
 
     corpus = copy(tones, tmp_path / "corpus")
@@ -354,12 +350,12 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     train.rename(tmp_path / "train")
     refused(corpus, "has no train_split.csv")
     head, *rows = text.splitlines()
-    cells = [row.split(",") for row in rows]
+    fields = [row.split(",") for row in rows]
     columns = [head.split(",").index(name) for name in EMOTIONS]
-    for row in cells:
+    for row in fields:
         for column in columns:
             row[column] = str(100 * float(row[column]) + 30)
-    train.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    train.write_text("\n".join([head, *map(",".join, fields)]) + "\n")
     refused(corpus, "label_scale=100")
     refused(corpus, "even after division by label_scale 3", "--label-scale", "3")
     train.write_text(text)
@@ -367,12 +363,12 @@ def test_what_is_wrong_for_every_row_is_said_once_and_before(
     refused(corpus, "no clip of split 'train' can be used")
 
 
-def test_a_loss_that_diverges_is_named_and_the_others_go_on(place: Path, tones: Path, tmp_path: Path) -> None:
+def test_a_loss_that_diverges_is_named_and_the_others_go_on(base: Path, tones: Path, tmp_path: Path) -> None:
     rows = (
         Row("bad", "diverges", ("all",), {"lr": 1e30, "epochs": 30, "clip_value": None}),
         Row("good", "x", ("all",)),
     )
-    given = TrainSettings.read(place / "common.yaml")
+    given = TrainSettings.read(base / "common.yaml")
     planned = grid.plan(tones, tmp_path, rows, [0], given, show=False)
     grid.run_jobs(planned, lambda _: None)
     bad, good = planned.jobs
@@ -425,15 +421,15 @@ def test_settings_of_a_row_go_over_the_users_and_these_over_the_base(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"chosen": "table3"}, "table3 is no row; expected some of the groups table2"),
         ({"seeds": "a"}, "found the seeds 'a'"),
         ({"seeds": "1,1"}, r"found the seeds \[1, 1\]"),
     ],
 )
-def test_what_is_not_understood_is_said(tmp_path: Path, given: dict[str, str], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_what_is_not_understood_is_reported(tmp_path: Path, given: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         table2.ablate(Request(tmp_path, tmp_path, **given))
 
 
@@ -457,10 +453,10 @@ def test_the_paired_t_is_scipys() -> None:
     for seeds in range(3, 14):
         ours, theirs = rng.normal(size=(2, seeds))
         expected = stats.ttest_rel(ours, theirs)
-        found = significance.compute_t_test(ours - theirs)
-        assert found.t == pytest.approx(expected.statistic, rel=1e-12)
-        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-        assert found.freedom == seeds - 1
+        actual = significance.compute_t_test(ours - theirs)
+        assert actual.t == pytest.approx(expected.statistic, rel=1e-12)
+        assert actual.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert actual.freedom == seeds - 1
     for freedom in range(1, 20):
         for t in (0.0, -0.4, 1.7, 12.0):
             assert significance.compute_p(t, freedom) == pytest.approx(
@@ -491,12 +487,12 @@ def test_the_difference_is_what_a_plain_loop_finds() -> None:
         [significance.resample_pearson(run, labels, speakers, n=200, seed=0) for run in runs]
         for runs in (ours, theirs)
     ]
-    found = significance.subtract(*both)
+    actual = significance.subtract(*both)
     everyone = rho(ours, slice(None)), rho(theirs, slice(None))
-    assert found.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
-    assert found.test is not None
-    assert found.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
+    assert actual.value == pytest.approx(everyone[0].mean() - everyone[1].mean(), abs=1e-9)
+    assert (actual.low, actual.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    assert actual.test is not None
+    assert actual.test.p == pytest.approx(stats.ttest_rel(*everyone).pvalue, rel=1e-6)
     assert significance.subtract(both[0][:2], both[1][:2]).test is None
 
 
@@ -518,13 +514,13 @@ def test_a_table_says_what_the_scored_split_chose() -> None:
     assert "| 0.417 (unreviewed) |" in text
     mean = row("b", baseline="savchenko", baseline_options={"fusion": "mean"})
     assert "weights of fusion" not in made("valid", mean).to_markdown()
-    found = made("test", plain, fused).to_dict()
-    assert found["split_chose"] == ""
-    assert [one["unsure"] for one in found["rows"]] == ["", "unreviewed"]
+    actual = made("test", plain, fused).to_dict()
+    assert actual["split_chose"] == ""
+    assert [one["unsure"] for one in actual["rows"]] == ["", "unreviewed"]
     assert made("valid", row("a", train_on="train+valid")).describe_selection() == ""
 
 
-def test_what_is_undefined_is_said(tmp_path: Path) -> None:
+def test_what_is_undefined_is_reported(tmp_path: Path) -> None:
     flat = significance.resample_pearson(np.full((6, 1), 0.5), np.arange(6.0)[:, None], None, n=10, seed=0)
     fine = significance.resample_pearson(
         np.arange(6.0)[:, None] ** 2, np.arange(6.0)[:, None], None, n=10, seed=0
@@ -551,6 +547,6 @@ def test_what_is_undefined_is_said(tmp_path: Path) -> None:
     assert "Table B" not in text  # the full model alone is no comparison
     assert "6 clips, the same for both, too narrow where clips share a speaker" in text
     made.write(tmp_path)
-    found = json.loads((tmp_path / "results.json").read_text())
-    keeps("experiments/comparison_schema.json", found)
-    assert found["rows"][1]["mean"] is None
+    actual = json.loads((tmp_path / "results.json").read_text())
+    keeps("experiments/comparison_schema.json", actual)
+    assert actual["rows"][1]["mean"] is None

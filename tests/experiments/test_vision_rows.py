@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_corpus import BACKBONES, make_image_corpus
 from json_schema import keeps
-from picture_corpus import BACKBONES, make_pictures
 from tone_corpus import STILL
 
 from emimic.data.split_tables import read_table
@@ -65,7 +65,7 @@ def test_the_frozen_row_is_one_row_in_both_tables(tmp_path: Path) -> None:
 
 
 def test_a_row_with_vision_runs(tmp_path: Path) -> None:
-    corpus = make_pictures(tmp_path / "corpus", train=8, valid=4)
+    corpus = make_image_corpus(tmp_path / "corpus", train=8, valid=4)
     source = tmp_path / "encoder.json"
     source.write_text(json.dumps(BACKBONES["convnext"]))
     request = Request(
@@ -101,7 +101,7 @@ def test_two_thirds_of_the_clips_or_speakers_are_trained_on(tmp_path: Path) -> N
 
 
 def test_each_split_is_trained_and_scored_inside(tmp_path: Path) -> None:
-    corpus = make_pictures(tmp_path / "corpus", train=12, valid=12)
+    corpus = make_image_corpus(tmp_path / "corpus", train=12, valid=12)
     given: dict[str, Any] = {
         "encoder": None, "encoder_config": STILL, "audio": False, "vision": VISION, "epochs": 1, "batch_size": 4,
         "accelerator": "cpu", "threads": 1, "workers": 1,

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import tiny_models
 import torch
 from json_schema import keeps
@@ -25,29 +24,27 @@ HEADS = tiny_models.HEADS | {"lstm": False}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A tiny Whisper run, with facts of its training that name folders."""
-    place = tmp_path_factory.mktemp("run")
-    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place)
+    folder = tmp_path_factory.mktemp("run")
+    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(folder)
     facts = {"settings": {"encoder": "/home/someone/whisper", "lr": 1e-3}, "corpus": {"folder": "../bursts"}}
-    (place / "train.json").write_text(json.dumps(facts))
-    return place
+    (folder / "train.json").write_text(json.dumps(facts))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """30 recordings and a file that is none."""
-    place = tmp_path_factory.mktemp("recordings")
-    for i in range(30):
-        soundfile.write(place / f"{i}.wav", 0.1 * tiny_models.clip(2000 + 200 * i, seed=i), 16_000)
-    (place / "broken.wav").write_bytes(b"RIFF")
-    (place / "notes.txt").write_text("no recording")
-    return place
+    folder = tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(2000, 8000, 200))
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    (folder / "notes.txt").write_text("no recording")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def every(run, recordings, tmp_path_factory):
     """An int8 export with every layer quantized: its report and its engine."""
-    place = tmp_path_factory.mktemp("int8") / "engine"
-    return export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5), GraphEngine(place)
+    folder = tmp_path_factory.mktemp("int8") / "engine"
+    return export.export(run, folder, int8=True, calibrate=recordings, min_pearson=0.5), GraphEngine(folder)
 
 
 def list_nodes(folder):
@@ -69,10 +66,10 @@ def test_random_lengths_and_batches_equal_torch(family):
     own = [model.predict([clip])[0] for clip in clips]
     for _ in range(20):
         rows = rng.integers(len(clips), size=rng.integers(1, 9))
-        found = predict_clips(
+        actual = predict_clips(
             runs, spec, [clips[i] for i in rows], batch_seconds=float(rng.choice([0.5, 60]))
         )
-        for row, one in zip(rows, found, strict=True):
+        for row, one in zip(rows, actual, strict=True):
             np.testing.assert_allclose(one.intensities, own[row].intensities, rtol=0, atol=1e-5)
             np.testing.assert_allclose(one.vad, own[row].vad, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(one.times, own[row].times)
@@ -94,8 +91,8 @@ def test_every_switch_of_the_model(config):
     tiny_models.standardize(model)
     runs = open_runtime("onnx", to_onnx(model))
     clips = [tiny_models.clip(n, seed=n) for n in (500, 8000, 3000)]
-    found = predict_clips(runs, get_spec(model), clips, pooled=True)
-    for one, own in zip(found, model.predict(clips), strict=True):
+    actual = predict_clips(runs, get_spec(model), clips, pooled=True)
+    for one, own in zip(actual, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.pooled, own.pooled, rtol=0, atol=1e-4)
     names = {"intensities", "frames", "hidden", "pooled"}
@@ -115,12 +112,12 @@ def test_windows_are_predicted_as_clips_of_their_frames(config):
     starts, ends = np.array([3, 0, 39, 24, 5, 0]), np.array([9, 40, 40, 99, 6, 99])
     feed = {"hidden": hidden, "frames": counts, "rows": rows, "starts": starts, "ends": ends}
     names = ["intensities", "pooled", "vad_means"]
-    found = open_runtime("onnx", head.SerializeToString()).run(names, feed)
+    actual = open_runtime("onnx", head.SerializeToString()).run(names, feed)
     for window, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True)):
         part = torch.from_numpy(hidden[None, row, start : min(end, counts[row])])
         with torch.inference_mode():
             own = model.regress(part, torch.ones(part.shape[:2], dtype=torch.bool))
-        for value, expected in zip(found, (own.intensities, own.pooled, own.vad.mean(dim=1)), strict=True):
+        for value, expected in zip(actual, (own.intensities, own.pooled, own.vad.mean(dim=1)), strict=True):
             np.testing.assert_allclose(value[window], expected[0].numpy(), rtol=0, atol=3e-5)
 
 
@@ -141,8 +138,8 @@ def test_layers_and_domains_of_other_families(family):
     model = tiny_models.model(family, **SHORT, **HEADS)
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3000)]
-    found = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), clips)
-    for one, own in zip(found, model.predict(clips), strict=True):
+    actual = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), clips)
+    for one, own in zip(actual, model.predict(clips), strict=True):
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
         np.testing.assert_allclose(one.vad, own.vad, rtol=0, atol=1e-5)
 
@@ -153,18 +150,18 @@ def test_the_graph_equals_the_formula():
     clip = tiny_models.clip(3210)
     hidden = tiny_models.whisper(tiny_models.under(w, "encoder."), tiny_models.encoder("whisper"), clip)
     intensities, vad = tiny_models.heads(w, hidden)
-    (found,) = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), [clip])
-    np.testing.assert_allclose(found.intensities, intensities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found.vad, vad, rtol=0, atol=1e-5)
+    (actual,) = predict_clips(open_runtime("onnx", to_onnx(model)), get_spec(model), [clip])
+    np.testing.assert_allclose(actual.intensities, intensities, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual.vad, vad, rtol=0, atol=1e-5)
 
 
 def test_silence():
     model = tiny_models.model("whisper", **SHORT)
-    (found,) = predict_clips(
+    (actual,) = predict_clips(
         open_runtime("onnx", to_onnx(model)), get_spec(model), [np.zeros(4000, np.float32)]
     )
     (own,) = model.predict([np.zeros(4000, np.float32)])
-    np.testing.assert_allclose(found.intensities, own.intensities, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual.intensities, own.intensities, rtol=0, atol=1e-5)
 
 
 # The folder
@@ -181,23 +178,23 @@ def test_what_is_written(run, tmp_path):
     assert report.size == sum(file.stat().st_size for file in (tmp_path / "engine").iterdir())
     assert report.difference < 1e-5
     assert "of torch" in report.to_text()
-    found = json.loads((tmp_path / "engine" / "engine.json").read_text())
-    assert found["precision"] == "float32"
-    assert found["training"] == {
+    actual = json.loads((tmp_path / "engine" / "engine.json").read_text())
+    assert actual["precision"] == "float32"
+    assert actual["training"] == {
         "settings": {"encoder": "whisper", "lr": 1e-3},
         "corpus": {"folder": "bursts"},
     }
-    assert found["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
-    keeps("inference/engine_schema.json", found)
+    assert actual["graphs"] == {"encoder": "encoder.onnx", "head": "head.onnx"}
+    keeps("inference/engine_schema.json", actual)
     domains = {node.domain for node in list_nodes(tmp_path / "engine")}
     assert domains == {""}, "float32 has standard operators only"
 
 
 def test_folders_that_are_not_overwritten(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    for place in (tmp_path, tmp_path / "file"):
+    for folder in (tmp_path, tmp_path / "file"):
         with pytest.raises(ModelError, match="exists already; give a new folder"):
-            export.export(run, place)
+            export.export(run, folder)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -258,16 +255,16 @@ def test_int8_with_layers_and_domains(recordings, tmp_path):
     model = tiny_models.model("whisper", do_normalize=False, **SHORT, **HEADS)
     tiny_models.standardize(model)
     model.save_pretrained(tmp_path / "run")
-    place = tmp_path / "engine"
-    found = export.export(
-        tmp_path / "run", place, int8=True, calibrate=recordings, min_pearson=0.5
+    folder = tmp_path / "engine"
+    actual = export.export(
+        tmp_path / "run", folder, int8=True, calibrate=recordings, min_pearson=0.5
     ).quantization
-    assert found.left == ()
-    assert min(found.pearson.values()) > 0.9
-    kinds = [node.op_type for node in list_nodes(place)]
+    assert actual.left == ()
+    assert min(actual.pearson.values()) > 0.9
+    kinds = [node.op_type for node in list_nodes(folder)]
     assert kinds.count("MatMulIntegerToFloat") == 2 + 2 * 6, "convolutions and layers"
     clips = [tiny_models.clip(n, seed=n) for n in (400, 8000, 3333)]
-    engine = GraphEngine(place)
+    engine = GraphEngine(folder)
     for one, clip in zip(engine.predict(clips), clips, strict=True):
         (own,) = engine.predict([clip])
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=1e-5)
@@ -323,12 +320,12 @@ def test_the_int8_product_equals_its_formula(order):
     x = rng.standard_normal((5, 48)).astype(np.float32) * 2
     x2 = rng.standard_normal((5, 32)).astype(np.float32)
     assert ("Add" in [node.op_type for node in changed.graph.node]) == ("b" not in order)
-    (found,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x, "x2": x2})
+    (actual,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x, "x2": x2})
     rows = np.abs(weight).max(axis=0) / 127
     rounded = np.rint(weight / rows) * rows
     rounded_input = (np.clip(np.rint(x / scale) + 100, 0, 255) - 100) * scale
     parts = {"xw": rounded_input @ rounded, "b": bias, "x2": x2}
-    np.testing.assert_allclose(found, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(actual, parts[order[0]] + parts[order[1]], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 200])
@@ -344,8 +341,8 @@ def test_no_8_bit_sum_overflows(rows):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     x = np.full((rows, 512), 255, np.uint8)
-    (found,) = open_runtime("onnx", model.SerializeToString()).run(["y"], {"x": x})
-    np.testing.assert_array_equal(found, x.astype(np.int32) @ weight.astype(np.int32))
+    (actual,) = open_runtime("onnx", model.SerializeToString()).run(["y"], {"x": x})
+    np.testing.assert_array_equal(actual, x.astype(np.int32) @ weight.astype(np.int32))
 
 
 def test_the_range_that_rounds_and_clips_least():

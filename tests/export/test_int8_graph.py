@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-import soundfile
 import tiny_models
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -32,20 +31,17 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    for i in range(30):
-        soundfile.write(folder / f"{i}.wav", 0.1 * tiny_models.clip(4000 + 100 * i, seed=i), 16_000)
-    return folder
+    return tiny_models.write_clips(tmp_path_factory.mktemp("recordings"), range(4000, 7000, 100))
 
 
 @pytest.fixture(scope="module")
 def engines(run, recordings, tmp_path_factory):
     """An engine of each kind, by its name."""
-    place = tmp_path_factory.mktemp("engines")
+    folder = tmp_path_factory.mktemp("engines")
     for to in ("onnx", "openvino"):
-        export.export(run, place / to, to=to)
-        export.export(run, place / f"{to}-int8", to=to, int8=True, calibrate=recordings, min_pearson=0.5)
-    return place
+        export.export(run, folder / to, to=to)
+        export.export(run, folder / f"{to}-int8", to=to, int8=True, calibrate=recordings, min_pearson=0.5)
+    return folder
 
 
 def graph_of(nodes, inputs, outputs, weights):
@@ -96,7 +92,7 @@ def test_the_int8_lstm_equals_its_formula(frames, rows):
     assert "LSTM" not in [one.op_type for one in changed.graph.node]
     x = rng.standard_normal((frames, rows, features)).astype(np.float32)
     feed = {"x": x, "h0": start, "c0": start}
-    (found,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], feed)
+    (actual,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], feed)
     h, c = start[0], start[0]
     small_w, small_r = in_rows(w[0], 1), in_rows(r[0], 1, top=63)
     own = []
@@ -106,13 +102,13 @@ def test_the_int8_lstm_equals_its_formula(frames, rows):
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(new)
         h = sigmoid(o) * np.tanh(c)
         own.append(h)
-    assert found.shape == (frames, 1, rows, units)
+    assert actual.shape == (frames, 1, rows, units)
     # A value at the edge of two steps may round either way: a step of h, at most, now and then.
-    apart = np.abs(found[:, 0] - np.array(own))
+    apart = np.abs(actual[:, 0] - np.array(own))
     assert np.quantile(apart, 0.9) < 1e-4
     assert apart.max() < 0.02
     (whole,) = open_runtime("onnx", model.SerializeToString()).run(["y"], feed)
-    assert 1e-5 < np.abs(found - whole).max() < 0.1
+    assert 1e-5 < np.abs(actual - whole).max() < 0.1
 
 
 @pytest.mark.parametrize("change", [{"direction": "reverse"}, {"input_forget": 1}])
@@ -156,13 +152,13 @@ def test_what_only_moves_values_moves_bytes():
     assert kinds.index("QuantizeLinear") == 1, "before anything is moved"
     assert len(kinds) == 8, "nothing is moved in float32 beside"
     x = rng.standard_normal((1, 6, 4)).astype(np.float32)
-    (found,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x})
+    (actual,) = open_runtime("onnx", changed.SerializeToString()).run(["y"], {"x": x})
     padded = np.pad(rounded(np.maximum(x, 0), 0.02, 3), ((0, 0), (1, 1), (0, 0)))
     own = np.concatenate([padded[:, :-1], padded[:, 1:]], axis=2) @ in_rows(weight, 0)
-    np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual, own, rtol=0, atol=1e-5)
     pair = int8_graph.quantize(model, layers, scales, "openvino")
-    (found,) = open_runtime("onnx", pair.SerializeToString()).run(["y"], {"x": x})
-    np.testing.assert_allclose(found, own, rtol=0, atol=1e-5)
+    (actual,) = open_runtime("onnx", pair.SerializeToString()).run(["y"], {"x": x})
+    np.testing.assert_allclose(actual, own, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(10, 5), (3, 2), (2, 2), (3, 1), (4, 3), (5, 2), (1, 1)])
@@ -185,9 +181,9 @@ def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
         clips, together, several, torch_engine.predict(clips, hidden=True), strict=True
     ):
         (alone,) = engine.predict([clip], hidden=True)
-        for found in (one, other):
-            np.testing.assert_allclose(found.intensities, alone.intensities, rtol=0, atol=1e-4)
-            np.testing.assert_allclose(found.vad, alone.vad, rtol=0, atol=1e-4)
+        for actual in (one, other):
+            np.testing.assert_allclose(actual.intensities, alone.intensities, rtol=0, atol=1e-4)
+            np.testing.assert_allclose(actual.vad, alone.vad, rtol=0, atol=1e-4)
         np.testing.assert_allclose(one.hidden, alone.hidden, rtol=0, atol=1e-3)
         allowed = 0.25 if "int8" in kind else 1e-4
         np.testing.assert_allclose(one.intensities, own.intensities, rtol=0, atol=allowed)
@@ -197,8 +193,8 @@ def test_engines_predict_as_the_run_in_any_batch(engines, run, kind):
 
 
 def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
-    found = json.loads((engines / "onnx-int8" / "engine.json").read_text())
-    assert found["quantization"]["left"] in ([], ())
+    actual = json.loads((engines / "onnx-int8" / "engine.json").read_text())
+    assert actual["quantization"]["left"] in ([], ())
     graphs = [onnx.load(engines / "onnx-int8" / f"{name}.onnx").graph for name in ("encoder", "head")]
     kinds = [node.op_type for graph in graphs for node in graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 6 + 1 + 2 * 6 + 2, "convolutions, projection, layers, LSTM"
@@ -213,30 +209,30 @@ def test_int8_of_wav2vec2_covers_convolutions_layers_and_lstm(engines):
 
 
 def test_a_run_is_predicted_with_the_fastest_float32_model_in_it(run, recordings, tmp_path):
-    place = shutil.copytree(run, tmp_path / "run")
-    assert isinstance(open_engine(place), TorchEngine)
-    export.export(place, int8=True, calibrate=recordings, min_pearson=0.5)
-    assert isinstance(open_engine(place), TorchEngine), "int8 predicts otherwise: only by name"
-    done = CliRunner().invoke(cli.app, ["export", str(place), "--to", "openvino", "--quiet"])
+    folder = shutil.copytree(run, tmp_path / "run")
+    assert isinstance(open_engine(folder), TorchEngine)
+    export.export(folder, int8=True, calibrate=recordings, min_pearson=0.5)
+    assert isinstance(open_engine(folder), TorchEngine), "int8 predicts otherwise: only by name"
+    done = CliRunner().invoke(cli.app, ["export", str(folder), "--to", "openvino", "--quiet"])
     assert done.exit_code == 0, done.output
-    export.export(place)
-    for quick, slow in (("onnx", "openvino"), ("openvino", "onnx")):
-        for name, speed in ((quick, 2.0), (slow, 1.0)):
-            file = place / "engines" / name / "engine.json"
+    export.export(folder)
+    for fast, slow in (("onnx", "openvino"), ("openvino", "onnx")):
+        for name, speed in ((fast, 2.0), (slow, 1.0)):
+            file = folder / "engines" / name / "engine.json"
             file.write_text(json.dumps({**json.loads(file.read_text()), "speed": speed}))
-        found = open_engine(place)
-        assert isinstance(found, GraphEngine)
-        assert found.runtime == quick
-    assert isinstance(open_engine(place, device="cpu"), TorchEngine), "a device is torch's"
-    tiny_models.model("wav2vec2-layer", seed=1, **SHORT).save_pretrained(place)
-    assert isinstance(open_engine(place), TorchEngine), "trained further: the engines are of older weights"
+        actual = open_engine(folder)
+        assert isinstance(actual, GraphEngine)
+        assert actual.runtime == fast
+    assert isinstance(open_engine(folder, device="cpu"), TorchEngine), "a device is torch's"
+    tiny_models.model("wav2vec2-layer", seed=1, **SHORT).save_pretrained(folder)
+    assert isinstance(open_engine(folder), TorchEngine), "trained further: the engines are of older weights"
 
 
 def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
-    place = shutil.copytree(run, tmp_path / "run")
-    shutil.copytree(engines / "openvino", place / "engines" / "openvino")
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(engines / "openvino", folder / "engines" / "openvino")
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "openvino" else object())
-    assert isinstance(open_engine(place), TorchEngine)
+    assert isinstance(open_engine(folder), TorchEngine)
     with pytest.raises(ModelError, match="needs openvino, which isn't installed: pip install openvino"):
         open_engine(engines / "openvino")
     with pytest.raises(ModelError, match="needs openvino, which isn't installed"):
@@ -251,28 +247,28 @@ def test_a_runtime_that_is_not_here(engines, run, tmp_path, monkeypatch):
 
 def test_large_weights_stand_beside_the_graph(run, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(graph_files, "LARGE", 1000)
-    place = tmp_path / "engine"
-    export.export(run, place, int8=True, calibrate=recordings, min_pearson=0.5)
-    weights = place / "encoder.weights"
-    files = json.loads((place / "engine.json").read_text())["files"]
+    folder = tmp_path / "engine"
+    export.export(run, folder, int8=True, calibrate=recordings, min_pearson=0.5)
+    weights = folder / "encoder.weights"
+    files = json.loads((folder / "engine.json").read_text())["files"]
     assert set(files["encoder.weights"]) == {"sha256", "fingerprint"}
-    ours = GraphEngine(place)
+    ours = GraphEngine(folder)
     clip = [tiny_models.clip(3000)]
     own = ours.predict(clip)[0].intensities
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(fingerprint"):
-        GraphEngine(place)
+        GraphEngine(folder)
     weights.write_bytes(whole[:-1])
     with pytest.raises(ModelError, match=r"encoder.weights is not the file"):
-        GraphEngine(place)
+        GraphEngine(folder)
     weights.write_bytes(whole)
-    np.testing.assert_array_equal(GraphEngine(place).predict(clip)[0].intensities, own)
+    np.testing.assert_array_equal(GraphEngine(folder).predict(clip)[0].intensities, own)
     files["encoder.weights"]["sha256"] = "0" * 64  # what no sample saw
-    description = json.loads((place / "engine.json").read_text())
-    (place / "engine.json").write_text(json.dumps({**description, "files": files}))
+    description = json.loads((folder / "engine.json").read_text())
+    (folder / "engine.json").write_text(json.dumps({**description, "files": files}))
     with pytest.raises(ModelError, match=r"encoder.weights is not the file .* \(sha256"):
-        GraphEngine(place).check()
+        GraphEngine(folder).check()
     weights.unlink()
     with pytest.raises(ModelError, match=r"has no encoder.weights; the folder is incomplete"):
-        GraphEngine(place)
+        GraphEngine(folder)

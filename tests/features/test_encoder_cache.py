@@ -55,14 +55,14 @@ def test_cached_is_recomputed(encoder: dict[str, Any], items: tuple[Item, ...], 
         assert model.training
         assert source.encoded
         for item, hidden in zip(items, wanted, strict=True):
-            found = source.read(item, 0).values
-            assert found.dtype == dtype
+            actual = source.read(item, 0).values
+            assert actual.dtype == dtype
             assert (
-                found.shape
+                actual.shape
                 == hidden.shape
                 == (model.count_frames(max(400, round(item.seconds * 16_000))), 16)
             )
-            np.testing.assert_allclose(found.astype(np.float32), hidden, atol=error)
+            np.testing.assert_allclose(actual.astype(np.float32), hidden, atol=error)
     one = encoder_cache.compute(model, items, tmp_path / "one", loader.BatchOptions(1e-4), dtype="float32")
     for item, hidden in zip(items, wanted, strict=True):  # a batch of one is the same arithmetic
         np.testing.assert_array_equal(one.read(item, 0).values, hidden)
@@ -110,8 +110,8 @@ def test_the_key_ignores_where_the_encoder_came_from() -> None:
 
 def cached(folder: Path) -> dict[Path, int]:
     """The cached features: named by a hash, unlike a run's own files."""
-    found = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
-    return {path: path.stat().st_mtime_ns for path in found}
+    actual = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
+    return {path: path.stat().st_mtime_ns for path in actual}
 
 
 @pytest.mark.parametrize("written", [0, 1, 5])
@@ -179,9 +179,9 @@ def test_a_damaged_file_is_computed_again(damage: str, items: tuple[Item, ...], 
         victim.write_bytes(os.urandom(len(data)))
     else:
         victim.write_bytes(data[: {"empty": 0, "header": 20, "cut": len(data) - 4}.get(damage, len(data))])
-    found = encoder_cache.compute(model, items, tmp_path, dtype="float32")
+    actual = encoder_cache.compute(model, items, tmp_path, dtype="float32")
     for item, hidden in zip(items, wanted, strict=True):
-        np.testing.assert_allclose(found.read(item, 0).values, hidden, atol=2e-6)
+        np.testing.assert_allclose(actual.read(item, 0).values, hidden, atol=2e-6)
     after = cached(tmp_path)
     assert [path for path in before if after[path] != before[path]] == [victim]
 

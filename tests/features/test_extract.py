@@ -1,4 +1,4 @@
-"""`emimic features`: what is made of sound and of the challenge's files, and the ways all kinds share."""
+"""`emimic features`: what is made of sound and of the challenge's files, and what is common to all kinds."""
 
 import json
 import os
@@ -90,14 +90,14 @@ def test_log_mel_in_patches(corpus: Path) -> None:
     (report,) = extract(corpus, "log-mel", name="vggish", overrides={"patches": True, "max_seconds": None})
     index = store.index(corpus / "features/vggish")
     frames = logmel.compute_log_mel(wave(corpus, "00004"))
-    found = store.read(index["4"], "00004")
-    assert found.values.shape == (17, 96 * 64)
-    np.testing.assert_array_equal(found.values[3].reshape(96, 64), frames[3 * 96 : 4 * 96])
+    actual = store.read(index["4"], "00004")
+    assert actual.values.shape == (17, 96 * 64)
+    np.testing.assert_array_equal(actual.values[3].reshape(96, 64), frames[3 * 96 : 4 * 96])
     rest = len(frames) - 16 * 96
-    np.testing.assert_array_equal(found.values[16].reshape(96, 64)[:rest], frames[16 * 96 :])
-    np.testing.assert_allclose(found.values[16].reshape(96, 64)[rest:], np.log(0.01), atol=1e-6)
+    np.testing.assert_array_equal(actual.values[16].reshape(96, 64)[:rest], frames[16 * 96 :])
+    np.testing.assert_allclose(actual.values[16].reshape(96, 64)[rest:], np.log(0.01), atol=1e-6)
     # A patch covers 95 hops and a window: its middle is at 0.4875 s.
-    np.testing.assert_allclose(found.times, 0.4875 + 0.96 * np.arange(17))
+    np.testing.assert_allclose(actual.times, 0.4875 + 0.96 * np.arange(17))
     assert report.facts["settings"] == {"max_seconds": None, "patches": True}
 
 
@@ -155,7 +155,7 @@ def test_speech_of_one_layer_is_no_speech_of_two(corpus: Path) -> None:
     assert {"torch", "transformers", "emimic"} <= facts["versions"].keys()
     with pytest.raises(CorpusError, match=r"holds other features \(weights .*settings"):
         extract(corpus, "speech", model=str(corpus / "encoder"))
-    # How many share a batch changes nothing.
+    # The number in a batch changes nothing.
     (report,) = extract(
         corpus, "speech", model=str(corpus / "encoder"), overrides={"layers": 1, "batch_seconds": 9}
     )
@@ -192,9 +192,9 @@ def test_the_challenges_files_are_converted_once(tmp_path: Path) -> None:
         "wav2vec2/00001": sound,
         "wav2vec2/00002": sound[0],
     }
-    for place, content in written.items():
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{place}.pkl").write_bytes(pickle.dumps(content))
+    for folder, content in written.items():
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{folder}.pkl").write_bytes(pickle.dumps(content))
     (tmp_path / "vit/00006.pkl").write_bytes(pickle.dumps([face, face[:2]]))
     (tmp_path / "vit/00007.pkl").write_bytes(b"cos\nsystem\n(Vtouch ran\ntR.")
     vit, wav2vec2 = extract(tmp_path, "challenge", workers=1)
@@ -228,8 +228,8 @@ def test_frames_of_another_size_cost_only_their_clip(tmp_path: Path) -> None:
         (tmp_path / f"vit/{clip}.pkl").write_bytes(pickle.dumps(np.ones(shape)))
     (report,) = extract(tmp_path, "challenge")
     assert report.made == ("00001",)
-    told = "00002.pkl holds 384 frames of 5 features, expected 384 features"
-    assert told in report.failed["00002"]
+    message = "00002.pkl holds 384 frames of 5 features, expected 384 features"
+    assert message in report.failed["00002"]
     assert list(report.failed) == ["00002", "00003", "00004", "00005"]
     (tmp_path / "features").rename(tmp_path / "before")
     (report,) = extract(tmp_path, "challenge", overrides={"vit_size": None})
@@ -247,8 +247,8 @@ def test_numbered_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> No
     )
     extract(tmp_path, "challenge")
     for clip, wanted in (("1", [2, 1, 0]), ("2", [0, 1])):
-        found = store.read(tmp_path / f"features/vit/{clip}.safetensors", clip)
-        assert found.values[:, 0].tolist() == wanted
+        actual = store.read(tmp_path / f"features/vit/{clip}.safetensors", clip)
+        assert actual.values[:, 0].tolist() == wanted
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -302,18 +302,18 @@ def test_a_folder_without_the_challenges_files_is_named(corpus: Path) -> None:
         extract(corpus, "challenge", model="mine")
 
 
-# What all share
+# Common to all kinds
 
 
 def test_a_run_goes_on_where_it_was(corpus: Path) -> None:
     extract(corpus, "log-mel")
-    place = corpus / "features/log-mel"
-    times = {file.name: file.stat().st_mtime_ns for file in place.glob("*.safetensors")}
-    (place / "00003.safetensors").write_bytes((place / "00003.safetensors").read_bytes()[:100])
+    folder = corpus / "features/log-mel"
+    times = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
+    (folder / "00003.safetensors").write_bytes((folder / "00003.safetensors").read_bytes()[:100])
     (report,) = extract(corpus, "log-mel")
     assert report.made == ("00003",)
     assert report.skipped == ("00001", "00002", "00004")
-    changed = [f.name for f in place.glob("*.safetensors") if f.stat().st_mtime_ns != times[f.name]]
+    changed = [f.name for f in folder.glob("*.safetensors") if f.stat().st_mtime_ns != times[f.name]]
     assert changed == ["00003.safetensors"]
 
 
@@ -334,7 +334,7 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "told"),
+    ("given", "error", "message"),
     [
         ({"kind": "smell"}, SettingsError, "expected one of challenge, speech"),
         ({"overrides": {"color": 1}}, SettingsError, "color: .*known names: max_seconds, patches"),
@@ -348,10 +348,10 @@ def test_audio_is_preferred_to_the_video_it_came_from(corpus: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_named(
-    corpus: Path, given: dict[str, Any], error: type[Exception], told: str
+    corpus: Path, given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     asked = {"folder": corpus, "kind": "log-mel", **given}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         extract(asked.pop("folder"), asked.pop("kind"), **asked)
 
 
@@ -411,7 +411,7 @@ def test_every_kind_has_its_command_and_says_what_may_be_set() -> None:
             assert field.description, f"{kind}: {name}"
 
 
-def test_the_command_tells_what_became_of_the_clips(corpus: Path) -> None:
+def test_the_command_reports_what_became_of_the_clips(corpus: Path) -> None:
     asked = ["features", str(corpus), "--kind", "log-mel", "--set", "patches=true", "--name", "vggish", "-q"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1  # a clip is broken

@@ -24,7 +24,7 @@ TURN = 0.8
 
 
 def scene(time: float) -> np.ndarray:
-    """A bright square that wanders from cell to cell, is away from 0.3 to 0.5 s, and changes its color."""
+    """A bright square that wanders from square to square, is away from 0.3 to 0.5 s, and changes its color."""
     if 0.3 <= time < 0.5:
         return np.zeros((240, 320, 3), np.uint8)
     color = (255, 205, 205) if time < TURN else (205, 255, 205)
@@ -71,23 +71,23 @@ def test_crops_are_cut_at_their_times_and_missing_where_there_is_no_face(corpus:
     assert list(report.failed) == ["00009"]
     assert "00009.mp4" in report.failed["00009"]
     assert any("00010.mp4: no face in 5 frames" in note for note in report.warnings)
-    found = faces.find(corpus / "features/faces", 6.0)
-    assert list(found) == ["7", "8", "10"]
-    crops = found["8"]
+    actual = faces.find(corpus / "features/faces", 6.0)
+    assert list(actual) == ["7", "8", "10"]
+    crops = actual["8"]
     np.testing.assert_allclose(crops.times, np.arange(40) / FPS, atol=1e-3)
     missing = [k for k, file in enumerate(crops.files) if file is None]
     assert missing == [k for k in range(40) if 0.3 <= k / FPS < 0.5]
     for k, file in enumerate(crops.files):
         if file is not None:
-            picture = np.asarray(Image.open(file))
-            assert picture.shape == (224, 224, 3)
+            image = np.asarray(Image.open(file))
+            assert image.shape == (224, 224, 3)
             wanted = (255, 205, 205) if k / FPS < TURN else (205, 255, 205)
-            np.testing.assert_allclose(picture[40:-40, 40:-40].mean(axis=(0, 1)), wanted, atol=14)
-    # The same film with a sound that starts 0.2 s late, which moves no picture: time 0 is the container's.
-    np.testing.assert_allclose(found["7"].times, crops.times, atol=2e-3)
+            np.testing.assert_allclose(image[40:-40, 40:-40].mean(axis=(0, 1)), wanted, atol=14)
+    # The same film with a sound that starts 0.2 s late, which moves no image: time 0 is the container's.
+    np.testing.assert_allclose(actual["7"].times, crops.times, atol=2e-3)
 
 
-def test_descriptors_change_with_the_face_and_are_never_of_a_black_picture(corpus: Path) -> None:
+def test_descriptors_change_with_the_face_and_are_never_of_a_black_image(corpus: Path) -> None:
     cut(corpus)
     report = describe(corpus)
     assert report.made == ("00007", "00008")
@@ -105,7 +105,7 @@ def test_descriptors_change_with_the_face_and_are_never_of_a_black_picture(corpu
     np.testing.assert_allclose(frames.values[:, 3], frames.values[:, 0] - frames.values[:, 2], atol=1e-5)
     facts = json.loads((corpus / "features/face-descriptors/features.json").read_text())
     keeps("features/features_schema.json", facts)
-    assert facts["outputs"] == {"color": 3, "spread": 1}
+    assert facts["outputs"] == {"color": 3, "contrast": 1}
     assert facts["size"] == 4
     assert facts["model"].endswith("colors.onnx")
 
@@ -133,9 +133,9 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
         (corpus / "face_images" / clip).mkdir(parents=True)
         for number in numbers:
             Image.new("RGB", (20, 20)).save(corpus / "face_images" / clip / f"frame_{number}.png")
-    found = faces.find(corpus / "face_images", 6.0)
-    np.testing.assert_allclose(found["2"].times, np.arange(4) / 6)
-    assert [file is not None for file in found["2"].files] == [False, False, False, True]
+    actual = faces.find(corpus / "face_images", 6.0)
+    np.testing.assert_allclose(actual["2"].times, np.arange(4) / 6)
+    assert [file is not None for file in actual["2"].files] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("network", [{"batch": 1}, {"batch": 2}, {"last": True}, {"size": 64}, {}])
@@ -148,7 +148,7 @@ def test_where_a_clip_has_a_frame_nought_numbers_count_from_there(corpus: Path) 
         ({"normalize": "imagenet"}, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
     ],
 )
-def test_pictures_are_normalized_as_asked(
+def test_images_are_normalized_as_asked(
     corpus: Path, network: dict[str, Any], settings: dict[str, Any], formula: Any
 ) -> None:
     colors(corpus / "other.onnx", **network)
@@ -157,26 +157,26 @@ def test_pictures_are_normalized_as_asked(
     for number, color in enumerate(shown):
         Image.new("RGB", (80, 80), color).save(corpus / f"face_images/1/{number}.png")
     report = describe(corpus, "other.onnx", outputs=["color"], **settings)
-    found = store.read(store.index(report.folder)["1"], "1")
-    np.testing.assert_allclose(found.values, [formula(np.array(one)) for one in shown], atol=2e-2)
-    # A black picture that is there is a picture.
-    assert found.present.all()
+    actual = store.read(store.index(report.folder)["1"], "1")
+    np.testing.assert_allclose(actual.values, [formula(np.array(one)) for one in shown], atol=2e-2)
+    # A black image that is there is an image.
+    assert actual.present.all()
 
 
-def test_a_network_over_gray_pictures_sees_their_brightness(corpus: Path) -> None:
+def test_a_network_over_gray_images_sees_their_brightness(corpus: Path) -> None:
     colors(corpus / "other.onnx", channels=1)
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80), (200, 100, 50)).save(corpus / "face_images/1/1.png")
     report = describe(corpus, "other.onnx", outputs=["color"], normalize="bytes")
-    found = store.read(store.index(report.folder)["1"], "1")
-    np.testing.assert_allclose(found.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
+    actual = store.read(store.index(report.folder)["1"], "1")
+    np.testing.assert_allclose(actual.values, [[0.299 * 200 + 0.587 * 100 + 0.114 * 50]], atol=0.01)
 
 
 def test_networks_over_something_else_are_refused(corpus: Path) -> None:
     (corpus / "face_images/1").mkdir(parents=True)
     Image.new("RGB", (80, 80)).save(corpus / "face_images/1/1.png")
     colors(corpus / "other.onnx", channels=5)
-    with pytest.raises(ModelError, match=r"other\.onnx takes picture .*expected one batch of images"):
+    with pytest.raises(ModelError, match=r"other\.onnx takes image .*expected one batch of images"):
         describe(corpus, "other.onnx")
     colors(corpus / "other.onnx", size=64)
     with pytest.raises(ModelError, match=r"other\.onnx fails: "):
@@ -184,32 +184,32 @@ def test_networks_over_something_else_are_refused(corpus: Path) -> None:
 
 
 def test_both_layouts_of_detectors_find_the_square(tmp_path: Path) -> None:
-    picture = square(120, 80)
+    image = square(120, 80)
     for pixels in (False, True):
-        found = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(picture, 0.6)
-        assert found is not None
-        np.testing.assert_allclose(found.box, (120, 80, 160, 120), atol=0.1)
-        assert found.score == pytest.approx(1, abs=0.01)
-    # Twice the size is seen through half the resolution, and answered in pixels of the frame.
-    found = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
-    assert found is not None
-    np.testing.assert_allclose(found.box, (240, 160, 320, 240), atol=0.1)
+        actual = Detector(str(ultraface(tmp_path / "a.onnx", pixels=pixels))).detect(image, 0.6)
+        assert actual is not None
+        np.testing.assert_allclose(actual.box, (120, 80, 160, 120), atol=0.1)
+        assert actual.score == pytest.approx(1, abs=0.01)
+    # Twice the size is seen through half the resolution, and reported in pixels of the frame.
+    actual = Detector(str(tmp_path / "a.onnx")).detect(square(240, 160, 80, shape=(480, 640)), 0.6)
+    assert actual is not None
+    np.testing.assert_allclose(actual.box, (240, 160, 320, 240), atol=0.1)
     detector = Detector(str(yunet(tmp_path / "y.onnx")))
     assert detector.yunet
     both = square(64, 96, 32, (0, 0, 255), shape=(256, 320)) + square(
         192, 96, 32, (255, 0, 0), shape=(256, 320)
     )
-    found = detector.detect(both, 0.6)
-    assert found is not None
-    # Cell (3, 2) of the stride of 32, shifted by a quarter, twice the size; the red square is none.
+    actual = detector.detect(both, 0.6)
+    assert actual is not None
+    # Square (3, 2) of the stride of 32, shifted by a quarter, twice the size; the red square is none.
     np.testing.assert_allclose(
-        found.box, (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
+        actual.box, (2.75 * 32 - 32, 3.5 * 32 - 32, 2.75 * 32 + 32, 3.5 * 32 + 32), atol=0.5
     )
     assert detector.detect(np.zeros((100, 50, 3), np.uint8), 0.6) is None
 
 
 def test_blazeface_is_decoded_around_its_anchors(tmp_path: Path) -> None:
-    """Anchors: two at each center of 16 x 16 cells, then six at each of 8 x 8; all in pixels of 128 x 128."""
+    """Anchors: two at each center of 16 x 16 squares, then six at each of 8 x 8; all in pixels of 128 x 128."""
     values = [3.0, -2.0, 40.0, 32.0, -10.0, -8.0, 10.0, -4.0, *[0.0] * 8]
     for number, center in (
         (2 * (16 * 5 + 3) + 1, (3.5 * 8, 5.5 * 8)),
@@ -247,8 +247,8 @@ def test_a_face_is_rotated_until_its_eyes_are_level() -> None:
         image[y - 3 : y + 4, x - 3 : x + 4] = 255
     rows = []
     for points in (None, eyes):
-        picture = np.asarray(faces.crop(image, (60, 60, 140, 140), 0.0, 80, points)).astype(float)[..., 0]
-        halves = picture[:, :40], picture[:, 40:]
+        patch = np.asarray(faces.crop(image, (60, 60, 140, 140), 0.0, 80, points)).astype(float)[..., 0]
+        halves = patch[:, :40], patch[:, 40:]
         rows.append([(half.sum(axis=1) @ np.arange(80)) / half.sum() for half in halves])
     assert rows[0][1] - rows[0][0] == pytest.approx(20, abs=1)
     assert rows[1][1] - rows[1][0] == pytest.approx(0, abs=1)
@@ -266,11 +266,11 @@ def test_the_included_network_describes_faces_by_default(corpus: Path) -> None:
     assert "in the package" in facts["model"]
 
 
-def test_the_detector_is_given_no_stretched_picture(tmp_path: Path) -> None:
+def test_the_detector_is_given_no_stretched_image(tmp_path: Path) -> None:
     wide = square(0, 0, 80, shape=(240, 640))
-    found = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
-    assert found is not None
-    np.testing.assert_allclose(found.box, (0, 0, 80, 80), atol=0.1)
+    actual = Detector(str(ultraface(tmp_path / "a.onnx"))).detect(wide, 0.6)
+    assert actual is not None
+    np.testing.assert_allclose(actual.box, (0, 0, 80, 80), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -284,14 +284,14 @@ def test_the_detector_is_given_no_stretched_picture(tmp_path: Path) -> None:
         ((-420, -500, 580, 900), 0.1, (20, 0, 140, 120)),
     ],
 )
-def test_a_crop_is_a_square_within_the_picture(
+def test_a_crop_is_a_square_within_the_image(
     box: tuple[float, ...], margin: float, wanted: tuple[int, ...]
 ) -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    image = rng.integers(0, 255, (120, 160, 3), np.uint8)
     side = wanted[2] - wanted[0]
-    found = np.asarray(faces.crop(picture, box, margin, side))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found, picture[wanted[1] : wanted[3], wanted[0] : wanted[2]])
+    actual = np.asarray(faces.crop(image, box, margin, side))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(actual, image[wanted[1] : wanted[3], wanted[0] : wanted[2]])
 
 
 def test_what_is_there_is_kept_and_the_rest_is_made(corpus: Path) -> None:
@@ -324,7 +324,7 @@ def test_two_models_or_settings_never_share_a_folder(corpus: Path) -> None:
         describe(corpus)
 
 
-def test_the_license_of_a_model_is_told(corpus: Path) -> None:
+def test_the_license_of_a_model_is_reported(corpus: Path) -> None:
     unknown = f"license: unknown, look it up (there is no {corpus / 'README.md'})"
     assert unknown in cut(corpus).to_text()
     (corpus / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
@@ -362,7 +362,7 @@ def test_what_cannot_be_used_is_named(corpus: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(CorpusError, match="face_images holds no face crops"):
         describe(corpus)
     cut(corpus)
-    with pytest.raises(ModelError, match="has no output other; it has color, spread"):
+    with pytest.raises(ModelError, match="has no output other; it has color, contrast"):
         describe(corpus, outputs="other")
     with pytest.raises(SettingsError, match=r"normalize: .*expected one of imagenet, unit"):
         describe(corpus, normalize="caffe")

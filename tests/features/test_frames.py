@@ -36,19 +36,19 @@ def read(source: Any, seconds: float = 12.0, **given: Any) -> np.ndarray[Any, An
 def make_crops(folder: Path, present: list[bool], fps: float) -> Crops:
     folder.mkdir(parents=True)
     files = []
-    for number, there in enumerate(present):
+    for number, has_face in enumerate(present):
         file = folder / f"{number}.png"
         Image.fromarray(np.full((20, 20, 3), 10 * number + 5, np.uint8)).save(file)
-        files.append(file if there else None)
+        files.append(file if has_face else None)
     return Crops("1", np.arange(len(present)) / fps, tuple(files))
 
 
 def test_frames_without_a_face_are_left_out_or_black(tmp_path: Path) -> None:
     crops = make_crops(tmp_path / "a", [True, False, True, True, False], 5.0)
-    found = read(crops)
-    assert found.dtype == np.uint8
-    assert found.shape == (3, SIDE, SIDE, 3)
-    assert found[:, 0, 0, 0].tolist() == [5, 25, 35]
+    actual = read(crops)
+    assert actual.dtype == np.uint8
+    assert actual.shape == (3, SIDE, SIDE, 3)
+    assert actual[:, 0, 0, 0].tolist() == [5, 25, 35]
     padded = read(crops, seconds=1.6, padding="zeros")
     assert padded[:, 0, 0, 0].tolist() == [5, 0, 25, 35, 0, 0, 0, 0]
     assert read(crops, seconds=0.5)[:, 0, 0, 0].tolist() == [5, 25]
@@ -61,8 +61,8 @@ def test_frames_without_a_face_are_left_out_or_black(tmp_path: Path) -> None:
 def test_a_film_is_read_by_its_times_whatever_its_rate(tmp_path: Path) -> None:
     times = [k / 50 for k in range(20)] + [0.5, 0.9]  # then it stalls
     path = film(tmp_path / "a.mp4", times, lambda time: gray(round(200 * time)))
-    found = read(path, frames="video")[:, 0, 0, 0].astype(float)
-    np.testing.assert_allclose(found, [0, 40, 76, 100, 180], atol=6)  # .5 s is nearest to .6 s
+    actual = read(path, frames="video")[:, 0, 0, 0].astype(float)
+    np.testing.assert_allclose(actual, [0, 40, 76, 100, 180], atol=6)  # .5 s is nearest to .6 s
     assert len(read(path, seconds=0.1, frames="video")) == 1
 
 
@@ -91,8 +91,8 @@ def test_faces_of_a_corpus_are_cut_once_and_equal_those_of_a_new_recording(corpu
     assert [item.frames is None for item in items] == [False, False, True]
     assert any("1 of 3 clips have no frames" in note and "3" in note for note in one.warnings)
     read_item = frames.make_reader(values, 12.0)
-    found = read_item(items[0])
-    assert len(found) == 3  # of four frames one has no face
+    actual = read_item(items[0])
+    assert len(actual) == 3  # of four frames one has no face
     (folder,) = (corpus / "features").iterdir()
     assert folder.name.startswith("faces-32px-")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
@@ -103,7 +103,7 @@ def test_faces_of_a_corpus_are_cut_once_and_equal_those_of_a_new_recording(corpu
     assert len(list((corpus / "features").iterdir())) == 2
     notes: list[str] = []
     new = frames.FrameReader(values, 12.0).read(corpus / "raw/1.mp4", "1.mp4", notes)
-    np.testing.assert_allclose(new.astype(float), found, atol=12)  # JPEG
+    np.testing.assert_allclose(new.astype(float), actual, atol=12)  # JPEG
     assert not notes
     named = make_values(frames=f"features/{folder.name}")
     assert frames.find(corpus, named, 12.0).keys() == {"1", "2"}

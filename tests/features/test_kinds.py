@@ -19,8 +19,8 @@ def test_a_folder_is_needed(kind: str, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"expected a folder|can't be looked up"):
             check_source(wrong, kind)
     (tmp_path / "model.onnx").touch()
-    for path, said in ((tmp_path, "no config.json in it"), (tmp_path / "model.onnx", "found a file")):
-        with pytest.raises(ModelError, match=said):
+    for path, message in ((tmp_path, "no config.json in it"), (tmp_path / "model.onnx", "found a file")):
+        with pytest.raises(ModelError, match=message):
             check_source(str(path), kind)
     (tmp_path / "config.json").touch()
     check_source(str(tmp_path), kind)

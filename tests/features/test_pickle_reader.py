@@ -44,10 +44,10 @@ def test_an_array_of_any_protocol_is_read_as_it_was_written(
 ) -> None:
     file = tmp_path / "00001.pkl"
     file.write_bytes(pickle.dumps(array, protocol))
-    ((place, found),) = read_arrays(file).items()
-    assert place == ""
-    assert found.dtype == array.dtype
-    np.testing.assert_array_equal(found, array, strict=True)
+    ((name_in_file, actual),) = read_arrays(file).items()
+    assert name_in_file == ""
+    assert actual.dtype == array.dtype
+    np.testing.assert_array_equal(actual, array, strict=True)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -60,10 +60,10 @@ def test_arrays_in_lists_and_dicts_are_named_by_their_place(tmp_path: Path, prot
     }
     file = tmp_path / "clip.pkl"
     file.write_bytes(pickle.dumps(content, protocol))
-    found = read_arrays(file)
-    assert list(found) == ["frames/0", "frames/1", "frames/2", "nested/a/b"]
-    np.testing.assert_array_equal(found["frames/1"], shared)
-    np.testing.assert_array_equal(found["nested/a/b"], [0, 1])
+    actual = read_arrays(file)
+    assert list(actual) == ["frames/0", "frames/1", "frames/2", "nested/a/b"]
+    np.testing.assert_array_equal(actual["frames/1"], shared)
+    np.testing.assert_array_equal(actual["nested/a/b"], [0, 1])
 
 
 def test_the_older_names_of_numpy_are_known(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_older_names_of_numpy_are_known(tmp_path: Path) -> None:
 def test_a_list_of_ten_thousand_arrays_is_no_bomb(tmp_path: Path) -> None:
     file = tmp_path / "clip.pkl"
     file.write_bytes(pickle.dumps([np.full(4, i, np.float32) for i in range(10_000)]))
-    found = read_arrays(file)
-    assert [int(array[0]) for array in found.values()] == list(range(10_000))
+    actual = read_arrays(file)
+    assert [int(array[0]) for array in actual.values()] == list(range(10_000))
 
 
 # Hostile files. Those that would run something would leave a file in the folder CANARY stands for.
@@ -270,30 +270,30 @@ from emimic.task import CorpusError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
 before = set(sys.modules)
-told = {}
+outcomes = {}
 for file in sorted(Path(sys.argv[1]).glob("*.pkl")):
     start = time.process_time()
     try:
-        answer = f"read: {read_arrays(file)}"
+        outcome = f"read: {read_arrays(file)}"
     except CorpusError as error:
-        answer = str(error)
+        outcome = str(error)
     except BaseException as error:
-        answer = f"raised {type(error).__name__}: {error}"
-    told[file.name] = [answer, time.process_time() - start]
-print(json.dumps({"told": told, "imported": sorted(set(sys.modules) - before)}))
+        outcome = f"raised {type(error).__name__}: {error}"
+    outcomes[file.name] = [outcome, time.process_time() - start]
+print(json.dumps({"outcomes": outcomes, "imported": sorted(set(sys.modules) - before)}))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
 def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> None:
     assert len(FILES) >= 50
-    canary, place = tmp_path / "canary", tmp_path / "pickles"
+    canary, folder = tmp_path / "canary", tmp_path / "pickles"
     canary.mkdir()
-    place.mkdir()
+    folder.mkdir()
     names = {f"{i:03d}.pkl": name for i, name in enumerate(FILES)}
     for file, name in names.items():
-        (place / file).write_bytes(FILES[name]())
-    with (place / "worst.pkl").open("wb") as worst:
+        (folder / file).write_bytes(FILES[name]())
+    with (folder / "worst.pkl").open("wb") as worst:
         # As many objects as there may be, letters of four bytes each, and bytes up to the largest size.
         letters = b"x" * (2**25 - 4) + "😀".encode()
         worst.write(b"\x80\x04" + b"C\x00\x94" * 249_990 + b"X" + struct.pack("<I", len(letters)) + letters)
@@ -301,22 +301,22 @@ def test_no_hostile_pickle_runs_takes_much_memory_or_time(tmp_path: Path) -> Non
         worst.truncate(PICKLE_BYTES - 1)
         worst.seek(PICKLE_BYTES - 1)
         worst.write(b".")
-    with (place / "large.pkl").open("wb") as large:
+    with (folder / "large.pkl").open("wb") as large:
         large.truncate(PICKLE_BYTES + 1)
     names |= {"worst.pkl": "the most memory", "large.pkl": "more than 192 MB"}
     # Relative: the files say CANARY/ran.
     (tmp_path / "CANARY").symlink_to(canary)
     home = str(Path(emimic.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", TRY_ALL, str(place)], capture_output=True, text=True, check=True, cwd=tmp_path,
+        [sys.executable, "-c", TRY_ALL, str(folder)], capture_output=True, text=True, check=True, cwd=tmp_path,
         timeout=300, env={**os.environ, "PYTHONPATH": home},
     )  # fmt: skip
     report = json.loads(done.stdout)
-    assert set(report["told"]) == set(names)
-    for file, (answer, seconds) in report["told"].items():
-        assert answer.startswith(str(place / file)), f"{names[file]}: {answer[:300]}"
+    assert set(report["outcomes"]) == set(names)
+    for file, (outcome, seconds) in report["outcomes"].items():
+        assert outcome.startswith(str(folder / file)), f"{names[file]}: {outcome[:300]}"
         assert seconds < 5, f"{names[file]} took {seconds:.1f} s"
-        assert len(answer) < 600
+        assert len(outcome) < 600
     assert not list(canary.iterdir())
     assert {"pickle", "subprocess", "os.system", "numpy.f2py", "antigravity"}.isdisjoint(report["imported"])
 
@@ -330,7 +330,7 @@ def test_the_canary_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("os.system by STACK_GLOBAL", "os.system"),
         ("numpy.load of a pickle", "numpy.load"),
@@ -340,12 +340,12 @@ def test_the_canary_works(tmp_path: Path) -> None:
         ("no pickle", "is no pickle"),
     ],
 )
-def test_the_error_says_what_was_found(tmp_path: Path, name: str, told: str) -> None:
+def test_the_error_says_what_was_found(tmp_path: Path, name: str, message: str) -> None:
     file = tmp_path / "00042.pkl"
     file.write_bytes(FILES[name]())
     with pytest.raises(CorpusError, match=r"00042\.pkl") as caught:
         read_arrays(file)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ def test_what_is_written_is_read(
     file = tmp_path_factory.mktemp("store") / "clip.safetensors"
     wrote = sequence(frames, features, seed)
     store.write(file, "00007", wrote)
-    found = store.read(file, "7")  # however the table writes the number
+    actual = store.read(file, "7")  # however the table writes the number
     for name in ("values", "times", "present"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(wrote, name))
-        assert getattr(found, name).dtype == getattr(wrote, name).dtype
+        np.testing.assert_array_equal(getattr(actual, name), getattr(wrote, name))
+        assert getattr(actual, name).dtype == getattr(wrote, name).dtype
     assert store.read_clip_id(file) == "00007"
     assert store.read_frame_size([file], file.parent) == features
 

@@ -30,7 +30,7 @@ from emimic.features.extract import extract
 from emimic.model.backbones import load_pretrained
 from emimic.task import CorpusError, ModelError
 
-# transformers takes the spread of one token's times where only one was said; the command line is silent about it.
+# transformers takes the std of one token's times where only one was said; the command line is silent about it.
 pytestmark = pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 
 LENGTHS = {"00001": 48_000, "00002": 16_000, "00003": 800}
@@ -61,10 +61,13 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def say(corpus: Path, clip: str, words: list[tuple[str, float, float]], name: str = "transcripts") -> None:
-    place = corpus / "features" / name
-    place.mkdir(parents=True, exist_ok=True)
-    said = {"id": clip, "words": [{"word": word, "start": start, "end": end} for word, start, end in words]}
-    (place / f"{clip}.json").write_text(json.dumps(said))
+    folder = corpus / "features" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    transcript = {
+        "id": clip,
+        "words": [{"word": word, "start": start, "end": end} for word, start, end in words],
+    }
+    (folder / f"{clip}.json").write_text(json.dumps(transcript))
 
 
 def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: Path) -> None:
@@ -75,9 +78,9 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
     extractor = WhisperFeatureExtractor.from_pretrained(tiny_whisper)
     tokenizer = WhisperTokenizer.from_pretrained(tiny_whisper)
     for clip, samples in LENGTHS.items():
-        said = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
-        keeps("features/transcript_schema.json", said)
-        assert said["id"] == clip
+        transcript = json.loads((corpus / f"features/transcripts/{clip}.json").read_text())
+        keeps("features/transcript_schema.json", transcript)
+        assert transcript["id"] == clip
         inputs = extractor(
             soundfile.read(corpus / f"audio/{clip}.wav")[0], sampling_rate=16_000, return_tensors="pt"
         )
@@ -86,9 +89,9 @@ def test_words_are_those_of_whisper_within_the_clip(corpus: Path, tiny_whisper: 
         )
         letters = [token for token in tokens[0].tolist() if token < 256]
         assert letters
-        assert said["text"] == tokenizer.decode(letters)
-        assert "".join(word["word"] for word in said["words"]) == said["text"]
-        times = [time for word in said["words"] for time in (word["start"], word["end"])]
+        assert transcript["text"] == tokenizer.decode(letters)
+        assert "".join(word["word"] for word in transcript["words"]) == transcript["text"]
+        times = [time for word in transcript["words"] for time in (word["start"], word["end"])]
         assert times == sorted(times)
         assert 0 <= times[0] <= times[-1] <= samples / 16_000
     again = extract(corpus, "transcripts", model=str(tiny_whisper), overrides={"language": "en"})[0]
@@ -222,15 +225,17 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     corpus: Path, tiny_bert: Path, tiny_whisper: Path, tmp_path: Path
 ) -> None:
     say(corpus, "00001", [(" so", 0, 1)])
-    lacking = without(tiny_bert, tmp_path / "lacking", "layer.1.attention.self.key")
-    told = r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder"
-    with pytest.raises(ModelError, match=told):
-        extract(corpus, "text", model=str(lacking))
-    config = json.loads((lacking / "config.json").read_text())
+    incomplete = without(tiny_bert, tmp_path / "incomplete", "layer.1.attention.self.key")
+    message = (
+        r"weights of a text encoder are missing.*: encoder\.layer\.1\.attention\.self\.key\.bias, encoder"
+    )
+    with pytest.raises(ModelError, match=message):
+        extract(corpus, "text", model=str(incomplete))
+    config = json.loads((incomplete / "config.json").read_text())
     other = without(tiny_bert, tmp_path / "other")
     (other / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
-    told = r"encoder\.layer\.0\.intermediate\.dense\.weight \(24, 16\) instead of \(20, 16\)"
-    with pytest.raises(ModelError, match=told):
+    message = r"encoder\.layer\.0\.intermediate\.dense\.weight \(24, 16\) instead of \(20, 16\)"
+    with pytest.raises(ModelError, match=message):
         extract(corpus, "text", model=str(other))
     # What only stands behind the last hidden states may be missing, and then decides nothing.
     plain = str(without(tiny_bert, tmp_path / "plain", "pooler"))
@@ -248,8 +253,8 @@ def test_weights_that_are_missing_are_never_drawn_at_random(
     (tmp_path / "t5/config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
     assert load_pretrained(AutoModel, str(tmp_path / "t5"), "a text encoder").get_encoder() is not None
     encoder = without(tiny_whisper, tmp_path / "encoder", "decoder", "proj_out")
-    told = r"weights of a Whisper model are missing.*: model\.decoder\.embed_positions\.weight"
-    with pytest.raises(ModelError, match=told):
+    message = r"weights of a Whisper model are missing.*: model\.decoder\.embed_positions\.weight"
+    with pytest.raises(ModelError, match=message):
         extract(corpus, "transcripts", name="x", model=str(encoder))
     mute = without(tiny_whisper, tmp_path / "mute", "tokenizer", "vocab", "merges", "added_tokens")
     with pytest.raises(ModelError, match="mute has no tokenizer; expected Whisper's"):

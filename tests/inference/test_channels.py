@@ -48,10 +48,10 @@ def test_two_voices_are_distinguished_from_one_scene(
 
 def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
     """Return True if channels (sample, channel), put chunk by chunk, take turns."""
-    found = channels.Turns()
+    actual = channels.Turns()
     for start in range(0, len(wave), size):
-        found.put(wave[start : start + size], 16_000)
-    return found.are_taken
+        actual.put(wave[start : start + size], 16_000)
+    return actual.are_taken
 
 
 def test_one_silent_channel_and_silence_are_no_two_voices() -> None:
@@ -68,8 +68,8 @@ def test_chunks_of_any_length_give_the_same() -> None:
     whole.put(both, 16_000)
     for chunk in np.split(both, [7, 1_500, 1_601, 30_000]):
         parts.put(chunk, 16_000)
-    for found in (whole, parts):
-        assert (found.active, list(found.louder)) == (20, [20, 0])
+    for actual in (whole, parts):
+        assert (actual.active, list(actual.louder)) == (20, [20, 0])
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_channels_are_counted_by_the_header(folder: Path) -> None:
-    found = {path.name: decode.count_channels(path) for path in sorted(folder.iterdir())}
-    assert found == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
+    actual = {path.name: decode.count_channels(path) for path in sorted(folder.iterdir())}
+    assert actual == {"broken.wav": 0, "mono.wav": 1, "talk.wav": 2, "twice.wav": 2}
 
 
 def test_only_what_holds_two_voices_is_split(folder: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_recording_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_voices_are_noted_in_json_and_csv(folder: Path) -> None:
     out = folder / "out"
     assert invoke(folder / "talk.wav", "--formats", "csv", "-o", out).exit_code == 0
-    said = channels.NOTE
-    assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [said]
-    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{said}"')
+    message = channels.NOTE
+    assert json.loads((out / "results.json").read_text())["clips"][0]["notes"] == [message]
+    assert (out / "intensities.csv").read_text().splitlines()[1].endswith(f'"{message}"')
 
 
 def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
@@ -158,31 +158,31 @@ def test_predict_channels_gives_a_timeline_for_each_voice(folder: Path) -> None:
 
 
 def test_python_predicts_each_channel(folder: Path) -> None:
-    found = Predictor(fake_engine.Fake()).predict_files(
+    actual = Predictor(fake_engine.Fake()).predict_files(
         [folder / "talk.wav", folder / "mono.wav", folder / "no.wav"], channels=True
     )
-    assert [one.name for one in found.clips] == ["talk channel 1", "talk channel 2", "mono"]
-    assert [one.channel for one in found.clips] == [1, 2, None]
-    assert [one.path.name for one in found.failed] == ["no.wav"]
+    assert [one.name for one in actual.clips] == ["talk channel 1", "talk channel 2", "mono"]
+    assert [one.channel for one in actual.clips] == [1, 2, None]
+    assert [one.path.name for one in actual.failed] == ["no.wav"]
 
 
 def test_the_journal_keeps_channels_apart(folder: Path, tmp_path: Path) -> None:
     path = folder / "talk.wav"
     recordings = [path, Channel(path, 1), Channel(path, 2)]
     predictor = Predictor(fake_engine.Fake())
-    told = predictor.predict_decoded(
+    outcomes = predictor.predict_decoded(
         recordings, [predictor.read(one) for one in recordings], batch_seconds=30
     )
-    assert [one.channel for one in told] == [None, 1, 2]
-    assert Results.from_outcomes(EMOTIONS, told).names == ["talk", "talk channel 1", "talk channel 2"]
+    assert [one.channel for one in outcomes] == [None, 1, 2]
+    assert Results.from_outcomes(EMOTIONS, outcomes).names == ["talk", "talk channel 1", "talk channel 2"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "engine.json").write_text("{}")
     marks = [stamp(one) for one in recordings]
     assert len(set(marks)) == 3
     with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
-        journal.add_clips([(mark, one) for mark, one in zip(marks, told, strict=True) if mark])
+        journal.add_clips([(mark, one) for mark, one in zip(marks, outcomes, strict=True) if mark])
     with Journal(tmp_path / "out", tmp_path / "model", targets=EMOTIONS) as journal:
-        for mark, recording, one in zip(marks, recordings, told, strict=True):
+        for mark, recording, one in zip(marks, recordings, outcomes, strict=True):
             known = journal.get_clip(mark, recording)
             assert known is not None
             assert known.channel == one.channel

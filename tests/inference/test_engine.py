@@ -25,10 +25,10 @@ SHORT = {"max_seconds": 0.5, "vad_learned": True}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A tiny Whisper run and its exported model."""
-    place = tmp_path_factory.mktemp("engines")
-    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(place / "run")
-    export.export(place / "run", place / "engine")
-    return place / "run", place / "engine"
+    folder = tmp_path_factory.mktemp("engines")
+    tiny_models.model("whisper", do_normalize=False, **SHORT).save_pretrained(folder / "run")
+    export.export(folder / "run", folder / "engine")
+    return folder / "run", folder / "engine"
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_vad_that_was_never_learned_is_not_predicted(tmp_path):
     tiny_models.model("whisper", do_normalize=False, max_seconds=0.5).save_pretrained(tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "engine")
     for folder in ("run", "engine"):
-        found = open_engine(tmp_path / folder)
-        assert not found.spec.vad
-        assert found.predict([tiny_models.clip(500)])[0].vad is None
+        actual = open_engine(tmp_path / folder)
+        assert not actual.spec.vad
+        assert actual.predict([tiny_models.clip(500)])[0].vad is None
 
 
 @pytest.mark.parametrize("options", [{"threads": "2"}, {"threads": 0}, {"threads": 1.5}, {"streams": True}])
@@ -185,7 +185,7 @@ def test_no_model_there(tmp_path):
         open_engine(tmp_path / "file")
 
 
-def test_an_engine_folder_knows_only_the_cpu(folders):
+def test_an_exported_model_knows_only_the_cpu(folders):
     assert open_engine(folders[1], device="cpu").spec.targets
     with pytest.raises(ModelError, match="runs on the cpu; found device 'cuda'"):
         open_engine(folders[1], device="cuda")
@@ -284,7 +284,7 @@ def test_the_package_without_a_model(monkeypatch, tmp_path):
     assert engine.find_default_model() == tmp_path
 
 
-def test_an_engine_folder_needs_no_torch(folders):
+def test_an_exported_model_needs_no_torch(folders):
     code = f"""
 import sys
 import numpy as np

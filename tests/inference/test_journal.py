@@ -46,11 +46,7 @@ def clips(tmp_path: Path) -> Path:
 @pytest.fixture
 def bursts(tmp_path: Path) -> Path:
     """Eight voices, whose timelines have values."""
-    folder = tmp_path / "bursts"
-    folder.mkdir()
-    for number in range(8):
-        soundfile.write(folder / f"{number}.wav", fake_engine.burst(1.0, seed=number), 16_000)
-    return folder
+    return fake_engine.write_bursts(tmp_path / "bursts", [1.0] * 8)
 
 
 @pytest.fixture
@@ -62,9 +58,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> fake_engine.Fake:
 
 
 def run(clips: Path, out: Path, **given: object) -> tuple[Results, list[str]]:
-    told: list[str] = []
+    logged: list[str] = []
     asked = predict_request.Request(files=(str(clips),), out=out, form="csv", **given)  # type: ignore[arg-type]
-    return predict_request.run(asked, told.append), told
+    return predict_request.run(asked, logged.append), logged
 
 
 def table(out: Path) -> list[list[str]]:
@@ -89,19 +85,19 @@ def strange() -> tuple[Result, Timeline]:
 def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     result, line = strange()
     mark = Stamp("/ä\udc80.wav", 3, 10**18 + 1)
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
-        kept.add_clips([(mark, result)])
-        kept.add_timelines([(mark, line)])
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as store:
+        store.add_clips([(mark, result)])
+        store.add_timelines([(mark, line)])
         channel = Stamp("/a.wav", 3, 1, channel=2)
-        kept.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
-        kept.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
+        store.add_clips([(channel, replace(result, path=Path("a.wav"), notes=("a.wav: damaged",)))])
+        store.add_timelines([(channel, replace(line, vad=line.intensities[:, :3], vad_times=line.times))])
     keeps("inference/journal_schema.json", *json_lines(tmp_path / journal.NAME))
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as kept:
-        again, stored = kept.get_clip(mark, Path("b")), kept.get_timeline(mark)
-        assert kept.get_clip(replace(mark, size=4), Path("b")) is None
-        assert kept.get_clip(replace(mark, changed=0), Path("b")) is None
-        assert kept.get_clip(None, Path("b")) is None
-        noted = kept.get_clip(channel, Channel(Path("x/../a.wav"), 2))
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions()) as store:
+        again, stored = store.get_clip(mark, Path("b")), store.get_timeline(mark)
+        assert store.get_clip(replace(mark, size=4), Path("b")) is None
+        assert store.get_clip(replace(mark, changed=0), Path("b")) is None
+        assert store.get_clip(None, Path("b")) is None
+        noted = store.get_clip(channel, Channel(Path("x/../a.wav"), 2))
     assert noted is not None
     assert noted.notes == ("x/../a.wav: damaged",)  # the path as it is given now
     assert again is not None
@@ -118,45 +114,45 @@ def test_stored_results_are_read_bit_for_bit(tmp_path: Path) -> None:
     assert (stored.vad, stored.vad_times) == (None, None)
     for name in ("times", "starts", "ends", "intensities"):
         assert getattr(stored, name).tobytes() == getattr(line, name).tobytes()
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions(hop=0.1)) as kept:
-        assert kept.get_timeline(mark) is None
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS, options=TimelineOptions(hop=0.1)) as store:
+        assert store.get_timeline(mark) is None
+
+
+def write_three(folder: Path) -> tuple[Path, list[Stamp], Result]:
+    """Write a journal with one result of three files, a line each; return its path, the files' stamps, the result."""
+    result, _ = strange()
+    stamps = [Stamp(f"/{number}", 1, 1) for number in range(3)]
+    with Journal(folder, DEFAULT, targets=EMOTIONS) as written:
+        for mark in stamps:
+            written.add_clips([(mark, result)])
+    return folder / journal.NAME, stamps, result
 
 
 def test_a_torn_line_is_predicted_again_and_nothing_else_is_lost(tmp_path: Path) -> None:
     """Cut at every byte, the journal holds exactly the batches whose lines are whole, and takes more."""
-    result, _ = strange()
-    marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        for mark in marks:
-            kept.add_clips([(mark, result)])
-    path = tmp_path / journal.NAME
+    path, marks, result = write_three(tmp_path)
     whole = path.read_bytes()
     ends = [number for number, byte in enumerate(whole) if byte == ord("\n")]
     for size in [*range(0, len(whole), 7), *ends, *(end + 1 for end in ends)]:
         path.write_bytes(whole[:size])
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            found = [kept.get_clip(mark, Path("a")) is not None for mark in marks]
-            assert found == [end < size for end in ends[1:]]
-            assert kept.note is None
-            kept.add_clips([(marks[2], result)])
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert kept.get_clip(marks[2], Path("a")) is not None
-            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == found[:2]
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            actual = [store.get_clip(mark, Path("a")) is not None for mark in marks]
+            assert actual == [end < size for end in ends[1:]]
+            assert store.note is None
+            store.add_clips([(marks[2], result)])
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            assert store.get_clip(marks[2], Path("a")) is not None
+            assert [store.get_clip(mark, Path("a")) is not None for mark in marks[:2]] == actual[:2]
 
 
 def test_a_damaged_line_in_the_middle_is_skipped(tmp_path: Path) -> None:
-    result, _ = strange()
-    marks = [Stamp(f"/{number}", 1, 1) for number in range(3)]
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        for mark in marks:
-            kept.add_clips([(mark, result)])
-    path = tmp_path / journal.NAME
+    path, marks, _ = write_three(tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
     deep = b'{"clips":' + b"[" * 100_000 + b"\n"
     for damage in (b"\0\0\0\n", b'{"clips":[{"file":"/1"}]}\n', b"[]\n", b'{"clips":3}\n', deep):
         path.write_bytes(b"".join([*lines[:2], damage, lines[3]]))
-        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-            assert [kept.get_clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
+        with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+            assert [store.get_clip(mark, Path("a")) is not None for mark in marks] == [True, False, True]
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b'"', b',"x":' + b"[" * 100_000], ids=("byte", "quote", "depth"))
@@ -166,8 +162,8 @@ def test_a_damaged_head_starts_over_and_says_so(damage: bytes, tmp_path: Path) -
     path = tmp_path / journal.NAME
     head = path.read_bytes()
     path.write_bytes(head[:-2] + damage + head[-2:])
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        assert kept.note == f"{path} is damaged: everything is computed again"
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        assert store.note == f"{path} is damaged: everything is computed again"
     assert path.read_bytes() == head
 
 
@@ -182,10 +178,10 @@ def test_another_model_or_version_starts_over_and_says_so(
     (model / "model.safetensors").write_bytes(b"weights")
 
     def opened() -> tuple[bool, str | None]:
-        with Journal(tmp_path, model, targets=EMOTIONS) as kept:
-            known = kept.get_clip(mark, Path("a")) is not None
-            kept.add_clips([(mark, result)])
-            return known, kept.note
+        with Journal(tmp_path, model, targets=EMOTIONS) as store:
+            known = store.get_clip(mark, Path("a")) is not None
+            store.add_clips([(mark, result)])
+            return known, store.note
 
     assert opened() == (False, None)
     assert opened() == (True, None)
@@ -242,27 +238,27 @@ def test_a_second_run_predicts_only_new_or_changed_files(
     clips: Path, tmp_path: Path, engine: fake_engine.Fake
 ) -> None:
     out = tmp_path / "out"
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == len(results.clips) == 149
-    assert told[-1].startswith("149 predicted, 1 failed; ")
+    assert logged[-1].startswith("149 predicted, 1 failed; ")
     first = files(out)
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == 149
     assert len(results.failed) == 1  # tried again, and named again
-    assert told[-1] == "149 predicted (149 of them from the journal), 1 failed"
+    assert logged[-1] == "149 predicted (149 of them from the journal), 1 failed"
     assert files(out) == first
     shutil.copy(clips / "0001.wav", clips / "0070.wav")  # fixed
     shutil.copy(clips / "0002.wav", clips / "0003.wav")  # changed
     (clips / "0004.wav").unlink()
     write_clips(clips / "more", 3)
-    results, told = run(clips, out)
+    results, logged = run(clips, out)
     assert len(engine.clips) == 149 + 1 + 1 + 3
     assert [result.path for result in results.clips] == sorted(clips.rglob("*.wav"))
-    assert told[-1].startswith("152 predicted (147 of them from the journal), 0 failed; ")
+    assert logged[-1].startswith("152 predicted (147 of them from the journal), 0 failed; ")
     rows = table(out)
     assert len(rows) == 153
     third = files(out)
-    _, told = run(clips, tmp_path / "other")
+    _, logged = run(clips, tmp_path / "other")
     assert files(tmp_path / "other") == third
     run(clips, out, fresh=True)
     assert len(engine.clips) == 154 + 152 * 2
@@ -276,8 +272,8 @@ def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: f
     assert {f"{number}.csv" for number in range(8)} <= set(first)
     lines = [json.loads(line) for line in (out / journal.NAME).read_text().splitlines()]
     assert [list(line) for line in lines[1:]] == [["clips"], *[["timelines"]] * 8]
-    _, told = run(bursts, out, timeline=True)
-    assert told[-1] == "8 predicted (8 of them from the journal), 0 failed"
+    _, logged = run(bursts, out, timeline=True)
+    assert logged[-1] == "8 predicted (8 of them from the journal), 0 failed"
     assert len(engine.clips) == count
     assert files(out) == first
     run(bursts, out, hop=0.1)
@@ -290,36 +286,36 @@ def test_timelines_are_stored_one_by_one(bursts: Path, tmp_path: Path, engine: f
     assert files(tmp_path / "whole") == first
 
 
-@pytest.mark.parametrize("curves", [False, True])
+@pytest.mark.parametrize("timelines", [False, True])
 def test_ctrl_c_keeps_the_results_and_says_how_to_resume(
     clips: Path,
     bursts: Path,
     tmp_path: Path,
     engine: fake_engine.Fake,
     monkeypatch: pytest.MonkeyPatch,
-    curves: bool,
+    timelines: bool,
 ) -> None:
     predict, calls = fake_engine.Fake.predict, 0
 
     def interrupted(self: fake_engine.Fake, clips: list[np.ndarray], **given: float) -> list[Prediction]:
         nonlocal calls
         calls += 1
-        if calls == (6 if curves else 2):
+        if calls == (6 if timelines else 2):
             raise KeyboardInterrupt
         return predict(self, clips, **given)
 
     monkeypatch.setattr(fake_engine.Fake, "predict", interrupted)
-    folder, out = bursts if curves else clips, tmp_path / "out"
-    words = ["predict", str(folder), "-o", str(out), "-q", *(["--timeline"] * curves)]
+    folder, out = bursts if timelines else clips, tmp_path / "out"
+    words = ["predict", str(folder), "-o", str(out), "-q", *(["--timeline"] * timelines)]
     stopped = CliRunner().invoke(cli.app, words)
     assert stopped.exit_code == 130
     assert "journal.jsonl: give the same command again to go on" in stopped.output
     assert [path.name for path in out.iterdir()] == [journal.NAME]
     lines = (out / journal.NAME).read_text().splitlines()
-    assert '"timelines"' in lines[-1] if curves else '"clips"' in lines[-1]
+    assert '"timelines"' in lines[-1] if timelines else '"clips"' in lines[-1]
     done = CliRunner().invoke(cli.app, words)
-    assert f"{8 if curves else 149} predicted (" in done.output
-    run(folder, tmp_path / "whole", timeline=curves)
+    assert f"{8 if timelines else 149} predicted (" in done.output
+    run(folder, tmp_path / "whole", timeline=timelines)
     assert files(tmp_path / "whole") == files(out)
 
 
@@ -348,15 +344,15 @@ def test_which_clips_share_a_batch_does_not_depend_on_the_journal(clips: Path, t
         def predict_timelines(self, results: object, on_progress: object) -> batch.Batches[Timeline]:
             raise AssertionError
 
-    found = sorted(clips.iterdir())
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        told, _ = batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
-        assert [one.path for one in told] == found
-        mark = stamp(found[0])
+    actual = sorted(clips.iterdir())
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        outcomes, _ = batch.predict_files(Backend(), actual, timeline=False, max_seconds=12, journal=store)
+        assert [one.path for one in outcomes] == actual
+        mark = stamp(actual[0])
         assert mark is not None
-        kept.add_clips([(mark, strange()[0])])
-    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as kept:
-        batch.predict_files(Backend(), found, timeline=False, max_seconds=12, journal=kept)
+        store.add_clips([(mark, strange()[0])])
+    with Journal(tmp_path, DEFAULT, targets=EMOTIONS) as store:
+        batch.predict_files(Backend(), actual, timeline=False, max_seconds=12, journal=store)
     assert seen[0][1:] == seen[1][1:]
     assert seen[0][0] == "0000.wav," + seen[1][0]
 
@@ -380,8 +376,8 @@ def test_the_tally_counts_the_predictions_of_this_run() -> None:
 
 
 def test_a_slow_run_has_a_speed() -> None:
-    told = batch.Tally(predicted=3, audio=30.0, wall=90.0).summarize(0)
-    assert told == "3 predicted, 0 failed; 0.033 clips/s, 0.33 x real time"
+    summary = batch.Tally(predicted=3, audio=30.0, wall=90.0).summarize(0)
+    assert summary == "3 predicted, 0 failed; 0.033 clips/s, 0.33 x real time"
 
 
 # Real processes, really killed
@@ -429,6 +425,6 @@ def test_killed_at_random_moments_every_file_is_there_once(tmp_path: Path) -> No
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     rows = table(tmp_path / "out")[1:]
     assert [row[0] for row in rows] == [f"{number:04d}" for number in range(600) if number != 70]
-    kept = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
-    names = [Path(one["file"]).stem for line in kept[1:] for one in line["clips"]]
+    store = [json.loads(line) for line in (tmp_path / "out" / journal.NAME).read_text().splitlines()]
+    names = [Path(one["file"]).stem for line in store[1:] for one in line["clips"]]
     assert sorted(names) == [row[0] for row in rows]  # nothing stored was predicted twice

@@ -119,8 +119,8 @@ def test_order_is_the_order_of_the_inputs_and_a_missing_file_is_a_failure(
 
 
 def test_expand_takes_files_as_they_are_and_only_media_from_folders(recordings: Path) -> None:
-    found = [p.name for p in expand([recordings / "notes.txt", recordings / "deep"])]
-    assert found == ["notes.txt", "b.mp3"]
+    actual = [p.name for p in expand([recordings / "notes.txt", recordings / "deep"])]
+    assert actual == ["notes.txt", "b.mp3"]
 
 
 def test_folders_are_searched_through_links_and_say_when_they_hold_nothing(
@@ -144,9 +144,9 @@ def test_hidden_and_system_folders_are_passed_by(tmp_path: Path) -> None:
     ):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [tmp_path / "ok" / "x.mp3"]
+    actual = [tmp_path / "ok" / "x.mp3"]
     for one in ("", "*", "**", "**/*.mp3", "*/*.mp3", "ok/*"):
-        assert list(expand([tmp_path / one])) == found, one
+        assert list(expand([tmp_path / one])) == actual, one
     for named in (".Trash-1000", "__MACOSX/*.mp3", ".Trash*", ".ipynb_checkpoints/y.mp3"):
         assert [path.name for path in expand([tmp_path / named])] == ["y.mp3"], named
 
@@ -237,9 +237,9 @@ def test_silence_has_no_values(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert as_json["was_silent"]
     assert set(as_json["intensities"].values()) == {None}
     rows = list(csv.reader(io.StringIO(formats.to_csv(results))))
-    said = "silent (below -65 dB of full scale), so it has no values"
-    assert rows[2] == ["quiet", *[""] * 9, "whole clip", said]
-    assert as_json["notes"] == [said]
+    message = "silent (below -65 dB of full scale), so it has no values"
+    assert rows[2] == ["quiet", *[""] * 9, "whole clip", message]
+    assert as_json["notes"] == [message]
     table.show(Results(results.targets, (quiet,), ()), "table")
     shown = capsys.readouterr().out
     assert "silent" in shown

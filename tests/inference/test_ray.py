@@ -10,7 +10,6 @@ from pathlib import Path
 
 import fake_engine
 import pytest
-import soundfile
 from journal_cases import files, write_clips
 
 from emimic.cli import predict_request
@@ -36,23 +35,23 @@ AT_ONCE = {**os.environ, "RAY_worker_niceness": "0"}  # however busy the machine
 def actors(driver: int) -> dict[int, str]:
     """The actors that a process's local Ray runs, and what each does, by process id."""
     parents, names = {}, {}
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             try:
-                name = (place / "cmdline").read_bytes().rstrip(b"\0").decode()
-                parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                name = (process / "cmdline").read_bytes().rstrip(b"\0").decode()
+                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
             if name.startswith("ray::MapWorker"):
-                names[int(place.name)] = name
-    found = {}
+                names[int(process.name)] = name
+    actual = {}
     for actor, name in names.items():
         above = actor
         while above in parents and above != driver:
             above = parents[above]
         if above == driver:
-            found[actor] = name
-    return found
+            actual[actor] = name
+    return actual
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")
@@ -65,7 +64,7 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     words = [*PLAIN, "clips", "-o", "plain"]
     plain = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert plain.returncode == 1, plain.stderr
-    kept = tmp_path / "out" / journal.NAME
+    file = tmp_path / "out" / journal.NAME
     process = subprocess.Popen(
         [*RAY, "local", "clips", "-o", "out"], cwd=tmp_path, env=AT_ONCE,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -74,34 +73,31 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     while process.poll() is None and not victim:
         # One at work: its name ends with what it does.
         busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")]
-        if kept.exists() and kept.read_bytes().count(b"\n") > 1 and busy:
+        if file.exists() and file.read_bytes().count(b"\n") > 1 and busy:
             victim = busy[0]
             os.kill(victim, signal.SIGKILL)
-            at = kept.read_bytes().count(b"\n") - 1
+            at = file.read_bytes().count(b"\n") - 1
         time.sleep(0.005)
-    printed, said = process.communicate()
-    assert victim, said
+    printed, message = process.communicate()
+    assert victim, message
     assert at < -(-600 // 64) - 1, "it was killed midway"
-    assert process.returncode == 1, said
+    assert process.returncode == 1, message
     assert printed == plain.stdout
     assert files(tmp_path / "out") == files(tmp_path / "plain")
-    told, as_plain = (
+    lines, as_plain = (
         [line for line in text.splitlines() if line.startswith("emimic: clips/")]
-        for text in (said, plain.stderr)
+        for text in (message, plain.stderr)
     )
-    assert told == as_plain
-    assert len(told) == 3
-    assert "cut short; only" in told[0]
-    assert "clips/0070.wav: " in told[1]
-    assert "clips/0500.wav: " in told[2]
-    assert "598 predicted, 2 failed; " in said
+    assert lines == as_plain
+    assert len(lines) == 3
+    assert "cut short; only" in lines[0]
+    assert "clips/0070.wav: " in lines[1]
+    assert "clips/0500.wav: " in lines[2]
+    assert "598 predicted, 2 failed; " in message
 
 
 def test_timelines_and_the_journal_are_as_without_ray(tmp_path: Path) -> None:
-    folder = tmp_path / "voices"
-    folder.mkdir()
-    for number in range(3):
-        soundfile.write(folder / f"{number}.wav", fake_engine.burst(1.0 + number, seed=number), 16_000)
+    fake_engine.write_bursts(tmp_path / "voices", [1.0, 2.0, 3.0])
 
     def run(words: list[str], out: str) -> subprocess.CompletedProcess[str]:
         words = [*words, "voices", "--timeline", "-o", out]
@@ -122,13 +118,13 @@ def work(**given: object) -> ray.Work:
 
 
 def test_errors_of_a_worker_are_returned(tmp_path: Path) -> None:
-    def told(worker: ray.Worker) -> dict[str, str]:
+    def call(worker: ray.Worker) -> dict[str, str]:
         (text,) = worker({"item": ['{"clips": []}']})["outcomes"]
         return dict(json.loads(text))
 
     missing = ray.Worker(work(model=tmp_path / "nowhere"))
-    assert "on a worker: there is no folder" in told(missing)["error"]
-    assert "a worker has emimic" in told(ray.Worker(work(version="9")))["error"]
+    assert "on a worker: there is no folder" in call(missing)["error"]
+    assert "a worker has emimic" in call(ray.Worker(work(version="9")))["error"]
 
 
 def test_recordings_share_a_job_up_to_five_minutes() -> None:

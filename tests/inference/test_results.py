@@ -84,14 +84,14 @@ def test_dicts_are_json_and_say_their_version(result: Result, line: Timeline) ->
     assert {**whole["clips"][0], "schema": "emimic/results/1"}.items() <= alone.items()
     assert list(alone["intensities"]) == list(EMOTIONS)
     np.testing.assert_allclose(list(alone["intensities"].values()), result.prediction.intensities, atol=1e-6)
-    curves = line.to_dict()
-    assert curves["name"] == result.path.stem
-    assert curves["seconds"] == pytest.approx(line.seconds, abs=1e-3)
-    keeps("output/formats/schema.json", whole, alone, curves)
-    values = np.array(curves["intensities"]["Joy"], float)  # None becomes NaN
+    fields = line.to_dict()
+    assert fields["name"] == result.path.stem
+    assert fields["seconds"] == pytest.approx(line.seconds, abs=1e-3)
+    keeps("output/formats/schema.json", whole, alone, fields)
+    values = np.array(fields["intensities"]["Joy"], float)  # None becomes NaN
     np.testing.assert_allclose(values, line.intensities[:, 5], atol=1e-6)
     assert np.isnan(values).any()
-    assert curves["vad"]["times"] == pytest.approx(line.vad_times)
+    assert fields["vad"]["times"] == pytest.approx(line.vad_times)
 
 
 def test_frames(result: Result, line: Timeline) -> None:
@@ -113,7 +113,7 @@ def test_frames(result: Result, line: Timeline) -> None:
     assert len(empty) == 0
 
 
-def test_a_missing_pandas_is_said(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pandas_is_reported(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     for thing in (result, result.timeline):
         with pytest.raises(EmimicError, match=r"pip install '.*\[formats\]'"):

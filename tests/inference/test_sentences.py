@@ -26,7 +26,7 @@ from emimic.inference.words import Speech, WordFinder, WordSource
 from emimic.output import formats, terminal
 from emimic.task import EMOTIONS, AudioError, EmimicError, SettingsError
 
-# transformers takes the spread of one token's times where only one was said; the command line is silent about it.
+# transformers takes the std of one token's times where only one was said; the command line is silent about it.
 pytestmark = pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 
 WORDS = (
@@ -89,13 +89,13 @@ def test_each_sentence_is_predicted_as_a_clip(clip: Path) -> None:
     wave = soundfile.read(clip, dtype="float32")[0]
 
     def prepare(sound: Any, text: str) -> Any:
-        said.append(text)
+        texts.append(text)
         return engine.spec.clip_format.prepare(sound).samples
 
-    said: list[str] = []
+    texts: list[str] = []
     blocks = [wave[:9_000], wave[9_000:]]
     sentences = predict_sentences(engine, blocks, WORDS, prepare=prepare, batch_seconds=30)
-    assert said == TEXTS
+    assert texts == TEXTS
     assert [sentence.text for sentence in sentences] == TEXTS
     assert [(sentence.start, sentence.end) for sentence in sentences] == [(0.2, 1.4), (1.5, 1.9), (3.4, 4.4)]
     for sentence, (start, end) in zip(sentences[:2], ((0.1, 1.5), (1.4, 2.0)), strict=True):
@@ -149,7 +149,7 @@ def test_a_recording_without_words_is_an_error(clip: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"sentences": True}, "no source of words"),
         ({"words": WordSource(Path())}, "uses the voice alone"),
@@ -158,8 +158,8 @@ def test_a_recording_without_words_is_an_error(clip: Path, tmp_path: Path) -> No
         ({"sentences": True, "words": WordSource(Path()), "files": (), "mic": 1.0}, "leave out --mic"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(EmimicError, match=said):
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmimicError, match=message):
         predict_request.run(Request(**{"files": ("clip.wav",), **options}), print)
 
 
@@ -204,8 +204,10 @@ def _check_tiers(out: Path, result: Result) -> None:
     ]
     assert eaf.get_annotation_data_for_tier("Joy (sentences)") == joy
     tiers = {tier.name: tier for tier in textgrid.TextGrid.fromFile(out / "clip.TextGrid")}
-    found = [(round(i.minTime * 1000), round(i.maxTime * 1000), i.mark) for i in tiers["sentences"] if i.mark]
-    assert found == spans
+    actual = [
+        (round(i.minTime * 1000), round(i.maxTime * 1000), i.mark) for i in tiers["sentences"] if i.mark
+    ]
+    assert actual == spans
     captions = [(c.start, c.end, c.lines[0]) for c in webvtt.read(out / "clip.vtt")]
     assert captions == [
         ("00:00:00.200", "00:00:01.400", TEXTS[0]), ("00:00:01.500", "00:00:01.900", TEXTS[1]),

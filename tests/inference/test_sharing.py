@@ -31,8 +31,8 @@ def predictor() -> Predictor:
 
 
 def values(predictor: Predictor, seed: int) -> list[float]:
-    found = predictor(fake_engine.burst(0.5, seed=seed), sample_rate=16_000).prediction
-    return [float(value) for value in found.intensities]
+    actual = predictor(fake_engine.burst(0.5, seed=seed), sample_rate=16_000).prediction
+    return [float(value) for value in actual.intensities]
 
 
 def test_threads_and_tasks_share_one_predictor(predictor: Predictor) -> None:
@@ -179,13 +179,13 @@ def test_the_log_names_models_files_failures_and_times(
     with caplog.at_level(logging.DEBUG, "emimic"):
         Predictor(threads=1)
         Predictor(fake_engine.Fake()).predict_files([tmp_path])
-    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert any(
-        level == "INFO" and text.startswith("opened the model in the package in") for level, text in told
+        level == "INFO" and text.startswith("opened the model in the package in") for level, text in logged
     )
-    assert any(level == "DEBUG" and "good.wav: 2.80 s of sound" in text for level, text in told)
-    assert any(level == "WARNING" and "bad.wav" in text for level, text in told)
-    assert any(level == "INFO" and "1 predicted, 1 failed" in text for level, text in told)
+    assert any(level == "DEBUG" and "good.wav: 2.80 s of sound" in text for level, text in logged)
+    assert any(level == "WARNING" and "bad.wav" in text for level, text in logged)
+    assert any(level == "INFO" and "1 predicted, 1 failed" in text for level, text in logged)
     assert {record.name.partition(".")[0] for record in caplog.records} == {"emimic"}
 
 

@@ -40,7 +40,7 @@ def test_silence_and_steady_noise_are_no_voice(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["zeros", "white", "pink", "brown", "hum"])
 def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
     """Twelve bursts of the sample, each at -23 dB between 3 s of noise at -43 dB: found, with the margin around."""
-    found, length = 0.0, 0.0
+    actual, length = 0.0, 0.0
     parts, truth, at = [], [], 0
     for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:12]:
         clip = decode.load(path)
@@ -57,17 +57,17 @@ def test_real_bursts_between_noise_are_found_where_they_are(kind: str) -> None:
     for segment in find(sound):
         voiced[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
     for start, end in truth:
-        found, length = found + voiced[start:end].sum(), length + end - start
+        actual, length = actual + voiced[start:end].sum(), length + end - start
         voiced[max(0, start - 8_000) : end + 8_000] = False  # margins, and what the cut to 20 dB left out
-    assert found / length > 0.93
+    assert actual / length > 0.93
     assert voiced.mean() < 0.02
 
 
 def test_speech_is_found_by_the_model_even_at_a_level_that_never_falls() -> None:
     """What is no louder than its surroundings can only be found by its sound."""
     speech, levels = np.array([0.0] * 20 + [0.9] * 20 + [0.0] * 20), np.full(60, -30.0)
-    found = np.flatnonzero(decide(speech, levels))
-    assert (found[0], found[-1]) == (20 - voice_activity.MARGIN, 39 + voice_activity.MARGIN)
+    actual = np.flatnonzero(decide(speech, levels))
+    assert (actual[0], actual[-1]) == (20 - voice_activity.MARGIN, 39 + voice_activity.MARGIN)
 
 
 def test_clicks_are_passed_by_and_pauses_bridged() -> None:

@@ -18,7 +18,7 @@ from emimic.media.video import read_frames
 from emimic.task import AudioError
 
 
-def picture(facts: Facts) -> VideoTrack:
+def video_track(facts: Facts) -> VideoTrack:
     assert facts.video is not None
     return facts.video
 
@@ -30,22 +30,22 @@ def picture(facts: Facts) -> VideoTrack:
 @pytest.mark.parametrize("form", ["mp4", "matroska", "mov"])
 def test_fps_frames_and_length(form: str, fps: Fraction | int, frames: int) -> None:
     facts = probe(video(fps, frames, form))
-    found = picture(facts)
-    assert (found.codec, found.width, found.height, found.frames) == ("mpeg4", 48, 32, frames)
-    assert found.fps == float(fps)
-    assert found.expected == frames
-    # Matroska's clock ticks once a millisecond.
-    assert found.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
+    actual = video_track(facts)
+    assert (actual.codec, actual.width, actual.height, actual.frames) == ("mpeg4", 48, 32, frames)
+    assert actual.fps == float(fps)
+    assert actual.expected == frames
+    # Matroska's timestamps are whole milliseconds.
+    assert actual.seconds == pytest.approx(frames / float(fps), abs=1e-9 if form != "matroska" else 1.5e-3)
     assert facts.sound is None
     assert not facts.broken
 
 
-def test_a_recorders_clock_is_no_frame_rate() -> None:
-    """30 frames a second, stamped in milliseconds: the container states 1000, and the frames tell the truth."""
-    found = picture(probe(video(30, 60, "matroska", clock=Fraction(1, 1000))))
-    assert found.fps == 1000
-    assert found.expected == 60
-    assert found.frames / found.seconds == pytest.approx(30, rel=1e-3)
+def test_a_recorders_timestamps_are_no_frame_rate() -> None:
+    """30 frames a second, stamped in milliseconds: the container states 1000, and the frames have the true rate."""
+    actual = video_track(probe(video(30, 60, "matroska", tick=Fraction(1, 1000))))
+    assert actual.fps == 1000
+    assert actual.expected == 60
+    assert actual.frames / actual.seconds == pytest.approx(30, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,18 @@ def test_a_recorders_clock_is_no_frame_rate() -> None:
 )
 def test_frames_left_out_are_expected(form: str, codec: str) -> None:
     """The paper's clip 11437: 6.54 s at 30 fps are 196 frames, however many of them are there."""
-    found = picture(probe(video(30, 196, form, codec=codec, skip=(100, 150))))
-    assert (found.fps, found.frames, found.expected) == (30.0, 146, 196)
-    assert found.seconds == pytest.approx(196 / 30, abs=1e-3)
-    one = picture(probe(video(30, 60, form, codec=codec, skip=(31, 32))))
+    actual = video_track(probe(video(30, 196, form, codec=codec, skip=(100, 150))))
+    assert (actual.fps, actual.frames, actual.expected) == (30.0, 146, 196)
+    assert actual.seconds == pytest.approx(196 / 30, abs=1e-3)
+    one = video_track(probe(video(30, 60, form, codec=codec, skip=(31, 32))))
     assert (one.fps, one.frames, one.expected) == (30.0, 59, 60)
 
 
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 @pytest.mark.parametrize("fps", [Fraction(2983, 100), Fraction(125, 2)])
 def test_odd_rates_stay_what_they_are_with_frames_left_out(form: str, fps: Fraction) -> None:
-    found = picture(probe(video(fps, 90, form, skip=(20, 30))))
-    assert (found.fps, found.frames, found.expected) == (float(fps), 80, 90)
+    actual = video_track(probe(video(fps, 90, form, skip=(20, 30))))
+    assert (actual.fps, actual.frames, actual.expected) == (float(fps), 80, 90)
 
 
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
@@ -80,14 +80,14 @@ def test_frames_that_come_late_leave_no_gap(form: str) -> None:
     """Intervals of 20 to 46 ms, as webcams give them; the means of any tenth of a second are alike."""
     late = [0, 13, 3, 9]  # ms
     times = [round(number * 100 / 3) + late[number % 4] for number in range(120)]
-    whole, part = (picture(probe(video(30, 120, form, skip=s, times=times))) for s in ((0, 0), (40, 60)))
+    whole, part = (video_track(probe(video(30, 120, form, skip=s, times=times))) for s in ((0, 0), (40, 60)))
     assert (whole.frames, whole.expected) == (120, 120)
     assert (part.frames, part.expected) == (100, 120)
 
 
 def test_sound_beside_and_alone() -> None:
     facts = probe(video(25, 10, "mov", sound=media_files.sine(seconds=0.5)))
-    assert picture(facts).frames == 10
+    assert video_track(facts).frames == 10
     assert facts.sound is not None
     assert (facts.sound.codec, facts.sound.rate, facts.sound.channels) == ("pcm_s16le", 16_000, 1)
     assert facts.sound.bit_rate == 256_000
@@ -139,22 +139,22 @@ def _png() -> bytes:
 
 def test_what_is_cut_off_is_not_counted() -> None:
     whole = video(30, 300, "avi")
-    found = picture(probe(whole[: len(whole) // 2]))
-    assert found.promised == 300
-    assert 50 < found.frames < 200
-    assert found.seconds == pytest.approx(found.frames / 30)
+    actual = video_track(probe(whole[: len(whole) // 2]))
+    assert actual.promised == 300
+    assert 50 < actual.frames < 200
+    assert actual.seconds == pytest.approx(actual.frames / 30)
 
 
-def test_damage_in_the_middle_is_told() -> None:
+def test_damage_in_the_middle_is_reported() -> None:
     whole = bytearray(video(30, 90, "mpegts", codec="mpeg2video", sound=None))
     facts = probe(bytes(whole))
-    assert (picture(facts).frames, facts.broken) == (90, False)
+    assert (video_track(facts).frames, facts.broken) == (90, False)
     whole[len(whole) // 3 // 188 * 188 : len(whole) // 2 // 188 * 188] = (
         b""  # packets of the stream lost on the way
     )
     facts = probe(bytes(whole))
     assert facts.broken
-    assert picture(facts).frames < 90
+    assert video_track(facts).frames < 90
 
 
 def test_a_file_without_tracks_is_refused() -> None:
@@ -200,13 +200,13 @@ def test_a_track_without_a_decoder_is_none(lost: str) -> None:
 
 def test_refusals_name_the_file(tmp_path: Any) -> None:
     whole = video(30, 60)  # its index stands at the end
-    for content, said in (
+    for content, message in (
         (whole[: len(whole) // 2], "can be read"),
         (b"no video" * 99, "can be read"),
         (b"", "empty"),
     ):
         (tmp_path / "1.mp4").write_bytes(content)
-        with pytest.raises(AudioError, match=rf"raw/1\.mp4: .*{said}"):
+        with pytest.raises(AudioError, match=rf"raw/1\.mp4: .*{message}"):
             probe(tmp_path / "1.mp4", name="raw/1.mp4")
     with pytest.raises(AudioError, match=r"nowhere\.mp4: does not exist"):
         probe(tmp_path / "nowhere.mp4")

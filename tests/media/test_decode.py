@@ -305,7 +305,7 @@ def test_some_values_that_are_no_numbers_become_zero() -> None:
     np.testing.assert_array_equal(samples, sound)
 
 
-def test_a_bad_value_does_not_spread_when_resampling() -> None:
+def test_a_bad_value_does_not_propagate_when_resampling() -> None:
     sound = media_files.noise(1.0, 48_000)
     broken = np.stack([sound, sound], axis=1)
     broken[20_000, 1] = np.nan
@@ -527,8 +527,8 @@ def test_broken_bytes_give_samples_or_an_error_never_a_crash(kind: str, seed: in
     )
     ORIGINALS[kind] = ORIGINALS[kind] or bytes(content)
     random = np.random.default_rng(seed)
-    for place in random.integers(0, len(content), many):
-        content[place] = random.integers(256)
+    for position in random.integers(0, len(content), many):
+        content[position] = random.integers(256)
     try:
         samples, _ = read(bytes(content), max_seconds=1.0)
     except AudioError as error:

@@ -67,9 +67,9 @@ SAME: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_what_is_the_same_sound(name: str) -> None:
-    found = to_floats(SAME[name]())
-    found = found if found.ndim == 1 else found[:, 0]
-    np.testing.assert_allclose(found, SOUND, atol=2.0**-14 * (1 if name[:5] != "quiet" else 512))
+    actual = to_floats(SAME[name]())
+    actual = actual if actual.ndim == 1 else actual[:, 0]
+    np.testing.assert_allclose(actual, SOUND, atol=2.0**-14 * (1 if name[:5] != "quiet" else 512))
 
 
 class Refuses:
@@ -142,10 +142,10 @@ def test_any_number_is_a_rate(predictor: Predictor, rate: Any) -> None:
     ids=["a constant", "8 bits of 0", "subnormal", "divided twice"],
 )
 def test_what_holds_no_sound_is_silent(predictor: Predictor, samples: Any) -> None:
-    answer = predictor(samples, **RATE)
-    assert answer.was_silent
-    assert "silent" in answer.marks
-    assert np.isnan(answer.prediction.intensities).all()
+    result = predictor(samples, **RATE)
+    assert result.was_silent
+    assert "silent" in result.marks
+    assert np.isnan(result.prediction.intensities).all()
 
 
 def test_open_files_of_any_kind(predictor: Predictor, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_single_sample_of_two_channels_is_a_chunk(predictor: Predictor) -> Non
     assert stream.seconds == 50 / 16_000
 
 
-def test_a_stream_of_24_bits_in_32_is_told(predictor: Predictor) -> None:
+def test_a_stream_of_24_bits_in_32_is_reported(predictor: Predictor) -> None:
     stream = predictor.stream()
     stream.push(INT24)
     with pytest.warns(EmimicWarning, match=r"24-bit values, multiply them by 256"):
@@ -232,7 +232,7 @@ def test_files_of_whole_numbers_are_refused(name: str) -> None:
         decode.load(TOO_LOUD[name](), name="x")
 
 
-def test_files_of_24_bits_in_32_are_told() -> None:
+def test_files_of_24_bits_in_32_are_reported() -> None:
     for form in ("WAV", "AIFF", "CAF"):
         assert "24-bit values" in load(in_file(INT24, form, "PCM_32"))[1][0]
         assert not load(in_file(INT24 << 8, form, "PCM_32"))[1]
@@ -250,10 +250,10 @@ def test_a_corpus_leaves_out_a_clip_of_whole_numbers(tmp_path: Path) -> None:
 def test_an_empty_name_is_not_this_folder(predictor: Predictor, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.wav").write_bytes(WAV)
-    answers = predictor.predict_files([""])
-    assert not answers.clips
-    assert "empty name" in answers.failed[0].reason
-    assert os.fspath(answers.failed[0].path) == "."
+    results = predictor.predict_files([""])
+    assert not results.clips
+    assert "empty name" in results.failed[0].reason
+    assert os.fspath(results.failed[0].path) == "."
 
 
 def test_16_bits_in_the_upper_half_of_24() -> None:

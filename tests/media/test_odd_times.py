@@ -80,12 +80,12 @@ def flv_twice() -> bytes:
 
 def pages(content: bytes) -> list[bytes]:
     """Of an Ogg file."""
-    found, at = [], 0
+    actual, at = [], 0
     while at < len(content):
         end = at + 27 + content[at + 26] + sum(content[at + 27 : at + 27 + content[at + 26]])
-        found.append(content[at:end])
+        actual.append(content[at:end])
         at = end
-    return found
+    return actual
 
 
 def without(kind: str, *lost: int) -> bytes:
@@ -101,8 +101,8 @@ def patched(content: bytes, mark: bytes, offset: int, value: bytes) -> bytes:
 def ogv(late: float) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
-        picture: Any = container.add_stream("libvpx", rate=5)
-        picture.width, picture.height, picture.pix_fmt = 16, 16, "yuv420p"
+        video: Any = container.add_stream("libvpx", rate=5)
+        video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
         track: Any = container.add_stream("libopus", rate=48_000, layout="mono")
         packets: list[Any] = []
         for number in range(20):
@@ -110,8 +110,8 @@ def ogv(late: float) -> bytes:
                 np.full((16, 16, 3), 9 * number, np.uint8), format="rgb24"
             )
             frame.pts, frame.time_base = number, Fraction(1, 5)
-            packets += picture.encode(frame)
-        packets += picture.encode()
+            packets += video.encode(frame)
+        packets += video.encode()
         frame = av.AudioFrame.from_ndarray(talk(48_000)[None], format="flt", layout="mono")
         frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), round(late * 48_000)
         packets += [*track.encode(frame), *track.encode()]
@@ -188,8 +188,8 @@ INPUTS: dict[str, tuple[Callable[[], bytes], list[float] | None, str]] = {
     "the second of two cut": (lambda: made("opus") + made("opus")[:-9], None, DAMAGED),
     "opus without a page": (lambda: without("opus", 3), [3.0], f"{DAMAGED}.*|gap of 1 s"),
     "opus without its first page": (lambda: without("opus", 2), None, DAMAGED),
-    "pictures and a late opus": (lambda: ogv(1.5), LATE, STARTS),
-    "pictures and an opus": (lambda: ogv(0.0), WHOLE, ""),
+    "images and a late opus": (lambda: ogv(1.5), LATE, STARTS),
+    "images and an opus": (lambda: ogv(0.0), WHOLE, ""),
     "flac with too small a total": (lambda: patched(made("flac"), b"fLaC", 22, b"\0\0\x3e\x80"), None, DAMAGED),
     "two flacs joined": (lambda: made("flac") * 2, WHOLE, DAMAGED),
     "two wavs joined": (lambda: made("wav") * 2, WHOLE, DAMAGED),
@@ -200,7 +200,7 @@ INPUTS: dict[str, tuple[Callable[[], bytes], list[float] | None, str]] = {
     "aiff without a total": (lambda: patched(made("aiff"), b"COMM", 10, bytes(4)), WHOLE, ""),
     "one stamp ahead": (lambda: flv(lambda t: t + 5 * (1.85 < t < 1.89)), WHOLE, ""),
     "one stamp behind": (lambda: flv(lambda t: t - 1.8 * (1.85 < t < 1.89)), WHOLE, ""),
-    "a clock that begins again": (lambda: flv(lambda t: t - 2 * (t >= 2)), WHOLE, ""),
+    "timestamps that begin again": (lambda: flv(lambda t: t - 2 * (t >= 2)), WHOLE, ""),
     "all stamps 0": (lambda: flv(lambda t: 0.0), WHOLE, ""),
     "stamps of 33 days": (lambda: flv(lambda t: t + 2_000_000), WHOLE, ""),
     "sound twice": (flv_twice, WHOLE, "0.5.* s of the sound have the times of other sound"),
@@ -234,8 +234,8 @@ def test_every_time_is_the_files_or_noted(name: str) -> None:
     make, expected, note = INPUTS[name]
     samples, notes = load(make())
     if expected is not None:
-        found = [time - first_loud() for time in onsets(samples)]
-        np.testing.assert_allclose(found, expected, atol=TRUTH)
+        actual = [time - first_loud() for time in onsets(samples)]
+        np.testing.assert_allclose(actual, expected, atol=TRUTH)
     assert bool(notes) == bool(note), notes
     assert re.search(note, " ".join(notes)), notes
     assert note.startswith(DAMAGED) or not any("damaged" in one for one in notes)
@@ -258,7 +258,7 @@ def test_what_gives_no_times_is_named(content: Callable[[], bytes], message: str
 
 @pytest.mark.parametrize("speed", [0.98, 0.999, 1.001, 1.02])
 def test_a_recorders_drift_is_made_up_for(speed: float) -> None:
-    """Samples a second that are more or fewer than its clock's."""
+    """Samples a second that are more or fewer than its timestamps imply."""
     stamps, position = Timestamps(), 0.0
     for number in range(6_000):  # six minutes
         position += (0.06 * 16_000 + stamps.add(0.06 * number * speed, 960, 16_000)) / 16_000
@@ -267,8 +267,8 @@ def test_a_recorders_drift_is_made_up_for(speed: float) -> None:
 
 def test_a_file_of_a_recorder_that_is_slow() -> None:
     samples, _ = load(flac_mkv(edit=lambda time: time * 0.98))
-    found = [time - first_loud() for time in onsets(samples)]
-    np.testing.assert_allclose(found, [0.98, 2.94], atol=OVERLAP)
+    actual = [time - first_loud() for time in onsets(samples)]
+    np.testing.assert_allclose(actual, [0.98, 2.94], atol=OVERLAP)
 
 
 def test_frames_of_an_ogg_have_the_times_of_the_sound() -> None:

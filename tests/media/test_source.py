@@ -170,12 +170,12 @@ def test_notes_are_values(predictor: Predictor, tmp_path: Path) -> None:
     whole = media_files.encode(media_files.noise(1.0), "mp3")
     (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.mp3").write_bytes(whole)
-    answers = predictor.predict_files(tmp_path, timeline=True)
-    assert [len(clip.notes) for clip in answers.clips] == [1, 0]
-    assert "cut.mp3: damaged or cut short" in answers.clips[0].notes[0]
+    results = predictor.predict_files(tmp_path, timeline=True)
+    assert [len(clip.notes) for clip in results.clips] == [1, 0]
+    assert "cut.mp3: damaged or cut short" in results.clips[0].notes[0]
     notes: list[str] = []
     predictor.predict_timeline(tmp_path / "cut.mp3", notes=notes)
-    assert notes == list(answers.clips[0].notes)
+    assert notes == list(results.clips[0].notes)
     with pytest.warns(EmimicWarning, match="damaged or cut short"):
         predictor(tmp_path / "cut.mp3")
     with pytest.warns(EmimicWarning, match="damaged or cut short"):

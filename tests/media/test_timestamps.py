@@ -28,7 +28,7 @@ from emimic.output import formats
 from emimic.task import EmimicWarning
 
 KINDS = {
-    # suffix: (format, sound, picture, form and rate of the sound's frames)
+    # suffix: (format, sound, image, form and rate of the sound's frames)
     "mp4": ("mp4", "aac", "mpeg4", "fltp", 16_000),
     "mkv": ("matroska", "flac", "mpeg4", "s16", 16_000),
     "webm": ("webm", "libopus", "libvpx", "flt", 48_000),
@@ -45,17 +45,17 @@ def movie(
     late: float = 0.0,
     gap: tuple[float, float] = (0.0, 0.0),
     start: float = 0.0,
-    picture: bool = True,
+    image: bool = True,
     jump: float = 0.0,
     wave: np.ndarray[Any, Any] | None = None,
 ) -> bytes:
-    """A picture from `start` on, white while a burst sounds; and the sound `late` seconds later, without the packets
+    """An image from `start` on, white while a burst sounds; and the sound `late` seconds later, without the packets
     between the two seconds of `gap` of it. jump: seconds more on the stamps behind the gap."""
-    form, codec, pictures, kind_of, rate = KINDS[kind]
+    form, codec, image_codec, kind_of, rate = KINDS[kind]
     wave = talk(rate) if wave is None else wave
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
-        seen = container.add_stream(pictures, rate=25) if picture else None
+        seen = container.add_stream(image_codec, rate=25) if image else None
         if seen is not None:
             seen.width, seen.height, seen.pix_fmt = 64, 48, "yuv420p"
         track = container.add_stream(codec, rate=rate, layout="mono")
@@ -121,9 +121,9 @@ def _seconds(notes: Sequence[str], word: str) -> list[float]:
     return [float(part) for note in notes if word in note for part in note.split() if part[0].isdigit()][:1]
 
 
-def in_formats(answer: Any, folder: Path) -> dict[str, list[float]]:
+def in_formats(result: Any, folder: Path) -> dict[str, list[float]]:
     """Where each format puts the starts of voice (or of its first values after a gap), in seconds."""
-    formats.write(answer, folder, ["csv", "eaf", "textgrid", "vtt", "nova"], name="clip")
+    formats.write(result, folder, ["csv", "eaf", "textgrid", "vtt", "nova"], name="clip")
     tree = ElementTree.parse(folder / "clip.eaf").getroot()
     slots = {s.get("TIME_SLOT_ID"): int(s.get("TIME_VALUE") or 0) / 1000 for s in tree.iter("TIME_SLOT")}
     assert [m.get("TIME_ORIGIN") for m in tree.iter("MEDIA_DESCRIPTOR")] == ["0"]
@@ -133,13 +133,13 @@ def in_formats(answer: Any, folder: Path) -> dict[str, list[float]]:
     with_value = [row for row in rows if row["Joy"]]
     lines = (folder / "clip.joy.annotation~").read_text().split()
     captions = [line for line in (folder / "clip.vtt").read_text().splitlines() if "-->" in line]
-    clock = captions[0].split(" ")[0].split(":")
+    digits = captions[0].split(" ")[0].split(":")
     return {
         "eaf": [slots[a.get("TIME_SLOT_REF1")] for a in tier.iter("ALIGNABLE_ANNOTATION")],
         "textgrid": [one.minTime for one in praat.getFirst("voice segments") if one.mark],
         "csv": [float(with_value[0]["Seconds"]) - 0.1],
         "nova": [next(k for k, line in enumerate(lines) if not line.startswith("NaN")) * 0.2],
-        "vtt": [60 * float(clock[-2]) + float(clock[-1])],
+        "vtt": [60 * float(digits[-2]) + float(digits[-1])],
     }
 
 
@@ -153,16 +153,16 @@ def test_all_formats_have_the_times_of_the_file(case: str, tmp_path: Path) -> No
     predictor = Predictor(Fake())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmimicWarning)
-        answer = predictor.predict_files([path], timeline=True).clips[0]
-    assert answer.timeline is not None
+        result = predictor.predict_files([path], timeline=True).clips[0]
+    assert result.timeline is not None
     voice_segments = find(truth)
     assert len(voice_segments) == 2
-    found = in_formats(answer, tmp_path / "out")
+    actual = in_formats(result, tmp_path / "out")
     for kind in ("eaf", "textgrid"):
-        np.testing.assert_allclose(found[kind], [segment.start for segment in voice_segments], atol=TRUTH)
+        np.testing.assert_allclose(actual[kind], [segment.start for segment in voice_segments], atol=TRUTH)
     step = 0.2 * int(voice_segments[0].start / 0.2)  # with a voice in any part of it
     for kind in ("csv", "nova", "vtt"):
-        assert found[kind] == pytest.approx([step], abs=TRUTH)
+        assert actual[kind] == pytest.approx([step], abs=TRUTH)
 
 
 def test_timestamps_that_start_late_count_from_zero() -> None:
@@ -174,7 +174,7 @@ def test_timestamps_that_start_late_count_from_zero() -> None:
 
 
 def test_sound_alone_starts_when_it_says() -> None:
-    samples, notes = load(movie("mkv", late=1.5, picture=False))
+    samples, notes = load(movie("mkv", late=1.5, image=False))
     np.testing.assert_allclose(onsets(samples)[0], 2.5 + first_loud(), atol=TRUTH)
     assert len(notes) == 1
 

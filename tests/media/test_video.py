@@ -1,4 +1,4 @@
-"""Frames come with the container's times, on the clock of the sound."""
+"""Frames come with the container's timestamps, counted as those of the sound."""
 
 import warnings
 from pathlib import Path
@@ -27,20 +27,20 @@ def test_frame_k_of_any_rate_is_at_k_over_it_to_a_millisecond(
 def test_frames_are_where_they_were_put_whatever_the_rate_says(tmp_path: Path) -> None:
     put = [0.0, 0.033, 0.04, 0.5, 0.501, 2.0, 2.75]
     levels = dict(zip(put, range(30, 240, 30), strict=True))
-    found = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: gray(levels[time]))))
-    np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
-    # The picture travels with its time.
-    np.testing.assert_allclose([frame.image.mean() for frame in found], list(levels.values()), atol=6)
-    assert found[0].image.shape == (64, 64, 3)
-    assert found[0].image.dtype == np.uint8
+    actual = list(video.read_frames(film(tmp_path / "a.mp4", put, lambda time: gray(levels[time]))))
+    np.testing.assert_allclose([frame.time for frame in actual], put, atol=1e-3)
+    # The image travels with its time.
+    np.testing.assert_allclose([frame.image.mean() for frame in actual], list(levels.values()), atol=6)
+    assert actual[0].image.shape == (64, 64, 3)
+    assert actual[0].image.dtype == np.uint8
 
 
 def test_frames_that_refer_forward_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
     put = even(29.83, 30)
     path = film(tmp_path / "a.mp4", put, lambda time: gray(round(time * 200) + 20), codec="libx264")
-    found = list(video.read_frames(path))
-    np.testing.assert_allclose([frame.time for frame in found], put, atol=1e-3)
-    assert (np.diff([frame.image.mean() for frame in found]) > 0).all()
+    actual = list(video.read_frames(path))
+    np.testing.assert_allclose([frame.time for frame in actual], put, atol=1e-3)
+    assert (np.diff([frame.image.mean() for frame in actual]) > 0).all()
 
 
 @pytest.mark.parametrize("fps", [6, 2.5, 12, 100])
@@ -62,7 +62,7 @@ def test_a_wanted_rate_takes_the_nearest_frames_once(tmp_path: Path, fps: float,
 
 @pytest.mark.parametrize("start", [0.0, 0.25])
 def test_a_face_and_a_sound_of_one_moment_have_one_time(tmp_path: Path, start: float) -> None:
-    moment = 0.7  # on the container's clock: the picture turns white as the tone begins
+    moment = 0.7  # by the container's timestamps: the image turns white as the tone begins
     samples = np.arange(16_000)
     tone = (0.5 * np.sin(2 * np.pi * 440 * samples / 16_000) * (samples / 16_000 + start >= moment)).astype(
         np.float32
@@ -89,7 +89,7 @@ def test_a_silent_film_starts_when_it_says(tmp_path: Path) -> None:
     np.testing.assert_allclose(times(path), [1.0, 1.5, 2.0], atol=1e-3)
 
 
-def test_decoding_stops_where_it_is_told(tmp_path: Path) -> None:
+def test_decoding_stops_where_asked(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", even(10, 50), lambda _: gray(50))
     np.testing.assert_allclose(times(path, max_seconds=1.2), np.arange(13) / 10, atol=1e-3)
     np.testing.assert_allclose(times(path, fps=5, max_seconds=1.2), np.arange(7) / 5, atol=1e-3)
@@ -114,9 +114,9 @@ def test_a_damaged_film_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     data[(start + end) // 2 : end - 4] = bytes(end - 4 - (start + end) // 2)
     path.write_bytes(data)
     with pytest.warns(EmimicWarning, match=r"a\.mp4: damaged or cut short; only frames up to"):
-        found = times(path)
-    assert 10 < len(found) < 60
-    np.testing.assert_allclose(found, np.arange(len(found)) / 20, atol=1e-3)
+        actual = times(path)
+    assert 10 < len(actual) < 60
+    np.testing.assert_allclose(actual, np.arange(len(actual)) / 20, atol=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 5000])
@@ -127,7 +127,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
         list(video.read_frames(path))
 
 
-def test_a_recording_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_recording_without_images_is_named(tmp_path: Path) -> None:
     decode.save(tmp_path / "a.mp3", np.full(16_000, 0.1, np.float32), codec="mp3")
     with pytest.raises(AudioError, match=r"a\.mp3: has no video track"):
         list(video.read_frames(tmp_path / "a.mp3"))
@@ -148,13 +148,13 @@ def test_holes_in_a_stream_cost_only_their_frames(tmp_path: Path) -> None:
     data[third : third + 20_000] = rng.bytes(20_000)
     path.write_bytes(data)
     with pytest.warns(EmimicWarning, match=r"a\.ts: damaged or cut short"):
-        found = times(path)
-    assert 10 < len(found) < 60
-    assert (np.diff(found) > 0).all()
-    assert np.abs(found[:, None] - whole).min(axis=1).max() < 1e-3
+        actual = times(path)
+    assert 10 < len(actual) < 60
+    assert (np.diff(actual) > 0).all()
+    assert np.abs(actual[:, None] - whole).min(axis=1).max() < 1e-3
 
 
-def test_absurd_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absurd_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = film(tmp_path / "a.mp4", even(20, 3), lambda _: gray(50))
     monkeypatch.setattr(video, "PIXELS", 64 * 63)
     with pytest.raises(AudioError, match=r"a\.mp4: has frames of 64 x 64, expected at most 4,032 pixels"):

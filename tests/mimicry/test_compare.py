@@ -36,8 +36,8 @@ LENIENT = Settings(
 
 def binomial(rate: float, pairs: int) -> tuple[float, float]:
     """The counts between which 99.9 % of experiments end."""
-    share = [math.comb(pairs, k) * rate**k * (1 - rate) ** (pairs - k) for k in range(pairs + 1)]
-    total = np.cumsum(share)
+    probabilities = [math.comb(pairs, k) * rate**k * (1 - rate) ** (pairs - k) for k in range(pairs + 1)]
+    total = np.cumsum(probabilities)
     return float(np.searchsorted(total, 0.0005)), float(np.searchsorted(total, 0.9995))
 
 
@@ -184,10 +184,10 @@ def test_warping_is_the_cheapest_way(rows: int, columns: int, number: int, draws
         )
         assert warped.cost[draw] == pytest.approx(paid, rel=1e-5, abs=1e-5)
         x, y = np.array([seeds[draw, i] for i, _ in path]), np.array([mimic[j] for _, j in path])
-        for place in range(2):
-            if min(x[:, place].std(), y[:, place].std()) > 0.01:
-                expected = np.corrcoef(x[:, place], y[:, place])[0, 1]
-                assert warped.similarity[draw, place] == pytest.approx(expected)
+        for index in range(2):
+            if min(x[:, index].std(), y[:, index].std()) > 0.01:
+                expected = np.corrcoef(x[:, index], y[:, index])[0, 1]
+                assert warped.similarity[draw, index] == pytest.approx(expected)
 
 
 def test_no_step_of_the_path_leaves_the_band() -> None:
@@ -223,10 +223,10 @@ def test_windows_correlate_what_both_have(number: int, reach: int) -> None:
         if start not in valid:
             continue
         for lag, steps in counts.items():
-            for place in range(2):
-                value = valid[start][lag + reach, place]
+            for index in range(2):
+                value = valid[start][lag + reach, index]
                 if lag in usable:
-                    x, y = a[steps, place], b[[s + lag for s in steps], place]
+                    x, y = a[steps, index], b[[s + lag for s in steps], index]
                     assert value == pytest.approx(np.corrcoef(x, y)[0, 1])
                 else:
                     assert math.isnan(value)
@@ -242,7 +242,7 @@ def test_surrogates_keep_neighbors_together(steps: int, turn: int, number: int) 
     assert np.abs(np.diff(orders, axis=1)).max(initial=0) <= 1
 
 
-def test_chance_is_the_share_of_draws_as_high_corrected_by_the_largest() -> None:
+def test_chance_is_the_fraction_of_draws_as_high_corrected_by_the_largest() -> None:
     rng = np.random.default_rng(8)
     draws = np.tanh(rng.standard_normal((99, 3)) * [0.3, 0.6, 0.1])
     observed = np.tanh([0.6, 3.6, math.nan])
@@ -250,11 +250,11 @@ def test_chance_is_the_share_of_draws_as_high_corrected_by_the_largest() -> None
     known = np.concatenate([observed[None], draws])[:, :2]
     z = np.arctanh(known)
     z = (z - z.mean(axis=0)) / z.std(axis=0)
-    for place, one in enumerate((first, second)):
-        assert one.p_alone == pytest.approx((1 + (draws[:, place] >= observed[place]).sum()) / 100)
-        assert one.p == pytest.approx((1 + (z[1:].max(axis=1) >= z[0, place]).sum()) / 100)
-        assert one.beyond == (one.p <= 0.05) == (observed[place] > one.high)
-        assert one.low == pytest.approx(draws[:, place].min())
+    for index, one in enumerate((first, second)):
+        assert one.p_alone == pytest.approx((1 + (draws[:, index] >= observed[index]).sum()) / 100)
+        assert one.p == pytest.approx((1 + (z[1:].max(axis=1) >= z[0, index]).sum()) / 100)
+        assert one.beyond == (one.p <= 0.05) == (observed[index] > one.high)
+        assert one.low == pytest.approx(draws[:, index].min())
         assert one.high < 1
     assert second.beyond
     assert math.isnan(third.p)
@@ -284,15 +284,15 @@ def test_vad_frames_are_averaged_within_half_a_hop() -> None:
     line = timeline(values)
     assert line.vad is not None
     assert line.vad_times is not None
-    spread = line.vad + np.tile(np.linspace(-0.09, 0.09, 10), 4)[:, None].astype(np.float32)
-    spread[13] = np.nan
-    found = make_series(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread}))
+    varied = line.vad + np.tile(np.linspace(-0.09, 0.09, 10), 4)[:, None].astype(np.float32)
+    varied[13] = np.nan
+    found = make_series(Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": varied}))
     assert found.dimensions == (*EMOTIONS, "Arousal", "Dominance", "Valence")
     assert found.values[[0, 2, 3], 6:] == pytest.approx(values[[0, 2, 3], 6:], abs=1e-6)
-    assert found.values[1, 6:] == pytest.approx(np.delete(spread[10:20], 3, axis=0).mean(axis=0))
-    spread[10:20] = np.nan
+    assert found.values[1, 6:] == pytest.approx(np.delete(varied[10:20], 3, axis=0).mean(axis=0))
+    varied[10:20] = np.nan
     assert not make_series(
-        Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": spread})
+        Timeline(**{name: getattr(line, name) for name in line.__slots__} | {"vad": varied})
     ).voiced[1]
 
 
@@ -431,9 +431,9 @@ def test_the_plot_names_everything_and_is_the_same_each_time(method: Any) -> Non
     drawn = draw_comparison(result, form="svg")
     assert ET.fromstring(drawn).tag.endswith("svg")
     # Letters are drawn as outlines; each text stands beside them as a comment.
-    said = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
-    assert {*EMOTIONS, "Arousal", "Dominance", "Valence", "Overall", "no variance", "Lag (s)"} <= said
-    assert {"seed: seed", "mimic: mimic"} <= said or {"first: seed", "second: mimic"} <= said
+    labels = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
+    assert {*EMOTIONS, "Arousal", "Dominance", "Valence", "Overall", "no variance", "Lag (s)"} <= labels
+    assert {"seed: seed", "mimic: mimic"} <= labels or {"first: seed", "second: mimic"} <= labels
     if method == "dtw":
         assert drawn == draw_comparison(result, form="svg")
     else:

@@ -159,6 +159,11 @@ def test_crosstalk_and_drift_are_estimated() -> None:
     assert mixed.same_sound == 1.0
     assert mixed.delay == pytest.approx(0.005, abs=1e-4)
     assert "the same sound is in both recordings" in mixed.describe()[0]
+    once = second.copy()
+    once[64_000:96_000] += first[64_000:96_000]  # one sound in both, as by chance
+    assert examine(first, once).same_sound == 0.0
+    once[256_000:288_000] += first[256_000:288_000]
+    assert examine(first, once).same_sound == pytest.approx(2 / 20)
     late = np.interp(np.arange(size) * (1 - 0.0002), np.arange(size), first)
     drift = examine(first, late)
     assert drift.drift == pytest.approx(0.0002, rel=0.15)

@@ -1,4 +1,4 @@
-"""Encoders against their formulas in NumPy, their frame arithmetic against counting, SpecAugment against its share."""
+"""Encoders against their formulas in NumPy, frame arithmetic against counting, SpecAugment against its fraction."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from transformers import AutoConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from emimic.model import encoders, frontend, layers
+from emimic.model.attention import Attention
 from emimic.task import ModelError
 
 ODD = {"conv_kernel": [7, 4, 2], "conv_stride": [3, 2, 2], "conv_dim": [8, 8, 8]}
@@ -45,12 +46,14 @@ def test_whispers_frames_attend_no_further_than_they_reach():
     with torch.no_grad():
         near, far = (
             [
-                encoders.encode(encoder, torch.from_numpy(wave)[None], mask, reach=reach)[0][0]
+                encoders.encode(encoder, torch.from_numpy(wave)[None], mask, attention=Attention(reach))[0][0]
                 for wave in (clip, other)
             ]
             for reach in (3, None)
         )
-        everything = encoders.encode(encoder, torch.from_numpy(clip)[None], mask, reach=25)[0][0]
+        everything = encoders.encode(encoder, torch.from_numpy(clip)[None], mask, attention=Attention(25))[0][
+            0
+        ]
     assert torch.equal(near[0][:12], near[1][:12])
     assert not torch.equal(near[0][14:], near[1][14:])
     assert not torch.equal(far[0][:12], far[1][:12])
@@ -123,10 +126,10 @@ def test_log_mel_equals_whispers_own(samples, kind, bins):
 @pytest.mark.parametrize("samples", [400, 16_123])
 def test_log_mel_equals_its_formula_in_float64(samples):
     clip = tiny_models.clip(samples).astype(np.float64)
-    found, _ = frontend.compute_log_mel(
+    actual, _ = frontend.compute_log_mel(
         torch.from_numpy(clip)[None], torch.ones(1, samples, dtype=torch.bool), 80
     )
-    np.testing.assert_allclose(found[0], tiny_models.log_mel(clip, 80).T, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(actual[0], tiny_models.log_mel(clip, 80).T, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0])
@@ -149,33 +152,33 @@ def test_whisper_on_a_whole_window_equals_transformers(seconds):
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_frames_are_counted_right(family):
     encoder = build(family)
-    found = encoder.config
+    actual = encoder.config
     with torch.no_grad():
         for samples in (400, 401, 559, 560, 719, 720, 721, 1039, 1040, 1280, 3999):
             hidden, frames = run(encoder, tiny_models.clip(samples))
-            assert hidden.shape[1] == frames.shape[1] == encoders.count_frames(found, samples), samples
+            assert hidden.shape[1] == frames.shape[1] == encoders.count_frames(actual, samples), samples
 
 
 @pytest.mark.parametrize("changes", [{}, ODD])
 def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
-    found = config("wav2vec2-layer", **changes)
-    field = encoders.compute_receptive_field(found)
+    actual = config("wav2vec2-layer", **changes)
+    field = encoders.compute_receptive_field(actual)
 
     def seen(frame):  # the samples behind a frame, layer by layer down
         first = last = frame
-        for kernel, stride in zip(reversed(found.conv_kernel), reversed(found.conv_stride), strict=True):
+        for kernel, stride in zip(reversed(actual.conv_kernel), reversed(actual.conv_stride), strict=True):
             first, last = first * stride, last * stride + kernel - 1
         return first, last
 
     assert seen(0) == (0, field - 1)
-    assert seen(3)[0] == 3 * encoders.compute_hop(found)
+    assert seen(3)[0] == 3 * encoders.compute_hop(actual)
     for samples in range(3 * field):
         count = 0
         while seen(count)[1] < samples:
             count += 1
-        assert encoders.count_frames(found, samples) == count, samples
-    assert encoders.compute_min_samples(found) == field
-    times = encoders.compute_frame_times(found, 5)
+        assert encoders.count_frames(actual, samples) == count, samples
+    assert encoders.compute_min_samples(actual) == field
+    times = encoders.compute_frame_times(actual, 5)
     own = [(seen(i)[0] + seen(i)[1] + 1) / 2 / 16_000 for i in range(5)]
     np.testing.assert_allclose(times, own, rtol=0, atol=1e-12)
 
@@ -184,10 +187,10 @@ def test_wav2vec2_arithmetic_against_walking_the_stack(changes):
 def test_a_frame_sees_its_receptive_field_and_no_more(family):
     """Through the convolutions alone: which samples move frame 4."""
     encoder = build(family)
-    found = encoder.config
+    actual = encoder.config
     clip = torch.from_numpy(tiny_models.clip(6000).astype(np.float64))[None].requires_grad_()
     if family == "whisper":
-        # Without the peak's floor, which every frame shares: loud noise never comes near it.
+        # Without the peak's floor, common to all frames: loud noise never comes near it.
         features, _ = frontend.compute_log_mel(clip, torch.ones(1, 6000, dtype=torch.bool), 20)
         stack = encoder.conv2(torch.nn.functional.gelu(encoder.conv1(features)))
     else:
@@ -196,31 +199,31 @@ def test_a_frame_sees_its_receptive_field_and_no_more(family):
     moved = clip.grad[0].nonzero().flatten()
     width = int(moved[-1] - moved[0]) + 1
     # The window's first sample weighs nothing (Hann, periodic).
-    expected = encoders.compute_receptive_field(found) - (family == "whisper")
+    expected = encoders.compute_receptive_field(actual) - (family == "whisper")
     assert width == expected
     center = (int(moved[0]) - (family == "whisper") + int(moved[-1]) + 1) / 2 / 16_000
-    assert encoders.compute_frame_times(found, 5)[4] == pytest.approx(center, abs=1e-9)
+    assert encoders.compute_frame_times(actual, 5)[4] == pytest.approx(center, abs=1e-9)
 
 
 def test_paper_encoder_arithmetic():
     settings = dict(encoders.PAPER_ENCODER)
-    found = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    assert encoders.count_frames(found, 192_000) == 599
-    assert [encoders.count_frames(found, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
-    assert encoders.compute_hop(found) == 320
-    assert encoders.compute_receptive_field(found) == encoders.compute_min_samples(found) == 400
-    assert encoders.compute_max_samples(found) is None
-    assert encoders.compute_frame_times(found, 599)[[0, 1, -1]].tolist() == [0.0125, 0.0325, 11.9725]
+    actual = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    assert encoders.count_frames(actual, 192_000) == 599
+    assert [encoders.count_frames(actual, n) for n in (0, 1, 399, 400, 719, 720)] == [0, 0, 0, 1, 1, 2]
+    assert encoders.compute_hop(actual) == 320
+    assert encoders.compute_receptive_field(actual) == encoders.compute_min_samples(actual) == 400
+    assert encoders.compute_max_samples(actual) is None
+    assert encoders.compute_frame_times(actual, 599)[[0, 1, -1]].tolist() == [0.0125, 0.0325, 11.9725]
 
 
 def test_whisper_arithmetic():
-    found = config("whisper")
-    assert encoders.count_frames(found, 480_000) == 1500
-    assert encoders.compute_hop(found) == 320
-    assert encoders.compute_receptive_field(found) == 1040
-    assert encoders.compute_min_samples(found) == 400
-    assert encoders.compute_max_samples(found) == 480_000
-    assert encoders.compute_frame_times(found, 3).tolist() == [0.0, 0.02, 0.04]
+    actual = config("whisper")
+    assert encoders.count_frames(actual, 480_000) == 1500
+    assert encoders.compute_hop(actual) == 320
+    assert encoders.compute_receptive_field(actual) == 1040
+    assert encoders.compute_min_samples(actual) == 400
+    assert encoders.compute_max_samples(actual) == 480_000
+    assert encoders.compute_frame_times(actual, 3).tolist() == [0.0, 0.02, 0.04]
 
 
 # What is refused
@@ -250,7 +253,7 @@ def test_clips_without_a_frame_are_refused(family):
 
 
 @pytest.mark.parametrize("family", tiny_models.INEXACT)
-def test_padding_is_refused_where_it_would_change_the_answer(family):
+def test_padding_is_refused_where_it_would_change_the_output(family):
     encoder = build(family)
     assert not encoders.is_exact_under_padding(encoder.config)
     with pytest.raises(ModelError, match="would be changed by padding"):
@@ -287,9 +290,9 @@ def test_whisper_refuses_more_than_its_positions():
 
 
 def masks(lengths, *, draws, **changes):
-    found = config("wav2vec2-layer", **changes)
+    actual = config("wav2vec2-layer", **changes)
     frames = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-    return [layers.draw_time_mask(found, frames) for _ in range(draws)]
+    return [layers.draw_time_mask(actual, frames) for _ in range(draws)]
 
 
 def spans(row, length):
@@ -304,12 +307,12 @@ def test_spans_lie_in_the_clip_and_short_clips_stay_whole():
     lengths = [1, 9, 10, 11, 19, 20, 35, 100]
     for drawn in masks(lengths, draws=50, mask_time_prob=0.3):
         for length, row in zip(lengths, drawn, strict=True):
-            found = spans(row, length)
+            actual = spans(row, length)
             if length <= 10:
                 assert not row.any()
             else:
-                assert found.sum() >= 10
-                assert (found >= 10).all(), "spans may touch, none is cut"
+                assert actual.sum() >= 10
+                assert (actual >= 10).all(), "spans may touch, none is cut"
 
 
 def test_spans_start_anywhere_they_fit():
@@ -318,19 +321,19 @@ def test_spans_start_anywhere_they_fit():
     assert starts == {0, 1, 2, 3}
 
 
-def test_the_expected_share_of_spans():
+def test_the_expected_fraction_of_spans():
     torch.manual_seed(0)
-    for length, share in ((599, 0.05), (45, 0.1)):
-        changes = {"mask_time_prob": share, "mask_time_min_masks": 0, "mask_time_length": 3}
+    for length, fraction in ((599, 0.05), (45, 0.1)):
+        changes = {"mask_time_prob": fraction, "mask_time_min_masks": 0, "mask_time_length": 3}
         drawn = masks([length], draws=2000, **changes)
         masked = np.mean([float(m.float().mean()) for m in drawn])
-        expected = expected_share(length, share, 3)
+        expected = expected_fraction(length, fraction, 3)
         assert masked == pytest.approx(expected, rel=0.05)
 
 
-def expected_share(length, share, span):
-    """Mean masked share of spans starting at distinct places: per frame, 1 - P(no start near), over both counts."""
-    wanted = share * length / span
+def expected_fraction(length, fraction, span):
+    """Mean masked fraction of spans starting at distinct places: per frame, 1 - P(no start near), over both counts."""
+    wanted = fraction * length / span
     places = length - span + 1
     total = 0.0
     for count, odds in ((int(wanted), 1 - wanted % 1), (int(wanted) + 1, wanted % 1)):
@@ -430,7 +433,7 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
         family, encoder={"feat_extract_norm": "layer"}
     ).encoder.feature_extractor.double()
     samples = torch.randn(2, 4321, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    told, called = [], []
+    outputs, called = [], []
     for layer in stack.conv_layers:
         layer.conv.register_forward_hook(lambda *_: called.append(stack.training))
     for training in (True, False):
@@ -438,9 +441,9 @@ def test_the_convolution_stack_learns_as_transformers_own(family: str) -> None:
         stack.zero_grad()
         made = stack(samples)
         made.sin().sum().backward()
-        told.append([made, *(parameter.grad.clone() for parameter in stack.parameters())])
+        outputs.append([made, *(parameter.grad.clone() for parameter in stack.parameters())])
     assert called == [False] * 7, "the other way computes no convolution, transformers' own seven"
-    for one, other in zip(*told, strict=True):
+    for one, other in zip(*outputs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 

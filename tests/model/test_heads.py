@@ -41,20 +41,20 @@ def outputs(module: Any, clip: Array, layers: list[int]) -> Array:
     samples = torch.from_numpy(clip).double()[None]
     with torch.no_grad():
         hidden, _ = encoders.encode(module, samples, torch.ones(1, len(clip), dtype=torch.bool), layers)
-    found: Array = hidden[0].numpy()
-    return found
+    actual: Array = hidden[0].numpy()
+    return actual
 
 
 @pytest.mark.parametrize("family", tiny_models.FORMULAS)
 def test_outputs_of_layers_equal_their_formula(family: str) -> None:
     module, clip = encoder(family), tiny_models.clip(2345)
-    found = outputs(module, clip, [1, 2])
+    actual = outputs(module, clip, [1, 2])
     for layer in (1, 2):
         name = "encoder_layers" if family == "whisper" else "num_hidden_layers"
         settings = tiny_models.encoder(family, **{name: layer})
         own: Any = tiny_models.FORMULAS[family]
         np.testing.assert_allclose(
-            found[:, 16 * (layer - 1) : 16 * layer],
+            actual[:, 16 * (layer - 1) : 16 * layer],
             own(tiny_models.weights(module), settings, clip, bare=True),
             **EXACT,
         )
@@ -66,13 +66,13 @@ def test_the_outputs_of_a_layer_are_those_of_the_encoder_cut_there(family: str) 
     for layer in (1, 2, 3):
         cut = encoder(family, layers=layer)
         cut.load_state_dict({name: whole.state_dict()[name] for name in cut.state_dict()})
-        found = outputs(whole, clip, [layer])
+        actual = outputs(whole, clip, [layer])
         if family != "data2vec":
-            found = tiny_models.norm(tiny_models.weights(whole), "encoder.layer_norm", found)
+            actual = tiny_models.norm(tiny_models.weights(whole), "encoder.layer_norm", actual)
         samples = torch.from_numpy(clip).double()[None]
         with torch.no_grad():
             last, _ = encoders.encode(cut, samples, torch.ones(samples.shape, dtype=torch.bool))
-        np.testing.assert_allclose(found, last[0], **EXACT)
+        np.testing.assert_allclose(actual, last[0], **EXACT)
 
 
 @pytest.mark.parametrize("drop", [0.5, 1.0])
@@ -87,10 +87,10 @@ def test_a_dropped_layer_puts_out_its_input(drop: float) -> None:
     seen = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        found = np.split(outputs(module, tiny_models.clip(900), [1, 2, 3]), 3, axis=1)
-        seen.add((np.array_equal(found[0], found[1]), np.array_equal(found[1], found[2])))
+        actual = np.split(outputs(module, tiny_models.clip(900), [1, 2, 3]), 3, axis=1)
+        seen.add((np.array_equal(actual[0], actual[1]), np.array_equal(actual[1], actual[2])))
         if not any(seen):
-            np.testing.assert_allclose(found[0], still[:, :16], **EXACT)
+            np.testing.assert_allclose(actual[0], still[:, :16], **EXACT)
     assert seen == {(True, True)} if drop == 1 else len(seen) > 1
 
 
@@ -114,7 +114,7 @@ def test_gradient_checkpointing_keeps_the_gradients_of_layers() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_cached_features_are_told_apart_by_their_layers() -> None:
+def test_cached_features_are_distinguished_by_their_layers() -> None:
     keys = {
         encoder_cache.compute_key(tiny_models.model(hidden_layers=layers), "float16")
         for layers in (None, [1], [2], [1, 2])
@@ -150,8 +150,8 @@ def test_a_pooling_has_its_width_and_ignores_padding(pool: pooling.Pooling) -> N
 )
 def test_smooth_is_the_mean_of_real_neighbors(real: list[bool], width: int, seed: int) -> None:
     frames = np.random.default_rng(seed).standard_normal((len(real), 3))
-    (found,) = pooling.smooth(torch.from_numpy(frames)[None], torch.tensor(real)[None], width).numpy()
-    for i, row in enumerate(found):
+    (actual,) = pooling.smooth(torch.from_numpy(frames)[None], torch.tensor(real)[None], width).numpy()
+    for i, row in enumerate(actual):
         near = [k for k in range(len(real)) if abs(k - i) <= width // 2 and real[k]]
         wanted = frames[near].mean(axis=0) if real[i] else np.zeros(3)
         np.testing.assert_allclose(row, wanted, **EXACT)
@@ -201,8 +201,8 @@ def formula(model: EmiModel, hidden: Array, domain: int) -> tuple[Array, Array, 
         own = tiny_models.linear(w, f"domains.own.{name}", probed.mean(axis=0))
         own = tiny_models.sigmoid(own) if config.bounded else own
         for target, value in zip(targets, own, strict=True):
-            place, weight = config.targets.index(target), weights[config.domains.index(name)]
-            intensities[place] += weight * (value - common[place])
+            position, weight = config.targets.index(target), weights[config.domains.index(name)]
+            intensities[position] += weight * (value - common[position])
     if config.target_std is not None:
         intensities = intensities * config.target_std + config.target_mean
     return intensities, vad, logits
@@ -231,9 +231,9 @@ def test_the_heads_equal_their_formula_whatever_lies_in_the_padding(config: dict
     hidden = torch.randn(4, 30, model.config.hidden_features, dtype=torch.float64) * 2
     mask = torch.arange(30) < torch.tensor(counts)[:, None]
     with torch.no_grad():
-        told = model.regress(hidden, mask, torch.tensor(domains))
+        named = model.regress(hidden, mask, torch.tensor(domains))
         guessed = model.regress(hidden.masked_fill(~mask[..., None], 1e3), mask)
-    for output, known in ((told, domains), (guessed, (-1,) * 4)):
+    for output, known in ((named, domains), (guessed, (-1,) * 4)):
         for row, (count, domain) in enumerate(zip(counts, known, strict=True)):
             intensities, vad, logits = formula(model, hidden[row, :count].numpy(), domain)
             np.testing.assert_allclose(output.intensities[row], intensities, **EXACT)
@@ -252,11 +252,11 @@ def test_clips_in_a_batch_equal_clips_alone(family: str) -> None:
     tiny_models.standardize(model)
     clips = [tiny_models.clip(n, seed=n) for n in (400, 4000, 1234, 8000, 719)]
     together = model.predict(clips)
-    for found, clip in zip(together, clips, strict=True):
+    for actual, clip in zip(together, clips, strict=True):
         (own,) = model.predict([clip])
-        np.testing.assert_allclose(found.intensities, own.intensities, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found.vad, own.vad, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found.pooled, own.pooled, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(actual.intensities, own.intensities, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual.vad, own.vad, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual.pooled, own.pooled, rtol=0, atol=1e-4)
     assert np.ptp([one.intensities for one in together], axis=0).max() > 1e-3
 
 

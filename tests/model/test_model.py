@@ -87,35 +87,35 @@ def test_other_depths_of_the_lstm(layers):
     w = tiny_models.weights(model)
     hidden = torch.randn(1, 7, 16, dtype=torch.float64)
     with torch.no_grad():
-        found = model.regress(hidden, torch.ones(1, 7, dtype=torch.bool)).intensities[0]
+        actual = model.regress(hidden, torch.ones(1, 7, dtype=torch.bool)).intensities[0]
     frames = np.concatenate([hidden[0], tiny_models.tanh_head(w, "vad", hidden[0].numpy())], axis=1)
     own = tiny_models.tanh_head(
         w, "head", tiny_models.lstm(tiny_models.under(w, "lstm."), frames, layers)[-1]
     )
-    np.testing.assert_allclose(found, own, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(actual, own, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("on", [{"lstm": False}, {"lstm": True}, {"lstm": True, "vad_head": False}])
-def test_the_spread_of_frames_stands_beside_their_mean(on):
+def test_the_std_of_frames_stands_beside_their_mean(on):
     model = tiny_models.model(global_std=True, **on).double()
     w = tiny_models.weights(model)
     hidden = torch.randn(2, 9, 16, dtype=torch.float64)
     mask = torch.arange(9) < torch.tensor([[9], [4]])
     with torch.no_grad():
-        found = model.regress(hidden, mask).intensities
+        actual = model.regress(hidden, mask).intensities
     for row, count in enumerate((9, 4)):
         frames = hidden[row, :count].numpy()
         if model.config.vad_head:
             frames = np.concatenate([frames, tiny_models.tanh_head(w, "vad", frames)], axis=1)
-        spread = np.sqrt(np.square(frames - frames.mean(axis=0)).mean(axis=0) + 1e-5)
-        parts = [frames.mean(axis=0), spread]
+        std = np.sqrt(np.square(frames - frames.mean(axis=0)).mean(axis=0) + 1e-5)
+        parts = [frames.mean(axis=0), std]
         if on["lstm"]:
             parts.append(tiny_models.lstm(tiny_models.under(w, "lstm."), frames)[-1])
         own = tiny_models.tanh_head(w, "head", np.concatenate(parts))
-        np.testing.assert_allclose(found[row], own, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(actual[row], own, rtol=0, atol=1e-12)
 
 
-def test_the_spread_of_one_frame_has_a_gradient():
+def test_the_std_of_one_frame_has_a_gradient():
     model = tiny_models.model(global_std=True)
     model(*batch(tiny_models.clip(400), dtype=torch.float32)).intensities.sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -130,25 +130,25 @@ def test_other_widths_of_the_lstm(units):
     assert model.head.dense.in_features == 19 + units
     hidden = np.random.default_rng(0).standard_normal((7, 16))
     with torch.no_grad():
-        found = model.regress(torch.from_numpy(hidden)[None], torch.ones(1, 7, dtype=torch.bool)).intensities
+        actual = model.regress(torch.from_numpy(hidden)[None], torch.ones(1, 7, dtype=torch.bool)).intensities
     frames = np.concatenate([hidden, tiny_models.tanh_head(w, "vad", hidden)], axis=1)
-    steps, cell = np.zeros((2, units)), np.zeros((2, units))
+    steps, carry = np.zeros((2, units)), np.zeros((2, units))
     for step in frames:
         for layer in range(2):
             last = {name[: -len("_l0")]: value for name, value in w.items() if name.endswith(f"_l{layer}")}
             gates = last["lstm.weight_ih"] @ step + last["lstm.bias_ih"] + last["lstm.bias_hh"]
             gates += last["lstm.weight_hh"] @ steps[layer]
             let_in, forget, candidate, let_out = np.split(gates, 4)
-            cell[layer] = tiny_models.sigmoid(forget) * cell[layer] + tiny_models.sigmoid(let_in) * np.tanh(
+            carry[layer] = tiny_models.sigmoid(forget) * carry[layer] + tiny_models.sigmoid(let_in) * np.tanh(
                 candidate
             )
-            steps[layer] = step = tiny_models.sigmoid(let_out) * np.tanh(cell[layer])
+            steps[layer] = step = tiny_models.sigmoid(let_out) * np.tanh(carry[layer])
     own = tiny_models.tanh_head(w, "head", np.concatenate([frames.mean(axis=0), steps[1]]))
-    np.testing.assert_allclose(found[0], own, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(actual[0], own, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("regression_head", [True, False])
-def test_categories_are_for_training_and_change_no_answer(regression_head):
+def test_categories_are_for_training_and_change_no_prediction(regression_head):
     model = tiny_models.model(
         categories=["calm", "keen"], regression_head=regression_head, encoder=quiet("wav2vec2-layer")
     )
@@ -238,7 +238,7 @@ def test_scaled_targets_come_back_to_the_labels_scale():
 
 @pytest.fixture(scope="module", params=tiny_models.FAMILIES)
 def pool(request):
-    """A tiny model of each family, 40 clips of 14 lengths, and each clip's own answer."""
+    """A tiny model of each family, 40 clips of 14 lengths, and each clip's own prediction."""
     model = tiny_models.model(request.param, vad_pretrained=True)
     rng = np.random.default_rng(0)
     lengths = [400, 4000, *rng.integers(401, 4000, size=12)]
@@ -253,19 +253,19 @@ def drawn(rng, clips):
     return rng.permutation(len(clips))[:size]
 
 
-def agree(found, rows, alone):
-    """Every row equals its own clip's answer and no other's."""
-    answers = np.concatenate([output.intensities.numpy() for output in alone])
-    for row, values in zip(rows, found, strict=True):
-        distances = np.abs(answers - values).max(axis=1)
+def agree(actual, rows, alone):
+    """Every row equals its own clip's prediction and no other's."""
+    predictions = np.concatenate([output.intensities.numpy() for output in alone])
+    for row, values in zip(rows, actual, strict=True):
+        distances = np.abs(predictions - values).max(axis=1)
         assert distances[row] <= 1e-5
         assert distances.argmin() == row
 
 
 def test_clips_of_the_pool_differ(pool):
     _, _, alone = pool
-    answers = np.concatenate([output.intensities.numpy() for output in alone])
-    apart = np.abs(answers[:, None] - answers[None]).max(axis=-1) + np.eye(len(answers))
+    predictions = np.concatenate([output.intensities.numpy() for output in alone])
+    apart = np.abs(predictions[:, None] - predictions[None]).max(axis=-1) + np.eye(len(predictions))
     assert apart.min() > 1e-4, "so a swapped row would be seen"
 
 
@@ -275,9 +275,9 @@ def test_random_batches_equal_single_clips(pool):
     for number in range(300):
         rows = drawn(rng, clips)
         seconds = 0.3 if number % 5 == 0 else 60.0  # in several batches, in as few as may be
-        found = model.predict([clips[i] for i in rows], batch_seconds=seconds)
-        agree([prediction.intensities for prediction in found], rows, alone)
-        for row, prediction in zip(rows, found, strict=True):
+        actual = model.predict([clips[i] for i in rows], batch_seconds=seconds)
+        agree([prediction.intensities for prediction in actual], rows, alone)
+        for row, prediction in zip(rows, actual, strict=True):
             own = alone[row].vad[0].numpy()
             assert prediction.vad.shape == own.shape == (len(prediction.times), 3)
             assert np.abs(prediction.vad - own).max() <= 1e-5
@@ -297,10 +297,10 @@ def test_random_masked_batches_equal_single_clips(pool):
         with torch.inference_mode():
             output = model(values, mask)
         agree(output.intensities.numpy(), rows, alone)
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             count = alone[row].vad.shape[1]
-            assert output.frame_mask[place].sum() == count
-            assert (output.vad[place, :count] - alone[row].vad[0]).abs().max() <= 1e-5
+            assert output.frame_mask[position].sum() == count
+            assert (output.vad[position, :count] - alone[row].vad[0]).abs().max() <= 1e-5
 
 
 def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
@@ -314,17 +314,17 @@ def test_predict_pads_no_encoder_that_padding_would_change(pool, monkeypatch):
     run = encoders.encode
     monkeypatch.setattr(encoders, "encode", spy)
     model.predict(clips)
-    assert len(seen) < len(clips), "clips share batches"
+    assert len(seen) < len(clips), "a batch holds several clips"
     assert all(seen) or model.exact_under_padding
     assert model.exact_under_padding == (not all(seen))
 
 
-def test_hidden_states_kept_give_the_same_answers(pool):
+def test_hidden_states_stored_give_the_same_predictions(pool):
     model, clips, alone = pool
     with torch.inference_mode():
         hidden = [model.encode(torch.from_numpy(clip)[None])[0][0].numpy() for clip in clips[:8]]
-    found = model.predict(hidden, encoded=True)
-    agree([prediction.intensities for prediction in found], range(8), alone)
+    actual = model.predict(hidden, encoded=True)
+    agree([prediction.intensities for prediction in actual], range(8), alone)
 
 
 def test_what_lies_in_the_padding_changes_nothing():
@@ -351,9 +351,9 @@ def test_other_precisions(family, dtype, tolerance):
     with torch.inference_mode():
         own = [exact(torch.from_numpy(clip)[None].double()).intensities[0].numpy() for clip in clips]
     model = tiny_models.model(family, encoder=groups).to(dtype)
-    found = model.predict(clips)
-    assert found[0].intensities.dtype == np.float32
-    np.testing.assert_allclose([p.intensities for p in found], own, rtol=0, atol=max(tolerance, 1e-6))
+    actual = model.predict(clips)
+    assert actual[0].intensities.dtype == np.float32
+    np.testing.assert_allclose([p.intensities for p in actual], own, rtol=0, atol=max(tolerance, 1e-6))
     if dtype == torch.float64 and model.exact_under_padding:
         with torch.inference_mode():
             together = model(*batch(*clips)).intensities
@@ -390,22 +390,22 @@ def test_predict_of_nothing_is_nothing():
 @pytest.mark.parametrize("samples", [400, 720, 3999])
 def test_one_clip_as_it_is(family, samples):
     model = tiny_models.model(family, vad_pretrained=True)
-    (found,) = model.predict([tiny_models.clip(samples)])
+    (actual,) = model.predict([tiny_models.clip(samples)])
     frames = model.count_frames(samples)
-    assert isinstance(found, Prediction)
-    assert found.intensities.shape == (6,)
-    assert found.vad.shape == (frames, 3)
-    np.testing.assert_array_equal(found.times, model.compute_frame_times(frames))
+    assert isinstance(actual, Prediction)
+    assert actual.intensities.shape == (6,)
+    assert actual.vad.shape == (frames, 3)
+    np.testing.assert_array_equal(actual.times, model.compute_frame_times(frames))
 
 
 def test_vad_that_was_never_learned_is_not_shown():
     for config in ({"vad_pretrained": False}, {"vad_head": False}):
-        (found,) = tiny_models.model(**config).predict([tiny_models.clip(800)])
-        assert found.vad is None
+        (actual,) = tiny_models.model(**config).predict([tiny_models.clip(800)])
+        assert actual.vad is None
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_silence_gives_finite_answers(family):
+def test_silence_gives_finite_predictions(family):
     model = tiny_models.model(family, vad_pretrained=True)
     for prediction in model.predict([np.zeros(n, np.float32) for n in (400, 4000)]):
         for values in (prediction.intensities, prediction.vad):
@@ -539,8 +539,8 @@ def test_frozen_convolutions_do_not_learn(family):
 def test_other_targets(targets):
     model = tiny_models.model(targets=targets)
     assert model.config.targets == list(targets)
-    (found,) = model.predict([tiny_models.clip(900)])
-    assert found.intensities.shape == (len(targets),)
+    (actual,) = model.predict([tiny_models.clip(900)])
+    assert actual.intensities.shape == (len(targets),)
 
 
 @pytest.mark.parametrize(
@@ -577,9 +577,9 @@ def test_a_configuration_takes_a_dict_or_an_object_and_keeps_neither_changed():
 
 
 def test_the_default_is_the_papers_encoder():
-    found = EmiConfig().encoder_config
+    actual = EmiConfig().encoder_config
     for name, value in encoders.PAPER_ENCODER.items():
-        assert getattr(found, name) == value
+        assert getattr(actual, name) == value
     assert EmiConfig().targets == list(EMOTIONS)
 
 

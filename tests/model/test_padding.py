@@ -38,7 +38,7 @@ def test_zeros_are_processed_as_silence_up_to_the_longest_clip(tones: Path, fami
     model = tiny_models.model(family, padding="zeros", max_seconds=SECONDS, vad_pretrained=True)
     inner: Any = model.config.encoder_config
     weights = tiny_models.weights(model)
-    found, vad = tiny_models.predict_items(model, clips := items(tones), batch_seconds=0.7)
+    actual, vad = tiny_models.predict_items(model, clips := items(tones), batch_seconds=0.7)
     masked = tiny_models.model(family, max_seconds=SECONDS)
     other, _ = tiny_models.predict_items(masked, clips, batch_seconds=0.7)
     for row, item in enumerate(clips):
@@ -46,11 +46,11 @@ def test_zeros_are_processed_as_silence_up_to_the_longest_clip(tones: Path, fami
         silent = np.concatenate([wave, np.zeros(round(SECONDS * 16_000) - len(wave))])
         formula = tiny_models.FORMULAS[family]
         hidden = formula(tiny_models.under(weights, "encoder."), inner.to_dict(), silent)
-        answer, curves = tiny_models.heads(weights, hidden)
-        np.testing.assert_allclose(found[row], answer, **EXACT)
-        assert curves is not None
-        np.testing.assert_allclose(vad[row], curves.mean(axis=0), **EXACT)
-        assert np.abs(found[row] - other[row]).max() > 1e-3  # and a mask answers otherwise
+        expected, vad_frames = tiny_models.heads(weights, hidden)
+        np.testing.assert_allclose(actual[row], expected, **EXACT)
+        assert vad_frames is not None
+        np.testing.assert_allclose(vad[row], vad_frames.mean(axis=0), **EXACT)
+        assert np.abs(actual[row] - other[row]).max() > 1e-3  # and a mask predictions otherwise
 
 
 def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> None:
@@ -61,26 +61,26 @@ def test_features_of_the_two_paddings_lie_apart(tones: Path, tmp_path: Path) -> 
         source = encoder_cache.compute(model, clips, tmp_path)
         lengths = {len(source.read(item, 0).values) for item in clips}
         assert (len(lengths) == 1) == (padding == "zeros")
-        answers, _ = loader.predict_source(model, source)
+        predictions, _ = loader.predict_source(model, source)
         direct, _ = tiny_models.predict_items(model, clips)
-        np.testing.assert_allclose(answers, direct, atol=2e-3)
+        np.testing.assert_allclose(predictions, direct, atol=2e-3)
         folders[padding] = encoder_cache.compute_key(model, "float16")
     assert folders["masked"] != folders["zeros"]
-    assert {place.name for place in tmp_path.iterdir()} == set(folders.values())
+    assert {folder.name for folder in tmp_path.iterdir()} == set(folders.values())
 
 
-def test_a_finished_run_answers_as_it_was_validated(tones: Path, tmp_path: Path, tiny: Any) -> None:
+def test_a_finished_run_predicts_as_it_was_validated(tones: Path, tmp_path: Path, tiny: Any) -> None:
     settings = TrainSettings(**tiny(still=True, padding="zeros", max_seconds=SECONDS, epochs=1))
     result = train(tones, tmp_path / "run", settings, show=False)
     model = EmiModel.open_run(tmp_path / "run")
     assert model.config.padding == "zeros"
     clips = items(tones)
-    answers, _ = tiny_models.predict_items(model, clips)
+    predictions, _ = tiny_models.predict_items(model, clips)
     labels = np.stack([item.labels for item in clips if item.labels is not None])
-    rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
+    rho = [np.corrcoef(predictions[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert result.history[0]["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
     predicted = emimic.load(tmp_path / "run")(clips[0].path)
-    np.testing.assert_allclose(predicted.prediction.intensities, answers[0], **EXACT)
+    np.testing.assert_allclose(predicted.prediction.intensities, predictions[0], **EXACT)
 
 
 def test_another_padding_is_refused() -> None:

@@ -84,7 +84,7 @@ def same_state(one, other):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_a_saved_model_answers_with_the_same_bits(family, dtype, tmp_path):
+def test_a_saved_model_predicts_with_the_same_bits(family, dtype, tmp_path):
     # Positional convolutions of 8 channels a group are refused in bf16.
     groups = {} if family == "whisper" else {"num_conv_pos_embedding_groups": 1}
     model = tiny_models.model(family, vad_pretrained=True, encoder=groups).to(dtype)
@@ -106,7 +106,7 @@ def test_a_saved_model_answers_with_the_same_bits(family, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_two_loads_answer_with_the_same_bits(family, tmp_path):
+def test_two_loads_predict_with_the_same_bits(family, tmp_path):
     model = tiny_models.model(family)
     model.save_pretrained(tmp_path)
     clips = [tiny_models.clip(400), tiny_models.clip(3000, seed=1)]
@@ -227,17 +227,17 @@ def test_a_flipped_bit_in_the_header_is_refused_or_harmless(folder, saved):
     clean = load(saved).state_dict()
     rng = np.random.default_rng(0)
     outcomes = {"refused": 0, "same": 0}
-    for place in [0, 3, 7, 8, *rng.integers(9, header, size=40)]:
+    for position in [0, 3, 7, 8, *rng.integers(9, header, size=40)]:
         broken = bytearray(whole)
-        broken[place] ^= 1 << int(rng.integers(8))
+        broken[position] ^= 1 << int(rng.integers(8))
         (folder / WEIGHTS).write_bytes(broken)
         try:
-            found = load(folder)
+            actual = load(folder)
         except ModelError as error:
             assert str(folder) in str(error)  # noqa: PT017 - both outcomes are right, depending on the byte
             outcomes["refused"] += 1
         else:
-            same_state(clean, found.state_dict())
+            same_state(clean, actual.state_dict())
             outcomes["same"] += 1
     assert outcomes["refused"] > 30
 
@@ -428,7 +428,7 @@ def test_the_audeering_layout(spelling, shards, tmp_path):
     assert model.config.do_normalize
     assert model.config.targets == list(EMOTIONS)
 
-    # The mean before the head, as the checkpoint answers; per frame, as the paper's model uses it.
+    # The mean before the head, as the checkpoint computes it; per frame, as the paper's model uses it.
     model, source = model.double(), source.double()
     samples = torch.from_numpy(tiny_models.clip(3300)).double()[None]
     with torch.no_grad():
@@ -515,17 +515,17 @@ def test_a_weight_of_another_shape_is_named(tmp_path):
 def test_bare_encoders(family, spelling, layers, tmp_path):
     source = bare(family)
     model = start(write(tmp_path / "bare", source, spelling=spelling), layers=layers)
-    kept = model.encoder.state_dict()
+    weights = model.encoder.state_dict()
     state = source.state_dict()
     gone = {name for name in state if layers == 1 and re.match(r"(encoder\.)?layers\.1\.", name)}
     assert bool(gone) == (layers == 1)
-    same_state({name: tensor for name, tensor in state.items() if name not in gone}, kept)
+    same_state({name: tensor for name, tensor in state.items() if name not in gone}, weights)
     assert model.config.encoder_config.num_hidden_layers == (layers or 2)
     assert not model.config.vad_pretrained
     assert model.config.do_normalize == (family != "whisper")
 
 
-def test_the_first_layers_answer_as_the_stack_cut_there(tmp_path):
+def test_the_first_layers_compute_as_the_stack_cut_there(tmp_path):
     source = bare("wav2vec2-layer").double()
     model = start(write(tmp_path / "bare", source), layers=1).double().eval()
     settings = tiny_models.encoder("wav2vec2-layer", num_hidden_layers=1)
@@ -587,11 +587,11 @@ def test_half_precision_checkpoints_become_float32(tmp_path):
 
 
 def test_the_vector_of_specaugment_may_be_missing_or_needless(tmp_path):
-    """facebook/wav2vec2-base-960h lacks it, though its configuration masks."""
+    """facebook/wav2vec2-base-960h has none, though its configuration masks."""
     source = bare("wav2vec2-group")
-    lacking = write(tmp_path / "lacking", source)
-    edit_weights(lacking, lambda tensors: tensors.pop("masked_spec_embed"))
-    model = start(lacking)
+    incomplete = write(tmp_path / "incomplete", source)
+    edit_weights(incomplete, lambda tensors: tensors.pop("masked_spec_embed"))
+    model = start(incomplete)
     assert torch.isfinite(model.encoder.masked_spec_embed).all()
     needless = write(tmp_path / "needless", source)
     edit_config(needless, mask_time_prob=0.0)
@@ -599,11 +599,11 @@ def test_the_vector_of_specaugment_may_be_missing_or_needless(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["wav2vec2-layer", "whisper"])
-@pytest.mark.parametrize("said", [True, False, None])
-def test_normalization_follows_the_preprocessor(family, said, tmp_path):
-    settings = {"sampling_rate": 16_000} | ({} if said is None else {"do_normalize": said})
+@pytest.mark.parametrize("message", [True, False, None])
+def test_normalization_follows_the_preprocessor(family, message, tmp_path):
+    settings = {"sampling_rate": 16_000} | ({} if message is None else {"do_normalize": message})
     folder = write(tmp_path / "bare", bare(family), **settings)
-    expected = said if said is not None else family != "whisper"
+    expected = message if message is not None else family != "whisper"
     assert start(folder).config.do_normalize is expected
     assert start(folder, do_normalize=not expected).config.do_normalize is not expected
 

@@ -49,8 +49,8 @@ def make_clips(model: EmiModel) -> list[Inputs]:
     rng = np.random.default_rng(0)
     tokenize: Any = model.branches["text"].tokenize
     return [
-        Inputs(rng.standard_normal(900 + 700 * i).astype(np.float32), {"text": tokenize(said)})
-        for i, said in enumerate(TEXTS)
+        Inputs(rng.standard_normal(900 + 700 * i).astype(np.float32), {"text": tokenize(sentence)})
+        for i, sentence in enumerate(TEXTS)
     ]
 
 
@@ -60,14 +60,14 @@ def test_vectors_are_those_of_transformers(source: Path, pool: str) -> None:
     branch = make_branch(source, pool=pool)
     tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source).eval()
     limit = 12 - (model.config.model_type == "roberta")  # RoBERTa's first position is after that of padding
-    for said in TEXTS:
-        tokens = branch.tokenize(said)
+    for sentence in TEXTS:
+        tokens = branch.tokenize(sentence)
         vector = branch(*branch.collate([tokens]))[0]
-        if said is None or not said.strip():
+        if sentence is None or not sentence.strip():
             assert not len(tokens)
             torch.testing.assert_close(vector, branch.missing)
             continue
-        given = tokenizer(said, truncation=True, max_length=limit, return_tensors="pt")
+        given = tokenizer(sentence, truncation=True, max_length=limit, return_tensors="pt")
         np.testing.assert_array_equal(tokens, given["input_ids"][0].numpy())
         hidden = model(
             input_ids=given["input_ids"], attention_mask=given["attention_mask"]
@@ -111,10 +111,10 @@ def test_an_exported_graph_equals_the_model(source: Path, tmp_path: Path) -> Non
     graph = GraphEngine(tmp_path / "exported", threads=1)
     np.testing.assert_array_equal(graph.tokenize(TEXTS[2]), clips[2].further["text"])
     together = graph.predict_raw(clips)
-    for clip, found in zip(clips, together, strict=True):
+    for clip, actual in zip(clips, together, strict=True):
         wanted = model.predict([clip])[0]
-        np.testing.assert_allclose(found.intensities, wanted.intensities, atol=1e-5)
-        np.testing.assert_allclose(found.vad, wanted.vad, atol=1e-5)
+        np.testing.assert_allclose(actual.intensities, wanted.intensities, atol=1e-5)
+        np.testing.assert_allclose(actual.vad, wanted.vad, atol=1e-5)
 
 
 def test_a_frozen_encoder_gets_no_gradient_and_dropout_replaces_whole_texts(source: Path) -> None:

@@ -1,4 +1,4 @@
-"""The vision branch: every encoder as transformers computes it, pictures as its processor makes them, exact batches."""
+"""The vision branch: every encoder as transformers computes it, images as its processor makes them, exact batches."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from picture_corpus import BACKBONES, SIDE
+from image_corpus import BACKBONES, SIDE
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from emimic.model import vision
@@ -92,8 +92,8 @@ def test_a_published_encoder_gives_its_own_features(backbone: str, tmp_path: Pat
     settings = VisionSettings(encoder=str(tmp_path))
     branch = vision.build(vision.make_config(settings)).eval()
     branch.fill(settings)
-    picture = np.random.default_rng(0).integers(0, 256, (50, 50, 3)).astype(np.uint8)
-    pixels = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(picture, return_tensors="pt")
+    image = np.random.default_rng(0).integers(0, 256, (50, 50, 3)).astype(np.uint8)
+    pixels = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(image, return_tensors="pt")
     with torch.inference_mode():
         output = classifier.base_model(**pixels)
         wanted = (
@@ -101,8 +101,8 @@ def test_a_published_encoder_gives_its_own_features(backbone: str, tmp_path: Pat
             if backbone in ("dinov2", "vit")
             else output.pooler_output.flatten(1)
         )
-        found = branch.encode_frames(torch.from_numpy(branch.preprocessing.prepare(picture))[None])
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+        actual = branch.encode_frames(torch.from_numpy(branch.preprocessing.prepare(image))[None])
+    torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="image processor"):
         vision.make_config(settings)
@@ -110,16 +110,16 @@ def test_a_published_encoder_gives_its_own_features(backbone: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("shape", [(50, 50), (41, 67), (90, 45)])
-def test_pictures_are_those_of_the_processor(name: str, shape: tuple[int, int], tmp_path: Path) -> None:
+def test_images_are_those_of_the_processor(name: str, shape: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSORS[name]))
     processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     own = Preprocessing.of_processor(processor)
     assert Preprocessing.of_dict(json.loads(json.dumps(vars(own)))) == own
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    wanted = processor(picture, return_tensors="np")["pixel_values"][0]
-    found = own.prepare(picture) * np.array(own.scale) + np.array(own.shift)
-    assert found.shape[:2] == own.shape
-    np.testing.assert_allclose(found.transpose(2, 0, 1), wanted, atol=1e-5)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    wanted = processor(image, return_tensors="np")["pixel_values"][0]
+    actual = own.prepare(image) * np.array(own.scale) + np.array(own.shift)
+    assert actual.shape[:2] == own.shape
+    np.testing.assert_allclose(actual.transpose(2, 0, 1), wanted, atol=1e-5)
 
 
 def compute_gradients(model: EmiModel, clips: list[Inputs]) -> dict[str, torch.Tensor]:

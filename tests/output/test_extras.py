@@ -27,7 +27,7 @@ def ask(*words: object) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["predict", "x.wav", "--model", "nope", "--plot", "--formats", "eaf"], "there is no folder nope"),
         (["predict", "--mic", "1", "--model", "nope"], "there is no folder nope"),
@@ -45,13 +45,13 @@ def ask(*words: object) -> Result:
     ],
 )
 def test_a_wrong_path_is_reported_first(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lose(monkeypatch, "torch", "transformers", "matplotlib", "pympi", "sounddevice", "ray")
     error = ask(*words).exception
     assert isinstance(error, ModelError | CorpusError)
-    assert said in str(error)
+    assert message in str(error)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from json_schema import keeps
 
 import emimic
 from emimic import EMOTIONS, EmimicError
+from emimic.calibration import HalfWidth, Intervals
 from emimic.inference.results import Failure, Result, Results, Timeline, VoiceSegment
 from emimic.output import formats
 from emimic.prediction import Prediction
@@ -43,7 +44,7 @@ HOSTILE = 'Ünï "quoted" & <b>bold\' §%41#;'
 # audformat 1.4 on pandas 3.1: its own calls are to change, not ours.
 pandas_4 = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
-QUICK = settings(
+FAST = settings(
     max_examples=15,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -147,20 +148,22 @@ def expected(result: Result) -> Iterator[tuple[str, list[tuple[float, float, flo
             yield name, pieces
 
 
-# Readers: none shares code with the writers
+# Readers: none has code of the writers
 
 
 def by_praat(paths: list[Path]) -> Pieces:
     """Praat itself."""
     grid = parselmouth.read(str(paths[0]))
     table = parselmouth.praat.call(grid, "Down to Table", False, 15, True, False)
-    found: Pieces = {}
+    actual: Pieces = {}
     for n in range(1, int(parselmouth.praat.call(grid, "Get number of tiers")) + 1):
-        found[parselmouth.praat.call(grid, "Get tier name", n)] = []
+        actual[parselmouth.praat.call(grid, "Get tier name", n)] = []
     for n in range(1, int(parselmouth.praat.call(table, "Get number of rows")) + 1):
-        cell = {c: parselmouth.praat.call(table, "Get value", n, c) for c in ("tmin", "tmax", "tier", "text")}
-        found[cell["tier"]].append((ms(cell["tmin"]), ms(cell["tmax"]), number(cell["text"])))
-    return found
+        entry = {
+            c: parselmouth.praat.call(table, "Get value", n, c) for c in ("tmin", "tmax", "tier", "text")
+        }
+        actual[entry["tier"]].append((ms(entry["tmin"]), ms(entry["tmax"]), number(entry["text"])))
+    return actual
 
 
 def by_textgrid(paths: list[Path]) -> Pieces:
@@ -263,26 +266,26 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pandas_4
 @pytest.mark.parametrize("reader", READERS)
-@settings(QUICK)
+@settings(FAST)
 @given(result=results())
 def test_intervals_come_back(reader: str, result: Result, shelf: Path) -> None:
     kind, read = READERS[reader]
-    found = read(formats.write(result, shelf, [kind]))
-    voice_segments = found.pop("voice segments")
+    actual = read(formats.write(result, shelf, [kind]))
+    voice_segments = actual.pop("voice segments")
     assert [r[:2] for r in voice_segments] == [
         (ms(r.start), ms(r.end)) for r in result.timeline.voice_segments
     ]
     wanted = dict(expected(result))
-    assert list(found) == list(wanted)
+    assert list(actual) == list(wanted)
     for name, pieces in wanted.items():
         # Of a stretch that rounds to nothing there is no interval.
         pieces = [p for p in pieces if round(1000 * p[0] + 1e-9) < round(1000 * p[1] + 1e-9)]
-        assert len(found[name]) == len(pieces)
-        for (start, end, value), (begin, stop, v) in zip(found[name], pieces, strict=True):
+        assert len(actual[name]) == len(pieces)
+        for (start, end, value), (begin, stop, v) in zip(actual[name], pieces, strict=True):
             assert abs(start - 1000 * begin) <= 0.51
             assert abs(end - 1000 * stop) <= 0.51
             assert value == pytest.approx(v, abs=6e-4)
-        assert all(a[1] <= b[0] for a, b in pairwise(found[name]))
+        assert all(a[1] <= b[0] for a, b in pairwise(actual[name]))
 
 
 # NOVA
@@ -290,7 +293,7 @@ def test_intervals_come_back(reader: str, result: Result, shelf: Path) -> None:
 
 def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
     """Name of a scheme -> (rate, lines with score and conf), read as DISCOVER's handler of annotation files does."""
-    found = {}
+    actual = {}
     headers = [path for path in paths if path.suffix == ".annotation"]
     assert len(paths) == 2 * len(headers)
     for path in headers:
@@ -306,21 +309,21 @@ def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
         kind = [("score", np.float64), ("conf", np.float32)]
         data = np.loadtxt(f"{path}~", dtype=kind, delimiter=";", ndmin=1)
         assert int(info.get("size")) == len(data)
-        found[scheme.get("name")] = (float(scheme.get("sr")), data)
-    return found
+        actual[scheme.get("name")] = (float(scheme.get("sr")), data)
+    return actual
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_nova_has_each_value_on_the_line_of_its_time(result: Result, shelf: Path) -> None:
-    found = by_nova(formats.write(result, shelf, ["nova"]))
+    actual = by_nova(formats.write(result, shelf, ["nova"]))
     line = result.timeline
-    curves = dict(zip(EMOTIONS, ((line.times, v) for v in line.intensities.T), strict=True))
+    series = dict(zip(EMOTIONS, ((line.times, v) for v in line.intensities.T), strict=True))
     if line.vad is not None:
-        curves |= zip(VAD, ((line.vad_times, v) for v in line.vad.T), strict=True)
-    assert set(found) == {name.lower().replace(" ", "_") for name in curves}
-    for name, (times, values) in curves.items():
-        rate, data = found[name.lower().replace(" ", "_")]
+        series |= zip(VAD, ((line.vad_times, v) for v in line.vad.T), strict=True)
+    assert set(actual) == {name.lower().replace(" ", "_") for name in series}
+    for name, (times, values) in series.items():
+        rate, data = actual[name.lower().replace(" ", "_")]
         if len(times) > 1:
             assert rate == pytest.approx(1 / line.hop if name in EMOTIONS else 50, rel=1e-6)
         held = np.full(len(data), np.nan)
@@ -366,7 +369,7 @@ def by_w3c(path: Path) -> list[tuple[int, int, str]]:
     return cues
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_captions_name_the_strongest_and_leave_gaps(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["vtt"])
@@ -412,26 +415,26 @@ def strictly(text: str) -> Any:
     return whole
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_json_holds_everything_and_keeps_its_schema(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["json"])
     whole = strictly(path.read_text("utf-8"))
     (one,) = whole["clips"]
-    line, curves = result.timeline, one["timeline"]
+    line, stored = result.timeline, one["timeline"]
     for key in ("times", "starts", "ends"):
-        np.testing.assert_allclose(curves[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
-        assert all(round(value, 3) == value for value in curves[key])  # and no more
+        np.testing.assert_allclose(stored[key], getattr(line, key), atol=5.01e-4)  # to the millisecond,
+        assert all(round(value, 3) == value for value in stored[key])  # and no more
     for name, values in zip(EMOTIONS, line.intensities.T, strict=True):
-        np.testing.assert_allclose(np.array(curves["intensities"][name], float), values, atol=1e-6)
-    assert [(r["start"], r["end"]) for r in curves["voice_segments"]] == [
+        np.testing.assert_allclose(np.array(stored["intensities"][name], float), values, atol=1e-6)
+    assert [(r["start"], r["end"]) for r in stored["voice_segments"]] == [
         (r.start, r.end) for r in line.voice_segments
     ]
-    assert ("vad" in curves) == (line.vad is not None) == ("vad_mean" in one)
+    assert ("vad" in stored) == (line.vad is not None) == ("vad_mean" in one)
     if line.vad is not None:
-        np.testing.assert_allclose(curves["vad"]["times"], line.vad_times, atol=5.01e-4)
+        np.testing.assert_allclose(stored["vad"]["times"], line.vad_times, atol=5.01e-4)
         for name, values in zip(VAD, line.vad.T, strict=True):
-            np.testing.assert_allclose(np.array(curves["vad"]["values"][name], float), values, atol=1e-6)
+            np.testing.assert_allclose(np.array(stored["vad"]["values"][name], float), values, atol=1e-6)
 
 
 def test_the_schema_refuses_what_is_wrong() -> None:
@@ -459,18 +462,40 @@ def test_the_schema_refuses_what_is_wrong() -> None:
             jsonschema.Draft202012Validator(SCHEMA).validate(whole)
 
 
-@QUICK
+@FAST
 @given(result=results())
 def test_csv_has_a_row_a_step(result: Result, shelf: Path) -> None:
     (path,) = formats.write(result, shelf, ["csv"])
     header, *rows = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
     line = result.timeline
     assert header == ["Seconds", "Start", "End", *EMOTIONS, *(VAD if line.vad is not None else ())]
-    cells = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
+    fields = np.array([[float(field) if field else np.nan for field in row] for row in rows])
     np.testing.assert_allclose(
-        cells[:, :3], np.stack([line.times, line.starts, line.ends], axis=1), atol=1e-4
+        fields[:, :3], np.stack([line.times, line.starts, line.ends], axis=1), atol=1e-4
     )
-    np.testing.assert_allclose(cells[:, 3:9], line.intensities, atol=1e-6)
+    np.testing.assert_allclose(fields[:, 3:9], line.intensities, atol=1e-6)
+
+
+def test_intervals_have_a_low_and_a_high_end_for_each_value(tmp_path: Path) -> None:
+    """Without one for its dimension, and in silence, both are empty."""
+    result = replace(make(gaps=[3]), intervals=INTERVALS)
+    (path,) = formats.write(result, tmp_path, ["intervals"])
+    assert path.name == "clip.intervals.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+    values = result.to_steps().values[:, EMOTIONS.index("Joy")]
+    assert [float(row["Seconds"]) for row in rows] == pytest.approx(result.to_steps().times)
+    assert rows[3]["Joy low"] == rows[3]["Joy high"] == rows[0]["Amusement low"] == ""
+    for row, value in zip(rows, values, strict=True):
+        if not np.isnan(value):
+            half = np.interp(value, (0.2, 0.6), (0.1, 0.3))
+            expected = np.clip([value - half, value + half], 0, 1)
+            assert [float(row["Joy low"]), float(row["Joy high"])] == pytest.approx(expected, abs=1e-6)
+    assert float(rows[0]["Valence high"]) - float(rows[0]["Valence low"]) <= 0.5 + 1e-6
+
+
+def test_intervals_need_a_model_that_has_some(tmp_path: Path) -> None:
+    with pytest.raises(EmimicError, match=r"clip\.wav: the model has no prediction intervals"):
+        formats.write(make(), tmp_path, ["intervals"])
 
 
 def test_csv_of_many_has_vad_where_it_is_known() -> None:
@@ -582,6 +607,10 @@ def test_a_channel_keeps_its_name_in_every_file(tmp_path: Path) -> None:
 
 # Corners
 
+INTERVALS = Intervals(
+    0.9, {"Joy": HalfWidth((0.2, 0.6), (0.1, 0.3)), "Valence": HalfWidth((0.5,), (0.25,))}, {}
+)
+
 CORNERS = {
     "no voice_segments": make(voice_segments=()),
     "one step": make(1, rest=0.1, voice_segments=(VoiceSegment(0.02, 0.1),)),
@@ -600,7 +629,7 @@ CORNERS = {
 @pandas_4
 @pytest.mark.parametrize("corner", CORNERS)
 def test_corners(corner: str, tmp_path: Path) -> None:
-    result = CORNERS[corner]
+    result = replace(CORNERS[corner], intervals=INTERVALS)
     made = {kind: formats.write(result, tmp_path / kind, [kind]) for kind in formats.FORMATS}
     for kind, paths in made.items():
         on_disk = {path for path in (tmp_path / kind).rglob("*") if path.is_file()}
@@ -618,25 +647,25 @@ def test_corners(corner: str, tmp_path: Path) -> None:
     rows = made["csv"][0].read_text("utf-8").splitlines()
     assert len(rows) == 1 + (1 if result.timeline is None else len(result.timeline.times))
     for kind, read in READERS.values():
-        found = read(made[kind])
-        voice_segments = found.pop("voice segments")
+        actual = read(made[kind])
+        voice_segments = actual.pop("voice segments")
         assert len(voice_segments) == (0 if result.timeline is None else len(result.timeline.voice_segments))
         if result.timeline is None:
             end = (
                 2005 if result.was_cut else 3210
             )  # 100 frames were used of the cut clip: 0.0125 + 1.98 + 0.0125 s
-            assert {piece[:2] for pieces in found.values() for piece in pieces} == {(0, end)}
+            assert {piece[:2] for pieces in actual.values() for piece in pieces} == {(0, end)}
             values = [*result.prediction.intensities]
             if result.prediction.vad is not None:
                 inside = result.prediction.times < end / 1000
                 values += [*result.prediction.vad[inside].mean(axis=0)]
-            assert [pieces[0][2] for pieces in found.values()] == pytest.approx(values, abs=6e-4)
+            assert [pieces[0][2] for pieces in actual.values()] == pytest.approx(values, abs=6e-4)
             assert [cue[:2] for cue in cues] == [(0, end)]
         elif corner == "all gaps":
-            assert not any(found[name] for name in EMOTIONS)
+            assert not any(actual[name] for name in EMOTIONS)
             assert not cues
         else:
-            assert all(found.values())
+            assert all(actual.values())
             assert cues
 
 
@@ -675,7 +704,7 @@ def test_the_eaf_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
     (path,) = formats.write(make(), tmp_path, ["eaf"])
     text = path.read_text("utf-8")
     EAF.validate(text)
-    for found, instead in (
+    for actual, instead in (
         (' TIME_SLOT_REF1="ts2"', ""),
         (' TIME_SLOT_REF1="ts2"', ' TIME_SLOT_REF1="ts0"'),
         (' TIME_VALUE="100"', ' TIME_VALUE="100.5"'),
@@ -683,8 +712,8 @@ def test_the_eaf_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
         (' TIER_ID="Joy"', ' TIER_ID="Excitement"'),
         (' LINGUISTIC_TYPE_REF="default-lt"', ' LINGUISTIC_TYPE_REF="other"'),
     ):
-        assert found in text
-        assert not EAF.is_valid(text.replace(found, instead, 1))
+        assert actual in text
+        assert not EAF.is_valid(text.replace(actual, instead, 1))
 
 
 # Names, whole files, libraries
@@ -738,14 +767,15 @@ def test_ordinary_names_stay() -> None:
 def test_a_disk_that_fills_up_leaves_the_old_file(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = {path: path.read_bytes() for path in formats.write(make(), tmp_path, [kind])}
+    first, second = (replace(made, intervals=INTERVALS) for made in (make(), make(5, seed=1)))
+    old = {path: path.read_bytes() for path in formats.write(first, tmp_path, [kind])}
 
     def full(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        formats.write(make(5, seed=1), tmp_path, [kind])
+        formats.write(second, tmp_path, [kind])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == old
 
 
@@ -765,7 +795,7 @@ def test_a_missing_library_names_the_extra(
 
 
 def test_an_unknown_kind_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(EmimicError, match=r"'wav'.*json, csv, textgrid"):
+    with pytest.raises(EmimicError, match=r"'wav'.*json, csv, intervals, textgrid"):
         formats.write(make(), tmp_path / "out", ["json", "wav"])
     assert not (tmp_path / "out").exists()
 

@@ -68,35 +68,35 @@ def data(reader: Reader) -> Any:
     return json.loads(element[2])
 
 
-def same(told: list[float | None], values: Any) -> None:
-    found = np.array([np.nan if v is None else v for v in told])
-    np.testing.assert_allclose(found, values, atol=5.1e-5)
+def same(stored: list[float | None], values: Any) -> None:
+    actual = np.array([np.nan if v is None else v for v in stored])
+    np.testing.assert_allclose(actual, values, atol=5.1e-5)
 
 
-def test_the_data_are_the_answers():
+def test_the_data_are_the_results():
     one = result(voice_segments=((0.0, 2.0), (4.0, 6.0)))
-    told = data(read(one))
-    assert told["name"] == "clip.wav"
-    assert told["seconds"] == 6.0
-    assert [c["name"] for c in told["lines"]] == [*EMOTIONS, "Arousal", "Dominance", "Valence"]
-    for i, curve in enumerate(told["lines"]):
+    stored = data(read(one))
+    assert stored["name"] == "clip.wav"
+    assert stored["seconds"] == 6.0
+    assert [c["name"] for c in stored["lines"]] == [*EMOTIONS, "Arousal", "Dominance", "Valence"]
+    for i, line in enumerate(stored["lines"]):
         times, values = (one.timeline.times, one.timeline.intensities[:, i]) if i < 6 else (
             one.timeline.vad_times, one.timeline.vad[:, i - 6])  # fmt: skip
-        np.testing.assert_allclose(curve["times"], times, atol=5.1e-4)
-        same(curve["values"], values)
-        assert curve["values"].count(None) > 0
-        assert curve["reach"] == (0.2 if i < 6 else 0.02)
+        np.testing.assert_allclose(line["times"], times, atol=5.1e-4)
+        same(line["values"], values)
+        assert line["values"].count(None) > 0
+        assert line["reach"] == (0.2 if i < 6 else 0.02)
 
 
 def test_a_clip_has_vad_and_a_table():
     one = result(timeline=False, seconds=70.0, was_cut=True)
     reader = read(one)
-    told = data(reader)
-    assert [c["name"] for c in told["lines"]] == ["Arousal", "Dominance", "Valence"]
-    same(told["lines"][1]["values"], one.prediction.vad[:, 1])
-    cells = [e[2] for e in reader.find("td")]
+    stored = data(reader)
+    assert [c["name"] for c in stored["lines"]] == ["Arousal", "Dominance", "Valence"]
+    same(stored["lines"][1]["values"], one.prediction.vad[:, 1])
+    entries = [e[2] for e in reader.find("td")]
     for value in [*one.prediction.intensities, *one.prediction.vad.mean(axis=0)]:
-        assert f"{value:.2f}" in cells
+        assert f"{value:.2f}" in entries
     meters = [float(m[1]["value"]) for m in reader.find("meter")]
     np.testing.assert_allclose(meters[:6], one.prediction.intensities, atol=5.1e-5)
     (gray, *others) = reader.find("rect")
@@ -106,11 +106,11 @@ def test_a_clip_has_vad_and_a_table():
     assert "first 12 s" in [e[2] for e in reader.find("th")]
 
 
-def test_the_table_tells_mean_and_place_of_the_highest():
-    curves = np.full((30, 6), 0.25)
-    curves[21, 2] = 0.75  # at 4.2 s
-    rows = [e[2] for e in read(result(curves=curves, vad=False)).find("tr")]
-    known = (curves[:10, 2].sum() + curves[20:, 2].sum()) / 20
+def test_the_table_shows_mean_and_time_of_the_highest():
+    intensities = np.full((30, 6), 0.25)
+    intensities[21, 2] = 0.75  # at 4.2 s
+    rows = [e[2] for e in read(result(intensities=intensities, vad=False)).find("tr")]
+    known = (intensities[:10, 2].sum() + intensities[20:, 2].sum()) / 20
     assert rows[3].endswith(f"{known:.2f}0.754.2 s")
     silent = [e[2] for e in read(result(voice_segments=())).find("tr")]
     assert silent[1].endswith("–––")
@@ -120,17 +120,17 @@ def test_what_is_to_be_known_of_the_recording():
     """The page has the notes without the path, states a missing voice, and mentions bands only where there are any."""
     notes = ("clip.wav: the sound starts 2 s after time 0 of the file.", "clip.wav: <damaged>")
     one = replace(result(voice_segments=()), notes=notes)
-    found = [e[2] for e in read(one).find("p")]
-    assert found[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
-    assert "No voice was found in it." in found[0]
-    assert "band" not in found[0]
+    actual = [e[2] for e in read(one).find("p")]
+    assert actual[1:3] == ["The sound starts 2 s after time 0 of the file.", "<damaged>"]
+    assert "No voice was found in it." in actual[0]
+    assert "band" not in actual[0]
     unasked = replace(one, timeline=replace(one.timeline, intensities=np.ones_like(one.timeline.intensities)))
     assert "No voice" not in read(unasked).find("p")[0][2]
     long = result(seconds=240.0)
     assert len(long.timeline.times) > 1000
-    told = read(long).find("p")[0][2]
-    assert "a line in a band: mean and range" in told
-    assert "No voice" not in told
+    caption = read(long).find("p")[0][2]
+    assert "a line in a band: mean and range" in caption
+    assert "No voice" not in caption
 
 
 def test_over_the_cut_the_mean_over_time_comes_first():
@@ -138,10 +138,10 @@ def test_over_the_cut_the_mean_over_time_comes_first():
     reader = read(one)
     heads = [e[2] for e in reader.find("th") if "scope" not in e[1]]
     assert heads == ["mean over time", f"first {one.covered:.1f}".removesuffix(".0") + " s", "highest", "at"]
-    cells = [e[2] for e in reader.find("td")]
+    entries = [e[2] for e in reader.find("td")]
     known = one.timeline.intensities[np.isfinite(one.timeline.intensities[:, 0])].mean(axis=0)
-    assert cells[1:9:4] == [f"{v:.2f}" for v in known[:2]]  # after the empty cell of the head
-    assert cells[2:10:4] == [f"{v:.2f}" for v in one.prediction.intensities[:2]]
+    assert entries[1:9:4] == [f"{v:.2f}" for v in known[:2]]  # after the empty corner of the head
+    assert entries[2:10:4] == [f"{v:.2f}" for v in one.prediction.intensities[:2]]
     meters = [float(m[1]["value"]) for m in reader.find("meter")]
     np.testing.assert_allclose(meters[:6], known, atol=5.1e-5)
 
@@ -155,7 +155,7 @@ def test_a_phone_can_use_the_page():
     assert player is not None
     assert all(float(size) * rem >= 40 for size in (*sizes.groups(), *player.groups()))
     phone = style.partition("@media (max-width: 40rem)")[2]
-    assert "white-space: normal" in phone  # the table's cells break instead of leaving the screen
+    assert "white-space: normal" in phone  # the table's entries break instead of leaving the screen
     reader = read(result())
     rows = [len(re.findall("<t[hd]", row)) for row in make_page(result(), b"", "", sine()).split("<tr>")[1:]]
     assert set(rows) == {5}
@@ -173,10 +173,10 @@ def test_every_axis_has_its_unit():
 
 
 def test_the_heights_can_follow_the_values():
-    curves = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
-    told = data(read(result(curves=curves, voice_segments=((0.0, 6.0),), vad=False)))["lines"][0]
-    assert (told["low"], told["high"]) == (0.0, 1.0)
-    assert (told["lowest"], told["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
+    intensities = np.linspace(0.2, 0.4, 30)[:, None].repeat(6, axis=1)
+    stored = data(read(result(intensities=intensities, voice_segments=((0.0, 6.0),), vad=False)))["lines"][0]
+    assert (stored["low"], stored["high"]) == (0.0, 1.0)
+    assert (stored["lowest"], stored["highest"]) == pytest.approx((0.2, 0.4), abs=1e-4)
     empty = data(read(result(voice_segments=(), vad=False)))["lines"][0]
     assert (empty["lowest"], empty["highest"]) == (None, None)
     (button,) = read(result()).find("button", id="heights")
@@ -203,7 +203,7 @@ def test_a_video_is_linked_or_embedded(mp4, tmp_path):
         reader = Reader(make_page(result(), b"sound", "audio/wav", sine(), video=address))
         (video,) = reader.find("video")
         assert video[1]["src"] == address
-        assert "muted" in video[1]  # the sound is the page's own, whose clock the curves share
+        assert "muted" in video[1]  # the sound is the page's own, whose position the lines follow
         (policy,) = reader.find("meta", **{"http-equiv": "Content-Security-Policy"})
         assert f"media-src {allowed};" in policy[1]["content"]
     assert not read(result()).find("video")
@@ -291,16 +291,16 @@ def test_the_notice_is_on_the_page():
 def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
     """The points of each piece of the line of a class."""
     (path,) = reader.find("path", **{"class": look})
-    found = []
+    actual = []
     for piece in path[1]["d"].split("M")[1:]:
         numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-        found.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
-    return found
+        actual.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
+    return actual
 
 
 def test_gaps_are_gaps_and_silences_are_gray():
-    curves = np.linspace(0, 1, 30)[:, None].repeat(6, axis=1)
-    reader = read(result(curves=curves, voice_segments=((0.0, 2.0), (4.0, 6.0)), vad=False))
+    intensities = np.linspace(0, 1, 30)[:, None].repeat(6, axis=1)
+    reader = read(result(intensities=intensities, voice_segments=((0.0, 2.0), (4.0, 6.0)), vad=False))
     first, second = pieces(reader, "c0")
     assert [p[0] / 1000 * 6 for p in (first[0], first[-1], second[0], second[-1])] == pytest.approx(
         [0.0, 1.8, 4.0, 5.8], abs=0.001
@@ -315,7 +315,7 @@ def test_gaps_are_gaps_and_silences_are_gray():
 
 def test_values_beyond_their_range_stay_in_their_panel():
     reader = read(
-        result(curves=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), voice_segments=((0, 6),))
+        result(intensities=np.linspace(-0.5, 2, 30)[:, None].repeat(6, axis=1), voice_segments=((0, 6),))
     )
     ((*_, last),) = pieces(reader, "c3")
     assert last[1] == pytest.approx(2)
@@ -328,9 +328,9 @@ def test_half_an_hour_is_coarser_and_says_so():
     text = make_page(one, b"", "audio/mpeg", drawing.compute_envelope(noise(20.0)))
     assert len(text) < 4_000_000
     assert "Values read out are means of up to 0.1 s." in text
-    told = data(Reader(text))
-    same(told["lines"][0]["values"], one.timeline.intensities[:, 0])
-    arousal = told["lines"][6]
+    stored = data(Reader(text))
+    same(stored["lines"][0]["values"], one.timeline.intensities[:, 0])
+    arousal = stored["lines"][6]
     assert len(arousal["values"]) == 18_000
     assert arousal["values"][7] == pytest.approx(one.timeline.vad[35:40, 0].mean(), abs=5.1e-5)
 
@@ -393,7 +393,7 @@ def test_large_files_are_made_smaller_unless_they_are_small_for_their_length(mon
     assert make_playable(slim) == (slim, "audio/mpeg")
 
 
-def test_a_sound_too_long_for_one_browser_is_told(monkeypatch):
+def test_a_sound_too_long_for_one_browser_is_reported(monkeypatch):
     monkeypatch.setattr(html_sound, "_MAX_FIREFOX", 1000)
     with pytest.warns(EmimicWarning, match="Firefox plays at most 32"):
         make_playable(encode(sine(), "opus"))
@@ -404,6 +404,6 @@ def test_a_recording_that_is_none_is_an_error():
         make_playable(b"no recording at all")
 
 
-def test_the_same_answer_gives_the_same_page():
+def test_the_same_result_gives_the_same_page():
     one = result()
     assert make_page(one, b"x", "audio/wav", sine()) == make_page(replace(one), b"x", "audio/wav", sine())

@@ -39,7 +39,7 @@ KINDS = tuple(formats.FORMATS)
 STEMS = [
     "-x", "con", "COM\u00b9", "LPT\u00b2.tar", "aux ", "conin$", "CONOUT$", "clock", " a ", "a..", "a.", "\u00e9" * 120,
     "\U0001f600" * 60, "b", "b-2", "B", "\u00df", "ss", "\u1e9e", "\ufb01", "fi", "\u212a", "k", "intensities",
-    "ANSWERS", "mimicry", "=1+1", "@SUM(A1)", "[bold]x[", "{x}%s$HOME", "<script>alert(1)<", "-->", "]]>",
+    "RESULTS", "mimicry", "=1+1", "@SUM(A1)", "[bold]x[", "{x}%s$HOME", "<script>alert(1)<", "-->", "]]>",
     "&amp;", "'\"", "\\", "\u202egnp", "\u2028", "\ufffe", "\x1b[31m", "\r", "\x85", "a\tb", "\ud800x", "\udcff",
     "\u0130", "\u0131", "a\u0308", "\u00e4", "...", "~", "%41", "#;", "null", "1e5", "TRUE", "001", "\u200b", "x" * 251,
 ]  # fmt: skip
@@ -71,8 +71,8 @@ def read_back(folder: Path) -> None:
         elif path.suffix == ".yaml":
             assert yaml.safe_load(text)
         elif path.suffix == ".TextGrid":
-            found = textgrid.TextGrid.fromFile(str(path))
-            assert all(one.maxTime <= found.maxTime for one in found)
+            actual = textgrid.TextGrid.fromFile(str(path))
+            assert all(one.maxTime <= actual.maxTime for one in actual)
         elif path.suffix == ".vtt":
             assert text.startswith("WEBVTT")
             assert all(line.count("-->") <= 1 for line in text.splitlines())
@@ -93,8 +93,8 @@ def test_all_names_together_stay_apart(tmp_path: Path) -> None:
     written = formats.write_all(results, tmp_path, ["csv"])
     assert len({fold_case(path.name) for path in written}) == len(written) == 2 + len(STEMS)
     read_back(tmp_path)
-    told = json.loads((tmp_path / "results.json").read_text())
-    assert len(told["clips"]) == len(told["failed"]) == len(STEMS)
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert len(stored["clips"]) == len(stored["failed"]) == len(STEMS)
     with (tmp_path / "intensities.csv").open(newline="", encoding="utf-8") as file:
         names = [row["Filename"] for row in csv.DictReader(file)]
     assert len(names) == len(STEMS)
@@ -162,7 +162,7 @@ def test_targets_of_any_name(name: str, tmp_path: Path) -> None:
 
 def with_values(value: float) -> Result:
     return made_results.result(
-        "clip.wav", seconds=1.0, curves=np.full((5, 6), value), voice_segments=((0.0, 1.0),)
+        "clip.wav", seconds=1.0, intensities=np.full((5, 6), value), voice_segments=((0.0, 1.0),)
     )
 
 
@@ -282,8 +282,8 @@ def test_a_journal_that_is_none(name: str, clip: Path, tmp_path: Path) -> None:
 @cache
 def _report() -> Report:
     rng = np.random.default_rng(0)
-    curves = [timeline(wandering(60, rng), f"b\u00e4r \U0001f600 \udcff {n}") for n in (0, 1)]
-    return compare_all(curves[0], curves[1:], settings=Settings(draws=19))
+    timelines = [timeline(wandering(60, rng), f"b\u00e4r \U0001f600 \udcff {n}") for n in (0, 1)]
+    return compare_all(timelines[0], timelines[1:], settings=Settings(draws=19))
 
 
 @pytest.mark.parametrize(
@@ -352,8 +352,8 @@ def test_names_of_several_alphabets_are_theirs_in_json(clip: Path, tmp_path: Pat
         files=(str(clip),), out=tmp_path / "out", threads=1, kinds=KINDS, html=True
     )
     predict_request.run(asked, lambda line: None)
-    told = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
-    assert unicodedata.normalize("NFC", told["clips"][0]["Filename"]) == "b\u00e4r \U0001f600"
+    stored = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
+    assert unicodedata.normalize("NFC", stored["clips"][0]["Filename"]) == "b\u00e4r \U0001f600"
 
 
 @pytest.mark.parametrize("name", ["a pipe", "a full disk", "a text"])

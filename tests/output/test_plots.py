@@ -35,9 +35,9 @@ LONG = (
 EQUAL = np.tile(np.linspace(0, 1, 30)[:, None], 6)
 CASES = {
     "six seconds": lambda: result(),
-    "equal curves": lambda: result(curves=EQUAL),
-    "zeros": lambda: result(curves=0 * EQUAL),
-    "beyond [0, 1]": lambda: result(curves=3 * EQUAL - 1),
+    "equal lines": lambda: result(intensities=EQUAL),
+    "zeros": lambda: result(intensities=0 * EQUAL),
+    "beyond [0, 1]": lambda: result(intensities=3 * EQUAL - 1),
     "one frame": lambda: result(seconds=0.02, voice_segments=((0, 0.02),)),
     "0.1 s": lambda: result(seconds=0.1, voice_segments=((0, 0.1),)),
     "89.9 s": lambda: result(seconds=89.9, voice_segments=words(25)),
@@ -86,7 +86,7 @@ def meet(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_text_touches_another_or_a_panel_or_leaves_the_sheet(name):
+def test_no_text_touches_another_or_a_panel_or_leaves_the_figure(name):
     one = CASES[name]()
     figure = plots.make_figure(one, sine(seconds=min(one.seconds, 20.0)))
     boxes = drawn(figure).boxes
@@ -113,16 +113,16 @@ def texts(root: Any) -> list[str]:
 
 
 def test_svg_has_names_and_numbers_as_text():
-    found = texts(svg(result(HARD, curves=EQUAL, voice_segments=((0, 6),))))
-    assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(found)
-    assert found.count("mean 0.50") >= 6
-    assert found.count("max 1.00") >= 6
-    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(found)
+    actual = texts(svg(result(HARD, intensities=EQUAL, voice_segments=((0, 6),))))
+    assert {HARD, "waveform", *EMOTIONS, "Arousal", "Dominance", "Valence", "seconds"} <= set(actual)
+    assert actual.count("mean 0.50") >= 6
+    assert actual.count("max 1.00") >= 6
+    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(actual)
 
 
 def test_bars_carry_their_values():
-    found = texts(svg(with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, 0.126])))
-    assert {"−0.40", "0.00", "1.00", "1.30", "0.13", *EMOTIONS} <= set(found)
+    actual = texts(svg(with_bars([-0.4, 0.0, 1.0, 1.3, 0.999, 0.126])))
+    assert {"−0.40", "0.00", "1.00", "1.30", "0.13", *EMOTIONS} <= set(actual)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_the_same_input_gives_the_same_file_and_settings_stay(form):
 
 def moves(root: Any, color: str) -> list[list[tuple[float, float]]]:
     """The pieces of the lines of one color, each a list of points (x, y)."""
-    found = []
+    actual = []
     for path in root.iter(f"{SVG}path"):
         style = path.get("style", "").lower()
         if f"stroke: {color.lower()}" in style and "fill: none" in style:
             for piece in path.get("d").split("M")[1:]:
                 numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-                found.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
-    return found
+                actual.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return actual
 
 
 def test_a_gap_is_a_gap():
-    curves = np.random.default_rng(0).uniform(size=(30, 6))
-    root = svg(result(curves=curves, voice_segments=((0.0, 2.0), (4.0, 6.0))))
+    intensities = np.random.default_rng(0).uniform(size=(30, 6))
+    root = svg(result(intensities=intensities, voice_segments=((0.0, 2.0), (4.0, 6.0))))
     left, right = 1.55 * 72, (10 - 0.95) * 72  # of the panels, in points
     seconds = [
         [(x - left) / (right - left) * 6 for x, _ in piece] for piece in moves(root, drawing.COLORS[0])
@@ -174,7 +174,7 @@ def test_a_gap_is_a_gap():
 
 
 def test_a_lone_value_is_a_dot():
-    one = result(curves=np.full((30, 6), 0.5), voice_segments=((1.0, 1.1),), vad=False)
+    one = result(intensities=np.full((30, 6), 0.5), voice_segments=((1.0, 1.1),), vad=False)
     root = svg(one)
     dots = [g for g in root.iter(f"{SVG}use") if drawing.COLORS[2].lower() in g.get("style", "").lower()]
     assert len(dots) == 1
@@ -183,9 +183,9 @@ def test_a_lone_value_is_a_dot():
 
 
 def test_panels_share_a_range_to_the_next_tenth():
-    curves = np.full((30, 6), 0.5)
-    curves[3, 0], curves[3, 5] = -0.12, 1.04
-    figure = plots.make_figure(result(curves=curves), sine())
+    intensities = np.full((30, 6), 0.5)
+    intensities[3, 0], intensities[3, 5] = -0.12, 1.04
+    figure = plots.make_figure(result(intensities=intensities), sine())
     for panel in figure.axes[1:7]:
         assert panel.get_ylim() == pytest.approx((-0.2 - 0.06 * 1.3, 1.1 + 0.06 * 1.3))
     assert figure.axes[7].get_ylim() == pytest.approx((-0.06, 1.06))
@@ -199,7 +199,7 @@ def test_silence_is_shaded_in_every_panel():
         assert boxes == [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]]
 
 
-def test_without_regions_nothing_is_called_silent():
+def test_without_voice_segments_nothing_is_called_silent():
     one = result()
     line = replace(one.timeline, voice_segments=(), intensities=np.zeros_like(one.timeline.intensities))
     assert drawing.find_silences(line) == []
@@ -207,7 +207,7 @@ def test_without_regions_nothing_is_called_silent():
     assert [(r.start, r.end) for r in drawing.find_silences(silent)] == [(0.0, 6.0)]
 
 
-def test_long_curves_are_means_with_their_range():
+def test_long_lines_are_means_with_their_range():
     one = result(seconds=600.0, voice_segments=((0, 600),))
     assert len(one.timeline.times) == 3000
     figure = plots.make_figure(one, sine())
@@ -234,18 +234,18 @@ FLOATS = st.lists(st.one_of(st.just(math.nan), st.floats(0, 1, width=32)), max_s
 @given(FLOATS, st.integers(1, 70))
 def test_thin_is_mean_and_range_of_neighbors(values, most):
     times = np.arange(len(values)) * 0.2
-    curve = drawing.thin(times, np.array(values, np.float64), most)
-    assert len(curve.mean) <= most
-    for i, mean in enumerate(curve.mean):
-        part = slice(i * curve.each, (i + 1) * curve.each)
+    line = drawing.thin(times, np.array(values, np.float64), most)
+    assert len(line.mean) <= most
+    for i, mean in enumerate(line.mean):
+        part = slice(i * line.each, (i + 1) * line.each)
         known = [v for v in values[part] if not math.isnan(v)]
-        assert curve.times[i] == pytest.approx(times[part].mean())
+        assert line.times[i] == pytest.approx(times[part].mean())
         if known:
             assert mean == pytest.approx(sum(known) / len(known))
-            assert (curve.low[i], curve.high[i]) == (min(known), max(known))
+            assert (line.low[i], line.high[i]) == (min(known), max(known))
         else:
             assert math.isnan(mean)
-    assert len(curve.mean) * curve.each >= len(values)
+    assert len(line.mean) * line.each >= len(values)
 
 
 @settings(max_examples=50)
@@ -281,7 +281,7 @@ def test_coarser_loses_no_peak(most):
         assert start.highs.max() < 3.0
 
 
-def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
+def test_a_plot_of_an_envelope_is_the_plot_of_its_samples():
     samples = noise(6.0)
     fine = drawing.compute_envelope(samples, width=math.ceil(96_000 / 2000) / 16_000)
     assert plots.plot_result(result(), fine, form="svg") == plots.plot_result(result(), samples, form="svg")
@@ -298,7 +298,7 @@ def test_a_picture_of_an_envelope_is_the_picture_of_its_samples():
         (3723.4, 4000, "1:02:03"),
     ],
 )
-def test_clock(seconds, whole, text):
+def test_times_are_formatted(seconds, whole, text):
     assert drawing.format_time(seconds, whole) == text
 
 

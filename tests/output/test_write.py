@@ -55,15 +55,20 @@ def predict(clips: Path, out: Path, **options: Any) -> Results:
 
 
 def test_every_file_is_written_whatever_the_names(clips: Path, tmp_path: Path) -> None:
-    results = predict(clips, tmp_path / "out", html=True, kinds=tuple(formats.FORMATS))
+    results = predict(
+        clips,
+        tmp_path / "out",
+        html=True,
+        kinds=tuple(kind for kind in formats.FORMATS if kind != "intervals"),
+    )
     assert len(results.clips) == len(ODD)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert len({fold_case(name) for name in names}) == len(names) == 3 + len(ODD) * (7 + 2 * 9)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             path.read_bytes().decode("utf-8")
-    told = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
-    assert {unicodedata.normalize("NFC", clip["Filename"]) for clip in told["clips"]} == {
+    stored = json.loads((tmp_path / "out" / "results.json").read_text("ascii"))
+    assert {unicodedata.normalize("NFC", clip["Filename"]) for clip in stored["clips"]} == {
         "b\ufffdr $x^$ \U0001f600", "line\nbreak", "\u00e4", "\u00c4",
     }  # fmt: skip
 
@@ -135,7 +140,7 @@ def test_mimicry_writes_first_and_draws_any_name(
     assert len(list((tmp_path / "out").iterdir())) == 1 + 2 * 2
 
 
-def test_an_impossible_folder_is_told_before_the_work(
+def test_an_impossible_folder_is_reported_before_the_work(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mimicry_request, "Predictor", _fails)
@@ -159,8 +164,8 @@ def test_doctor_prints_json_whatever_the_folder(tmp_path: Path) -> None:
     assert done.stdout.isascii()
     report = json.loads(done.stdout)
     # ONNX Runtime takes no path that is not UTF-8: the trouble names it.
-    told = report["model"]["folder"] if report["model"] else report["troubles"][0]
-    assert "b\ufffdr \U0001f600" in told
+    shown = report["model"]["folder"] if report["model"] else report["troubles"][0]
+    assert "b\ufffdr \U0001f600" in shown
 
 
 def test_a_plain_terminal_has_plain_bars(

@@ -1,4 +1,4 @@
-"""A server that tests share."""
+"""A server for several tests."""
 
 from collections.abc import Iterator
 

@@ -137,7 +137,7 @@ def run_together(count: int, function: Callable[[], httpx.Response]) -> list[htt
     return found
 
 
-def test_who_can_not_wait_is_told_when_to_return(server: httpx.Client, slow: Any) -> None:
+def test_a_refused_client_gets_a_time_to_return(server: httpx.Client, slow: Any) -> None:
     slow(0.3)
     responses = run_together(4, lambda: post(server))
     statuses = sorted(response.status_code for response in responses)

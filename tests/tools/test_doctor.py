@@ -34,29 +34,29 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_whole_installation_is_ready(model: Path) -> None:
     (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A card\n", encoding="utf-8")
-    found = doctor.examine()
-    assert found.troubles == ()
-    state = found.model
+    actual = doctor.examine()
+    assert actual.troubles == ()
+    state = actual.model
     assert state is not None
     assert (state.folder, state.targets, state.vad) == ("default", EMOTIONS, False)
     assert state.size == sum(file.stat().st_size for file in model.iterdir())
     assert state.sha256 == files.compute_sha256(model / "model.onnx")
     assert state.difference == 0.0
     assert state.license == "apache-2.0"
-    assert found.packages["torch"] == metadata.version("torch")
-    assert found.extras["train"] == ()
-    assert found.threads == cpus.count_cores()
-    assert found.hub is None
-    assert len(found.engines) == 2
-    text = found.to_text()
+    assert actual.packages["torch"] == metadata.version("torch")
+    assert actual.extras["train"] == ()
+    assert actual.threads == cpus.count_cores()
+    assert actual.hub is None
+    assert len(actual.engines) == 2
+    text = actual.to_text()
     for part in (state.sha256[:12], "apache-2.0", "Art. 5(1)(f)", "Empathic Pain", "Ready to predict."):
         assert part in text
 
 
 def test_the_report_survives_json(model: Path) -> None:
-    found = doctor.examine().to_dict()
-    assert found["schema"] == "emimic/doctor/1"
-    again = json.loads(json.dumps(found, allow_nan=False))
+    actual = doctor.examine().to_dict()
+    assert actual["schema"] == "emimic/doctor/1"
+    again = json.loads(json.dumps(actual, allow_nan=False))
     assert again["model"]["targets"] == list(EMOTIONS)
     keeps("tools/doctor_schema.json", again)
     assert "Art. 50(3)" in again["law"]
@@ -84,11 +84,11 @@ def test_the_license_is_found(
 
 def test_a_missing_model_is_a_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(engine, "DEFAULT", tmp_path / "nothing")
-    found = doctor.examine()
-    assert found.model is None
-    (trouble,) = found.troubles
+    actual = doctor.examine()
+    assert actual.model is None
+    (trouble,) = actual.troubles
     assert "--model" in trouble
-    assert found.to_text().endswith("Not ready to predict.")
+    assert actual.to_text().endswith("Not ready to predict.")
 
 
 def test_a_damaged_model_is_a_trouble(model: Path) -> None:
@@ -117,12 +117,12 @@ def test_a_missing_package_is_a_trouble_with_its_cure(model: Path, monkeypatch: 
         return real(name, *rest)
 
     monkeypatch.setattr(doctor, "import_module", without)
-    found = doctor.examine()
-    assert found.model is None
-    assert found.engines == ()
-    assert found.threads is None
-    assert any("pip install soxr" in one for one in found.troubles)
-    assert any("libsndfile" in one and "--force-reinstall soundfile" in one for one in found.troubles)
+    actual = doctor.examine()
+    assert actual.model is None
+    assert actual.engines == ()
+    assert actual.threads is None
+    assert any("pip install soxr" in one for one in actual.troubles)
+    assert any("libsndfile" in one and "--force-reinstall soundfile" in one for one in actual.troubles)
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize(("status", "said"), [(200, "is reachable"), (503, "is reachable (status 503)")])
+@pytest.mark.parametrize(("status", "message"), [(200, "is reachable"), (503, "is reachable (status 503)")])
 def test_the_hub_is_checked_on_request(
-    server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, said: str
+    server: str, monkeypatch: pytest.MonkeyPatch, model: Path, status: int, message: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/{status}")
-    assert doctor.examine(hub=True).hub == f"{server}/{status} {said}"
+    assert doctor.examine(hub=True).hub == f"{server}/{status} {message}"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "nonsense"])
@@ -222,9 +222,9 @@ def test_a_hub_out_of_reach_is_no_trouble(monkeypatch: pytest.MonkeyPatch, model
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     monkeypatch.setattr(urllib.request, "_opener", None)
     monkeypatch.setenv("HF_ENDPOINT", address)
-    found = doctor.examine(hub=True)
-    assert "can't be reached" in (found.hub or "")
-    assert found.troubles == ()
+    actual = doctor.examine(hub=True)
+    assert "can't be reached" in (actual.hub or "")
+    assert actual.troubles == ()
 
 
 def test_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_fitted_map_rises_strictly_and_stays_within_bounds(
     assert np.abs(mapped - np.interp(raw, fit.x, fit.y)).max() <= SLOPE
 
 
-def test_a_map_tells_the_truth_about_clips_that_it_has_not_seen() -> None:
+def test_a_map_is_right_about_clips_that_it_has_not_seen() -> None:
     rng = np.random.default_rng(0)
     raw = rng.uniform(-0.2, 0.7, 8000)
     labels = (rng.random(8000) < np.clip(raw, 0, 1) ** 2).astype(float)
@@ -170,8 +170,8 @@ def test_a_map_of_other_knots_is_refused(x: tuple[float, ...], y: tuple[float, .
 
 def test_corpora_weigh_the_same_however_large() -> None:
     labels, groups = np.array([0, 0, 0, 1, np.nan]), np.array([0, 0, 0, 1, 1])
-    share = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
-    np.testing.assert_allclose(share, [1 / 3, 1 / 3, 1 / 3, 2, 0])
+    clip_weights = calibrate._weight_clips(labels, groups, [1.0, 2.0], "Joy")
+    np.testing.assert_allclose(clip_weights, [1 / 3, 1 / 3, 1 / 3, 2, 0])
     with pytest.raises(CorpusError, match=r"Joy has labels from 0 to 3, expected 0 to 1"):
         calibrate._weight_clips(np.array([0, 3.0]), np.array([0, 0]), [1.0], "Joy")
     with pytest.raises(CorpusError, match="no clip has a label of Joy"):
@@ -298,7 +298,7 @@ def test_a_calibration_for_other_targets_or_another_model_says_so(tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run, two corpora of tones, engines exported before and after the command calibrated the run."""
     folder = tmp_path_factory.mktemp("calibration")
     model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5, vad_learned=True)
@@ -316,10 +316,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_written_keeps_its_schemas(place: Path) -> None:
-    written = [place / "run", place / "after", DEFAULT]
+def test_what_is_written_keeps_its_schemas(base: Path) -> None:
+    written = [base / "run", base / "after", DEFAULT]
     keeps("calibration_schema.json", *(read_json(folder / FILE) for folder in written))
-    engines = [place / "before", place / "after", DEFAULT]
+    engines = [base / "before", base / "after", DEFAULT]
     keeps("inference/engine_schema.json", *(read_json(folder / "engine.json") for folder in engines))
 
 
@@ -337,11 +337,11 @@ def tone(seed: int, samples: int = 4000) -> Array:
     return (wave + 0.02 * rng.standard_normal(samples)).astype(np.float32)
 
 
-def test_the_engines_agree(place: Path) -> None:
-    ours, theirs = TorchEngine(place / "run"), GraphEngine(place / "after")
+def test_the_engines_agree(base: Path) -> None:
+    ours, theirs = TorchEngine(base / "run"), GraphEngine(base / "after")
     clips = [tone(n, 1000 + 300 * n) for n in range(20)]
     raw = ours.model.predict(clips)
-    fitted = Calibration.load(place / "run")
+    fitted = Calibration.load(base / "run")
     for own, a, b in zip(raw, ours.predict(clips), theirs.predict(clips), strict=True):
         np.testing.assert_allclose(a.intensities, b.intensities, atol=1e-4)
         np.testing.assert_array_equal(a.intensities, fitted.calibrate_intensities(own.intensities))
@@ -358,8 +358,8 @@ def test_the_engines_agree(place: Path) -> None:
     assert facts["more"] == {"weight": 2.0, "labeled": 20, "reference": 40, "held_out": 20}
 
 
-def test_what_was_trained_on_is_near_and_hums_and_hisses_are_far(place: Path) -> None:
-    engine = GraphEngine(place / "after")
+def test_what_was_trained_on_is_near_and_hums_and_hisses_are_far(base: Path) -> None:
+    engine = GraphEngine(base / "after")
     near = [one.novelty for one in engine.predict([tone(n) for n in range(100, 140)])]
     hum = 0.5 * np.sin(2 * np.pi * 50 * np.arange(4000) / 16_000)
     hiss = 0.001 * np.random.default_rng(0).standard_normal(4000)
@@ -368,37 +368,37 @@ def test_what_was_trained_on_is_near_and_hums_and_hisses_are_far(place: Path) ->
     assert all(n is not None and n > 1 for n in far)
 
 
-def test_an_engine_exported_without_calibration_has_none(place: Path) -> None:
+def test_an_engine_exported_without_calibration_has_none(base: Path) -> None:
     clip = tone(0)
-    raw = TorchEngine(place / "run").model.predict([clip])[0]
-    (plain,) = GraphEngine(place / "before").predict([clip])
+    raw = TorchEngine(base / "run").model.predict([clip])[0]
+    (plain,) = GraphEngine(base / "before").predict([clip])
     np.testing.assert_allclose(plain.intensities, raw.intensities, atol=1e-5)
     assert plain.novelty is None
 
 
-def test_a_changed_calibration_in_an_engine_is_refused(place: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(place / "after", tmp_path / "engine")
+def test_a_changed_calibration_in_an_engine_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base / "after", tmp_path / "engine")
     text = (folder / FILE).read_text()
     (folder / FILE).write_text(text + " ")
     with pytest.raises(ModelError, match=f"{FILE} is not the file"):
         GraphEngine(folder)
 
 
-def test_an_engine_inside_a_run_uses_the_runs_calibration(place: Path) -> None:
-    engine = open_engine(place / "run")
+def test_an_engine_inside_a_run_uses_the_runs_calibration(base: Path) -> None:
+    engine = open_engine(base / "run")
     assert isinstance(engine, GraphEngine)
     clip = tone(1)
     (found,) = engine.predict([clip])
     np.testing.assert_allclose(
-        found.intensities, GraphEngine(place / "after").predict([clip])[0].intensities, atol=1e-5
+        found.intensities, GraphEngine(base / "after").predict([clip])[0].intensities, atol=1e-5
     )
     assert found.novelty is not None
     with pytest.raises(ModelError, match="give --out with --calibration"):
-        export(place / "run", calibration=place / "run")
+        export(base / "run", calibration=base / "run")
 
 
-def test_a_sister_runs_calibration_is_exported(place: Path, tmp_path: Path) -> None:
-    result = command(place, "tones", "--out", str(tmp_path / "fit"), "--clips", "10", "--seed", "3")
+def test_a_sister_runs_calibration_is_exported(base: Path, tmp_path: Path) -> None:
+    result = command(base, "tones", "--out", str(tmp_path / "fit"), "--clips", "10", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert Calibration.load(tmp_path / "fit").facts["corpora"]["tones"]["reference"] == 10
     tiny_models.model("whisper", seed=1, do_normalize=False, max_seconds=0.5).save_pretrained(
@@ -411,9 +411,9 @@ def test_a_sister_runs_calibration_is_exported(place: Path, tmp_path: Path) -> N
 
 
 def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_the_identity(
-    place: Path, tmp_path: Path
+    base: Path, tmp_path: Path
 ) -> None:
-    run = shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
+    run = shutil.copytree(base / "run", tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
     key = hash_model(run)
     Calibration.load(run).save(run)
     assert hash_model(run) == key
@@ -423,10 +423,10 @@ def test_a_calibration_of_other_weights_warns_and_a_new_one_changes_the_identity
         TorchEngine(run)
 
 
-def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fits_are_reproducible_and_of_varied_lengths(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_clips, "SHORTEST", 0.05)
     model = tiny_models.model("whisper", do_normalize=False, max_seconds=0.5)
-    items = load_corpus(place / "tones", splits=["train"]).splits["train"].items
+    items = load_corpus(base / "tones", splits=["train"]).splits["train"].items
 
     def read(seed: int) -> list[ModelInput]:
         source = calibration_clips.vary_lengths(model, items, seed)
@@ -451,35 +451,35 @@ def test_fits_are_reproducible_and_of_varied_lengths(place: Path, monkeypatch: p
         (["tones", "--weight", "tones=-1"], "found the weight -1.0 of tones"),
     ],
 )
-def test_settings_that_make_no_sense(place: Path, words: list[str], error: str) -> None:
-    result = command(place, *words)
+def test_settings_that_make_no_sense(base: Path, words: list[str], error: str) -> None:
+    result = command(base, *words)
     assert isinstance(result.exception, SettingsError)
     assert error in str(result.exception)
 
 
-def test_a_corpus_without_the_split_is_only_known(place: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_the_split_is_only_known(base: Path, tmp_path: Path) -> None:
     make_corpus(tmp_path / "plain", train=tuple(range(1500, 5500, 100)), valid=20, seed=3)
     (tmp_path / "plain" / "valid_split.csv").unlink()
     words = (str(tmp_path / "plain"), "--out", str(tmp_path / "out"))
-    result = command(place, "tones", *words)
+    result = command(base, "tones", *words)
     assert result.exit_code == 0, result.output
     both, alone = Calibration.load(tmp_path / "out"), tmp_path / "alone"
     assert both.novelty is not None
     assert both.novelty.names == ("tones", "plain")
-    assert command(place, "tones", "--out", str(alone)).exit_code == 0
+    assert command(base, "tones", "--out", str(alone)).exit_code == 0
     assert both.maps == Calibration.load(alone).maps
-    result = command(place, *words)
+    result = command(base, *words)
     assert isinstance(result.exception, CorpusError)
     assert "no clip has a label" in str(result.exception)
 
 
-def test_a_weight_needs_a_name_and_a_number(place: Path) -> None:
-    result = command(place, "tones", "--weight", "tones:2")
+def test_a_weight_needs_a_name_and_a_number(base: Path) -> None:
+    result = command(base, "tones", "--weight", "tones:2")
     assert result.exit_code == 2
     assert "expected NAME=x" in result.output
 
 
-def test_a_run_that_learned_from_the_split_is_told(place: Path) -> None:
+def test_a_run_that_learned_from_the_split_is_reported(base: Path) -> None:
     counts = {"Joy": 200}
     (note,) = calibrate._list_notes({"train_on": "train+valid"}, "valid", counts, {})
     assert note.startswith("the run was trained on valid")
@@ -510,9 +510,9 @@ def test_novelty_is_shown_wherever_results_are() -> None:
 
 
 def test_the_table_has_a_short_mark_and_a_footnote() -> None:
-    def printed(*answers: Result) -> str:
+    def printed(*results: Result) -> str:
         console = Console(file=io.StringIO(), width=200)
-        console.print(terminal.make_table(Results(EMOTIONS, answers, ())))
+        console.print(terminal.make_table(Results(EMOTIONS, results, ())))
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert f"?: {UNLIKE}" in printed(result(1.2))
@@ -522,9 +522,9 @@ def test_the_table_has_a_short_mark_and_a_footnote() -> None:
 
 def test_the_page_says_it_plainly() -> None:
     wave = tone(0, 16_000)
-    said = "is unlike the data the model was trained on"
-    assert said in html_page.make_page(result(1.2), b"", "audio/wav", wave)
-    assert said not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
+    message = "is unlike the data the model was trained on"
+    assert message in html_page.make_page(result(1.2), b"", "audio/wav", wave)
+    assert message not in html_page.make_page(result(0.8), b"", "audio/wav", wave)
 
 
 def test_novelty_survives_the_journal_and_slimming() -> None:
@@ -533,8 +533,8 @@ def test_novelty_survives_the_journal_and_slimming() -> None:
     assert kept.prediction.novelty == 1.23456789
 
 
-def test_silence_has_no_novelty_and_windows_are_calibrated(place: Path) -> None:
-    predictor = Predictor(place / "after")
+def test_silence_has_no_novelty_and_windows_are_calibrated(base: Path) -> None:
+    predictor = Predictor(base / "after")
     silent = predictor(np.zeros(4000, np.float32), sample_rate=16_000)
     assert silent.was_silent
     assert silent.prediction.novelty is None
@@ -544,7 +544,7 @@ def test_silence_has_no_novelty_and_windows_are_calibrated(place: Path) -> None:
         wave, sample_rate=16_000, window=0.4, hop=0.2, exact=True, voice_segments=False
     )
     clip = wave[round(line.starts[2] * 16_000) : round(line.ends[2] * 16_000)]
-    (alone,) = GraphEngine(place / "after").predict([clip])
+    (alone,) = GraphEngine(base / "after").predict([clip])
     np.testing.assert_allclose(line.intensities[2], alone.intensities, atol=1e-5)
     assert line.vad is not None
     assert ((line.vad >= 0) & (line.vad <= 1)).all()

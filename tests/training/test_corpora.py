@@ -3,7 +3,7 @@
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def start(folders: tuple[Path, Path], tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., runs.Run]]:
-    opened: list[runs.Run] = []
-
+def start(
+    folders: tuple[Path, Path], tiny: Tiny, open_run: Callable[..., runs.Run]
+) -> Callable[..., runs.Run]:
     def setup(**given: Any) -> runs.Run:
-        out = tmp_path / f"start{len(opened)}"
-        opened.append(runs.open_run(folders, out, TrainSettings(**tiny(**given)), resume=False, show=False))
-        opened[-1].optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
-        return opened[-1]
+        run = open_run(folders, TrainSettings(**tiny(**given)))
+        run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        return run
 
-    yield setup
-    for run in opened:
-        if run.log is not None:
-            run.log.close()
+    return setup
 
 
 def take(run: runs.Run, rows: list[int]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -153,8 +149,8 @@ def test_the_union_of_targets(tmp_path: Path, tiny: Tiny) -> None:
         folder = tmp_path / name
         (folder / "audio").mkdir(parents=True)
         for number, split in enumerate(("train", "valid")):
-            cells = ",".join(["0.5"] * header.count(","))
-            (folder / f"{split}_split.csv").write_text(f"{header}\n{number},{cells}\n")
+            fields = ",".join(["0.5"] * header.count(","))
+            (folder / f"{split}_split.csv").write_text(f"{header}\n{number},{fields}\n")
             soundfile.write(folder / "audio" / f"{number}.wav", np.full(800, 0.1, np.float32), 16_000)
         made.append(folder)
 
@@ -171,28 +167,30 @@ def test_the_union_of_targets(tmp_path: Path, tiny: Tiny) -> None:
 
 
 def test_what_makes_no_sense_is_refused(folders: tuple[Path, Path], tmp_path: Path, tiny: Tiny) -> None:
-    def said(error: type[Exception], text: str, *given: Path, **values: Any) -> None:
+    def message(error: type[Exception], text: str, *given: Path, **values: Any) -> None:
         with pytest.raises(error, match=text):
             train(given or folders, tmp_path / "run", TrainSettings(**tiny(**values)), show=False)
         assert not (tmp_path / "run").exists()
 
-    said(CorpusError, "expected folders with different names", folders[0], folders[0])
-    said(CorpusError, "has no valid_split.csv", folders[1], folders[0])
-    said(SettingsError, "settings for mood; the corpora of this run are tones, moods", corpora={"mood": {}})
-    said(
+    message(CorpusError, "expected folders with different names", folders[0], folders[0])
+    message(CorpusError, "has no valid_split.csv", folders[1], folders[0])
+    message(
+        SettingsError, "settings for mood; the corpora of this run are tones, moods", corpora={"mood": {}}
+    )
+    message(
         SettingsError,
         "fractions given come to 1.1.*tones 0.6, moods 0.5",
         corpora={"tones": {"fraction": 0.6}, "moods": {"fraction": 0.5}},
     )
-    said(CorpusError, "has no column Spaeker", corpora={"moods": {"together": "Spaeker"}})
-    said(CorpusError, "no corpus has a column Emotion", category="Emotion")
+    message(CorpusError, "has no column Spaeker", corpora={"moods": {"together": "Spaeker"}})
+    message(CorpusError, "no corpus has a column Emotion", category="Emotion")
     ranks = {
         "corpora": {"moods": {"ranks": RANKS | {"order": {"Fear": [["rage"], ["sob"]]}}}},
         "rank_weight": 1,
     }
-    said(SettingsError, "corpora.moods.ranks.order is of 'Fear', expected some of Admiration", **ranks)
+    message(SettingsError, "corpora.moods.ranks.order is of 'Fear', expected some of Admiration", **ranks)
     ranks["corpora"] = {"moods": {"ranks": RANKS | {"order": {"Joy": [["joy"], ["sob"]]}}}}
-    said(CorpusError, "no training clip has joy in the column 'Mood'.*found calm, rage, sob", **ranks)
+    message(CorpusError, "no training clip has joy in the column 'Mood'.*found calm, rage, sob", **ranks)
     for values, text in (
         ({"rank_weight": 1.0}, "no corpus has ranks"),
         (

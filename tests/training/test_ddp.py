@@ -26,7 +26,7 @@ from emimic.training.settings import TrainSettings
 
 MIX = {"pearson": 1.0, "ccc": 0.5}
 LABELS = {"vad_head": True, "vad_dropout": 0.0, "category": "Category"}
-"""For a corpus whose clips lack labels: a process may have none of a kind that the other has."""
+"""For a corpus with unlabeled clips: a process may have none of a kind that the other has."""
 
 
 CORPORA: dict[str, Any] = {

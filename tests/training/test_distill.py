@@ -40,21 +40,23 @@ Tiny = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Whisper run: frames every 20 ms from 0 on, where the student's are centerd elsewhere."""
-    place = tmp_path_factory.mktemp("teacher") / "run"
-    tiny_models.model("whisper", do_normalize=False, vad_learned=True, max_seconds=0.2).save_pretrained(place)
-    return place
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    tiny_models.model("whisper", do_normalize=False, vad_learned=True, max_seconds=0.2).save_pretrained(
+        folder
+    )
+    return folder
 
 
 @pytest.fixture(scope="module")
 def engine(teacher: Path) -> Path:
-    """The same teacher as an engine folder."""
+    """The same teacher as an exported model."""
     export.export(teacher, teacher.parent / "engine")
     return teacher.parent / "engine"
 
 
 @pytest.fixture
 def settings(tones: Path, teacher: Path, tmp_path: Path, tiny: Tiny) -> Callable[..., TrainSettings]:
-    """A student's settings, its teacher having answered every clip of `tones`."""
+    """A student's settings, its teacher having predicted every clip of `tones`."""
 
     def make(**given: Any) -> TrainSettings:
         done = predict_recordings(teacher, sorted((tones / "audio").iterdir()), tmp_path / "cache")
@@ -84,18 +86,18 @@ def test_framewise_is_the_mean_of_each_clips_known_frames_summed() -> None:
 # Times and targets
 
 
-def test_an_augmented_clips_clock_says_where_its_recording_lies() -> None:
+def test_an_augmented_clips_offset_says_where_its_recording_lies() -> None:
     click = np.zeros(16_000, np.float32)
     at = 9_000
     click[at] = 1.0
     augment, changed = Augment(1.0, 3), 0
     for epoch in range(60):
         decoded, time_map = augment.apply(click, "clip", epoch)
-        place = np.argmax(np.abs(decoded)) / 16_000
+        peak = np.argmax(np.abs(decoded)) / 16_000
         if time_map != TimeMap():
             changed += 1
             # The loudest sample may be the click's echo or noise only where these were drawn loud.
-            assert abs(float(time_map.to_recording(np.float64(place))) - at / 16_000) < 0.002
+            assert abs(float(time_map.to_recording(np.float64(peak))) - at / 16_000) < 0.002
         assert len(decoded) / 16_000 == pytest.approx(time_map.start + 1 / time_map.rate, abs=1e-4)
     assert changed > 20
 
@@ -115,8 +117,8 @@ def test_each_feature_is_interpolated() -> None:
 def test_targets_are_at_the_students_frames(
     tones: Path, settings: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
-    place = tmp_path / "cache" / str(settings().teacher)
-    targets = TeacherTargets(place)
+    folder = tmp_path / "cache" / str(settings().teacher)
+    targets = TeacherTargets(folder)
     items = load_corpus(tones, scan=False).splits["train"].items
     targets.measure(items)
     states = np.concatenate([targets.read(item, hidden=True).hidden for item in items])
@@ -179,10 +181,10 @@ def test_predictions_are_the_teachers(
     assert (again.cached, again.predicted) == (15, 0)
 
 
-def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Path) -> None:
-    place = tmp_path / "recordings"
-    shutil.copytree(tones / "audio", place)
-    files = sorted(place.iterdir())
+def test_a_stale_prediction_is_never_used(tones: Path, teacher: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    shutil.copytree(tones / "audio", folder)
+    files = sorted(folder.iterdir())
     first = predict_recordings(teacher, files, tmp_path / "cache")
     targets = TeacherTargets(tmp_path / "cache" / first.teacher.key)
     (item,) = [
@@ -191,7 +193,7 @@ def test_a_stale_answer_is_never_found(tones: Path, teacher: Path, tmp_path: Pat
     assert targets.has(item)
     # The recording changes under its name.
     soundfile.write(files[0], 0.1 * tiny_models.clip(3000, seed=9), 16_000)
-    moved = distill_corpus._list_recordings(place)[0]
+    moved = distill_corpus._list_recordings(folder)[0]
     assert not TeacherTargets(targets.folder).has(moved)
     assert predict_recordings(teacher, files, tmp_path / "cache").predicted == 1
     assert TeacherTargets(targets.folder).has(moved)
@@ -220,7 +222,7 @@ def test_broken_recordings_are_named_and_cost_themselves_only(
     assert {one.path.name for one in done.failures} == {"broken.wav", "gone.wav"}
     assert all(str(one.path) in one.reason for one in done.failures)
     assert all(one.reason in done.to_text() for one in done.failures)
-    # It isn't answered the next time either, and named again.
+    # It isn't predicted the next time either, and named again.
     assert len(predict_recordings(teacher, files, tmp_path / "cache").failures) == 2
 
 
@@ -239,7 +241,7 @@ def test_predictions_of_nobody_are_refused(tmp_path: Path) -> None:
 
 
 def relabel(corpus: Path, to: Path, **columns: Any) -> Path:
-    """A copy of a corpus whose tables have other cells: name of a split -> function of (row, line)."""
+    """A copy of a corpus whose tables have other fields: name of a split -> function of (row, line)."""
     shutil.copytree(corpus, to)
     for name, change in columns.items():
         file = to / f"{name}_split.csv"
@@ -261,9 +263,9 @@ def student_corpus(folder: Path, settings: TrainSettings) -> tuple[Any, TeacherT
 def test_labels_and_predictions_are_mixed(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
-    def holes(cells: list[str], line: int) -> str:
-        cells = [cells[0], *[""] * 6] if line == 0 else cells
-        return ",".join([*cells[:2], "", *cells[3:]] if line == 1 else cells)
+    def holes(fields: list[str], line: int) -> str:
+        fields = [fields[0], *[""] * 6] if line == 0 else fields
+        return ",".join([*fields[:2], "", *fields[3:]] if line == 1 else fields)
 
     folder = relabel(tones, tmp_path / "holes", train=holes)
     corpus, targets = student_corpus(folder, settings(teacher_fraction=0.3))
@@ -291,8 +293,8 @@ def test_labels_and_predictions_are_mixed(
 def test_without_labels_the_teacher_speaks_alone(
     tones: Path, tmp_path: Path, settings: Callable[..., TrainSettings]
 ) -> None:
-    def bare(cells: list[str], line: int) -> str:
-        return ",".join([cells[0], *[""] * 6])
+    def bare(fields: list[str], line: int) -> str:
+        return ",".join([fields[0], *[""] * 6])
 
     folder = relabel(tones, tmp_path / "bare", train=bare, valid=bare)
     corpus, targets = student_corpus(folder, settings())
@@ -378,20 +380,13 @@ def test_a_folder_of_recordings_is_a_corpus(
 
 
 @pytest.fixture
-def opened(settings: Callable[..., TrainSettings], tones: Path, tmp_path: Path) -> Any:
+def opened(settings: Callable[..., TrainSettings], tones: Path, open_run: Callable[..., runs.Run]) -> Any:
     """A student's run set up and not yet begun, nothing random in it."""
-    started: list[runs.Run] = []
 
     def make(**given: Any) -> runs.Run:
-        values = settings(still=True, **{"vad_head": True, "vad_dropout": 0.0, **given})
-        out = tmp_path / f"run{len(started)}"
-        started.append(runs.open_run(tones, out, values, resume=False, show=False))
-        return started[-1]
+        return open_run(tones, settings(still=True, **{"vad_head": True, "vad_dropout": 0.0, **given}))
 
-    yield make
-    for run in started:
-        if run.log is not None:
-            run.log.close()
+    return make
 
 
 @pytest.mark.parametrize("seconds", [60.0, 0.3], ids=["one part", "parts"])
@@ -407,7 +402,7 @@ def test_a_step_minimizes_the_formula(
     items = [run.train.items[row] for row in rows]
     decoded = [run.train.read(item, 1) for item in items]
     states = np.concatenate([run.teacher.read(item, hidden=True).hidden for item in run.train.items])
-    center, spread = states.mean(axis=0), states.std(axis=0)
+    center, std = states.mean(axis=0), states.std(axis=0)
     run.model.eval()
     intensities, apart = [], 0.0
     for item, clip in zip(items, decoded, strict=True):  # each clip alone: padding can't have counted
@@ -427,7 +422,7 @@ def test_a_step_minimizes_the_formula(
             state = np.array([np.interp(at, predicted.times, column) for column in predicted.hidden.T])
             frames.append(
                 0.7 * np.mean((vad[t] - truth) ** 2)
-                + 0.3 * np.mean((projected[t] - (state - center) / spread) ** 2)
+                + 0.3 * np.mean((projected[t] - (state - center) / std) ** 2)
             )
         apart += float(np.mean(frames)) if frames else 0.0
     x = torch.stack(intensities)
@@ -502,8 +497,8 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     values = tiny(ema=0.9)
     del values["encoder"]
     app(words(engine, tones, out, values, "--unlabeled", str(more), "--epochs", "2"), standalone_mode=False)
-    said = capsys.readouterr().out
-    assert str(more / "broken.wav") in said
+    message = capsys.readouterr().out
+    assert str(more / "broken.wav") in message
     with safe_open(out / "model.safetensors", "pt") as file:
         assert not [name for name in file.keys() if name.startswith("projection")]  # noqa: SIM118
     facts = json.loads((out / "train.json").read_text())
@@ -515,7 +510,7 @@ def test_a_student_from_scratch_is_an_ordinary_run(
     app(["evaluate", str(out), str(tones), "--bootstrap", "10", "--quiet"], standalone_mode=False)
     export.export(out, tmp_path / "exported")
     clip = ClipFormat().prepare(decode.load(tones / "audio" / "00001.wav")).samples
-    (one,), (other,) = (open_engine(place).predict([clip]) for place in (out, tmp_path / "exported"))
+    (one,), (other,) = (open_engine(folder).predict([clip]) for folder in (out, tmp_path / "exported"))
     np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-5)
 
 

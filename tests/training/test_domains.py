@@ -1,4 +1,4 @@
-"""Training over kinds of recordings: domains told apart, each with layers of its own; frames measured once."""
+"""Training over kinds of recordings: domains distinguished, each with layers of its own; frames measured once."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_a_sound_that_means_the_opposite_in_another_domain(tmp_path: Path, tiny:
     train(folders, tmp_path / "run", TrainSettings(**values), show=False)
     model = EmiModel.open_run(tmp_path / "run")
     assert model.config.domains == ["clean", "rough"]
-    told, learned = [], []
+    recognized, learned = [], []
     for number, domain in enumerate(("clean", "rough")):
         folder = make_voices(tmp_path / "others" / domain, rough=domain == "rough", seed=10 + number)
         lines = (folder / "valid_split.csv").read_text().split()[1:]
@@ -52,9 +52,9 @@ def test_a_sound_that_means_the_opposite_in_another_domain(tmp_path: Path, tiny:
                 output = model(torch.from_numpy(wave)[None])
             labels.append(float(label))
             found.append(float(output.intensities[0, 0]))
-            told.append(int(output.domains.argmax()) == number)
+            recognized.append(int(output.domains.argmax()) == number)
         learned.append(np.corrcoef(labels, found)[0, 1])
-    assert np.mean(told) > 0.9
+    assert np.mean(recognized) > 0.9
     assert min(learned) > 0.8, learned
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,20 +39,13 @@ GROUP = STILL | {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 
 
 @pytest.fixture
-def start(tones: Path, tmp_path: Path, tiny: Tiny) -> Iterator[Callable[..., runs.Run]]:
+def start(tones: Path, tiny: Tiny, open_run: Callable[..., runs.Run]) -> Callable[..., runs.Run]:
     """A run set up and not yet begun."""
-    opened: list[runs.Run] = []
 
     def setup(**given: Any) -> runs.Run:
-        settings = TrainSettings(**tiny(**given))
-        out = tmp_path / f"start{len(opened)}"
-        opened.append(runs.open_run(tones, out, settings, resume=False, show=False))
-        return opened[-1]
+        return open_run(tones, TrainSettings(**tiny(**given)))
 
-    yield setup
-    for run in opened:
-        if run.log is not None:
-            run.log.close()
+    return setup
 
 
 def test_l2_is_in_the_gradient_of_an_update(
@@ -259,14 +252,14 @@ def relabel(run: runs.Run, rows: list[int]) -> None:
     """Give the clips of a step labels of every kind, some of them missing: targets, VAD, classes."""
     rng = np.random.default_rng(5)
     items = list(run.train.items)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         labels = items[row].labels.copy()
-        labels[rng.random(6) < (0.4, 1.0, 0.2, 0.0, 0.5)[place]] = np.nan
+        labels[rng.random(6) < (0.4, 1.0, 0.2, 0.0, 0.5)[position]] = np.nan
         vad = rng.random(3).astype(np.float32)
-        vad[1 if place == 2 else 3 :] = np.nan
-        category = (None, "calm", "keen", None, "calm")[place]
+        vad[1 if position == 2 else 3 :] = np.nan
+        category = (None, "calm", "keen", None, "calm")[position]
         items[row] = dataclasses.replace(
-            items[row], labels=labels, vad=None if place == 4 else vad, category=category
+            items[row], labels=labels, vad=None if position == 4 else vad, category=category
         )
     run.train = dataclasses.replace(run.train, items=items)
 
@@ -321,7 +314,7 @@ def test_parts_add_up_whatever_labels_are_missing(
     vad = torch.from_numpy(np.stack([clips.get_vad(item) for item in items]))
     assert int((~vad.isnan()).sum()) == 10
     wanted = wanted + 0.7 * (means - vad)[~vad.isnan()].square().mean()
-    classes = torch.cat([outputs[place].categories for place in (1, 2, 4)])
+    classes = torch.cat([outputs[position].categories for position in (1, 2, 4)])
     wanted = wanted + 0.3 * torch.nn.functional.cross_entropy(classes, torch.tensor([0, 1, 0]))
     wanted.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -358,8 +351,8 @@ def test_a_step_of_one_clip_is_finite(mix: dict[str, float], start: Callable[...
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
 
 
-def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.Run]) -> None:
-    """The loss is in standard deviations, the answers are on the labels' scale."""
+def test_standardized_targets_stay_out_of_the_predictions(start: Callable[..., runs.Run]) -> None:
+    """The loss is in standard deviations, the predictions are on the labels' scale."""
     run = start(still=True, standardize_targets=True)
     labels = np.stack([item.labels for item in run.train.items]).astype(np.float64)
     np.testing.assert_allclose(run.model.config.target_mean, labels.mean(axis=0))
@@ -368,8 +361,8 @@ def test_standardized_targets_stay_out_of_the_answers(start: Callable[..., runs.
         run.model.head.out_proj.weight.zero_()
         run.model.head.out_proj.bias.zero_()
     run.model.train()
-    answers, _ = loader.predict_source(run.model, run.train)
-    np.testing.assert_allclose(answers, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
+    predictions, _ = loader.predict_source(run.model, run.train)
+    np.testing.assert_allclose(predictions, np.tile(labels.mean(axis=0), (11, 1)), atol=1e-6)
     # Predicting the mean costs one variance, which is 1 by construction.
     assert steps.take(run, *step_of(run, range(11))) == pytest.approx(1.0, rel=1e-5)
 
@@ -421,7 +414,7 @@ def test_gradients_are_summed_over_processes(start: Callable[..., runs.Run]) -> 
 
 
 def scripted(patch: pytest.MonkeyPatch, scores: list[float | None]) -> list[dict[str, torch.Tensor]]:
-    """Validation that answers from a script; the weights at each validation."""
+    """Validation with predictions from a script; the weights at each validation."""
     seen: list[dict[str, torch.Tensor]] = []
 
     def validate(run: runs.Run, _: loader.Source) -> dict[str, Any]:
@@ -508,10 +501,10 @@ def test_validation_is_the_papers_score(tones: Path, tmp_path: Path, tiny: Tiny)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny()), show=False)
     entry = result.history[(result.best_epoch or 0) - 1]
     items = load_corpus(tones, splits=["valid"], workers=1).splits["valid"].items
-    answers, vad = predict_items(EmiModel.from_pretrained(tmp_path / "run"), items)
+    predictions, vad = predict_items(EmiModel.from_pretrained(tmp_path / "run"), items)
     assert np.isnan(vad).all()
-    answers, labels = answers.astype(np.float64), np.stack([item.labels for item in items])
-    rho = [np.corrcoef(answers[:, i], labels[:, i])[0, 1] for i in range(6)]
+    predictions, labels = predictions.astype(np.float64), np.stack([item.labels for item in items])
+    rho = [np.corrcoef(predictions[:, i], labels[:, i])[0, 1] for i in range(6)]
     assert list(entry["targets"]) == list(EMOTIONS)
     np.testing.assert_allclose(list(entry["targets"].values()), rho, atol=1e-4)
     assert entry["pearson"] == pytest.approx(np.mean(rho), abs=1e-4)
@@ -524,9 +517,9 @@ def test_an_undefined_pearson_does_not_end_training(
     original = loader.predict_source
 
     def constant(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-        answers, vad = original(*arguments, **options)
-        answers[:, 2] = 0.25
-        return answers, vad
+        predictions, vad = original(*arguments, **options)
+        predictions[:, 2] = 0.25
+        return predictions, vad
 
     monkeypatch.setattr(loader, "predict_source", constant)
     result = train(tones, tmp_path / "run", TrainSettings(**tiny(epochs=2)), show=False)
@@ -780,7 +773,7 @@ def test_the_run_says_what_it_is(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"loss": {"mae": 1.0}}, "unknown loss 'mae'"),
         ({"loss": {"mse": 0.0}}, "above 0"),
@@ -788,9 +781,9 @@ def test_the_run_says_what_it_is(
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_made(
-    given: dict[str, Any], said: str, tones: Path, tmp_path: Path, tiny: Tiny
+    given: dict[str, Any], message: str, tones: Path, tmp_path: Path, tiny: Tiny
 ) -> None:
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         train(tones, tmp_path / "run", TrainSettings(**tiny(**given)), show=False)
     assert not (tmp_path / "run").exists()
 

@@ -50,7 +50,7 @@ def test_losses_equal_their_formula(name, dtype, tolerance):
 
 
 @pytest.mark.parametrize("name", ["ccc", "pearson"])
-def test_the_floor_does_not_bias_small_spreads(name):
+def test_the_floor_does_not_bias_small_deviations(name):
     x, y = sample()
     x = 0.3 + 0.02 * (x - x.mean(0))  # a standard deviation of about .003, as early in training
     assert losses.LOSSES[name](x, y).item() == pytest.approx(formula(name, x, y), abs=1e-9)
@@ -192,9 +192,9 @@ def test_parts_of_a_mean_weigh_as_many_labels_as_they_have():
     y[:5, 1:] = math.nan
     whole = losses.compute_mse(x, y)
     parts = [(x[:7], y[:7]), (x[7:], y[7:])]
-    shares = [int((~b.isnan()).sum()) / int((~y.isnan()).sum()) for _, b in parts]
-    assert sum(shares) == 1
-    found = sum(share * losses.compute_mse(*part) for share, part in zip(shares, parts, strict=True))
+    fractions = [int((~b.isnan()).sum()) / int((~y.isnan()).sum()) for _, b in parts]
+    assert sum(fractions) == 1
+    found = sum(fraction * losses.compute_mse(*part) for fraction, part in zip(fractions, parts, strict=True))
     assert found.item() == pytest.approx(whole.item(), rel=1e-12)
 
 

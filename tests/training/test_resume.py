@@ -44,7 +44,7 @@ from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 from emimic.training.teacher import predict_recordings
 
-POINTS = {"trained": 8, "frozen": 4, "taught": 4}
+POINTS = {"trained": 8, "frozen": 4, "student": 4}
 """Random moments of SIGKILL, for each kind of run."""
 
 
@@ -177,7 +177,7 @@ def script(job: dict[str, Any]) -> dict[str, Any]:
 # --- the tests
 
 
-def taught(corpus: Path, folder: Path) -> str:
+def write_teacher(corpus: Path, folder: Path) -> str:
     """The key of a tiny teacher that has predicted every clip of a corpus, in `folder`/cache."""
     teacher = folder / "teacher"
     tiny_models.model("whisper", do_normalize=False, vad_learned=True).save_pretrained(teacher)
@@ -195,15 +195,18 @@ def test_killed_and_resumed_is_uninterrupted(tones: Path, tmp_path: Path, tiny: 
         "cases": {
             "trained": tiny(**common, loss={"mse": 1.0, "pearson": 0.5}),
             "frozen": tiny(**common | {"epochs": 6}, freeze_encoder=True),
-            "taught": tiny(
-                **common, augment=0.7, teacher=taught(tones, tmp_path), teacher_cache=str(tmp_path / "cache")
+            "student": tiny(
+                **common,
+                augment=0.7,
+                teacher=write_teacher(tones, tmp_path),
+                teacher_cache=str(tmp_path / "cache"),
             ),
         },
         # Around the renaming of train.json, the features (15 clips), the first best model, its config, a checkpoint.
         "renames": {
             "trained": [(1, True), (2, True), (3, False), (4, True), (5, False), (7, False), (8, True)],
             "frozen": [(1, False), (3, True), (13, False), (17, False), (18, True)],
-            "taught": [(4, True)],
+            "student": [(4, True)],
         },
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
@@ -258,9 +261,9 @@ def test_the_command_line_stops_by_signal_and_resumes(
                 assert started[number].poll() is None, started[number].communicate()
         time.sleep(0.002)
     for number, process in started.items():
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 128 + number, said
-        assert f"stopped by signal {int(number)}; go on with --resume" in said
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, message
+        assert f"stopped by signal {int(number)}; go on with --resume" in message
         assert 1 <= steps_saved(runs[number]) < 48
     train(tones, tmp_path / "whole", TrainSettings(**values), show=False)
     whole = state(tmp_path / "whole")
@@ -396,8 +399,8 @@ def test_a_folder_with_a_run_is_refused_before_torch_is_imported(tones: Path, tm
         "except Exception as error: print(error, 'torch' in sys.modules)"
     )
     words = [sys.executable, "-c", script, "train", str(tones), "--out", str(tmp_path)]
-    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert said == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
+    message = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert message == f"{tmp_path} already holds a run: resume it (--resume), or name another folder False\n"
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -202,7 +202,7 @@ def test_a_dotted_name_into_a_single_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"lr: [1", "can't be read as YAML"),
         (b"lr: \xff\xfe", "can't be read as YAML"),
@@ -213,11 +213,11 @@ def test_a_dotted_name_into_a_single_value(tmp_path: Path) -> None:
         (None, "can't be read as YAML"),
     ],
 )
-def test_files_that_are_no_settings(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_files_that_are_no_settings(content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         TrainSettings.read(file)
 
 

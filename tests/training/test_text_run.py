@@ -29,7 +29,7 @@ from emimic.training import loop
 from emimic.training.loop import train
 from emimic.training.settings import TrainSettings
 
-# transformers takes the spread of one token's times where only one was said; the command line is silent about it.
+# transformers takes the std of one token's times where only one was said; the command line is silent about it.
 pytestmark = pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 
 NARROW = {"conv_dim": [4] * 7, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
@@ -143,10 +143,10 @@ def test_predict_says_which_words_it_used_and_can_leave_them_out(
     results = predict_request.run(request, lines.append)
     document = json.loads(capsys.readouterr().out)
     keeps("output/formats/schema.json", document)
-    silent, said = document["clips"]
+    silent, with_words = document["clips"]
     assert "words" not in silent
     text = (corpus / "transcripts" / "103.txt").read_text()
-    assert said["words"] == {"text": text, "source": str(corpus / "transcripts" / "103.txt")}
+    assert with_words["words"] == {"text": text, "source": str(corpus / "transcripts" / "103.txt")}
     assert any("the model takes the words too, from" in line for line in lines)
     for line in (tmp_path / "out" / "journal.jsonl").read_text().splitlines():
         keeps("inference/journal_schema.json", json.loads(line))

@@ -1,4 +1,4 @@
-"""Trainings with several branches: each learns what only the picture, the words or the voice hold, together all."""
+"""Trainings with several branches: each learns what only the image, the words or the voice hold, together all."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from picture_corpus import AUDIBLE, BACKBONES, SPOKEN, VISIBLE, make_pictures, paint, sing
+from image_corpus import AUDIBLE, BACKBONES, SPOKEN, VISIBLE, make_image_corpus, paint, sing
 from safetensors.torch import load_file
 from synth_video import film
 from tiny_transcribers import bert
@@ -39,7 +39,7 @@ VISION = {"encoder_config": BACKBONES["convnext"], "frames": "face_images", "lst
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("pictures") / "corpus")
+    return make_image_corpus(tmp_path_factory.mktemp("images") / "corpus")
 
 
 def settings(**given: Any) -> TrainSettings:
@@ -52,7 +52,7 @@ def settings(**given: Any) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of the picture, the words and the voice alone, and of all three."""
+    """Runs of the image, the words and the voice alone, and of all three."""
     out = tmp_path_factory.mktemp("runs")
     text = {"encoder": str(bert(out / "bert"))}
     given: dict[str, dict[str, Any]] = {
@@ -156,7 +156,7 @@ def test_a_run_with_vision_resumes_bit_by_bit(corpus: Path, tmp_path: Path) -> N
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_settings_that_pictures_cannot_follow_are_refused() -> None:
+def test_settings_that_images_cannot_follow_are_refused() -> None:
     for given in ({"lengths": 0.5}, {"audio": False, "augment": 0.5}, {"audio": False, "vision": None}):
         with pytest.raises(SettingsError, match="vision"):
             settings(**given)
@@ -169,13 +169,13 @@ def make_film(path: Path, color: Any, *, sound: Any = None, images: int = 8) -> 
     return film(path, [k / 6 for k in range(images)], lambda _: paint(color, rng), sound=sound)
 
 
-def test_a_new_film_is_predicted_from_its_picture(runs: dict[str, Path], tmp_path: Path) -> None:
-    """The runs took crops of the corpus; here whole pictures stand in for them, as nothing is drawn like a face."""
+def test_a_new_film_is_predicted_from_its_image(runs: dict[str, Path], tmp_path: Path) -> None:
+    """The runs took crops of the corpus; here whole images stand in for them, as nothing is drawn like a face."""
     tone = (0.3 * np.sin(2 * np.pi * 900 * np.arange(20_000) / 16_000)).astype(np.float32)
     values = {}
     words = WordSource(make_transcripts(tmp_path, {}))
     for name in ("vision", "all"):
-        run = take_whole_pictures(runs[name], tmp_path / name)
+        run = take_whole_images(runs[name], tmp_path / name)
         predictor = Predictor(run, device="cpu", words=words if name == "all" else None)
         for color in ((1, 0, 0), (0, 1, 0)):
             clip = make_film(tmp_path / f"{color[0]}.mp4", color, sound=tone)
@@ -192,7 +192,7 @@ def test_a_new_film_is_predicted_from_its_picture(runs: dict[str, Path], tmp_pat
     np.testing.assert_array_equal(one, two)  # the same sound
 
 
-def take_whole_pictures(run: Path, out: Path) -> Path:
+def take_whole_images(run: Path, out: Path) -> Path:
     """Copy a run such that it takes whole images of a film."""
     shutil.copytree(run, out)
     config = json.loads((out / "config.json").read_text())
@@ -209,20 +209,20 @@ def make_transcripts(folder: Path, words: dict[str, str]) -> Path:
     return folder / "transcripts"
 
 
-def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_picture(
+def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_image(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each film differs from the first in one of the three, and so do the labels that follow from it."""
     films = {
-        "first": ((1, 0, 0), "well", 0.1), "picture": ((0, 1, 0), "well", 0.1),
+        "first": ((1, 0, 0), "well", 0.1), "image": ((0, 1, 0), "well", 0.1),
         "words": ((1, 0, 0), "wow", 0.1), "voice": ((1, 0, 0), "well", 0.9),
     }  # fmt: skip
     for name, (color, _, high) in films.items():
         make_film(tmp_path / f"{name}.mp4", color, sound=sing(high, 80_000), images=30)
-    said = make_transcripts(tmp_path, {name: word for name, (_, word, _) in films.items()})
+    transcripts = make_transcripts(tmp_path, {name: word for name, (_, word, _) in films.items()})
     request = Request(
         files=tuple(str(tmp_path / f"{name}.mp4") for name in films),
-        model=take_whole_pictures(runs["all"], tmp_path / "run"), form="json", words=WordSource(said), threads=1,
+        model=take_whole_images(runs["all"], tmp_path / "run"), form="json", words=WordSource(transcripts), threads=1,
         streams=1,
     )  # fmt: skip
     predict_request.run(request, lambda _: None)
@@ -230,8 +230,8 @@ def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_picture(
     for name, (_, word, _) in films.items():
         assert clips[name]["seconds"] == pytest.approx(5, abs=0.1)
         assert clips[name]["words"]["text"] == word
-    others = {"picture": (*SPOKEN, *AUDIBLE), "words": (*VISIBLE, *AUDIBLE), "voice": (*VISIBLE, *SPOKEN)}
-    for changed, own in (("picture", VISIBLE), ("words", SPOKEN[:1]), ("voice", AUDIBLE)):
+    others = {"image": (*SPOKEN, *AUDIBLE), "words": (*VISIBLE, *AUDIBLE), "voice": (*VISIBLE, *SPOKEN)}
+    for changed, own in (("image", VISIBLE), ("words", SPOKEN[:1]), ("voice", AUDIBLE)):
         difference = {
             emotion: abs(clips[changed]["intensities"][emotion] - clips["first"]["intensities"][emotion])
             for emotion in EMOTIONS
@@ -244,8 +244,8 @@ def test_a_film_of_five_seconds_is_predicted_from_voice_words_and_picture(
 def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     for name in ("well", "wow"):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000), 16_000)
-    said = make_transcripts(tmp_path, {"well": "well", "wow": "wow"})
-    predictor = Predictor(runs["text"], device="cpu", words=WordSource(said))
+    transcripts = make_transcripts(tmp_path, {"well": "well", "wow": "wow"})
+    predictor = Predictor(runs["text"], device="cpu", words=WordSource(transcripts))
     well, wow = (predictor(tmp_path / f"{name}.wav") for name in ("well", "wow"))  # whatever the sound
     assert wow.speech is not None
     assert wow.speech.text == "wow"
@@ -263,7 +263,7 @@ def test_words_alone_are_predicted(corpus: Path, runs: dict[str, Path], tmp_path
         export(runs["text"])
 
 
-def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_recording_without_an_image_or_a_face(runs: dict[str, Path], tmp_path: Path) -> None:
     sound = tmp_path / "a.wav"
     soundfile.write(sound, 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
     both = Predictor(runs["all"], device="cpu", without=["text"])
@@ -283,12 +283,12 @@ def test_a_recording_without_a_picture_or_a_face(runs: dict[str, Path], tmp_path
         Predictor(runs["vision"], device="cpu", without=["vision"])
 
 
-def test_what_takes_voices_only_refuses_a_run_with_pictures(runs: dict[str, Path]) -> None:
+def test_what_takes_voices_only_refuses_a_run_with_images(runs: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="takes images"):
         export(runs["all"])
 
 
-def test_a_run_with_pictures_is_calibrated(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_with_images_is_calibrated(corpus: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     raw, fitted = {}, {}
     for name in ("vision", "text", "all"):
         run = tmp_path / name
@@ -331,7 +331,7 @@ def test_a_frozen_backbone_encodes_each_clip_once(
     assert len(calls) == 88
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(torch.equal(first[name], second[name]) for name in first)
-    # What is stored gives the predictions of the frames, and a changed picture is encoded again.
+    # What is stored gives the predictions of the frames, and a changed image is encoded again.
     shutil.copy(changed / "face_images/00002/00000.jpg", changed / "face_images/00001/00000.jpg")
     model = EmiModel.open_run(tmp_path / "a", device="cpu")
     values = model.config.vision

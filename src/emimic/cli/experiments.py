@@ -1,8 +1,10 @@
 """The verbs that reproduce the paper's experiments: ablate, baselines and inside."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +14,45 @@ if TYPE_CHECKING:
     from emimic.experiments.results_table import Outcome
 
 _Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of all runs and of the tables.")]
-_Seeds = Annotated[str, typer.Option(help="Seeds, comma-separated.")]
 _Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings of every row in YAML.")]
 _Sets = Annotated[list[str] | None, typer.Option("--set", "-s", help="name=value for every row. Repeatable.")]
-_Split = Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")]
-_Against = Annotated[str | None, typer.Option(help="The row that others are compared with.")]
-_Torchrun = Annotated[int, typer.Option(min=1, help="Processes of each training.")]
+
+
+def _read_grid_options(
+    *,
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
+    config: _Config = None,
+    sets: _Sets = None,
+    split: Annotated[str, typer.Option(help="The split to score; valid chooses the epochs.")] = "valid",
+    against: Annotated[str | None, typer.Option(help="The row that others are compared with.")] = None,
+    label_scale: LabelScale = None,
+    torchrun: Annotated[int, typer.Option(min=1, help="Processes of each training.")] = 1,
+    quiet: Quiet = False,
+) -> dict[str, Any]:
+    """Return the options that both grids have, as `experiments.run.Request` takes them."""
+    return {
+        "seeds": seeds, "config": config, "sets": sets or (), "split": split, "against": against,
+        "label_scale": label_scale, "processes": torchrun, "show": not quiet,
+    }  # fmt: skip
+
+
+def _add_grid_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options of `_read_grid_options`, whose result it takes as `options`."""
+    shared = inspect.signature(_read_grid_options).parameters
+    own = inspect.signature(command).parameters
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(options=_read_grid_options(**{name: values.pop(name) for name in shared}), **values)
+
+    parameters = [*(own[name] for name in own if name != "options"), *shared.values()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 @app.command(rich_help_panel=TRAIN)
+@_add_grid_options
 def ablate(
     folder: Folder,
     out: _Out,
@@ -32,20 +64,14 @@ def ablate(
             help="Rows or tables, comma-separated: table2, frozen, dropout, padding, losses, cut, vision, gv, ...",
         ),
     ] = None,
-    seeds: _Seeds = "0,1,2",
-    config: _Config = None,
-    sets: _Sets = None,
     encoders: Annotated[
         list[str] | None,
         typer.Option(
             "--encoder", help="w2v2-l=FOLDER, vision-convnext=CONFIG.json: encoder of that row. Repeatable."
         ),
     ] = None,
-    split: _Split = "valid",
-    against: _Against = None,
-    label_scale: LabelScale = None,
-    torchrun: _Torchrun = 1,
-    quiet: Quiet = False,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Reproduce Table 2, and compare padding, losses, cuts, vision.
 
@@ -58,14 +84,12 @@ def ablate(
     from emimic.experiments.table2 import ablate as run
 
     quiet_libraries()
-    request = Request(
-        folder, out, chosen=rows, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, show=not quiet, label_scale=label_scale,
-    )  # fmt: skip
+    request = Request(folder, out, chosen=rows, **options)
     _run_grid(out, lambda log: run(request, encoders or (), log))
 
 
 @app.command(rich_help_panel=TRAIN)
+@_add_grid_options
 def baselines(
     folder: Folder,
     out: _Out,
@@ -73,9 +97,6 @@ def baselines(
         str | None,
         typer.Option(help="Rows or tables, comma-separated: table1, record, audio, savchenko, ..."),
     ] = None,
-    seeds: _Seeds = "0,1,2",
-    config: _Config = None,
-    sets: _Sets = None,
     modality: Annotated[
         list[str] | None,
         typer.Option(help="MODALITY=NAME, as audio=wavlm: features of a modality. Repeatable."),
@@ -86,11 +107,8 @@ def baselines(
             "--encoder", help="wavlm_tcn=FOLDER, ours-vision-expression=FOLDER: encoder of that row."
         ),
     ] = None,
-    split: _Split = "valid",
-    against: _Against = None,
-    label_scale: LabelScale = None,
-    torchrun: _Torchrun = 1,
-    quiet: Quiet = False,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Reproduce Table 1 and later challenge results on features.
 
@@ -103,10 +121,7 @@ def baselines(
     from emimic.experiments.table1 import run_baselines as run
 
     quiet_libraries()
-    request = Request(
-        folder, out, chosen=rows, seeds=seeds, config=config, sets=sets or (), split=split, against=against,
-        processes=torchrun, show=not quiet, label_scale=label_scale,
-    )  # fmt: skip
+    request = Request(folder, out, chosen=rows, **options)
     _run_grid(out, lambda log: run(request, modality or (), encoders or (), log))
 
 

@@ -68,6 +68,7 @@ _Ray = Annotated[
     typer.Option(help="Predict a study's recordings on a Ray cluster: auto, or HOST:PORT (extra ray)."),
 ]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Predict a study's recordings again.")]
+_Rmea = Annotated[bool, typer.Option("--rmea", help="Also write each pair of a study as a CSV for R's rMEA.")]
 _Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 
 
@@ -94,6 +95,7 @@ def mimicry(
     study: _Study = None,
     ray: _Ray = None,
     fresh: _Fresh = False,
+    rmea: _Rmea = False,
     threads: _Threads = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -119,14 +121,14 @@ def mimicry(
             )
         whole = study_request.Request(
             table=study, out=out, settings=settings, model=model, device=device, threads=threads, progress=not quiet,
-            ray=ray, fresh=fresh,
+            ray=ray, fresh=fresh, rmea=rmea,
         )  # fmt: skip
         if study_request.run(whole, lambda line: echo(line, err=True)).failed:
             raise typer.Exit(1)
         return
-    if seed is None or ray or fresh:
+    if seed is None or ray or fresh or rmea:
         raise MimicryError(
-            "give a SEED, and its imitations or --channels; --ray and --fresh belong to --study TABLE"
+            "give a SEED, and its imitations or --channels; --ray, --fresh and --rmea belong to --study TABLE"
         )
     request = mimicry_request.Request(
         seed=seed, mimics=tuple(mimics or ()), channels=channels, against=against, settings=settings, model=model,

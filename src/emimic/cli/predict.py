@@ -38,7 +38,7 @@ Formats = Annotated[
     str | None,
     typer.Option(
         "--formats",
-        help="Write timelines: json, csv, nova; with the extra formats textgrid, eaf, audformat, vtt.",
+        help="Write timelines: json, csv, intervals, nova; with the extra formats textgrid, eaf, audformat, vtt.",
     ),
 ]
 

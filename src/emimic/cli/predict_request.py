@@ -276,7 +276,12 @@ def _check_words(request: Request) -> None:
 
 
 def _check_use(predictor: Predictor, request: Request) -> None:
-    """Open the source of words where they are used, before threads do; raise EmimicError where they are not."""
+    """Open the source of words where they are used, before threads do; raise EmimicError for what can't be used."""
+    if predictor.intervals is None and write.needs_intervals(request.kinds):
+        raise EmimicError(
+            f"--formats has intervals, and {request.model or 'the model'} has none: leave it out, or run emimic "
+            "calibrate with labeled clips"
+        )
     if request.sentences or predictor.reader.uses_words:
         _ = predictor.reader.words
     elif request.words is not None:

@@ -28,6 +28,7 @@ from emimic.mimicry.study import Session, Study, analyze
 from emimic.mimicry.study.analysis import SEGMENT, count_steps
 from emimic.mimicry.study.page import make_page
 from emimic.mimicry.study.results import Failed, Voices, list_groups
+from emimic.mimicry.study.rmea import list_dyads, make_dyad_csv, make_name
 from emimic.mimicry.study.session import Row, read_rows
 from emimic.mimicry.study.tables import make_contrasts_csv, make_groups_csv, make_sessions_csv
 from emimic.output import write
@@ -41,7 +42,7 @@ class Request:
     """The options of `emimic mimicry --study`.
 
     table: the table of sessions. out: a folder for files and the journal. segment: seconds of SUSY's segments. ray: the
-    address of a cluster. fresh: discard stored timelines.
+    address of a cluster. fresh: discard stored timelines. rmea: also write each dyad for rMEA.
     """
 
     table: Path
@@ -54,6 +55,7 @@ class Request:
     progress: bool = False
     ray: str | None = None
     fresh: bool = False
+    rmea: bool = False
 
 
 def run(request: Request, log: Callable[[str], object]) -> Study:
@@ -85,6 +87,8 @@ def run(request: Request, log: Callable[[str], object]) -> Study:
         )  # fmt: skip
     try:  # files first: printing can fail
         write_study(study, request.out, plots=not unavailable, show_progress=request.progress)
+        if request.rmea:
+            write_dyads(sessions, request.out / "rmea")
         log(f"files are in {request.out}")
     finally:
         show(study)
@@ -187,6 +191,18 @@ def write_study(study: Study, out: Path, *, plots: bool = True, show_progress: b
         write_atomically(out / f"{name}.png", drawn[key, _])
     page = make_page(study, {key: image for (key, _), image in drawn.items()}, NOTICE)
     write_atomically(out / "study.html", page)
+
+
+def write_dyads(sessions: Sequence[Session], folder: Path) -> None:
+    """Write a table per pair of voices for rMEA, in a folder per pair of roles if there are several."""
+    dyads = list(list_dyads(sessions))
+    pairs = dict.fromkeys(roles for roles, _ in dyads)
+    for roles in pairs:
+        place = folder if len(pairs) == 1 else folder / make_safe(" and ".join(roles))
+        make_folder(place)
+        members = [session for other, session in dyads if other == roles]
+        for session, name in zip(members, make_unique(map(make_name, members)), strict=True):
+            write_atomically(place / f"{name}.csv", make_dyad_csv(session, roles))
 
 
 def _draw(study: Study, show_progress: bool) -> Iterator[tuple[tuple[str, str], bytes]]:

@@ -1,4 +1,4 @@
-"""The verbs `doctor`, which reports on the installation, and `push`, which uploads a run."""
+"""The verbs `doctor` (the installation), `discover` (a module for DISCOVER) and `push` (uploads a run)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,23 @@ def doctor(
         echo(report.to_text())
     if report.troubles:
         raise typer.Exit(1)
+
+
+@app.command()
+def discover(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The module's folder, new.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="An exported model; default: the included one.")
+    ] = None,
+) -> None:
+    """Write a module for DISCOVER, the server behind NOVA.
+
+    Example: emimic discover --out modules/emimic
+    """
+    from emimic.tools.discover import write_module
+
+    for path in write_module(out, model):
+        echo(str(path))
 
 
 @app.command(rich_help_panel=TRAIN)

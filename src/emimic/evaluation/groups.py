@@ -196,16 +196,9 @@ def score_groups(
         groups = {}
         for value in order:
             rows = [row for row, name in enumerate(names) if name == value]
-            voices = {speakers[row] for row in rows}
-            scores = measured[column].get(value)
-            groups[value] = Group(
-                clips=len(rows),
-                speakers=len(voices) if all(voices) else None,
-                known=dict(zip(targets, (~np.isnan(y[rows])).sum(axis=0).tolist(), strict=True)),
-                metrics=None
-                if scores is None
-                else {name: make_metric(scores[name], targets) for name in scores},
-                means={name: make_score(*mean[value]) for name, mean in means.items() if value in mean},
+            own_means = {name: make_score(*mean[value]) for name, mean in means.items() if value in mean}
+            groups[value] = _make_group(
+                targets, y[rows], [speakers[row] for row in rows], measured[column].get(value), own_means
             )
         by_column[column] = Groups(
             column=column,
@@ -215,6 +208,24 @@ def score_groups(
             resampled="clips" if resampled is None else "speakers",
         )
     return by_column
+
+
+def _make_group(
+    targets: Sequence[str],
+    labels: NDArray[np.float64],
+    speakers: Sequence[str | None],
+    scores: Mapping[str, Measured] | None,
+    means: Mapping[str, Score],
+) -> Group:
+    """Return the group of the clips with these labels (clip, target) and speakers (clip,)."""
+    voices = set(speakers)
+    return Group(
+        clips=len(labels),
+        speakers=len(voices) if all(voices) else None,
+        known=dict(zip(targets, (~np.isnan(labels)).sum(axis=0).tolist(), strict=True)),
+        metrics=None if scores is None else {name: make_metric(scores[name], targets) for name in scores},
+        means=means,
+    )
 
 
 def name_groups(texts: Sequence[str]) -> tuple[list[str], list[str]]:

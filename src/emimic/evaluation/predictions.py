@@ -56,11 +56,7 @@ def open_split(
     """
     model = open_run(run)
     branches = list_branches(model.config)
-    if unknown := [name for name in without if name not in branches]:
-        raise SettingsError(
-            f"without names {', '.join(unknown)}; the branches of {run} beside its voice are "
-            f"{', '.join(branches) or 'none'}: leave it out"
-        )
+    _check_without(run, branches, without)
     features = (
         Features.from_folder(folder, model.config.modalities) if isinstance(model, BaselineModel) else None
     )
@@ -92,6 +88,15 @@ def open_split(
     # "val" is another spelling of "valid", so the one split loaded may have another name.
     (part,) = corpus.splits.values()
     return model, part, corpus.warnings, features
+
+
+def _check_without(run: Path, branches: Sequence[str], without: Sequence[str]) -> None:
+    """Raise SettingsError for a name in `without` that is none of the run's branches beside its voice."""
+    if unknown := [name for name in without if name not in branches]:
+        raise SettingsError(
+            f"without names {', '.join(unknown)}; the branches of {run} beside its voice are "
+            f"{', '.join(branches) or 'none'}: leave it out"
+        )
 
 
 def predict_split(

@@ -1,7 +1,7 @@
 """The choice of products that run in int8: scales from calibration clips, damage measured on others."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,6 +102,25 @@ def search(
     damage = {
         layer: (1.0 - _average(measure([layer], few)[1])) / (layer.size * rows[layer]) for layer in single
     }
+    best = _leave_fewest(layers, damage, measure, min_pearson)
+    if _average(best[1]) < min_pearson:
+        raise ModelError(
+            f"int8 weights alone bring the mean Pearson with float32 to {_average(best[1]):.4f}, "
+            f"under {min_pearson}: export in float32, or lower the limit"
+        )
+    return best
+
+
+def _leave_fewest(
+    layers: Sequence[Layer],
+    damage: Mapping[Layer, float],
+    measure: Callable[[Sequence[Layer]], tuple[bytes, Quantization]],
+    min_pearson: float,
+) -> tuple[bytes, Quantization]:
+    """Return what `measure` gives with as few layers in float32 as `min_pearson` allows, the most damaging first.
+
+    If even the graph without int8 layers is below `min_pearson`, it is returned.
+    """
     order = sorted(layers, key=lambda layer: -damage[layer])
     low, high = 1, len(order)  # bounds of the number of float32 layers: `low - 1` are too few
     best = measure([])
@@ -112,11 +131,6 @@ def search(
             best, high = candidate, count
         else:
             low = count + 1
-    if _average(best[1]) < min_pearson:
-        raise ModelError(
-            f"int8 weights alone bring the mean Pearson with float32 to {_average(best[1]):.4f}, "
-            f"under {min_pearson}: export in float32, or lower the limit"
-        )
     return best
 
 

@@ -236,13 +236,8 @@ def predict_clips(
     Raises:
         ModelError: See `Engine.predict`.
     """
-    longest = round(spec.max_seconds * SAMPLE_RATE)
     lengths = [len(get_audio(clip)) for clip in clips]
-    for length in lengths:
-        if not spec.min_samples <= length <= longest:
-            raise ModelError(
-                f"a clip has {length} samples; {name} takes {spec.min_samples} to {longest}: cut or pad it"
-            )
+    _check_lengths(lengths, spec, name)
     outputs = ["intensities", "frames", *(["vad"] if spec.vad else []), *(["hidden"] if hidden else [])]
     outputs += ["pooled"] if pooled else []
     plan = batching.plan(
@@ -256,17 +251,8 @@ def predict_clips(
         if spec.text:
             feed |= _pad_tokens([get_further(clips[i], "text") for i in rows])
         arrays = dict(zip(outputs, graph.run(outputs, feed), strict=True))
-        vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
         for position, row in enumerate(rows):
-            count = int(arrays["frames"][position])
-            prediction = Prediction(
-                # Copies, so that a prediction doesn't hold its batch in memory.
-                intensities=arrays["intensities"][position].copy(),
-                vad=None if vad is None else vad[position, :count].copy(),
-                times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
-                hidden=None if states is None else states[position, :count].copy(),
-                pooled=None if means is None else means[position].copy(),
-            )
+            prediction = _read_prediction(arrays, position, spec)
             check_finite(name, prediction.intensities, prediction.vad)
             predictions[row] = prediction
 
@@ -277,6 +263,29 @@ def predict_clips(
         for rows in plan:
             predict_batch(rows)
     return [predictions[i] for i in range(len(clips))]
+
+
+def _check_lengths(lengths: Sequence[int], spec: Spec, name: str) -> None:
+    """Raise ModelError for a number of samples that the model `name` doesn't take."""
+    longest = round(spec.max_seconds * SAMPLE_RATE)
+    for length in lengths:
+        if not spec.min_samples <= length <= longest:
+            raise ModelError(
+                f"a clip has {length} samples; {name} takes {spec.min_samples} to {longest}: cut or pad it"
+            )
+
+
+def _read_prediction(arrays: Mapping[str, NDArray[Any]], position: int, spec: Spec) -> Prediction:
+    """Return the prediction of one clip of a batch: copies, so that it doesn't hold the batch in memory."""
+    vad, states, means = arrays.get("vad"), arrays.get("hidden"), arrays.get("pooled")
+    count = int(arrays["frames"][position])
+    return Prediction(
+        intensities=arrays["intensities"][position].copy(),
+        vad=None if vad is None else vad[position, :count].copy(),
+        times=(spec.first + spec.hop * np.arange(count)) / SAMPLE_RATE,
+        hidden=None if states is None else states[position, :count].copy(),
+        pooled=None if means is None else means[position].copy(),
+    )
 
 
 def _pad_tokens(sequences: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.int64]]:

@@ -54,11 +54,12 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFormat:
-    """The form in which an encoder takes clips, and the one place that cuts, normalizes and pads.
+    """The form in which an encoder takes clips; what cuts, normalizes and pads them, in Python (the page has a copy).
 
     Attributes:
         max_seconds: length to which clips are cut; None for no limit.
-        normalize: whether clips get zero mean and unit variance.
+        normalize: whether clips get zero mean and unit variance; Whisper's encoder, as in the included model, takes
+            them as they are.
         min_samples: length to which shorter clips are padded with zeros.
         version: part of the keys of all caches of what a model computes from clips. Version 1: media files decoded to
             float32 mono at 16 kHz (channels averaged, soxr HQ); the first `round(16000 * max_seconds)` samples; then

@@ -31,8 +31,7 @@ MIN_VOICE: Final = 2.0
 """Minimum seconds of voice of a recording."""
 
 FEW_SECONDS: Final = 30.0
-"""Seconds of voice below which a note warns; at 15 s (windowed) 6.5 % of unrelated pairs are significant at a level of
-5 % (docs/results/mimicry.json)."""
+"""Seconds of voice below which a note warns: coupling is rarely found (docs/results/mimicry_rates.json)."""
 
 FEW_WINDOWS: Final = 5
 """Number of windows below which a note warns."""

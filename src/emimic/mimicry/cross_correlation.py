@@ -17,8 +17,8 @@ from emimic.mimicry.windows import (
     Stack,
     WindowGrid,
     correlate_windows,
+    fill_silence,
     make_stack,
-    standardize_voiced,
 )
 
 _WHOLE: Final = (
@@ -106,12 +106,13 @@ def _draw(first: Series, settings: Settings, stand_ins: Sequence[Series]) -> Ite
         for series in stand_ins:
             yield make_stack([series.cut(len(first.times))])
         return
-    voiced = standardize_voiced(first)[first.voiced]
-    on, lengths = first.voiced[None].astype(np.float64), np.array([len(first.times)])
-    for batch in alignment.read_batches(alignment.draw_orders(first, settings), voiced):
-        seeds = np.zeros((len(batch), *first.values.shape))
-        seeds[:, first.voiced] = batch
-        yield Stack(seeds, on, lengths)
+    filled, on = fill_silence(first), first.voiced
+    rng = np.random.default_rng(settings.seed)
+    turn = max(1, round(alignment.TURN / first.hop))
+    orders = alignment.draw_walks(len(first.times), settings.draws, turn, rng)
+    voiced, lengths = on[None].astype(np.float64), np.array([len(first.times)])
+    for batch in alignment.read_batches(orders, filled):
+        yield Stack(batch * on[:, None], voiced, lengths)
 
 
 def _correlate_whole(

@@ -22,8 +22,13 @@ MAX_DELAY: Final = 0.5
 SHARP: Final = 10.5
 """Height of the peak of the whitened cross-correlation, in its standard deviations, from which one sound is in both.
 
-Of 400 windows of joined vocal bursts of different speakers, the highest reached 10.0; a voice 40 dB below another's is
-found in most windows."""
+Unrelated bursts reach it in 2 % of the windows, each with another delay, so a second window must have the same one."""
+
+TOLERANCE: Final = 0.01
+"""Seconds by which the delays of two windows may differ."""
+
+MAX_DRIFT: Final = 3e-4
+"""Seconds per second by which they may differ more, the further apart they are."""
 
 SIMILAR: Final = 0.9
 """Correlation of the levels (dB, every 20 ms) of two recordings from which they sound like one."""
@@ -87,8 +92,8 @@ def find_crosstalk(windows: Iterable[tuple[float, Wave, Wave]], seconds: float) 
 
     The delay of a window is the highest value of the generalized cross-correlation with phase transform (Knapp and
     Carter 1976, IEEE Transactions on Acoustics, Speech, and Signal Processing 24, 320-327) from 300 to 3400 Hz, which
-    counts from `SHARP` standard deviations. Drift is the median slope of the windows' delays (Theil-Sen), so it needs
-    crosstalk.
+    counts from `SHARP` standard deviations, if another window has about the same delay. Drift is the median slope of
+    the windows' delays (Theil-Sen), so it needs crosstalk.
 
     Args:
         windows: Start in seconds, and the samples (sample,) of either recording at 16 kHz, see `split_windows`.
@@ -103,7 +108,7 @@ def find_crosstalk(windows: Iterable[tuple[float, Wave, Wave]], seconds: float) 
         delays.append(_find_delay(x, y))
         levels.append(_correlate_levels(x, y))
     at, delay = np.array(times), np.array(delays)
-    found = np.isfinite(delay)
+    found = _find_agreeing(at, delay)
     count = max(1, len(at))
     return Crosstalk(
         windows=len(at),
@@ -145,6 +150,15 @@ def _find_delay(x: Floats, y: Floats) -> float:
     values = np.concatenate([values[-reach:], values[: reach + 1]])
     best = int(np.argmax(values))
     return (best - reach) / SAMPLE_RATE if values[best] >= SHARP * values.std() else math.nan
+
+
+def _find_agreeing(times: Floats, delays: Floats) -> NDArray[np.bool_]:
+    """Return the windows (window,) whose delay is that of another window, but for drift."""
+    difference = np.abs(delays[:, None] - delays)
+    allowed = TOLERANCE + MAX_DRIFT * np.abs(times[:, None] - times)
+    agrees = np.isfinite(difference) & (np.nan_to_num(difference) <= allowed)
+    np.fill_diagonal(agrees, False)
+    return np.asarray(agrees.any(axis=1))
 
 
 def _correlate_levels(x: Floats, y: Floats) -> float:

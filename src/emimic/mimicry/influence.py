@@ -86,7 +86,8 @@ def _make_columns(target: Stack, inside: Steps, lags: Steps) -> list[Floats]:
 def _compute_partial(products: Floats, count: Floats) -> Floats:
     """Return the partial correlation of the first and last of four variables, given the other two.
 
-    It is that of the inverse P of the correlation matrix: -P[0, 3] / sqrt(P[0, 0] P[3, 3]).
+    It is S[0, 3] / sqrt(S[0, 0] S[3, 3]), with S the correlations of both that remain after the regression on the other
+    two, written out, as a general inverse takes five times as long.
 
     Args:
         products: (..., dimension, 4, 4) sums of centered products.
@@ -95,8 +96,17 @@ def _compute_partial(products: Floats, count: Floats) -> Floats:
     power = np.einsum("...ii->...i", products)
     defined = (count >= _FREEDOM) & (power > 1e-6 * np.maximum(count, 1.0)[..., None]).all(axis=-1)
     scale = np.sqrt(np.where(defined[..., None], power, 1.0))
-    correlation = products / (scale[..., :, None] * scale[..., None, :])
-    correlation = np.where(defined[..., None, None], correlation, np.eye(4)) + _RIDGE * np.eye(4)
-    inverse = np.linalg.inv(correlation)
-    partial = -inverse[..., 0, 3] / np.sqrt(inverse[..., 0, 0] * inverse[..., 3, 3])
+
+    def correlate(i: int, j: int) -> Floats:
+        return np.where(defined, products[..., i, j] / (scale[..., i] * scale[..., j]), 0.0)
+
+    own, variance = correlate(1, 2), 1.0 + _RIDGE
+    first, last = ((correlate(i, 1), correlate(i, 2)) for i in (0, 3))
+
+    def explain(u: tuple[Floats, Floats], v: tuple[Floats, Floats]) -> Floats:
+        both = variance * (u[0] * v[0] + u[1] * v[1]) - own * (u[0] * v[1] + u[1] * v[0])
+        return np.asarray(both / (variance**2 - np.square(own)))
+
+    remaining = (variance - explain(first, first)) * (variance - explain(last, last))
+    partial = (correlate(0, 3) - explain(first, last)) / np.sqrt(remaining)
     return np.asarray(np.where(defined, np.clip(partial, -1.0, 1.0), np.nan))

@@ -110,11 +110,11 @@ def draw_heat_map_on(figure: Any, axis: "Axes", by_lag: Floats, times: Floats, h
         zorder=1,
     )  # fmt: skip
     axis.axhline(0, color="white", linewidth=0.7, zorder=2)
-    axis.set_xlabel("seconds", fontsize=9)
+    axis.set_xlabel("seconds", fontsize=10)
     box = axis.get_position()
     bar = figure.add_axes((box.x1 + 0.015, box.y0, 0.015, box.height))
     figure.colorbar(image, cax=bar, ticks=[-1, 0, 1])
-    bar.set_title("r", fontsize=8)
+    bar.set_title("r", fontsize=10)
 
 
 def import_figure() -> Any:

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 
 from emimic.inference.timeline import Timeline
-from emimic.metrics import Floats
-from emimic.mimicry import alignment
+from emimic.mimicry.alignment import Steps
 from emimic.mimicry.compare import check_series, compare, judge_dimensions, make_series
 from emimic.mimicry.group_phase import Phases, compute_phases, compute_rho
 from emimic.mimicry.results import Dimension, MimicryError, Report, Series, Settings
@@ -22,7 +21,7 @@ def compare_voices(timelines: Sequence[Timeline], *, settings: Settings | None =
     """Compare every pair of simultaneous timelines, and all of them by rho.
 
     The report's comparisons are the pairs; a pair that can't be compared is skipped and reported. Rho is judged by
-    surrogates of every voice but the first.
+    shifting every voice but the first, see `shift_phases`.
 
     Args:
         timelines: Of three or more voices.
@@ -69,22 +68,20 @@ def compute_group_rho(
     observed = compute_rho(np.stack(phases), on)
     needed = math.ceil(1 / (1 - settings.level) - 1 - 1e-6)
     options = replace(settings, draws=min(settings.draws, max(_DRAWS, needed)), coupling="positive")
-    surrogates = [
-        _draw_phases(voice, replace(options, seed=settings.seed + number))
-        for number, voice in enumerate(voices[1:])
-    ]
-    draws = np.stack(
-        [compute_rho(np.stack([phases[0], *drawn]), on) for drawn in zip(*surrogates, strict=True)]
-    )
+    shifts = np.random.default_rng(settings.seed).integers(1, steps, size=(options.draws, len(phases) - 1))
+    draws = np.stack([compute_rho(shift_phases(phases, row), on) for row in shifts])
     return judge_dimensions(voices[0].dimensions, observed, draws, options)
 
 
-def _draw_phases(voice: Series, settings: Settings) -> list[Phases]:
-    """Return the phases of a voice's surrogates, voiced at its own times."""
-    values = voice.values[voice.voiced]
-    drawn = []
-    for order in alignment.draw_orders(voice, settings):
-        surrogate: Floats = np.full_like(voice.values, np.nan)
-        surrogate[voice.voiced] = values[order]
-        drawn.append(compute_phases(replace(voice, values=surrogate)))
-    return drawn
+def shift_phases(phases: Sequence[Phases], shifts: Steps) -> Phases:
+    """Return the phases (voice, step, dimension) with every voice but the first shifted in a circle.
+
+    The phases come from Fourier transforms, which are circular, so a shift of a recording shifts its phases. Surrogates
+    that turn back, as for pairs, have phases of another kind: 12 % of unrelated trios of 15 s had p of at most .05.
+
+    Args:
+        phases: (step, dimension) of each voice, silent steps interpolated.
+        shifts: (voice - 1,) steps.
+    """
+    moved = (np.roll(voice, shift, axis=0) for voice, shift in zip(phases[1:], shifts, strict=True))
+    return np.stack([phases[0], *moved])

@@ -103,6 +103,16 @@ def standardize_voiced(series: Series) -> Floats:
     return values
 
 
+def fill_silence(series: Series) -> Floats:
+    """Return values (step, dimension), z-scored over the voiced steps, interpolated linearly in silence.
+
+    Surrogates are read from these: windows of a timeline reach over a pause, so its values before and after one are
+    related. Read without the pauses, neighbors would be unrelated, as in no recording.
+    """
+    values, steps, on = standardize_voiced(series), np.arange(len(series.times)), series.voiced
+    return np.stack([np.interp(steps, steps[on], column[on]) for column in values.T], axis=1)
+
+
 def make_stack(recordings: Sequence[Series]) -> Stack:
     """Return recordings on one grid."""
     lengths = np.array([len(series.times) for series in recordings], dtype=np.intp)

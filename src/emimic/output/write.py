@@ -9,6 +9,7 @@ from emimic.inference.inputs import read_content
 from emimic.inference.results import Results
 from emimic.media import decode
 from emimic.output import extras, formats
+from emimic.output.formats import json_csv
 from emimic.output.html_video import Mode
 from emimic.progress import show_progress
 
@@ -20,6 +21,11 @@ def check_formats(kinds: Sequence[str]) -> None:
     """Raise EmimicError for an unknown format, before the long work."""
     for kind in kinds:
         formats.resolve(kind)
+
+
+def needs_intervals(kinds: Iterable[str]) -> bool:
+    """Return True if a format is of prediction intervals, which only some models have."""
+    return json_csv.INTERVALS.name in map(formats.resolve, kinds)
 
 
 def find_missing(kinds: Iterable[str], *, plot: bool) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emimic.calibration import Array, Calibration, Intervals, Map, Single
+from emimic.calibration import Array, Calibration, Intervals, Map, Novelty, Single
 from emimic.data.corpus import Split
 from emimic.data.loader import BatchOptions
 from emimic.files import fingerprint, make_folder
@@ -78,20 +78,13 @@ def calibrate(
     out = make_folder(run if out is None else out)  # before the work
     settings = read_stored(run)
     scale = settings.get("label_scale") if label_scale is None else label_scale
-    rng = np.random.default_rng(seed)
     options = BatchOptions(batch_seconds, workers, progress)
-    fitted: dict[str, _Corpus] = {}
-    for name, folder in zip(names, corpora, strict=True):
-        splits = load_splits(model, folder, split, scale, workers=workers, progress=progress)
-        fitted[name] = _predict_corpus(model, name, weight[name], splits, clips, seed, rng, options)
+    fitted = _predict_corpora(
+        model, dict(zip(names, corpora, strict=True)), weight, split, scale, clips, seed, options
+    )
     maps, counts, errors = _fit_maps(targets, fitted)
     intervals = _fit_intervals(targets, fitted, seed)
-    novelty = None
-    if model.config.audio:
-        novelty = fit_novelty(
-            {name: corpus.reference for name, corpus in fitted.items()},
-            {name: corpus.held for name, corpus in fitted.items()},
-        )
+    novelty, novel = _fit_novelty(fitted) if model.config.audio else (None, {})
     facts = {
         "weights": fingerprint(run / WEIGHTS),
         "split": split,
@@ -99,11 +92,6 @@ def calibrate(
         "corpora": {name: corpus.describe() for name, corpus in fitted.items()},
     }
     Calibration(targets, tuple(maps), novelty, facts, intervals).save(out)
-    novel = {
-        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
-        for name, corpus in fitted.items()
-        if novelty is not None
-    }
     coverage = {} if intervals is None else intervals.coverage
     return Report(out, counts, errors, novel, _list_notes(settings, split, counts, fitted), coverage)
 
@@ -148,6 +136,25 @@ class _Corpus:
         """Return the corpus's weight and numbers of clips, for the calibration's record."""
         counts = {"labeled": len(self.labels), "reference": len(self.reference), "held_out": len(self.held)}
         return {"weight": self.weight, **counts}
+
+
+def _predict_corpora(
+    model: EmiModel,
+    folders: Mapping[str, Path],
+    weights: Mapping[str, float],
+    split: str,
+    scale: float | None,
+    clips: int,
+    seed: int,
+    options: BatchOptions,
+) -> dict[str, _Corpus]:
+    """Load the corpora in these folders, by name, and predict their clips, see `calibrate`."""
+    rng = np.random.default_rng(seed)
+    predicted = {}
+    for name, folder in folders.items():
+        splits = load_splits(model, folder, split, scale, workers=options.workers, progress=options.progress)
+        predicted[name] = _predict_corpus(model, name, weights[name], splits, clips, seed, rng, options)
+    return predicted
 
 
 def _predict_corpus(
@@ -214,6 +221,18 @@ def _fit_intervals(targets: Sequence[str], corpora: Mapping[str, _Corpus], seed:
     return fit_intervals(
         predictions, dict(zip((*targets, *VAD), (*labels.T, *vad_labels.T), strict=True)), folds
     )
+
+
+def _fit_novelty(corpora: Mapping[str, _Corpus]) -> tuple[Novelty, dict[str, float]]:
+    """Return the novelty score, and by corpus the fraction of held-out clips that are novel by it."""
+    novelty = fit_novelty(
+        {name: corpus.reference for name, corpus in corpora.items()},
+        {name: corpus.held for name, corpus in corpora.items()},
+    )
+    return novelty, {
+        name: float((novelty.compute_distances(corpus.held).min(axis=1) > 1).mean())
+        for name, corpus in corpora.items()
+    }
 
 
 def _read_weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:

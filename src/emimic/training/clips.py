@@ -85,7 +85,7 @@ def _make_audio_source(
         source,
         plan_copies(drawn, settings),
         out / checkpoint.FROZEN,
-        loader.BatchOptions(settings.batch_seconds, settings.workers, show),
+        _make_options(settings, show),
         part=(fabric.global_rank, fabric.world_size),
         dtype=settings.feature_dtype,
     )
@@ -96,8 +96,7 @@ def _make_audio_source(
 def _cache_features(
     model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
 ) -> loader.Source:
-    folder = Path(settings.features) if settings.features else out / "features"
-    options = loader.BatchOptions(settings.batch_seconds, settings.workers, show)
+    folder, options = _get_cache(out, settings), _make_options(settings, show)
     # Each process computes its part, then all of them find every clip in the cache.
     for part in (items[fabric.global_rank :: fabric.world_size], items):
         source = encoder_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
@@ -108,13 +107,21 @@ def _cache_features(
 def _cache_images(
     model: EmiModel, items: Sequence[Item], out: Path, settings: TrainSettings, fabric: Any, show: bool
 ) -> loader.Reader:
-    folder = Path(settings.features) if settings.features else out / "features"
-    options = loader.BatchOptions(settings.batch_seconds, settings.workers, show)
+    folder, options = _get_cache(out, settings), _make_options(settings, show)
     if fabric.world_size > 1:  # each process computes its part, then all of them find every clip
         part = items[fabric.global_rank :: fabric.world_size]
         image_cache.compute(model, part, folder, options, dtype=settings.feature_dtype)
         fabric.barrier()
     return image_cache.compute(model, items, folder, options, dtype=settings.feature_dtype)
+
+
+def _get_cache(out: Path, settings: TrainSettings) -> Path:
+    """Return the folder of frozen encoders' features."""
+    return Path(settings.features) if settings.features else out / "features"
+
+
+def _make_options(settings: TrainSettings, show: bool) -> loader.BatchOptions:
+    return loader.BatchOptions(settings.batch_seconds, settings.workers, show)
 
 
 def plan_copies(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:

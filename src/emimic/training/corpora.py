@@ -57,17 +57,7 @@ def load_corpora(
         CorpusError: if one can't be used, see `load_corpus`, or two folders have the same name.
         SettingsError: if the settings name another corpus.
     """
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names):
-        raise CorpusError(
-            f"the corpora are {', '.join(map(str, folders))}; expected folders with different names. "
-            "Rename one, or name it once"
-        )
-    if unknown := [name for name in settings.corpora if name not in names]:
-        raise SettingsError(
-            f"corpora has settings for {', '.join(unknown)}; the corpora of this run are {', '.join(names)}. "
-            "Name the folders"
-        )
+    names = _name_corpora(folders, settings)
     several, default = len(folders) > 1, CorpusSettings.model_validate({})
     chosen = [settings.corpora.get(name, default) for name in names]
     targets = settings.targets
@@ -107,6 +97,22 @@ def load_corpora(
         corpora.append(RunCorpus(name, own, _mark(corpus, name, own, several=several)))
     _check_texts(corpora, settings)
     return tuple(corpora)
+
+
+def _name_corpora(folders: Sequence[Path], settings: TrainSettings) -> list[str]:
+    """Return the corpora's names, those of their folders. Raises as `load_corpora`."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise CorpusError(
+            f"the corpora are {', '.join(map(str, folders))}; expected folders with different names. "
+            "Rename one, or name it once"
+        )
+    if unknown := [name for name in settings.corpora if name not in names]:
+        raise SettingsError(
+            f"corpora has settings for {', '.join(unknown)}; the corpora of this run are {', '.join(names)}. "
+            "Name the folders"
+        )
+    return names
 
 
 def _list_clips(folder: Path, settings: TrainSettings, *, progress: bool) -> dict[str, Path] | None:

@@ -119,6 +119,9 @@ LOSSES: Final[dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]]] = {
 }
 """Name in a `Mix` -> loss."""
 
+LABELWISE: Final = frozenset({"mse", "bce"})
+"""Those that are means over labels: a batch's is the mean of its parts', weighted by their labels."""
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -148,7 +151,7 @@ class Mix:
     @property
     def decomposes(self) -> bool:
         """True if a batch's loss is the mean of its parts', weighted by their labels: without a correlation."""
-        return all(name in ("mse", "bce") for name, weight in self.weights.items() if weight)
+        return all(name in LABELWISE for name, weight in self.weights.items() if weight)
 
     def __call__(self, predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the weighted sum, a scalar. Arguments and errors are those of `compute_mse`."""

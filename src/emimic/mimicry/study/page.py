@@ -11,13 +11,16 @@ from emimic.mimicry.results import MEANING
 from emimic.mimicry.study.results import BY_NAME, Study, Voices, list_groups
 from emimic.version import __version__
 
+_TEXTS: Final = ("Group", "Groups", "Leads", "Measure", "Session")
+"""Columns of words, aligned on the left; the others have numbers."""
+
 _STYLE: Final = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #111;
  background: #fff; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
 table { border-collapse: collapse; margin: .8rem 0; } caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border-bottom: 1px solid #ccc; padding: .2rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child, td.text { text-align: left; } tr.beyond td { font-weight: 700; }
+th.text, td.text { text-align: left; } tr.beyond td { font-weight: 700; }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0; } .note { color: #444; }
 details { margin: .4rem 0; } .scroll { overflow-x: auto; }
 """
@@ -150,7 +153,7 @@ def _render_warnings(study: Study) -> str:
 def _render_method(study: Study) -> str:
     settings = study.settings
     measures = "".join(
-        f"<tr><td>{name}</td><td class='text'>{html.escape(measure.meaning)}</td></tr>"
+        f"<tr><td class='text'>{name}</td><td class='text'>{html.escape(measure.meaning)}</td></tr>"
         for name, measure in BY_NAME.items()
     )
     return (
@@ -162,10 +165,13 @@ def _render_method(study: Study) -> str:
 
 
 def _make_table(caption: str, header: Sequence[str], rows: Iterable[tuple[Sequence[Any], Any]]) -> str:
-    head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in header)
+    kinds = [" class='text'" if name in _TEXTS else "" for name in header]
+    head = "".join(
+        f"<th scope='col'{kind}>{html.escape(name)}</th>" for name, kind in zip(header, kinds, strict=True)
+    )
     body = "".join(
         ("<tr class='beyond'>" if is_beyond else "<tr>")
-        + "".join(f"<td>{html.escape(str(text))}</td>" for text in texts)
+        + "".join(f"<td{kind}>{html.escape(str(text))}</td>" for text, kind in zip(texts, kinds, strict=True))
         + "</tr>"
         for texts, is_beyond in rows
     )

@@ -51,7 +51,7 @@ def draw_lag_lines(study: Study, voices: Voices) -> bytes:
         axis.plot(lags, average(real[rows], 0), color=_REAL, linewidth=2.8, label="mean of the sessions")
         axis.axvline(0, color="0.3", linewidth=0.7)
         axis.set_title(f"{_name_group(group)}: {len(rows)} sessions", fontsize=10)
-        axis.set_xlabel(f"lag (s): below 0 {voices.roles[1]} leads, above 0 {voices.roles[0]}", fontsize=8)
+        axis.set_xlabel(f"lag (s): below 0 {voices.roles[1]} leads, above 0 {voices.roles[0]}", fontsize=9)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("mean correlation, overall")
     _add_legend(figure, axes[-1], 3)
@@ -107,9 +107,9 @@ def draw_distribution(study: Study, voices: Voices) -> bytes:
         )
         axis.set(ylim=(0, 1.5), yticks=[])
         axis.set_title(_title_group(voices, group), fontsize=10)
-        axis.set_xlabel("similarity (correlation), overall", fontsize=8)
+        axis.set_xlabel("similarity (correlation), overall", fontsize=9)
         axis.grid(alpha=0.25, axis="x")
-    axes[0].set_ylabel("pseudo-dyads (bars), sessions (marks)", fontsize=8)
+    axes[0].set_ylabel("pseudo-dyads (bars), sessions (marks)", fontsize=9)
     _add_legend(figure, axes[-1], 3)
     return render(figure)
 
@@ -121,7 +121,7 @@ def draw_heat_map(study: Study, voices: Voices, row: int) -> bytes:
         MimicryError: matplotlib is not installed.
     """
     figure = import_figure()(figsize=(9, 3.2))
-    axis = figure.add_axes((0.075, 0.17, 0.83, 0.7))
+    axis = figure.add_axes((0.085, 0.17, 0.82, 0.7))
     settings = study.settings
     width = round(settings.window / study.hop)
     reach = int(settings.lag / study.hop + 1e-6)
@@ -132,7 +132,7 @@ def draw_heat_map(study: Study, voices: Voices, row: int) -> bytes:
         figure, axis, heat_map, first + hop * np.arange(len(heat_map), dtype=np.float64), study.hop
     )
     axis.set_title(f"{voices.sessions[row]}: {voices.name}", fontsize=10)
-    axis.set_ylabel(f"lag (s)\nabove 0: {voices.roles[0]} leads", fontsize=8)
+    axis.set_ylabel(f"lag (s)\nabove 0: {voices.roles[0]} leads", fontsize=10)
     return render(figure, dpi=90)
 
 
@@ -181,7 +181,7 @@ def draw_network(panels: Mapping[str, Sequence[Edge]]) -> bytes:
         axis.axis("off")
         axis.set_title(title, fontsize=10)
     words = "width and number: similarity; solid: more than chance, dashed: not"
-    figure.text(0.5, 0.05, words, ha="center", fontsize=8)
+    figure.text(0.5, 0.05, words, ha="center", fontsize=9)
     return render(figure)
 
 
@@ -214,7 +214,7 @@ def _make_panels(groups: list[str], height: float = 3.6) -> tuple[Any, list["Axe
 
 def _add_legend(figure: Any, axis: "Axes", columns: int) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _get_dyads(voices: Voices) -> Crosswise:

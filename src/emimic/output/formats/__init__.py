@@ -6,7 +6,16 @@ from typing import Final
 
 from emimic.files import make_folder, write_atomically
 from emimic.inference.results import SCHEMA, Result, Results
-from emimic.output.formats import audformat, elan, json_csv, nova, praat, webvtt
+from emimic.output.formats import (
+    audformat,
+    elan,
+    elan_series,
+    json_csv,
+    nova,
+    nova_stream,
+    praat,
+    webvtt,
+)
 from emimic.output.formats.common import Format
 from emimic.output.formats.json_csv import to_csv, to_json, to_sentences_csv, to_steps_csv
 from emimic.output.formats.names import make_safe, make_unique
@@ -36,9 +45,12 @@ FORMATS: Final = {
     for form in (
         json_csv.JSON,
         json_csv.CSV,
+        json_csv.INTERVALS,
         praat.FORMAT,
         elan.FORMAT,
+        elan_series.FORMAT,
         nova.FORMAT,
+        nova_stream.FORMAT,
         audformat.FORMAT,
         webvtt.FORMAT,
     )

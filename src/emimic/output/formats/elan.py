@@ -2,6 +2,7 @@
 
 import mimetypes
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,20 @@ def render(result: Result) -> str:
 
 def _render(result: Result, folder: Path | None) -> str:
     """Return an ELAN file for a folder, linked to the recording; None: without a link."""
+    return render_tiers(result, list_tiers(result), folder)
+
+
+def render_tiers(
+    result: Result, tiers: Mapping[str, Pieces], folder: Path | None, links: Sequence[tuple[Path, str]] = ()
+) -> str:
+    """Return an ELAN file.
+
+    Args:
+        result: Of a recording.
+        tiers: Intervals by name of the tier.
+        folder: The file's folder; None: without a link to the recording.
+        links: Other linked files, in the same folder, and their media types.
+    """
     elan = import_library("pympi.Elan", "eaf")
     eaf = elan.Eaf(author=f"emimic {__version__}")
     eaf.remove_tier("default")
@@ -35,7 +50,11 @@ def _render(result: Result, folder: Path | None) -> str:
         absolute, relative = _make_addresses(result.path, folder)
         # The timeline starts at the media file's time 0.
         eaf.add_linked_file(absolute, relative, mimetype=_guess_media_type(result.path), time_origin=0)
-    tiers = {name: _clean(pieces) for name, pieces in list_tiers(result).items()}
+    for path, media_type in links:
+        eaf.add_secondary_linked_file(
+            make_address(path), f"./{make_writable(path.name)}", mimetype=media_type
+        )
+    tiers = {name: _clean(pieces) for name, pieces in tiers.items()}
     # pympi numbers time slots in the order of annotations; ELAN expects the order of time, and no shared slots.
     edges = [
         (time, name, number, side)
@@ -61,13 +80,18 @@ def _clean(pieces: Pieces) -> Pieces:
     ]
 
 
+def make_address(path: Path) -> str:
+    """Return a file's absolute address for ELAN, which drops `file://` and decodes nothing."""
+    absolute = path.absolute().as_posix()
+    return make_writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
+
+
 def _make_addresses(media: Path, folder: Path) -> tuple[str, str]:
-    """Return the recording's absolute and relative address for ELAN, which drops `file://` and decodes nothing.
+    """Return the recording's absolute and relative address.
 
     On another drive or network drive (Windows) there is no relative address: it is then the absolute one.
     """
-    absolute = media.absolute().as_posix()
-    absolute = make_writable(f"file://{'' if absolute.startswith('/') else '/'}{absolute}")
+    absolute = make_address(media)
     try:
         relative = Path(os.path.relpath(media, folder)).as_posix()
     except ValueError:

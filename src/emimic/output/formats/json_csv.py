@@ -19,8 +19,9 @@ CSV has no field for a version: its header is its schema. A CSV of many results 
 Novelty, Basis (whole clip, first 12 s, or mean over time: see `Headline`) and Notes (separated by "; "). The CSV of a
 timeline has one row per step: Seconds (its center), Start and End of its window, then targets and V/A/D (of the window,
 or the mean over the step's frames). For several recordings, a column Filename comes first. The CSV of sentences has one
-row per sentence: Filename, Start, End, Text, then targets and V/A/D. Silence has empty fields. Filename is the file's
-stem; where stems are equal, the file's name or path.
+row per sentence: Filename, Start, End, Text, then targets and V/A/D. The CSV of prediction intervals has the times of
+the timeline's CSV, then for each value its low and its high end. Silence has empty fields. Filename is the file's stem;
+where stems are equal, the file's name or path.
 
 Within a version, fields and columns are only added (columns on the right). Removing one, or changing its meaning, makes
 a new version.
@@ -40,7 +41,7 @@ from emimic.files import CsvText, make_writable, write_atomically
 from emimic.inference.results import Result, Results
 from emimic.inference.steps import make_target_names, make_vad_names
 from emimic.output.formats.common import Format
-from emimic.task import VAD
+from emimic.task import VAD, ModelError
 
 # A list of numbers, which json.dumps puts on separate lines; strings contain no line breaks, so none matches.
 _NUMBERS: Final = re.compile(r"\[\n([-+.\deE,\snul]*)\]")
@@ -103,6 +104,31 @@ def render_csv(result: Result) -> str:
     return _make_csv(*_tabulate_steps(result))
 
 
+def write_intervals(result: Result, folder: Path, stem: str) -> list[Path]:
+    """Write `stem`.intervals.csv with one row per step."""
+    path = folder / f"{stem}.intervals.csv"
+    write_atomically(path, render_intervals(result))
+    return [path]
+
+
+def render_intervals(result: Result) -> str:
+    """Return a CSV of prediction intervals with one row per step.
+
+    Raises:
+        ModelError: The model has no prediction intervals.
+    """
+    if result.intervals is None:
+        raise ModelError(
+            f"{result.path}: the model has no prediction intervals, expected one calibrated with labeled clips "
+            "(emimic calibrate). Leave the format intervals out."
+        )
+    header, rows = _tabulate_steps(result)
+    ends = result.intervals.compute((*result.targets, *VAD)[: len(header) - 3], result.to_steps().values)
+    names = [f"{name} {end}" for name in header[3:] for end in ("low", "high")]
+    pairs = zip(rows, ends.reshape(len(rows), -1), strict=True)
+    return _make_csv([*header[:3], *names], [[*row[:3], *_format_fields(values)] for row, values in pairs])
+
+
 def to_steps_csv(results: Results) -> str:
     """Return a CSV with one row per step of each recording: `Filename`, then as in `write_csv`."""
     tables = [_tabulate_steps(result) for result in results.clips]
@@ -151,3 +177,6 @@ def _make_csv(header: Sequence[str], rows: list[list[str]]) -> str:
 
 JSON: Final = Format("json", "JSON with a schema: everything", write_json, render=render_json)
 CSV: Final = Format("csv", "CSV: one row per step", write_csv, render=render_csv)
+INTERVALS: Final = Format(
+    "intervals", "CSV: the prediction intervals of each step", write_intervals, render=render_intervals
+)

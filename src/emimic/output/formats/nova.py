@@ -1,5 +1,6 @@
 """NOVA: one annotation pair per dimension, `.annotation` (XML, CONTINUOUS) and `.annotation~` (score;confidence)."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ from emimic.output.formats.common import Format
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.task import VAD
 
-_SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line that it starts
+SLACK: Final = 1e-6  # seconds: rounding may put a step just before the line that it starts
 
 
 def write(result: Result, folder: Path, stem: str) -> list[Path]:
@@ -33,7 +34,7 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
         if not np.array_equal(times, grid.times):
             hop = float(np.median(np.diff(times))) if len(times) > 1 else grid.total / 1000
         series += [(hop, times, values[:, column]) for column in range(values.shape[1])]
-    schemes = make_unique(name.lower().replace(" ", "_") for name in grid.names)
+    schemes = make_scheme_names(grid.names)
     written = []
     dimensions = (*result.targets, *VAD)[: len(series)]
     for scheme, dimension, (hop, times, values) in zip(schemes, dimensions, series, strict=True):
@@ -49,6 +50,11 @@ def write(result: Result, folder: Path, stem: str) -> list[Path]:
     return written
 
 
+def make_scheme_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the dimensions' schemes, such as empathic_pain."""
+    return make_unique(name.lower().replace(" ", "_") for name in names)
+
+
 def _compute_confidence(result: Result, dimension: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 1 less the width of the prediction interval of each score (line,); 1 without an interval."""
     if result.intervals is None:
@@ -61,7 +67,7 @@ def _make_lines(
     hop: float, times: NDArray[np.float64], values: NDArray[np.float64], seconds: float
 ) -> NDArray[np.float64]:
     """Return one score per line for values (step,) at their centers, NaN where there is none."""
-    lines = np.floor((times + _SLACK) / hop).astype(np.int64)
+    lines = np.floor((times + SLACK) / hop).astype(np.int64)
     scores = np.full(max(int(seconds / hop + 0.5), lines.max(initial=0) + 1), np.nan)
     scores[lines] = values.clip(0.0, 1.0)
     return scores

@@ -1,4 +1,4 @@
-"""Clips whose labels follow from the picture, the words or the voice alone, and tiny image encoders that learn them."""
+"""Clips whose labels follow from the image, the words or the voice alone, and tiny image encoders that learn them."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from emimic.task import EMOTIONS
 SIDE: Final = 32
 
 VISIBLE, SPOKEN, AUDIBLE = EMOTIONS[:2], EMOTIONS[2:4], EMOTIONS[4:]
-"""Labels that follow from the picture's color, from the words, and from the voice's two tones."""
+"""Labels that follow from the image's color, from the words, and from the voice's two tones."""
 
 WORDS: Final = {"well": (0, 0.5), "done": (0.25, 1), "so": (0.5, 0), "sorry": (0.75, 0.75), "wow": (1, 0.25)}
 """Word -> its two labels."""
@@ -53,10 +53,10 @@ for _config in BACKBONES.values():
     _config["image_size"] = SIDE
 
 
-def make_pictures(folder: Path, train: int = 64, valid: int = 24, seed: int = 0) -> Path:
+def make_image_corpus(folder: Path, train: int = 64, valid: int = 24, seed: int = 0) -> Path:
     """Clips of about 1 s with crops in face_images at 6 a second, some of them missing, a word and a voice.
 
-    Two labels follow from the picture's color alone, two from the word, and two from the
+    Two labels follow from the image's color alone, two from the word, and two from the
     fraction of the voice that is high.
     """
     rng = np.random.default_rng(seed)
@@ -94,6 +94,6 @@ def _write_crops(folder: Path, color: Any, frames: int, rng: np.random.Generator
 
 
 def paint(color: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A noisy picture of one color, each channel 0 to 1."""
+    """A noisy image of one color, each channel 0 to 1."""
     noise = rng.normal(0, 12, (SIDE, SIDE, 3))
     return np.clip(40 + 175 * np.asarray(color) + noise, 0, 255).astype(np.uint8)
