@@ -44,10 +44,10 @@ Given = argparse.Namespace
 def make_clips(count: int) -> list[bytes]:
     """Return WAV files of the sample's clips, in turn from their start and from later on, so that each differs."""
     files = sorted((get_folder() / "audio").iterdir())
-    clips = []
-    for number in range(count):
-        clips.append(to_wav(decode.load(files[number % len(files)])[1600 * (number // len(files)) :]))
-    return clips
+    return [
+        to_wav(decode.load(files[number % len(files)])[1600 * (number // len(files)) :])
+        for number in range(count)
+    ]
 
 
 def measure_cold(_: Given) -> dict[str, Any]:
@@ -146,17 +146,23 @@ def measure_kill(_: Given) -> dict[str, Any]:
 
 
 def measure_steady(given: Given) -> dict[str, Any]:
-    """Send recordings of .3 to 60 s for every format; the drift compares the last quarter's memory with the second's."""
+    """Send recordings of .3 to 60 s for every format; the drift compares the memory of two quarters."""
     fields = [{}, {"hop": "0.5"}, *({"response_format": name} for name in ("csv", "vtt", "html", "json"))]
     with run_server() as server:
         steady = server_clients.send_steadily(
-            server, make_varied(140), seconds=60.0 * given.minutes, clients=3, fields=fields, pause=given.pause
+            server,
+            make_varied(140),
+            seconds=60.0 * given.minutes,
+            clients=3,
+            fields=fields,
+            pause=given.pause,
         )
         figures = asyncio.run(steady)
     memory = [(seconds, sample["server"]) for seconds, sample in figures.pop("memory")]
     quarter = len(memory) // 4
     second, last = (
-        statistics.fmean(value for _, value in part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
+        statistics.fmean(value for _, value in part)
+        for part in (memory[quarter : 2 * quarter], memory[-quarter:])
     )
     every = max(1, len(memory) // 20)
     return figures | {

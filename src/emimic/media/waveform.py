@@ -246,7 +246,7 @@ class Mono:
 
 
 def _are_integers(values: Wave) -> bool:
-    """Return True if all values are integers; a remainder would take ninety times as long, for silence of any length."""
+    """Return True if all values are integers; a remainder would take ninety times as long, in all of a silence."""
     return bool((np.floor(values) == values).all())
 
 

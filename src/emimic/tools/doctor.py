@@ -28,10 +28,12 @@ FOR_RUNS: Final = ("torch", "transformers", "safetensors")
 """Packages that predictions with a run folder need too."""
 
 _INTEL_MAC: Final = (
-    "its last version for a Mac with an Intel CPU is 1.23.2, for Python 3.11 to 3.13: pip install onnxruntime==1.23.2"
+    "its last version for a Mac with an Intel CPU is 1.23.2, for Python 3.11 to 3.13: "
+    "pip install onnxruntime==1.23.2"
 )
 _VISUAL_C: Final = (
-    "the Visual C++ runtime is missing or older than 14.38. Install https://aka.ms/vs/17/release/vc_redist.{}.exe"
+    "the Visual C++ runtime is missing or older than 14.38. "
+    "Install https://aka.ms/vs/17/release/vc_redist.{}.exe"
 )
 
 HUB: Final = "https://huggingface.co"
