@@ -24,7 +24,7 @@ BLOCK: Final = 10.0
 """Seconds predicted at a time, as by `Predictor.predict_timeline`; between two blocks the work can stop."""
 
 BATCH: Final = 5.0
-"""Seconds of a forward pass. ONNX Runtime keeps the memory of each thread's largest pass: 30 s take 175 MB, 5 s take 35 MB
+"""Seconds of a forward pass. ONNX Runtime keeps the memory of each thread's largest pass: 175 MB of 30 s, 35 MB of 5 s,
 at the same speed."""
 
 
