@@ -67,7 +67,7 @@ def measure_cold(_: Given) -> dict[str, Any]:
 
 
 def measure_contract(given: Given) -> dict[str, Any]:
-    """Send cases of the OpenAPI document, in rounds of 200 per operation with parameters.
+    """Send cases of the OpenAPI document, in rounds of 100 per operation with parameters.
 
     One round in four goes to a server with tight limits that is at work for others, so that it refuses much.
     """
@@ -85,7 +85,7 @@ def measure_contract(given: Given) -> dict[str, Any]:
             is_tight = seed % 4 == 3
             with server_clients.keep_busy(strict, voices[0], clients=4 if is_tight else 0):
                 url = (strict if is_tight else usual).url
-                one = call_operations(url, dict.fromkeys(paths, 200), seed=seed)
+                one = call_operations(url, dict.fromkeys(paths, 100), seed=seed)
             figures = add_counts(figures, one)
             print(f"{figures['cases']} cases: {figures['statuses']}", flush=True)
             seed += 1
