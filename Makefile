@@ -7,7 +7,7 @@ PIP := pip install --quiet --no-compile --disable-pip-version-check -c constrain
 # pip compiles nothing: a module is compiled when first imported, and kept, even where Python was told to keep none.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-train test lint pytest page browser docs images clean
+.PHONY: demo demo-train test lint pytest page page-tools browser docs images clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,8 +36,9 @@ demo-train: $(BIN)/.ready
 	$(BIN)/emimic evaluate demo/run src/emimic/sample --split test
 	@echo "the trained encoder's scores: demo/run/evaluation/test"
 
-# mypy and pytest's workers share the cores; either's failure is one of `make test`.
-test: $(BIN)/.ready
+# What the page needs comes while pip sets up; mypy and pytest's workers share the cores. Any failure is one of `make test`.
+test:
+	$(MAKE) --jobs=2 $(BIN)/.ready page-tools
 	$(MAKE) --jobs=2 lint pytest
 
 lint: $(BIN)/.ready
@@ -47,11 +48,14 @@ lint: $(BIN)/.ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.tables --check
 
-# The tests of the page are skipped, and say why, where npm or Chromium can't be had.
-pytest: $(BIN)/.ready
+pytest: $(BIN)/.ready page-tools
+	$(BIN)/slipcover --json --out .coverage.json -m pytest -n 2 --dist worksteal
+	$(BIN)/slipcover --fail-under 95 --out .coverage.json --merge .coverage.json
+
+# The tests of the page are skipped, and say why, where npm or Chromium is unavailable.
+page-tools:
 	-@$(MAKE) --no-print-directory node_modules/.package-lock.json
 	-@$(MAKE) --no-print-directory browser
-	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term
 
 # The page in the browser: src/emimic/server/built, for `emimic serve` or any static host; npm brings ONNX Runtime's WebAssembly.
 page: $(BIN)/.ready node_modules/.package-lock.json

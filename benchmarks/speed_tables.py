@@ -77,6 +77,49 @@ def make_bench_of(results: dict[str, Any]) -> str:
     )
 
 
+PARTS: Final = (
+    "forward", "backward", "optimizer", "validation: forward", "loading", "collation", "logging", "validation: rest",
+    "checkpoints", "other",
+)  # fmt: skip
+
+
+NOTHING: Final = {"cpu_s": 0.0, "wall_s": 0.0}
+
+
+def make_profile() -> str:
+    """Make the parts of a training epoch, before and after, and the speed of decoding."""
+    results = read_results("profile")
+    before, after = results["epochs"].get("before"), results["epochs"]["after"]
+
+    def format_part(epoch: dict[str, Any] | None, part: str) -> str:
+        if epoch is None:
+            return "-"
+        spent = epoch["parts"].get(part, NOTHING)
+        totals = [sum(epoch["parts"].get(name, NOTHING)[kind] for name in PARTS) for kind in NOTHING]
+        return f"{spent['cpu_s']:.3f} s, {spent['cpu_s'] / totals[0]:.1%} ({spent['wall_s'] / totals[1]:.1%})"
+
+    rows = [(part, format_part(before, part), format_part(after, part)) for part in PARTS]
+    outside = [
+        "-" if epoch is None else f"{epoch['outside']['cpu']:.1%} ({epoch['outside']['wall']:.1%})"
+        for epoch in (before, after)
+    ]
+    rows.append(("**outside forward, backward and optimizer**", *(f"**{part}**" for part in outside)))
+    threads = (f"{epoch['other_threads_cpu_s']:.3f} s" if epoch else "-" for epoch in (before, after))
+    rows.append(("beside: threads that scan, decode and write", *threads))
+    speeds = [
+        (workers, row["clips_per_second"], row["best_clips_per_second"], row["cpu_ms_per_clip"])
+        for workers, row in results["decoding"].items()
+    ]
+    train, valid = results["clips"]
+    return (
+        f"{make_table('part of an epoch | before: CPU s, fraction (of wall) | after', rows)}\n\n"
+        f"{make_table('decoding threads | clips a second | the best turn | CPU ms a clip', speeds)}\n\n"
+        f"One epoch of {train} clips, validation on {valid}, a small WavLM, medians of {after['turns']} turns, before "
+        f"and after in turn, with a load of {results['load']:g} on the machine. CPU: of the training thread. "
+        f"{format_machine(results['machine'])}"
+    )
+
+
 def make_training() -> str:
     """Make the seconds a clip of an epoch, each way of training beside the clip-by-clip loops."""
     results = read_results("training")

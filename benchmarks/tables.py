@@ -25,7 +25,7 @@ PAGES: Final = (
     ROOT / "src" / "emimic" / "default" / "README.md",
     *(
         ROOT / "docs" / f"{page}.md"
-        for page in ("results", "training", "speed", "evidence", "mimicry", "page", "serve")
+        for page in ("results", "training", "speed", "gpu", "evidence", "mimicry", "page", "serve")
     ),
 )
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
@@ -53,6 +53,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "study": mimicry_tables.make_study,
     "bench": speed_tables.make_bench,
     "training": speed_tables.make_training,
+    "profile": speed_tables.make_profile,
     "one_pass": timeline_tables.make_one_pass,
     "student": speed_tables.make_student,
     "page": page_tables.make_page,

@@ -97,7 +97,7 @@ def epoch(state: setup.Run, workers: int = 2) -> tuple[float, float]:
         start = time.perf_counter()
         clips = next(decoded)
         waited += time.perf_counter() - start
-        losses.append(step.take(state, rows, rows, clips) * len(rows))
+        losses.append(float(step.take(state, rows, rows, clips)) * len(rows))
     return sum(losses) / len(state.train.items), waited / (time.perf_counter() - begun)
 
 

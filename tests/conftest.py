@@ -1,5 +1,6 @@
 """Fixtures of several tests: a corpus of tones, and settings that train on it in about a second."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,18 @@ import hypothesis
 import pytest
 from tone_corpus import ENCODER, STILL, make_corpus
 
+gc.disable()  # until the tests are collected: imports make a million objects that stay
+
 Settings = Callable[..., dict[str, Any]]
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine fails no test
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the objects of imported modules and collected tests out of all searches for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,12 +61,17 @@ def resample(prepare: Prepare, x: Floats, y: Floats, unit: Units, units: int, n:
         rng = np.random.default_rng(seed)
         for start in range(0, n, CHUNK):
             rows = slice(start, min(start + CHUNK, n))
-            drawn = [rng.integers(units, size=units) for _ in range(rows.start, rows.stop)]
-            times = np.stack([np.bincount(draw, minlength=units) for draw in drawn])
-            values[rows] = weighted(times.astype(np.float64))
+            values[rows] = weighted(_draw_units(rng, units, rows.stop - start))
     single = [len(np.unique(unit[~np.isnan(column)])) < 2 for column in y.T]
     values[:, np.array(single, dtype=np.bool_)] = np.nan  # all draws of a single unit are the same
     return values
+
+
+def _draw_units(rng: np.random.Generator, units: int, draws: int) -> Floats:
+    """Return how often each unit is drawn (draw, unit)."""
+    drawn = rng.integers(units, size=(draws, units)) + units * np.arange(draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=draws * units)
+    return counts.reshape(draws, units).astype(np.float64)
 
 
 def score_columns(score_column: Column) -> Prepare:

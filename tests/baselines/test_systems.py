@@ -42,9 +42,9 @@ def test_savchenko() -> None:
     w, one = weights(model), clip(3, roles)
     branch_outputs = {}
     for role, (_, _, x) in draw_inputs(one).items():
-        actual = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
+        parts = np.concatenate([x.mean(0), np.sqrt(x.var(0) + 1e-5), x.min(0), x.max(0)])
         branch_outputs[role] = layer_formulas.sigmoid(
-            layer_formulas.linear(actual, w, f"branches.{role}.0.output.0.")
+            layer_formulas.linear(parts, w, f"branches.{role}.0.output.0.")
         )
     says(model, one, (branch_outputs["face"] + branch_outputs["audio"]) / 2)
     model.config.weights = {"face": [0.1] * 6, "audio": [0.9] * 6}
@@ -59,7 +59,7 @@ def test_yu() -> None:
     w, one = weights(model), clip(3, roles)
 
     def wanted(one: Clip) -> dict[str, Array]:
-        actual = {}
+        parts = {}
         for role, (x, present, _) in draw_inputs(one).items():
             name = "audio" if role == "audio" else "vision"
             own = layer_formulas.under(w, f"branches.{name}.0.encoders.{role}.")
@@ -68,11 +68,11 @@ def test_yu() -> None:
                 hidden = layer_formulas.attention(
                     hidden, present, layer_formulas.under(own, "attention."), layers=2, heads=2
                 )
-            actual[role] = layer_formulas.mean(hidden[present])
-        vision = np.concatenate([actual["face"], actual["units"]])
+            parts[role] = layer_formulas.mean(hidden[present])
+        vision = np.concatenate([parts["face"], parts["units"]])
         return {
             "vision": layer_formulas.linear(vision, w, "branches.vision.0.output."),
-            "audio": layer_formulas.linear(actual["audio"], w, "branches.audio.0.output."),
+            "audio": layer_formulas.linear(parts["audio"], w, "branches.audio.0.output."),
         }
 
     branch_outputs = wanted(one)
@@ -91,14 +91,14 @@ def test_zhang() -> None:
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         votes = []
         for fold in range(2):
-            own, actual = layer_formulas.under(w, f"branches.fused.{fold}."), []
+            own, parts = layer_formulas.under(w, f"branches.fused.{fold}."), []
             for role in roles:
                 x, present, _ = draw_inputs(one)[role]
                 hidden = layer_formulas.attention(
                     x, present, layer_formulas.under(own, f"encoders.{role}.encoder."), layers=2, heads=2
                 )
-                actual.append(layer_formulas.mean(hidden[present]))  # 0 without any
-            votes.append(layer_formulas.linear(np.concatenate(actual), own, "output."))
+                parts.append(layer_formulas.mean(hidden[present]))  # 0 without any
+            votes.append(layer_formulas.linear(np.concatenate(parts), own, "output."))
         says(model, one, np.mean(votes, axis=0))
 
 
@@ -201,30 +201,30 @@ def test_ours_with_vision() -> None:
     ignores_padding(baseline("vision_lstm", ("vision",)), ("vision",))
     w = layer_formulas.under(weights(model), "branches.pooled.0.")
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
-        actual = []
+        parts = []
         for role, (_, _, x) in draw_inputs(one).items():
-            actual += [
+            parts += [
                 layer_formulas.mean(x),
                 layer_formulas.last(x, layer_formulas.under(w, f"encoders.{role}.last.lstm."), layers=2),
             ]
-        hidden = np.tanh(layer_formulas.linear(np.concatenate(actual), w, "output.dense."))
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(parts), w, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, w, "output.out_proj."))
     assert TrainSettings.read(overrides={"baseline": "vision_lstm"}).encoder is None
     tuned = TrainSettings.read(overrides={"baseline": "vision_lstm", "modalities.audio": "waveform"})
     assert tuned.encoder == TrainSettings().encoder
 
 
-def joined(actual: dict[str, Array], own: dict[str, Array]) -> Array:
+def joined(parts: dict[str, Array], own: dict[str, Array]) -> Array:
     """Vectors side by side, a learned one where a modality is missing -> dense layer, ReLU -> predictions."""
-    whole = np.concatenate([actual.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
+    whole = np.concatenate([parts.get(role, own[f"missing.{role}"]) for role in ("text", "audio", "face")])
     return layer_formulas.linear(
         np.maximum(layer_formulas.linear(whole, own, "output.0."), 0), own, "output.3."
     )
 
 
 def pooled(x: Array, own: dict[str, Array], *, std: bool) -> Array:
-    actual = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if std else x.mean(axis=0)
-    return np.maximum(layer_formulas.linear(layer_formulas.norm(actual, own, "norm."), own, "dense."), 0)
+    parts = np.concatenate([x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)]) if std else x.mean(axis=0)
+    return np.maximum(layer_formulas.linear(layer_formulas.norm(parts, own, "norm."), own, "dense."), 0)
 
 
 def test_text_voice_and_face_side_by_side() -> None:
@@ -233,12 +233,12 @@ def test_text_voice_and_face_side_by_side() -> None:
     ignores_padding(model, roles)
     own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
-        actual = {}
+        parts = {}
         for role, (_, _, x) in draw_inputs(one).items():
             branch = layer_formulas.under(own, f"encoders.{role}.")
             if len(x):
-                actual[role] = pooled(x, branch, std=True)
-        says(model, one, joined(actual, own))
+                parts[role] = pooled(x, branch, std=True)
+        says(model, one, joined(parts, own))
 
 
 def test_modalities_are_dropped_while_learning() -> None:
@@ -247,17 +247,16 @@ def test_modalities_are_dropped_while_learning() -> None:
     one, own = clip(3, roles), layer_formulas.under(weights(model), "branches.joined.0.")
     torch.manual_seed(0)
     model.train()
-    branch_outputs = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
-    actual = {}
+    predictions = model.regress(*model.collate([one] * 64)).intensities.detach().numpy()
+    parts = {}
     for role, (_, _, x) in draw_inputs(one).items():
         branch = layer_formulas.under(own, f"encoders.{role}.")
-        actual[role] = pooled(x, branch, std=True)
+        parts[role] = pooled(x, branch, std=True)
     every = [
-        joined({role: actual[role] for n, role in enumerate(roles) if kept >> n & 1}, own)
-        for kept in range(8)
+        joined({role: parts[role] for n, role in enumerate(roles) if kept >> n & 1}, own) for kept in range(8)
     ]
-    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in branch_outputs]
-    for row, kept in zip(branch_outputs, which, strict=True):
+    which = [int(np.argmin([np.abs(row - one).max() for one in every])) for row in predictions]
+    for row, kept in zip(predictions, which, strict=True):
         np.testing.assert_allclose(row, every[kept], atol=3e-6)
     assert len(set(which)) > 4
     assert 0.25 < np.mean([kept & 1 for kept in which]) < 0.55  # the text was kept in about .4 of them
@@ -270,14 +269,14 @@ def test_semantic_matters() -> None:
     own = layer_formulas.under(weights(model), "branches.joined.0.")
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         x = {role: frames for role, (_, _, frames) in draw_inputs(one).items()}
-        actual = [layer_formulas.mean(x["text"])]
+        parts = [layer_formulas.mean(x["text"])]
         for role in ("audio", "face"):
             lstm = layer_formulas.under(own, f"encoders.{role}.lstm.")
             units = lstm["weight_hh_l0"].shape[1]
-            actual.append(layer_formulas.last(x[role], lstm, layers=2) if len(x[role]) else np.zeros(units))
-        hidden = np.tanh(layer_formulas.linear(np.concatenate(actual), own, "output.dense."))
+            parts.append(layer_formulas.last(x[role], lstm, layers=2) if len(x[role]) else np.zeros(units))
+        hidden = np.tanh(layer_formulas.linear(np.concatenate(parts), own, "output.dense."))
         says(model, one, layer_formulas.linear(hidden, own, "output.out_proj."))
-    assert [len(part) for part in actual] == [6, 12, 7]
+    assert [len(part) for part in parts] == [6, 12, 7]
 
 
 def test_semantic_matters_has_the_sizes_of_its_code() -> None:
@@ -305,7 +304,7 @@ def test_text_anchored() -> None:
     for one in (clip(3, roles), *(drop(clip(4, roles), role) for role in roles)):
         tokens = {role: prepare(role, x, present) for role, (x, present, _) in draw_inputs(one).items()}
         words = tokens["text"]
-        actual = [words.mean(axis=0)]
+        parts = [words.mean(axis=0)]
         for role in ("audio", "face"):
             w, b = own[f"attention.{role}.in_proj_weight"], own[f"attention.{role}.in_proj_bias"]
             q, k, v = (
@@ -319,8 +318,8 @@ def test_text_anchored() -> None:
             attended = layer_formulas.linear(
                 np.concatenate(heads, axis=1), own, f"attention.{role}.out_proj."
             )
-            actual.append(layer_formulas.norm(words + attended, own, f"norms.{role}.").mean(axis=0))
-        hidden = np.maximum(layer_formulas.linear(np.concatenate(actual), own, "output.0."), 0)
+            parts.append(layer_formulas.norm(words + attended, own, f"norms.{role}.").mean(axis=0))
+        hidden = np.maximum(layer_formulas.linear(np.concatenate(parts), own, "output.0."), 0)
         says(model, one, layer_formulas.linear(hidden, own, "output.3."))
     ignores_padding(baseline("text_anchored", ("audio",), units=8, heads=2), ("audio",))
 
@@ -336,8 +335,8 @@ def test_wavlm_tcn() -> None:
         present = np.ones(len(means), np.bool_)
         branch = layer_formulas.under(own, "encoders.audio.")
         hidden = layer_formulas.tcn(means, present, layer_formulas.under(branch, "tcn."), blocks=3)
-        actual = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
-        says(model, one, layer_formulas.linear(actual, own, "output."))
+        parts = layer_formulas.attentive_statistics(hidden, layer_formulas.under(branch, "pool."))
+        says(model, one, layer_formulas.linear(parts, own, "output."))
 
 
 def test_wavlm_tcn_learns_as_published() -> None:

@@ -51,12 +51,12 @@ def clip(path: Path, data: bytes = TONE) -> None:
 
 
 def rows(out: Path, *splits: str) -> dict[str, dict[str, str]]:
-    actual = {}
+    collected = {}
     for split in splits or ("train", "valid", "test"):
         if (table := out / f"{split}_split.csv").is_file():
             with table.open(newline="", encoding="utf-8") as file:
-                actual |= {row["Filename"]: row | {"split": split} for row in csv.DictReader(file)}
-    return actual
+                collected |= {row["Filename"]: row | {"split": split} for row in csv.DictReader(file)}
+    return collected
 
 
 def labels(row: dict[str, str]) -> str:

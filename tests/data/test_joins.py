@@ -245,7 +245,7 @@ def test_a_step_learns_the_labels_of_its_mixtures(
         np.testing.assert_array_equal(
             read(run.train.items[row], 2).values, read(run.train.items[row], 2).values
         )
-    assert np.isfinite(steps.take(run, rows, rows, [read(run.train.items[row], 2) for row in rows]))
+    assert steps.take(run, rows, rows, [read(run.train.items[row], 2) for row in rows]).isfinite()
     settings = TrainSettings(**tiny(mixtures={"corpora": ["tones", "plain"]}))
     with pytest.raises(
         SettingsError, match="expected some, not all, of the corpora of this run: tones, plain"

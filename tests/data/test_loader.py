@@ -1,6 +1,7 @@
 """Clips as models take them, and whose prediction is whose."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from emimic.media import decode
 from emimic.media.waveform import ClipFormat
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
+from emimic.task import AudioError
 
 
 @pytest.fixture
@@ -112,3 +114,42 @@ def test_groups_are_decoded_in_turn(tones: Path, model: EmiModel) -> None:
             for group in loader.decode_ahead(source, groups, workers=2, epoch=epoch)
         ]
         assert actual == [[[4.0, epoch], [2.0, epoch]], [], [[15.0, epoch]], [[1.0, epoch]]]
+
+
+def test_the_number_of_workers_changes_neither_clips_nor_their_order(tones: Path, model: EmiModel) -> None:
+    """Augmented clips, of which some take longer."""
+    source = loader.make_waveform_source(items(tones), model.clip_format, Augment(0.9, seed=3, codec=0.3))
+
+    def read(item: Item, epoch: int) -> loader.ModelInput:
+        time.sleep(0.002 * (int(item.id) * 7 % 5))
+        return source.read(item, epoch)
+
+    slow = dataclasses.replace(source, read=read)
+    groups = [[3, 1, 0], [14, 2], [5, 6, 7, 8]]
+    actual = [
+        [
+            clip.values.tobytes()
+            for group in loader.decode_ahead(slow, groups, workers=count, epoch=2)
+            for clip in group
+        ]
+        for count in (1, 2, 4)
+    ]
+    assert actual[0] == [
+        source.read(source.items[row], 2).values.tobytes() for group in groups for row in group
+    ]
+    assert actual[1] == actual[0]
+    assert actual[2] == actual[0]
+    assert len(set(actual[0])) > 5  # a lead of silence may fill such short clips
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_an_error_of_a_worker_names_the_file(
+    tones: Path, model: EmiModel, tmp_path: Path, workers: int
+) -> None:
+    clips = [*items(tones)[:6]]
+    clips[4] = dataclasses.replace(clips[4], path=tmp_path / "lost since the scan.wav")
+    source = loader.make_waveform_source(clips, model.clip_format)
+    decoded = loader.decode_ahead(source, [[0, 1], [2, 3], [4, 5]], workers=workers)
+    assert [len(next(decoded)), len(next(decoded))] == [2, 2]
+    with pytest.raises(AudioError, match=r"lost since the scan\.wav"):
+        next(decoded)

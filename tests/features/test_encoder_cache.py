@@ -84,6 +84,7 @@ def test_the_key_is_what_decides_the_features() -> None:
     keys = [
         same,
         encoder_cache.compute_key(build(), "float32"),
+        encoder_cache.compute_key(build(), "float16", "bf16-mixed"),
         encoder_cache.compute_key(build(seed=1), "float16"),
         encoder_cache.compute_key(build(max_seconds=3.0), "float16"),
         encoder_cache.compute_key(build(do_normalize=False), "float16"),
@@ -91,6 +92,22 @@ def test_the_key_is_what_decides_the_features() -> None:
         encoder_cache.compute_key(other_eps, "float16"),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_features_of_another_precision_are_others(items: tuple[Item, ...], tmp_path: Path) -> None:
+    """They are those of autocast, and each precision reads its own."""
+    model = build(encoder={"num_conv_pos_embedding_groups": 1})
+    found = {}
+    for precision in ("32-true", "bf16-mixed", "32-true"):
+        options = loader.BatchOptions(0.4, precision=precision)
+        source = encoder_cache.compute(model, items, tmp_path, options, dtype="float32")
+        values = np.concatenate([source.read(item, 0).values for item in items])
+        np.testing.assert_array_equal(found.setdefault(precision, values), values)
+    assert len(list(tmp_path.iterdir())) == 2
+    wanted = np.concatenate(alone(model, items))
+    error = {name: np.abs(values - wanted).max() for name, values in found.items()}
+    assert error["32-true"] < 1e-4
+    assert 1e-3 < error["bf16-mixed"] < 0.3
 
 
 def test_keys_hold_the_version_of_the_clip_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +127,8 @@ def test_the_key_ignores_where_the_encoder_came_from() -> None:
 
 def cached(folder: Path) -> dict[Path, int]:
     """The cached features: named by a hash, unlike a run's own files."""
-    actual = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
-    return {path: path.stat().st_mtime_ns for path in actual}
+    collected = (path for path in folder.rglob("*.safetensors") if len(path.stem) == 64)
+    return {path: path.stat().st_mtime_ns for path in collected}
 
 
 @pytest.mark.parametrize("written", [0, 1, 5])

@@ -48,10 +48,10 @@ def test_two_voices_are_distinguished_from_one_scene(
 
 def are_turns(wave: np.ndarray[Any, Any], size: int = 1024) -> bool:
     """Return True if channels (sample, channel), put chunk by chunk, take turns."""
-    actual = channels.Turns()
+    collected = channels.Turns()
     for start in range(0, len(wave), size):
-        actual.put(wave[start : start + size], 16_000)
-    return actual.are_taken
+        collected.put(wave[start : start + size], 16_000)
+    return collected.are_taken
 
 
 def test_one_silent_channel_and_silence_are_no_two_voices() -> None:

@@ -608,10 +608,10 @@ def test_errors_are_one_line_with_exit_code_2(
 
 
 def test_the_whole_way_on_the_command_line(undrawn: None, tmp_path: Path) -> None:
-    """train, evaluate, submit, predict: the four commands, on the sample, with a tiny encoder for two epochs."""
+    """train, evaluate, submit, predict: the four commands, on the sample, with a tiny encoder for one epoch."""
     corpus, out = emimic.sample.get_folder(), tmp_path / "run"
     config = tmp_path / "tiny.yaml"
-    config.write_text("encoder_config: " + json.dumps(TINY) + "\nepochs: 2\nlr: 1.0e-3\n")
+    config.write_text("encoder_config: " + json.dumps(TINY) + "\nepochs: 1\nlr: 1.0e-3\n")
     shown = invoke("train", corpus, "--out", out, "--config", config, "--set", "threads=1", "--quiet")
     assert "validation Pearson; the model of epoch" in shown
     assert "Pearson" in invoke("evaluate", out, corpus, "--split", "test", "--bootstrap", 50, "--quiet")

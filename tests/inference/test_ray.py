@@ -44,14 +44,14 @@ def actors(driver: int) -> dict[int, str]:
                 continue
             if name.startswith("ray::MapWorker"):
                 names[int(process.name)] = name
-    actual = {}
+    collected = {}
     for actor, name in names.items():
         above = actor
         while above in parents and above != driver:
             above = parents[above]
         if above == driver:
-            actual[actor] = name
-    return actual
+            collected[actor] = name
+    return collected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the actors in /proc")
@@ -72,12 +72,13 @@ def test_a_killed_actor_changes_no_result(tmp_path: Path) -> None:
     victim = 0
     while process.poll() is None and not victim:
         # One at work: its name ends with what it does.
-        busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")]
-        if file.exists() and file.read_bytes().count(b"\n") > 1 and busy:
+        begun = file.exists() and file.read_bytes().count(b"\n") > 1
+        busy = [pid for pid, name in actors(process.pid).items() if name.endswith(".submit")] if begun else []
+        if busy:
             victim = busy[0]
             os.kill(victim, signal.SIGKILL)
             at = file.read_bytes().count(b"\n") - 1
-        time.sleep(0.005)
+        time.sleep(0.005 if begun else 0.02)  # a look at every process costs time
     printed, message = process.communicate()
     assert victim, message
     assert at < -(-600 // 64) - 1, "it was killed midway"

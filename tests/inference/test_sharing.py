@@ -31,8 +31,8 @@ def predictor() -> Predictor:
 
 
 def values(predictor: Predictor, seed: int) -> list[float]:
-    actual = predictor(fake_engine.burst(0.5, seed=seed), sample_rate=16_000).prediction
-    return [float(value) for value in actual.intensities]
+    collected = predictor(fake_engine.burst(0.5, seed=seed), sample_rate=16_000).prediction
+    return [float(value) for value in collected.intensities]
 
 
 def test_threads_and_tasks_share_one_predictor(predictor: Predictor) -> None:

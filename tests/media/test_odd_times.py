@@ -80,12 +80,12 @@ def flv_twice() -> bytes:
 
 def pages(content: bytes) -> list[bytes]:
     """Of an Ogg file."""
-    actual, at = [], 0
+    collected, at = [], 0
     while at < len(content):
         end = at + 27 + content[at + 26] + sum(content[at + 27 : at + 27 + content[at + 26]])
-        actual.append(content[at:end])
+        collected.append(content[at:end])
         at = end
-    return actual
+    return collected
 
 
 def without(kind: str, *lost: int) -> bytes:

@@ -290,9 +290,9 @@ def test_whisper_refuses_more_than_its_positions():
 
 
 def masks(lengths, *, draws, **changes):
-    actual = config("wav2vec2-layer", **changes)
+    collected = config("wav2vec2-layer", **changes)
     frames = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-    return [layers.draw_time_mask(actual, frames) for _ in range(draws)]
+    return [layers.draw_time_mask(collected, frames) for _ in range(draws)]
 
 
 def spans(row, length):

@@ -41,8 +41,8 @@ def outputs(module: Any, clip: Array, layers: list[int]) -> Array:
     samples = torch.from_numpy(clip).double()[None]
     with torch.no_grad():
         hidden, _ = encoders.encode(module, samples, torch.ones(1, len(clip), dtype=torch.bool), layers)
-    actual: Array = hidden[0].numpy()
-    return actual
+    collected: Array = hidden[0].numpy()
+    return collected
 
 
 @pytest.mark.parametrize("family", tiny_models.FORMULAS)

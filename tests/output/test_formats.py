@@ -155,15 +155,15 @@ def by_praat(paths: list[Path]) -> Pieces:
     """Praat itself."""
     grid = parselmouth.read(str(paths[0]))
     table = parselmouth.praat.call(grid, "Down to Table", False, 15, True, False)
-    actual: Pieces = {}
+    collected: Pieces = {}
     for n in range(1, int(parselmouth.praat.call(grid, "Get number of tiers")) + 1):
-        actual[parselmouth.praat.call(grid, "Get tier name", n)] = []
+        collected[parselmouth.praat.call(grid, "Get tier name", n)] = []
     for n in range(1, int(parselmouth.praat.call(table, "Get number of rows")) + 1):
         entry = {
             c: parselmouth.praat.call(table, "Get value", n, c) for c in ("tmin", "tmax", "tier", "text")
         }
-        actual[entry["tier"]].append((ms(entry["tmin"]), ms(entry["tmax"]), number(entry["text"])))
-    return actual
+        collected[entry["tier"]].append((ms(entry["tmin"]), ms(entry["tmax"]), number(entry["text"])))
+    return collected
 
 
 def by_textgrid(paths: list[Path]) -> Pieces:
@@ -293,7 +293,7 @@ def test_intervals_come_back(reader: str, result: Result, shelf: Path) -> None:
 
 def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
     """Name of a scheme -> (rate, lines with score and conf), read as DISCOVER's handler of annotation files does."""
-    actual = {}
+    collected = {}
     headers = [path for path in paths if path.suffix == ".annotation"]
     assert len(paths) == 2 * len(headers)
     for path in headers:
@@ -309,8 +309,8 @@ def by_nova(paths: list[Path]) -> dict[str, tuple[float, Any]]:
         kind = [("score", np.float64), ("conf", np.float32)]
         data = np.loadtxt(f"{path}~", dtype=kind, delimiter=";", ndmin=1)
         assert int(info.get("size")) == len(data)
-        actual[scheme.get("name")] = (float(scheme.get("sr")), data)
-    return actual
+        collected[scheme.get("name")] = (float(scheme.get("sr")), data)
+    return collected
 
 
 @FAST

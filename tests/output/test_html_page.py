@@ -291,11 +291,11 @@ def test_the_notice_is_on_the_page():
 def pieces(reader: Reader, look: str) -> list[list[tuple[float, float]]]:
     """The points of each piece of the line of a class."""
     (path,) = reader.find("path", **{"class": look})
-    actual = []
+    collected = []
     for piece in path[1]["d"].split("M")[1:]:
         numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-        actual.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
-    return actual
+        collected.append(list(zip(numbers[::2], numbers[1::2], strict=False)))
+    return collected
 
 
 def test_gaps_are_gaps_and_silences_are_gray():

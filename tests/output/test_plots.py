@@ -153,14 +153,14 @@ def test_the_same_input_gives_the_same_file_and_settings_stay(form):
 
 def moves(root: Any, color: str) -> list[list[tuple[float, float]]]:
     """The pieces of the lines of one color, each a list of points (x, y)."""
-    actual = []
+    collected = []
     for path in root.iter(f"{SVG}path"):
         style = path.get("style", "").lower()
         if f"stroke: {color.lower()}" in style and "fill: none" in style:
             for piece in path.get("d").split("M")[1:]:
                 numbers = [float(n) for n in re.findall(r"-?[\d.]+", piece)]
-                actual.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
-    return actual
+                collected.append(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return collected
 
 
 def test_a_gap_is_a_gap():

@@ -209,7 +209,7 @@ def test_near_is_near_and_far_is_far_on_every_side() -> None:
 
 
 def test_the_arrays_fit_a_small_file(tmp_path: Path) -> None:
-    groups = {str(i): cloud(i, features=2048, count=80, seed=i) for i in range(8)}
+    groups = {str(i): cloud(i, features=1280, count=80, seed=i) for i in range(8)}
     score = fit_novelty(groups, groups)
     assert score.basis.shape[1] < calibration_fit.COMPONENTS
     Calibration((), (), score).save(tmp_path)

@@ -29,6 +29,7 @@ from emimic.media.waveform import ClipFormat
 from emimic.model import encoders, pretrained
 from emimic.model.config import EmiConfig
 from emimic.model.model import WEIGHTS
+from emimic.model.transfer import move, move_mask
 from emimic.prediction import Prediction
 from emimic.task import MAX_SECONDS, SAMPLE_RATE, ModelError
 
@@ -150,7 +151,8 @@ class BaselineModel(nn.Module):
         for name in self.config.modalities:
             values, _ = batching.pad([clip.parts[name] for clip in clips])
             mask, _ = batching.pad([clip.masks[name] for clip in clips])
-            parts[name], masks[name] = (torch.from_numpy(array).to(self.device) for array in (values, mask))
+            parts[name] = move(torch.from_numpy(values), self.device)
+            masks[name] = move_mask(torch.from_numpy(mask), self.device)
         return parts, masks
 
     def encode(self, parts: Parts, masks: Parts) -> tuple[Parts, Parts]:

@@ -92,13 +92,14 @@ def train(
     Example: emimic train hume-vidmimic2 --out runs/paper --set lr=5e-5
     """
     check_corpora(*corpora)
-    from emimic.training.settings import TrainSettings, check_new
+    from emimic.training.settings import TrainSettings, check_encoder, check_new
 
     if not resume:
-        check_new(out)  # before torch is imported
-    quiet_libraries()
+        check_new(out)
     overrides = _merge(sets, train_on=train_on and train_on.value, epochs=epochs, label_scale=label_scale)
     settings = None if resume and config is None and not overrides else TrainSettings.read(config, overrides)
+    check_encoder(out, settings)
+    quiet_libraries()  # imports torch
     if dry_run:
         from emimic.training.dry_run import estimate
 

@@ -20,6 +20,7 @@ from emimic.data.leaks import check_leaks
 from emimic.data.matching import match_table
 from emimic.data.media_files import FACES, MEDIA_FOLDERS, list_media
 from emimic.data.parallel import run_in_parallel
+from emimic.data.scan import scan as scan_recording
 from emimic.data.split_tables import (
     Table,
     append_notes,
@@ -29,8 +30,7 @@ from emimic.data.split_tables import (
     read_others,
     read_table,
 )
-from emimic.media import decode
-from emimic.task import EMOTIONS, SAMPLE_RATE, AudioError, CorpusError
+from emimic.task import EMOTIONS, CorpusError
 
 __all__ = [
     "FACES",
@@ -258,17 +258,12 @@ def _check_clips(folder: Path, split: Split, media_folder: str, notes: Sequence[
 
 def _scan(splits: Sequence[Split], workers: int | None, progress: bool, notes: list[str]) -> list[Split]:
     """Decode all clips, and return the splits with their lengths, without clips that can't be read."""
-
-    def measure(item: Item) -> float | str:
-        try:
-            name = f"{item.path.parent.name}/{item.path.name}"
-            return len(decode.load(item.path, name=name, notes=notes)) / SAMPLE_RATE
-        except AudioError as error:
-            return str(error)
-
-    items = [item for split in splits for item in split.items]
-    results = run_in_parallel(measure, items, workers=workers, progress=progress, text="Reading clips")
-    lengths = dict(zip((item.path for item in items), results, strict=True))
+    paths = list(dict.fromkeys(item.path for split in splits for item in split.items))
+    results = run_in_parallel(scan_recording, paths, workers=workers, progress=progress, text="Reading clips")
+    lengths: dict[Path, float | str] = {}
+    for path, scanned in zip(paths, results, strict=True):
+        notes += scanned.notes
+        lengths[path] = scanned.error or scanned.seconds
     return [_add_lengths(split, lengths) for split in splits]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -103,11 +104,17 @@ class BatchOptions:
         batch_seconds: maximum seconds of audio in a batch, after padding.
         workers: threads that decode.
         progress: show a bar on standard error.
+        precision: bf16-mixed computes stored features under autocast; 32-true doesn't.
     """
 
     batch_seconds: float = 60.0
     workers: int = 2
     progress: bool = False
+    precision: str = "32-true"
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context in which an encoder runs at this precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
 
 DEFAULT: Final = BatchOptions()

@@ -12,7 +12,7 @@ from emimic import figures
 from emimic.baselines.model import BaselineModel
 from emimic.data.corpus import Item, Split
 from emimic.data.fields import list_alike
-from emimic.data.loader import BatchOptions
+from emimic.data.loader import DEFAULT, BatchOptions
 from emimic.data.split_tables import find_split_files, get_clip_key, list_some
 from emimic.evaluation import groups, plots
 from emimic.evaluation.predictions import format_csv, open_split, predict_split
@@ -43,7 +43,8 @@ def evaluate(
 ) -> Report:
     """Score a run on a labeled split of a corpus, and write the report, the predictions and plots.
 
-    Scores are those of the raw predictions; `submit` clips them to [0, 1]. An unknown label leaves its clip out of that
+    Scores are those of the predictions of `emimic predict`: calibrated where the run is, else raw. `submit` clips them
+    to [0, 1]. An unknown label leaves its clip out of that
     target's scores alone.
 
     Args:
@@ -87,7 +88,8 @@ def evaluate(
     features = (
         (Path(settings.get("features") or run / "features"), settings["feature_dtype"]) if settings else None
     )
-    options = BatchOptions(batch_seconds, workers, progress)
+    precision = settings["precision"] if settings else DEFAULT.precision
+    options = BatchOptions(batch_seconds, workers, progress, precision)
     predictions = predict_split(run, model, part, inputs, options, features=features, without=without)
     reports = [
         _score_truth(

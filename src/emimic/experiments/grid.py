@@ -161,7 +161,7 @@ def _complete(grid: Grid, job: Job) -> None:
     digest = corpus_check.digest_split(grid.folder, job.folder, grid.split)
     job.update_notes(scored={**scored, grid.split: digest})
     evaluate(
-        job.folder, grid.folder, split=grid.split, batch_seconds=stored.batch_seconds, workers=stored.workers,
+        job.folder, grid.folder, split=grid.split, batch_seconds=stored.seconds_in_batch, workers=stored.workers,
         progress=grid.show, cached=stored.freeze_encoder and stored.audio, draw=False,
     )  # fmt: skip
 

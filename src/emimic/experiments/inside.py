@@ -164,7 +164,7 @@ def _run(folder: Path, out: Path, table: Table, unit: str, settings: TrainSettin
     if result.signal is not None:
         return Inside(*counts, signal=result.signal)
     report = evaluate(
-        run, corpus, progress=show, draw=False, batch_seconds=settings.batch_seconds, speakers=known
+        run, corpus, progress=show, draw=False, batch_seconds=settings.seconds_in_batch, speakers=known
     )
     score = report.metrics["pearson"].mean
     pearson, low, high = (

@@ -19,13 +19,14 @@ from emimic.features import store
 from emimic.files import compute_sha256, make_folder
 from emimic.media.waveform import ClipFormat
 from emimic.model.model import EmiModel
+from emimic.model.transfer import get_host_mask
 
 FRONT_ENDS: Final = 0
 """Raise it when an encoder's own front end changes; `ClipFormat.version` covers the steps before it."""
 
 
-def compute_key(model: EmiModel, dtype: str) -> str:
-    """Return 16 hex digits for the encoder's configuration and weights, the preparation of clips, and the type."""
+def compute_key(model: EmiModel, dtype: str, precision: str = DEFAULT.precision) -> str:
+    """Return 16 hex digits for the encoder's configuration and weights, preparation of clips, type, precision."""
     digest = hashlib.sha256()
     config = model.config
     settings = {
@@ -39,6 +40,8 @@ def compute_key(model: EmiModel, dtype: str) -> str:
         preparation.append(config.padding)
     if config.hidden_layers is not None:
         preparation.append(config.hidden_layers)
+    if precision != DEFAULT.precision:
+        preparation.append(precision)
     digest.update(json.dumps([settings, preparation], sort_keys=True, default=str).encode())
     return _add_weights(digest, model.encoder)
 
@@ -77,7 +80,7 @@ def compute(
     Returns:
         The source that reads the hidden states.
     """
-    cache = folder / compute_key(model, dtype)
+    cache = folder / compute_key(model, dtype, options.precision)
     make_folder(cache)
     files = {
         item.key: cache / f"{compute_sha256(item.path)}{'-trimmed' if item.trim else ''}{store.SUFFIX}"
@@ -164,8 +167,11 @@ def _encode_rows(
     training = model.training
     for batch, values in read_batches(model, source, rows, options, label="features", epoch=epoch):
         model.eval()
-        hidden, mask = encode(*model.collate(values))
+        with options.autocast(model.device):
+            hidden, mask = encode(*model.collate(values))
         model.train(training)
-        for position, states, count in zip(batch, hidden, mask.sum(dim=1).tolist(), strict=True):
+        for position, states, count in zip(
+            batch, hidden, get_host_mask(mask).sum(dim=1).tolist(), strict=True
+        ):
             frames = states[:count].float().cpu().numpy().astype(dtype)
             yield rows[position], store.Sequence.from_frames(frames, model.compute_frame_times(count))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emimic import batching
 from emimic.data.items import Crops, Item
-from emimic.data.loader import GROUP, BatchOptions, Reader
+from emimic.data.loader import DEFAULT, GROUP, BatchOptions, Reader
 from emimic.features import frames, store
 from emimic.features.encoder_cache import digest_weights
 from emimic.files import compute_sha256, make_folder
@@ -46,7 +46,7 @@ def compute(
         What reads a clip's features, (frame, feature), in the place of its frames.
     """
     branch: Any = model.branches["vision"]
-    cache = folder / compute_key(model, dtype)
+    cache = folder / compute_key(model, dtype, options.precision)
     make_folder(cache)
     files = {
         item.key: cache / f"{_digest_frames(item.frames)}{store.SUFFIX}"
@@ -68,11 +68,13 @@ def compute(
     return read
 
 
-def compute_key(model: EmiModel, dtype: str) -> str:
-    """Return 16 hex digits for the image encoder and its weights, the preparation of frames, and the type."""
+def compute_key(model: EmiModel, dtype: str, precision: str = DEFAULT.precision) -> str:
+    """Return 16 hex digits for the image encoder and its weights, the preparation of frames, type and precision."""
     branch: Any = model.branches["vision"]
     settings = [branch.config[name] for name in DECISIVE]
     values = [VERSION, settings, model.config.max_seconds, digest_weights(branch.backbone), dtype]
+    if precision != DEFAULT.precision:
+        values.append(precision)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -90,7 +92,8 @@ def _encode(
         for row, images in zip(groups[number], clips, strict=True):
             values = np.zeros((0, branch.config["features"]), np.float32)
             if len(images):
-                encoded = branch.encode_frames(torch.from_numpy(images).to(model.device))
+                with options.autocast(model.device):
+                    encoded = branch.encode_frames(torch.from_numpy(images).to(model.device))
                 values = encoded.float().cpu().numpy()
             yield items[row], values
 

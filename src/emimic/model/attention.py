@@ -6,6 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from emimic.model.transfer import get_host_mask
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -43,9 +45,10 @@ class Attention:
             frames: (batch, frame), true at real frames.
             dtype: of the hidden states.
         """
+        host = self.split(get_host_mask(frames)[..., None].to(dtype))[..., 0] > 0
         frames = self.split(frames[..., None].to(dtype))[..., 0] > 0
         reach = None if self.chunk is not None else self.reach
-        if reach is None and bool(frames.all()):
+        if reach is None and bool(host.all()):
             return None
         hidden = ~frames[:, None, None, :]
         if reach is not None:

@@ -16,8 +16,20 @@ from torch import Tensor, nn
 from emimic.model import whisper
 from emimic.model.attention import EVERYWHERE, Attention
 from emimic.model.frontend import MEL_HOP, MEL_WINDOW
-from emimic.model.layers import concatenate_layers, draw_time_mask, record, record_layers
+from emimic.model.layers import (
+    concatenate_layers,
+    draw_time_mask,
+    get_inserted_frames,
+    insert_mask,
+    mask_layers,
+    record,
+    record_layers,
+)
+from emimic.model.transfer import get_host_mask, move_mask
 from emimic.task import SAMPLE_RATE, ModelError
+
+MASKED: Final = ("wav2vec2", "hubert")
+"""Families whose layers take the attention mask of `mask_layers`."""
 
 FAMILIES: Final = {
     "wav2vec2": "Wav2Vec2Model",
@@ -71,6 +83,10 @@ def build(config: Any) -> nn.Module:
     for layer in module.feature_extractor.conv_layers:
         if isinstance(getattr(layer, "layer_norm", None), nn.LayerNorm):
             layer.__class__ = _make_fast_layer(type(layer))  # type: ignore[arg-type]
+    if config.model_type in MASKED:
+        module.__class__ = _make_waiting_free(type(module))  # type: ignore[arg-type]
+        for layer in module.encoder.layers:
+            layer.register_forward_pre_hook(insert_mask, with_kwargs=True)
     for number, layer in enumerate((module.encoder.dropout, *module.encoder.layers)):
         layer.register_forward_hook(functools.partial(record, number))
     return module  # type: ignore[no-any-return]
@@ -97,6 +113,34 @@ def _make_fast_layer(kind: type[Any]) -> type[Any]:
 
     # The same name: transformers looks layers up by it.
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+
+
+@functools.cache
+def _make_waiting_free(kind: type[Any]) -> type[Any]:
+    """Return a subclass of transformers' encoder that masks without waiting for a GPU; results are the same.
+
+    An assignment to the places of a mask must count them first.
+    """
+
+    def mask_hidden_states(
+        self: Any,
+        hidden: Tensor,
+        mask_time_indices: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return (batch, frame, feature) with the learned vector at a time mask, and 0 at padded frames."""
+        config = self.config
+        features = config.mask_feature_prob and self.training
+        if mask_time_indices is None or features or not getattr(config, "apply_spec_augment", True):
+            hidden = kind._mask_hidden_states(self, hidden, mask_time_indices, attention_mask)
+        else:
+            embedding = self.masked_spec_embed.to(hidden.dtype)
+            hidden = torch.where(mask_time_indices[..., None], embedding, hidden)
+        frames = get_inserted_frames()
+        return hidden if frames is None else hidden.masked_fill(~frames[..., None], 0.0)
+
+    members = {"_mask_hidden_states": mask_hidden_states, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), members)
 
 
 def is_exact_under_padding(config: Any) -> bool:
@@ -182,10 +226,8 @@ def compute_frame_times(config: Any, frames: int) -> np.ndarray:
 
 def compute_frame_mask(config: Any, mask: Tensor, frames: int) -> Tensor:
     """Return the frame mask (batch, frame), true at real frames, of a sample mask (batch, sample)."""
-    counts = [count_frames(config, int(n)) for n in mask.sum(dim=1).tolist()]
-    return (
-        torch.arange(frames, device=mask.device)[None, :] < torch.tensor(counts, device=mask.device)[:, None]
-    )
+    counts = [count_frames(config, int(n)) for n in get_host_mask(mask).sum(dim=1).tolist()]
+    return move_mask(torch.arange(frames)[None, :] < torch.tensor(counts)[:, None], mask.device)
 
 
 def count_layers(config: Any) -> int:
@@ -219,8 +261,9 @@ def encode(
         ModelError: if a batch is padded for an encoder that isn't exact under padding, or a clip is too short or long.
     """
     config: Any = encoder.config
-    padded = not bool(mask.all())
-    shortest, longest = int(mask.sum(dim=1).min()), samples.shape[1]
+    host = get_host_mask(mask)
+    padded = not bool(host.all())
+    shortest, longest = int(host.sum(dim=1).min()), samples.shape[1]
     minimum = compute_min_samples(config)
     if shortest < minimum:
         raise ModelError(
@@ -239,5 +282,26 @@ def encode(
         return whisper.encode(encoder, samples, mask, frames, layers, frozen, attention), frames
     masked = draw_time_mask(config, frames) if encoder.training and config.mask_time_prob > 0 else None
     with record_layers() as outputs:
-        output = encoder(samples, attention_mask=mask.long() if padded else None, mask_time_indices=masked)
+        output = _run(encoder, samples, mask if padded else None, frames, masked)
     return output.last_hidden_state if layers is None else concatenate_layers(outputs, layers), frames
+
+
+def _run(encoder: Any, samples: Tensor, mask: Tensor | None, frames: Tensor, masked: Tensor | None) -> Any:
+    """Return the output of transformers' encoder.
+
+    Args:
+        encoder: of any family but Whisper.
+        samples: (batch, sample).
+        mask: (batch, sample), true at real samples; None: all are.
+        frames: (batch, frame), true at real frames.
+        masked: (batch, frame), SpecAugment's time mask; None: none.
+    """
+    config = encoder.config
+    # Layers that are computed again in the backward pass, in a GPU's thread of its own, would not find the mask.
+    inserted = config.model_type in MASKED and config._attn_implementation == "sdpa"
+    again = any(getattr(layer, "gradient_checkpointing", False) for layer in encoder.encoder.layers)
+    if mask is None or not inserted or again:
+        attention_mask = None if mask is None else mask.long()
+        return encoder(samples, attention_mask=attention_mask, mask_time_indices=masked)
+    with mask_layers(frames):
+        return encoder(samples, mask_time_indices=masked)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emimic.model.transfer import get_host_mask, move, move_mask
 from emimic.task import SAMPLE_RATE
 
 # Whisper's log-mel: windows of 25 ms every 10 ms; its two convolutions then halve the rate (Radford et al. 2022, 2.2).
@@ -48,10 +49,10 @@ def compute_log_mel(samples: Tensor, mask: Tensor, bins: int) -> tuple[Tensor, T
     window = torch.hann_window(MEL_WINDOW, dtype=samples.dtype, device=samples.device)
     spectrum = torch.stft(samples, MEL_WINDOW, MEL_HOP, window=window, center=False, return_complex=True)
     power = spectrum.abs().square()
-    filters = torch.as_tensor(make_mel_filters(bins), dtype=power.dtype, device=power.device)
+    filters = move(torch.from_numpy(make_mel_filters(bins)), power.device, power.dtype)
     features = (filters.T @ power).clamp(min=1e-10).log10()
     peak = features.amax(dim=(1, 2), keepdim=True)  # padding is silent, hence never louder
     features = (torch.maximum(features, peak - 8.0)[..., : mask.shape[1] // MEL_HOP] + 4.0) / 4.0
-    lengths = mask.sum(dim=1) // MEL_HOP
-    real = torch.arange(features.shape[2], device=mask.device)[None, :] < lengths[:, None]
+    lengths = get_host_mask(mask).sum(dim=1) // MEL_HOP
+    real = move_mask(torch.arange(features.shape[2])[None, :] < lengths[:, None], mask.device)
     return features * real[:, None, :], real

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emimic.model.transfer import get_host_mask, move
+
 _outputs: ContextVar[dict[int, Tensor] | None] = ContextVar("outputs", default=None)
+_frames: ContextVar[Tensor | None] = ContextVar("frames", default=None)
 
 
 def record(number: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -30,6 +33,36 @@ def record_layers() -> Iterator[dict[int, Tensor]]:
         _outputs.reset(token)
 
 
+def insert_mask(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Give an encoder's layer the attention mask of `mask_layers`: a forward pre-hook."""
+    if (frames := _frames.get()) is None:
+        return inputs, options
+    count = frames.shape[1]
+    mask = frames[:, None, None, :].expand(-1, 1, count, count)
+    return inputs, {**options, "attention_mask": mask}
+
+
+def get_inserted_frames() -> Tensor | None:
+    """Return the frame mask of `mask_layers`, (batch, frame); None outside of it."""
+    return _frames.get()
+
+
+@contextlib.contextmanager
+def mask_layers(frames: Tensor) -> Iterator[None]:
+    """Let every layer of an encoder attend to real frames alone in this block.
+
+    transformers' encoders make it themselves, but ask the device whether any frame is padded.
+
+    Args:
+        frames: (batch, frame), true at real frames.
+    """
+    token = _frames.set(frames)
+    try:
+        yield
+    finally:
+        _frames.reset(token)
+
+
 def concatenate_layers(outputs: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
     """Return recorded outputs, concatenated, (batch, frame, layer * feature); a skipped layer's output is its input."""
     return torch.cat([outputs[max(set(outputs) & set(range(layer + 1)))] for layer in layers], dim=-1)
@@ -40,9 +73,10 @@ def draw_time_mask(config: Any, frames: Tensor) -> Tensor:
 
     transformers' own function raises for clips shorter than a span.
     """
-    lengths = frames.sum(dim=1).tolist()
+    host = get_host_mask(frames)
+    lengths = host.sum(dim=1).tolist()
     span = config.mask_time_length
-    masked = torch.zeros_like(frames)
+    masked = torch.zeros_like(host)
     for row, length in enumerate(lengths):
         if length <= span:
             continue
@@ -52,4 +86,4 @@ def draw_time_mask(config: Any, frames: Tensor) -> Tensor:
         starts = torch.randperm(length - span + 1)[:count]
         for start in starts.tolist():
             masked[row, start : start + span] = True
-    return masked
+    return move(masked, frames.device)

@@ -22,6 +22,7 @@ from emimic.model.heads import DomainHeads, TanhHead
 from emimic.model.inputs import Inputs, get_audio, get_further
 from emimic.model.loading import WEIGHTS as WEIGHTS
 from emimic.model.output import EmiOutput, split_output
+from emimic.model.transfer import move, move_mask
 from emimic.prediction import Prediction
 from emimic.task import SAMPLE_RATE, VAD, ModelError
 
@@ -160,8 +161,11 @@ class EmiModel(EncoderModel):
         if moments is not None:
             intensities, logits = self.domains(intensities, moments, domains)
         if self.config.target_std is not None:
-            intensities = intensities * intensities.new_tensor(self.config.target_std)
-            intensities = intensities + intensities.new_tensor(self.config.target_mean)
+            std, mean = (
+                move(torch.tensor(values), intensities.device, intensities.dtype)
+                for values in (self.config.target_std, self.config.target_mean)
+            )
+            intensities = intensities * std + mean
         return intensities, logits, categories
 
     def compute_frozen_means(self, states: Tensor, frame_mask: Tensor) -> Tensor:
@@ -278,7 +282,10 @@ class EmiModel(EncoderModel):
     def collate(self, clips: Sequence[NDArray[Any] | Inputs]) -> tuple[Tensor, Tensor]:
         """Return values (batch, sample or frame, ...) and mask (batch, sample or frame) of the voices."""
         values, mask = batching.pad([get_audio(clip) for clip in clips])
-        return torch.from_numpy(values).to(self.device, self.dtype), torch.from_numpy(mask).to(self.device)
+        return (
+            move(torch.from_numpy(values), self.device, self.dtype),
+            move_mask(torch.from_numpy(mask), self.device),
+        )
 
     # Loading
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from emimic.model.transfer import get_host_mask
 from emimic.prediction import Prediction
 
 
@@ -49,7 +50,7 @@ def split_output(
         frame_times: from a number of frames to their centers in seconds, (frame,).
         predicts_vad: include the V/A/D head's outputs.
     """
-    counts = output.frame_mask.sum(dim=1).tolist()
+    counts = get_host_mask(output.frame_mask).sum(dim=1).tolist()
     return [
         Prediction(
             intensities=_to_array(output.intensities[row]),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emimic.model import encoders
 from emimic.model.model import EmiModel
+from emimic.model.transfer import get_host_mask, move_mask
 from emimic.task import SAMPLE_RATE
 
 
@@ -54,7 +55,7 @@ class Packing:
         for clip, (row, start, count) in enumerate(zip(self.rows, self.starts, self.counts, strict=True)):
             packed[row, start : start + count] = values[clip, :count]
             mask[row, start : start + count] = True
-        return packed, mask.to(values.device)
+        return packed, move_mask(mask, values.device)
 
     def unpack(self, packed: Tensor) -> tuple[Tensor, Tensor]:
         """Return padded clips (clip, unit, ...) and their mask (clip, unit) of rows (row, unit, ...)."""
@@ -63,7 +64,7 @@ class Packing:
             for row, start, count in zip(self.rows, self.starts, self.counts, strict=True)
         ]
         mask = torch.arange(max(self.counts))[None] < torch.tensor(self.counts)[:, None]
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), mask.to(packed.device)
+        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), move_mask(mask, packed.device)
 
 
 def encode_in_context(
@@ -87,7 +88,7 @@ def encode_in_context(
     """
     hop = encoders.compute_hop(model.config.encoder_config)
     units = 1 if started else hop
-    counts = [int(count) // units for count in mask.sum(dim=1).tolist()]
+    counts = [int(count) // units for count in get_host_mask(mask).sum(dim=1).tolist()]
     packing = Packing.plan(counts, int(seconds * SAMPLE_RATE) // hop)
     packed, real = packing.scale(units).pack(values)
     hidden = model.encode_rest(packed, real) if started else (encode or model.encode)(packed, real)[0]

@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 
 from emimic.files import read_json
 from emimic.model import encoders
+from emimic.model.settings import check_source
 from emimic.task import VAD, ModelError
 
 # Prefixes of an encoder's weights inside a task model of each family; a bare encoder has none.
@@ -74,8 +75,7 @@ def read_encoder(source: str | os.PathLike[str], *, layers: int | None, local_fi
     Raises:
         ModelError: if it can't be read.
     """
-    if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
-        raise ModelError(f"the encoder {source} can't be read: there is no such folder")
+    check_source(source)
     try:
         # Else transformers asks at the terminal whether it may run a checkpoint's own code.
         config = AutoConfig.from_pretrained(

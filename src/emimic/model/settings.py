@@ -1,11 +1,19 @@
 """Components of the model, for a training's settings and a model's configuration: names, defaults, limits."""
 
+import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emimic.task import MAX_SECONDS, SettingsError
+from emimic.task import MAX_SECONDS, ModelError, SettingsError
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Raise ModelError where an encoder's folder is missing; a name on the hub is not checked."""
+    if str(source).startswith(("/", ".", "~")) and not Path(source).is_dir():
+        raise ModelError(f"the encoder {source} can't be read: there is no such folder")
 
 
 class BranchSettings(BaseModel):

@@ -9,13 +9,13 @@ from emimic.model.settings import ModelSettings
 from emimic.task import SettingsError
 
 _UNUSED: Final = ({field.name for field in fields(ModelSettings)} - {"max_seconds"}) | {
-    "category", "category_weight", "domain_ridge", "domain_targets", "domain_weight", "feature_dtype", "features",
-    "frozen_copies", "gradient_checkpointing", "vad_dropout", "vad_ridge", "vad_weight",
+    "category", "category_weight", "compile", "domain_ridge", "domain_targets", "domain_weight",
+    "feature_dtype", "features", "frozen_copies", "gradient_checkpointing", "vad_dropout", "vad_ridge", "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that have no effect on a baseline."""
 
 _EXCLUDED: Final = (
-    "category", "teacher", "augment", "codec", "context", "lengths", "mixtures", "gradient_checkpointing",
+    "category", "compile", "teacher", "augment", "codec", "context", "lengths", "mixtures", "gradient_checkpointing",
 )  # fmt: skip
 """Settings that a baseline can't be trained with."""
 

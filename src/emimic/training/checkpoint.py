@@ -83,14 +83,31 @@ def write_model(folder: Path, model: Learner, weights: dict[str, Tensor] | None 
     write_atomically(folder / "config.json", model.config.to_json_string())
 
 
-def write_last(
+@dataclass(frozen=True)
+class State:
+    """All that a resumed run needs, as it was at one step: copies on the host, which no later step changes.
+
+    Attributes:
+        folder: of the run.
+        tensors: of model, optimizer and averaged weights.
+        progress: as JSON.
+        history: as JSON.
+    """
+
+    folder: Path
+    tensors: dict[str, Tensor]
+    progress: str
+    history: str
+
+
+def copy_state(
     folder: Path,
     progress: Progress,
     model: Learner,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor] | None,
-) -> None:
-    """Write all that a resumed run needs into one file (safetensors, with the counters as JSON in its header)."""
+) -> State:
+    """Return a copy of all that a resumed run needs."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for parameter, moments in optimizer.state.items():
@@ -98,18 +115,29 @@ def write_last(
             tensors[f"optimizer.{names[parameter]}.{kind}"] = tensor
     for name, tensor in (average or {}).items():
         tensors[f"average.{name}"] = tensor
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # First: after a kill between the two, a resumed run writes it again.
+    cpu = torch.device("cpu")
+    tensors = {name: tensor.detach().to(cpu, copy=True).contiguous() for name, tensor in tensors.items()}
     history = {"schema": HISTORY_SCHEMA, "epochs": progress.history}
-    write_atomically(folder / HISTORY, json.dumps(history, indent=1) + "\n")
-    with replace_atomically(folder / LAST) as temporary:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress), sort_keys=True)})
+    return State(
+        folder,
+        tensors,
+        json.dumps(asdict(progress), sort_keys=True),
+        json.dumps(history, indent=1) + "\n",
+    )
+
+
+def write_state(state: State) -> None:
+    """Write all that a resumed run needs into one file (safetensors, with the counters as JSON in its header)."""
+    # First: after a kill between the two, a resumed run writes it again.
+    write_atomically(state.folder / HISTORY, state.history)
+    with replace_atomically(state.folder / LAST) as temporary:
+        save_file(state.tensors, temporary, metadata={"progress": state.progress})
 
 
 def read_last(
     folder: Path, model: Learner, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Load what `write_last` wrote into a model and its optimizer.
+    """Load what `write_state` wrote into a model and its optimizer.
 
     Returns:
         Progress, and averaged weights by name or None.

@@ -121,7 +121,7 @@ def _get_cache(out: Path, settings: TrainSettings) -> Path:
 
 
 def _make_options(settings: TrainSettings, show: bool) -> loader.BatchOptions:
-    return loader.BatchOptions(settings.batch_seconds, settings.workers, show)
+    return loader.BatchOptions(settings.seconds_in_batch, settings.workers, show, settings.precision)
 
 
 def plan_copies(drawn: Sequence[sampling.Pool], settings: TrainSettings) -> list[list[int]]:

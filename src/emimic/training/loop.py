@@ -96,7 +96,10 @@ def _train(
     with flush_denormals(), use_tf32(), use_threads(settings.threads), restore_generators():
         run = runs.open_run(folder, out, settings, resume=resume, show=show)
         with _handle_signals(run):
-            _fit(run)
+            try:
+                _fit(run)
+            finally:
+                run.writer.wait()
             if run.progress.finished and run.valid is not None and run.fabric.is_global_zero:
                 fused = validation.search_fusion(run, run.valid)
             if run.progress.finished and run.fabric.is_global_zero:
@@ -148,6 +151,7 @@ def _train_epoch(run: Run, per_epoch: int, update: Callable[[str], None]) -> Non
     mine = [rows[fabric.global_rank :: fabric.world_size] for rows in steps]
     run.model.train()
     decoded = loader.decode_ahead(run.train, mine, workers=settings.workers, epoch=progress.epoch)
+    waiting: list[tuple[torch.Tensor, list[int], int]] = []
     for rows, own, clips in zip(steps, mine, decoded, strict=True):
         step.seed(settings.seed, progress.total_steps, fabric.global_rank)
         fraction = step.compute_rate(progress.total_steps, per_epoch, settings)
@@ -156,18 +160,30 @@ def _train_epoch(run: Run, per_epoch: int, update: Callable[[str], None]) -> Non
         loss = step.take(run, rows, own, clips)
         progress.step += 1
         progress.total_steps += 1
-        progress.loss_sum += loss * len(rows)
-        progress.loss_clips += len(rows)
-        update(f"epoch {progress.epoch + 1} loss {progress.loss_sum / progress.loss_clips:.4f}")
-        if run.log is not None:
-            with name_errors(run.folder / TENSORBOARD):
-                run.log.add_scalar("loss/step", loss, progress.total_steps)
+        waiting.append((loss, rows, progress.total_steps))
         run.stopped_by = _agree_on_signal(run)
         due = progress.step == per_epoch or progress.total_steps % settings.checkpoint_steps == 0
-        if due or run.stopped_by is not None:
+        saves = due or run.stopped_by is not None
+        # The last step's loss is read after the next one was queued, so that a GPU always has work.
+        while len(waiting) > (0 if saves else 1):
+            _log_step(run, *waiting.pop(0), update)
+        if saves:
             _save(run)  # also before the validation, which may take long
         if run.stopped_by is not None:
             return
+
+
+def _log_step(
+    run: Run, loss: torch.Tensor, rows: list[int], number: int, update: Callable[[str], None]
+) -> None:
+    """Read the loss of step `number` and add it to the epoch's. Raises EmimicError if it isn't finite."""
+    progress, value = run.progress, step.check_finite(run, loss, rows, number)
+    progress.loss_sum += value * len(rows)
+    progress.loss_clips += len(rows)
+    update(f"epoch {progress.epoch + 1} loss {progress.loss_sum / progress.loss_clips:.4f}")
+    if run.log is not None:
+        with name_errors(run.folder / TENSORBOARD):
+            run.log.add_scalar("loss/step", value, number)
 
 
 def _end_epoch(run: Run) -> None:
@@ -188,6 +204,7 @@ def _end_epoch(run: Run) -> None:
     if better:
         progress.best_score, progress.best_epoch = score, progress.epoch + 1
         if run.fabric.is_global_zero:
+            run.writer.wait()  # a model is never newer than the state before it
             checkpoint.write_model(run.folder, run.model, run.average)
     progress.history.append(entry)
     progress.epoch, progress.step = progress.epoch + 1, 0
@@ -217,7 +234,8 @@ def _log_epoch(run: Run, entry: dict[str, Any]) -> None:
 
 def _save(run: Run) -> None:
     if run.fabric.is_global_zero:
-        checkpoint.write_last(run.folder, run.progress, run.model, run.optimizer, run.average)
+        state = checkpoint.copy_state(run.folder, run.progress, run.model, run.optimizer, run.average)
+        run.writer.write(state)
 
 
 def _agree_on_signal(run: Run) -> int | None:

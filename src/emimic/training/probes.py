@@ -130,7 +130,7 @@ def compute_means(
     training = model.training
     model.eval()
     source = loader.make_waveform_source(items, model.clip_format)
-    options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
+    options = loader.BatchOptions(settings.seconds_in_batch, settings.workers, progress)
     means = np.empty((len(items), len(model.config.probe_features)))
     for rows, values in loader.read_batches(model, source, range(len(items)), options, label="solving"):
         samples = model.collate(values)

@@ -1,9 +1,11 @@
 """Corpora of a run of any kind: the paper's model, a student, or a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from emimic.data import scan
 from emimic.data.corpus import Corpus, load_corpus
 from emimic.data.corpus_settings import CorpusSettings
 from emimic.training.corpora import RunCorpus, load_corpora
@@ -11,6 +13,30 @@ from emimic.training.distill_corpus import load_student_corpus
 from emimic.training.distill_targets import TeacherTargets
 from emimic.training.learner import Features
 from emimic.training.settings import TrainSettings
+
+
+def load_run_corpora_once(fabric: Any, load: Callable[[], tuple[RunCorpus, ...]]) -> tuple[RunCorpus, ...]:
+    """Return a run's corpora, whose recordings the first process scans for all of them.
+
+    Args:
+        fabric: the run's processes.
+        load: returns the corpora.
+
+    Raises:
+        EmimicError: of `load`, in every process.
+    """
+    if fabric.world_size == 1:
+        return load()
+    scanned: dict[scan.Key, scan.Scanned] = {}
+    try:
+        if fabric.is_global_zero:
+            return load()
+    finally:
+        # Also after an error, which the others then find for themselves, instead of waiting forever.
+        if fabric.is_global_zero:
+            scanned = scan.list_scanned()
+        scan.add_scanned(fabric.broadcast(scanned))
+    return load()
 
 
 def load_run_corpora(

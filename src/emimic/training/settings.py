@@ -1,13 +1,13 @@
 """Configuration of a training run: every value documented, saved with the run; the defaults are the paper's."""
 
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from emimic.baselines.system import get_system
 from emimic.data.corpus_settings import ContextSettings, CorpusSettings, MixtureSettings, Numbers
-from emimic.model.settings import ModelSettings
+from emimic.model.settings import ModelSettings, check_source
 from emimic.task import EMOTIONS, SettingsError
 from emimic.training.baseline_settings import check_baseline, read_defaults, uses_waveform
 from emimic.training.settings_file import apply_overrides, read_yaml
@@ -18,10 +18,22 @@ FILE: Final = "train.json"
 """Name of the settings' file in a run folder."""
 
 
+AUTO_SECONDS: Final = 60.0
+"""`batch_seconds: auto` where no GPU's memory sets it."""
+
+
 def check_new(out: Path) -> None:
     """Raise SettingsError where a folder holds a training run already."""
     if (out / FILE).exists():
         raise SettingsError(f"{out} already holds a run: resume it (--resume), or name another folder")
+
+
+def check_encoder(out: Path, settings: "TrainSettings | None") -> None:
+    """Raise ModelError where a new run's encoder is a missing folder; a run that resumes has its encoder."""
+    if settings is None or (out / FILE).exists() or settings.baseline is not None or not settings.audio:
+        return
+    if settings.encoder is not None:
+        check_source(settings.encoder)
 
 
 class TrainSettings(Numbers, ModelSettings):
@@ -220,10 +232,13 @@ class TrainSettings(Numbers, ModelSettings):
         "32-true", description="bf16-mixed halves a GPU's memory"
     )
     gradient_checkpointing: bool = Field(False, description="less memory, about a tenth more time")
-    batch_seconds: float = Field(
+    batch_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         60.0,
-        gt=0,
-        description="maximum audio of one forward pass, in seconds after padding; 8 times as much of cached features",
+        description="maximum audio of one forward pass, in seconds after padding; 8 times as much of cached features; "
+        "auto: as much as fits in a GPU's memory, else 60",
+    )
+    compile: bool = Field(
+        False, description="compile the encoder's layers (torch.compile), which needs a C++ compiler"
     )
     accelerator: str = Field("auto", description="auto, cpu, cuda, mps (Lightning Fabric)")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; null: torch's choice")
@@ -246,6 +261,10 @@ class TrainSettings(Numbers, ModelSettings):
         elif self.audio and (self.encoder is None) == (self.encoder_config is None):
             raise SettingsError(
                 "give one of encoder (pre-trained) and encoder_config (from scratch), and null the other"
+            )
+        if self.compile and (self.gradient_checkpointing or not self.audio):
+            raise SettingsError(
+                "compile is of the audio encoder's layers as one graph each: set audio, and not gradient_checkpointing"
             )
         self._check_vision()
         self._check_text()
@@ -330,6 +349,11 @@ class TrainSettings(Numbers, ModelSettings):
             raise SettingsError("rank_weight is set, but no corpus has ranks: add them under corpora")
         if self.teacher is not None and self.targets is not None:
             raise SettingsError("a student has its teacher's targets; leave targets out")
+
+    @property
+    def seconds_in_batch(self) -> float:
+        """`batch_seconds` as a number."""
+        return AUTO_SECONDS if isinstance(self.batch_seconds, str) else self.batch_seconds
 
     @property
     def ridge(self) -> bool:

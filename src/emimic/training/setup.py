@@ -1,7 +1,7 @@
 """Setup of a training run: Fabric, corpora, model, optimizer, and where an earlier session stopped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,10 @@ from emimic.cpus import read_launcher_variable
 from emimic.data import loader, sampling
 from emimic.features.kinds import check_source
 from emimic.files import make_encodable, make_folder
+from emimic.model.compiled import compile_layers
 from emimic.task import CorpusError, SettingsError
 from emimic.training import checkpoint, probes, standardize
+from emimic.training.background import Writer
 from emimic.training.build import build_learner, check_precision
 from emimic.training.clips import fingerprint, fingerprint_recordings, make_source
 from emimic.training.corpora import RunCorpus, check_mixtures, make_pools
@@ -25,8 +27,10 @@ from emimic.training.distill_corpus import get_teacher_cache
 from emimic.training.distill_targets import TeacherTargets
 from emimic.training.learner import Features, Learner
 from emimic.training.losses import Mix
+from emimic.training.memory import resolve_batch_seconds
+from emimic.training.optimizer import make_optimizer as make_optimizer
 from emimic.training.ranks import Ranks
-from emimic.training.run_corpora import load_run_corpora
+from emimic.training.run_corpora import load_run_corpora, load_run_corpora_once
 from emimic.training.settings import TrainSettings
 
 TENSORBOARD: Final = "tensorboard"
@@ -59,6 +63,7 @@ class Run:
         stopped_by: the signal that all processes stop by.
         pools: how each corpus's clips are drawn.
         ranks: orders of classes, where their loss has a weight.
+        writer: of the last state.
     """
 
     folder: Path
@@ -80,6 +85,7 @@ class Run:
     stopped_by: int | None = None
     pools: tuple[sampling.Pool, ...] = ()
     ranks: Ranks | None = None
+    writer: Writer = field(default_factory=Writer)
 
 
 def open_run(
@@ -99,7 +105,9 @@ def open_run(
     )
     _check_number(folders, settings)
     features = _open_features(folders[0], out, settings)
-    corpora = load_run_corpora(folders, settings, teacher, features, progress=show)
+    corpora = load_run_corpora_once(
+        fabric, lambda: load_run_corpora(folders, settings, teacher, features, progress=show)
+    )
     if show:
         for run_corpus in corpora:
             print(run_corpus.corpus.to_text())  # noqa: T201 - the report a run starts with
@@ -120,6 +128,7 @@ def open_run(
         checkpoint.sweep(out)
     if fabric.is_global_zero and not resumed:
         checkpoint.write_settings(out, settings, _describe(folders, corpora, fabric, model))
+    settings = resolve_batch_seconds(settings, model, fabric)
     if features is None:
         train = make_source(model, items, out, settings, fabric, show, drawn)
         valid = make_source(model, held_out, out, settings, fabric, show) if held_out else None
@@ -163,6 +172,8 @@ def _prepare(model: Any, settings: TrainSettings) -> Any:
         # transformers renamed it after 5.20 and warns of the old name.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     probes.freeze(model, settings)
+    if settings.compile:
+        compile_layers(model.encoder)
     return model
 
 
@@ -291,45 +302,6 @@ def launch_fabric(settings: TrainSettings) -> Any:
         raise SettingsError(f"accelerator {settings.accelerator!r} can't be used here: {error}") from error
     fabric.launch()
     return fabric
-
-
-def make_optimizer(model: Learner, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return AdamW over the trained parameters.
-
-    The encoders and the V/A/D head that came with one have the rate `encoder_lr`, parameters that `rates` names have
-    theirs.
-    """
-    pretrained = ("encoder.", "vad.") if getattr(model.config, "vad_pretrained", False) else ("encoder.",)
-    groups: dict[float, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            is_pretrained = name.startswith(pretrained) or ".backbone." in name
-            rate = settings.encoder_lr or settings.lr if is_pretrained else settings.lr
-            rate = next((value for part, value in settings.rates.items() if part in name.split(".")), rate)
-            groups.setdefault(rate, []).append(parameter)
-    _check_rates(model, settings)
-    parts = [{"params": group, "peak": rate} for rate, group in groups.items()]
-    if not parts:
-        raise SettingsError(
-            "nothing is left to train: freeze_encoder also freezes the V/A/D head that came with the encoder, and "
-            "without targets there is no other part. Set freeze_encoder to false, or add targets"
-        )
-    # The same formula in one pass over memory, which torch chooses by default nowhere; None: its choice.
-    fused = True if model.device.type in ("cpu", "cuda", "mps") else None
-    return torch.optim.AdamW(
-        parts, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused
-    )
-
-
-def _check_rates(model: Learner, settings: TrainSettings) -> None:
-    names = {
-        part for name, _ in model.named_parameters() for part in name.split(".")
-    } | settings.modalities.keys()
-    if unknown := [part for part in settings.rates if part not in names | set(settings.roles)]:
-        raise SettingsError(
-            f"rates names {', '.join(unknown)}, and no parameter has such a part in its name; parts are "
-            f"{', '.join(sorted(name for name in names if not name.isdigit()))}"
-        )
 
 
 def _describe(

@@ -34,7 +34,7 @@ def measure(
     count = torch.zeros((), dtype=torch.float64)
     sums = torch.zeros(2, len(model.frame_mean), dtype=torch.float64)
     model.eval()
-    options = loader.BatchOptions(settings.batch_seconds, settings.workers, progress)
+    options = loader.BatchOptions(settings.seconds_in_batch, settings.workers, progress)
     for _, values in loader.read_batches(model, source, rows, options, label="measuring frames"):
         hidden, frames = source.compute_hidden(model, *model.collate(values))
         real = hidden[frames].cpu().double()

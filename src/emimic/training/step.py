@@ -7,7 +7,7 @@ model needs no wrapper and a step may leave parameters unused.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,80 +21,24 @@ from emimic.data.corpus import Item
 from emimic.data.loader import ModelInput
 from emimic.model.inputs import change_audio, get_audio
 from emimic.model.model import EmiModel
+from emimic.model.transfer import get_host_mask, move
 from emimic.task import VAD, EmimicError
 from emimic.training.checkpoint import PROJECTION
-from emimic.training.clips import get_labels, get_vad
 from emimic.training.distill_targets import TeacherTargets
 from emimic.training.losses import compute_frame_error, compute_rank_loss
-from emimic.training.ranks import Ranked
 from emimic.training.settings import TrainSettings
 from emimic.training.setup import Run
+from emimic.training.step_labels import NONE, Labels, Part
 
 RESTART: Final = 5
 """Epochs until the first restart of the schedule "restarts"."""
-
-NONE: Final = -100
-"""Class and domain of a clip without one."""
 
 ENCODED: Final = 8
 """Factor of `batch_seconds` for cached features: the heads need less memory, and larger batches are faster."""
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Labels of one step's clips.
-
-    Attributes:
-        targets: (clip, target), NaN where missing; of a baseline (clip, branch x fold x target).
-        vad: (clip, 3), NaN where missing.
-        categories: (clip,), or NONE.
-        weights: (clip,), of the clips' losses; None where all are 1.
-        vad_weights: (clip,), of the clips' V/A/D losses; None where all are 1.
-        ranks: for a rank loss, or None.
-        domains: (clip,), NONE where unknown; None for a model without domains.
-    """
-
-    targets: Tensor
-    vad: Tensor
-    categories: Tensor
-    weights: Tensor | None
-    vad_weights: Tensor | None
-    ranks: Ranked | None
-    domains: Tensor | None
-
-    @classmethod
-    def from_rows(cls, run: Run, rows: Sequence[int]) -> "Labels":
-        """Return the labels of rows of the run's training clips."""
-        items = [run.train.relabel(run.train.items[row], run.progress.epoch) for row in rows]
-        targets = torch.from_numpy(np.stack([get_labels(item) for item in items]))
-        if isinstance(run.model, BaselineModel):
-            targets = run.model.expand_targets(targets, items)
-        number = {name: i for i, name in enumerate(run.model.config.categories)}
-        domain = {name: i for i, name in enumerate(getattr(run.model.config, "domains", ()))}
-        device = run.fabric.device
-        return cls(
-            targets.to(device),
-            torch.from_numpy(np.stack([get_vad(item) for item in items])).to(device),
-            torch.tensor([number.get(item.category or "", NONE) for item in items], device=device),
-            _make_factors([item.weight for item in items], device),
-            _make_factors([item.vad_weight for item in items], device),
-            None if run.ranks is None else run.ranks.select(items, device),
-            torch.tensor([domain.get(item.domain or "", NONE) for item in items], device=device)
-            if domain
-            else None,
-        )
-
-
-def _make_factors(values: Sequence[float], device: Any) -> Tensor | None:
-    return None if all(value == 1 for value in values) else torch.tensor(values, device=device)
-
-
-def _select(factors: Tensor | None, rows: list[int]) -> Tensor | None:
-    return None if factors is None else factors[rows]
-
-
-def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[ModelInput]) -> float:
-    """Take one optimizer step.
+def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[ModelInput]) -> Tensor:
+    """Take one optimizer step, without waiting for a GPU to have done it.
 
     Args:
         run: whose model is trained.
@@ -103,34 +47,35 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
         clips: their values.
 
     Returns:
-        The loss over the step's clips.
+        The loss over the step's clips, a scalar on the device; `check_finite` reads it.
     """
     fabric = run.fabric
     model: Any = run.model
     labels = Labels.from_rows(run, rows)
     if run.settings.padding == "zeros-batch":
         clips = pad_to_longest(clips)
-    seconds = run.settings.batch_seconds * (ENCODED if run.train.encoded else 1)
+    seconds = run.settings.seconds_in_batch * (ENCODED if run.train.encoded else 1)
     plan = run.train.plan(model, clips, batch_seconds=seconds)
     run.optimizer.zero_grad(set_to_none=True)
     together = labels.ranks is not None or (not run.loss.decomposes and labels.targets.shape[1] > 0)
     waiting: list[Tensor] = []
-    predictions: list[tuple[list[int], Tensor]] = []
+    predictions: list[tuple[Tensor, Tensor]] = []
     total = torch.zeros((), device=fabric.device)
     for part in plan:
         batch = [clips[i].values for i in part]
         values, mask = model.collate(batch)
         indices = [fabric.global_rank + i * fabric.world_size for i in part]  # in the step
+        selected = labels.select(indices, fabric.device)
         with fabric.autocast():
             hidden, frames = run.train.compute_hidden(
                 model, values, mask, context=_draw_context(run.settings)
             )
-            options: dict[str, Any] = {} if labels.domains is None else {"domains": labels.domains[indices]}
+            options: dict[str, Any] = {} if selected.domains is None else {"domains": selected.domains}
             if isinstance(model, EmiModel):
                 options["further"] = model.collate_further(batch)
             output = model.regress(hidden, frames, **options)
         # The mean over the step is the weighted mean over its parts, so that a part's graph can be freed at once.
-        loss = _compute_part_loss(run, output, labels, indices)
+        loss = _compute_part_loss(run, output, selected)
         if run.teacher is not None:
             timed = [(run.train.items[own[i]], clips[i].time_map) for i in part]
             loss = loss + _compute_teacher_loss(run, run.teacher, timed, hidden, output) / len(rows)
@@ -140,14 +85,13 @@ def take(run: Run, rows: Sequence[int], own: Sequence[int], clips: Sequence[Mode
             loss.backward(retain_graph=together)
         total += loss.detach()
         if together:
-            predictions.append((indices, _collect(output, labels)))
+            predictions.append((move(torch.tensor(indices), fabric.device), _collect(output, labels)))
     total = add_up(fabric, total)
     if together:
         total = total + _backward_together(run, predictions, labels, waiting)
-    value = _check_finite(run, float(total), rows)
     add_gradients(run)
     _update(run)
-    return value
+    return total
 
 
 def _draw_context(settings: TrainSettings) -> float | None:
@@ -167,12 +111,22 @@ def pad_to_longest(clips: Sequence[ModelInput]) -> list[ModelInput]:
     return [replace(clip, values=change_audio(clip.values, pad)) for clip in clips]
 
 
-def _check_finite(run: Run, value: float, rows: Sequence[int]) -> float:
+def check_finite(run: Run, loss: Tensor, rows: Sequence[int], number: int) -> float:
+    """Return the loss of a step, for which a GPU must have done it.
+
+    Args:
+        run: whose model is trained.
+        loss: of `take`.
+        rows: the step's clips.
+        number: of the step, from 1.
+
+    Raises:
+        EmimicError: if it isn't finite.
+    """
+    value = float(loss)
     if not math.isfinite(value):
         ids = ", ".join(run.train.items[row].key for row in rows)
-        raise EmimicError(
-            f"the loss is {value} at step {run.progress.total_steps + 1}; lower lr. Clips: {ids}"
-        )
+        raise EmimicError(f"the loss is {value} at step {number}; lower lr. Clips: {ids}")
     return value
 
 
@@ -208,7 +162,8 @@ def add_l2(model: nn.Module, l2: float) -> None:
 def _compute_loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     std = run.model.config.target_std
     if std is not None:  # z-scored targets; the mean cancels
-        scale = predictions.new_tensor(std).repeat(predictions.shape[1] // len(std))
+        scale = move(torch.tensor(std), predictions.device, predictions.dtype)
+        scale = scale.repeat(predictions.shape[1] // len(std))
         predictions, labels = predictions / scale, labels / scale
     return run.loss(predictions, labels, weights)
 
@@ -227,33 +182,29 @@ def _collect(output: Any, labels: Labels) -> Tensor:
     return torch.cat([intensities, _average_vad(output)], dim=1) if ranked else intensities
 
 
-def _compute_part_loss(run: Run, output: Any, labels: Labels, rows: list[int]) -> Tensor:
+def _compute_part_loss(run: Run, output: Any, labels: Part) -> Tensor:
     """Return a part's contribution to the step's loss, each term divided by its labels in the entire step.
 
     The terms are targets (where their loss decomposes), V/A/D as the mean over frames, auxiliary classes and domains.
     """
     loss: Tensor = output.intensities.new_zeros((), dtype=torch.float32)
     if run.loss.decomposes and labels.targets.shape[1]:
-        truth = labels.targets[rows]
-        fraction = (~truth.isnan()).sum() / (~labels.targets.isnan()).sum().clamp(min=1)
-        weights = _select(labels.weights, rows)
-        loss = loss + fraction * _compute_loss(run, output.intensities.float(), truth, weights)
-    labeled = ~labels.vad[rows].isnan()
-    if output.vad is not None and run.settings.vad_weight and labeled.any():
-        errors = ((_average_vad(output) - labels.vad[rows].nan_to_num()) * labeled).square()
-        if (factors := _select(labels.vad_weights, rows)) is not None:
-            errors = errors * factors[:, None]
-        loss = loss + run.settings.vad_weight * errors.sum() / (~labels.vad.isnan()).sum()
+        computed = _compute_loss(run, output.intensities.float(), labels.targets, labels.weights)
+        loss = loss + labels.fraction * computed
+    if output.vad is not None and run.settings.vad_weight and labels.vad is not None:
+        truth, factors = labels.vad
+        errors = (_average_vad(output) - truth).square() * factors
+        loss = loss + run.settings.vad_weight * errors.sum()
     if output.categories is not None:
         entropy = nn.functional.cross_entropy(
-            output.categories.float(), labels.categories[rows], ignore_index=NONE, reduction="sum"
+            output.categories.float(), labels.categories, ignore_index=NONE, reduction="sum"
         )
-        loss = loss + run.settings.category_weight * entropy / (labels.categories != NONE).sum().clamp(min=1)
+        loss = loss + run.settings.category_weight * entropy / labels.category_count
     if labels.domains is not None:
         entropy = nn.functional.cross_entropy(
-            output.domains.float(), labels.domains[rows], ignore_index=NONE, reduction="sum"
+            output.domains.float(), labels.domains, ignore_index=NONE, reduction="sum"
         )
-        loss = loss + run.settings.domain_weight * entropy / (labels.domains != NONE).sum().clamp(min=1)
+        loss = loss + run.settings.domain_weight * entropy / labels.domain_count
     return loss
 
 
@@ -273,23 +224,23 @@ def _compute_teacher_loss(
     model: Any = run.model
     loss = hidden.new_zeros((), dtype=torch.float32)
     project = getattr(model, PROJECTION, None)
-    counts = output.frame_mask.sum(dim=1).tolist()
+    counts = get_host_mask(output.frame_mask).sum(dim=1).tolist()
     times = model.compute_frame_times(hidden.shape[1])
     targets = teacher.align(clips, times, counts, hidden=project is not None)
-    mask = torch.from_numpy(targets.mask).to(device)
+    mask = move(torch.from_numpy(targets.mask), device)
     if settings.teacher_vad_weight and output.vad is not None and targets.vad is not None:
-        error = compute_frame_error(output.vad, torch.from_numpy(targets.vad).to(device), mask)
+        error = compute_frame_error(output.vad, move(torch.from_numpy(targets.vad), device), mask)
         loss = loss + settings.teacher_vad_weight * error
     if project is not None and targets.hidden is not None:
         with run.fabric.autocast():
             projected = project(hidden)
-        error = compute_frame_error(projected, torch.from_numpy(targets.hidden).to(device), mask)
+        error = compute_frame_error(projected, move(torch.from_numpy(targets.hidden), device), mask)
         loss = loss + settings.teacher_frame_weight * error
     return loss
 
 
 def _backward_together(
-    run: Run, predictions: Sequence[tuple[list[int], Tensor]], labels: Labels, waiting: Sequence[Tensor]
+    run: Run, predictions: Sequence[tuple[Tensor, Tensor]], labels: Labels, waiting: Sequence[Tensor]
 ) -> Tensor:
     """Compute the losses over an entire step (a correlation, or an order of clips) and backpropagate them.
 
@@ -305,18 +256,19 @@ def _backward_together(
         The loss, a scalar.
     """
     fabric = run.fabric
+    labels = labels.move_all(fabric.device)
     clips, targets = labels.targets.shape
     vad = len(VAD) if labels.ranks is not None and getattr(run.model.config, "vad_head", False) else 0
     everyone = torch.zeros((clips, targets + vad), device=fabric.device)
     for indices, part in predictions:
-        everyone[indices] = part.detach()
+        everyone[indices] = part.detach().to(everyone.dtype)
     everyone = add_up(fabric, everyone).requires_grad_()
     loss = everyone.sum() * 0 if labels.ranks is not None else torch.zeros((), device=fabric.device)
     if not run.loss.decomposes and targets:
         loss = loss + _compute_loss(run, everyone[:, :targets], labels.targets, labels.weights)
     if labels.ranks is not None:
         ranks = labels.ranks
-        values = everyone[:, ranks.columns]
+        values = torch.stack([everyone[:, column] for column in ranks.columns], dim=1)
         loss = loss + run.settings.rank_weight * compute_rank_loss(
             values, ranks.ranks, ranks.groups, ranks.temperature
         )

@@ -61,7 +61,7 @@ def _predict(run: Run, source: loader.Source) -> tuple[Array, Array]:
     """Return intensities (clip, target) and V/A/D (clip, 3); each process predicts its part of the clips."""
     fabric = run.fabric
     mine = slice(fabric.global_rank, None, fabric.world_size)
-    options = loader.BatchOptions(run.settings.batch_seconds, run.settings.workers, run.show)
+    options = loader.BatchOptions(run.settings.seconds_in_batch, run.settings.workers, run.show)
     with fabric.autocast():
         predictions = loader.predict_source(
             run.model, replace(source, items=source.items[mine]), options, label="validating"
@@ -162,7 +162,7 @@ def search_fusion(run: Run, source: loader.Source) -> str:
     best = BaselineModel.open_run(run.folder)
     shape = len(source.items), len(best.branches), len(best.config.targets)
     predictions, usable = np.empty(shape, np.float32), np.empty(shape[:2], np.bool_)
-    options = loader.BatchOptions(run.settings.batch_seconds, run.settings.workers)
+    options = loader.BatchOptions(run.settings.seconds_in_batch, run.settings.workers)
     for batch, values in loader.read_batches(best, source, range(shape[0]), options):
         predictions[batch], usable[batch] = best.predict_branches(
             values, batch_seconds=options.batch_seconds, encoded=source.encoded
