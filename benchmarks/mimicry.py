@@ -80,17 +80,15 @@ def silences(steps: int, rng: np.random.Generator) -> np.ndarray:
     return gaps
 
 
-def binomial(rate: float, pairs: int, level: float = 0.99) -> tuple[float, float]:
-    """Return the fractions of pairs within which `level` of experiments fall, if `rate` is the true one (exact)."""
+def binomial(rate: float, pairs: int) -> tuple[float, float]:
+    """Return the fractions of pairs within which 99 % of experiments fall, if `rate` is the true one (exact)."""
     logs = [
         math.lgamma(pairs + 1) - math.lgamma(k + 1) - math.lgamma(pairs - k + 1)
         + k * math.log(rate) + (pairs - k) * math.log1p(-rate)
         for k in range(pairs + 1)
     ]  # fmt: skip
     total = np.cumsum(np.exp(logs))
-    return float(np.searchsorted(total, (1 - level) / 2) / pairs), float(
-        np.searchsorted(total, (1 + level) / 2) / pairs
-    )
+    return float(np.searchsorted(total, 0.005) / pairs), float(np.searchsorted(total, 0.995) / pairs)
 
 
 def unrelated(pairs: int, draws: int) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.bursts import machine
 from benchmarks.command import make_parser
-from benchmarks.mimicry import HOP, KINDS, LEVEL, binomial, make_timeline, make_values, silences
+from benchmarks.mimicry import HOP, KINDS, LEVEL, make_timeline, make_values, silences
 from benchmarks.results import RESULTS
 from emimic.inference.results import Timeline
 from emimic.mimicry import MimicryError, Settings, compare
@@ -60,6 +60,24 @@ def make_pieces(tracks: list[np.ndarray]) -> Source:
             gaps = [np.isnan(piece[:, 0]) for piece in pieces]
             if max(gap.mean() for gap in gaps) < 0.8:
                 yield [make_timeline(piece, name) for piece, name in zip(pieces, "abc", strict=False)]
+
+    return cut
+
+
+def deal_pieces(tracks: list[np.ndarray]) -> Source:
+    """Return a source of pieces that never overlap within 20 sessions: one of each half of each track."""
+
+    def cut(seconds: int, voices: int, rng: np.random.Generator) -> Iterator[list[Timeline]]:
+        steps = round(seconds / HOP)
+        while True:
+            order = rng.permutation(len(tracks))
+            for row, other in zip(order, np.roll(order, 1), strict=True):
+                pair = []
+                for track, half in ((row, 0), (other, 1)):
+                    middle = len(tracks[track]) // 2
+                    start = half * middle + int(rng.integers(middle - steps + 1))
+                    pair.append(make_timeline(tracks[track][start : start + steps], "ab"[half]))
+                yield pair[:voices]
 
     return cut
 
@@ -139,53 +157,70 @@ def make_coupled(seconds: int, noise: float, rng: np.random.Generator) -> Iterat
         number += 1
 
 
-def list_rows(tracks: Path, scale: float) -> Iterator[dict[str, Any]]:
-    """Yield a row per test, kind of recordings and length: counts by measure."""
-    sources: dict[str, Source] = {"synthetic": make_synthetic}
-    longest = {"synthetic": 300}
-    for name in ("bursts", "tava"):
-        with np.load(tracks / f"{name}.npz") as file:
-            arrays = [file[key] for key in file.files]
-        sources[name], longest[name] = make_pieces(arrays), round(min(map(len, arrays)) * HOP)
-    numbers = {15: 400, 30: 300, 60: 200, 300: 60}
+NUMBERS = {15: 400, 30: 300, 60: 200, 300: 60}
+STUDIES = {15: 15, 30: 10, 60: 10, 300: 3}
+COUPLED = {15: 50, 30: 50, 60: 50, 300: 15}
+
+
+def list_pair_rows(tracks: dict[str, list[np.ndarray]], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield the counts of single pairs, and of trios, per kind of recordings and length."""
+    sources = {"synthetic": make_synthetic, **{name: make_pieces(arrays) for name, arrays in tracks.items()}}
     for seconds in SECONDS:
         for name, source in sources.items():
-            if seconds > longest[name]:
+            if name in tracks and seconds > min(map(len, tracks[name])) * HOP:
                 continue
-            count = max(20, round(scale * numbers[seconds]))
-            rng = np.random.default_rng([2, seconds])
-            row = {"recordings": name, "seconds": seconds}
-            yield {"test": "surrogates", **row, "counts": count_pairs(source(seconds, 2, rng), count)}
-            yield {"test": "surrogates", **row, "counts": count_groups(source, seconds, count)}
-            studies = max(1, round(scale * {15: 15, 30: 10, 60: 10, 300: 3}[seconds]))
-            yield {"test": "pseudo-dyads", **row, **count_sessions(source, seconds, studies, 20)}
-        for strength, noise in NOISE.items():
-            rng = np.random.default_rng([5, seconds])
-            pairs = make_coupled(seconds, noise, rng)
-            count = max(10, round(scale * {15: 50, 30: 50, 60: 50, 300: 15}[seconds]))
-            row = {"recordings": strength, "seconds": seconds}
-            yield {"test": "power", **row, "counts": count_pairs(pairs, count)}
+            count = max(20, round(scale * NUMBERS[seconds]))
+            pairs = source(seconds, 2, np.random.default_rng([2, seconds]))
+            row = {"test": "surrogates", "recordings": name, "seconds": seconds}
+            yield {**row, "counts": count_pairs(pairs, count)}
+            yield {**row, "counts": count_groups(source, seconds, count)}
+
+
+def list_study_rows(tracks: dict[str, list[np.ndarray]], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield the counts of sessions; the sentences are too few for a study without repetitions."""
+    for name, source in (("synthetic", make_synthetic), ("bursts", deal_pieces(tracks["bursts"]))):
+        for seconds in SECONDS if name == "synthetic" else SECONDS[:-1]:
+            studies = max(1, round(scale * STUDIES[seconds]))
+            row = {"test": "pseudo-dyads", "recordings": name, "seconds": seconds}
+            yield {**row, **count_sessions(source, seconds, studies, 20)}
+
+
+def list_power_rows(_: dict[str, list[np.ndarray]], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield the counts of coupled pairs per strength and length."""
+    for strength, noise in NOISE.items():
+        for seconds in SECONDS:
+            pairs = make_coupled(seconds, noise, np.random.default_rng([5, seconds]))
+            counts = count_pairs(pairs, max(10, round(scale * COUPLED[seconds])))
+            yield {"test": "power", "recordings": strength, "seconds": seconds, "counts": counts}
+
+
+TESTS = {"surrogates": list_pair_rows, "pseudo-dyads": list_study_rows, "power": list_power_rows}
 
 
 def main() -> None:
-    """Run all tests, and write their counts."""
+    """Run the tests, and write their counts; those of other tests stay."""
     parser = make_parser(__doc__)
     parser.add_argument("tracks", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of pairs")
+    parser.add_argument("--tests", nargs="+", choices=list(TESTS), default=list(TESTS))
     arguments = parser.parse_args()
-    started, rows = time.process_time(), []
-    for row in list_rows(arguments.tracks, arguments.scale):
-        rows.append(row)
-        print(round(time.process_time() - started), json.dumps(row), flush=True)
-        result = {
-            "command": f"python -m benchmarks.mimicry_rates TRACKS --scale {arguments.scale:g}",
-            "level": LEVEL,
-            "machine": machine(),
-            "cpu_seconds": round(time.process_time() - started),
-            "binomial_95": {str(number): binomial(LEVEL, number, 0.95) for number in (60, 200, 300, 400)},
-            "rows": rows,
-        }
-        (RESULTS / "mimicry_rates.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    tracks = {}
+    for name in ("bursts", "tava"):
+        with np.load(arguments.tracks / f"{name}.npz") as file:
+            tracks[name] = [file[key] for key in file.files]
+    path = RESULTS / "mimicry_rates.json"
+    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    result |= {
+        "command": f"python -m benchmarks.mimicry_rates TRACKS --scale {arguments.scale:g}",
+        "level": LEVEL,
+    }
+    result |= {"machine": machine()}
+    for test in arguments.tests:
+        result["rows"] = [row for row in result["rows"] if row["test"] != test]
+        for row in TESTS[test](tracks, arguments.scale):
+            result["rows"].append(row)
+            print(round(time.process_time()), json.dumps(row), flush=True)
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

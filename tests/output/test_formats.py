@@ -636,7 +636,8 @@ def test_corners(corner: str, tmp_path: Path) -> None:
         assert set(paths) == on_disk
         assert len(paths) == len(on_disk)
         for path in paths:
-            path.read_bytes().decode("utf-8")
+            if path.suffix != ".stream~":  # float32
+                path.read_bytes().decode("utf-8")
     whole = strictly(made["json"][0].read_text("utf-8"))
     assert ("timeline" in whole["clips"][0]) == (result.timeline is not None)
     assert by_nova(made["nova"]).keys() == {
