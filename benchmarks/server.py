@@ -9,7 +9,6 @@ result. `steady`: memory over time. `speed`: requests a second beside `predict_f
 
 import argparse
 import asyncio
-import io
 import json
 import os
 import random
@@ -25,11 +24,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import soundfile
 
 import emimic
 from benchmarks import results, server_clients
 from benchmarks.command import make_parser
+from benchmarks.server_contract import to_wav
 from benchmarks.server_process import Running, run_server
 from emimic.cpus import count_cores
 from emimic.inference.predictor import Predictor
@@ -45,43 +44,50 @@ Given = argparse.Namespace
 def make_clips(count: int) -> list[bytes]:
     """Return WAV files of the sample's clips, in turn from their start and from later on, so that each differs."""
     files = sorted((get_folder() / "audio").iterdir())
-    clips = []
-    for number in range(count):
-        samples = decode.load(files[number % len(files)])[1600 * (number // len(files)) :]
-        file = io.BytesIO()
-        soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        clips.append(file.getvalue())
-    return clips
+    return [
+        to_wav(decode.load(files[number % len(files)])[1600 * (number // len(files)) :])
+        for number in range(count)
+    ]
 
 
 def measure_cold(_: Given) -> dict[str, Any]:
-    """Measure the time from the start of the process to /ready, five times; and the CPU time of a start."""
-    seconds = []
-    for _number in range(5):
+    """Measure the time from the start of the process to /ready, and its CPU time until then, nine times."""
+    seconds, cpu = [], []
+    for _number in range(9):
         with run_server() as server:
             seconds.append(round(server.seconds, 2))
             text = httpx.get(f"{server.url}/metrics").text
-    cpu = float(text.partition("\nprocess_cpu_seconds_total ")[2].split()[0])
+            cpu.append(round(float(text.partition("\nprocess_cpu_seconds_total ")[2].split()[0]), 2))
     return {
         "seconds": seconds,
         "median": statistics.median(seconds),
-        "cpu_seconds_of_the_server": round(cpu, 2),
+        "cpu_seconds": cpu,
+        "cpu_seconds_median": statistics.median(cpu),
     }
 
 
 def measure_contract(given: Given) -> dict[str, Any]:
-    """Send cases of the OpenAPI document, in rounds of 400 per operation with parameters."""
-    from benchmarks.fuzz_files import encode
-    from benchmarks.server_contract import add_counts, call_operations, register_files
+    """Send cases of the OpenAPI document, in rounds of 100 per operation with parameters.
 
-    sample = next(iter(sorted((get_folder() / "audio").iterdir())))
-    register_files([encode("wav", "pcm_s16le"), encode("mp4", "aac"), sample.read_bytes()])
+    One round in four goes to a server with tight limits that is at work for others, so that it refuses much.
+    """
+    from benchmarks.fuzz_files import encode
+    from benchmarks.server_contract import add_counts, call_operations, make_voices, register_files
+
+    voices = make_voices()
+    register_files([*voices, encode("wav", "pcm_s16le"), encode("mp4", "aac")])
+    tight = ("--at-work", "1", "--waiting", "3", "--timeout", "1", "--seconds", "10", "--megabytes", "0.4")
     figures: dict[str, Any] = {}
-    with run_server() as server:
-        paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    with run_server() as usual, run_server(*tight) as strict:
+        paths = httpx.get(f"{usual.url}/openapi.json").json()["paths"]
         seed = 0
         while figures.get("cases", 0) < given.cases:
-            figures = add_counts(figures, call_operations(server.url, dict.fromkeys(paths, 400), seed=seed))
+            is_tight = seed % 4 == 3
+            with server_clients.keep_busy(strict, voices[0], clients=4 if is_tight else 0):
+                url = (strict if is_tight else usual).url
+                one = call_operations(url, dict.fromkeys(paths, 100), seed=seed)
+            figures = add_counts(figures, one)
+            print(f"{figures['cases']} cases: {figures['statuses']}", flush=True)
             seed += 1
     return figures
 
@@ -140,18 +146,44 @@ def measure_kill(_: Given) -> dict[str, Any]:
 
 
 def measure_steady(given: Given) -> dict[str, Any]:
-    """Send clips for some minutes; the drift compares the last quarter's memory with the second quarter's."""
-    clips = make_clips(140)
+    """Send recordings of .3 to 60 s for every format; the drift compares the memory of two quarters."""
+    fields = [{}, {"hop": "0.5"}, *({"response_format": name} for name in ("csv", "vtt", "html", "json"))]
     with run_server() as server:
-        steady = server_clients.send_steadily(server, clips, seconds=60.0 * given.minutes, clients=4)
+        steady = server_clients.send_steadily(
+            server,
+            make_varied(140),
+            seconds=60.0 * given.minutes,
+            clients=3,
+            fields=fields,
+            pause=given.pause,
+        )
         figures = asyncio.run(steady)
-    memory = [sample["server"] for _, sample in figures.pop("memory")]
+    memory = [(seconds, sample["server"]) for seconds, sample in figures.pop("memory")]
     quarter = len(memory) // 4
-    second, last = (statistics.fmean(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
+    second, last = (
+        statistics.fmean(value for _, value in part)
+        for part in (memory[quarter : 2 * quarter], memory[-quarter:])
+    )
+    every = max(1, len(memory) // 20)
     return figures | {
         "server_megabytes": {"second_quarter": round(second, 1), "last_quarter": round(last, 1)},
         "drift_percent": round(100 * (last / second - 1), 2),
+        "megabytes_by_second": [[round(seconds), round(value)] for seconds, value in memory[::every]],
     }
+
+
+def make_varied(count: int) -> list[bytes]:
+    """Return WAV files of clips and of several clips joined, .3 to 60 s long."""
+    rng = random.Random(0)
+    files = sorted((get_folder() / "audio").iterdir())
+    sounds = [decode.load(file) for file in files[:40]]
+    lengths = (0.3, 0.7, 1.0, 2.0, 3.0, 5.0, 8.0, 11.0, 12.0, 15.0, 20.0, 30.0, 45.0, 60.0)
+    varied = []
+    for number in range(count):
+        joined = np.concatenate(rng.sample(sounds, len(sounds)))
+        size = round(lengths[number % len(lengths)] * rng.uniform(0.9, 1.0) * SAMPLE_RATE)
+        varied.append(to_wav(np.resize(joined, size)))
+    return varied
 
 
 def measure_speed(_: Given) -> dict[str, Any]:
@@ -211,6 +243,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests of steady load")
     given = parser.parse_args()
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     for name in given.parts or PARTS:

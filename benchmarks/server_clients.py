@@ -4,9 +4,12 @@ import asyncio
 import random
 import socket
 import struct
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -123,6 +126,26 @@ def send_broken(server: Running, voice: bytes, count: int) -> dict[str, Any]:
     return {"connections": count, "healthy_client": dict(statuses)}
 
 
+@contextmanager
+def keep_busy(server: Running, voice: bytes, *, clients: int) -> Iterator[None]:
+    """Let clients in threads send a recording again and again, over time, until the block ends."""
+    end = threading.Event()
+
+    def send() -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            while not end.is_set():
+                client.post("/v1/emotions?hop=0.1", files={"file": ("x", voice)})
+
+    with ThreadPoolExecutor(max(1, clients)) as threads:
+        sending = [threads.submit(send) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            end.set()
+    for one in sending:
+        one.result()
+
+
 async def send_at_once(
     server: Running, clips: Sequence[bytes], known: Sequence[dict[str, float]]
 ) -> dict[str, Any]:
@@ -165,9 +188,26 @@ def is_known(figures: dict[str, float], known: dict[str, float]) -> bool:
 
 
 async def send_steadily(
-    server: Running, clips: Sequence[bytes], *, seconds: float, clients: int, on_second: Any = None
+    server: Running,
+    clips: Sequence[bytes],
+    *,
+    seconds: float,
+    clients: int,
+    fields: Sequence[dict[str, str]] = ({},),
+    pause: float = 0.0,
+    on_second: Any = None,
 ) -> dict[str, Any]:
-    """Send clips from some clients one after another; return statuses, requests a second and memory over time."""
+    """Send clips from some clients one after another; return statuses, requests a second and memory over time.
+
+    Args:
+        server: That gets them.
+        clips: Recordings, in turn.
+        seconds: To send for.
+        clients: At once.
+        fields: Options, in turn.
+        pause: Seconds that a client waits after each response.
+        on_second: Called every second.
+    """
     statuses: Counter[str] = Counter()
     memory: list[tuple[float, dict[str, float]]] = []
     start = time.perf_counter()
@@ -176,10 +216,13 @@ async def send_steadily(
         async def send(number: int) -> None:
             while time.perf_counter() - start < seconds:
                 response = await client.post(
-                    "/v1/emotions", files={"file": ("x", clips[number % len(clips)])}
+                    "/v1/emotions",
+                    files={"file": ("x", clips[number % len(clips)])},
+                    data=fields[number % len(fields)],
                 )
                 statuses[str(response.status_code)] += 1
                 number += clients
+                await asyncio.sleep(pause)
 
         async def watch() -> None:
             while time.perf_counter() - start < seconds:

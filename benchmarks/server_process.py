@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,18 +29,24 @@ class Running:
 
     def list_decoders(self) -> list[int]:
         """Return the process ids of the decoders."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-        return sorted(map(int, children))
+        children: list[int] = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                children += map(int, (task / "children").read_text().split())
+        return sorted(children)
 
     def measure_memory(self) -> dict[str, float]:
         """Return the resident memory of the server, and of its decoders together, in MB."""
-        pages = [
-            int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            for pid in (self.process.pid, *self.list_decoders())
-        ]
-        server, *decoders = (count * 4096 / 1e6 for count in pages)
-        return {"server": round(server, 2), "decoders": round(sum(decoders), 2)}
+        decoders = sum(map(_read_memory, self.list_decoders()))
+        return {"server": round(_read_memory(self.process.pid), 2), "decoders": round(decoders, 2)}
+
+
+def _read_memory(pid: int) -> float:
+    """Return a process's resident memory in MB; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
 
 
 @contextmanager

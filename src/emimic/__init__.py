@@ -46,7 +46,7 @@ def load(
     words: "WordSource | None" = None,
     without: "Sequence[str]" = (),
 ) -> "Predictor":
-    """Load a model for prediction: `emimic.load()("clip.wav")`.
+    """Load a model for prediction: `emimic.load()("clip.wav")`. Threads may use the same one.
 
     Args:
         model: a folder written by `emimic export` or `emimic train`; None: the model in the package.

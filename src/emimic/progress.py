@@ -1,21 +1,15 @@
 """Progress bars, always on standard error, so that the output of a verb can be piped."""
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-    track,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+# rich is imported at the first bar: a server, and a program that predicts one clip, show none.
 
 Item = TypeVar("Item")
 
@@ -25,42 +19,56 @@ BAR_WIDTH: Final = 8
 BAR_CHARACTERS: Final = "·█"
 """The empty and the full character of a bar."""
 
-_CONSOLE: Final = Console(stderr=True)
-"""The console of all bars, so that an inner bar (validation while training) is below the outer one."""
+
+@functools.cache
+def get_console() -> "Console":
+    """Return the console of all bars, so that an inner bar (validation while training) is below the outer one."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def show_progress(items: Iterable[Item], label: str, *, total: int, show: bool) -> Iterator[Item]:
     """Yield `items`, with a bar of `total` steps if `show` is on."""
-    yield from track(items, label, total=total, disable=not show, transient=True, console=_CONSOLE)
+    if not show:
+        yield from items
+        return
+    from rich.progress import track
+
+    yield from track(items, label, total=total, transient=True, console=get_console())
 
 
-def make_bar(*, show: bool) -> Progress:
+def make_bar(*, show: bool) -> "Progress":
     """Return a bar to advance by hand (`add_task`, `update`), as a context manager."""
-    return Progress(disable=not show, console=_CONSOLE)
+    from rich.progress import Progress
+
+    return Progress(disable=not show, console=get_console())
 
 
-def make_counting_bar(*, unit: str, show: bool) -> Progress:
+def make_counting_bar(*, unit: str, show: bool) -> "Progress":
     """Return a bar like `make_bar` with the count and the rate in `unit`; it is removed at its end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(unit),
+        _make_rate(unit),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, disable=not show, console=_CONSOLE, transient=True)
+    return Progress(*columns, disable=not show, console=get_console(), transient=True)
 
 
-class _Rate(ProgressColumn):
-    """The rate of a task."""
+def _make_rate(unit: str) -> "ProgressColumn":
+    """Return a column with a task's rate and its unit."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.1f} {unit}")
 
-    def render(self, task: Task) -> Text:
-        """Return the rate with its unit."""
-        return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")
+    return Rate()
 
 
 def draw_bar(value: float, *, ascii_only: bool = False) -> str:

@@ -262,7 +262,7 @@ def test_without_a_scan_lengths_are_unknown(tmp_path: Path) -> None:
 def test_warnings_of_the_decoder_are_reported_not_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emimic.progress._CONSOLE", Console(stderr=True, force_terminal=True))
+    monkeypatch.setattr("emimic.progress.get_console", lambda: Console(stderr=True, force_terminal=True))
     make(tmp_path)
     path = tmp_path / "audio" / "1.wav"
     path.write_bytes(path.read_bytes()[:-600])

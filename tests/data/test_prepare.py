@@ -85,7 +85,7 @@ def test_flac_without_loss(raw: Path) -> None:
 def test_what_gives_no_clip_is_named(
     raw: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emimic.progress._CONSOLE", Console(stderr=True, force_terminal=True))
+    monkeypatch.setattr("emimic.progress.get_console", lambda: Console(stderr=True, force_terminal=True))
     video(raw / "1.mov")  # the clip of 00001.mp4 again
     (raw / "notes.txt").touch()
     (raw / ".DS_Store").touch()

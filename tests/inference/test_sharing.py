@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,13 +37,31 @@ def values(predictor: Predictor, seed: int) -> list[float]:
 
 def test_threads_and_tasks_share_one_predictor(predictor: Predictor) -> None:
     alone = [values(predictor, seed) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda seed: values(predictor, seed), range(4))) == alone
 
     async def tasks() -> list[list[float]]:
         return await asyncio.gather(*(asyncio.to_thread(values, predictor, seed) for seed in range(4)))
 
     assert asyncio.run(tasks()) == alone
+
+
+def test_eight_threads_get_the_bits_of_one() -> None:
+    """Clips and timelines of differing lengths at the same moment, by a model that was loaded once."""
+    predictor, start = emimic.load(threads=2), threading.Barrier(8)
+
+    def predict(seed: int, *, waits: bool) -> bytes:
+        sound = fake_engine.burst(0.4 + 0.3 * seed, seed=seed)
+        if waits:
+            start.wait()
+        if seed % 2:
+            return predictor(sound, sample_rate=16_000).prediction.intensities.tobytes()
+        line = predictor.predict_timeline(sound, sample_rate=16_000, hop=0.5, name="sound")
+        return line.intensities.tobytes()
+
+    alone = [predict(seed, waits=False) for seed in range(8)]
+    assert len(set(alone)) == 8
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            assert list(pool.map(lambda seed: predict(seed, waits=True), range(8))) == alone
 
 
 def test_a_predictor_is_pickled_by_its_models_path(

@@ -279,6 +279,15 @@ def test_a_correlation_of_one_is_beyond_any_chance_below_it() -> None:
         assert one.p == pytest.approx(1 / 200)
 
 
+@pytest.mark.parametrize("level", [5e-324, 0.001])
+def test_a_level_near_0_ends_at_the_lowest_draw(level: float) -> None:
+    rng = np.random.default_rng(5)
+    draws = np.tanh(rng.standard_normal((19, 1)))
+    (one,) = judge(np.tanh(rng.standard_normal(1)), draws, level=level)
+    assert one.high == pytest.approx(float(draws.min()))
+    assert one.beyond
+
+
 def test_vad_frames_are_averaged_within_half_a_hop() -> None:
     values = np.random.default_rng(9).random((4, 9))
     line = timeline(values)

@@ -20,6 +20,7 @@ import soundfile
 import soxr
 import two_graphs
 from json_schema import keeps
+from local_server import serve
 
 import emimic
 import emimic.sample
@@ -355,3 +356,23 @@ def test_a_file_can_be_dropped(setup: Setup) -> None:
     }})()""")
     wait_for_result(page)
     assert setup.see("#report .title") == "<b>dropped</b>.mp3"
+
+
+def test_the_server_serves_it_and_both_predict_alike(setup: Setup) -> None:
+    """At `/` of `emimic serve`: it works under the server's policy, and asks this server alone."""
+    path = AUDIO / "00113.mp3"
+    with serve(page=setup.folder.parent / "built") as server:
+        address = str(server.base_url)
+        setup.browser.events.clear()
+        page = open_ready(setup.browser, address)
+        clip = predict_in_browser(page, path, setup.folder, hop=0.5)
+        requests, complaints = setup.browser.list_requests(), setup.browser.list_complaints()
+        page.call("Page.close")
+        response = server.post("/v1/emotions", files={"file": path.read_bytes()}, data={"hop": "0.5"})
+    setup.browser.events.clear()
+    assert complaints == []
+    assert len(requests) > 5
+    assert [asked for asked in requests if not asked.startswith(f"GET {address}")] == []
+    compared = compare([clip], [response.json()])
+    assert max(compared["largest_difference"].values()) < 0.02
+    assert compared["values_silent_in_one_alone"] == 0

@@ -3,6 +3,7 @@
 import http.server
 import importlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -122,6 +123,35 @@ def test_a_missing_package_is_a_trouble_with_its_cure(model: Path, monkeypatch: 
     assert actual.threads is None
     assert any("pip install soxr" in one for one in actual.troubles)
     assert any("libsndfile" in one and "--force-reinstall soundfile" in one for one in actual.troubles)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "error", "cure"),
+    [
+        ("Windows", "AMD64", ImportError("DLL load failed while importing x"), "14.38.*vc_redist.x64.exe$"),
+        ("Windows", "ARM64", ImportError("DLL load failed while importing x"), "vc_redist.arm64.exe$"),
+        ("Windows", "AMD64", ImportError("cannot import name 'y'"), "--force-reinstall onnxruntime$"),
+        ("Linux", "x86_64", ImportError("libx.so: cannot open"), "--force-reinstall onnxruntime$"),
+        ("Darwin", "x86_64", ModuleNotFoundError("", name="onnxruntime"), "Intel.*onnxruntime==1.23.2$"),
+        ("Darwin", "arm64", ModuleNotFoundError("", name="onnxruntime"), ": pip install onnxruntime$"),
+    ],
+)
+def test_a_runtime_that_fails_is_a_trouble_with_the_platforms_cure(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, error: Exception, cure: str
+) -> None:
+    real = importlib.import_module
+
+    def fail(name: str, *rest: Any) -> Any:
+        if name == "onnxruntime":
+            raise error
+        return real(name, *rest)
+
+    monkeypatch.setattr(doctor, "import_module", fail)
+    monkeypatch.setattr(doctor.platform, "system", lambda: system)
+    monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
+    (trouble,) = doctor.examine().troubles
+    assert trouble.startswith("onnxruntime ")
+    assert re.search(cure, trouble)
 
 
 def test_extras_name_what_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:

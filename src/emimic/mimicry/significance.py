@@ -147,5 +147,5 @@ def _compute_p(value: float, draws: Floats) -> float:
 
 def _find_limit(ordered: Floats, level: float) -> float:
     """Return the lowest value whose p is at most 1 - level; infinity with too few draws."""
-    allowed = math.floor((1 - level) * (len(ordered) + 1) + 1e-9)
+    allowed = min(math.floor((1 - level) * (len(ordered) + 1) + 1e-9), len(ordered))
     return float(ordered[-allowed]) if allowed else math.inf

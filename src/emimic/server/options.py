@@ -10,12 +10,19 @@ from emimic.mimicry import MimicryError, Settings
 from emimic.server.errors import ApiError
 from emimic.task import MAX_SECONDS, SAMPLE_RATE
 
+
+def _leave_null_out(schema: dict[str, Any]) -> None:
+    """Take null out of the schema of an option that may be left out: neither a query nor a form can send it."""
+    schema.update(next(kind for kind in schema.pop("anyOf") if kind["type"] != "null"))
+    schema.pop("default", None)
+
+
 _Window = Field(
-    None, ge=0.02, le=MAX_SECONDS, allow_inf_nan=False,
+    None, ge=0.02, le=MAX_SECONDS, allow_inf_nan=False, json_schema_extra=_leave_null_out,
     description="Seconds of a timeline's window; default 2.5.",
 )  # fmt: skip
 _Hop = Field(
-    None, ge=0.02, le=MAX_SECONDS, allow_inf_nan=False,
+    None, ge=0.02, le=MAX_SECONDS, allow_inf_nan=False, json_schema_extra=_leave_null_out,
     description="Seconds between two windows, at most a window's; default 0.2.",
 )  # fmt: skip
 
@@ -61,8 +68,9 @@ class MimicryOptions(_Options):
     """Options of a comparison."""
 
     alignment: Literal["dtw", "windowed"] | None = Field(
-        None, description="dtw: each at its own speed (default). windowed: two speakers of one conversation."
-    )
+        None, json_schema_extra=_leave_null_out,
+        description="dtw: each at its own speed (default). windowed: two speakers of one conversation.",
+    )  # fmt: skip
     correlation_window: float = Field(
         5.0, gt=0, le=60, allow_inf_nan=False, description="Seconds of a window (windowed)."
     )

@@ -27,6 +27,15 @@ NEEDED: Final = ("numpy", "soundfile", "soxr", "av", "onnxruntime", "typer", "ri
 FOR_RUNS: Final = ("torch", "transformers", "safetensors")
 """Packages that predictions with a run folder need too."""
 
+_INTEL_MAC: Final = (
+    "its last version for a Mac with an Intel CPU is 1.23.2, for Python 3.11 to 3.13: "
+    "pip install onnxruntime==1.23.2"
+)
+_VISUAL_C: Final = (
+    "the Visual C++ runtime is missing or older than 14.38. "
+    "Install https://aka.ms/vs/17/release/vc_redist.{}.exe"
+)
+
 HUB: Final = "https://huggingface.co"
 TIMEOUT: Final = 5.0
 """Seconds to wait for the hub."""
@@ -173,10 +182,18 @@ def _check_package(name: str) -> str | None:
     try:
         import_module(name)
     except ModuleNotFoundError as error:
-        return f"{error.name} isn't installed: pip install {name}"
+        return f"{error.name} isn't installed: {_INTEL_MAC if _is_without_wheel(name) else f'pip install {name}'}"
     except (ImportError, OSError) as error:
-        return f"{name} can't be loaded ({error}): pip install --force-reinstall {name}"
+        cure = f"pip install --force-reinstall {name}"
+        if platform.system() == "Windows" and "DLL load failed" in str(error):
+            cure = _VISUAL_C.format("arm64" if platform.machine() == "ARM64" else "x64")
+        return f"{name} can't be loaded ({error}): {cure}"
     return None
+
+
+def _is_without_wheel(name: str) -> bool:
+    """Return True if a package's newest version has no wheel for this machine."""
+    return name == "onnxruntime" and (platform.system(), platform.machine()) == ("Darwin", "x86_64")
 
 
 def _find_extras() -> dict[str, tuple[str, ...]]:
