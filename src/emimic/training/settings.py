@@ -1,7 +1,7 @@
 """Configuration of a training run: every value documented, saved with the run; the defaults are the paper's."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
@@ -10,16 +10,13 @@ from emimic.data.corpus_settings import ContextSettings, CorpusSettings, Mixture
 from emimic.model.settings import ModelSettings, check_source
 from emimic.task import EMOTIONS, SettingsError
 from emimic.training.baseline_settings import check_baseline, read_defaults, uses_waveform
+from emimic.training.machine_settings import AUTO_SECONDS, MachineSettings
 from emimic.training.settings_file import apply_overrides, read_yaml
 from emimic.training.settings_file import parse_overrides as parse_overrides
 from emimic.validation import explain
 
 FILE: Final = "train.json"
 """Name of the settings' file in a run folder."""
-
-
-AUTO_SECONDS: Final = 60.0
-"""`batch_seconds: auto` where no GPU's memory sets it."""
 
 
 def check_new(out: Path) -> None:
@@ -36,7 +33,7 @@ def check_encoder(out: Path, settings: "TrainSettings | None") -> None:
         check_source(settings.encoder)
 
 
-class TrainSettings(Numbers, ModelSettings):
+class TrainSettings(Numbers, MachineSettings, ModelSettings):
     """Settings of a run (paper section 4, "Implementation Details"; where the paper is silent, the released code).
 
     `ModelSettings` has those that are also in the model's configuration.
@@ -226,31 +223,6 @@ class TrainSettings(Numbers, ModelSettings):
         description="seed of the weights only, so that runs of several seeds start alike and can be averaged; null: "
         "seed",
     )
-
-    # The machine
-    precision: Literal["32-true", "bf16-mixed"] = Field(
-        "32-true", description="bf16-mixed halves a GPU's memory"
-    )
-    gradient_checkpointing: bool = Field(False, description="less memory, about a tenth more time")
-    batch_seconds: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        60.0,
-        description="maximum audio of one forward pass, in seconds after padding; 8 times as much of cached features; "
-        "auto: as much as fits in a GPU's memory, else 60",
-    )
-    compile: bool = Field(
-        False, description="compile the encoder's layers (torch.compile), which needs a C++ compiler"
-    )
-    accelerator: str = Field("auto", description="auto, cpu, cuda, mps (Lightning Fabric)")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; null: torch's choice")
-    workers: int = Field(2, ge=1, description="threads that decode ahead")
-    checkpoint_steps: int = Field(
-        200, ge=1, description="optimizer steps between two writings of last.safetensors"
-    )
-    features: str | None = Field(
-        None,
-        description="folder of cached features of a frozen encoder of voices or images; null: in the run folder",
-    )
-    feature_dtype: Literal["float16", "float32"] = Field("float16", description="type of cached features")
 
     def model_post_init(self, _: Any) -> None:
         """Check settings that depend on each other. Raises SettingsError."""

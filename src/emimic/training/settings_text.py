@@ -12,9 +12,9 @@ from emimic.training.settings import TrainSettings
 
 _SECTIONS: Final = {
     "audio": "Components of the model",
+    "precision": "The machine",
     "encoder": "Encoder, domains, baseline, corpora",
     "loss": "Learning",
-    "precision": "The machine",
 }
 """First setting -> title of a section, in the order of `TrainSettings`."""
 
