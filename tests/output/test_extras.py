@@ -93,7 +93,9 @@ def test_an_extra_names_its_missing_package(
 
 
 def test_each_format_declares_itself() -> None:
-    assert list(formats.FORMATS) == ["json", "csv", "textgrid", "eaf", "nova", "audformat", "vtt"]
+    assert list(formats.FORMATS) == [
+        "json", "csv", "intervals", "textgrid", "eaf", "elan-series", "nova", "stream", "audformat", "vtt",
+    ]  # fmt: skip
     for form in formats.FORMATS.values():
         assert form.description
         for alias in (form.name, *form.aliases):

@@ -34,7 +34,7 @@ from emimic.output.drawing import compute_envelope
 from emimic.task import EmimicError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # audformat's own
-KINDS = tuple(formats.FORMATS)
+KINDS = tuple(kind for kind in formats.FORMATS if kind != "intervals")
 
 STEMS = [
     "-x", "con", "COM\u00b9", "LPT\u00b2.tar", "aux ", "conin$", "CONOUT$", "clock", " a ", "a..", "a.", "\u00e9" * 120,
@@ -57,7 +57,7 @@ def read_back(folder: Path) -> None:
     for path in folder.rglob("*"):
         assert windows_takes(path.name), path
         assert len(os.fsencode(path.name)) <= 255
-        if path.is_dir():
+        if path.is_dir() or path.suffix == ".stream~":  # float32
             continue
         text = path.read_bytes().decode("utf-8")
         if path.suffix in (".eaf", ".annotation"):

@@ -161,8 +161,9 @@ class EmiModel(EncoderModel):
         if moments is not None:
             intensities, logits = self.domains(intensities, moments, domains)
         if self.config.target_std is not None:
+            # Filled on the device: a copy from the host would make it wait.
             std, mean = (
-                move(torch.tensor(values), intensities.device, intensities.dtype)
+                torch.stack([intensities.new_full((), value) for value in values])
                 for values in (self.config.target_std, self.config.target_mean)
             )
             intensities = intensities * std + mean
