@@ -74,6 +74,16 @@ def test_a_pair_of_the_study_has_the_values_of_compare(study: Study) -> None:
         assert values[found.name][3] == pytest.approx(found.values), found.name
 
 
+def test_a_session_whose_roles_no_other_has_is_reported() -> None:
+    """Such as one with a mistyped role."""
+    first, second, third = (case.session for case in make_study(3))
+    study = analyze([first, replace(second, roles=("therapist", "Client")), third], settings=OPTIONS)
+    assert [session.id for session in study.sessions] == [first.id, third.id]
+    (failed,) = study.failed
+    assert failed.id == second.id
+    assert "no other session has two of its roles (therapist, Client)" in failed.reason
+
+
 def test_effect_sizes_are_their_formulas(study: Study) -> None:
     (voices,) = study.voices
     assert voices.dyads is not None
@@ -182,6 +192,10 @@ def test_crosstalk_and_drift_are_estimated() -> None:
         ("id,file\na,x\na,y\n", "found the id a again in row 3"),
         ("id,file,channels\na,x,left\n", "row 2 has the channels 'left', expected such as 1,2 or all"),
         ("id,file\n", "found no session"),
+        ("id,file\n,\n", "found no session"),
+        ("id,file\na,x\n\n,y\n", "row 4 has no id"),
+        ("id,file,channels\na,x,1,2\n", "row 2 has more fields than the header.*Quote channels"),
+        ('id,file1,file2,file3,channels\na,x,y,z,"1,2"\n', "row 2 has 3 files and 2 channels"),
     ],
 )
 def test_an_invalid_table_is_refused(tmp_path: Path, text: str, message: str) -> None:

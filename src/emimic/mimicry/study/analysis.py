@@ -1,5 +1,6 @@
 """The analysis of a study: real pairs against pseudo-dyads of other sessions, groups against each other."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Final
@@ -117,6 +118,15 @@ def _pick_usable(sessions: Sequence[Session], settings: Settings) -> tuple[list[
             )
         else:
             usable.append(session)
+    counts = Counter(pair for session in usable for pair in combinations(sorted(session.roles), 2))
+    for session in list(usable):
+        if max(counts[pair] for pair in combinations(sorted(session.roles), 2)) < 2:
+            usable.remove(session)
+            reason = (
+                f"{session.id}: no other session has two of its roles ({', '.join(session.roles)}). Correct their "
+                "spelling, or add sessions"
+            )
+            skipped.append(Failed(session.id, reason))
     return usable, skipped
 
 

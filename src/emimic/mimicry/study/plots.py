@@ -70,7 +70,7 @@ def draw_distribution(study: Study, voices: Voices) -> bytes:
     matrix = dyads.values[NAMES[0]][..., -1]
     others = mask_pairs(len(matrix))
     finite = matrix[np.isfinite(matrix)]
-    edges = np.linspace(min(0.0, finite.min()), max(0.2, finite.max()), 31)
+    edges = np.linspace(finite.min(initial=0.0), finite.max(initial=0.2), 31)
     test = voices.tests[NAMES[0]]
     for axis, group in zip(axes, groups, strict=True):
         rows = _find_rows(voices, group)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from emimic.inference.timeline import Timeline
 from emimic.mimicry.compare import check_series, make_series
@@ -99,10 +99,7 @@ def read_rows(path: Path) -> list[Row]:
             reader = csv.DictReader(file)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [
-                {name: (value or "").strip() for name, value in row.items() if name in header}
-                for row in reader
-            ]
+            lines = [(reader.line_num, row) for row in reader if any(row.values())]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no CSV in UTF-8"
         raise MimicryError(
@@ -112,9 +109,9 @@ def read_rows(path: Path) -> list[Row]:
         raise MimicryError(
             f"{path}: found the columns {', '.join(header) or 'none'}, expected id and file. See docs/mimicry.md"
         )
-    parsed = [_parse_row(path, number, row) for number, row in enumerate(rows, 2)]
+    parsed = [_parse_row(path, number, row) for number, row in lines]
     seen: set[str] = set()
-    for number, row in enumerate(parsed, 2):
+    for (number, _), row in zip(lines, parsed, strict=True):
         if row.id in seen:
             raise MimicryError(
                 f"{path}: found the id {row.id} again in row {number}, expected another. Rename it"
@@ -125,7 +122,12 @@ def read_rows(path: Path) -> list[Row]:
     return parsed
 
 
-def _parse_row(path: Path, number: int, row: dict[str, str]) -> Row:
+def _parse_row(path: Path, number: int, fields: dict[str, Any]) -> Row:
+    if None in fields:
+        raise MimicryError(
+            f'{path}: row {number} has more fields than the header, expected as many. Quote channels, as "1,2"'
+        )
+    row = {name: (value or "").strip() for name, value in fields.items()}
     numbered = sorted(
         (match[1], int(match[2] or 1), value)
         for name, value in row.items()
@@ -136,10 +138,16 @@ def _parse_row(path: Path, number: int, row: dict[str, str]) -> Row:
         raise MimicryError(
             f"{path}: row {number} has no {'file' if row['id'] else 'id'}, expected one. Add it"
         )
+    channels = _parse_channels(path, number, row.get("channels", ""))
+    if channels and 1 != len(files) != len(channels):
+        raise MimicryError(
+            f"{path}: row {number} has {len(files)} files and {len(channels)} channels, expected one of each file. "
+            "Correct them"
+        )
     return Row(
         id=row["id"],
         files=files,
-        channels=_parse_channels(path, number, row.get("channels", "")),
+        channels=channels,
         group=row.get("group", ""),
         roles=tuple(value for kind, _, value in numbered if kind == "role"),
     )
