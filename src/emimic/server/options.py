@@ -77,7 +77,7 @@ class MimicryOptions(_Options):
     lag: float = Field(
         2.5, gt=0, le=30, allow_inf_nan=False, description="Maximum lag in seconds (windowed)."
     )
-    draws: int = Field(999, ge=19, le=9999, description="Surrogates that estimate the similarity by chance.")
+    draws: int = Field(999, ge=19, le=1999, description="Surrogates that estimate the similarity by chance.")
     level: float = Field(0.95, gt=0, lt=1, description="Fraction of unrelated pairs that stay within chance.")
     random_seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the surrogates.")
 
