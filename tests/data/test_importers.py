@@ -276,7 +276,7 @@ def test_crema_d_joy_is_the_fraction_of_votes_times_their_level(tmp_path: Path) 
     assert labels(actual["1001_IEO_ANG_HI.wav"]) == "0 0 - - 0 0.1"
     assert labels(actual["1001_IEO_NEU_HI.wav"]) == "0 0 0 0 0 0"
     assert actual["1001_ITH_SAD_X.wav"]["Joy"] == "0.2"
-    assert labels(actual["1002_IEO_HAP_HI.wav"]) == WANTED["happiness"]  # nobody voted
+    assert labels(actual["1002_IEO_HAP_HI.wav"]) == WANTED["happiness"]  # without votes
     row = actual["1001_IEO_HAP_HI.wav"]
     assert [row[name] for name in ("Speaker", "Gender", "Age", "Sentence", "Intensity")] == [
         "crema-d-1001", "male", "51", "IEO", "high",
@@ -334,9 +334,9 @@ def test_msp_podcast(tmp_path: Path) -> None:
     row = actual["MSP-PODCAST_0001_0001.wav"]
     assert [row[name] for name in ("Arousal", "Dominance", "Valence")] == ["1", "0.5", "0"]
     assert (row["Speaker"], row["Gender"], row["Emotion"]) == ("msp-podcast-30", "male", "anger")
-    nobody = actual["MSP-PODCAST_0002_0001.wav"]
-    assert labels(nobody) == "- - - - - -"
-    assert [nobody[name] for name in ("Arousal", "Dominance", "Speaker", "Gender")] == ["0.25", "", "", ""]
+    unrated = actual["MSP-PODCAST_0002_0001.wav"]
+    assert labels(unrated) == "- - - - - -"
+    assert [unrated[name] for name in ("Arousal", "Dominance", "Speaker", "Gender")] == ["0.25", "", "", ""]
     assert labels(actual["MSP-PODCAST_0004_0001.wav"]) == WANTED["contempt"]
     assert report.planned == {"of Test2": 1, "of Test3": 1}
     assert not report.left_out

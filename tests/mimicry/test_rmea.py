@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,10 @@ def test_pairs_of_roles_have_a_folder_each(tmp_path: Path) -> None:
     write_dyads(make_sessions(("a", "b", "c")), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a and b", "a and c", "b and c"]
     assert len(list(tmp_path.rglob("*.csv"))) == 9
+
+
+def test_equal_ids_keep_their_group(tmp_path: Path) -> None:
+    """rMEA reads the group behind the last `_`, so a number that separates two dyads is part of the dyad."""
+    first, second, _ = make_sessions()
+    write_dyads([replace(first, id="a_b", group="x"), replace(second, id="a-b", group="x")], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-b-2_1_x.csv", "a-b_1_x.csv"]

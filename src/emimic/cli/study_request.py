@@ -201,7 +201,9 @@ def write_dyads(sessions: Sequence[Session], folder: Path) -> None:
         place = folder if len(pairs) == 1 else folder / make_safe(" and ".join(roles))
         make_folder(place)
         members = [session for other, session in dyads if other == roles]
-        for session, name in zip(members, make_unique(map(make_name, members)), strict=True):
+        unique = make_unique(session.id.replace("_", "-") for session in members)
+        for session, dyad in zip(members, unique, strict=True):
+            name = make_safe(make_name(dyad, session.group))
             write_atomically(place / f"{name}.csv", make_dyad_csv(session, roles))
 
 

@@ -162,7 +162,7 @@ def add_l2(model: nn.Module, l2: float) -> None:
 def _compute_loss(run: Run, predictions: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     std = run.model.config.target_std
     if std is not None:  # z-scored targets; the mean cancels
-        scale = move(torch.tensor(std), predictions.device, predictions.dtype)
+        scale = move(torch.tensor(std, dtype=predictions.dtype), predictions.device)
         scale = scale.repeat(predictions.shape[1] // len(std))
         predictions, labels = predictions / scale, labels / scale
     return run.loss(predictions, labels, weights)

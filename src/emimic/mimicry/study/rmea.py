@@ -19,10 +19,9 @@ def list_dyads(sessions: Sequence[Session]) -> Iterator[tuple[tuple[str, str], S
         yield from ((pair, session) for other, session in pairs if other == pair)
 
 
-def make_name(session: Session) -> str:
-    """Return ID_1_GROUP, which rMEA splits at `_`: the dyad, the number of the session, the group."""
-    name, group = (text.replace("_", "-") for text in (session.id, session.group or "all"))
-    return f"{name}_1_{group}"
+def make_name(dyad: str, group: str) -> str:
+    """Return DYAD_1_GROUP, which rMEA splits at `_`: the dyad, the number of the session, the group."""
+    return f"{dyad.replace('_', '-')}_1_{group.replace('_', '-') or 'all'}"
 
 
 def make_dyad_csv(session: Session, roles: tuple[str, str]) -> str:
