@@ -58,8 +58,8 @@ page-tools:
 	-@$(MAKE) --no-print-directory browser
 
 # The page in the browser: src/emimic/server/built, for `emimic serve` or any static host; npm brings ONNX Runtime's WebAssembly.
-page: $(BIN)/.ready node_modules/.package-lock.json
-	$(BIN)/python -m emimic.server.build_page --runtime node_modules/onnxruntime-web
+page: $(DEMO)/.ready node_modules/.package-lock.json
+	$(DEMO)/python -m emimic.server.build_page --runtime node_modules/onnxruntime-web
 
 # The versions and hashes are those of the lock file; no package's install script runs.
 node_modules/.package-lock.json: package.json package-lock.json
