@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors.torch import load_file
+from torch import nn
+
 from emimic.files import read_json
 from emimic.model.config import EmiConfig
 from emimic.task import ModelError
@@ -37,6 +40,30 @@ def check_folder(source: str | os.PathLike[str]) -> None:
             f"{folder} holds a model of type {kind!r}, expected {EmiConfig.model_type!r}: "
             "a bare encoder starts a training run (encoder=...), it isn't a finished model"
         )
+
+
+def fill_heads(model: nn.Module, run: str | os.PathLike[str]) -> None:
+    """Copy all weights but the encoder's from a finished run; what the run has none of stays as it is.
+
+    Args:
+        model: an EmiModel, changed in place.
+        run: the run's folder.
+
+    Raises:
+        ModelError: if it is no finished run, or a weight has another shape there.
+    """
+    if not Path(run).is_dir():
+        raise ModelError(f"found no folder {run}, expected a finished run: start_heads needs one as encoder")
+    check_folder(run)
+    tensors, state = load_file(Path(run) / WEIGHTS), model.state_dict()
+    names = [name for name in state if name in tensors and not name.startswith("encoder.")]
+    if wrong := [name for name in names if tensors[name].shape != state[name].shape]:
+        name = wrong[0]
+        raise ModelError(
+            f"{run}: {name} has the shape {tuple(tensors[name].shape)}, expected {tuple(state[name].shape)}: give the "
+            "run's own settings and targets, or set start_heads=false"
+        )
+    model.load_state_dict({name: tensors[name] for name in names}, strict=False)
 
 
 def check_loaded(source: str | os.PathLike[str], info: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ from emimic.task import SettingsError
 
 _UNUSED: Final = ({field.name for field in fields(ModelSettings)} - {"max_seconds"}) | {
     "category", "category_weight", "compile", "domain_ridge", "domain_targets", "domain_weight",
-    "feature_dtype", "features", "frozen_copies", "gradient_checkpointing", "vad_dropout", "vad_ridge", "vad_weight",
+    "feature_dtype", "features", "frozen_copies", "gradient_checkpointing", "start_heads", "vad_dropout", "vad_ridge",
+    "vad_weight",
 }  # fmt: skip
 """Settings of the paper's model that have no effect on a baseline."""
 

@@ -10,7 +10,7 @@ from torch import nn
 from emimic.baselines.model import BaselineConfig, BaselineModel
 from emimic.data.corpus import Corpus, Item
 from emimic.features import frames
-from emimic.model import branches, encoders
+from emimic.model import branches, encoders, loading
 from emimic.model.config import EmiConfig
 from emimic.model.model import EmiModel
 from emimic.model.settings import ModelSettings
@@ -71,6 +71,8 @@ def build_model(
         model = EmiModel(EmiConfig(encoder_config=settings.encoder_config, **config))
     for name, branch in model.branches.items():
         branch.fill(getattr(settings, name))  # type: ignore[operator]
+    if settings.start_heads:
+        loading.fill_heads(model, str(settings.encoder))
     return model
 
 

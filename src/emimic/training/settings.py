@@ -53,6 +53,11 @@ class TrainSettings(Numbers, MachineSettings, ModelSettings):
         None, description="instead of `encoder`: a transformers configuration, trained from scratch"
     )
     encoder_layers: int | None = Field(None, ge=1, description="keep only the encoder's first layers")
+    start_heads: bool = Field(
+        False,
+        description="start from all weights of `encoder`, which is a finished run: also from those of its poolings and "
+        "heads; false: from its encoder's",
+    )
     frozen_copies: int = Field(
         0,
         ge=0,
