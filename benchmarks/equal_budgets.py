@@ -48,7 +48,9 @@ def make_command(row: str, rate: str, seeds: str, split: str, corpus: Path, out:
     """Return the command that trains a row at a rate with some seeds, and scores a split."""
     verb = ROWS[row]
     settings = f"{BUDGET} lr={rate}" + (f" {PAPER}" if verb == "ablate" else "")
-    command = f"emimic {verb} {corpus} --out {find_folder(out, row, rate)}-{split} --rows {row} --against {row}"
+    command = (
+        f"emimic {verb} {corpus} --out {find_folder(out, row, rate)}-{split} --rows {row} --against {row}"
+    )
     command += f" --seeds {seeds} --split {split} --quiet"
     command += "".join(f" --set {setting}" for setting in settings.format(out=out, models=models).split())
     return command + (" --modality audio=tiny3" if verb == "baselines" else "")

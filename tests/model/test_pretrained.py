@@ -212,6 +212,20 @@ def folder(saved, tmp_path):
 load = EmiModel.from_pretrained
 
 
+@pytest.mark.parametrize("name", ["flash_attention_2", "flex_attention"])
+def test_another_attention_is_refused_by_name(folder, name):
+    with pytest.raises(ModelError, match=f"attn_implementation is '{name}', expected sdpa or eager"):
+        EmiModel.from_pretrained(folder, attn_implementation=name)
+
+
+def test_attention_and_places_of_weights_change_nothing(folder):
+    clip = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    expected = EmiModel.from_pretrained(folder).eval().predict([clip])[0].intensities
+    for given in ({"attn_implementation": "eager"}, {"device_map": "cpu"}, {"device_map": {"": "cpu"}}):
+        model = EmiModel.from_pretrained(folder, **given).eval()
+        np.testing.assert_allclose(model.predict([clip])[0].intensities, expected, atol=1e-5)
+
+
 def test_weights_cut_short_are_refused(folder):
     whole = (folder / WEIGHTS).read_bytes()
     for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):

@@ -38,8 +38,15 @@ def test_refuses_heads_of_another_shape_or_no_run(tmp_path: Path, tiny: Tiny, op
     corpus = make_corpus(tmp_path / "corpus")
     first = tmp_path / "first"
     train(corpus, first, TrainSettings(**tiny(epochs=1, lstm=False)), show=False)
-    given = {**tiny(lstm=False, head_units=5), "encoder_config": None, "encoder": str(first), "start_heads": True}
-    with pytest.raises(ModelError, match=r"head\.dense\.\w+ has the shape .* expected \(5,.*start_heads=false"):
+    given = {
+        **tiny(lstm=False, head_units=5),
+        "encoder_config": None,
+        "encoder": str(first),
+        "start_heads": True,
+    }
+    with pytest.raises(
+        ModelError, match=r"head\.dense\.\w+ has the shape .* expected \(5,.*start_heads=false"
+    ):
         open_run(corpus, TrainSettings(**given))
     with pytest.raises(ModelError, match="found no folder None, expected a finished run"):
         open_run(corpus, TrainSettings(**tiny(start_heads=True)))

@@ -42,6 +42,15 @@ def check_folder(source: str | os.PathLike[str]) -> None:
         )
 
 
+def check_attention(implementation: Any) -> None:
+    """Raise ModelError for an attention that EmiModel can't compute exactly; None: transformers chooses one."""
+    if implementation not in (None, "sdpa", "eager"):
+        raise ModelError(
+            f"attn_implementation is {implementation!r}, expected sdpa or eager: leave it out. The masks of padded clips "
+            "need one of these, and torch's sdpa takes a GPU's flash kernels where there is no mask"
+        )
+
+
 def fill_heads(model: nn.Module, run: str | os.PathLike[str]) -> None:
     """Copy all weights but the encoder's from a finished run; what the run has none of stays as it is.
 

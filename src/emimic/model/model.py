@@ -295,9 +295,11 @@ class EmiModel(EncoderModel):
         """Load a finished model from a folder or the hub, from safetensors only.
 
         Raises:
-            ModelError: if `source` isn't an emimic model, is damaged, or has a missing or surplus weight.
+            ModelError: if `source` isn't an emimic model, is damaged, or has a missing or surplus weight, or another
+                attention is asked for than sdpa or eager.
         """
         loading.check_folder(source)
+        loading.check_attention(kwargs.get("attn_implementation"))
         try:
             with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
                 model, info = super().from_pretrained(
