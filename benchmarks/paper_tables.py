@@ -1,5 +1,6 @@
 """Tables of the paper's systems: on vocal bursts, in grids, in mimicry, and as published."""
 
+import statistics
 from typing import Any, Final
 
 from benchmarks.results import format_interval, make_table, read_results
@@ -143,6 +144,25 @@ def _make_grid_row(row: dict[str, Any], label: str) -> tuple[str, ...]:
             p = "<0.001" if value < 0.001 else f"{value:.3f}"
     figures = ("-" if value is None else f"{value:.3f}{unsure}" for value in published)
     return (label, f"{row['mean']:.3f}{std}", epochs, *figures, interval, p)
+
+
+def make_equal_budgets() -> str:
+    """Make the scores of the paper's rows and of the baselines after the same budget."""
+    results = read_results("equal_budgets")
+    rates = list(next(iter(results["rows"].values()))["held_out"])
+    rows = [
+        (
+            row["label"],
+            *(f"{score:.3f}" for score in row["held_out"].values()),
+            row["rate"],
+            f"{statistics.mean(row['test']):.3f} ± {statistics.stdev(row['test']):.3f}",
+            "/".join(map(str, row["best_epochs"])),
+        )
+        for row in results["rows"].values()
+    ]
+    header = ["row", *(f"held out, lr {rate}" for rate in rates), "lr", "vocal bursts, test", "best epochs"]
+    table = make_table(" | ".join(header), rows)
+    return f"{table}\n\n{results['epochs']} epochs, three seeds. Machine: {results['machine']}."
 
 
 def make_findings() -> str:

@@ -43,6 +43,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "bursts": paper_tables.make_bursts,
     "bursts_by_emotion": paper_tables.make_bursts_by_emotion,
     "evidence": paper_tables.make_evidence,
+    "equal_budgets": paper_tables.make_equal_budgets,
     "findings": paper_tables.make_findings,
     "inside": paper_tables.make_inside,
     **{name: partial(paper_tables.make_grid, name) for name in paper_tables.GRIDS},

@@ -46,7 +46,7 @@ def check_attention(implementation: Any) -> None:
     """Raise ModelError for an attention that EmiModel can't compute exactly; None: transformers chooses one."""
     if implementation not in (None, "sdpa", "eager"):
         raise ModelError(
-            f"attn_implementation is {implementation!r}, expected sdpa or eager: leave it out. The masks of padded clips "
+            f"attn_implementation is {implementation!r}, expected sdpa or eager: leave it out. Padded clips' masks "
             "need one of these, and torch's sdpa takes a GPU's flash kernels where there is no mask"
         )
 
