@@ -26,6 +26,7 @@ from emimic.inference.results import Failure
 from emimic.mimicry import MimicryError, Settings, compare
 from emimic.mimicry.crosstalk import find_crosstalk, split_windows
 from emimic.mimicry.study import Session, Study, analyze, plots
+from emimic.mimicry.study.page import make_page
 from emimic.mimicry.study.session import read_rows
 from emimic.mimicry.study.tables import (
     CONTRASTS,
@@ -110,11 +111,65 @@ def test_the_tables_and_the_json(study: Study) -> None:
     picked = [row for row in rows if (row["measure"], row["dimension"]) == ("similarity", "Overall")]
     assert len(picked) == 40
     assert float(picked[2]["value"]) == pytest.approx(study.voices[0].values["similarity"][2, -1], abs=1e-5)
-    assert float(picked[2]["z"]) == pytest.approx(math.atanh(float(picked[2]["value"])), abs=1e-4)
+    assert float(picked[2]["value_z"]) == pytest.approx(math.atanh(float(picked[2]["value"])), abs=1e-4)
     assert tuple(next(csv.reader(io.StringIO(make_groups_csv(study))))) == GROUPS
     assert tuple(next(csv.reader(io.StringIO(make_contrasts_csv(study))))) == CONTRASTS
     groups = list(csv.DictReader(io.StringIO(make_groups_csv(study))))
     assert {row["group"] for row in groups} == {"coupled", "control", "(all)"}
+
+
+def test_means_of_pseudo_dyads_have_one_unit(study: Study) -> None:
+    """The measure's own in every table, so that values can be compared; Fisher's z where the column's name says so."""
+    (voices,) = study.voices
+    rows = [
+        row for row in csv.DictReader(io.StringIO(make_sessions_csv(study))) if row["dimension"] == "Overall"
+    ]
+    groups = list(csv.DictReader(io.StringIO(make_groups_csv(study))))
+    contrasts = list(csv.DictReader(io.StringIO(make_contrasts_csv(study))))
+    assert voices.dyads is not None
+    for name, unit in (("peak", "r"), ("all_lags", "z"), ("coherence_slow", "fraction")):
+        matrix = voices.dyads.values[name][..., -1]
+        z = np.arctanh(matrix) if unit == "r" else matrix
+        own = [row for row in rows if row["measure"] == name]
+        gains = {"coupled": [], "control": []}  # type: ignore[var-annotated]
+        for i, row in enumerate(own):
+            pseudo = np.concatenate([np.delete(z[i], i), np.delete(z[:, i], i)])
+            mean = np.tanh(pseudo.mean()) if unit == "r" else pseudo.mean()
+            assert row["unit"] == unit
+            assert float(row["pseudo_mean"]) == pytest.approx(mean, abs=1e-5)
+            expected = ["", "", ""] if unit == "fraction" else [z[i, i], pseudo.mean(), pseudo.std(ddof=1)]
+            found = [row[key] and float(row[key]) for key in ("value_z", "pseudo_mean_z", "pseudo_std_z")]
+            assert found == pytest.approx(expected, abs=1e-5)
+            gains[row["group"]].append((matrix[i, i] - mean, z[i, i] - pseudo.mean()))
+        others = [z[i, j] for i in range(20) for j in range(40) if i != j]
+        others += [z[j, i] for i in range(20) for j in range(40) if i != j]
+        key = {"measure": name, "dimension": "Overall", "unit": unit}
+        (group,) = [row for row in groups if row.items() >= (key | {"group": "coupled"}).items()]
+        mean = np.tanh(np.mean(others)) if unit == "r" else np.mean(others)
+        assert float(group["pseudo_mean"]) == pytest.approx(mean, abs=1e-5)
+        (contrast,) = [row for row in contrasts if row.items() >= key.items()]
+        difference = np.mean(gains["coupled"], axis=0) - np.mean(gains["control"], axis=0)
+        assert float(contrast["difference"]) == pytest.approx(difference[0], abs=1e-5)
+        if unit == "fraction":
+            assert contrast["difference_z"] == ""
+        else:
+            assert float(contrast["difference_z"]) == pytest.approx(difference[1], abs=1e-5)
+
+
+def test_page_and_terminal_name_the_units(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    study_request.show(study)
+    printed = capsys.readouterr().out
+    contrast = study.voices[0].contrasts["coupled", "control"]["similarity"]
+    assert "therapist and client: similarity (r)" in printed
+    assert f"({contrast.difference[-1]:+.3f} in z)" in printed
+    page = make_page(study, {}, "")
+    assert "<td class='text'>similarity</td><td class='text'>r</td>" in page
+    for words in (
+        "Difference in z",
+        "Similarity (r)",
+        "<td class='text'>lead_windows</td><td class='text'>fraction</td>",
+    ):
+        assert words in page
 
 
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R (Debian's r-base-core) is not installed")

@@ -27,7 +27,7 @@ from emimic.mimicry.results import MEANING, MimicryError, Settings
 from emimic.mimicry.study import Session, Study, analyze
 from emimic.mimicry.study.analysis import SEGMENT, count_steps
 from emimic.mimicry.study.page import make_page
-from emimic.mimicry.study.results import Failed, Voices, list_groups
+from emimic.mimicry.study.results import BY_NAME, Failed, Voices, describe_contrast, list_groups
 from emimic.mimicry.study.rmea import list_dyads, make_dyad_csv, make_name
 from emimic.mimicry.study.session import Row, read_rows
 from emimic.mimicry.study.tables import make_contrasts_csv, make_groups_csv, make_sessions_csv
@@ -235,10 +235,11 @@ def show(study: Study) -> None:
         console.width = max(console.width, needed)  # lines that wrap lose nothing
         console.print(table)
         name = NAMES[0] if voices.dyads is not None else "rho"
-        for (first, second), tests in voices.contrasts.items():
-            test = tests[name]
-            line = f"{first or '-'} minus {second or '-'}: {test.difference[-1]:+.3f}, "
-            line += f"d {test.d[-1]:.2f}, p {test.p[-1]:.3f}"
+        for first, second in voices.contrasts:
+            test = {key: part[-1] for key, part in describe_contrast(voices, (first, second), name).items()}
+            z = f" ({test['difference_z']:+.3f} in z)" if BY_NAME[name].unit == "r" else ""
+            line = f"{first or '-'} minus {second or '-'}, above pseudo-dyads: {test['difference']:+.3f}{z}, "
+            line += f"d {test['d']:.2f}, p {test['p']:.3f}"
             console.print(escape(make_printable(line)), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
@@ -247,7 +248,8 @@ def _make_table(study: Study, voices: Voices) -> Table:
     """Return one row per group: the main measure, overall."""
     main = NAMES[0] if voices.dyads is not None else "rho"
     test = voices.tests[main]
-    table = Table(title=escape(make_printable(f"{voices.name}: {main}")), title_justify="left")
+    title = f"{voices.name}: {main}{' (r)' * (BY_NAME[main].unit == 'r')}"
+    table = Table(title=escape(make_printable(title)), title_justify="left")
     table.add_column("Group", no_wrap=True)
     for name in ("Sessions", "Mean", "95 % interval", "Pseudo-dyads", "d", "p", "Beyond chance"):
         table.add_column(name, justify="right")
