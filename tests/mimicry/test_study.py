@@ -40,6 +40,7 @@ from emimic.prediction import Prediction
 from emimic.task import EMOTIONS
 
 OPTIONS = Settings(alignment="windowed", draws=199)
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_page_and_terminal_name_the_units(study: Study, capsys: pytest.CaptureFi
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R (Debian's r-base-core) is not installed")
 def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
     (tmp_path / "study.csv").write_text(make_sessions_csv(study), encoding="utf-8")
-    page = (Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8")
+    page = (DOCS / "mimicry.md").read_text(encoding="utf-8")
     script = page.partition("```r\n")[2].partition("```")[0]
     done = subprocess.run(
         ["Rscript", "-e", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
@@ -184,14 +185,63 @@ def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
     assert len(script.strip().splitlines()) == 4
 
 
-def test_more_than_two_voices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def trios() -> Study:
+    """Eight sessions of three coupled voices, without groups."""
     rng = np.random.default_rng(1)
     sessions = []
     for row in range(8):
         common = wandering(210, rng)
         voices = [timeline(common[k : k + 200] + 0.5 * wandering(200, rng)) for k in (0, 3, 6)]
         sessions.append(Session.from_timelines(f"s{row}", voices, roles=("a", "b", "c")))
-    found = analyze(sessions, settings=Settings(alignment="windowed", draws=39))
+    return analyze(sessions, settings=Settings(alignment="windowed", draws=39))
+
+
+def read_columns() -> dict[str, dict[str, str]]:
+    """Return when each column of a table is empty, as docs/mimicry.md says: by table and column."""
+    found: dict[str, dict[str, str]] = {}
+    lines = (DOCS / "mimicry.md").read_text(encoding="utf-8").splitlines()
+    begin = lines.index("| column | in | meaning | unit, range | empty |") + 2
+    for line in lines[begin : lines.index("", begin)]:
+        columns, tables, meaning, unit, empty = (
+            part.strip() for part in line.replace("\\|", "/").strip("|").split("|")
+        )
+        assert meaning, line
+        assert unit, line
+        for table in tables.split(", "):
+            for column in columns.split(", "):
+                assert found.setdefault(table, {}).setdefault(column.strip("`"), empty) == empty, line
+    return found
+
+
+def test_every_column_is_documented(study: Study, trios: Study) -> None:
+    documented = read_columns()
+    written = {"study": make_sessions_csv, "groups": make_groups_csv, "contrasts": make_contrasts_csv}
+    assert set(documented) == set(written)
+    for name, make in written.items():
+        assert set(next(csv.reader(io.StringIO(make(study))))) == set(documented[name]), name
+        rows = [row for one in (study, trios) for row in csv.DictReader(io.StringIO(make(one)))]
+        for column, empty in documented[name].items():
+            assert empty != "never" or all(row[column] for row in rows), (name, column)
+
+
+def test_columns_are_empty_where_the_docs_say(study: Study, trios: Study) -> None:
+    rows = [row for one in (study, trios) for row in csv.DictReader(io.StringIO(make_sessions_csv(one)))]
+    for row in rows:
+        name, is_pair = row["measure"], row["voices"] != "a and b and c"
+        assert is_pair == (name != "rho") == bool(row["first"]) == bool(row["windows"])
+        assert bool(row["lag"]) == (name == "similarity"), row
+        assert bool(row["susy_es"]) == (name in ("all_lags", "absolute")), row
+        assert bool(row["value_z"]) == (row["unit"] != "fraction") == bool(row["pseudo_std_z"])
+        is_main = name == "similarity" and row["dimension"] == "Overall"
+        leads = is_main and float(row["p"]) <= 0.05 and abs(float(row["lag"])) > 0.3
+        expected = "" if not leads else row["first"] if float(row["lag"]) > 0 else row["second"]
+        assert row["leader"] == expected, row
+    assert {row["leader"] for row in rows} >= {"", "therapist", "client"}
+
+
+def test_more_than_two_voices(trios: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = trios
     assert [voices.roles for voices in found.voices] == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
     assert all(voices.summaries[""]["similarity"].p[-1] <= 0.05 for voices in found.voices[:3])
     assert found.voices[-1].summaries[""]["rho"].p[-1] <= 0.05
