@@ -1,6 +1,7 @@
 """A study of 40 sessions separates two groups; a killed run resumes to the same bytes; the tables are read by R."""
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -26,6 +27,7 @@ from emimic.inference.results import Failure
 from emimic.mimicry import MimicryError, Settings, compare
 from emimic.mimicry.crosstalk import find_crosstalk, split_windows
 from emimic.mimicry.study import Session, Study, analyze, plots
+from emimic.mimicry.study.folder import LIST, StudyFolder
 from emimic.mimicry.study.page import make_page
 from emimic.mimicry.study.session import read_rows
 from emimic.mimicry.study.tables import (
@@ -247,7 +249,7 @@ def test_more_than_two_voices(trios: Study, tmp_path: Path, monkeypatch: pytest.
     assert found.voices[-1].summaries[""]["rho"].p[-1] <= 0.05
     assert plots.draw_heat_map(found, found.voices[0], 3).startswith(b"\x89PNG")
     monkeypatch.setattr(plots, "draw_heat_map", lambda *_: b"an image")  # 24 would take seconds
-    study_request.write_study(found, tmp_path)
+    study_request.write_study(found, StudyFolder(tmp_path))
     assert {"network.png", "a and b lags.png", "a and b distribution.png", "s3 a and b.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
@@ -364,7 +366,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(folder: Path, out: str) -> Any:
+def run(folder: Path, out: str, *options: str) -> Any:
     words = [
         "mimicry",
         "--study",
@@ -374,6 +376,7 @@ def run(folder: Path, out: str) -> Any:
         "--draws",
         "39",
         "-q",
+        *options,
     ]
     return CliRunner().invoke(app, words)
 
@@ -395,6 +398,72 @@ def test_a_stopped_study_resumes_to_the_same_bytes(folder: Path, monkeypatch: py
     document = json.loads((folder / "whole" / "study.json").read_text(encoding="utf-8"))
     assert len(document["sessions"]) == 37
     assert [failed["id"] for failed in document["failed"]] == ["s04", "s19", "s34"]
+
+
+def list_files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_of_an_earlier_run_are_removed_unless_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(study: Study, _: bool) -> Any:
+        return (((name, name), name.encode()) for name in ("lags", *study.voices[0].sessions))
+
+    monkeypatch.setattr(study_request, "_draw", draw)
+    table, out = folder / "sessions.csv", folder / "out"
+    table.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[:9]), encoding="utf-8")
+    assert run(folder, "out", "--rmea").exit_code == 1
+    before = list_files(out)
+    assert before >= {"s00.png", "s01.png", "s02.png", "rmea/s00_1_b.csv", "rmea/s02_1_b.csv"}
+    listed = (out / LIST).read_text(encoding="utf-8").splitlines()
+    assert {line[66:] for line in listed} == before - {LIST, "journal.jsonl"}
+    for line in listed:
+        assert line[:66] == hashlib.sha256((out / line[66:]).read_bytes()).hexdigest() + "  "
+    (out / "mine.png").write_bytes(b"mine")
+    (out / "s01.png").write_bytes(b"annotated by hand")
+    outside = folder / "outside.txt"
+    outside.write_bytes(b"outside")
+    with (out / LIST).open("a", encoding="utf-8") as file:
+        file.write(f"{hashlib.sha256(b'outside').hexdigest()}  ../outside.txt\nbroken\n")
+    text = table.read_text(encoding="utf-8").replace("s00,", "first,").replace("\ns02,s02", "\nS02,s02")
+    table.write_text(text.replace("\ns01,s01.wav,a,therapist,client", ""), encoding="utf-8")
+    done = run(folder, "out", "--rmea")
+    expected = {
+        name
+        for name in before
+        if not name.startswith(("s00", "s01", "s02", "rmea/s00", "rmea/s01", "rmea/s02"))
+    }
+    expected |= {"first.png", "S02.png", "rmea/first_1_b.csv", "rmea/S02_1_b.csv", "s01.png", "mine.png"}
+    assert list_files(out) == expected
+    assert (out / "s01.png").read_bytes() == b"annotated by hand"
+    assert outside.exists()
+    assert "5 files of an earlier run, not written again, removed" in done.output
+    run(folder, "out")
+    assert list_files(out) == {name for name in expected if not name.startswith("rmea/")}
+    assert not (out / "rmea").exists()
+
+
+def test_a_stopped_run_forgets_no_file(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        StudyFolder(tmp_path).write(name, name)  # each run stops before it removes
+    again = StudyFolder(tmp_path)
+    again.write("c.png", "c")
+    assert sorted(again.remove_others()) == ["a.png", "b.png"]
+    assert list_files(tmp_path) == {"c.png", LIST}
+    assert StudyFolder(tmp_path).remove_others() == ["c.png"]
+
+
+def test_a_name_in_another_case_may_be_the_same_file(tmp_path: Path) -> None:
+    """As on Windows and macOS; a hard link stands in for such a file system."""
+    StudyFolder(tmp_path).write("a.png", "x")
+    again = StudyFolder(tmp_path)
+    (tmp_path / "a.png").unlink()
+    again.write("A.png", "x")
+    if not (tmp_path / "a.png").exists():
+        (tmp_path / "a.png").hardlink_to(tmp_path / "A.png")
+    assert again.remove_others() == []
+    assert (tmp_path / "A.png").exists()
 
 
 def test_options_that_do_not_fit_a_study(tmp_path: Path) -> None:
