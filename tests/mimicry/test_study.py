@@ -85,7 +85,34 @@ def test_a_session_whose_roles_no_other_has_is_reported() -> None:
     assert [session.id for session in study.sessions] == [first.id, third.id]
     (failed,) = study.failed
     assert failed.id == second.id
-    assert "no other session has two of its roles (therapist, Client)" in failed.reason
+    assert failed.reason.startswith("no other session has two of its roles (therapist, Client)")
+    page = make_page(study, {}, "")
+    assert f"<p>1 session left out:</p><ul><li><strong>{second.id}</strong>: no other session has" in page
+
+
+def test_warnings_of_many_sessions_are_gathered() -> None:
+    """A line with the ids, not one per session; the details are in study.json."""
+    sessions = [case.session for case in make_study(4)]
+    quiet = np.ones(200, bool)
+    quiet[:60] = quiet[150:165] = False  # voice for 12 s and for 3 s
+    for row in (1, 2):
+        first, second = sessions[row].voices
+        voices = [timeline(first.values), timeline(second.values, gaps=quiet)]
+        sessions[row] = Session.from_timelines(sessions[row].id, voices, roles=("therapist", "client"))
+    study = analyze(sessions, settings=OPTIONS)
+    summaries = [note for note in study.notes if "study.json" in note]
+    assert [note[: note.index(" (")] for note in summaries] == [
+        "2 of 4 sessions have a voice of less than 30 s, so little that it can hardly show anything",
+        "therapist and client: in 2 of 4 sessions less than half of the windows have enough voice on both sides",
+    ]
+    assert all(note.endswith(": s01, s02") for note in summaries)
+    page = make_page(study, {}, "")
+    assert all(page.count(note) == 1 for note in summaries)
+    assert "s of voice" not in page
+    sessions_found = study.to_dict()["sessions"]
+    assert [len(one["gathered"]) for one in sessions_found] == [0, 2, 2, 0]
+    assert sessions_found[1]["gathered"][0].startswith("s01 client has only 15 s of voice")
+    assert sessions_found[1]["voice"] == [40.0, 15.0]
 
 
 def test_effect_sizes_are_their_formulas(study: Study) -> None:
@@ -438,7 +465,7 @@ def test_files_of_an_earlier_run_are_removed_unless_changed(
     assert list_files(out) == expected
     assert (out / "s01.png").read_bytes() == b"annotated by hand"
     assert outside.exists()
-    assert "5 files of an earlier run, not written again, removed" in done.output
+    assert "removed 5 files of an earlier run, not written again" in done.output
     run(folder, "out")
     assert list_files(out) == {name for name in expected if not name.startswith("rmea/")}
     assert not (out / "rmea").exists()

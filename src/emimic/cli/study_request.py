@@ -93,7 +93,7 @@ def run(request: Request, log: Callable[[str], object]) -> Study:
         if request.rmea:
             write_dyads(sessions, folder)
         if removed := folder.remove_others():
-            log(f"emimic: {pluralize(len(removed), 'file')} of an earlier run, not written again, removed")
+            log(f"emimic: removed {pluralize(len(removed), 'file')} of an earlier run, not written again")
         log(f"files are in {request.out}")
     finally:
         show(study)
@@ -164,7 +164,7 @@ def _make_sessions(
             notes = _find_notes(session, voices, min(timeline.seconds for timeline in timelines))
             sessions.append(replace(session, notes=tuple(notes)))
         except (MimicryError, AudioError) as error:
-            failed.append(Failed(row.id, str(error)))
+            failed.append(Failed(row.id, str(error).removeprefix(f"{row.id}: ")))
     return sessions, failed
 
 

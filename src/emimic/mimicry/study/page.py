@@ -17,6 +17,7 @@ from emimic.mimicry.study.results import (
     list_groups,
 )
 from emimic.version import __version__
+from emimic.wording import pluralize
 
 _TEXTS: Final = ("Group", "Groups", "Leads", "Measure", "Session", "Unit")
 """Columns of words, aligned on the left; the others have numbers."""
@@ -44,8 +45,11 @@ def make_page(study: Study, plots: Mapping[str, bytes], notice: str) -> str:
     parts = [f"<h1>Mimicry in {len(study.sessions)} sessions</h1>", f"<p>{html.escape(MEANING)}</p>"]
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in study.notes]
     if study.failed:
-        reasons = "".join(f"<li>{html.escape(failed.reason)}</li>" for failed in study.failed)
-        parts.append(f"<p>{len(study.failed)} without results:</p><ul>{reasons}</ul>")
+        reasons = "".join(
+            f"<li><strong>{html.escape(failed.id)}</strong>: {html.escape(failed.reason)}</li>"
+            for failed in study.failed
+        )
+        parts.append(f"<p>{pluralize(len(study.failed), 'session')} left out:</p><ul>{reasons}</ul>")
     if "network" in plots:
         parts += [
             "<h2>Network</h2>",

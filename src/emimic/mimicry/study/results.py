@@ -71,13 +71,14 @@ class Voices:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """A session: id, group, roles, each role's seconds of voice, and remarks."""
+    """A session: id, group, roles, each role's seconds of voice, remarks, and those that the study's notes gather."""
 
     id: str
     group: str
     roles: tuple[str, ...]
     voice: tuple[float, ...]
     notes: tuple[str, ...]
+    gathered: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
