@@ -19,6 +19,7 @@ from emimic.mimicry.lag_profile import find_extreme
 from emimic.mimicry.measures import MEASURES, NAMES, get_sign, measure, name_influences
 from emimic.mimicry.results import Comparison, MimicryError, Series
 from emimic.mimicry.significance import compute_p_alone, compute_p_corrected, judge_side
+from emimic.mimicry.study.analysis import SEGMENT as SUSY_SEGMENT
 from emimic.mimicry.susy import compute_susy
 from emimic.mimicry.timeline_warnings import describe_heat_map, find_streaks
 from emimic.mimicry.windows import WindowGrid, make_stack
@@ -157,6 +158,19 @@ def test_coherence_is_welchs(steps: int) -> None:
         assert found[name][1] == pytest.approx(np.ones(9))
     short = make_stack([series(a[:100])])
     assert np.isnan(compute_bands(short, short, HOP)["slow"]).all()
+
+
+def test_the_docs_name_the_windows_and_segments() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8").split())
+    grid = WindowGrid.from_settings(OPTIONS, HOP)
+    width, every, reach = (f"{steps * HOP:g}" for steps in (grid.width, grid.hop, grid.reach))
+    assert f"windows of {width} s, every {every} s, lags up to {reach} s" in page
+    assert f"lagSec = {reach}, winSec = {width}, incSec = {every}" in page
+    assert f"segments of {SUSY_SEGMENT:g} s, without overlap" in page
+    rng = np.random.default_rng(8)
+    a, b = series(wandering(280, rng)), series(wandering(280, rng))
+    halves, whole = (compute_susy(a, b, segment=seconds, lag=2.4) for seconds in (28.0, SUSY_SEGMENT))
+    assert whole.es == pytest.approx(halves.es)  # 56 s: shorter than a minute
 
 
 def test_susy_is_the_published_definition() -> None:

@@ -193,6 +193,7 @@ def test_page_and_terminal_name_the_units(study: Study, capsys: pytest.CaptureFi
     assert "therapist and client: similarity (r)" in printed
     assert f"({contrast.difference[-1]:+.3f} in z)" in printed
     page = make_page(study, {}, "")
+    assert "Windows of 5 s, every 2.4 s, lags up to 2.4 s, 199 permutations" in page
     assert "<td class='text'>similarity</td><td class='text'>r</td>" in page
     for words in (
         "Difference in z",

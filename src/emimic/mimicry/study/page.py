@@ -16,6 +16,7 @@ from emimic.mimicry.study.results import (
     describe_sessions,
     list_groups,
 )
+from emimic.mimicry.windows import WindowGrid
 from emimic.version import __version__
 from emimic.wording import pluralize
 
@@ -166,14 +167,16 @@ def _render_warnings(study: Study) -> str:
 
 def _render_method(study: Study) -> str:
     settings = study.settings
+    grid = WindowGrid.from_settings(settings, study.hop)
+    width, every, reach = (f"{steps * study.hop:g} s" for steps in (grid.width, grid.hop, grid.reach))
     measures = "".join(
         f"<tr><td class='text'>{name}</td><td class='text'>{measure.unit}</td>"
         f"<td class='text'>{html.escape(measure.meaning)}</td></tr>"
         for name, measure in BY_NAME.items()
     )
     return (
-        f"<h2>Method</h2><p>Windows of {settings.window:g} s, lags up to {settings.lag:g} s, {settings.draws} "
-        f"permutations, coupling {settings.coupling}. p and intervals are not corrected for the number of measures; "
+        f"<h2>Method</h2><p>Windows of {width}, every {every}, lags up to {reach}, {settings.draws} permutations, "
+        f"coupling {settings.coupling}. p and intervals are not corrected for the number of measures; "
         "single dimensions, in the CSV files, are corrected for their number. Values, means and differences have their "
         "measure's unit: r, a correlation; z, Fisher's z; or a fraction. Effect sizes, d and p of correlations are "
         f"those of Fisher's z. docs/mimicry.md has formulas and sources.</p><table>{measures}</table>"
