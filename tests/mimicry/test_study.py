@@ -286,6 +286,33 @@ def test_more_than_two_voices(trios: Study, tmp_path: Path, monkeypatch: pytest.
     assert "<script" not in page
 
 
+def test_mean_lag_lines_do_not_jump_where_lines_end() -> None:
+    """Ten sessions at two levels; long lags are missing in the low ones, and one session has hardly any lag."""
+    shape = np.cos(np.linspace(-1, 1, 9))
+    levels = np.repeat([0.1, 0.6], 5)
+    real = levels[:, None] * shape
+    real[:5, [0, 1, 7, 8]] = np.nan
+    empty = np.full((1, 9), np.nan)
+    pseudo = np.concatenate([0.5 * real, -real, empty, [np.where(np.arange(9) == 4, 9.0, np.nan)]])
+    found = plots.summarize_lines(np.concatenate([real, empty]), pseudo)
+    expected = 0.35 * shape
+    expected[[0, 1, 7, 8]] = np.nan
+    np.testing.assert_allclose(found.mean, expected)
+    np.testing.assert_allclose(found.pseudo_mean, -0.25 * expected)
+    kept = np.concatenate([0.5 * levels, -levels])
+    np.testing.assert_allclose(
+        found.low / expected, np.where(np.isnan(expected), np.nan, np.percentile(kept, 2.5) / 0.35)
+    )
+    assert found.sessions == 10
+    real[:4] = 0.1 * shape  # nine of ten have all lags
+    found = plots.summarize_lines(real, pseudo)
+    np.testing.assert_allclose(found.mean, levels[[0, 1, 2, 3, 5, 6, 7, 8, 9]].mean() * shape)
+    assert found.sessions == 9
+    nothing = plots.summarize_lines(empty, empty)
+    assert np.isnan(nothing.mean).all()
+    assert np.isnan(nothing.low).all()
+
+
 # Warnings about the sound
 
 
