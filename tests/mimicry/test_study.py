@@ -109,6 +109,7 @@ def test_warnings_of_many_sessions_are_gathered() -> None:
     page = make_page(study, {}, "")
     assert all(page.count(note) == 1 for note in summaries)
     assert "s of voice" not in page
+    assert "<p>None but those at the top.</p>" in page
     sessions_found = study.to_dict()["sessions"]
     assert [len(one["gathered"]) for one in sessions_found] == [0, 2, 2, 0]
     assert sessions_found[1]["gathered"][0].startswith("s01 client has only 15 s of voice")

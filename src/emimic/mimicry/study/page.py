@@ -162,7 +162,8 @@ def _render_warnings(study: Study) -> str:
         for session in study.sessions
         for note in session.notes
     ]
-    return f"<h2>Warnings</h2><ul>{''.join(notes)}</ul>" if notes else "<h2>Warnings</h2><p>None.</p>"
+    none = "None but those at the top." if study.notes else "None."
+    return "<h2>Warnings</h2>" + (f"<ul>{''.join(notes)}</ul>" if notes else f"<p>{none}</p>")
 
 
 def _render_method(study: Study) -> str:
