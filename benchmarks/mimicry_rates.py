@@ -1,11 +1,12 @@
 """False positives and power of every measure of `emimic mimicry`, at 15 to 300 s: docs/results/mimicry_rates.json.
 
-    python -m benchmarks.mimicry_rates TRACKS [--scale 1]   # TRACKS: of benchmarks.mimicry_tracks
+    python -m benchmarks.mimicry_rates TRACKS [--scale 1]   # TRACKS: of benchmarks.mimicry_tracks; not for power
 
 Unrelated pairs are synthetic timelines (`benchmarks.mimicry.KINDS` in turn, from 30 s on every second pair with
 pauses), or pieces of real recordings: joined vocal bursts (Apache-2.0), and English sentences (TAVA, AGPL-3.0, to
 measure only). Each measure is tested at 5 %: in a single pair by surrogates, in a study by pseudo-dyads. Coupled pairs
-have the second timeline follow the first one, with noise of a given power: how many are found?
+have the second timeline follow the first one, with noise of a given power, and coupled trios the third one, too: how
+many are found?
 """
 
 import json
@@ -146,15 +147,27 @@ def count_groups(source: Source, seconds: int, number: int) -> dict[str, list[in
     return {"rho": found}
 
 
-def make_coupled(seconds: int, noise: float, rng: np.random.Generator) -> Iterator[list[Timeline]]:
-    """Yield a timeline, and a noisy copy of it 0.4 to 2.2 s later."""
-    steps, number = round(seconds / HOP), 0
-    while True:
-        kind = list(KINDS)[number % len(KINDS)]
-        lag, long = int(rng.integers(2, 12)), make_values(steps + 12, kind, rng)
-        second = long[12 - lag : 12 - lag + steps] + np.sqrt(noise) * make_values(steps, kind, rng)
-        yield [make_timeline(long[12:], "a"), make_timeline(second, "b")]
-        number += 1
+def make_coupled(noise: float) -> Source:
+    """Return a source of a timeline, and noisy copies of it 0.4 to 2.2 s later."""
+
+    def follow(seconds: int, voices: int, rng: np.random.Generator) -> Iterator[list[Timeline]]:
+        steps, number = round(seconds / HOP), 0
+        while True:
+            kind = list(KINDS)[number % len(KINDS)]
+            lags = [int(rng.integers(2, 12)) for _ in range(voices - 1)]
+            long = make_values(steps + 12, kind, rng)
+            yield [
+                make_timeline(long[12:], "a"),
+                *(
+                    make_timeline(
+                        long[12 - lag :][:steps] + np.sqrt(noise) * make_values(steps, kind, rng), name
+                    )
+                    for lag, name in zip(lags, "bc", strict=False)
+                ),
+            ]
+            number += 1
+
+    return follow
 
 
 NUMBERS = {15: 400, 30: 300, 60: 200, 300: 60}
@@ -189,23 +202,38 @@ def list_power_rows(_: dict[str, list[np.ndarray]], scale: float) -> Iterator[di
     """Yield the counts of coupled pairs per strength and length."""
     for strength, noise in NOISE.items():
         for seconds in SECONDS:
-            pairs = make_coupled(seconds, noise, np.random.default_rng([5, seconds]))
+            pairs = make_coupled(noise)(seconds, 2, np.random.default_rng([5, seconds]))
             counts = count_pairs(pairs, max(10, round(scale * COUPLED[seconds])))
             yield {"test": "power", "recordings": strength, "seconds": seconds, "counts": counts}
 
 
-TESTS = {"surrogates": list_pair_rows, "pseudo-dyads": list_study_rows, "power": list_power_rows}
+def list_trio_power_rows(_: dict[str, list[np.ndarray]], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield the counts of rho in coupled trios per strength and length."""
+    for strength, noise in NOISE.items():
+        for seconds in SECONDS:
+            counts = count_groups(make_coupled(noise), seconds, max(10, round(scale * COUPLED[seconds])))
+            yield {"test": "power-trios", "recordings": strength, "seconds": seconds, "counts": counts}
+
+
+TESTS = {
+    "surrogates": list_pair_rows,
+    "pseudo-dyads": list_study_rows,
+    "power": list_power_rows,
+    "power-trios": list_trio_power_rows,
+}
 
 
 def main() -> None:
     """Run the tests, and write their counts; those of other tests stay."""
     parser = make_parser(__doc__)
-    parser.add_argument("tracks", type=Path)
+    parser.add_argument("tracks", type=Path, nargs="?")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of pairs")
     parser.add_argument("--tests", nargs="+", choices=list(TESTS), default=list(TESTS))
     arguments = parser.parse_args()
+    if arguments.tracks is None and {"surrogates", "pseudo-dyads"} & set(arguments.tests):
+        parser.error("give TRACKS, or --tests power power-trios")
     tracks = {}
-    for name in ("bursts", "tava"):
+    for name in ("bursts", "tava") if arguments.tracks else ():
         with np.load(arguments.tracks / f"{name}.npz") as file:
             tracks[name] = [file[key] for key in file.files]
     path = RESULTS / "mimicry_rates.json"
@@ -214,8 +242,8 @@ def main() -> None:
         "command": f"python -m benchmarks.mimicry_rates TRACKS --scale {arguments.scale:g}",
         "level": LEVEL,
     }
-    result |= {"machine": machine()}
     for test in arguments.tests:
+        result.setdefault("machines", {})[test] = machine()
         result["rows"] = [row for row in result["rows"] if row["test"] != test]
         for row in TESTS[test](tracks, arguments.scale):
             result["rows"].append(row)

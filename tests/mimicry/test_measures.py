@@ -1,6 +1,8 @@
 """Every measure against its formula, written again with plain loops, and on pairs with a known coupling."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from emimic.mimicry.compare import make_series
 from emimic.mimicry.group_phase import compute_phases, compute_rho
 from emimic.mimicry.influence import compute_influence
 from emimic.mimicry.lag_profile import find_extreme
-from emimic.mimicry.measures import MEASURES, NAMES, get_sign, measure
+from emimic.mimicry.measures import MEASURES, NAMES, get_sign, measure, name_influences
 from emimic.mimicry.results import Comparison, MimicryError, Series
 from emimic.mimicry.significance import compute_p_alone, compute_p_corrected, judge_side
+from emimic.mimicry.study.analysis import SEGMENT as SUSY_SEGMENT
 from emimic.mimicry.susy import compute_susy
 from emimic.mimicry.timeline_warnings import describe_heat_map, find_streaks
 from emimic.mimicry.windows import WindowGrid, make_stack
@@ -73,6 +76,7 @@ def test_lag_measures_are_those_of_rmea(number: int, gapped: bool) -> None:
     weight = max(values[3, 0] for values in sums.values())
     means = {lag: values[:3] / values[3] for lag, values in sums.items() if 2 * values[3, 0] >= weight}
     expected = {
+        "similarity": np.max([values[0] for values in means.values()], axis=0),
         "peak": np.max([values[0] for values in means.values()], axis=0),
         "trough": np.min([values[0] for values in means.values()], axis=0),
         "lag_zero": means[0][1],
@@ -115,6 +119,22 @@ def test_influence_is_the_partial_correlation_of_a_regression(number: int) -> No
             left, right = residual(np.array(target)), residual(np.array(known)[:, 2])
             best[d] = max(best[d], left @ right / math.sqrt((left @ left) * (right @ right)))
     assert found == pytest.approx(best, abs=3e-3)  # a small ridge keeps the own past apart
+    other = compute_influence(make_stack([y]), make_stack([x]), grid, "positive")[0]
+    named = {name: values[0] for name, values in name_influences(found[None], other[None]).items()}
+    net = [0.5 * math.log((1 + r) * (1 - s) / (1 - r) / (1 + s)) for r, s in zip(found, other, strict=True)]
+    for name, values in (("first", found), ("second", other), ("net", net)):
+        assert named[f"influence_{name}"] == pytest.approx([*values, np.mean(values)]), name
+
+
+def test_every_measure_names_its_test() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8").splitlines()
+    begin = page.index("| measure | formula | source | its test |") + 2
+    named: dict[str, str] = {}
+    for line in page[begin : page.index("", begin)]:
+        (test,) = re.findall(r"`(test_\w+)` \|$", line)
+        named |= dict.fromkeys(re.findall(r"`(\w+)`", line.split("|")[1]), test)
+    assert set(named) == {*NAMES, "rho", "susy_es"}
+    assert all(callable(globals()[test]) for test in named.values())
 
 
 @pytest.mark.parametrize("steps", [64 * 2, 300])
@@ -138,6 +158,19 @@ def test_coherence_is_welchs(steps: int) -> None:
         assert found[name][1] == pytest.approx(np.ones(9))
     short = make_stack([series(a[:100])])
     assert np.isnan(compute_bands(short, short, HOP)["slow"]).all()
+
+
+def test_the_docs_name_the_windows_and_segments() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8").split())
+    grid = WindowGrid.from_settings(OPTIONS, HOP)
+    width, every, reach = (f"{steps * HOP:g}" for steps in (grid.width, grid.hop, grid.reach))
+    assert f"windows of {width} s, every {every} s, lags up to {reach} s" in page
+    assert f"lagSec = {reach}, winSec = {width}, incSec = {every}" in page
+    assert f"segments of {SUSY_SEGMENT:g} s, without overlap" in page
+    rng = np.random.default_rng(8)
+    a, b = series(wandering(280, rng)), series(wandering(280, rng))
+    halves, whole = (compute_susy(a, b, segment=seconds, lag=2.4) for seconds in (28.0, SUSY_SEGMENT))
+    assert whole.es == pytest.approx(halves.es)  # 56 s: shorter than a minute
 
 
 def test_susy_is_the_published_definition() -> None:

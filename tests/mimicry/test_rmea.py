@@ -12,6 +12,7 @@ from made_results import timeline, wandering
 
 from emimic.cli.study_request import write_dyads
 from emimic.mimicry.study import Session
+from emimic.mimicry.study.folder import StudyFolder
 
 COMMANDS = """
 for (file in list.files(".", pattern = "\\\\.(txt|csv)$")) {
@@ -37,11 +38,11 @@ def make_sessions(roles: tuple[str, ...] = ("therapist", "client")) -> list[Sess
 
 def test_a_table_has_both_voices_without_gaps(tmp_path: Path) -> None:
     sessions = make_sessions()
-    write_dyads(sessions, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    write_dyads(sessions, StudyFolder(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "rmea").iterdir()) == [
         "s-0_1_all.csv", "s-1_1_a b.csv", "s-2_1_a b.csv",
     ]  # fmt: skip
-    table = pd.read_csv(tmp_path / "s-1_1_a b.csv")
+    table = pd.read_csv(tmp_path / "rmea" / "s-1_1_a b.csv")
     first, second = sessions[1].voices
     assert list(table.columns[:3]) == ["therapist Admiration", "client Admiration", "therapist Amusement"]
     assert table.shape == (60, 2 * len(first.dimensions))
@@ -56,9 +57,14 @@ def test_a_table_has_both_voices_without_gaps(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R (Debian's r-base-core) is not installed")
 def test_r_reads_the_tables(tmp_path: Path) -> None:
     sessions = make_sessions()
-    write_dyads(sessions, tmp_path)
+    write_dyads(sessions, StudyFolder(tmp_path))
     done = subprocess.run(
-        ["Rscript", "-e", COMMANDS], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        ["Rscript", "-e", COMMANDS],
+        cwd=tmp_path / "rmea",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == ["s-0", "s-1", "s-2"]
@@ -67,13 +73,15 @@ def test_r_reads_the_tables(tmp_path: Path) -> None:
 
 
 def test_pairs_of_roles_have_a_folder_each(tmp_path: Path) -> None:
-    write_dyads(make_sessions(("a", "b", "c")), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a and b", "a and c", "b and c"]
+    write_dyads(make_sessions(("a", "b", "c")), StudyFolder(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "rmea").iterdir()) == ["a and b", "a and c", "b and c"]
     assert len(list(tmp_path.rglob("*.csv"))) == 9
 
 
 def test_equal_ids_keep_their_group(tmp_path: Path) -> None:
     """rMEA reads the group behind the last `_`, so a number that separates two dyads is part of the dyad."""
     first, second, _ = make_sessions()
-    write_dyads([replace(first, id="a_b", group="x"), replace(second, id="a-b", group="x")], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-b-2_1_x.csv", "a-b_1_x.csv"]
+    write_dyads(
+        [replace(first, id="a_b", group="x"), replace(second, id="a-b", group="x")], StudyFolder(tmp_path)
+    )
+    assert sorted(path.name for path in (tmp_path / "rmea").iterdir()) == ["a-b-2_1_x.csv", "a-b_1_x.csv"]

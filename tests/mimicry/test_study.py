@@ -1,6 +1,7 @@
 """A study of 40 sessions separates two groups; a killed run resumes to the same bytes; the tables are read by R."""
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -26,6 +27,8 @@ from emimic.inference.results import Failure
 from emimic.mimicry import MimicryError, Settings, compare
 from emimic.mimicry.crosstalk import find_crosstalk, split_windows
 from emimic.mimicry.study import Session, Study, analyze, plots
+from emimic.mimicry.study.folder import LIST, StudyFolder
+from emimic.mimicry.study.page import make_page
 from emimic.mimicry.study.session import read_rows
 from emimic.mimicry.study.tables import (
     CONTRASTS,
@@ -39,6 +42,7 @@ from emimic.prediction import Prediction
 from emimic.task import EMOTIONS
 
 OPTIONS = Settings(alignment="windowed", draws=199)
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,35 @@ def test_a_session_whose_roles_no_other_has_is_reported() -> None:
     assert [session.id for session in study.sessions] == [first.id, third.id]
     (failed,) = study.failed
     assert failed.id == second.id
-    assert "no other session has two of its roles (therapist, Client)" in failed.reason
+    assert failed.reason.startswith("no other session has two of its roles (therapist, Client)")
+    page = make_page(study, {}, "")
+    assert f"<p>1 session left out:</p><ul><li><strong>{second.id}</strong>: no other session has" in page
+
+
+def test_warnings_of_many_sessions_are_gathered() -> None:
+    """A line with the ids, not one per session; the details are in study.json."""
+    sessions = [case.session for case in make_study(4)]
+    quiet = np.ones(200, bool)
+    quiet[:60] = quiet[150:165] = False  # voice for 12 s and for 3 s
+    for row in (1, 2):
+        first, second = sessions[row].voices
+        voices = [timeline(first.values), timeline(second.values, gaps=quiet)]
+        sessions[row] = Session.from_timelines(sessions[row].id, voices, roles=("therapist", "client"))
+    study = analyze(sessions, settings=OPTIONS)
+    summaries = [note for note in study.notes if "study.json" in note]
+    assert [note[: note.index(" (")] for note in summaries] == [
+        "2 of 4 sessions have a voice of less than 30 s, so little that it can hardly show anything",
+        "therapist and client: in 2 of 4 sessions less than half of the windows have enough voice on both sides",
+    ]
+    assert all(note.endswith(": s01, s02") for note in summaries)
+    page = make_page(study, {}, "")
+    assert all(page.count(note) == 1 for note in summaries)
+    assert "s of voice" not in page
+    assert "<p>None but those at the top.</p>" in page
+    sessions_found = study.to_dict()["sessions"]
+    assert [len(one["gathered"]) for one in sessions_found] == [0, 2, 2, 0]
+    assert sessions_found[1]["gathered"][0].startswith("s01 client has only 15 s of voice")
+    assert sessions_found[1]["voice"] == [40.0, 15.0]
 
 
 def test_effect_sizes_are_their_formulas(study: Study) -> None:
@@ -110,17 +142,72 @@ def test_the_tables_and_the_json(study: Study) -> None:
     picked = [row for row in rows if (row["measure"], row["dimension"]) == ("similarity", "Overall")]
     assert len(picked) == 40
     assert float(picked[2]["value"]) == pytest.approx(study.voices[0].values["similarity"][2, -1], abs=1e-5)
-    assert float(picked[2]["z"]) == pytest.approx(math.atanh(float(picked[2]["value"])), abs=1e-4)
+    assert float(picked[2]["value_z"]) == pytest.approx(math.atanh(float(picked[2]["value"])), abs=1e-4)
     assert tuple(next(csv.reader(io.StringIO(make_groups_csv(study))))) == GROUPS
     assert tuple(next(csv.reader(io.StringIO(make_contrasts_csv(study))))) == CONTRASTS
     groups = list(csv.DictReader(io.StringIO(make_groups_csv(study))))
     assert {row["group"] for row in groups} == {"coupled", "control", "(all)"}
 
 
+def test_means_of_pseudo_dyads_have_one_unit(study: Study) -> None:
+    """The measure's own in every table, so that values can be compared; Fisher's z where the column's name says so."""
+    (voices,) = study.voices
+    rows = [
+        row for row in csv.DictReader(io.StringIO(make_sessions_csv(study))) if row["dimension"] == "Overall"
+    ]
+    groups = list(csv.DictReader(io.StringIO(make_groups_csv(study))))
+    contrasts = list(csv.DictReader(io.StringIO(make_contrasts_csv(study))))
+    assert voices.dyads is not None
+    for name, unit in (("peak", "r"), ("all_lags", "z"), ("coherence_slow", "fraction")):
+        matrix = voices.dyads.values[name][..., -1]
+        z = np.arctanh(matrix) if unit == "r" else matrix
+        own = [row for row in rows if row["measure"] == name]
+        gains = {"coupled": [], "control": []}  # type: ignore[var-annotated]
+        for i, row in enumerate(own):
+            pseudo = np.concatenate([np.delete(z[i], i), np.delete(z[:, i], i)])
+            mean = np.tanh(pseudo.mean()) if unit == "r" else pseudo.mean()
+            assert row["unit"] == unit
+            assert float(row["pseudo_mean"]) == pytest.approx(mean, abs=1e-5)
+            expected = ["", "", ""] if unit == "fraction" else [z[i, i], pseudo.mean(), pseudo.std(ddof=1)]
+            found = [row[key] and float(row[key]) for key in ("value_z", "pseudo_mean_z", "pseudo_std_z")]
+            assert found == pytest.approx(expected, abs=1e-5)
+            gains[row["group"]].append((matrix[i, i] - mean, z[i, i] - pseudo.mean()))
+        others = [z[i, j] for i in range(20) for j in range(40) if i != j]
+        others += [z[j, i] for i in range(20) for j in range(40) if i != j]
+        key = {"measure": name, "dimension": "Overall", "unit": unit}
+        (group,) = [row for row in groups if row.items() >= (key | {"group": "coupled"}).items()]
+        mean = np.tanh(np.mean(others)) if unit == "r" else np.mean(others)
+        assert float(group["pseudo_mean"]) == pytest.approx(mean, abs=1e-5)
+        (contrast,) = [row for row in contrasts if row.items() >= key.items()]
+        difference = np.mean(gains["coupled"], axis=0) - np.mean(gains["control"], axis=0)
+        assert float(contrast["difference"]) == pytest.approx(difference[0], abs=1e-5)
+        if unit == "fraction":
+            assert contrast["difference_z"] == ""
+        else:
+            assert float(contrast["difference_z"]) == pytest.approx(difference[1], abs=1e-5)
+
+
+def test_page_and_terminal_name_the_units(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    study_request.show(study)
+    printed = capsys.readouterr().out
+    contrast = study.voices[0].contrasts["coupled", "control"]["similarity"]
+    assert "therapist and client: similarity (r)" in printed
+    assert f"({contrast.difference[-1]:+.3f} in z)" in printed
+    page = make_page(study, {}, "")
+    assert "Windows of 5 s, every 2.4 s, lags up to 2.4 s, 199 permutations" in page
+    assert "<td class='text'>similarity</td><td class='text'>r</td>" in page
+    for words in (
+        "Difference in z",
+        "Similarity (r)",
+        "<td class='text'>lead_windows</td><td class='text'>fraction</td>",
+    ):
+        assert words in page
+
+
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R (Debian's r-base-core) is not installed")
 def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
     (tmp_path / "study.csv").write_text(make_sessions_csv(study), encoding="utf-8")
-    page = (Path(__file__).parents[2] / "docs" / "mimicry.md").read_text(encoding="utf-8")
+    page = (DOCS / "mimicry.md").read_text(encoding="utf-8")
     script = page.partition("```r\n")[2].partition("```")[0]
     done = subprocess.run(
         ["Rscript", "-e", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
@@ -129,26 +216,102 @@ def test_r_reads_the_table(study: Study, tmp_path: Path) -> None:
     assert len(script.strip().splitlines()) == 4
 
 
-def test_more_than_two_voices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def trios() -> Study:
+    """Eight sessions of three coupled voices, without groups."""
     rng = np.random.default_rng(1)
     sessions = []
     for row in range(8):
         common = wandering(210, rng)
         voices = [timeline(common[k : k + 200] + 0.5 * wandering(200, rng)) for k in (0, 3, 6)]
         sessions.append(Session.from_timelines(f"s{row}", voices, roles=("a", "b", "c")))
-    found = analyze(sessions, settings=Settings(alignment="windowed", draws=39))
+    return analyze(sessions, settings=Settings(alignment="windowed", draws=39))
+
+
+def read_columns() -> dict[str, dict[str, str]]:
+    """Return when each column of a table is empty, as docs/mimicry.md says: by table and column."""
+    found: dict[str, dict[str, str]] = {}
+    lines = (DOCS / "mimicry.md").read_text(encoding="utf-8").splitlines()
+    begin = lines.index("| column | in | meaning | unit, range | empty |") + 2
+    for line in lines[begin : lines.index("", begin)]:
+        columns, tables, meaning, unit, empty = (
+            part.strip() for part in line.replace("\\|", "/").strip("|").split("|")
+        )
+        assert meaning, line
+        assert unit, line
+        for table in tables.split(", "):
+            for column in columns.split(", "):
+                assert found.setdefault(table, {}).setdefault(column.strip("`"), empty) == empty, line
+    return found
+
+
+def test_every_column_is_documented(study: Study, trios: Study) -> None:
+    documented = read_columns()
+    written = {"study": make_sessions_csv, "groups": make_groups_csv, "contrasts": make_contrasts_csv}
+    assert set(documented) == set(written)
+    for name, make in written.items():
+        assert set(next(csv.reader(io.StringIO(make(study))))) == set(documented[name]), name
+        rows = [row for one in (study, trios) for row in csv.DictReader(io.StringIO(make(one)))]
+        for column, empty in documented[name].items():
+            assert empty != "never" or all(row[column] for row in rows), (name, column)
+
+
+def test_columns_are_empty_where_the_docs_say(study: Study, trios: Study) -> None:
+    rows = [row for one in (study, trios) for row in csv.DictReader(io.StringIO(make_sessions_csv(one)))]
+    for row in rows:
+        name, is_pair = row["measure"], row["voices"] != "a and b and c"
+        assert is_pair == (name != "rho") == bool(row["first"]) == bool(row["windows"])
+        assert bool(row["lag"]) == (name == "similarity"), row
+        assert bool(row["susy_es"]) == (name in ("all_lags", "absolute")), row
+        assert bool(row["value_z"]) == (row["unit"] != "fraction") == bool(row["pseudo_std_z"])
+        is_main = name == "similarity" and row["dimension"] == "Overall"
+        leads = is_main and float(row["p"]) <= 0.05 and abs(float(row["lag"])) > 0.3
+        expected = "" if not leads else row["first"] if float(row["lag"]) > 0 else row["second"]
+        assert row["leader"] == expected, row
+    assert {row["leader"] for row in rows} >= {"", "therapist", "client"}
+
+
+def test_more_than_two_voices(trios: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = trios
     assert [voices.roles for voices in found.voices] == [("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
     assert all(voices.summaries[""]["similarity"].p[-1] <= 0.05 for voices in found.voices[:3])
     assert found.voices[-1].summaries[""]["rho"].p[-1] <= 0.05
     assert plots.draw_heat_map(found, found.voices[0], 3).startswith(b"\x89PNG")
     monkeypatch.setattr(plots, "draw_heat_map", lambda *_: b"an image")  # 24 would take seconds
-    study_request.write_study(found, tmp_path)
+    study_request.write_study(found, StudyFolder(tmp_path))
     assert {"network.png", "a and b lags.png", "a and b distribution.png", "s3 a and b.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert page.count("<img") == 1 + 3 * 2 + 3 * 8
     assert "<script" not in page
+
+
+def test_mean_lag_lines_do_not_jump_where_lines_end() -> None:
+    """Ten sessions at two levels; long lags are missing in the low ones, and one session has hardly any lag."""
+    shape = np.cos(np.linspace(-1, 1, 9))
+    levels = np.repeat([0.1, 0.6], 5)
+    real = levels[:, None] * shape
+    real[:5, [0, 1, 7, 8]] = np.nan
+    empty = np.full((1, 9), np.nan)
+    pseudo = np.concatenate([0.5 * real, -real, empty, [np.where(np.arange(9) == 4, 9.0, np.nan)]])
+    found = plots.summarize_lines(np.concatenate([real, empty]), pseudo)
+    expected = 0.35 * shape
+    expected[[0, 1, 7, 8]] = np.nan
+    np.testing.assert_allclose(found.mean, expected)
+    np.testing.assert_allclose(found.pseudo_mean, -0.25 * expected)
+    kept = np.concatenate([0.5 * levels, -levels])
+    np.testing.assert_allclose(
+        found.low / expected, np.where(np.isnan(expected), np.nan, np.percentile(kept, 2.5) / 0.35)
+    )
+    assert found.sessions == 10
+    real[:4] = 0.1 * shape  # nine of ten have all lags
+    found = plots.summarize_lines(real, pseudo)
+    np.testing.assert_allclose(found.mean, levels[[0, 1, 2, 3, 5, 6, 7, 8, 9]].mean() * shape)
+    assert found.sessions == 9
+    nothing = plots.summarize_lines(empty, empty)
+    assert np.isnan(nothing.mean).all()
+    assert np.isnan(nothing.low).all()
 
 
 # Warnings about the sound
@@ -259,7 +422,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(folder: Path, out: str) -> Any:
+def run(folder: Path, out: str, *options: str) -> Any:
     words = [
         "mimicry",
         "--study",
@@ -269,6 +432,7 @@ def run(folder: Path, out: str) -> Any:
         "--draws",
         "39",
         "-q",
+        *options,
     ]
     return CliRunner().invoke(app, words)
 
@@ -290,6 +454,72 @@ def test_a_stopped_study_resumes_to_the_same_bytes(folder: Path, monkeypatch: py
     document = json.loads((folder / "whole" / "study.json").read_text(encoding="utf-8"))
     assert len(document["sessions"]) == 37
     assert [failed["id"] for failed in document["failed"]] == ["s04", "s19", "s34"]
+
+
+def list_files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_of_an_earlier_run_are_removed_unless_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(study: Study, _: bool) -> Any:
+        return (((name, name), name.encode()) for name in ("lags", *study.voices[0].sessions))
+
+    monkeypatch.setattr(study_request, "_draw", draw)
+    table, out = folder / "sessions.csv", folder / "out"
+    table.write_text("\n".join(table.read_text(encoding="utf-8").split("\n")[:9]), encoding="utf-8")
+    assert run(folder, "out", "--rmea").exit_code == 1
+    before = list_files(out)
+    assert before >= {"s00.png", "s01.png", "s02.png", "rmea/s00_1_b.csv", "rmea/s02_1_b.csv"}
+    listed = (out / LIST).read_text(encoding="utf-8").splitlines()
+    assert {line[66:] for line in listed} == before - {LIST, "journal.jsonl"}
+    for line in listed:
+        assert line[:66] == hashlib.sha256((out / line[66:]).read_bytes()).hexdigest() + "  "
+    (out / "mine.png").write_bytes(b"mine")
+    (out / "s01.png").write_bytes(b"annotated by hand")
+    outside = folder / "outside.txt"
+    outside.write_bytes(b"outside")
+    with (out / LIST).open("a", encoding="utf-8") as file:
+        file.write(f"{hashlib.sha256(b'outside').hexdigest()}  ../outside.txt\nbroken\n")
+    text = table.read_text(encoding="utf-8").replace("s00,", "first,").replace("\ns02,s02", "\nS02,s02")
+    table.write_text(text.replace("\ns01,s01.wav,a,therapist,client", ""), encoding="utf-8")
+    done = run(folder, "out", "--rmea")
+    expected = {
+        name
+        for name in before
+        if not name.startswith(("s00", "s01", "s02", "rmea/s00", "rmea/s01", "rmea/s02"))
+    }
+    expected |= {"first.png", "S02.png", "rmea/first_1_b.csv", "rmea/S02_1_b.csv", "s01.png", "mine.png"}
+    assert list_files(out) == expected
+    assert (out / "s01.png").read_bytes() == b"annotated by hand"
+    assert outside.exists()
+    assert "removed 5 files of an earlier run, not written again" in done.output
+    run(folder, "out")
+    assert list_files(out) == {name for name in expected if not name.startswith("rmea/")}
+    assert not (out / "rmea").exists()
+
+
+def test_a_stopped_run_forgets_no_file(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        StudyFolder(tmp_path).write(name, name)  # each run stops before it removes
+    again = StudyFolder(tmp_path)
+    again.write("c.png", "c")
+    assert sorted(again.remove_others()) == ["a.png", "b.png"]
+    assert list_files(tmp_path) == {"c.png", LIST}
+    assert StudyFolder(tmp_path).remove_others() == ["c.png"]
+
+
+def test_a_name_in_another_case_may_be_the_same_file(tmp_path: Path) -> None:
+    """As on Windows and macOS; a hard link stands in for such a file system."""
+    StudyFolder(tmp_path).write("a.png", "x")
+    again = StudyFolder(tmp_path)
+    (tmp_path / "a.png").unlink()
+    again.write("A.png", "x")
+    if not (tmp_path / "a.png").exists():
+        (tmp_path / "a.png").hardlink_to(tmp_path / "A.png")
+    assert again.remove_others() == []
+    assert (tmp_path / "A.png").exists()
 
 
 def test_options_that_do_not_fit_a_study(tmp_path: Path) -> None:

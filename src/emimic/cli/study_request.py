@@ -15,7 +15,7 @@ from rich.table import Table
 from emimic import progress
 from emimic.cli import predict_request
 from emimic.cpus import count_cores
-from emimic.files import make_folder, make_printable, write_atomically
+from emimic.files import make_folder, make_printable
 from emimic.inference.engine import check_model
 from emimic.inference.predictor import Predictor
 from emimic.inference.recording import Channel, Recording, split_recording
@@ -26,8 +26,9 @@ from emimic.mimicry.measures import NAMES
 from emimic.mimicry.results import MEANING, MimicryError, Settings
 from emimic.mimicry.study import Session, Study, analyze
 from emimic.mimicry.study.analysis import SEGMENT, count_steps
+from emimic.mimicry.study.folder import StudyFolder
 from emimic.mimicry.study.page import make_page
-from emimic.mimicry.study.results import Failed, Voices, list_groups
+from emimic.mimicry.study.results import BY_NAME, Failed, Voices, describe_contrast, list_groups
 from emimic.mimicry.study.rmea import list_dyads, make_dyad_csv, make_name
 from emimic.mimicry.study.session import Row, read_rows
 from emimic.mimicry.study.tables import make_contrasts_csv, make_groups_csv, make_sessions_csv
@@ -35,6 +36,7 @@ from emimic.output import write
 from emimic.output.formats.names import make_safe, make_unique
 from emimic.output.html_page import NOTICE
 from emimic.task import AudioError
+from emimic.wording import pluralize
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,12 @@ def run(request: Request, log: Callable[[str], object]) -> Study:
             on_progress=lambda: bar.update(task, advance=1),
         )  # fmt: skip
     try:  # files first: printing can fail
-        write_study(study, request.out, plots=not unavailable, show_progress=request.progress)
+        folder = StudyFolder(request.out)
+        write_study(study, folder, plots=not unavailable, show_progress=request.progress)
         if request.rmea:
-            write_dyads(sessions, request.out / "rmea")
+            write_dyads(sessions, folder)
+        if removed := folder.remove_others():
+            log(f"emimic: removed {pluralize(len(removed), 'file')} of an earlier run, not written again")
         log(f"files are in {request.out}")
     finally:
         show(study)
@@ -159,7 +164,7 @@ def _make_sessions(
             notes = _find_notes(session, voices, min(timeline.seconds for timeline in timelines))
             sessions.append(replace(session, notes=tuple(notes)))
         except (MimicryError, AudioError) as error:
-            failed.append(Failed(row.id, str(error)))
+            failed.append(Failed(row.id, str(error).removeprefix(f"{row.id}: ")))
     return sessions, failed
 
 
@@ -177,34 +182,34 @@ def _read_blocks(recording: Recording) -> Iterator["decode.Wave"]:
     return decode.load_blocks(path, seconds=WINDOW, channel=channel, notes=[])
 
 
-def write_study(study: Study, out: Path, *, plots: bool = True, show_progress: bool = False) -> None:
+def write_study(
+    study: Study, folder: StudyFolder, *, plots: bool = True, show_progress: bool = False
+) -> None:
     """Write study.csv, groups.csv, contrasts.csv, study.json, study.html and, with `plots`, PNGs into a folder."""
-    make_folder(out)
-    write_atomically(out / "study.csv", make_sessions_csv(study))
-    write_atomically(out / "groups.csv", make_groups_csv(study))
-    write_atomically(out / "contrasts.csv", make_contrasts_csv(study))
+    folder.write("study.csv", make_sessions_csv(study))
+    folder.write("groups.csv", make_groups_csv(study))
+    folder.write("contrasts.csv", make_contrasts_csv(study))
     text = json.dumps(study.to_dict(), allow_nan=False, ensure_ascii=False)
-    write_atomically(out / "study.json", text + "\n")
+    folder.write("study.json", text + "\n")
     drawn = dict(_draw(study, show_progress)) if plots else {}
     taken = make_unique([make_safe(name, 100) for _, name in drawn], taken=())
     for (key, _), name in zip(drawn, taken, strict=True):
-        write_atomically(out / f"{name}.png", drawn[key, _])
+        folder.write(f"{name}.png", drawn[key, _])
     page = make_page(study, {key: image for (key, _), image in drawn.items()}, NOTICE)
-    write_atomically(out / "study.html", page)
+    folder.write("study.html", page)
 
 
-def write_dyads(sessions: Sequence[Session], folder: Path) -> None:
-    """Write a table per pair of voices for rMEA, in a folder per pair of roles if there are several."""
+def write_dyads(sessions: Sequence[Session], folder: StudyFolder) -> None:
+    """Write a table per pair of voices for rMEA into `rmea`, in a folder per pair of roles if there are several."""
     dyads = list(list_dyads(sessions))
     pairs = dict.fromkeys(roles for roles, _ in dyads)
     for roles in pairs:
-        place = folder if len(pairs) == 1 else folder / make_safe(" and ".join(roles))
-        make_folder(place)
+        place = "rmea" if len(pairs) == 1 else f"rmea/{make_safe(' and '.join(roles))}"
         members = [session for other, session in dyads if other == roles]
         unique = make_unique(session.id.replace("_", "-") for session in members)
         for session, dyad in zip(members, unique, strict=True):
             name = make_safe(make_name(dyad, session.group))
-            write_atomically(place / f"{name}.csv", make_dyad_csv(session, roles))
+            folder.write(f"{place}/{name}.csv", make_dyad_csv(session, roles))
 
 
 def _draw(study: Study, show_progress: bool) -> Iterator[tuple[tuple[str, str], bytes]]:
@@ -235,10 +240,11 @@ def show(study: Study) -> None:
         console.width = max(console.width, needed)  # lines that wrap lose nothing
         console.print(table)
         name = NAMES[0] if voices.dyads is not None else "rho"
-        for (first, second), tests in voices.contrasts.items():
-            test = tests[name]
-            line = f"{first or '-'} minus {second or '-'}: {test.difference[-1]:+.3f}, "
-            line += f"d {test.d[-1]:.2f}, p {test.p[-1]:.3f}"
+        for first, second in voices.contrasts:
+            test = {key: part[-1] for key, part in describe_contrast(voices, (first, second), name).items()}
+            z = f" ({test['difference_z']:+.3f} in z)" if BY_NAME[name].unit == "r" else ""
+            line = f"{first or '-'} minus {second or '-'}, above pseudo-dyads: {test['difference']:+.3f}{z}, "
+            line += f"d {test['d']:.2f}, p {test['p']:.3f}"
             console.print(escape(make_printable(line)), soft_wrap=True)
     console.print(MEANING, soft_wrap=True)
 
@@ -247,7 +253,8 @@ def _make_table(study: Study, voices: Voices) -> Table:
     """Return one row per group: the main measure, overall."""
     main = NAMES[0] if voices.dyads is not None else "rho"
     test = voices.tests[main]
-    table = Table(title=escape(make_printable(f"{voices.name}: {main}")), title_justify="left")
+    title = f"{voices.name}: {main}{' (r)' * (BY_NAME[main].unit == 'r')}"
+    table = Table(title=escape(make_printable(title)), title_justify="left")
     table.add_column("Group", no_wrap=True)
     for name in ("Sessions", "Mean", "95 % interval", "Pseudo-dyads", "d", "p", "Beyond chance"):
         table.add_column(name, justify="right")

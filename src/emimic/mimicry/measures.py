@@ -16,6 +16,7 @@ from emimic.mimicry.results import Coupling, Settings
 from emimic.mimicry.windows import Stack, WindowGrid, correlate_windows
 
 Side: TypeAlias = Literal["high", "low", "both", "coupling"]
+Unit: TypeAlias = Literal["r", "z", "fraction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +26,30 @@ class Measure:
     Attributes:
         name: In tables.
         side: Values that count against chance: high, low, both, or those of the coupling that is asked for.
-        is_correlation: In [-1, 1], so that tests and means take Fisher's z.
+        unit: r, a correlation, of which tests and means take Fisher's z; z, which is one already; or a fraction.
         meaning: In words.
     """
 
     name: str
     side: Side
-    is_correlation: bool
+    unit: Unit
     meaning: str
 
 
 MEASURES: Final = (
-    Measure("similarity", "coupling", True, "extreme, over lags, of the mean correlation, of the coupling's sign"),
-    Measure("peak", "high", True, "maximum, over lags, of the windows' mean correlation"),
-    Measure("trough", "low", True, "minimum, over lags, of the windows' mean correlation: negative coupling"),
-    Measure("lag_zero", "coupling", False, "mean over windows of Fisher's z at lag 0"),
-    Measure("all_lags", "coupling", False, "mean over windows and lags of Fisher's z"),
-    Measure("absolute", "high", False, "mean over windows and lags of |z|"),
-    Measure("lead", "both", False, "mean z at positive lags minus that at negative ones; above 0: the first leads"),
-    Measure("lead_windows", "both", False, "fraction of windows that the first voice leads minus that of the second"),
-    Measure("influence_first", "coupling", True, "partial correlation of the second voice with the first one's past"),
-    Measure("influence_second", "coupling", True, "partial correlation of the first voice with the second one's past"),
-    Measure("influence_net", "both", False, "z of influence_first minus z of influence_second"),
-    Measure("coherence_slow", "high", False, "coherence, 0.06 to 0.16 Hz"),
-    Measure("coherence_fast", "high", False, "coherence, 0.16 to 0.4 Hz"),
+    Measure("similarity", "coupling", "r", "extreme, over lags, of the mean correlation, of the coupling's sign"),
+    Measure("peak", "high", "r", "maximum, over lags, of the windows' mean correlation"),
+    Measure("trough", "low", "r", "minimum, over lags, of the windows' mean correlation: negative coupling"),
+    Measure("lag_zero", "coupling", "z", "mean over windows of Fisher's z at lag 0"),
+    Measure("all_lags", "coupling", "z", "mean over windows and lags of Fisher's z"),
+    Measure("absolute", "high", "z", "mean over windows and lags of |z|"),
+    Measure("lead", "both", "z", "mean z at positive lags minus that at negative ones; above 0: the first leads"),
+    Measure("lead_windows", "both", "fraction", "fraction of windows that the first leads minus that of the second"),
+    Measure("influence_first", "coupling", "r", "partial correlation of the second voice with the first one's past"),
+    Measure("influence_second", "coupling", "r", "partial correlation of the first voice with the second one's past"),
+    Measure("influence_net", "both", "z", "z of influence_first minus z of influence_second"),
+    Measure("coherence_slow", "high", "fraction", "coherence, 0.06 to 0.16 Hz"),
+    Measure("coherence_fast", "high", "fraction", "coherence, 0.16 to 0.4 Hz"),
 )  # fmt: skip
 """All measures, in the order of the tables; the first is the one that is tested first."""
 
@@ -162,4 +163,4 @@ def get_sign(measure: Measure, coupling: Coupling) -> Literal["high", "low", "bo
 
 def to_scale(measure: Measure, values: Floats) -> Floats:
     """Return values on the scale of means and tests: Fisher's z of correlations, other measures as they are."""
-    return to_z(values) if measure.is_correlation else values
+    return to_z(values) if measure.unit == "r" else values

@@ -9,12 +9,12 @@ import numpy as np
 
 from emimic.metrics import Floats
 from emimic.mimicry.alignment import average
-from emimic.mimicry.compare import FEW_SECONDS
 from emimic.mimicry.group_phase import Phases, compute_phases, compute_rho
 from emimic.mimicry.measures import MEASURES, Measure, get_sign, to_scale
 from emimic.mimicry.results import Bools, Coupling, MimicryError, Settings
 from emimic.mimicry.study.crosswise import compare_crosswise
-from emimic.mimicry.study.results import EVERY, RHO, Failed, SessionFacts, Study, Voices
+from emimic.mimicry.study.remarks import describe_session, list_few_sessions, list_gathered
+from emimic.mimicry.study.results import EVERY, RHO, Failed, Study, Voices
 from emimic.mimicry.study.session import Session
 from emimic.mimicry.study.statistics import (
     Contrast,
@@ -28,7 +28,6 @@ from emimic.mimicry.study.statistics import (
     list_pseudo,
     permute_pairs,
 )
-from emimic.mimicry.timeline_warnings import describe_constant, describe_heat_map
 from emimic.mimicry.windows import WindowGrid
 
 SEGMENT: Final = 30.0
@@ -63,7 +62,7 @@ def analyze(
     settings = settings or Settings(alignment="windowed")
     usable, skipped = _pick_usable(sessions, settings)
     if len(usable) < 2:
-        reasons = "; ".join(one.reason for one in (*failed, *skipped))
+        reasons = "; ".join(f"{one.id}: {one.reason}" for one in (*failed, *skipped))
         raise MimicryError(
             f"found {len(usable)} session to compare, expected two or more{': ' * bool(reasons)}{reasons}. Add sessions"
         )
@@ -85,10 +84,10 @@ def analyze(
         segment=segment,
         hop=first.hop,
         dimensions=(*first.dimensions, "Overall"),
-        sessions=tuple(_describe_session(session, voices) for session in usable),
+        sessions=tuple(describe_session(session, voices) for session in usable),
         voices=tuple(voices),
         failed=(*failed, *skipped),
-        notes=_list_notes(voices, settings),
+        notes=(*list_gathered(usable, voices), *list_few_sessions(voices, settings)),
     )
 
 
@@ -108,14 +107,12 @@ def _pick_usable(sessions: Sequence[Session], settings: Settings) -> tuple[list[
         like = usable[0].voices[0] if usable else first
         if grid.width < 3 or not len(grid.place(steps)):
             reason = (
-                f"{session.id}: {steps * first.hop:.1f} s in common are too short for a window of "
+                f"{steps * first.hop:.1f} s in common are too short for a window of "
                 f"{settings.window:g} s with lags of {settings.lag:g} s on both sides"
             )
             skipped.append(Failed(session.id, reason))
         elif first.dimensions != like.dimensions or abs(first.hop - like.hop) > 1e-9:
-            skipped.append(
-                Failed(session.id, f"{session.id}: its dimensions or hop differ from the first session's")
-            )
+            skipped.append(Failed(session.id, "its dimensions or hop differ from the first session's"))
         else:
             usable.append(session)
     counts = Counter(pair for session in usable for pair in combinations(sorted(session.roles), 2))
@@ -123,8 +120,8 @@ def _pick_usable(sessions: Sequence[Session], settings: Settings) -> tuple[list[
         if max(counts[pair] for pair in combinations(sorted(session.roles), 2)) < 2:
             usable.remove(session)
             reason = (
-                f"{session.id}: no other session has two of its roles ({', '.join(session.roles)}). Correct their "
-                "spelling, or add sessions"
+                f"no other session has two of its roles ({', '.join(session.roles)}). Correct their spelling, or add "
+                "sessions"
             )
             skipped.append(Failed(session.id, reason))
     return usable, skipped
@@ -239,37 +236,3 @@ def _number(groups: Sequence[str]) -> Orders:
     """Return the number (session,) of each session's group."""
     names = list(dict.fromkeys(groups))
     return np.array([names.index(group) for group in groups], dtype=np.intp)
-
-
-def _describe_session(session: Session, voices: Sequence[Voices]) -> SessionFacts:
-    """Return a session's facts, with warnings about its timelines."""
-    notes = [*session.notes, *(note for voice in session.voices if (note := describe_constant(voice)))]
-    notes += [
-        f"{voice.name} has only {voice.voice:.0f} s of voice: so little can hardly show anything"
-        for voice in session.voices
-        if voice.voice < FEW_SECONDS
-    ]
-    for dyad in voices:
-        if dyad.dyads is None or session.id not in dyad.sessions:
-            continue
-        heat_map = dyad.dyads.heat_maps[dyad.sessions.index(session.id)]
-        valid = int(np.isfinite(heat_map).any(axis=1).sum())
-        if 2 * valid < len(heat_map):
-            notes.append(
-                f"{dyad.name}: only {valid} of {len(heat_map)} windows have enough voice on both sides"
-            )
-        if note := describe_heat_map(heat_map):
-            notes.append(f"{dyad.name}: {note}")
-    voice = tuple(round(one.voice, 1) for one in session.voices)
-    return SessionFacts(session.id, session.group, session.roles, voice, tuple(notes))
-
-
-def _list_notes(voices: Sequence[Voices], settings: Settings) -> tuple[str, ...]:
-    """Return remarks on the study: too few sessions for its level."""
-    needed = int(np.ceil((1 / (1 - settings.level) - 1) / 2 - 1e-9)) + 1
-    return tuple(
-        f"{dyad.name}: {len(dyad.sessions)} sessions give {2 * len(dyad.sessions) - 2} pseudo-dyads each, too few for "
-        f"a session to show p below {1 - settings.level:.2g}; {needed} sessions could"
-        for dyad in voices
-        if dyad.dyads is not None and len(dyad.sessions) < needed
-    )

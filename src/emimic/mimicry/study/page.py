@@ -8,10 +8,19 @@ from typing import Any, Final
 
 from emimic.mimicry.measures import NAMES
 from emimic.mimicry.results import MEANING
-from emimic.mimicry.study.results import BY_NAME, Study, Voices, list_groups
+from emimic.mimicry.study.results import (
+    BY_NAME,
+    Study,
+    Voices,
+    describe_contrast,
+    describe_sessions,
+    list_groups,
+)
+from emimic.mimicry.windows import WindowGrid
 from emimic.version import __version__
+from emimic.wording import pluralize
 
-_TEXTS: Final = ("Group", "Groups", "Leads", "Measure", "Session")
+_TEXTS: Final = ("Group", "Groups", "Leads", "Measure", "Session", "Unit")
 """Columns of words, aligned on the left; the others have numbers."""
 
 _STYLE: Final = """
@@ -37,8 +46,11 @@ def make_page(study: Study, plots: Mapping[str, bytes], notice: str) -> str:
     parts = [f"<h1>Mimicry in {len(study.sessions)} sessions</h1>", f"<p>{html.escape(MEANING)}</p>"]
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in study.notes]
     if study.failed:
-        reasons = "".join(f"<li>{html.escape(failed.reason)}</li>" for failed in study.failed)
-        parts.append(f"<p>{len(study.failed)} without results:</p><ul>{reasons}</ul>")
+        reasons = "".join(
+            f"<li><strong>{html.escape(failed.id)}</strong>: {html.escape(failed.reason)}</li>"
+            for failed in study.failed
+        )
+        parts.append(f"<p>{pluralize(len(study.failed), 'session')} left out:</p><ul>{reasons}</ul>")
     if "network" in plots:
         parts += [
             "<h2>Network</h2>",
@@ -93,11 +105,12 @@ def _render_groups(study: Study, voices: Voices) -> str:
         texts = [
             group or "all sessions",
             name,
+            BY_NAME[name].unit,
             int(fields["sessions"][-1]),
             *(_format(value) for value in values),
         ]
         rows.append((texts, fields["p"][-1] <= 1 - study.settings.level))
-    header = ("Group", "Measure", "Sessions", "Mean", "95 % from", "to", "Pseudo-dyads", "d", "p")
+    header = ("Group", "Measure", "Unit", "Sessions", "Mean", "95 % from", "to", "Pseudo-dyads", "d", "p")
     return _make_table(
         f"Groups: the mean over dimensions; bold: p at most {1 - study.settings.level:.2g}", header, rows
     )
@@ -109,34 +122,36 @@ def _render_contrasts(study: Study, voices: Voices) -> str:
             [
                 f"{first or '-'} minus {second or '-'}",
                 name,
-                *(_format(x[-1]) for x in (test.difference, test.d, test.p)),
+                BY_NAME[name].unit,
+                *(_format(fields[key][-1]) for key in ("difference", "difference_z", "d", "p")),
             ],
-            test.p[-1] <= 1 - study.settings.level,
+            fields["p"][-1] <= 1 - study.settings.level,
         )
         for (first, second), tests in voices.contrasts.items()
-        for name, test in tests.items()
+        for name in tests
+        for fields in [describe_contrast(voices, (first, second), name)]
     ]
-    header = ("Groups", "Measure", "Difference", "d", "p")
-    return (
-        _make_table("Groups against each other, by permutation of the sessions", header, rows) if rows else ""
-    )
+    header = ("Groups", "Measure", "Unit", "Difference", "Difference in z", "d", "p")
+    caption = "Groups against each other: differences of the means above pseudo-dyads, by permutation of the sessions"
+    return _make_table(caption, header, rows) if rows else ""
 
 
 def _render_sessions(study: Study, voices: Voices) -> str:
     main = NAMES[0] if voices.dyads is not None else "rho"
-    test = voices.tests[main]
+    fields = describe_sessions(voices, main)
     rows = []
     for row, name in enumerate(voices.sessions):
         texts = [
             name,
             voices.groups[row] or "-",
-            *(_format(x[row, -1]) for x in (voices.values[main], test.es, test.p)),
+            *(_format(fields[key][row, -1]) for key in ("value", "pseudo_mean", "es", "p")),
         ]
         if voices.dyads is not None:
             leader = voices.find_leader(row, study.settings.level, study.hop)
             texts += [_format(voices.dyads.lags[row, -1], "+.1f"), leader or "-"]
-        rows.append((texts, test.p[row, -1] <= 1 - study.settings.level))
-    header = ["Session", "Group", "Similarity" if voices.dyads is not None else "Rho", "Effect size", "p"]
+        rows.append((texts, fields["p"][row, -1] <= 1 - study.settings.level))
+    main = "Similarity (r)" if voices.dyads is not None else "Rho"
+    header = ["Session", "Group", main, "Pseudo-dyads", "Effect size", "p"]
     header += ["Lag (s)", "Leads"] if voices.dyads is not None else []
     return _make_table("Sessions against pseudo-dyads: the mean over dimensions", header, rows)
 
@@ -147,20 +162,25 @@ def _render_warnings(study: Study) -> str:
         for session in study.sessions
         for note in session.notes
     ]
-    return f"<h2>Warnings</h2><ul>{''.join(notes)}</ul>" if notes else "<h2>Warnings</h2><p>None.</p>"
+    none = "None but those at the top." if study.notes else "None."
+    return "<h2>Warnings</h2>" + (f"<ul>{''.join(notes)}</ul>" if notes else f"<p>{none}</p>")
 
 
 def _render_method(study: Study) -> str:
     settings = study.settings
+    grid = WindowGrid.from_settings(settings, study.hop)
+    width, every, reach = (f"{steps * study.hop:g} s" for steps in (grid.width, grid.hop, grid.reach))
     measures = "".join(
-        f"<tr><td class='text'>{name}</td><td class='text'>{html.escape(measure.meaning)}</td></tr>"
+        f"<tr><td class='text'>{name}</td><td class='text'>{measure.unit}</td>"
+        f"<td class='text'>{html.escape(measure.meaning)}</td></tr>"
         for name, measure in BY_NAME.items()
     )
     return (
-        f"<h2>Method</h2><p>Windows of {settings.window:g} s, lags up to {settings.lag:g} s, {settings.draws} "
-        f"permutations, coupling {settings.coupling}. p and intervals are not corrected for the number of measures; "
-        "single dimensions, in the CSV files, are corrected for their number. docs/mimicry.md has formulas and sources."
-        f"</p><table>{measures}</table>"
+        f"<h2>Method</h2><p>Windows of {width}, every {every}, lags up to {reach}, {settings.draws} permutations, "
+        f"coupling {settings.coupling}. p and intervals are not corrected for the number of measures; "
+        "single dimensions, in the CSV files, are corrected for their number. Values, means and differences have their "
+        "measure's unit: r, a correlation; z, Fisher's z; or a fraction. Effect sizes, d and p of correlations are "
+        f"those of Fisher's z. docs/mimicry.md has formulas and sources.</p><table>{measures}</table>"
     )
 
 

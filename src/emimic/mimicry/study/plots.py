@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _REAL: Final = "#10357A"
 _PSEUDO: Final = "#C4C4C4"
 _LOW, _HIGH = 2.5, 97.5  # percentiles of the band of pseudo-dyads
+_COMMON: Final = 0.8  # minimum fraction of sessions with a value at a lag, for means to be drawn there
 
 
 def draw_lag_lines(study: Study, voices: Voices) -> bytes:
@@ -43,19 +44,58 @@ def draw_lag_lines(study: Study, voices: Voices) -> bytes:
     for axis, group in zip(axes, groups, strict=True):
         rows = _find_rows(voices, group)
         pseudo = np.concatenate([dyads.profiles[row, others[row]] for row in rows])
-        low, high = np.nanpercentile(pseudo, [_LOW, _HIGH], axis=0)
-        axis.fill_between(lags, low, high, color=_PSEUDO, label="95 % of pseudo-dyads", linewidth=0)
-        axis.plot(lags, average(pseudo, 0), color="0.35", linewidth=1.4, linestyle="--", label="their mean")
+        found = summarize_lines(real[rows], pseudo)
+        axis.fill_between(
+            lags, found.low, found.high, color=_PSEUDO, label="95 % of pseudo-dyads", linewidth=0
+        )
+        axis.plot(lags, found.pseudo_mean, color="0.35", linewidth=1.4, linestyle="--", label="their mean")
         for row in rows:
             axis.plot(lags, real[row], color=_REAL, linewidth=0.6, alpha=0.45)
-        axis.plot(lags, average(real[rows], 0), color=_REAL, linewidth=2.8, label="mean of the sessions")
+        axis.plot(lags, found.mean, color=_REAL, linewidth=2.8, label="mean of the sessions")
         axis.axvline(0, color="0.3", linewidth=0.7)
-        axis.set_title(f"{_name_group(group)}: {len(rows)} sessions", fontsize=10)
+        fewer = "" if found.sessions == len(rows) else f", mean of {found.sessions}"
+        axis.set_title(f"{_name_group(group)}: {len(rows)} sessions{fewer}", fontsize=10)
         axis.set_xlabel(f"lag (s): below 0 {voices.roles[1]} leads, above 0 {voices.roles[0]}", fontsize=9)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("mean correlation, overall")
     _add_legend(figure, axes[-1], 3)
     return render(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class LagSummary:
+    """Lines of a group, all (lag,), NaN at lags that less than four of five sessions have.
+
+    Attributes:
+        mean: Of the sessions that have all the others.
+        pseudo_mean: Of such pseudo-dyads.
+        low: Lower end of the band of 95 % of them.
+        high: Upper end.
+        sessions: Number of sessions in `mean`.
+    """
+
+    mean: Floats
+    pseudo_mean: Floats
+    low: Floats
+    high: Floats
+    sessions: int
+
+
+def summarize_lines(real: Floats, pseudo: Floats) -> LagSummary:
+    """Return means that are of the same lines at every lag: with others at each they would jump where lines end.
+
+    Args:
+        real: (session, lag) correlation, NaN at lags with too little common voice.
+        pseudo: (pseudo-dyad, lag).
+    """
+    finite = np.isfinite(real)
+    shown = finite.sum(axis=0) >= max(1, _COMMON * finite.any(axis=1).sum())
+    lines = [one[shown.any() & np.isfinite(one[:, shown]).all(axis=1)] for one in (real, pseudo)]
+    means = [np.where(shown, average(one, 0), np.nan) for one in lines]
+    low, high = np.full((2, len(shown)), np.nan)
+    if len(lines[1]):
+        low[shown], high[shown] = np.percentile(lines[1][:, shown], [_LOW, _HIGH], axis=0)
+    return LagSummary(means[0], means[1], low, high, len(lines[0]))
 
 
 def draw_distribution(study: Study, voices: Voices) -> bytes:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from emimic.metrics import Floats
-from emimic.mimicry.measures import MEASURES, NAMES, Measure
+from emimic.mimicry.alignment import average
+from emimic.mimicry.measures import MEASURES, NAMES, Measure, to_scale
 from emimic.mimicry.results import MEANING, Settings
 from emimic.mimicry.study.crosswise import Crosswise
 from emimic.mimicry.study.statistics import Contrast, GroupTest, SessionTest
@@ -19,7 +20,7 @@ SCHEMA: Final = "emimic/study/1"
 EVERY: Final = "(all)"
 """Name of the summary over all groups."""
 
-RHO: Final = Measure("rho", "high", False, "cluster phase of all voices, 0 to 1")
+RHO: Final = Measure("rho", "high", "fraction", "cluster phase of all voices, 0 to 1")
 """The measure of more than two voices."""
 
 BY_NAME: Final[Mapping[str, Measure]] = {measure.name: measure for measure in (*MEASURES, RHO)}
@@ -70,13 +71,14 @@ class Voices:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """A session: id, group, roles, each role's seconds of voice, and remarks."""
+    """A session: id, group, roles, each role's seconds of voice, remarks, and those that the study's notes gather."""
 
     id: str
     group: str
     roles: tuple[str, ...]
     voice: tuple[float, ...]
     notes: tuple[str, ...]
+    gathered: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Study:
             "settings": {name: settings[name] for name in used} | {"segment": self.segment, "hop": self.hop},
             "dimensions": list(self.dimensions),
             "measures": {name: measure.meaning for name, measure in BY_NAME.items()},
+            "units": {name: measure.unit for name, measure in BY_NAME.items()},
             "sessions": [_make_plain(asdict(session)) for session in self.sessions],
             "voices": [self._describe_voices(voices) for voices in self.voices],
             "failed": [asdict(failed) for failed in self.failed],
@@ -144,7 +147,9 @@ class Study:
             "contrasts": [
                 {
                     "groups": list(groups),
-                    "measures": {name: _make_plain(asdict(test)) for name, test in tests.items()},
+                    "measures": {
+                        name: _make_plain(describe_contrast(voices, groups, name)) for name in tests
+                    },
                 }
                 for groups, tests in voices.contrasts.items()
             ],
@@ -159,29 +164,55 @@ class Study:
             "lag": None if dyads is None else _make_plain(dyads.lags[row]),
             "leader": voices.find_leader(row, self.settings.level, self.hop),
             "measures": {
-                name: _make_plain(
-                    {"value": values[row]}
-                    | {key: part[row] for key, part in asdict(voices.tests[name]).items()}
-                )
-                for name, values in voices.values.items()
+                name: _make_plain({key: part[row] for key, part in describe_sessions(voices, name).items()})
+                for name in voices.values
             },
             "susy": None if dyads is None else _make_plain(asdict(dyads.susy[row])),
         }
 
 
 def to_value(name: str, values: Floats) -> Floats:
-    """Return means on the scale of the measure: of correlations, tanh of the mean z."""
-    return np.asarray(np.tanh(values)) if BY_NAME[name].is_correlation else values
+    """Return means in the measure's unit: of correlations, tanh of the mean z."""
+    return np.asarray(np.tanh(values)) if BY_NAME[name].unit == "r" else values
+
+
+def _to_z(name: str, values: Floats) -> Floats:
+    """Return values on the scale of tests where that is Fisher's z, else NaN."""
+    return values if BY_NAME[name].unit != "fraction" else np.full_like(values, np.nan)
+
+
+def describe_sessions(voices: Voices, name: str) -> dict[str, Floats]:
+    """Return the fields of a measure in each session, all (session, dimension + 1); `_z`: Fisher's z, or NaN."""
+    test, values = voices.tests[name], voices.values[name]
+    return {
+        "value": values,
+        "pseudo_mean": to_value(name, test.pseudo_mean),
+        "value_z": _to_z(name, to_scale(BY_NAME[name], values)),
+        "pseudo_mean_z": _to_z(name, test.pseudo_mean),
+        "pseudo_std_z": _to_z(name, test.pseudo_std),
+        "es": test.es,
+        "p": test.p,
+        "p_corrected": test.p_corrected,
+    }
+
+
+def describe_contrast(voices: Voices, groups: tuple[str, str], name: str) -> dict[str, Floats]:
+    """Return the fields of a contrast, all (dimension + 1,): differences in the measure's unit, and of Fisher's z."""
+    test = voices.contrasts[groups][name]
+    gains = voices.values[name] - to_value(name, voices.tests[name].pseudo_mean)
+    first, second = (average(gains[[one == group for one in voices.groups]], 0) for group in groups)
+    fields = asdict(test) | {"difference_z": _to_z(name, test.difference), "difference": first - second}
+    return {key: fields[key] for key in ("difference", "difference_z", "d", "p", "p_corrected")}
 
 
 def _describe_group(name: str, test: GroupTest) -> dict[str, Floats]:
-    """Return a group's test with its means on the measure's own scale."""
+    """Return a group's test with its means in the measure's unit."""
     fields = asdict(test)
     return fields | {key: to_value(name, fields[key]) for key in ("mean", "low", "high", "pseudo_mean")}
 
 
 def list_groups(voices: Voices) -> Iterator[tuple[str, str, dict[str, Floats]]]:
-    """Yield group, measure, and the fields of its test with means on the measure's own scale."""
+    """Yield group, measure, and the fields of its test with means in the measure's unit."""
     for group, tests in voices.summaries.items():
         for name, test in tests.items():
             yield group, name, _describe_group(name, test)

@@ -10,23 +10,31 @@ from itertools import product
 from typing import Any, Final
 
 from emimic.files import CsvText, make_one_line
-from emimic.mimicry.measures import NAMES, to_scale
-from emimic.mimicry.study.results import BY_NAME, Study, Voices, list_groups
+from emimic.mimicry.measures import NAMES
+from emimic.mimicry.study.results import (
+    BY_NAME,
+    Study,
+    Voices,
+    describe_contrast,
+    describe_sessions,
+    list_groups,
+)
 
 SESSIONS: Final = (
-    "session", "group", "voices", "first", "second", "dimension", "measure", "value", "z", "pseudo_mean", "pseudo_std",
-    "es", "p", "p_corrected", "lag", "leader", "windows", "susy_es",
+    "session", "group", "voices", "first", "second", "dimension", "measure", "unit", "value", "pseudo_mean",
+    "value_z", "pseudo_mean_z", "pseudo_std_z", "es", "p", "p_corrected", "lag", "leader", "windows", "susy_es",
 )  # fmt: skip
 """Columns of study.csv."""
 
 GROUPS: Final = (
-    "group", "voices", "dimension", "measure", "sessions", "mean", "low", "high", "pseudo_mean", "d", "p",
+    "group", "voices", "dimension", "measure", "unit", "sessions", "mean", "low", "high", "pseudo_mean", "d", "p",
     "p_corrected",
 )  # fmt: skip
 """Columns of groups.csv."""
 
 CONTRASTS: Final = (
-    "first_group", "second_group", "voices", "dimension", "measure", "difference", "d", "p", "p_corrected",
+    "first_group", "second_group", "voices", "dimension", "measure", "unit", "difference", "difference_z", "d", "p",
+    "p_corrected",
 )  # fmt: skip
 """Columns of contrasts.csv."""
 
@@ -39,7 +47,7 @@ def make_sessions_csv(study: Study) -> str:
 def _list_sessions(study: Study, voices: Voices) -> Iterator[Sequence[Any]]:
     first, second = voices.roles if voices.dyads is not None else ("", "")
     for row, name in product(range(len(voices.sessions)), voices.values):
-        test, scaled = voices.tests[name], to_scale(BY_NAME[name], voices.values[name])
+        parts = describe_sessions(voices, name).values()
         leader = voices.find_leader(row, study.settings.level, study.hop)
         for column, dimension in enumerate(study.dimensions):
             is_main = name == NAMES[0]
@@ -49,8 +57,7 @@ def _list_sessions(study: Study, voices: Voices) -> Iterator[Sequence[Any]]:
                 susy = (dyads.susy[row].es if name == "all_lags" else dyads.susy[row].es_absolute)[column]
             yield (
                 voices.sessions[row], voices.groups[row], voices.name, first, second, dimension, name,
-                voices.values[name][row, column], scaled[row, column],
-                *(part[row, column] for part in (test.pseudo_mean, test.pseudo_std, test.es, test.p, test.p_corrected)),
+                BY_NAME[name].unit, *(part[row, column] for part in parts),
                 dyads.lags[row, column] if dyads is not None and is_main else None,
                 leader if is_main and dimension == study.dimensions[-1] else None,
                 None if dyads is None else int(dyads.windows[row]),
@@ -63,8 +70,8 @@ def make_groups_csv(study: Study) -> str:
     return _make_csv(
         GROUPS,
         (
-            (group, voices.name, dimension, name, int(fields["sessions"][column]),
-             *(fields[key][column] for key in GROUPS[5:]))
+            (group, voices.name, dimension, name, BY_NAME[name].unit, int(fields["sessions"][column]),
+             *(fields[key][column] for key in GROUPS[6:]))
             for voices in study.voices
             for group, name, fields in list_groups(voices)
             for column, dimension in enumerate(study.dimensions)
@@ -77,10 +84,11 @@ def make_contrasts_csv(study: Study) -> str:
     return _make_csv(
         CONTRASTS,
         (
-            (*groups, voices.name, dimension, name, *(getattr(test, key)[column] for key in CONTRASTS[5:]))
+            (*groups, voices.name, dimension, name, BY_NAME[name].unit, *(part[column] for part in parts))
             for voices in study.voices
             for groups, tests in voices.contrasts.items()
-            for name, test in tests.items()
+            for name in tests
+            for parts in [describe_contrast(voices, groups, name).values()]
             for column, dimension in enumerate(study.dimensions)
         ),
     )
