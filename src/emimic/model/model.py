@@ -116,7 +116,7 @@ class EmiModel(EncoderModel):
             return EmiOutput(intensities=hidden.new_empty(len(hidden), 0), vad=vad, frame_mask=frame_mask)
         pooled = None if self.training else pooling.compute_moments(hidden, frame_mask)
         moments = (
-            pooling.compute_moments(self._select_probed(hidden), frame_mask) if self.config.domains else None
+            pooling.compute_moments(self.select_probed(hidden), frame_mask) if self.config.domains else None
         )
         vectors = [pool(frames, frame_mask) for pool in self.poolings]
         vectors += [branch(*(further or {})[name]) for name, branch in self.branches.items()]
@@ -186,15 +186,27 @@ class EmiModel(EncoderModel):
     def _standardize(self, hidden: Tensor) -> Tensor:
         return (hidden - self.frame_mean) / self.frame_std if self.config.standardize_frames else hidden
 
-    def _select_probed(self, hidden: Tensor) -> Tensor:
-        """Return the features of probe_layers, (batch, frame, feature)."""
-        return hidden if self.config.probe_layers is None else hidden[..., self.config.probe_features]
+    def select_probed(self, hidden: Tensor) -> Tensor:
+        """Return the features of probe_layers, of (..., feature)."""
+        config = self.config
+        if config.probe_layers is None:
+            return hidden
+        # Neighboring layers are one slice: picking features one by one took a fifth of the heads' time.
+        size = len(config.probe_features) // len(config.probe_layers)
+        starts = config.probe_features[::size]
+        parts: list[tuple[int, int]] = []
+        for start in starts:
+            if parts and parts[-1][1] == start:
+                parts[-1] = parts[-1][0], start + size
+            else:
+                parts.append((start, start + size))
+        return torch.cat([hidden[..., start:end] for start, end in parts], dim=-1)
 
     def _predict_vad(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
         """Return V/A/D of each frame, (batch, frame, 3)."""
         hop = encoders.compute_hop(self.config.encoder_config)
         width = 2 * round(self.config.vad_seconds * SAMPLE_RATE / hop / 2) + 1
-        vad: Tensor = self.vad(self._select_probed(hidden))
+        vad: Tensor = self.vad(self.select_probed(hidden))
         if width > 1:
             vad = pooling.smooth(vad, frame_mask, width)
         return vad.sigmoid() if self.config.vad_bounded else vad

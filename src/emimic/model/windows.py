@@ -1,7 +1,7 @@
 """The heads on windows of encoded frames: however much windows overlap, a frame is encoded once.
 
-Sums over a window are matrix products of weights (window, frame) and frames (frame, feature). Frames are centered
-first, so that variances, as differences of two sums, keep their digits.
+Sums over a window are matrix products of weights (window, frame) and frames (frame, feature), one product for all
+poolings. Frames are centered first, so that variances, as differences of two sums, keep their digits.
 """
 
 from dataclasses import dataclass
@@ -77,39 +77,39 @@ def regress_windows(model: EmiModel, hidden: Tensor, frame_mask: Tensor, windows
     windows = Windows(windows.rows, windows.starts, ends)
     _, vad, frames = model.prepare_frames(hidden, frame_mask)
     inside = windows.make_mask(frame_mask)
-    centers = pooling.compute_mean(frames, frame_mask)
-    centered = ((frames - centers[:, None]) * frame_mask[..., None]).flatten(0, 1)
-    pairs = torch.cat([centered, centered.square()], dim=-1)
+    centers = frames.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True)
     uniform = inside.to(frames.dtype)
-    means, stds = _compute_moments(uniform / uniform.sum(dim=1, keepdim=True), pairs)
-    means = means + centers[windows.rows]
+    weights = [uniform / uniform.sum(dim=1, keepdim=True)]
+    if model.config.attentive:
+        scores = model.attention.compute_scores(frames).flatten()[None]
+        weights.append(torch.where(inside, scores, torch.finfo(scores.dtype).min).softmax(dim=1))
+    means, stds = _compute_moments(torch.cat(weights), (frames - centers[:, None]).flatten(0, 1))
+    means = means + centers[windows.rows.repeat(len(weights))]
+    count = windows.rows.shape[0]
     vectors = []
     for pool in model.poolings:
         if isinstance(pool, pooling.Mean):
-            vectors.append(means)
+            vectors.append(means[:count])
         elif isinstance(pool, pooling.MeanStd):
-            vectors.append(torch.cat([means, stds], dim=-1))
+            vectors += [means[:count], stds[:count]]
         elif isinstance(pool, pooling.AttentiveStatistics):
-            scores = pool.compute_scores(frames).flatten()[None]
-            weights = torch.where(inside, scores, torch.finfo(scores.dtype).min).softmax(dim=1)
-            attended, deviations = _compute_moments(weights, pairs)
-            vectors.append(torch.cat([attended + centers[windows.rows], deviations], dim=-1))
+            vectors += [means[count:], stds[count:]]
         else:
             vectors.append(pool(*windows.gather(frames)))
+    means, stds = means[:count], stds[:count]
     plain = [part[:, : config.hidden_features] for part in (means, stds)]
-    probed = plain if config.probe_layers is None else [part[:, config.probe_features] for part in plain]
-    moments = torch.cat(probed, dim=-1) if config.domains else None
+    moments = torch.cat([model.select_probed(part) for part in plain], dim=-1) if config.domains else None
     intensities, _, _ = model.regress_vector(torch.cat(vectors, dim=-1), moments)
     vad_means = None if vad is None else means[:, config.hidden_features :]
     return WindowOutput(intensities, torch.cat(plain, dim=-1), vad, vad_means)
 
 
-def _compute_moments(weights: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return means and standard deviations, (window, feature) each.
+def _compute_moments(weights: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means and standard deviations, (row, feature) each.
 
     Args:
-        weights: (window, frame), with the sum 1.
-        pairs: (frame, 2 * feature), values and their squares.
+        weights: (row, frame), with the sum 1.
+        frames: (frame, feature).
     """
-    means, squares = (weights @ pairs).chunk(2, dim=-1)
-    return means, ((squares - means.square()).clamp(min=0) + pooling.FLOOR).sqrt()
+    means = weights @ frames
+    return means, ((weights @ frames.square() - means.square()).clamp(min=0) + pooling.FLOOR).sqrt()
