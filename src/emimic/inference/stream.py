@@ -22,7 +22,7 @@ from emimic.inference.passes import FILE, LIVE, Blocks, ExactPass, OnePass, Pass
 from emimic.inference.stream_thread import StreamThread
 from emimic.inference.timeline import Method, Timeline, VoiceSegment
 from emimic.inference.voice_activity import AHEAD, Detector
-from emimic.media.silero_vad import CHUNK, GROUP
+from emimic.media import silero_vad
 from emimic.media.source import to_floats
 from emimic.media.waveform import Mono, check_format
 from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
@@ -79,7 +79,7 @@ class Stream:
         Args:
             engine: The model.
             options: Windows, and what is predicted of them. A model that can't predict in one pass predicts exactly.
-            blocks: Of the encoder, in one pass.
+            blocks: Of the encoder, in one pass, and of voice detection.
             sample_rate: Of the chunks, in Hz.
             voice_segments: Detect silence; otherwise every step has values.
             batch_seconds: Maximum seconds of audio per forward pass, where windows are clips.
@@ -102,7 +102,7 @@ class Stream:
             if options.exact or not is_one_pass(engine)
             else OnePass(engine, self.grid, blocks)
         )
-        self._detector = Detector() if voice_segments else None
+        self._detector = Detector(blocks.voice) if voice_segments else None
         self._lock = threading.Lock()  # of `_recent` and `_first`
         self.reset()
 
@@ -134,7 +134,7 @@ class Stream:
     def latency(self) -> float:
         """Seconds after its time at which a step comes out at the latest, without computing time."""
         hop = self.grid.hop
-        decided = 0.0 if self._detector is None else hop / 2 + (AHEAD * CHUNK + GROUP) / SAMPLE_RATE
+        decided = 0.0 if self._detector is None else hop / 2 + (AHEAD * silero_vad.CHUNK + self._detector.group) / SAMPLE_RATE
         return max(self.grid.window / 2, 1.5 * hop, decided) + self._pass.delay / SAMPLE_RATE
 
     @property

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from emimic.inference.timeline import VoiceSegment
-from emimic.media.silero_vad import CHUNK, GROUP, SPEECH, SpeechDetector
+from emimic.media.silero_vad import CHUNK, LIVE, SPEECH, SpeechDetector, pad
 from emimic.task import SAMPLE_RATE
 
 ABOVE_NOISE: Final = 10.0
@@ -51,10 +51,12 @@ class Detector:
     Chunks begin with the first sample that is not 0, so that leading digital silence only shifts the segments.
 
     Attributes:
+        group: Samples processed in one call.
         decided: Samples from the recording's start that are decided.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: int = LIVE) -> None:
+        self.group = group
         self._lock = threading.Lock()  # of `_voiced`, which is read while the next samples are added
         self.reset()
 
@@ -79,17 +81,15 @@ class Detector:
             chunks, odd = divmod(int(sound[0]), CHUNK)
             self._begun = (self._first + self._evidence.shape[1] + chunks, odd)
             rest = rest[odd:]
-        for start in range(0, len(rest) - GROUP + 1, GROUP):
-            self._add_evidence(rest[start : start + GROUP])
-        self._rest = rest[len(rest) // GROUP * GROUP :].copy()
+        for start in range(0, len(rest) - self.group + 1, self.group):
+            self._add_evidence(rest[start : start + self.group])
+        self._rest = rest[len(rest) // self.group * self.group :].copy()
         self._decide(self._first + self._evidence.shape[1] - AHEAD)
 
     def flush(self) -> None:
         """End the recording and decide the rest."""
         if len(self._rest):
-            chunks = -(-len(self._rest) // CHUNK)
-            self._add_evidence(np.pad(self._rest, (0, GROUP - len(self._rest))))
-            self._evidence = self._evidence[:, : self._evidence.shape[1] - GROUP // CHUNK + chunks]
+            self._add_evidence(pad(self._rest))
             self._rest = self._rest[:0]
         self._decide(self._first + self._evidence.shape[1])
         self.decided = self._samples
@@ -121,7 +121,7 @@ class Detector:
             return self._voiced[0]
 
     def _add_evidence(self, group: NDArray[np.float32]) -> None:
-        """Add the evidence of samples (GROUP,)."""
+        """Add the evidence of the chunks of samples (chunk * CHUNK,)."""
         evidence = np.stack([self._detector.detect(group), _compute_levels(group.reshape(-1, CHUNK))])
         self._evidence = np.concatenate([self._evidence, evidence], axis=1)
 

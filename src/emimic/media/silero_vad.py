@@ -1,4 +1,8 @@
-"""Speech probabilities for each 32 ms of a recording, by silero-vad on ONNX Runtime."""
+"""Speech probabilities for each 32 ms of a recording, by silero-vad on ONNX Runtime.
+
+A call takes any number of chunks, one after another: their spectra and layers are products over all of them, and only
+the recurrent layer goes step by step. So a file, whose sound is at hand, is processed a second at a time.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -11,28 +15,31 @@ from numpy.typing import NDArray
 CHUNK: Final = 512
 """Samples (32 ms) per probability, as silero-vad's 16 kHz model takes them."""
 
-GROUP: Final = 4 * CHUNK
-"""Samples processed in one call, always: other shapes would change the last bits of the result."""
+LIVE: Final = 4 * CHUNK
+"""Samples (0.13 s) of a stream processed in one call: always as many, as other shapes may change a result's last bits."""
+
+FILE: Final = 32 * CHUNK
+"""Samples (1.02 s) of a file processed in one call: per second of sound two thirds of a stream's time."""
 
 SPEECH: Final = 0.5
 """Minimum probability of speech; silero-vad's own default."""
 
-MODEL: Final = Path(__file__).parents[1] / "silero" / "silero_vad_16k_sequence.onnx"
+MODEL: Final = Path(__file__).parents[1] / "silero" / "silero_vad_16k_products.onnx"
 
 _CONTEXT: Final = 64  # samples of the chunk before that the model takes in front of each
 
 
 class SpeechDetector:
-    """A detector that processes a recording at 16 kHz from its start, one group at a time, and keeps its state."""
+    """A detector that processes a recording at 16 kHz from its start, some chunks at a time, and keeps its state."""
 
     def __init__(self) -> None:
         self._session = _open_session()
         self._tail = np.zeros(_CONTEXT, np.float32)
         self._state = [np.zeros((1, 1, 128), np.float32)] * 2
 
-    def detect(self, group: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of speech (chunk,) in each chunk of the next (GROUP,) samples."""
-        samples = np.concatenate([self._tail, group])
+    def detect(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of speech (chunk,) in each chunk of the next (chunk * CHUNK,) samples."""
+        samples = np.concatenate([self._tail, samples])
         frames = np.ascontiguousarray(sliding_window_view(samples, _CONTEXT + CHUNK)[::CHUNK])
         feed = {"input": frames, "h": self._state[0], "c": self._state[1]}
         speech: NDArray[np.float32]
@@ -41,12 +48,17 @@ class SpeechDetector:
         return speech
 
 
+def pad(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return samples (sample,) with zeros behind them up to a whole number of chunks."""
+    return np.pad(samples, (0, -len(samples) % CHUNK))
+
+
 def measure_speech(samples: NDArray[np.float32]) -> float:
     """Return the fraction, 0 to 1, of samples (sample,) at 16 kHz in chunks with speech; 0 without samples."""
     detector, n_speech = SpeechDetector(), 0
-    for start in range(0, len(samples), GROUP):
-        group = samples[start : start + GROUP]
-        speech = detector.detect(np.pad(group, (0, GROUP - len(group)))) >= SPEECH
+    for start in range(0, len(samples), FILE):
+        group = samples[start : start + FILE]
+        speech = detector.detect(pad(group)) >= SPEECH
         n_speech += int(np.repeat(speech, CHUNK)[: len(group)].sum())
     return n_speech / max(len(samples), 1)
 

@@ -13,6 +13,7 @@ function readSpec({ spec }) {
     hop: spec.hop,
     first: spec.first,
     vad: spec.vad,
+    chunk: spec.chunk ?? null,
   };
 }
 
