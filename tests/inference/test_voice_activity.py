@@ -10,7 +10,7 @@ import emimic.sample
 from emimic.inference import voice_activity
 from emimic.inference.voice_activity import Detector, decide, find
 from emimic.media import decode
-from emimic.media.silero_vad import CHUNK
+from emimic.media.silero_vad import CHUNK, SpeechDetector
 
 RNG = np.random.default_rng(0)
 
@@ -116,6 +116,32 @@ def test_any_chunking_gives_the_same_bits(sizes: list[int], end: int) -> None:
     # What was said early stands.
     whole = [(r.start, r.end) for r in find(sound)]
     assert all(any(a <= r.start and r.end <= b for a, b in whole) for r in early)
+
+
+def test_a_second_at_a_time_gives_the_segments_of_a_stream() -> None:
+    """So a file has the segments of the stream of its sound; the last second is cut where the sound ends."""
+    clips = [decode.load(path) for path in sorted((emimic.sample.get_folder() / "audio").glob("*.mp3"))[:8]]
+    pause = np.zeros(20_000, np.float32)
+    sound = np.concatenate([part for clip in clips for part in (pause, clip)])
+    expected = find(sound)
+    assert len(expected) > 4
+    detector = Detector(32 * CHUNK)
+    for start in range(0, len(sound), 30_000):
+        detector.push(sound[start : start + 30_000])
+    detector.flush()
+    assert detector.get_voice_segments() == expected
+
+
+def test_probabilities_are_those_of_the_published_graph() -> None:
+    """Every sixth chunk of two sample clips, as silero_vad_16k_sequence.onnx of silero-vad 6.2.3 computes them."""
+    published = {
+        "00001": [0.0179, 0.0054, 0.0036, 0.0036, 0.6928, 0.1331, 0.0388, 0.0137, 0.0071, 0.0084],
+        "00005": [0.0133, 0.0163, 0.0055, 0.4506, 0.6822, 0.4399, 0.2640, 0.0364, 0.0082, 0.0022],
+    }
+    for name, expected in published.items():
+        sound = decode.load(emimic.sample.get_folder() / "audio" / f"{name}.mp3")
+        actual = SpeechDetector().detect(sound[: 60 * CHUNK])
+        np.testing.assert_allclose(actual[::6], expected, atol=2e-3)  # decoders of MP3 differ a little
 
 
 def test_a_decision_waits_no_longer_than_it_says() -> None:

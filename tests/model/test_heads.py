@@ -355,3 +355,12 @@ def test_any_other_name_of_a_domain_will_do() -> None:
         domains=["emo-db 2", "ß"], domain_targets={"emo-db 2": ["Joy"], "ß": list(EMOTIONS)}
     )
     assert set(model.domains.own) == {"emo-db 2", "ß"}
+
+
+@pytest.mark.parametrize("layers", [[1], [2], [1, 2], [1, 3], [2, 3], [1, 2, 3]])
+def test_probed_layers_are_their_features_in_order(layers: list[int]) -> None:
+    encoder = {**tiny_models.FAMILIES["whisper"], "encoder_layers": 3}
+    model = EmiModel(EmiConfig(encoder_config=encoder, hidden_layers=[1, 2, 3], probe_layers=layers))
+    features = [16 * (layer - 1) + i for layer in layers for i in range(16)]
+    frames = torch.arange(2 * 5 * 48.0).reshape(2, 5, 48)
+    torch.testing.assert_close(model.select_probed(frames), frames[..., features], rtol=0, atol=0)

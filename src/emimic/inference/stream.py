@@ -22,7 +22,7 @@ from emimic.inference.passes import FILE, LIVE, Blocks, ExactPass, OnePass, Pass
 from emimic.inference.stream_thread import StreamThread
 from emimic.inference.timeline import Method, Timeline, VoiceSegment
 from emimic.inference.voice_activity import AHEAD, Detector
-from emimic.media import silero_vad
+from emimic.media.silero_vad import CHUNK
 from emimic.media.source import to_floats
 from emimic.media.waveform import Mono, check_format
 from emimic.task import SAMPLE_RATE, VAD, EmimicError, add_note
@@ -133,8 +133,9 @@ class Stream:
     @property
     def latency(self) -> float:
         """Seconds after its time at which a step comes out at the latest, without computing time."""
-        hop = self.grid.hop
-        decided = 0.0 if self._detector is None else hop / 2 + (AHEAD * silero_vad.CHUNK + self._detector.group) / SAMPLE_RATE
+        hop, decided = self.grid.hop, 0.0
+        if self._detector is not None:
+            decided = hop / 2 + (AHEAD * CHUNK + self._detector.group) / SAMPLE_RATE
         return max(self.grid.window / 2, 1.5 * hop, decided) + self._pass.delay / SAMPLE_RATE
 
     @property

@@ -16,7 +16,7 @@ CHUNK: Final = 512
 """Samples (32 ms) per probability, as silero-vad's 16 kHz model takes them."""
 
 LIVE: Final = 4 * CHUNK
-"""Samples (0.13 s) of a stream processed in one call: always as many, as other shapes may change a result's last bits."""
+"""Samples (0.13 s) of a stream processed in one call: always as many, as other shapes may change the last bits."""
 
 FILE: Final = 32 * CHUNK
 """Samples (1.02 s) of a file processed in one call: per second of sound two thirds of a stream's time."""
