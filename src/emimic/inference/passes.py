@@ -29,7 +29,7 @@ Cut = Callable[[int, int], NDArray[np.float32]]
 """From start and end to these samples of the recording."""
 
 _MARGIN: Final = SAMPLE_RATE // 2
-"""Samples before a group's first window that are given to the head, which smooths V/A/D over time."""
+"""Samples on either side of a group's windows that are given to the head, which smooths V/A/D over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +236,10 @@ class OnePass:
         """Yield the predictions of windows with a voice from the frames of encoded blocks."""
         if not windows:
             return
-        hidden = np.concatenate([
-            *(self._encoded[block][: self._frames] for block in blocks[:-1]), self._encoded[blocks[-1]]
-        ])  # fmt: skip
-        first = blocks.start * self._frames
+        parts = [*(self._encoded[block][: self._frames] for block in blocks[:-1]), self._encoded[blocks[-1]]]
+        first = max(0, windows[0].start - _MARGIN) // self._hop
+        parts[0] = parts[0][first - blocks.start * self._frames :]
+        hidden = np.concatenate(parts)[: -(-(windows[-1].end + _MARGIN) // self._hop) - first]
         edges = np.array([(window.start, window.end) for window in windows])
         frames = -((self._engine.spec.first - edges) // self._hop).astype(np.int64) - first
         frames[:, 1] = frames[:, 1].clip(1, len(hidden))
