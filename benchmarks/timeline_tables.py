@@ -24,13 +24,15 @@ def make_one_pass() -> str:
     header += " | rms from exact"
     speed = results["speed"]
     ratio, stream = speed["ratio"], speed["stream"]
+    parts = ", ".join(f"{part} {value:.1f}" for part, value in speed.get("cpu_ms_per_second", {}).items())
+    parts = f"CPU ms per second of sound, on one thread: {parts}. " if parts else ""
     return (
         f"{make_table(header, rows)}\n\n"
         f"{speed['seconds'] / 60:.0f} minutes of speech on two cores: {speed['times_real_time']:.0f} x real time, "
         f"exact {speed['exact_times_real_time']:.0f} x; ratio {ratio['median']:.1f} ({ratio['minimum']:.1f} to "
         f"{ratio['maximum']:.1f}, {ratio['repeats']} pairs in turn). A stream takes "
         f"{stream['cpu_s_per_second'] * 1000:.0f} ms of CPU per second of sound; a step comes at most "
-        f"{stream['latency_s']:.2f} s after its time. "
+        f"{stream['latency_s']:.2f} s after its time. {parts}"
         f"Machine: {speed['machine']}."
     )
 

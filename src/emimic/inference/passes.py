@@ -147,7 +147,7 @@ class Blocks:
         return self.before + self.advance + self.after
 
 
-FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5, chunked=10.0, voice=silero_vad.FILE)
+FILE: Final = Blocks(advance=5.0, before=0.5, after=0.5, chunked=5.0, voice=silero_vad.FILE)
 """Of a file: 1.2 s of encoder per second of sound, in chunks 1 s."""
 
 LIVE: Final = Blocks(advance=1.0, before=1.0, after=0.5)

@@ -6,7 +6,7 @@ import { SAMPLE_RATE, concatenate, prepareClip } from "./waveform.js";
 const MARGIN = SAMPLE_RATE / 2; // samples before a group's first window that are given to the head
 
 // Blocks over which the encoder runs, in seconds; an encoder in chunks needs no context.
-export const FILE = { advance: 5, before: 0.5, after: 0.5, chunked: 10 };
+export const FILE = { advance: 5, before: 0.5, after: 0.5, chunked: 5 };
 export const LIVE = { advance: 1, before: 1, after: 0.5, chunked: 1 }; // of a stream, which should not be late
 
 /** Each window is cut out, prepared and predicted as a clip of its own. */
