@@ -130,7 +130,7 @@ class Detector:
         done = self._done
         if until <= done:
             return
-        voiced = decide(*self._evidence)
+        voiced = decide(*self._evidence, since=done - self._first)
         with self._lock:
             self._voiced.append(voiced[done - self._first : until - self._first])
         self._done = until
@@ -140,28 +140,34 @@ class Detector:
         self._first += forget
 
 
-def decide(speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+def decide(
+    speech: NDArray[np.floating[Any]], levels: NDArray[np.floating[Any]], since: int = 0
+) -> NDArray[np.bool_]:
     """Return the chunks (chunk,) with a voice.
 
     Args:
         speech: (chunk,) probability of speech.
         levels: (chunk,) in dB.
+        since: Chunks before it are False: they were decided earlier.
     """
+    start = max(0, since - MARGIN - (SHORTEST - 1))
     power = 10.0 ** (levels / 10.0)
     counts = _slide(np.ones_like(power), _SMOOTH, _SMOOTH, 0.0).sum(axis=1)
     smooth = 10.0 * np.log10(_slide(power, _SMOOTH, _SMOOTH, 0.0).sum(axis=1) / counts)
     # Digital silence (of a gate, or of a gap in the recording) is not the noise of the room.
     digital = _slide(levels <= _DIGITAL, _SMOOTH, _SMOOTH, False).any(axis=1)
     room, lowest = (
-        _slide(values, PAST, _FLOOR_AHEAD, np.inf).min(axis=1)
+        _slide(values, PAST, _FLOOR_AHEAD, np.inf)[start:].min(axis=1)
         for values in (np.where(digital, np.inf, smooth), smooth)
     )
     floor = np.maximum(np.where(room <= LOUDEST_NOISE, room, lowest), QUIETEST)
-    voice: NDArray[np.bool_] = np.logical_or(speech >= SPEECH, smooth >= floor + ABOVE_NOISE)
+    voice = np.zeros(len(speech), np.bool_)
+    voice[start:] = (speech[start:] >= SPEECH) | (smooth[start:] >= floor + ABOVE_NOISE)
     # From here on; a voice at the recording's end counts as long enough.
     lasts = _slide(voice, 0, SHORTEST - 1, True).all(axis=1)
     long = _slide(lasts, SHORTEST - 1, 0, False).any(axis=1)
     wide: NDArray[np.bool_] = _slide(long, MARGIN, MARGIN, False).any(axis=1)
+    wide[:since] = False
     return wide
 
 
