@@ -130,7 +130,8 @@ class Detector:
         done = self._done
         if until <= done:
             return
-        voiced = decide(*self._evidence, since=done - self._first)
+        speech, levels = self._evidence
+        voiced = decide(speech, levels, since=done - self._first)
         with self._lock:
             self._voiced.append(voiced[done - self._first : until - self._first])
         self._done = until
