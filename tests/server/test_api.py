@@ -200,6 +200,8 @@ def test_the_channels_of_one_recording_are_compared(server: httpx.Client) -> Non
     same = to_wav(np.stack([first, first], axis=1))
     response = server.post("/v1/mimicry", files={"seed": ("pair.wav", same)}, data=options)
     assert response.json()["error"]["code"] == "not_comparable"
+    refused = server.post("/v1/mimicry", files={"seed": ("pair.wav", pair)}, data={"hop": "0.19"})
+    assert refused.json()["error"]["code"] == "invalid_parameter", "its memory would grow with 1 / hop²"
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
