@@ -26,6 +26,7 @@ from benchmarks import results
 from benchmarks.bursts import machine
 from benchmarks.command import make_parser
 from emimic.files import write_atomically
+from emimic.server.documents import MEDIA_TYPES
 
 OUT: Final = results.RESULTS / "image.json"
 _PORT: Final = 8765
@@ -152,13 +153,22 @@ def measure_server(build: Build) -> dict[str, Any]:
         )
         with urllib.request.urlopen(request, timeout=60) as response:
             joy = json.load(response)["intensities"]["Joy"]
+        for kind in MEDIA_TYPES:  # an error unless the image has what it needs
+            request.full_url = f"{url}/v1/emotions?response_format={kind}"
+            urllib.request.urlopen(request, timeout=60).close()
         with urllib.request.urlopen(f"{url}/", timeout=60) as response:
             page = response.status
         process.send_signal(signal.SIGTERM)
         ended = process.wait(60)
     finally:
         process.kill()
-    return {"seconds_to_healthy": round(ready, 1), "joy": joy, "page": page, "exit_status": ended}
+    return {
+        "seconds_to_healthy": round(ready, 1),
+        "joy": joy,
+        "page": page,
+        "exit_status": ended,
+        "formats": list(MEDIA_TYPES),
+    }
 
 
 def measure_size(folder: Path) -> float:

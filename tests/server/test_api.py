@@ -3,6 +3,8 @@
 import json
 import re
 import time
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import emimic
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Result, Results
 from emimic.mimicry import Settings, compare_all
-from emimic.output import formats
+from emimic.output import extras, formats
 
 VOICE = to_wav(make_voice(1.5))
 MEDIA = {"wav": "audio/wav", "mp3": "audio/mpeg", "mp4": "video/mp4", "flac": "", "opus": "application/ogg"}
@@ -244,12 +246,22 @@ def test_other_paths_and_methods_are_errors_too(server: httpx.Client) -> None:
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_a_missing_extra_is_an_error_of_the_format(
-    server: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(formats, "describe_missing", lambda kinds: {"vtt": "WebVTT captions need more"})
-    response = post(server, response_format="vtt")
-    assert (response.status_code, response.json()["error"]["code"]) == (422, "format_unavailable")
+def test_the_extra_server_brings_what_each_format_needs(server: httpx.Client) -> None:
+    parameters = server.get("/openapi.json").json()["paths"]["/v1/emotions"]["post"]["parameters"]
+    (names,) = (each["schema"]["enum"] for each in parameters if each["name"] == "response_format")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = {re.split(r"[>=<]", line)[0] for line in project["optional-dependencies"]["server"]}
+    distributions = packages_distributions()
+    needed = {
+        package
+        for name in names
+        if name in formats.FORMATS and (extra := formats.FORMATS[name].extra)
+        for package in extra.packages
+    }
+    assert needed == {"webvtt", "praatio", "pympi"}
+    for package in (*needed, *extras.SERVER.packages):
+        assert brought & {name.replace("_", "-") for name in distributions[package]}, package
+    assert needed <= set(extras.SERVER.packages), "the verb asks for them before it starts"
 
 
 def test_an_unexpected_error_is_logged_without_its_text(
@@ -258,9 +270,9 @@ def test_an_unexpected_error_is_logged_without_its_text(
     def fail(*_: object) -> None:
         raise RuntimeError("the name of a person")
 
-    monkeypatch.setattr("emimic.server.routes.check_format", fail)
+    monkeypatch.setattr("emimic.server.routes.check_options", fail)
     caplog.set_level("INFO", "emimic.server")
-    response = post(server, name="secret-name.wav")
+    response = post(server, name="secret-name.wav", timeline="true")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
     end = time.monotonic() + 20.0
     # The last line comes after the response.

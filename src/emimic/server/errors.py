@@ -21,7 +21,6 @@ STATUSES: Final = {
     "missing_file": 422,
     "undecodable": 422,
     "decoder_failed": 422,
-    "format_unavailable": 422,
     "not_comparable": 422,
     "invalid_samples": 422,
     "flushed": 422,
