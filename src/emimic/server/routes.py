@@ -38,7 +38,7 @@ _MEANINGS: Final = {
     408: "The upload is too slow: `upload_too_slow`.",
     413: "Too large or too long: `body_too_large`, `sound_too_long`.",
     415: "No media type of a recording: `unsupported_media_type`.",
-    421: "Another host name than this machine's: `unknown_host`.",
+    421: "A host name that is not allowed: `unknown_host`.",
     422: "A parameter or a recording can't be used: `invalid_parameter`, `malformed_body`, `missing_file`, "
     "`undecodable`, `decoder_failed`, `not_comparable`.",
     503: "At work on as many requests as it takes (see Retry-After), or starting: `busy`, `not_ready`.",
