@@ -1,5 +1,6 @@
 """The API over HTTP: its predictions equal those of the predictor, and its errors have stable codes."""
 
+import gzip
 import json
 import re
 import time
@@ -295,3 +296,35 @@ def test_a_built_page_is_served_with_its_policy(tmp_path: Path) -> None:
         assert client.get("/../pyproject.toml").status_code == 404
         assert client.get("/health").json() == {"status": "alive"}
         assert json.loads(client.get("/nothing").text)["error"]["code"] == "not_found"
+
+
+PACKED = [("gzip", True), ("br, gzip;q=0.5", True), ("x, GZIP", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),
+          ("identity", False), ("xgzip", False), ("", False)]  # fmt: skip
+
+
+def test_the_page_is_sent_compressed_where_the_browser_can_read_it(tmp_path: Path) -> None:
+    files = {name: bytes(100_000) for name in ("index.html", "ort.wasm", "ort.mjs", "model.onnx", "plain.js")}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        if name != "plain.js":
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    with serve(page=tmp_path) as client:
+        for path, kind in (("/", "text/html"), ("/ort.wasm", "application/wasm"), ("/ort.mjs", "text/javascript"),
+                           ("/model.onnx", "application/octet-stream"), ("/plain.js", "text/javascript")):  # fmt: skip
+            plain = client.get(path, headers={"Accept-Encoding": "identity"})
+            packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+            assert plain.content == packed.content == bytes(100_000)  # httpx unpacks
+            for response in (plain, packed):
+                assert response.headers["content-type"].startswith(kind)
+                assert response.headers["vary"] == "Accept-Encoding"
+                assert "connect-src 'self'" in response.headers["content-security-policy"]
+            assert "content-encoding" not in plain.headers
+            if path != "/plain.js":
+                assert packed.headers["content-encoding"] == "gzip"
+                assert int(packed.headers["content-length"]) < 1000
+                assert packed.headers["etag"] != plain.headers["etag"]
+                again = {"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]}
+                assert client.get(path, headers=again).status_code == 304
+        for accepted, is_packed in PACKED:
+            response = client.get("/ort.wasm", headers={"Accept-Encoding": accepted})
+            assert ("content-encoding" in response.headers) == is_packed, accepted
