@@ -132,17 +132,17 @@ class Build:
 
 def measure_server(build: Build) -> dict[str, Any]:
     """Start the image's command as its user, and return what it returns."""
-    words = [*build.get("ENTRYPOINT"), *build.get("CMD"), "--port", str(_PORT)]
+    words = [*build.get("ENTRYPOINT"), *build.get("CMD")]
+    build.environment["EMIMIC_PORT"] = str(_PORT)
+    environment = {name: build.environment[name] for name in ("PATH", "EMIMIC_PORT")}
     user, group = map(int, build.get("USER")[0].split(":"))
     temporary = build.root / "tmp"
     temporary.chmod(0o1777)
     start, url = time.perf_counter(), f"http://127.0.0.1:{_PORT}"
     drop = {"user": user, "group": group, "extra_groups": []} if os.getuid() == 0 else {}
-    process = subprocess.Popen(
-        words, cwd=temporary, env={"PATH": build.environment["PATH"]}, **drop
-    )  # fmt: skip
+    process = subprocess.Popen(words, cwd=temporary, env=environment, **drop)
     try:
-        check = [word.replace(":8000", f":{_PORT}") for word in build.get("HEALTHCHECK")]
+        check = build.get("HEALTHCHECK")
         while subprocess.run(check, env=build.environment, stderr=subprocess.DEVNULL, check=False).returncode:
             if process.poll() is not None or time.perf_counter() - start > 120:
                 raise RuntimeError("the server did not become ready")

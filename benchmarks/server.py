@@ -1,10 +1,12 @@
 """The server under load and abuse, as a process of its own on this machine.
 
-    python -m benchmarks.server [cold contract hostile broken crowd kill steady speed] [--cases 10000] [--minutes 60]
+    python -m benchmarks.server [cold contract hostile broken crowd kill steady speed memory] [--cases 10000]
+        [--minutes 60]
 
 Parts that are named are measured again; the others stay as they are in docs/results/server.json. `contract`:
 schemathesis makes cases of the OpenAPI document. `crowd`: 200 clients at once, each with a clip of its own and a known
 result. `steady`: memory over time. `speed`: requests a second beside `predict_files` in one process, on the same clips.
+`memory`: its peak, by requests at work.
 """
 
 import argparse
@@ -18,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -213,6 +217,30 @@ def measure_speed(_: Given) -> dict[str, Any]:
     }
 
 
+def measure_memory(_: Given) -> dict[str, Any]:
+    """Measure the peak memory for 1, 2 and 4 requests at work, each of the longest recording or a long comparison."""
+    sounds = [decode.load(file) for file in sorted((get_folder() / "audio").iterdir())[:40]]
+    mono = np.resize(np.concatenate(sounds), 600 * SAMPLE_RATE)
+    pair = np.resize(np.concatenate(sounds), (2, 300 * SAMPLE_RATE)).T
+    requests = [
+        ("/v1/emotions?response_format=html", "file", to_wav(mono)),
+        ("/v1/mimicry", "seed", to_wav(pair)),
+    ]
+    peaks = {}
+    for at_work in (1, 2, 4):
+        with run_server("--at-work", str(at_work), "--timeout", "3600") as server:
+            for path, field, sound in requests:
+                send = partial(
+                    httpx.post, f"{server.url}{path}", files={field: ("x.wav", sound)}, timeout=3600
+                )
+                with ThreadPoolExecutor(at_work) as threads:
+                    for response in [threads.submit(send) for _number in range(at_work)]:
+                        response.result().raise_for_status()
+            peaks[at_work] = round(server.measure_peak())
+            print(f"{at_work} at work: {peaks[at_work]} MB", flush=True)
+    return {"peak_megabytes_by_requests_at_work": peaks}
+
+
 def is_healthy(server: Running) -> bool:
     """Return True if the server predicts, and its process never ended."""
     (voice,) = make_clips(1)
@@ -234,6 +262,7 @@ def describe_machine() -> dict[str, Any]:
 PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
     "cold": measure_cold, "contract": measure_contract, "hostile": measure_hostile, "broken": measure_broken,
     "crowd": measure_crowd, "kill": measure_kill, "steady": measure_steady, "speed": measure_speed,
+    "memory": measure_memory,
 }  # fmt: skip
 
 

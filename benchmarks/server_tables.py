@@ -44,6 +44,13 @@ def make_server() -> str:
             f"{median(speed['predict_files_per_second']):.0f}; ratio {speed['ratio']:.2f}",
         ),
     ]
+    peaks = figures["memory"]["peak_megabytes_by_requests_at_work"]
+    rows.append(
+        (
+            f"peak memory of {', '.join(peaks)} requests at work, each of the longest recording",
+            f"{', '.join(map(str, peaks.values()))} MB",
+        )
+    )
     load = max(part["load_before"] for part in figures.values() if "load_before" in part)
     return f"{make_table('part | result', rows)}\n\n{format_machine(figures['machine'])} It was busy: load {load:.0f}."
 

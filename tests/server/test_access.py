@@ -1,6 +1,9 @@
 """Access: a token, hosts and origins."""
 
 import base64
+import errno
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,17 @@ def test_a_foreign_name_that_leads_here_gets_nothing() -> None:
             assert (response.status_code, response.json()["error"]["code"]) == (421, "unknown_host")
         assert client.get("/v1/models", headers={"Host": "voices.example:80"}).status_code == 200
         assert client.get("/v1/models").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no user ids")
+def test_a_token_of_another_user_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    with pytest.raises(EmimicError, match=r"can't be read \(Permission denied\)\. Give it .*: chown 65534"):
+        read_token(tmp_path / "token")
 
 
 def test_the_server_asks_for_the_token_and_lets_a_page_in() -> None:

@@ -8,7 +8,9 @@ import typer
 from emimic.cli.common import Device, ModelFolder, app, check_models, echo, quiet_for
 
 _Host = Annotated[str, typer.Option(help="Address to bind to; another than this machine's needs a token.")]
-_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to bind to; 0: any free one.")]
+_Port = Annotated[
+    int, typer.Option(min=0, max=65535, envvar="EMIMIC_PORT", help="Port to bind to; 0: any free one.")
+]
 _Token = Annotated[Path | None, typer.Option("--token-file", help="File with the token that requests need.")]
 _Insecure = Annotated[bool, typer.Option("--insecure", help="Let other machines in without a token.")]
 _Origin = Annotated[

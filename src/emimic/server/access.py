@@ -3,7 +3,9 @@
 import base64
 import binascii
 import hmac
+import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -124,9 +126,10 @@ def read_token(file: Path) -> bytes:
     try:
         token = file.read_bytes().strip()
     except OSError as error:
-        raise EmimicError(
-            f"{file}: the token can't be read ({error.strerror}). Name a file with a token"
-        ) from None
+        fix = "Name a file with a token"
+        if isinstance(error, PermissionError) and sys.platform != "win32":
+            fix = f"Give it to the user of the server: chown {os.getuid()}, and the file's name outside of a container"
+        raise EmimicError(f"{file}: the token can't be read ({error.strerror}). {fix}") from None
     if len(token) < SHORTEST or not all(0x21 <= byte <= 0x7E for byte in token):
         raise EmimicError(
             f"{file}: found no valid token, expected {SHORTEST} or more letters and digits on one line. "
