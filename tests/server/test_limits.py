@@ -1,5 +1,6 @@
 """Limits of the server: sizes, times and numbers; other requests go on meanwhile."""
 
+import json
 import socket
 import threading
 import time
@@ -68,6 +69,17 @@ def test_a_body_is_limited_by_its_header_and_while_it_is_read(server: httpx.Clie
 def test_a_recording_is_limited_while_it_is_decoded(server: httpx.Client) -> None:
     assert post(server, to_wav(make_voice(3.9))).status_code == 200
     assert get_code(post(server, to_wav(make_voice(4.1)))) == (413, "sound_too_long")
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n"]
+)
+def test_what_is_no_http_is_an_error_too(text: str, server: httpx.Client) -> None:
+    with connect(server, text) as opened:
+        head, _, body = b"".join(iter(lambda: opened.recv(1000), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/json" in head
+    assert json.loads(body)["error"]["code"] == "malformed_http"
 
 
 def test_slow_clients_are_let_go(server: httpx.Client) -> None:

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from emimic.task import EmimicError
 
 STATUSES: Final = {
+    "malformed_http": 400,
     "unauthorized": 401,
     "foreign_origin": 403,
     "not_found": 404,
