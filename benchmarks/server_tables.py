@@ -47,7 +47,7 @@ def make_server() -> str:
     peaks = figures["memory"]["peak_megabytes_by_requests_at_work"]
     rows.append(
         (
-            f"peak memory of {', '.join(peaks)} requests at work, each of the longest recording",
+            f"peak memory of {', '.join(peaks)} comparisons at once, each of two channels of 300 s",
             f"{', '.join(map(str, peaks.values()))} MB",
         )
     )
