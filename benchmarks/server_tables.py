@@ -52,7 +52,13 @@ def make_server() -> str:
         )
     )
     load = max(part["load_before"] for part in figures.values() if "load_before" in part)
-    return f"{make_table('part | result', rows)}\n\n{format_machine(figures['machine'])} It was busy: load {load:.0f}."
+    one, two = peaks["1"], peaks["2"]
+    need = (
+        f"Each request at work, by default one per core, needs up to {two - one} MB beside {2 * one - two} MB of the "
+        "server; uploads that wait need `--waiting` x `--megabytes`."
+    )
+    machine = f"{format_machine(figures['machine'])} It was busy: load {load:.0f}."
+    return f"{make_table('part | result', rows)}\n\n{need}\n\n{machine}"
 
 
 def make_image() -> str:

@@ -78,6 +78,10 @@ def test_compose_publishes_for_this_computer_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
+    result = CliRunner().invoke(
+        app, ["serve", "--host", "0.0.0.0", *service["command"], "--page", "/nowhere"]
+    )
+    assert "--page /nowhere has no index.html" in str(result.exception), "every option before was accepted"
 
 
 def test_steps_run_in_a_folder(tmp_path: Path) -> None:
