@@ -269,11 +269,13 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests of steady load")
     given = parser.parse_args()
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    machine = describe_machine()
     for name in given.parts or PARTS:
         start, load = time.monotonic(), os.getloadavg()[0]
-        figures[name] = PARTS[name](given) | {"load_before": round(load, 1)}
+        figures[name] = PARTS[name](given) | {"load_before": round(load, 1), "cpu": machine["cpu"]}
         print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(figures[name])}", flush=True)
-        figures["machine"] = describe_machine()
+        if not given.parts:
+            figures["machine"] = machine
         OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

@@ -54,10 +54,13 @@ def make_server() -> str:
     load = max(part["load_before"] for part in figures.values() if "load_before" in part)
     one, two = peaks["1"], peaks["2"]
     need = (
-        f"Each request at work, by default one per core, needs up to {two - one} MB beside {2 * one - two} MB of the "
+        f"Each request at work, by default one per core, needs about {two - one} MB beside {2 * one - two} MB of the "
         "server; uploads that wait need `--waiting` x `--megabytes`."
     )
-    machine = f"{format_machine(figures['machine'])} It was busy: load {load:.0f}."
+    machine = (
+        f"{format_machine(figures['machine'])} It was busy: load {load:.0f}. Memory was measured on "
+        f"{figures['memory']['cpu']}."
+    )
     return f"{make_table('part | result', rows)}\n\n{need}\n\n{machine}"
 
 
