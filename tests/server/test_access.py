@@ -125,7 +125,9 @@ def test_a_token_of_another_user_names_the_command(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(os, "getuid", lambda: 65534)
-    with pytest.raises(EmimicError, match=r"can't be read \(Permission denied\)\. Give it .*: chown 65534"):
+    with pytest.raises(
+        EmimicError, match=r"can't be read \(Permission denied\)\. Let .* read it: chown 65534 FILE"
+    ):
         read_token(tmp_path / "token")
 
 

@@ -128,7 +128,7 @@ def read_token(file: Path) -> bytes:
     except OSError as error:
         fix = "Name a file with a token"
         if isinstance(error, PermissionError) and sys.platform != "win32":
-            fix = f"Give it to the user of the server: chown {os.getuid()}, and the file's name outside of a container"
+            fix = f"Let the server's user read it: chown {os.getuid()} FILE (of a container: on its host)"
         raise EmimicError(f"{file}: the token can't be read ({error.strerror}). {fix}") from None
     if len(token) < SHORTEST or not all(0x21 <= byte <= 0x7E for byte in token):
         raise EmimicError(

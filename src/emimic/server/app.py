@@ -49,7 +49,8 @@ class _Page(StaticFiles):
         if not _ACCEPTS_GZIP.search(Headers(scope=scope).get("accept-encoding", "")) or not packed.is_file():
             return super().file_response(full_path, stat_result, scope, status_code)
         response = super().file_response(packed, packed.stat(), scope, status_code)
-        response.headers["Content-Encoding"] = "gzip"
+        if response.status_code == status_code:  # else the browser's own copy is valid
+            response.headers["Content-Encoding"] = "gzip"
         return response
 
 
