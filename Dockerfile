@@ -19,12 +19,14 @@ RUN rm -rf /opt/emimic/lib/python3*/site-packages/pip /opt/emimic/lib/python3*/s
 
 FROM python:3.13-slim
 COPY --from=build /opt/emimic /opt/emimic
-ENV PATH=/opt/emimic/bin:$PATH PYTHONUNBUFFERED=1
+# The port, of the server and of its health check.
+ENV PATH=/opt/emimic/bin:$PATH PYTHONUNBUFFERED=1 EMIMIC_PORT=8000
 USER 65534:65534
 WORKDIR /tmp
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD \
-    ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
+    ["python", "-c", "import os, urllib.request as u; \
+    u.urlopen('http://127.0.0.1:' + os.environ['EMIMIC_PORT'] + '/ready', timeout=4)"]
 ENTRYPOINT ["emimic", "serve", "--host", "0.0.0.0", "--page", "/opt/emimic/page"]
 # Who may reach the port is decided where it is published; `docker run ... emimic --token-file FILE` asks for a token.
 CMD ["--insecure"]

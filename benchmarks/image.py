@@ -26,6 +26,7 @@ from benchmarks import results
 from benchmarks.bursts import machine
 from benchmarks.command import make_parser
 from emimic.files import write_atomically
+from emimic.server.documents import MEDIA_TYPES
 
 OUT: Final = results.RESULTS / "image.json"
 _PORT: Final = 8765
@@ -131,17 +132,17 @@ class Build:
 
 def measure_server(build: Build) -> dict[str, Any]:
     """Start the image's command as its user, and return what it returns."""
-    words = [*build.get("ENTRYPOINT"), *build.get("CMD"), "--port", str(_PORT)]
+    words = [*build.get("ENTRYPOINT"), *build.get("CMD")]
+    build.environment["EMIMIC_PORT"] = str(_PORT)
+    environment = {name: build.environment[name] for name in ("PATH", "EMIMIC_PORT")}
     user, group = map(int, build.get("USER")[0].split(":"))
     temporary = build.root / "tmp"
     temporary.chmod(0o1777)
     start, url = time.perf_counter(), f"http://127.0.0.1:{_PORT}"
     drop = {"user": user, "group": group, "extra_groups": []} if os.getuid() == 0 else {}
-    process = subprocess.Popen(
-        words, cwd=temporary, env={"PATH": build.environment["PATH"]}, **drop
-    )  # fmt: skip
+    process = subprocess.Popen(words, cwd=temporary, env=environment, **drop)
     try:
-        check = [word.replace(":8000", f":{_PORT}") for word in build.get("HEALTHCHECK")]
+        check = build.get("HEALTHCHECK")
         while subprocess.run(check, env=build.environment, stderr=subprocess.DEVNULL, check=False).returncode:
             if process.poll() is not None or time.perf_counter() - start > 120:
                 raise RuntimeError("the server did not become ready")
@@ -152,13 +153,22 @@ def measure_server(build: Build) -> dict[str, Any]:
         )
         with urllib.request.urlopen(request, timeout=60) as response:
             joy = json.load(response)["intensities"]["Joy"]
+        for kind in MEDIA_TYPES:  # an error unless the image has what it needs
+            request.full_url = f"{url}/v1/emotions?response_format={kind}"
+            urllib.request.urlopen(request, timeout=60).close()
         with urllib.request.urlopen(f"{url}/", timeout=60) as response:
             page = response.status
         process.send_signal(signal.SIGTERM)
         ended = process.wait(60)
     finally:
         process.kill()
-    return {"seconds_to_healthy": round(ready, 1), "joy": joy, "page": page, "exit_status": ended}
+    return {
+        "seconds_to_healthy": round(ready, 1),
+        "joy": joy,
+        "page": page,
+        "exit_status": ended,
+        "formats": list(MEDIA_TYPES),
+    }
 
 
 def measure_size(folder: Path) -> float:

@@ -1,10 +1,12 @@
 """The server under load and abuse, as a process of its own on this machine.
 
-    python -m benchmarks.server [cold contract hostile broken crowd kill steady speed] [--cases 10000] [--minutes 60]
+    python -m benchmarks.server [cold contract hostile broken crowd kill steady speed memory] [--cases 10000]
+        [--minutes 60]
 
 Parts that are named are measured again; the others stay as they are in docs/results/server.json. `contract`:
 schemathesis makes cases of the OpenAPI document. `crowd`: 200 clients at once, each with a clip of its own and a known
 result. `steady`: memory over time. `speed`: requests a second beside `predict_files` in one process, on the same clips.
+`memory`: its peak, by requests at work.
 """
 
 import argparse
@@ -18,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -213,6 +217,24 @@ def measure_speed(_: Given) -> dict[str, Any]:
     }
 
 
+def measure_memory(_: Given) -> dict[str, Any]:
+    """Measure the peak memory of 1 and of 2 requests at work, each a comparison of two channels of 300 s."""
+    sounds = [decode.load(file) for file in sorted((get_folder() / "audio").iterdir())[:40]]
+    pair = to_wav(np.resize(np.concatenate(sounds), (2, 300 * SAMPLE_RATE)).T)
+    peaks = {}
+    for at_work in (1, 2):
+        with run_server("--at-work", str(at_work), "--timeout", "3600") as server:
+            send = partial(
+                httpx.post, f"{server.url}/v1/mimicry", files={"seed": ("x.wav", pair)}, timeout=3600
+            )
+            with ThreadPoolExecutor(at_work) as threads:
+                for response in [threads.submit(send) for _number in range(at_work)]:
+                    response.result().raise_for_status()
+            peaks[at_work] = round(server.measure_peak())
+            print(f"{at_work} at work: {peaks[at_work]} MB", flush=True)
+    return {"peak_megabytes_by_requests_at_work": peaks}
+
+
 def is_healthy(server: Running) -> bool:
     """Return True if the server predicts, and its process never ended."""
     (voice,) = make_clips(1)
@@ -234,6 +256,7 @@ def describe_machine() -> dict[str, Any]:
 PARTS: dict[str, Callable[[Given], dict[str, Any]]] = {
     "cold": measure_cold, "contract": measure_contract, "hostile": measure_hostile, "broken": measure_broken,
     "crowd": measure_crowd, "kill": measure_kill, "steady": measure_steady, "speed": measure_speed,
+    "memory": measure_memory,
 }  # fmt: skip
 
 
@@ -246,11 +269,13 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between requests of steady load")
     given = parser.parse_args()
     figures = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    machine = describe_machine()
     for name in given.parts or PARTS:
         start, load = time.monotonic(), os.getloadavg()[0]
-        figures[name] = PARTS[name](given) | {"load_before": round(load, 1)}
+        figures[name] = PARTS[name](given) | {"load_before": round(load, 1), "cpu": machine["cpu"]}
         print(f"{name} ({time.monotonic() - start:.0f} s): {json.dumps(figures[name])}", flush=True)
-        figures["machine"] = describe_machine()
+        if not given.parts:
+            figures["machine"] = machine
         OUT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

@@ -40,6 +40,15 @@ class Running:
         decoders = sum(map(_read_memory, self.list_decoders()))
         return {"server": round(_read_memory(self.process.pid), 2), "decoders": round(decoders, 2)}
 
+    def measure_peak(self) -> float:
+        """Return the largest resident memory so far of the server and its present decoders together, in MB."""
+        return sum(map(_read_peak, (self.process.pid, *self.list_decoders())))
+
+
+def _read_peak(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(text.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
 
 def _read_memory(pid: int) -> float:
     """Return a process's resident memory in MB; 0 if it has ended."""

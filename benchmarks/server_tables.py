@@ -44,8 +44,24 @@ def make_server() -> str:
             f"{median(speed['predict_files_per_second']):.0f}; ratio {speed['ratio']:.2f}",
         ),
     ]
+    peaks = figures["memory"]["peak_megabytes_by_requests_at_work"]
+    rows.append(
+        (
+            f"peak memory of {', '.join(peaks)} comparisons at once, each of two channels of 300 s",
+            f"{', '.join(map(str, peaks.values()))} MB",
+        )
+    )
     load = max(part["load_before"] for part in figures.values() if "load_before" in part)
-    return f"{make_table('part | result', rows)}\n\n{format_machine(figures['machine'])} It was busy: load {load:.0f}."
+    one, two = peaks["1"], peaks["2"]
+    need = (
+        f"Each request at work, by default one per core, needs about {two - one} MB beside {2 * one - two} MB of the "
+        "server; uploads that wait need `--waiting` x `--megabytes`."
+    )
+    machine = (
+        f"{format_machine(figures['machine'])} It was busy: load {load:.0f}. Memory was measured on "
+        f"{figures['memory']['cpu']}."
+    )
+    return f"{make_table('part | result', rows)}\n\n{need}\n\n{machine}"
 
 
 def make_image() -> str:

@@ -1,6 +1,12 @@
 """The Dockerfile and compose.yaml: what they copy exists, and what they start is accepted. No Docker is needed."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -41,6 +47,25 @@ def test_the_user_is_not_root_and_the_health_is_checked() -> None:
     assert "/ready" in last["HEALTHCHECK"].split()[-1]
 
 
+def test_the_server_and_its_health_check_read_one_port(tmp_path: Path) -> None:
+    command = next(step for step in STEPS if step.name == "HEALTHCHECK").split()
+    assert command.pop(0) == "python"
+    (tmp_path / "ready").touch()
+    with HTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        threading.Thread(target=server.handle_request).start()
+        for port, status in ((server.server_port, 0), (1, 1)):
+            environment = {**os.environ, "EMIMIC_PORT": str(port)}
+            done = subprocess.run(
+                [sys.executable, *command], env=environment, capture_output=True, check=False
+            )
+            assert done.returncode == status, done.stderr
+    words = next(step for step in STEPS if step.name == "ENTRYPOINT").split()[1:]
+    result = CliRunner().invoke(app, [*words[:-2], "--insecure"], env={"EMIMIC_PORT": "99999"})
+    assert "EMIMIC_PORT" in result.output, result.output
+    (declared,) = (step.text for step in STEPS if step.name == "EXPOSE")
+    assert any(f"EMIMIC_PORT={declared}" in step.text.split() for step in STEPS if step.name == "ENV")
+
+
 def test_serve_accepts_the_options_of_the_command() -> None:
     words = [word for step in STEPS if step.name in ("ENTRYPOINT", "CMD") for word in step.split()]
     assert words[0] == "emimic"
@@ -53,6 +78,10 @@ def test_compose_publishes_for_this_computer_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
+    result = CliRunner().invoke(
+        app, ["serve", "--host", "0.0.0.0", *service["command"], "--page", "/nowhere"]
+    )
+    assert "--page /nowhere has no index.html" in str(result.exception), "every option before was accepted"
 
 
 def test_steps_run_in_a_folder(tmp_path: Path) -> None:

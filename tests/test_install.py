@@ -1,7 +1,9 @@
 """The pip command for a missing extra, for a clone, a wheel and an index."""
 
 import json
+import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -37,6 +39,15 @@ def test_this_clone_names_itself() -> None:
     (word,) = shlex.split(install("train").removeprefix("pip install "))
     folder = Path(word.removesuffix("[train]"))
     assert (folder / "pyproject.toml").is_file()
+
+
+def test_the_first_minutes_name_each_extra() -> None:
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    listed = re.findall(
+        r"^\| `(\w+)` \|", (root / "docs" / "first-minutes.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert set(listed) == set(project["optional-dependencies"]) - {"docs", "dev"}
 
 
 def test_a_wheel_and_a_folder_that_were_installed_are_named(

@@ -41,6 +41,21 @@ def binomial(rate: float, pairs: int) -> tuple[float, float]:
     return float(np.searchsorted(total, 0.0005)), float(np.searchsorted(total, 0.9995))
 
 
+@pytest.mark.parametrize("alignment_", ["dtw", "windowed"])
+def test_a_comparison_ends_when_it_is_stopped(alignment_: Any) -> None:
+    rng, calls = np.random.default_rng(0), []
+    lines = [timeline(wandering(300, rng), name) for name in ("one", "other")]
+
+    def stop() -> None:
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_all(lines[0], lines[1:], settings=Settings(alignment=alignment_), stop=stop)
+    assert len(calls) == 2
+
+
 # What must be found, and what must not
 
 

@@ -1,8 +1,11 @@
 """The API over HTTP: its predictions equal those of the predictor, and its errors have stable codes."""
 
+import gzip
 import json
 import re
 import time
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import emimic
 from emimic.inference.predictor import Predictor
 from emimic.inference.results import Result, Results
 from emimic.mimicry import Settings, compare_all
-from emimic.output import formats
+from emimic.output import extras, formats
 
 VOICE = to_wav(make_voice(1.5))
 MEDIA = {"wav": "audio/wav", "mp3": "audio/mpeg", "mp4": "video/mp4", "flac": "", "opus": "application/ogg"}
@@ -200,6 +203,8 @@ def test_the_channels_of_one_recording_are_compared(server: httpx.Client) -> Non
     same = to_wav(np.stack([first, first], axis=1))
     response = server.post("/v1/mimicry", files={"seed": ("pair.wav", same)}, data=options)
     assert response.json()["error"]["code"] == "not_comparable"
+    refused = server.post("/v1/mimicry", files={"seed": ("pair.wav", pair)}, data={"hop": "0.19"})
+    assert refused.json()["error"]["code"] == "invalid_parameter", "its memory would grow with 1 / hop²"
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -242,12 +247,22 @@ def test_other_paths_and_methods_are_errors_too(server: httpx.Client) -> None:
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_a_missing_extra_is_an_error_of_the_format(
-    server: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(formats, "describe_missing", lambda kinds: {"vtt": "WebVTT captions need more"})
-    response = post(server, response_format="vtt")
-    assert (response.status_code, response.json()["error"]["code"]) == (422, "format_unavailable")
+def test_the_extra_server_brings_what_each_format_needs(server: httpx.Client) -> None:
+    parameters = server.get("/openapi.json").json()["paths"]["/v1/emotions"]["post"]["parameters"]
+    (names,) = (each["schema"]["enum"] for each in parameters if each["name"] == "response_format")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = {re.split(r"[>=<]", line)[0] for line in project["optional-dependencies"]["server"]}
+    distributions = packages_distributions()
+    needed = {
+        package
+        for name in names
+        if name in formats.FORMATS and (extra := formats.FORMATS[name].extra)
+        for package in extra.packages
+    }
+    assert needed == {"webvtt", "praatio", "pympi"}
+    for package in (*needed, *extras.SERVER.packages):
+        assert brought & {name.replace("_", "-") for name in distributions[package]}, package
+    assert needed <= set(extras.SERVER.packages), "the verb asks for them before it starts"
 
 
 def test_an_unexpected_error_is_logged_without_its_text(
@@ -256,9 +271,9 @@ def test_an_unexpected_error_is_logged_without_its_text(
     def fail(*_: object) -> None:
         raise RuntimeError("the name of a person")
 
-    monkeypatch.setattr("emimic.server.routes.check_format", fail)
+    monkeypatch.setattr("emimic.server.routes.check_options", fail)
     caplog.set_level("INFO", "emimic.server")
-    response = post(server, name="secret-name.wav")
+    response = post(server, name="secret-name.wav", timeline="true")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
     end = time.monotonic() + 20.0
     # The last line comes after the response.
@@ -281,3 +296,35 @@ def test_a_built_page_is_served_with_its_policy(tmp_path: Path) -> None:
         assert client.get("/../pyproject.toml").status_code == 404
         assert client.get("/health").json() == {"status": "alive"}
         assert json.loads(client.get("/nothing").text)["error"]["code"] == "not_found"
+
+
+PACKED = [("gzip", True), ("br, gzip;q=0.5", True), ("x, GZIP", True), ("gzip;q=0", False), ("gzip; q=0.0, br", False),
+          ("identity", False), ("xgzip", False), ("", False)]  # fmt: skip
+
+
+def test_the_page_is_sent_compressed_where_the_browser_can_read_it(tmp_path: Path) -> None:
+    files = {name: bytes(100_000) for name in ("index.html", "ort.wasm", "ort.mjs", "model.onnx", "plain.js")}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        if name != "plain.js":
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    with serve(page=tmp_path) as client:
+        for path, kind in (("/", "text/html"), ("/ort.wasm", "application/wasm"), ("/ort.mjs", "text/javascript"),
+                           ("/model.onnx", "application/octet-stream"), ("/plain.js", "text/javascript")):  # fmt: skip
+            plain = client.get(path, headers={"Accept-Encoding": "identity"})
+            packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+            assert plain.content == packed.content == bytes(100_000)  # httpx unpacks
+            for response in (plain, packed):
+                assert response.headers["content-type"].startswith(kind)
+                assert response.headers["vary"] == "Accept-Encoding"
+                assert "connect-src 'self'" in response.headers["content-security-policy"]
+            assert "content-encoding" not in plain.headers
+            if path != "/plain.js":
+                assert packed.headers["content-encoding"] == "gzip"
+                assert int(packed.headers["content-length"]) < 1000
+                assert packed.headers["etag"] != plain.headers["etag"]
+                again = {"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]}
+                assert client.get(path, headers=again).status_code == 304
+        for accepted, is_packed in PACKED:
+            response = client.get("/ort.wasm", headers={"Accept-Encoding": accepted})
+            assert ("content-encoding" in response.headers) == is_packed, accepted

@@ -1,5 +1,6 @@
 """The page in the browser is built from the package's files, a model, and ONNX Runtime's WebAssembly."""
 
+import gzip
 import json
 import re
 import shutil
@@ -53,6 +54,14 @@ def test_the_folder_holds_all_that_the_page_loads(built: Path) -> None:
     assert (built / "model" / "model.onnx").read_bytes() == (DEFAULT / "model.onnx").read_bytes()
     for name in ("LICENSE", "model/LICENSE"):
         assert (built / name).is_file()
+
+
+def test_each_file_has_a_compressed_one_beside_it(built: Path) -> None:
+    for path in (path for path in built.rglob("*") if path.is_file() and path.suffix != ".gz"):
+        assert gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()) == path.read_bytes()
+    assert not any(
+        name.endswith(".gz") for name in json.loads((built / "contents.json").read_text())["bytes"]
+    )
 
 
 def test_the_contents_name_each_loaded_file_and_the_novelty_score(built: Path) -> None:

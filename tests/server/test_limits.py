@@ -1,5 +1,6 @@
 """Limits of the server: sizes, times and numbers; other requests go on meanwhile."""
 
+import json
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from local_server import make_voice, serve, to_wav
+from made_results import timeline, wandering
 
 from emimic.server import work
 from emimic.server.limits import Limits
@@ -67,6 +69,17 @@ def test_a_body_is_limited_by_its_header_and_while_it_is_read(server: httpx.Clie
 def test_a_recording_is_limited_while_it_is_decoded(server: httpx.Client) -> None:
     assert post(server, to_wav(make_voice(3.9))).status_code == 200
     assert get_code(post(server, to_wav(make_voice(4.1)))) == (413, "sound_too_long")
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n"]
+)
+def test_what_is_no_http_is_an_error_too(text: str, server: httpx.Client) -> None:
+    with connect(server, text) as opened:
+        head, _, body = b"".join(iter(lambda: opened.recv(1000), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/json" in head
+    assert json.loads(body)["error"]["code"] == "malformed_http"
 
 
 def test_slow_clients_are_let_go(server: httpx.Client) -> None:
@@ -172,6 +185,71 @@ def test_work_stops_when_its_client_goes(server: httpx.Client, slow: Any) -> Non
     while not stopped and time.monotonic() < end:
         time.sleep(0.01)
     assert len(stopped) == 1
+
+
+@pytest.fixture
+def comparing(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[type]]:
+    """Let comparisons be of timelines that take minutes to warp; an event when one begins, and how each ended."""
+    began, ends = threading.Event(), []
+    rng = np.random.default_rng(0)
+    lines = [timeline(wandering(1400, rng), name) for name in ("seed", "mimic")]
+    compare = work.compare_all
+
+    def observe(*given: Any, **options: Any) -> Any:
+        began.set()
+        try:
+            return compare(*given, **options)
+        except BaseException as error:
+            ends.append(type(error))
+            raise
+
+    monkeypatch.setattr(work, "compare_all", observe)
+    monkeypatch.setattr(
+        work, "predict_timeline", lambda _, recording, *more: lines[recording.name == "b.wav"]
+    )
+    return began, ends
+
+
+PAIR: dict[str, Any] = {
+    "files": [("seed", ("a.wav", VOICE)), ("mimic", ("b.wav", VOICE))],
+    "data": {"draws": "1999"},  # as many as the server allows
+}
+
+
+def wait_for(ends: list[Any]) -> None:
+    end = time.monotonic() + 20.0
+    while not ends and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_comparison_stops_when_its_client_goes(server: httpx.Client, comparing: Any) -> None:
+    began, ends = comparing
+    request = server.build_request("POST", "/v1/mimicry", **PAIR)
+    body = request.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with connect(server, f"POST /v1/mimicry HTTP/1.1\r\n{head}\r\n") as opened:
+        opened.sendall(body)
+        assert began.wait(20)
+    wait_for(ends)
+    assert ends == [work.StoppedError]
+    assert post(server).status_code == 200, "its thread is free"
+
+
+def test_a_comparison_stops_at_its_time_limit_and_the_server_ends(comparing: Any) -> None:
+    began, ends = comparing
+    responses: list[httpx.Response] = []
+
+    def compare(url: httpx.URL) -> None:
+        responses.append(httpx.post(url, timeout=60, **PAIR))
+
+    with serve(limits=Limits(at_work=1, work=1.0)) as client:
+        thread = threading.Thread(target=compare, args=(client.base_url.join("/v1/mimicry"),))
+        thread.start()
+        assert began.wait(20)
+    thread.join()  # the server began to end while it compared, as at SIGTERM
+    assert get_code(responses[0]) == (504, "timeout")
+    wait_for(ends)
+    assert ends == [work.StoppedError]
 
 
 def test_a_long_recording_stops_between_blocks(server: httpx.Client) -> None:

@@ -137,6 +137,15 @@ def test_other_pages_are_refused(server: httpx.Client) -> None:
         with pytest.raises(InvalidStatus) as refused, open_stream(server, origin=origin):
             pass
         assert refused.value.response.status_code == 403
+        assert json.loads(refused.value.response.body)["error"]["code"] == "foreign_origin"
+
+
+def test_another_path_is_not_found(server: httpx.Client) -> None:
+    url = str(server.base_url).replace("http:", "ws:")
+    with pytest.raises(InvalidStatus) as refused, connect(f"{url}/v1/nothing"):
+        pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body)["error"]["code"] == "not_found"
 
 
 def test_a_message_over_the_limit_closes_the_stream(server: httpx.Client) -> None:

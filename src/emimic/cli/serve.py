@@ -8,12 +8,18 @@ import typer
 from emimic.cli.common import Device, ModelFolder, app, check_models, echo, quiet_for
 
 _Host = Annotated[str, typer.Option(help="Address to bind to; another than this machine's needs a token.")]
-_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to bind to; 0: any free one.")]
+_Port = Annotated[
+    int, typer.Option(min=0, max=65535, envvar="EMIMIC_PORT", help="Port to bind to; 0: any free one.")
+]
 _Token = Annotated[Path | None, typer.Option("--token-file", help="File with the token that requests need.")]
 _Insecure = Annotated[bool, typer.Option("--insecure", help="Let other machines in without a token.")]
 _Origin = Annotated[
     list[str] | None,
     typer.Option("--origin", help="Other web page that may use the server, https://... Repeatable."),
+]
+_AllowedHost = Annotated[
+    list[str] | None,
+    typer.Option("--allowed-host", help="Name that requests may call the server by. Repeatable."),
 ]
 _Page = Annotated[
     Path | None, typer.Option(help="Folder of the page at /; default: the built one, or a plain form.")
@@ -38,6 +44,7 @@ def serve(
     token: _Token = None,
     insecure: _Insecure = False,
     origin: _Origin = None,
+    allowed_host: _AllowedHost = None,
     page: _Page = None,
     opens: _Open = False,
     at_work: _AtWork = None,
@@ -69,7 +76,9 @@ def serve(
     from emimic.server.pages import find_page
     from emimic.server.program import Program, Settings
 
-    access = make_access(host, token_file=token, insecure=insecure, origins=origin or ())
+    access = make_access(
+        host, token_file=token, insecure=insecure, origins=origin or (), hosts=allowed_host or ()
+    )
     limits = Limits(
         body=round(megabytes * MEGABYTE), sound=seconds, at_work=at_work or count_cores(), waiting=waiting,
         work=timeout, streams=streams,

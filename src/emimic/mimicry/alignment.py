@@ -24,7 +24,7 @@ nothing: with one every 5 s three times the stated fraction of unrelated pairs i
 instead of 5 %. Without reversals, too few surrogates differ from the seed in a short recording."""
 
 _COSTS: Final = 2_000_000  # values of the cost matrices held at once while warping: 8 MB
-_VALUES: Final = 4_000_000  # values of the surrogates held at once
+_VALUES: Final = 1_000_000  # values of the surrogates held at once
 
 
 def standardize(values: Floats) -> Floats:

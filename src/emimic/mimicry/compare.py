@@ -1,7 +1,7 @@
 """Comparison of two timelines: on one grid, aligned, and judged against chance."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -64,12 +64,20 @@ def compare_all(
     *,
     settings: Settings | None = None,
     others: Sequence[Timeline] = (),
+    stop: Callable[[], object] = lambda: None,
 ) -> Report:
     """Compare a seed with each mimic, and with their mean.
 
     The draws change the seed alone, in the same way for every mimic, so similarities among the mimics don't count. The
     p values of single mimics are not corrected for their number. A mimic that can't be compared is skipped and
     reported.
+
+    Args:
+        seed: The first recording.
+        mimics: The others.
+        settings: Of the comparison.
+        others: See `compare`.
+        stop: Called between the parts of the work; what it raises ends the comparison.
 
     Raises:
         MimicryError: No mimic can be compared.
@@ -84,7 +92,7 @@ def compare_all(
     for second in map(make_series, mimics):
         try:
             check_series(first, second)
-            alignments.append(align(first, second, settings, stand_ins))
+            alignments.append(align(first, second, settings, stand_ins, stop))
         except MimicryError as error:
             failed.append(str(error))
             continue

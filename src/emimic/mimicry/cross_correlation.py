@@ -1,6 +1,6 @@
 """Windowed cross-correlation of two simultaneous recordings, such as both sides of a conversation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -26,10 +26,13 @@ _WHOLE: Final = (
 )
 
 
-def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series]) -> Alignment:
+def align(
+    first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series], stop: Callable[[], object]
+) -> Alignment:
     """Return the peak, over lags, of the windows' mean correlation, and that of every surrogate or stand-in.
 
     Surrogates are voiced at the seed's own times: who speaks when is not tested, and every draw has as many windows.
+    `stop` is called between batches of draws.
 
     Raises:
         MimicryError: The recordings are too short, or no window has enough voice on both sides.
@@ -52,11 +55,11 @@ def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence
             "of voice"
         )
     observed = measure(x, y, settings, first.hop)
-    drawn = [measure(batch, y, settings, first.hop) for batch in _draw(first, settings, stand_ins)]
+    drawn = [measure(batch, y, settings, first.hop) for batch in _draw(first, settings, stand_ins, stop)]
     influences = name_influences(
         compute_influence(x, y, grid, settings.coupling), compute_influence(y, x, grid, settings.coupling)
     )
-    drawn_influences = _draw_influences(first, second, grid, settings, stand_ins)
+    drawn_influences = _draw_influences(first, second, grid, settings, stand_ins, stop)
     return Alignment(
         observed=observed.values["similarity"][0],
         draws=_join(drawn, "similarity"),
@@ -78,7 +81,12 @@ def _join(drawn: Sequence[Measured], name: str) -> Floats:
 
 
 def _draw_influences(
-    first: Series, second: Series, grid: WindowGrid, settings: Settings, stand_ins: Sequence[Series]
+    first: Series,
+    second: Series,
+    grid: WindowGrid,
+    settings: Settings,
+    stand_ins: Sequence[Series],
+    stop: Callable[[], object],
 ) -> dict[str, Floats]:
     """Return the influences by chance: surrogates or stand-ins are the source of one, and of the other.
 
@@ -86,24 +94,29 @@ def _draw_influences(
     """
     x, y = make_stack([first]), make_stack([second])
     forward = [
-        compute_influence(batch, y, grid, settings.coupling) for batch in _draw(first, settings, stand_ins)
+        compute_influence(batch, y, grid, settings.coupling)
+        for batch in _draw(first, settings, stand_ins, stop)
     ]
     if stand_ins:
         backward = [
             compute_influence(y, batch, grid, settings.coupling)
-            for batch in _draw(first, settings, stand_ins)
+            for batch in _draw(first, settings, stand_ins, stop)
         ]
     else:
         backward = [
-            compute_influence(batch, x, grid, settings.coupling) for batch in _draw(second, settings, ())
+            compute_influence(batch, x, grid, settings.coupling)
+            for batch in _draw(second, settings, (), stop)
         ]
     return name_influences(np.concatenate(forward), np.concatenate(backward))
 
 
-def _draw(first: Series, settings: Settings, stand_ins: Sequence[Series]) -> Iterator[Stack]:
-    """Yield batches of surrogates of the seed, or of recordings in its place."""
+def _draw(
+    first: Series, settings: Settings, stand_ins: Sequence[Series], stop: Callable[[], object]
+) -> Iterator[Stack]:
+    """Yield batches of surrogates of the seed, or of recordings in its place; `stop` is called before each."""
     if stand_ins:
         for series in stand_ins:
+            stop()
             yield make_stack([series.cut(len(first.times))])
         return
     filled, on = fill_silence(first), first.voiced
@@ -112,6 +125,7 @@ def _draw(first: Series, settings: Settings, stand_ins: Sequence[Series]) -> Ite
     orders = alignment.draw_walks(len(first.times), settings.draws, turn, rng)
     voiced, lengths = on[None].astype(np.float64), np.array([len(first.times)])
     for batch in alignment.read_batches(orders, filled):
+        stop()
         yield Stack(batch * on[:, None], voiced, lengths)
 
 

@@ -1,6 +1,6 @@
 """Dynamic time warping of a seed and its mimic, each at its own speed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,10 +14,12 @@ LONGEST: Final = 300.0
 """Maximum seconds of voice; beyond, warping every surrogate would take minutes."""
 
 
-def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series]) -> Alignment:
+def align(
+    first: Series, second: Series, settings: Settings, stand_ins: Sequence[Series], stop: Callable[[], object]
+) -> Alignment:
     """Return the correlation along the warping path, and that of every surrogate or stand-in of the seed.
 
-    Silent steps are removed before warping: they have no value to compare.
+    Silent steps are removed before warping: they have no value to compare. `stop` is called between batches of draws.
 
     Raises:
         MimicryError: A recording has too much voice, or no dimension changes on both sides.
@@ -41,11 +43,11 @@ def align(first: Series, second: Series, settings: Settings, stand_ins: Sequence
     )
     target = standardize(mimic[:, varying])
     observed = next(alignment.warp(standardize(seed[None][..., varying]), target, band=settings.band))
-    drawn = [
-        warped.similarity
-        for batch in batches
-        for warped in alignment.warp(standardize(batch[..., varying]), target, band=settings.band)
-    ]
+    drawn = []
+    for batch in batches:
+        for warped in alignment.warp(standardize(batch[..., varying]), target, band=settings.band):
+            stop()
+            drawn.append(warped.similarity)
     return Alignment(
         observed=_append_mean(observed.similarity, varying)[0],
         draws=_append_mean(np.concatenate(drawn), varying),

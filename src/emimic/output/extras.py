@@ -38,8 +38,13 @@ PLOTS: Final = Extra("plots", "plots", ("matplotlib",))
 RAY: Final = Extra("ray", "a Ray cluster (--ray)", ("ray",))
 MIC: Final = Extra("mic", "a microphone (--mic)", ("sounddevice",))
 SERVER: Final = Extra(
-    "server", "a server", ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets")
-)
+    "server",
+    "a server",
+    (
+        "fastapi", "uvicorn", "python_multipart", "prometheus_client", "websockets",
+        "pympi", "webvtt", "praatio",
+    ),
+)  # fmt: skip
 
 
 def _is_installed(package: str) -> bool:

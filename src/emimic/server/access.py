@@ -3,8 +3,12 @@
 import base64
 import binascii
 import hmac
+import os
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +25,7 @@ SHORTEST: Final = 16
 """Minimum characters of a token."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer, Basic realm="emimic", charset="UTF-8"'}
 
 
@@ -30,13 +35,13 @@ class Access:
 
     Attributes:
         token: That each request needs; None: none.
-        is_local: The server is bound to this machine alone, so that only its names are valid hosts: a foreign page can
-            make its own name lead here (DNS rebinding).
+        hosts: Names that the server may be called by, beside localhost and IP addresses; None: any. A foreign page can
+            make its own name, but no address, lead here (DNS rebinding).
         origins: Web pages elsewhere that may use the server, such as https://example.org.
     """
 
     token: bytes | None = None
-    is_local: bool = True
+    hosts: tuple[str, ...] | None = ()
     origins: tuple[str, ...] = ()
 
     def check(self, path: str, headers: Headers) -> None:
@@ -46,8 +51,11 @@ class Access:
             ApiError: The host, the origin or the token is not valid.
         """
         host = headers.get("host", "")
-        if self.is_local and _get_name(host) not in _LOOPBACK:
-            raise ApiError("unknown_host", "found another host name, expected localhost or 127.0.0.1.")
+        if self.hosts is not None and not _is_address(name := _get_name(host)) and name not in self.hosts:
+            raise ApiError(
+                "unknown_host",
+                "found another host name, expected localhost or an IP address; --allowed-host allows one.",
+            )
         origin = headers.get("origin")
         if origin is not None and origin not in self.origins and not _is_own(origin, host):
             raise ApiError(
@@ -74,14 +82,22 @@ class Access:
         return hmac.compare_digest(value, self.token or b"")
 
 
-def make_access(host: str, *, token_file: Path | None, insecure: bool, origins: Sequence[str] = ()) -> Access:
+def make_access(
+    host: str,
+    *,
+    token_file: Path | None,
+    insecure: bool,
+    origins: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+) -> Access:
     """Return the rules for a host that the server binds to.
 
+    With a token any host name is valid unless some are given: a foreign page does not have the token.
+
     Raises:
-        EmimicError: Other machines could use the server without a token, or the token or an origin is invalid.
+        EmimicError: Other machines could use the server without a token, or the token, an origin or a host is invalid.
     """
-    is_local = host in _LOOPBACK
-    if not is_local and token_file is None and not insecure:
+    if host not in _LOOPBACK and token_file is None and not insecure:
         raise EmimicError(
             f"--host {host} lets other machines in, expected a token. Give --token-file FILE, or --insecure for none"
         )
@@ -91,8 +107,14 @@ def make_access(host: str, *, token_file: Path | None, insecure: bool, origins: 
             raise EmimicError(
                 f"--origin is {origin!r}, expected one such as https://example.org, without a path"
             )
+    for name in hosts:
+        if not _NAME.fullmatch(name):
+            raise EmimicError(
+                f"--allowed-host is {name!r}, expected a name such as voices.example.org, without a port"
+            )
     token = None if token_file is None else read_token(token_file)
-    return Access(token, is_local and token is None, tuple(origins))
+    valid = None if token and not hosts else tuple(name.lower() for name in hosts)
+    return Access(token, valid, tuple(origins))
 
 
 def read_token(file: Path) -> bytes:
@@ -104,9 +126,10 @@ def read_token(file: Path) -> bytes:
     try:
         token = file.read_bytes().strip()
     except OSError as error:
-        raise EmimicError(
-            f"{file}: the token can't be read ({error.strerror}). Name a file with a token"
-        ) from None
+        fix = "Name a file with a token"
+        if isinstance(error, PermissionError) and sys.platform != "win32":
+            fix = f"Let the server's user read it: chown {os.getuid()} FILE (of a container: on its host)"
+        raise EmimicError(f"{file}: the token can't be read ({error.strerror}). {fix}") from None
     if len(token) < SHORTEST or not all(0x21 <= byte <= 0x7E for byte in token):
         raise EmimicError(
             f"{file}: found no valid token, expected {SHORTEST} or more letters and digits on one line. "
@@ -121,6 +144,14 @@ def _get_name(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _is_address(name: str | None) -> bool:
+    """Return True for localhost and for IP addresses."""
+    try:
+        return name == "localhost" or bool(ip_address(name or ""))
+    except ValueError:
+        return False
 
 
 def _is_own(origin: str, host: str) -> bool:

@@ -1,5 +1,7 @@
 """The application: routes, pages and errors around a service."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -15,7 +18,7 @@ from emimic.server.access import Access
 from emimic.server.errors import STATUSES, ApiError
 from emimic.server.guard import Guard
 from emimic.server.options import describe_errors
-from emimic.server.pages import PLAIN_POLICY, STATIC_POLICY, make_start_page
+from emimic.server.pages import PACKED, PLAIN_POLICY, STATIC_POLICY, make_start_page
 from emimic.server.routes import router
 from emimic.server.service import Service
 from emimic.version import __version__
@@ -24,16 +27,30 @@ DESCRIPTION: Final = (
     "Predicts how strongly a voice expresses six emotions. Intended for research on expressed emotion with the "
     "knowledge of the speakers; see the law in the documentation. Samples over WebSocket: /v1/emotions/stream."
 )
+_ACCEPTS_GZIP: Final = re.compile(r"(?:^|[,\s])gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
 class _Page(StaticFiles):
-    """The built page's files, with its security policy: a worker's own script needs it, too."""
+    """The built page's files, compressed, with its security policy: a worker's own script needs it, too."""
 
     async def get_response(self, path: str, scope: Any) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Content-Security-Policy"] = STATIC_POLICY
         response.headers["Cache-Control"] = "no-cache"
+        response.headers.add_vary_header("Accept-Encoding")
+        return response
+
+    def file_response(
+        self, full_path: Any, stat_result: os.stat_result, scope: Any, status_code: int = 200
+    ) -> Response:
+        """Return the file, or the compressed one beside it; its type is that of the file."""
+        packed = Path(f"{full_path}{PACKED}")
+        if not _ACCEPTS_GZIP.search(Headers(scope=scope).get("accept-encoding", "")) or not packed.is_file():
+            return super().file_response(full_path, stat_result, scope, status_code)
+        response = super().file_response(packed, packed.stat(), scope, status_code)
+        if response.status_code == status_code:  # else the browser's own copy is valid
+            response.headers["Content-Encoding"] = "gzip"
         return response
 
 

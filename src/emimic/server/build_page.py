@@ -6,6 +6,7 @@
 """
 
 import argparse
+import gzip
 import html
 import json
 import re
@@ -23,7 +24,7 @@ from emimic.inference.description import DESCRIPTION, check_files, list_graphs, 
 from emimic.inference.engine import find_default_model
 from emimic.media import silero_vad
 from emimic.output.html_page import NOTICE
-from emimic.server.pages import BUILT, POLICY
+from emimic.server.pages import BUILT, PACKED, POLICY
 from emimic.task import ModelError
 from emimic.version import __version__
 
@@ -61,6 +62,7 @@ def build_page(out: Path, *, runtime: Path, model: Path | None = None) -> dict[s
     sizes = {path.relative_to(out).as_posix(): path.stat().st_size for path in loaded}
     contents = {"emimic": __version__, "bytes": sizes, "novelty": novelty}
     write_atomically(out / "contents.json", json.dumps(contents, indent=1) + "\n")
+    _compress(out)
     return {
         path.relative_to(out).as_posix(): path.stat().st_size
         for path in sorted(out.rglob("*"))
@@ -100,6 +102,13 @@ def _copy_model(model: Path, description: dict[str, Any], out: Path) -> dict[str
     joined = np.concatenate([array.ravel() for array in arrays.values()]).astype("<f4")
     write_atomically((out / ARRAYS).with_suffix(".bin"), joined.tobytes())
     return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def _compress(out: Path) -> None:
+    """Write a compressed file beside each one, for servers that send it to browsers."""
+    for path in [path for path in out.rglob("*") if path.is_file()]:
+        packed = gzip.compress(path.read_bytes(), mtime=0)
+        write_atomically(path.with_name(f"{path.name}{PACKED}"), packed)
 
 
 def _copy_licenses(model: Path, out: Path) -> None:

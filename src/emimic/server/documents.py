@@ -7,7 +7,6 @@ from typing import Final
 from emimic.inference.results import Result
 from emimic.media.waveform import Wave
 from emimic.output import formats, html_page, html_sound
-from emimic.server.errors import ApiError
 from emimic.server.upload import Upload
 
 MEDIA_TYPES: Final = {
@@ -27,16 +26,6 @@ class Document:
 
     content: bytes
     media_type: str
-
-
-def check_format(name: str) -> None:
-    """Check that a response format can be written here.
-
-    Raises:
-        ApiError: A package that it needs is not installed.
-    """
-    if name != "html" and (missing := formats.describe_missing([name])):
-        raise ApiError("format_unavailable", f"{missing[name]} on the server.")
 
 
 def make_document(result: Result, name: str, upload: Upload, samples: Wave) -> Document:

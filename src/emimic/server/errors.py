@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from emimic.task import EmimicError
 
 STATUSES: Final = {
+    "malformed_http": 400,
     "unauthorized": 401,
     "foreign_origin": 403,
     "not_found": 404,
@@ -21,7 +22,6 @@ STATUSES: Final = {
     "missing_file": 422,
     "undecodable": 422,
     "decoder_failed": 422,
-    "format_unavailable": 422,
     "not_comparable": 422,
     "invalid_samples": 422,
     "flushed": 422,

@@ -75,12 +75,21 @@ class Guard:
             self._report(scope, status, time.perf_counter() - start)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_open = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal is_open
+            is_open |= message["type"] == "websocket.accept"
+            if not is_open and message["type"] == "websocket.close":
+                raise ApiError("not_found", "Not Found.")
+            await send(message)
+
         try:
             self._access.check(scope["path"], Headers(scope=scope))
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_guarded)
         except ApiError as error:
             self._metrics.errors.labels(error.code).inc()
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: status 403
+            await error.to_response()(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold a name
             self._metrics.errors.labels("internal").inc()
             _LOG.error("unexpected %s\n%s", type(error).__name__, _format_place(error))

@@ -65,8 +65,15 @@ class EmotionOptions(_Options):
 
 
 class MimicryOptions(_Options):
-    """Options of a comparison."""
+    """Options of a comparison.
 
+    Memory grows with the square of the steps in a window, so the hop has a limit.
+    """
+
+    hop: float | None = Field(
+        None, ge=HOP, le=MAX_SECONDS, allow_inf_nan=False, json_schema_extra=_leave_null_out,
+        description="Seconds between two values of a timeline, at most a window's; default 0.2, the shortest.",
+    )  # fmt: skip
     alignment: Literal["dtw", "windowed"] | None = Field(
         None, json_schema_extra=_leave_null_out,
         description="dtw: each at its own speed (default). windowed: two speakers of one conversation.",

@@ -12,6 +12,9 @@ from emimic.version import __version__
 BUILT: Final = Path(__file__).parent / "built"
 """The folder of the page that `make page` builds, and `emimic serve` serves; not in the wheel."""
 
+PACKED: Final = ".gz"
+"""Suffix of the compressed file beside a file of the page."""
+
 POLICY: Final = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; "
     "worker-src 'self' blob:; media-src blob:; img-src data:; base-uri 'none'; form-action 'none'"

@@ -9,6 +9,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from emimic.server.errors import ApiError
 from emimic.server.limits import Limits
 
 
@@ -44,6 +45,20 @@ class LimitedProtocol(H11Protocol):
         """Forget the connection."""
         self._cancel()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, as JSON like every error, unless a response has begun, and close."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            error = ApiError("malformed_http", "found no valid HTTP request.")
+            response = error.to_response()
+            headers = [*response.raw_headers, (b"connection", b"close")]
+            for event in (
+                h11.Response(status_code=error.status, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=bytes(response.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         """Hand the connection to a WebSocket, which has limits of its own."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response, WebSocket
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from emimic.server import metrics
-from emimic.server.documents import MEDIA_TYPES, Document, check_format
+from emimic.server.documents import MEDIA_TYPES, Document
 from emimic.server.errors import ApiError
 from emimic.server.options import EmotionOptions, MimicryOptions, validate
 from emimic.server.pages import PLAIN_POLICY, get_report_policy, make_docs_page
@@ -38,9 +38,9 @@ _MEANINGS: Final = {
     408: "The upload is too slow: `upload_too_slow`.",
     413: "Too large or too long: `body_too_large`, `sound_too_long`.",
     415: "No media type of a recording: `unsupported_media_type`.",
-    421: "Another host name than this machine's: `unknown_host`.",
+    421: "A host name that is not allowed: `unknown_host`.",
     422: "A parameter or a recording can't be used: `invalid_parameter`, `malformed_body`, `missing_file`, "
-    "`undecodable`, `decoder_failed`, `format_unavailable`, `not_comparable`.",
+    "`undecodable`, `decoder_failed`, `not_comparable`.",
     503: "At work on as many requests as it takes (see Retry-After), or starting: `busy`, `not_ready`.",
     504: "It took too long: `timeout`.",
 }
@@ -141,7 +141,6 @@ async def predict_emotions(request: Request, options: Annotated[EmotionOptions, 
         upload = _find_one(form.find("file"), "file")
         if options.timeline_options is not None:
             check_options(predictor, options.timeline_options)
-        check_format(options.response_format)
         work = service.predict(upload, options.timeline_options, options.response_format)
         return _respond(await service.run_unless_gone(request, work))
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,8 +58,7 @@ def predict_recording(
         ApiError: It can't be used.
         StoppedError: The event was set.
     """
-    if stop.is_set():
-        raise StoppedError
+    _check(stop)
     path, sound = Path(recording.name), recording.sound
     try:
         result = predictor(sound.samples, sample_rate=SAMPLE_RATE, name=path)
@@ -102,7 +102,7 @@ def compare_recordings(
     """
     try:
         seed, *mimics = (predict_timeline(predictor, recording, options, stop) for recording in recordings)
-        return compare_all(seed, mimics, settings=settings).to_dict()
+        return compare_all(seed, mimics, settings=settings, stop=partial(_check, stop)).to_dict()
     except (AudioError, MimicryError) as error:
         raise ApiError("not_comparable", str(error)) from None
 
@@ -123,6 +123,10 @@ def check_channels(first: Wave, second: Wave) -> None:
 def _cut(samples: Wave, stop: threading.Event) -> Iterator[Wave]:
     size = round(BLOCK * SAMPLE_RATE)
     for start in range(0, len(samples), size):
-        if stop.is_set():
-            raise StoppedError
+        _check(stop)
         yield samples[start : start + size]
+
+
+def _check(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise StoppedError
