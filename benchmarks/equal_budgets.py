@@ -4,15 +4,18 @@
     python -m benchmarks.equal_budgets run CORPUS OUT MODELS   # resumable
     python -m benchmarks.equal_budgets record OUT
 
-Each row trains for EPOCHS epochs at each of RATES with seed 0. The rate with the best score on the held-out speakers is
-kept, and the row is trained with it and three seeds. Each run keeps its best epoch on the held-out speakers, and is
-scored on the unseen ones once. MODELS holds whisper-tiny.en-encoder.
+Each row trains for EPOCHS epochs with seed 0 at the rates of FIRST, and at the next one of RATES as long as the lowest or
+the highest so far scores best on the held-out speakers. The best rate is kept, and the row is trained with it and three
+seeds. Each run keeps its best epoch on the held-out speakers, and is scored on the unseen ones once. MODELS holds
+whisper-tiny.en-encoder.
 """
 
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +24,8 @@ from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 
 EPOCHS: Final = 10
-RATES: Final = ("3e-4", "1e-3", "3e-3", "1e-2")
+RATES: Final = ("1e-5", "3e-5", "1e-4", "3e-4", "1e-3", "3e-3", "1e-2", "3e-2", "1e-1")
+FIRST: Final = RATES[3:6]
 ROWS: Final = {
     "baseline-audio": "baselines",
     "concatenated-audio": "baselines",
@@ -63,9 +67,16 @@ def read_row(out: Path, row: str, rate: str, split: str) -> dict[str, Any]:
     return found
 
 
-def search(out: Path, row: str) -> dict[str, float]:
-    """Return the score of each rate on the held-out speakers."""
-    return {rate: read_row(out, row, rate, "valid")["mean"] for rate in RATES}
+def search(score: Callable[[str], float]) -> tuple[str, dict[str, float]]:
+    """Return the best rate, and the scores of all rates that were tried, in their order."""
+    scores = {rate: score(rate) for rate in FIRST}
+    while True:
+        best = max(scores, key=scores.__getitem__)
+        place = RATES.index(best)
+        missing = [rate for rate in RATES[max(0, place - 1) : place + 2] if rate not in scores]
+        if not missing:
+            return best, {rate: scores[rate] for rate in RATES if rate in scores}
+        scores |= {rate: score(rate) for rate in missing}
 
 
 def run(corpus: Path, out: Path, models: Path) -> None:
@@ -79,19 +90,21 @@ def run(corpus: Path, out: Path, models: Path) -> None:
     execute(
         f"emimic features {corpus} --kind speech --model {models}/whisper-tiny.en-encoder --set layers=3 --name tiny3"
     )
+
+    def score(row: str, rate: str) -> float:
+        execute(make_command(row, rate, "0", "valid", corpus, out, models))
+        return float(read_row(out, row, rate, "valid")["mean"])
+
     for row in ROWS:
-        for rate in RATES:
-            execute(make_command(row, rate, "0", "valid", corpus, out, models))
-        scores = search(out, row)
-        execute(make_command(row, max(RATES, key=scores.__getitem__), "0,1,2", "test", corpus, out, models))
+        rate, _ = search(partial(score, row))
+        execute(make_command(row, rate, "0,1,2", "test", corpus, out, models))
 
 
 def record(out: Path) -> dict[str, Any]:
     """Return the rates tried with their scores on held-out speakers, and each row's scores on the unseen ones."""
     figures: dict[str, Any] = {"note": NOTE, "machine": machine(), "epochs": EPOCHS, "rows": {}}
     for row in ROWS:
-        scores = search(out, row)
-        rate = max(RATES, key=scores.__getitem__)
+        rate, scores = search(lambda tried, row=row: float(read_row(out, row, tried, "valid")["mean"]))
         results = read_row(out, row, rate, "test")
         figures["rows"][row] = {
             "label": results["label"],

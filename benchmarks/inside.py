@@ -17,6 +17,7 @@ from benchmarks.bursts import machine
 from benchmarks.command import make_parser
 from benchmarks.results import RESULTS
 
+FILE: Final = RESULTS / "inside.json"
 SPEAKERS: Final = 60
 """Of the training split, as many as the validation split has, so that both are divided alike."""
 
@@ -61,14 +62,15 @@ def make_command(variant: str, corpus: Path, out: Path, models: Path) -> str:
 
 
 def record(out: Path) -> dict[str, Any]:
-    """Return the scores of the variants that are done, with their commands and the machine."""
-    figures: dict[str, Any] = {"note": NOTE, "machine": machine(), "variants": {}}
+    """Return the scores of the variants that are done, with their commands and machines, and those recorded before."""
+    before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"variants": {}}
+    figures: dict[str, Any] = {"note": NOTE, "variants": before["variants"]}
     for variant in VARIANTS:
         file = out / variant / "inside.json"
         if file.exists():
             command = make_command(variant, Path("CORPUS"), Path("OUT"), Path("MODELS"))
             scores = json.loads(file.read_text(encoding="utf-8"))
-            figures["variants"][variant] = {"command": command, **scores}
+            figures["variants"][variant] = {"command": command, "machine": machine(), **scores}
     return figures
 
 
@@ -92,7 +94,7 @@ def main() -> None:
             print(make_command(variant, given.corpus, given.out, given.models))
     else:
         text = json.dumps(record(given.out), indent=1, ensure_ascii=False)
-        (RESULTS / "inside.json").write_text(text + "\n", encoding="utf-8")
+        FILE.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -149,19 +149,18 @@ def _make_grid_row(row: dict[str, Any], label: str) -> tuple[str, ...]:
 def make_equal_budgets() -> str:
     """Make the scores of the paper's rows and of the baselines after the same budget."""
     results = read_results("equal_budgets")
-    rates = list(next(iter(results["rows"].values()))["held_out"])
     rows = [
         (
             row["label"],
-            *(f"{score:.3f}" for score in row["held_out"].values()),
+            ", ".join(f"{rate} {score:.3f}" for rate, score in row["held_out"].items()),
             row["rate"],
             f"{statistics.mean(row['test']):.3f} ± {statistics.stdev(row['test']):.3f}",
             "/".join(map(str, row["best_epochs"])),
         )
         for row in results["rows"].values()
     ]
-    header = ["row", *(f"held out, lr {rate}" for rate in rates), "lr", "vocal bursts, test", "best epochs"]
-    table = make_table(" | ".join(header), rows)
+    header = "row | learning rates tried, and their held-out scores | kept | vocal bursts, test | best epochs"
+    table = make_table(header, rows)
     return f"{table}\n\n{results['epochs']} epochs, three seeds. Machine: {results['machine']}."
 
 
@@ -208,8 +207,9 @@ def make_inside() -> str:
     )
     over = ", ".join(dict.fromkeys(row["resampled"] for _, row in scored))
     chose = " The scored clips chose the epoch, too." if any(row["chose_epoch"] for _, row in scored) else ""
+    machines = "; ".join(dict.fromkeys(variant["machine"] for variant in results["variants"].values()))
     note = f"{results['note']} Intervals resample {over} of the scored clips.{chose}"
-    return f"{make_table(header, rows)}\n\n{note} Machine: {results['machine']}."
+    return f"{make_table(header, rows)}\n\n{note} Machines: {machines}."
 
 
 def make_evidence() -> str:
