@@ -19,6 +19,8 @@ from made_results import result, words
 from media_files import encode, noise, sine
 
 from emimic import EMOTIONS
+from emimic.calibration import HalfWidth, Intervals
+from emimic.inference.results import attach_intervals
 from emimic.output import drawing, html_sound, html_video
 from emimic.output.html_page import make_page
 from emimic.output.html_sound import make_playable
@@ -407,3 +409,31 @@ def test_a_recording_that_is_none_is_an_error():
 def test_the_same_result_gives_the_same_page():
     one = result()
     assert make_page(one, b"x", "audio/wav", sine()) == make_page(replace(one), b"x", "audio/wav", sine())
+
+
+def test_prediction_intervals_are_bands_and_a_column():
+    widths = {"Joy": HalfWidth((0.0, 1.0), (0.1, 0.3)), "Valence": HalfWidth((0.0, 1.0), (0.2, 0.2))}
+    one = attach_intervals(result(), Intervals(0.9, widths, {}))
+    page = read(one)
+    bands = [element for element in page.find("path") if "interval" in element[1]["class"].split()]
+    column = one.targets.index("Joy")
+    looks = [element[1]["class"] for element in bands]
+    assert looks == [f"interval band c{column}", "interval band vad"]
+
+    # The band's corners, in the order of time, from the panel's limits of 0 and 1 at the heights 98 and 2.
+    values = one.timeline.intensities[:, column]
+    high = np.clip(values + 0.1 + 0.2 * values, 0, 1)
+    drawn = [
+        float(point.split(" ")[1])
+        for run in bands[0][1]["d"].removeprefix("M").removesuffix("z").split("zM")
+        for point in run.split("L")[: len(run.split("L")) // 2]
+    ]
+    np.testing.assert_allclose(drawn, 98 - 96 * high[np.isfinite(high)], atol=0.051)
+
+    assert any("pale band: 90 % prediction interval" in element[2] for element in page.find("p"))
+    assert [element[2] for element in page.find("th")][1] == "90 % interval"
+    value = one.headline.intensities[column]
+    low, high = max(0, value - 0.1 - 0.2 * value), min(1, value + 0.1 + 0.2 * value)
+    fields = [element[2] for element in page.find("td")]
+    assert f"{low:.2f} to {high:.2f}" in fields
+    assert fields.count("–") >= len(one.targets) - 1

@@ -30,6 +30,7 @@ from emimic.inference.results import Result
 from emimic.media import decode
 from emimic.output.formats import json_csv, webvtt
 from emimic.server.build_page import build_page
+from emimic.task import EMOTIONS
 
 NPM = Path(__file__).parents[2] / "node_modules"
 SPEECH = emimic.sample.get_folder() / "speech"
@@ -123,8 +124,13 @@ def test_a_file_has_the_predictions_of_python(setup: Setup, predictor: emimic.Pr
     assert max(compared["largest_difference"].values()) < 0.02
     assert compared["values_silent_in_one_alone"] == 0
     assert clip["novelty"] == pytest.approx(expected["novelty"], abs=0.01)
+    table = setup.see("table")
+    assert "90 % interval" in table
     for name, value in clip["headline"]["intensities"].items():
-        assert f"{name}\t{value:.2f}" in setup.see("table")
+        low, high = clip["intervals"]["intensities"][name]
+        assert re.search(rf"{name}\t{value:.2f}\s+{low:.2f} to {high:.2f}\t", table)
+    bands = setup.page.evaluate("document.querySelectorAll('#panels .interval').length")
+    assert bands == len(EMOTIONS) + 2  # and of dominance and valence; arousal has none
 
 
 def test_downloads_are_as_python_writes_them(

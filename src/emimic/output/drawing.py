@@ -159,7 +159,13 @@ def describe(result: Result) -> str:
     if t is not None:
         return (
             f"{format_length(t.seconds)}; each value: the prediction for the {t.window:g} s around it, every "
-            f"{t.hop:g} s; gray: no voice" + ("; a line in a band: mean and range" if _is_thinned(t) else "")
+            f"{t.hop:g} s; gray: no voice"
+            + (
+                ""
+                if t.intervals is None
+                else f"; pale band: {100 * t.intervals.level:.0f} % prediction interval"
+            )
+            + ("; a line in a band: mean and range" if _is_thinned(t) else "")
         )
     text = format_length(result.seconds)
     if result.was_cut:

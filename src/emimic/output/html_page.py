@@ -152,20 +152,25 @@ def _name_panel(panel: Panel) -> str:
 def _make_table(result: Result, panels: Sequence[Panel]) -> str:
     """Return the table of the headline.
 
-    With a timeline, it has each target's mean, maximum and its time too. For a recording over the cut, the values of
-    its beginning replace the mean.
+    With prediction intervals, it has theirs. With a timeline, it has each target's mean, maximum and its time too. For a
+    recording over the cut, the values of its beginning replace the mean.
     """
     head, timeline, prediction = result.headline, result.timeline, result.prediction
     values = [*head.intensities, *(() if head.vad is None else head.vad)]
     clip = [*prediction.intensities, *(() if prediction.vad is None else prediction.vad.mean(axis=0))]
     is_mean = head.basis == "mean over time"
-    heads = [head.basis]
+    names, heads = (*result.targets, *VAD)[: len(values)], [head.basis]
+    pairs = None if result.intervals is None else result.intervals.compute(names, values)
+    if result.intervals is not None:
+        heads.append(f"{100 * result.intervals.level:.0f} % interval")
     if timeline is not None:
         heads += [f"first {round(result.covered, 1):g} s" if is_mean else "mean over time", "highest", "at"]
     rows = []
-    for i, (name, value) in enumerate(zip((*result.targets, *VAD), values, strict=False)):
+    for i, (name, value) in enumerate(zip(names, values, strict=True)):
         meter = f'<meter min="0" max="1" value="{value:.4f}" aria-hidden="true"></meter>'
         texts = [f"{_format(value)}{meter}" if math.isfinite(value) else "–"]
+        if pairs is not None:
+            texts.append("–" if np.isnan(pairs[i]).any() else " to ".join(map(_format, pairs[i])))
         if timeline is not None:
             mean, highest, time = _summarize(panels[i], timeline.seconds) if i < len(panels) else ["–"] * 3
             texts += [_format(clip[i]) if is_mean else mean, highest, time]

@@ -1,7 +1,7 @@
 """The panels of an HTML page: a waveform and one line per target, as SVG."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,8 @@ class Panel:
 
     look: its CSS class. times, values (value,): the values to read out, up to `reach` seconds away; each is the mean of
     `each` predictions, and `mean` the mean of all. far, near: the lines that are drawn before and after magnifying.
-    low, high: the limits of its axis.
+    low, high: the limits of its axis. interval: the lower and the upper edge of the values' prediction intervals, None
+    without any.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Panel:
     mean: float
     low: float
     high: float
+    interval: tuple[Line, Line] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the panel for the script: seconds to the millisecond, values to four decimals, null in a gap."""
@@ -53,18 +55,31 @@ class Panel:
         }
 
     def draw(self, seconds: float) -> str:
-        """Return grid and line; the script shows the coarse line until the page is magnified."""
-        scale = 96 / (self.high - self.low)
-        grid = "".join(f"M0 {98 - scale * (y - self.low):.1f}h1000" for y in (0, 0.5, 1))
+        """Return interval, grid and line; the script shows the coarse line until the page is magnified."""
+        grid = _draw_path("grid", "".join(f"M0 {self._place(y):.1f}h1000" for y in (0, 0.5, 1)))
+        below = self._draw_interval(seconds) + grid
         if self.far.each == 1:
-            return _draw_path("grid", grid) + self._draw_line(self.far, seconds)
+            return below + self._draw_line(self.far, seconds)
         far, near = (self._draw_line(line, seconds) for line in (self.far, self.near))
-        return _draw_path("grid", grid) + f'<g class="far">{far}</g><g class="near">{near}</g>'
+        return below + f'<g class="far">{far}</g><g class="near">{near}</g>'
+
+    def _place(self, values: Any) -> Any:
+        """Return the heights of values."""
+        return 98 - 96 / (self.high - self.low) * (values - self.low)
+
+    def _draw_interval(self, seconds: float) -> str:
+        """Return the prediction intervals as a band."""
+        if self.interval is None:
+            return ""
+        low, high = (self._place(edge.mean) for edge in self.interval)
+        x = 1000 * self.interval[0].times / seconds
+        band = "".join(_outline(x[run], low[run], high[run]) for run in _find_runs(low))
+        return _draw_path(f"interval band {self.look}", band)
 
     def _draw_line(self, line: Line, seconds: float) -> str:
         """Return line and range; the line is broken at a gap, and a single value is a dot."""
-        scale, x = 96 / (self.high - self.low), 1000 * line.times / seconds
-        mean, low, high = (98 - scale * (y - self.low) for y in (line.mean, line.low, line.high))
+        x = 1000 * line.times / seconds
+        mean, low, high = (self._place(y) for y in (line.mean, line.low, line.high))
         bands, parts = [], []
         for run in _find_runs(mean):
             is_single = run.stop - run.start == 1
@@ -81,14 +96,29 @@ def make_panels(result: Result) -> list[Panel]:
     if timeline is not None:
         for i, name in enumerate(timeline.targets):
             look = f"c{i % len(drawing.COLORS)}"
-            panels.append(_make_panel(name, look, timeline.times, timeline.intensities, i, timeline.hop))
+            panel = _make_panel(name, look, timeline.times, timeline.intensities, i, timeline.hop)
+            panels.append(_add_interval(panel, timeline.times, timeline.intensities[:, i], result))
         times, vad = timeline.vad_times, timeline.vad
     else:
         times, vad = prediction.times, prediction.vad
     if times is not None and vad is not None:
         step = float(times[1] - times[0]) if len(times) > 1 else 0.02
-        panels += [_make_panel(name, "vad", times, vad, i, step) for i, name in enumerate(VAD)]
+        for i, name in enumerate(VAD):
+            panels.append(
+                _add_interval(_make_panel(name, "vad", times, vad, i, step), times, vad[:, i], result)
+            )
     return panels
+
+
+def _add_interval(
+    panel: Panel, times: NDArray[np.float64], values: NDArray[np.floating[Any]], result: Result
+) -> Panel:
+    """Return a panel with the prediction intervals of its values (value,), where a timeline's model has some."""
+    if result.timeline is None or result.intervals is None or panel.name not in result.intervals.widths:
+        return panel
+    pairs = result.intervals.compute([panel.name], values[:, None])[:, 0]
+    low, high = (drawing.fit_width(times, edge) for edge in pairs.T)
+    return replace(panel, interval=(low, high))
 
 
 def _make_panel(

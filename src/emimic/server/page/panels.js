@@ -1,5 +1,6 @@
 // Waveforms and timelines as SVG, as emimic/output/html_svg.py draws them.
 
+import { computeInterval } from "./calibration.js";
 import { SAMPLE_RATE, findRange } from "./waveform.js";
 
 const BINS = 8000; // of a waveform
@@ -24,14 +25,24 @@ export function drawEnvelope(bins, findX) {
   return { svg: points.length ? drawPath("wave", outline(points)) : "", peak };
 }
 
-/** Return the panels of a result: {name, look, line, mean, far, near, low, high}, one per target and one per V/A/D. */
-export function makePanels({ targets, timeline }, vadNames) {
+/** Return the panels of a result: {name, look, line, mean, far, near, low, high, edges}, one per target and per V/A/D. */
+export function makePanels({ targets, timeline, intervals }, vadNames) {
   const groups = [[targets, timeline.intensities, (i) => `c${i % 6}`], [vadNames, timeline.vad, () => "vad"]];
   return groups.flatMap(([names, rows, chooseLook]) => {
     if (!rows) return [];
     const { low, high } = findLimits(rows);
-    return names.map((name, i) => makePanel(name, chooseLook(i), timeline, rows.map((row) => row[i]), low, high));
+    return names.map((name, i) => {
+      const values = rows.map((row) => row[i]), panel = makePanel(name, chooseLook(i), timeline, values, low, high);
+      return { ...panel, edges: intervals?.widths[name] ? thinInterval(intervals, name, timeline.times, values) : null };
+    });
   });
+}
+
+/** Return the lower and the upper edge of the prediction intervals of values, as points {time, mean}. */
+function thinInterval(intervals, name, times, values) {
+  const pairs = values.map((value) => computeInterval(intervals, name, value).map((edge) => edge ?? NaN));
+  const maxPoints = times.length <= MAX_POINTS ? MAX_POINTS : THINNED;
+  return [0, 1].map((i) => thin(times, pairs.map((pair) => pair[i]), maxPoints).points);
 }
 
 /** Return the axis limits for rows of values: 0 and 1, or wider, rounded to a tenth. */
@@ -74,27 +85,48 @@ function thin(times, values, maxPoints) {
   return { each, points };
 }
 
-/** Return grid and line of a panel over the `seconds` from `start` on. */
+/** Return interval, grid and line of a panel over the `seconds` from `start` on. */
 export function drawPanel(panel, seconds, start = 0) {
-  const scale = 96 / (panel.high - panel.low);
-  const grid = drawPath("grid", [0, 0.5, 1].map((y) => `M0 ${(98 - scale * (y - panel.low)).toFixed(1)}h1000`).join(""));
-  const draw = (line) => drawLine(panel, line, seconds, start);
-  if (panel.far.each === 1) return grid + draw(panel.far);
-  return `${grid}<g class="far">${draw(panel.far)}</g><g class="near">${draw(panel.near)}</g>`;
+  const place = makePlace(panel), draw = (line) => drawLine(panel, line, seconds, start);
+  const grid = drawPath("grid", [0, 0.5, 1].map((y) => `M0 ${place(y).toFixed(1)}h1000`).join(""));
+  const below = drawInterval(panel, seconds, start) + grid;
+  if (panel.far.each === 1) return below + draw(panel.far);
+  return `${below}<g class="far">${draw(panel.far)}</g><g class="near">${draw(panel.near)}</g>`;
+}
+
+/** Return the function from a value to its height. */
+function makePlace({ low, high }) {
+  return (value) => 98 - (96 / (high - low)) * (value - low);
+}
+
+/** Return the prediction intervals as a band, broken at gaps. */
+function drawInterval(panel, seconds, start) {
+  if (!panel.edges) return "";
+  const place = makePlace(panel), [lows, highs] = panel.edges;
+  const points = lows.map(({ time, mean }, i) => ({ x: (1000 * (time - start)) / seconds, low: place(mean), high: place(highs[i].mean) }));
+  return drawPath(`interval band ${panel.look}`, splitRuns(points, ({ low }) => low).map(outline).join(""));
+}
+
+/** Return the runs of points without a gap, which is where `read(point)` is NaN. */
+function splitRuns(points, read) {
+  const runs = [[]];
+  for (const point of points) {
+    if (Number.isFinite(read(point))) runs[runs.length - 1].push(point);
+    else runs.push([]);
+  }
+  return runs.filter((run) => run.length);
 }
 
 /** Return line and range; the line is broken at a gap, and a single value is a dot. */
-function drawLine({ look, low, high }, { each, points }, seconds, start) {
-  const scale = 96 / (high - low), place = (value) => 98 - scale * (value - low), runs = [[]];
-  for (const point of points) {
-    const x = (1000 * (point.time - start)) / seconds;
-    if (!Number.isFinite(point.mean)) runs.push([]);
-    else runs[runs.length - 1].push({ x, y: place(point.mean), low: place(point.low), high: place(point.high) });
-  }
-  const known = runs.filter((run) => run.length);
-  const d = known.map((run) => `M${run.map(({ x, y }) => writePoint(x, y)).join("L")}${run.length === 1 ? "h.01" : ""}`);
-  const band = each > 1 ? drawPath(`band ${look}`, known.map(outline).join("")) : "";
-  return band + drawPath(look, d.join(""));
+function drawLine(panel, { each, points }, seconds, start) {
+  const place = makePlace(panel);
+  const placed = points.map(({ time, mean, low, high }) => (
+    { x: (1000 * (time - start)) / seconds, y: place(mean), low: place(low), high: place(high) }
+  ));
+  const runs = splitRuns(placed, ({ y }) => y);
+  const d = runs.map((run) => `M${run.map(({ x, y }) => writePoint(x, y)).join("L")}${run.length === 1 ? "h.01" : ""}`);
+  const band = each > 1 ? drawPath(`band ${panel.look}`, runs.map(outline).join("")) : "";
+  return band + drawPath(panel.look, d.join(""));
 }
 
 /** Return the box of a silent segment. */

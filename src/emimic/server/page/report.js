@@ -1,5 +1,6 @@
 // A result on the page, in the form of the HTML report: sound, timelines with a cursor, table, downloads.
 
+import { computeInterval } from "./calibration.js";
 import { toCsv, toJson, toVtt } from "./formats.js";
 import { drawPanel, drawSilence, drawWaveform, findSilences, makePanels, wrapSvg } from "./panels.js";
 import { makeVadNames } from "./steps.js";
@@ -67,7 +68,7 @@ function drawRows(section, { seconds, timeline, wave }, panels) {
 }
 
 /** Return the subtitle. */
-function describe({ seconds, timeline, headline, covered, novelty, was_cut }) {
+function describe({ seconds, timeline, covered, novelty, was_cut, intervals }) {
   const { window, hop, voice_segments } = timeline, voiced = voice_segments.reduce((sum, { start, end }) => sum + end - start, 0);
   const length = seconds < 90 ? `${Number(seconds.toFixed(2))} s` : formatTime(seconds, 0);
   const voice = voice_segments.length
@@ -75,26 +76,38 @@ function describe({ seconds, timeline, headline, covered, novelty, was_cut }) {
     : "No voice was found in it.";
   const part = was_cut ? `Its beginning (the first ${Number(covered.toFixed(1))} s)` : "As one clip, it";
   const unlike = novelty > 1 ? ` ${part} is unlike the data the model was trained on: trust its values less.` : "";
-  return `${length}; each value: the prediction for the ${window} s around it, every ${hop} s; gray: no voice. ${voice}${unlike}`;
+  const band = intervals ? `; pale band: ${writeLevel(intervals)}` : "";
+  return `${length}; each value: the prediction for the ${window} s around it, every ${hop} s; gray: no voice${band}. ${voice}${unlike}`;
+}
+
+function writeLevel({ level }) {
+  return `${Math.round(100 * level)} % prediction interval`;
 }
 
 /** Return the table of the headline, and of each line's mean, maximum and its time. */
 function makeTable(result, panels) {
-  const { headline, was_cut, covered, targets } = result, isMean = headline.basis === "mean over time";
+  const { headline, covered, intervals } = result, isMean = headline.basis === "mean over time";
   const table = makeElement("table"), head = table.createTHead().insertRow(), body = table.createTBody();
   table.prepend(makeElement("caption", "Values from 0 to 1 (no unit) of the recording"));
   head.append(makeElement("td"));
   const second = isMean ? `first ${Number(covered.toFixed(1))} s` : "mean over time";
-  for (const text of [headline.basis, second, "highest", "at"]) head.append(makeElement("th", text));
+  const heads = [headline.basis, ...(intervals ? [writeLevel(intervals).replace("prediction ", "")] : []), second, "highest", "at"];
+  for (const text of heads) head.append(makeElement("th", text));
   const values = [...headline.intensities, ...(headline.vad ?? [])], clip = [...result.intensities, ...(result.vad ?? [])];
   panels.forEach((panel, i) => {
     const row = body.insertRow(), name = makeElement("th", panel.name), first = makeElement("td", format(values[i]));
     name.scope = "row";
     if (Number.isFinite(values[i])) first.append(makeMeter(values[i]));
     const [mean, highest, time] = summarize(panel, result.seconds);
-    row.append(name, first, ...[isMean ? format(clip[i]) : mean, highest, time].map((text) => makeElement("td", text)));
+    const range = intervals ? [writeInterval(computeInterval(intervals, panel.name, values[i]))] : [];
+    const texts = [...range, isMean ? format(clip[i]) : mean, highest, time];
+    row.append(name, first, ...texts.map((text) => makeElement("td", text)));
   });
   return table;
+}
+
+function writeInterval(edges) {
+  return edges[0] === null ? "–" : edges.map(format).join(" to ");
 }
 
 function makeMeter(value) {
