@@ -4,9 +4,9 @@
     python -m benchmarks.equal_budgets run CORPUS OUT MODELS   # resumable
     python -m benchmarks.equal_budgets record OUT
 
-Each row trains for EPOCHS epochs with seed 0 at the rates of FIRST, and at the next one of RATES as long as the lowest or
-the highest so far scores best on the held-out speakers. The best rate is kept, and the row is trained with it and three
-seeds. Each run keeps its best epoch on the held-out speakers, and is scored on the unseen ones once. MODELS holds
+Each row trains for EPOCHS epochs with seed 0 at the rates of FIRST, and at the next one of RATES as long as the lowest
+or the highest so far scores best on the held-out speakers. The best rate is kept, and the row is trained with it and
+three seeds. Each run keeps its best epoch on the held-out speakers, and is scored on the unseen ones once. MODELS holds
 whisper-tiny.en-encoder.
 """
 

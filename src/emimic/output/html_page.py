@@ -152,8 +152,8 @@ def _name_panel(panel: Panel) -> str:
 def _make_table(result: Result, panels: Sequence[Panel]) -> str:
     """Return the table of the headline.
 
-    With prediction intervals, it has theirs. With a timeline, it has each target's mean, maximum and its time too. For a
-    recording over the cut, the values of its beginning replace the mean.
+    It has the values' prediction intervals, if there are any; with a timeline each target's mean, maximum and its time
+    too. For a recording over the cut, the values of its beginning replace the mean.
     """
     head, timeline, prediction = result.headline, result.timeline, result.prediction
     values = [*head.intensities, *(() if head.vad is None else head.vad)]
