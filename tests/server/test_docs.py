@@ -42,7 +42,7 @@ def test_python(server: httpx.Client, capsys: pytest.CaptureFixture[str]) -> Non
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("['Admiration'")
     assert len(lines) == 11  # a step each 0.2 s
-    long = np.stack([make_voice(3.0)] * 2, axis=1).repeat(6, axis=0)  # of two channels, in all more than a message
+    long = np.stack([make_voice(3.0)] * 2, axis=1).repeat(6, axis=0)  # longer than a message
     Path("clip.wav").write_bytes(to_wav(long, 96_000))
     exec(compile(second, "docs/serve.md", "exec"), {"__name__": "serve"})  # noqa: S102 - our own page
     assert len(capsys.readouterr().out.splitlines()) == 16
